@@ -18,31 +18,45 @@
 //! | `precheck`, `decode_error` | the caps before anything is decoded; the reasons why a record cannot be read |
 //! | [`record`] | a record of the event log: a transaction or an announcement |
 //! | [`bridge`] | bodies of the bridge API |
+//! | [`rebuild`] | the identity of a refdb, and bodies for the rebuilding of a lost one |
 //! | [`refresh`] | bodies of the refresh API: the subjects that a Gerrit must look at again |
 //! | [`gerrit`] | bodies for the handshake of a Gerrit, and for strays |
 //! | [`seed`] | bodies for seeding: an existing repository becomes a project |
 //! | [`failover`] | bodies of the failover API, and the state of a failover |
+//! | [`drill`] | drills of a failover, their trend, and the preflight |
+//! | [`overview`] | all sites with the digests of their nodes, and the answers for a failover |
+//! | [`history`] | past failovers and changes of role |
+//! | [`site_list`] | sites that join and leave, and the progress of a node that takes everything from others |
 //! | [`debt`] | projects that a node cannot bring up to date, as the status API shows them |
+//! | [`peer`] | bodies of calls between peers |
 //! | [`status`] | bodies of the status API |
+//! | [`verify`] | bodies of the verification API |
 
 pub mod announcement;
 pub mod bridge;
 pub mod debt;
 mod decode_error;
+pub mod drill;
 pub mod failover;
 pub mod gerrit;
+pub mod history;
 pub mod limits;
 pub mod name;
 pub mod named_batch;
 pub mod oid;
+pub mod overview;
+pub mod peer;
 mod precheck;
+pub mod rebuild;
 pub mod record;
 pub mod refresh;
 pub mod seed;
+pub mod site_list;
 pub mod slot;
 pub mod status;
 pub mod transaction;
 pub mod value;
+pub mod verify;
 
 pub use announcement::{Announcement, AnnouncementId, EventBody};
 pub use decode_error::DecodeError;

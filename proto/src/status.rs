@@ -4,8 +4,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::debt::{DebtStatus, HeldElsewhere, ProjectStatus};
+use crate::failover::HandoverStatus;
 use crate::gerrit::BasePath;
 use crate::name::{NodeId, SiteId};
+use crate::peer::TlsStatus;
+use crate::site_list::Bootstrap;
 use crate::slot::{Incarnation, LaneId, TxnId};
 
 /// The status of one node.
@@ -74,6 +77,19 @@ pub struct NodeStatus {
     /// while it is not known to be older.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refdb_went_back: Option<String>,
+    /// Why the refdb is not the one of this node: its tables hold another one, or it is still being rebuilt. Then this
+    /// node commits nothing. None while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refdb_not_own: Option<String>,
+    /// The receivers that are told when the role of the site changes (`[handover]`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handover: Vec<HandoverStatus>,
+    /// Mutual TLS with other sites. None if it is not configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
+    /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
     /// The last errors, newest first.
     pub last_errors: Vec<ErrorStatus>,
 }

@@ -87,13 +87,31 @@ fn unknown_fields_of_a_command_are_ignored() {
 
 #[test]
 fn a_critical_field_that_is_unknown_waits_for_an_upgrade() {
-    for unknown in [0, 16, 99, u64::MAX] {
+    for unknown in [0, 17, 99, u64::MAX] {
         assert_newer(&small_and(&varint(15, unknown)), &format!("critical field {unknown}"));
     }
     assert_newer(&small_and(&field(15, &[1, 12, 99])), "critical field 99");
-    for known in (1..=13).chain([15]) {
+    for known in (1..=13).chain([15, 16]) {
         assert!(Transaction::decode(&small_and(&varint(15, known))).is_ok(), "{known}");
     }
+}
+
+#[test]
+fn a_transaction_that_loosens_a_name_does_nothing_else() {
+    let good = common::loosening();
+    let read = Transaction::decode(&good.encode()).unwrap();
+    assert_eq!(read.loosened(), good.commands[0].key.as_ref_name());
+    assert_eq!(Transaction { loosens: false, ..good.clone() }.loosened(), None);
+    let command = good.commands[0].clone();
+    let other = Command { key: "refs/heads/b".parse().unwrap(), ..command.clone() };
+    let two = vec![command.clone(), other];
+    assert_bad(&Transaction { commands: two, ..good.clone() }.encode(), "it must have one");
+    let creates = Command { new: RefValue::Oid(Oid::Sha1([1; 20])), ..command.clone() };
+    let head = Command { key: "@HEAD".parse().unwrap(), ..command };
+    for bad in [creates, head] {
+        assert_bad(&Transaction { commands: vec![bad], ..good.clone() }.encode(), "from absent to absent");
+    }
+    assert_bad(&Transaction { commands: vec![], ..good }.encode(), "it has 0 commands");
 }
 
 #[test]

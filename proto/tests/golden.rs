@@ -53,6 +53,12 @@ fn a_creation() {
     check("transaction-v1-creation.hex", &creation);
 }
 
+/// The loosening of a name, which no earlier release passes.
+#[test]
+fn a_loosening() {
+    check("transaction-v1-loosens.hex", &common::loosening());
+}
+
 /// A deletion and an update in a SHA-256 repository, with the pack in the blob store.
 #[test]
 fn a_large_pack() {
@@ -95,4 +101,53 @@ fn a_locator() {
     let bytes = golden(name);
     assert_eq!(lines(&locator.encode()), lines(&bytes), "{name}: the encoding has changed");
     assert_eq!(Record::decode(&bytes), Ok(Record::Located(Box::new(locator))), "{name}: old bytes decode otherwise");
+}
+
+/// The top-level fields of an envelope, as any protobuf reader finds them: the number, and the content of a field with
+/// a length or the value of a varint.
+fn fields(bytes: &[u8]) -> Vec<(u64, Vec<u8>, u64)> {
+    let varint = |at: &mut usize| {
+        let mut value = 0_u64;
+        for shift in (0..).step_by(7) {
+            let byte = bytes[*at];
+            *at += 1;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return value;
+            }
+        }
+        unreachable!("a varint ends")
+    };
+    let (mut at, mut found) = (0, Vec::new());
+    while at < bytes.len() {
+        let tag = varint(&mut at);
+        match tag & 7 {
+            0 => found.push((tag >> 3, Vec::new(), varint(&mut at))),
+            2 => {
+                let length = usize::try_from(varint(&mut at)).unwrap();
+                found.push((tag >> 3, bytes[at..at + length].to_vec(), 0));
+                at += length;
+            }
+            other => panic!("wire type {other}"),
+        }
+    }
+    found
+}
+
+/// The release before locators knew the fields 1 to 13, and 15 with the numbers of critical fields. It read the format,
+/// the id, the site and the project of a record whose critical field it did not know, and kept the record for its
+/// upgrade.
+#[test]
+fn the_release_before_locators_keeps_them_for_its_upgrade() {
+    let fields = fields(&golden("locator-v1.hex"));
+    let text = |number| fields.iter().find(|field| field.0 == number).map(|field| String::from_utf8(field.1.clone()));
+    let format = fields.iter().find(|field| field.0 == 1).map(|field| field.2);
+    assert_eq!(format, Some(1), "it does not take it for damage");
+    let locator = common::located();
+    assert_eq!(text(2), Some(Ok(locator.id.to_string())));
+    assert_eq!(text(3), Some(Ok(locator.site.to_string())));
+    assert_eq!(text(4), Some(Ok(locator.project.to_string())));
+    let mut critical = fields.iter().filter(|field| field.0 == 15).flat_map(|field| field.1.iter());
+    assert!(critical.any(|number| !matches!(number, 1..=13 | 15)), "it would take it for an empty transaction");
+    assert!(fields.iter().all(|field| !matches!(field.0, 6..=9)), "nothing that it could apply is in it");
 }

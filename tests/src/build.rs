@@ -2,7 +2,7 @@
 //!
 //! They panic on invalid names: such a literal is a mistake in the test.
 
-use lockstep::seams::refdb::{CommitRequest, RefItem};
+use lockstep::seams::refdb::{CommitRequest, Freed, RefItem};
 use lockstep_proto::{
     Command, Incarnation, IncarnationId, Lane, NodeId, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Seq,
     SiteId, Slot, Transaction, TxnId, Version,
@@ -60,6 +60,7 @@ pub fn slot(seq: u64) -> Slot {
 pub struct Commit {
     transaction: Transaction,
     directories: Vec<RefName>,
+    freed: Freed,
 }
 
 impl Commit {
@@ -71,7 +72,7 @@ impl Commit {
             actor: "tester".to_owned(),
             ..Transaction::empty(id, site("site-a"), project.clone())
         };
-        Self { transaction, directories: Vec::new() }
+        Self { transaction, directories: Vec::new(), freed: Freed::new() }
     }
 
     /// Begins a commit to `project` in the [`slot`] `seq`.
@@ -115,9 +116,23 @@ impl Commit {
         self
     }
 
+    /// Adds a step of `item` from absent to absent, which loosens the mark of its name.
+    #[must_use]
+    pub fn loosen(mut self, item: &RefItem) -> Self {
+        self.transaction.loosens = true;
+        self.step(item, RefValue::Absent)
+    }
+
+    /// Takes a name for freed from the mark that `by` loosened.
+    #[must_use]
+    pub fn freed(mut self, name: &str, by: &TxnId) -> Self {
+        self.freed.insert(ref_name(name), by.clone());
+        self
+    }
+
     /// Builds the request, with its encoded transaction.
     pub fn request(self) -> CommitRequest {
         let encoded = self.transaction.encode();
-        CommitRequest { transaction: self.transaction, encoded, directories: self.directories }
+        CommitRequest { transaction: self.transaction, encoded, directories: self.directories, freed: self.freed }
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 /// Uses the tables of a running emulator.
 async fn connect(server: &EmbeddedDynamo) -> DynamoRefDb {
     let db = unprepared(server.endpoint()).await;
-    db.prepare().await.expect("tables");
+    db.prepare(true).await.expect("tables");
     db
 }
 

@@ -43,6 +43,8 @@ pub trait Observer: Send + Sync {
     fn refreshed(&self, _done: u64, _failed: u64) {}
     /// This node has completed or aborted a failover.
     fn failover_ended(&self, _number: u64, _outcome: &dyn Debug) {}
+    /// This node has driven a drill to its end. `red` says why it is red. It is empty if the drill is green.
+    fn drill_ended(&self, _number: u64, _red: &[String]) {}
     /// All repositories were looked at: the number of strays in them.
     fn strays(&self, _count: u64) {}
     /// A stage failed and will try again.

@@ -1,4 +1,5 @@
-//! A client of the bridge API over its Unix socket, for the git hooks and the command line.
+//! A client of the bridge API over its Unix socket, for the git hooks and the command line; and over the network, for
+//! operators.
 //!
 //! Its errors separate two cases that a caller must treat differently. [`ClientError::NotSent`]: the request was not
 //! sent, so nothing happened. [`ClientError::NoAnswer`]: the request was sent and no answer came, so it may have been
@@ -7,7 +8,10 @@
 //! [`Client::resend`] sends the same bytes again, with the same request id, until an answer comes or the deadline
 //! passes. If the sidecar knows the request id, it returns the answer to the first attempt.
 
+use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,8 +24,11 @@ use lockstep_proto::bridge::{ApiError, OBJECTS_HEADER, RefusalCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
-use tokio::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout};
+
+use crate::seams::tls::{self, ClientMaterial, PeerName};
 
 /// Size of the largest answer that is read, in bytes. A status with many checkpoints fits.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -32,13 +39,44 @@ const RESTART_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to retry while the sidecar answers that it takes no requests now, because it is starting or is overloaded.
 const JAM_PATIENCE: Duration = Duration::from_secs(6);
 
+/// How long opening a connection over the network may take, with its handshake.
+const CONNECT: Duration = Duration::from_secs(8);
+
 /// The first pause between two attempts. It doubles up to one second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A client of one sidecar.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
-    socket: PathBuf,
+    way: Way,
+}
+
+/// The way to a sidecar.
+#[derive(Clone)]
+enum Way {
+    Socket(PathBuf),
+    Network(Arc<OperatorAccess>),
+}
+
+/// The way of an operator to a sidecar over the network: its listener for operators.
+pub struct OperatorAccess {
+    /// `host:port`.
+    pub address: String,
+    /// The name that the sidecar's certificate must have.
+    pub identity: PeerName,
+    /// The trusted authorities, and the operator's certificate, if it has one.
+    pub tls: ClientMaterial,
+    /// The operator's token, if it has one.
+    pub token: Option<String>,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(out),
+            Self::Network(access) => write!(out, "https://{}", access.address),
+        }
+    }
 }
 
 /// One request, which can be sent again unchanged.
@@ -55,13 +93,10 @@ pub struct Call {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The request was not sent. Nothing happened.
-    #[error(
-        "the Lockstep sidecar at {} does not answer ({why}); nothing was changed: try again when it is running",
-        socket.display()
-    )]
+    #[error("the Lockstep sidecar at {at} does not answer ({why}); nothing was changed: try again when it is running")]
     NotSent {
-        /// The path of the sidecar's socket.
-        socket: PathBuf,
+        /// The path of the sidecar's socket, or its URL.
+        at: String,
         /// The error of the connection.
         why: String,
     },
@@ -109,10 +144,13 @@ impl Call {
         Self { objects: Some(value), ..self }
     }
 
-    fn request(&self) -> Result<Request<Full<Bytes>>, http::Error> {
+    fn request(&self, token: Option<&str>) -> Result<Request<Full<Bytes>>, http::Error> {
         let request =
             self.objects.iter().fold(Request::builder(), |request, value| request.header(OBJECTS_HEADER, *value));
-        request
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        bearer
+            .iter()
+            .fold(request, |request, bearer| request.header(header::AUTHORIZATION, bearer))
             .method(self.method.clone())
             .uri(&self.path)
             .header(header::HOST, "lockstep")
@@ -131,7 +169,13 @@ impl Client {
     /// A client of the sidecar on this socket. Each call opens a connection.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self { way: Way::Socket(socket.to_owned()) }
+    }
+
+    /// A client of a sidecar's listener for operators. Each call opens a connection.
+    #[must_use]
+    pub fn remote(access: OperatorAccess) -> Self {
+        Self { way: Way::Network(Arc::new(access)) }
     }
 
     /// Sends the call once, and waits for the answer until `deadline`.
@@ -141,7 +185,11 @@ impl Client {
     pub async fn send<T: DeserializeOwned>(&self, call: &Call, deadline: Instant) -> Result<T, ClientError> {
         let connecting = tokio::time::timeout_at(deadline, self.connect()).await;
         let mut sender = connecting.map_err(|_| self.not_sent("the deadline passed while connecting"))??;
-        let request = call.request().map_err(|error| self.not_sent(error))?;
+        let token = match &self.way {
+            Way::Socket(_) => None,
+            Way::Network(access) => access.token.as_deref(),
+        };
+        let request = call.request(token).map_err(|error| self.not_sent(error))?;
         let exchange = async {
             let response = sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
                 Some(_) => self.not_sent(error.error()),
@@ -183,7 +231,23 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.not_sent(error))?;
+        match &self.way {
+            Way::Socket(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| self.not_sent(error))?;
+                self.converse(stream).await
+            }
+            Way::Network(access) => {
+                let opened = timeout(CONNECT, access.open()).await;
+                let opened = opened.map_err(|_| self.not_sent("it did not accept the connection in time"))?;
+                self.converse(opened.map_err(|error| self.not_sent(error))?).await
+            }
+        }
+    }
+
+    async fn converse<S>(&self, stream: S) -> Result<http1::SendRequest<Full<Bytes>>, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.not_sent(error))?;
         // The task ends with the sender. An error of the connection shows in the answer.
@@ -192,7 +256,15 @@ impl Client {
     }
 
     fn not_sent(&self, why: impl ToString) -> ClientError {
-        ClientError::NotSent { socket: self.socket.clone(), why: why.to_string() }
+        ClientError::NotSent { at: self.way.to_string(), why: why.to_string() }
+    }
+}
+
+impl OperatorAccess {
+    async fn open(&self) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+        let stream = TcpStream::connect(&self.address).await?;
+        tls::connect(&self.tls, host, self.identity.clone(), stream).await
     }
 }
 

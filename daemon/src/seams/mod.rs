@@ -8,6 +8,9 @@
 //! | `git` | repositories on the volume: libgit2 for objects, git for refs; a model |
 //! | `volume` | the node's own durable store: redb, memory |
 //! | `gerrit` | a stock Gerrit reached by REST; a recording fake |
+//! | `handover` | programs and services that move the users' traffic |
+//! | `probe` | users of a site: a push and a fetch by git, a page, a command over SSH |
+//! | `tls` | mutual TLS between sidecars: certificates, names, handshakes |
 //! | `peers` | objects from other nodes |
 //! | `embedded` | emulators of DynamoDB and Kinesis in this process, reached through the AWS adapters |
 
@@ -17,6 +20,9 @@ pub mod embedded;
 pub mod eventlog;
 pub mod gerrit;
 pub mod git;
+pub mod handover;
 pub mod peers;
+pub mod probe;
 pub mod refdb;
+pub mod tls;
 pub mod volume;

@@ -12,9 +12,12 @@
 //! | `refresh` | tells Gerrit which index documents and cache entries to bring up to date |
 //! | `events` | carries Gerrit's stream events from their origin to all other sites |
 //! | `reconcile` | periodic jobs: sweep, collect, release, restore repositories |
+//! | `rebuild` | makes a new refdb from the version maps of all sites, when the old one is lost |
 //! | `seed` | turns existing repositories into projects |
+//! | `verify` | compares the refs of this node with the refdb |
 //! | `handshake` | decides whether a Gerrit may start here |
 //! | `failover` | moves the writes of one site to another, step by step |
+//! | `handover` | tells programs and services outside which role the site has |
 //! | `membership` | incarnations, heartbeats, adoption of dead nodes, the barrier of closing projects |
 
 pub mod api;
@@ -23,10 +26,13 @@ pub mod commit;
 pub mod consume;
 pub mod events;
 pub mod failover;
+pub mod handover;
 pub mod handshake;
 pub mod membership;
 pub mod ports;
 pub mod publish;
+pub mod rebuild;
 pub mod reconcile;
 pub mod refresh;
 pub mod seed;
+pub mod verify;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::{NodeId, SiteId};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::{Clock, Entropy};
@@ -20,10 +21,13 @@ use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, StoreError};
+use crate::state::bootstrap::Bootstrapping;
+use crate::state::bound_refdb::BoundRefdb;
 use crate::state::committed_requests::CommittedRequests;
 use crate::state::debts::{Debts, RetryPace};
 use crate::state::durability::Durability;
 use crate::state::gone_nodes::GoneNodes;
+use crate::state::known_folders::KnownFolders;
 use crate::state::low_water::LowWater;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
@@ -83,12 +87,20 @@ pub struct NodeState {
     pub requests: Arc<CommittedRequests>,
     /// The debts: projects and refs that this node cannot bring up to date.
     pub debts: Arc<Debts>,
+    /// The refdb that the node's volume belongs to.
+    pub bound: Arc<BoundRefdb>,
     /// The roles of all sites, as this node read them last.
     pub roles: Arc<SiteRoles>,
     /// The nodes whose heartbeat stands still.
     pub gone: GoneNodes,
     /// Holds new commits of projects that are being closed.
     pub quiesce: Arc<Quiesce>,
+    /// How far the node is with taking everything from the refdb and from peers.
+    pub bootstrap: Arc<Bootstrapping>,
+    /// The directory marks that the running incarnation has set.
+    pub folders: Arc<KnownFolders>,
+    /// Begins a heartbeat at once, which writes this node's low-water marks.
+    pub beat: Arc<Notify>,
 }
 
 impl NodeState {
@@ -119,8 +131,24 @@ impl NodeState {
         durability.add(Arc::clone(&requests) as _);
         let (clock, entropy) = (Arc::clone(&context.clock), Arc::clone(&context.entropy));
         let debts = Arc::new(Debts::load(store.as_ref(), durability.clone(), clock, entropy, retry)?);
-        let (quiesce, roles, gone) = (Arc::default(), Arc::default(), GoneNodes::default());
-        Ok(Self { versions, materializer, durability, low_water, requests, debts, roles, gone, quiesce })
+        let (quiesce, roles, bootstrap, gone) = (Arc::default(), Arc::default(), Arc::default(), GoneNodes::default());
+        let bound = BoundRefdb::load(store.as_ref())?;
+        let (folders, beat) = (Arc::new(KnownFolders::new(bugs)), Arc::default());
+        Ok(Self {
+            versions,
+            materializer,
+            durability,
+            low_water,
+            requests,
+            debts,
+            bound,
+            roles,
+            gone,
+            quiesce,
+            bootstrap,
+            folders,
+            beat,
+        })
     }
 }
 

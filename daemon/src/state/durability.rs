@@ -228,6 +228,6 @@ mod tests {
         durability.add(Arc::new(Parks(durability.clone())));
         durability.step().await.unwrap();
         assert_eq!(store.checkpoints().unwrap().len(), 1);
-        assert_eq!(store.parked().unwrap().len(), 1, "the checkpoint is durable, but its parked record is not");
+        assert_eq!(store.parked(None, 9).unwrap().len(), 1, "the checkpoint is durable, but its parked record is not");
     }
 }

@@ -10,13 +10,18 @@
 //! | `low_water_extent` | the same marks in the bounded form of a node's record |
 //! | `debts` | projects and refs that this node cannot bring up to date: durable, with growing pauses between tries |
 //! | `quiesce` | holds new commits of a project, and waits until those in progress have ended |
+//! | `known_folders` | the directory marks that the running incarnation has set, so that it need not set them again |
 //! | `context` | the handles from which stages are built: the node's seams, and the state above |
 //! | `committed_requests` | committed requests of the bridge, for callers that repeat them |
 //! | `went_back` | whether the refdb is older than this node, because it was restored from a backup |
-//! | `site_roles` | the roles of all sites, as this node read them last |
+//! | `bound_refdb` | the refdb that this node's volume belongs to |
+//! | `site_roles` | the list of sites with their roles, as this node read them last |
+//! | `bootstrap` | the progress of a node that takes everything from the refdb and from peers |
 //! | `gone_nodes` | the nodes whose heartbeat stands still |
 //! | `gerrit_session` | tracks Gerrit processes: only the newest one is answered |
 
+pub mod bootstrap;
+pub mod bound_refdb;
 pub mod committed_requests;
 pub mod context;
 pub mod debts;
@@ -24,6 +29,7 @@ pub mod durability;
 pub mod gerrit_session;
 pub mod gone_nodes;
 pub mod journal;
+pub mod known_folders;
 pub mod low_water;
 pub mod low_water_extent;
 pub mod materialize;

@@ -1,4 +1,4 @@
-//! Whether the refdb is older than this node, because it was restored from a backup.
+//! Whether the refdb is older than this node, because it was restored from a backup, or is not this node's own at all.
 //!
 //! The refdb is the only authority on refs, but it can lose what it once answered. A node that goes on against such a
 //! refdb commits versions that other nodes have already, with other values, and those nodes skip them. So each node
@@ -80,6 +80,50 @@ pub enum Evidence {
         /// The transaction in the refdb.
         found: TxnId,
     },
+    /// The refdb is still being rebuilt.
+    #[error(
+        "refdb {refdb}, in the tables {table}, is still being rebuilt; if the rebuild ended early, repeat its command \
+         (`lockstep refdb rebuild --into {table}`)"
+    )]
+    Building {
+        /// The prefix of its tables.
+        table: String,
+        /// Its id.
+        refdb: String,
+    },
+    /// The tables hold another refdb than the one that this volume belongs to.
+    #[error(
+        "this volume belongs to refdb {volume}, and the tables of refdb.prefix hold {}; set refdb.prefix to the tables \
+         of {volume}, or of a refdb that was rebuilt from it",
+        found.as_ref().map_or("none".to_owned(), |found| format!("refdb {found}"))
+    )]
+    OtherRefdb {
+        /// The id of the refdb of this volume.
+        volume: String,
+        /// The id of the refdb in the tables. None if it has no identity: then it is new, or older than the volume.
+        found: Option<String>,
+    },
+    /// The refdb was rebuilt, and no rebuild knows this volume, which belongs to no refdb yet.
+    #[error(
+        "refdb {refdb} was rebuilt, and the rebuild has not read this volume, which belongs to no refdb yet; set \
+         refdb.prefix to the tables of this installation. If they are these, start the node with a new volume, and \
+         keep the old one for its values"
+    )]
+    NotRead {
+        /// The id of the refdb in the tables.
+        refdb: String,
+    },
+    /// A stream has a transaction of a refdb that was rebuilt from the one of this node.
+    #[error(
+        "transaction {txn} is of a refdb that was rebuilt from {volume}, the one of this volume; set refdb.prefix to \
+         the tables of the rebuilt one"
+    )]
+    Succeeded {
+        /// The id of the refdb of this volume.
+        volume: String,
+        /// The transaction.
+        txn: TxnId,
+    },
     /// Another node has declared it.
     #[error("node {by} has found out: {why}")]
     Declared {
@@ -88,6 +132,20 @@ pub enum Evidence {
         /// Its evidence.
         why: String,
     },
+}
+
+impl Evidence {
+    /// Whether the refdb is not this node's own at all. All other evidence says that it is older than this node.
+    #[must_use]
+    pub fn is_of_identity(&self) -> bool {
+        matches!(self, Self::Building { .. } | Self::OtherRefdb { .. } | Self::NotRead { .. } | Self::Succeeded { .. })
+    }
+
+    /// The evidence with its meaning.
+    #[must_use]
+    pub fn told(&self) -> String {
+        if self.is_of_identity() { self.to_string() } else { format!("the refdb is older than this node: {self}") }
+    }
 }
 
 /// The evidence that this node has about the age of the refdb. Clones share it.
@@ -120,11 +178,13 @@ impl WentBack {
     }
 
     /// Forgets evidence of a comparison at the start of the node, because a new comparison found none. Evidence of refs
-    /// stays: that comparison does not look at refs.
+    /// and of transactions stays: that comparison does not look at them.
     pub fn clear(&self) {
-        let of_refs = |known: &Evidence| matches!(known, Evidence::Version { .. } | Evidence::Fork { .. });
+        let stays = |known: &Evidence| {
+            matches!(known, Evidence::Version { .. } | Evidence::Fork { .. } | Evidence::Succeeded { .. })
+        };
         self.evidence
-            .send_if_modified(|known| known.as_ref().is_some_and(|known| !of_refs(known)) && known.take().is_some());
+            .send_if_modified(|known| known.as_ref().is_some_and(|known| !stays(known)) && known.take().is_some());
     }
 
     /// The evidence. None while the refdb is, as far as this node knows, not older than itself.
@@ -154,6 +214,17 @@ impl WentBack {
     #[must_use]
     pub fn speaks_for_all(&self) -> bool {
         self.recognized.load(Ordering::SeqCst)
+    }
+
+    /// Whether there is evidence that stops the other nodes, too. Evidence about the identity of the refdb does not: it
+    /// may come from a wrong configuration of this node.
+    #[must_use]
+    pub fn counts_for_all(&self) -> bool {
+        match self.evidence() {
+            None => false,
+            Some(Evidence::Declared { .. }) => true,
+            Some(evidence) => !evidence.is_of_identity() && self.speaks_for_all(),
+        }
     }
 }
 
@@ -298,6 +369,7 @@ mod tests {
             value: value.clone(),
             txn: Some(txn(id)),
             directory: false,
+            loosened: None,
             lock: None,
         };
         let judge = |found: Option<&RefItem>| reference(&project, &key, Some(&here), found);
@@ -317,7 +389,12 @@ mod tests {
         went_back.tell(Evidence::NoRecord);
         went_back.tell(Evidence::Beat { sent: 2, found: 1 });
         assert_eq!(went_back.evidence(), Some(Evidence::NoRecord));
+        assert!(!went_back.counts_for_all(), "the refdb does not know this volume");
+        went_back.recognize(true);
+        assert!(went_back.counts_for_all());
         went_back.clear();
-        assert!(!went_back.is_known());
+        assert!(!went_back.is_known() && !went_back.counts_for_all());
+        went_back.tell(Evidence::OtherRefdb { volume: "a".to_owned(), found: None });
+        assert!(!went_back.counts_for_all(), "this node may have a wrong configuration");
     }
 }

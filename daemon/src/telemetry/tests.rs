@@ -9,7 +9,7 @@ use lockstep_proto::bridge::{Outcome, RefusalCode};
 use lockstep_proto::status::EventsStatus;
 use parking_lot::Mutex;
 
-use super::metrics::{ALL, ApplyOutcome, CallEnd, GitOp, Metrics, RefDbOp, markdown, observe_board};
+use super::metrics::{ALL, ApplyOutcome, CallEnd, GitOp, Metrics, RefDbOp, list, markdown, observe_board};
 use super::*;
 use crate::base::clock::SystemClock;
 use crate::seams::git::GitError;
@@ -74,7 +74,8 @@ fn use_all(metrics: &Metrics) {
     metrics.git.ended(GitOp::Ingest, &bad, 0.5);
     metrics.site.guards(1);
     metrics.site.state(true, 7);
-    metrics.site.went_back(true);
+    metrics.site.went_back(true, false);
+    metrics.site.certificates(1, 2);
     metrics.site.failed("publish");
 }
 
@@ -227,4 +228,11 @@ fn a_collector_without_a_path_is_asked_at_its_usual_one() {
         assert_eq!(traces::with_path(endpoint, path), "http://c:4318/v1/traces");
     }
     assert_eq!(traces::with_path("http://c/otlp", "/otlp"), "http://c/otlp");
+}
+
+#[test]
+fn the_list_of_metrics_for_dashboards_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/observability/metrics.txt");
+    let file = std::fs::read_to_string(path).unwrap();
+    assert!(file == list(), "it is stale: lockstep metrics > deploy/observability/metrics.txt");
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::decode_error::DecodeError;
 use crate::limits;
-use crate::name::{ProjectKey, SiteId};
+use crate::name::{ProjectKey, RefName, SiteId};
 use crate::oid::Oid;
 use crate::slot::{Seq, TxnId, Version};
 use crate::value::{RefKey, RefValue};
@@ -82,6 +82,17 @@ pub struct Transaction {
     pub actor: String,
     /// The W3C trace context of the push. Empty if there is none.
     pub traceparent: String,
+    /// Whether the transaction loosens the directory mark of a name. If so, its only command is a step of that name
+    /// from absent to absent. A node that knows it no longer relies on the mark (`docs/adr/0027`).
+    pub loosens: bool,
+}
+
+impl Command {
+    /// The first step of a ref: its creation with this value.
+    #[must_use]
+    pub fn creation(key: RefKey, new: RefValue) -> Self {
+        Self { key, old: RefValue::Absent, new, version: Version(1), predecessor: None }
+    }
 }
 
 impl Transaction {
@@ -99,6 +110,7 @@ impl Transaction {
             request_id: String::new(),
             actor: String::new(),
             traceparent: String::new(),
+            loosens: false,
         }
     }
 
@@ -162,6 +174,24 @@ impl Transaction {
         self.commands.iter().find(|command| command.key == *key)
     }
 
+    /// The name whose directory mark the transaction loosens. None for every other transaction.
+    #[must_use]
+    pub fn loosened(&self) -> Option<&RefName> {
+        self.commands.first().filter(|_| self.loosens).and_then(|command| command.key.as_ref_name())
+    }
+
+    /// Checks that a transaction that loosens a name does nothing else.
+    fn check_loosens(&self) -> Result<(), String> {
+        let [command] = self.commands.as_slice() else {
+            return Err(format!("it loosens a name and has {} commands; it must have one", self.commands.len()));
+        };
+        let steps_over_nothing = command.old.is_absent() && command.new.is_absent();
+        if !steps_over_nothing || command.key.as_ref_name().is_none() || self.pack != Pack::Empty {
+            return Err(format!("it loosens {}, and is no step of a ref from absent to absent", command.key));
+        }
+        Ok(())
+    }
+
     /// Checks the rules that every transaction obeys.
     fn check(&self) -> Result<(), String> {
         if self.commands.is_empty() || self.commands.len() > limits::COMMANDS {
@@ -174,6 +204,9 @@ impl Transaction {
         keys.sort_unstable();
         if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(format!("{} occurs twice", twice[0]));
+        }
+        if self.loosens {
+            self.check_loosens()?;
         }
         self.commands.iter().try_for_each(|command| command.check(&self.id))
     }

@@ -14,7 +14,7 @@ use crate::{limits, precheck};
 const ENVELOPE: precheck::Form = precheck::Form {
     format: FORMAT,
     bytes: limits::LONG_FORM_BYTES,
-    is_known: |field| matches!(field, 1..=15),
+    is_known: |field| matches!(field, 1..=16),
     cap: |field| match field {
         7 => limits::INLINE_PACK_BYTES,
         10..=12 | precheck::CRITICAL => limits::TEXT_BYTES,
@@ -33,6 +33,8 @@ const INLINE: precheck::Form = precheck::Form {
 
 /// The field that only a locator has.
 const LONG_FORM: u32 = 14;
+/// The field that only a transaction that loosens a name has.
+const LOOSENS: u32 = 16;
 
 /// A field that is added here must be added to [`ENVELOPE`] too.
 #[derive(Clone, PartialEq, Message)]
@@ -67,6 +69,10 @@ struct Envelope {
     /// Numbers of the fields that a reader must understand.
     #[prost(uint32, repeated, tag = "15")]
     critical: Vec<u32>,
+    /// Whether the transaction loosens the directory mark of a name. Critical: a reader that does not know it would
+    /// say that it has applied the transaction, and go on relying on the mark.
+    #[prost(bool, tag = "16")]
+    loosens: bool,
 }
 
 /// The field of the envelope that only an announcement has.
@@ -136,7 +142,8 @@ pub(crate) fn encode(from: &Transaction) -> Bytes {
         actor: from.actor.clone(),
         traceparent: from.traceparent.clone(),
         long_form: None,
-        critical: Vec::new(),
+        critical: if from.loosens { vec![LOOSENS] } else { Vec::new() },
+        loosens: from.loosens,
     };
     envelope.encode_to_vec().into()
 }
@@ -232,6 +239,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
         request_id: envelope.request_id,
         actor: envelope.actor,
         traceparent: envelope.traceparent,
+        loosens: envelope.loosens,
     })
 }
 

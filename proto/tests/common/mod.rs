@@ -113,7 +113,20 @@ pub fn transaction() -> impl Strategy<Value = Transaction> {
     (who, what, any::<[String; 3]>()).prop_map(|((id, site, project, committed_at_ms), what, texts)| {
         let (commands, pack, bases) = what;
         let [request_id, actor, traceparent] = texts;
-        Transaction { id, site, project, committed_at_ms, commands, pack, bases, request_id, actor, traceparent }
+        let loosens = false;
+        Transaction {
+            id,
+            site,
+            project,
+            committed_at_ms,
+            commands,
+            pack,
+            bases,
+            request_id,
+            actor,
+            traceparent,
+            loosens,
+        }
     })
 }
 
@@ -136,7 +149,21 @@ pub fn small() -> Transaction {
         request_id: "4f6c".into(),
         actor: "ada".into(),
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        loosens: false,
     }
+}
+
+/// A transaction that loosens `refs/heads/a`, which never was a ref.
+pub fn loosening() -> Transaction {
+    let command = Command {
+        key: "refs/heads/a".parse().unwrap(),
+        old: RefValue::Absent,
+        new: RefValue::Absent,
+        version: Version(1),
+        predecessor: None,
+    };
+    let (pack, bases) = (Pack::Empty, Vec::new());
+    Transaction { commands: vec![command], pack, bases, loosens: true, ..small() }
 }
 
 /// The locator of the small transaction.

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lockstep::seams::eventlog::Position;
 use lockstep::seams::volume::{
-    Changes, CommittedRequest, Debt, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, Registered,
-    RequestKey, ShardId, VolumeFacts,
+    BoundTo, Changes, CommittedRequest, Debt, Difference, Held, Mailbox, MoveIntent, NodeStore, Rebind, RefRecord,
+    RefreshMark, Registered, RequestKey, ShardId, VolumeFacts,
 };
 use lockstep_proto::debt::DebtKind;
+use lockstep_proto::failover::Role;
+use lockstep_proto::rebuild::{KnownSite, RefdbIdentity};
 use lockstep_proto::refresh::Subject;
+use lockstep_proto::site_list::StreamPlace;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefValue, Seq, Version};
 
 /// Parses a project with its incarnation, such as `tools/build#2`.
@@ -77,7 +80,7 @@ pub async fn a_new_store_is_empty(store: &dyn NodeStore) {
     assert_eq!(store.projects(), Ok(vec![]));
     assert_eq!(store.checkpoints().map(|all| all.len()), Ok(0));
     assert_eq!(store.low_water().map(|all| all.len()), Ok(0));
-    assert_eq!(store.parked().map(|all| all.len()), Ok(0));
+    assert_eq!(store.parked(None, 9).map(|all| all.len()), Ok(0));
     assert_eq!(store.quarantined().map(|all| all.len()), Ok(0));
     assert_eq!(store.refresh_marks(), Ok(vec![]));
     for mailbox in MAILBOXES {
@@ -177,17 +180,6 @@ pub async fn an_object_is_a_value_until_its_last_ref_moves(store: &dyn NodeStore
     assert_eq!(store.is_value(&at, &Oid::Sha256([2; 32])), Ok(false));
 }
 
-/// A directory mark belongs to one project and to exactly one name.
-pub async fn directories_are_marked_by_name(store: &dyn NodeStore) {
-    let name = |text: &str| text.parse().expect("a ref");
-    let mark = (project("a#1"), name("refs/heads/a"));
-    commit(store, Changes { directories: vec![mark.clone(), mark], ..Changes::default() }).await;
-    let marked = |at, text| store.is_directory(&project(at), &name(text));
-    assert_eq!(marked("a#1", "refs/heads/a"), Ok(true));
-    assert_eq!(marked("a#1", "refs/heads/a/b"), Ok(false));
-    assert_eq!(marked("a#2", "refs/heads/a"), Ok(false));
-}
-
 /// Checkpoints and low-water marks are replaced and removed. A stream that was created again is another stream.
 pub async fn positions_are_replaced_and_forgotten(store: &dyn NodeStore) {
     let (old, new) = (shard("monday"), shard("tuesday"));
@@ -228,12 +220,27 @@ pub async fn held_records_stay_until_they_are_let_go(store: &dyn NodeStore) {
         ..Changes::default()
     };
     commit(store, second).await;
-    assert_eq!(store.parked(), Ok([("t2".to_owned(), held("two again"))].into()));
+    assert_eq!(store.parked(None, 9), Ok(vec![("t2".to_owned(), held("two again"))]));
     let quarantined = store.quarantined().map(|all| all.len() as u64);
     assert_eq!(store.held_counts(), quarantined.map(|quarantined| (1, quarantined)));
     assert_eq!(store.quarantined(), Ok([("t1".to_owned(), held("bad"))].into()));
     commit(store, Changes { unquarantine: vec!["t1".into()], ..Changes::default() }).await;
     assert_eq!(store.quarantined().map(|all| all.len()), Ok(0));
+}
+
+/// Parked records are read in pages, in the order of their ids.
+pub async fn parked_records_are_read_in_pages(store: &dyn NodeStore) {
+    let park = ["t3", "t1", "t2"].map(|id| (id.to_owned(), held(id))).to_vec();
+    commit(store, Changes { park, ..Changes::default() }).await;
+    let page = |after, limit| {
+        let page = store.parked(after, limit).expect("a page");
+        assert!(page.iter().all(|(id, record)| *record == held(id)));
+        page.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 2), ["t1", "t2"]);
+    assert_eq!(page(Some("t2"), 2), ["t3"]);
+    assert!(page(Some("t3"), 2).is_empty());
+    assert_eq!(page(Some("t11"), 1), ["t2"], "the id need not exist");
 }
 
 /// A project has one debt, the last one, until it is repaid.
@@ -247,6 +254,7 @@ pub async fn debts_are_replaced_and_repaid(store: &dyn NodeStore) {
         since_ms: 7,
         tries,
         closed: true,
+        named: true,
     };
     let owe: fn(&ProjectName, Debt) -> Changes =
         |project, debt| Changes { owe: vec![(project.clone(), debt)], ..Changes::default() };
@@ -285,12 +293,11 @@ pub async fn refresh_marks_are_replaced_and_removed(store: &dyn NodeStore) {
     assert_eq!(sorted(), [(account(1), mark(9, Difference::Some))]);
 }
 
-/// Forgetting an incarnation removes its entries, values and marks, and leaves the state and every other project.
+/// Forgetting an incarnation removes its entries and values, and leaves the state and every other project.
 pub async fn a_project_is_forgotten_by_incarnation(store: &dyn NodeStore) {
     for text in ["a#1", "a#2", "a/b#1"] {
         let mut changes = point(text, "refs/heads/x", record(1, Some(oid(1))));
         changes.refs.extend(point(text, "@HEAD", record(1, None)).refs);
-        changes.directories.push((project(text), "refs/heads/d".parse().expect("a ref")));
         commit(store, changes).await;
     }
     commit(store, point("a#1", "@state", record(1, "state:active#2".parse::<RefValue>().expect("a value")))).await;
@@ -299,7 +306,6 @@ pub async fn a_project_is_forgotten_by_incarnation(store: &dyn NodeStore) {
         let at = project(text);
         assert_eq!(store.references(&at, None, 10).map(|page| page.len()), Ok(left), "{text}");
         assert_eq!(store.is_value(&at, &oid(1)), Ok(left > 0), "{text}");
-        assert_eq!(store.is_directory(&at, &"refs/heads/d".parse().expect("a ref")), Ok(left > 0), "{text}");
     }
     assert_eq!(store.projects().map(|all| all.len()), Ok(1));
 }
@@ -377,6 +383,46 @@ fn request(project: &str, id: &str) -> (RequestKey, CommittedRequest) {
     ((project.parse().expect("a name"), id.to_owned()), request)
 }
 
+/// A volume that moves to another refdb keeps what speaks of itself and of streams, and forgets the rest.
+pub async fn a_volume_that_moves_to_another_refdb_forgets_the_one_before(store: &dyn NodeStore) {
+    fill(store).await;
+    commit(store, point("b#1", "@state", record(1, "state:active#1".parse::<RefValue>().expect("a value")))).await;
+    assert_eq!(store.bound().expect("a read"), BoundTo::default());
+    let refdb = Some(RefdbIdentity::first("b".to_owned()));
+    let sites = vec![KnownSite {
+        site: "eu-aws".parse().expect("a site"),
+        role: Role::Standby,
+        epoch: 4,
+        removed: true,
+        stream: StreamPlace { region: Some("eu-west-1".into()), endpoint: None },
+    }];
+    let (bound, kept) = (BoundTo { refdb, sites }, store.projects().expect("a read"));
+    let before = (store.refresh_marks(), store.checkpoints());
+    let held = [store.parked(None, 9).expect("a read").len(), store.quarantined().expect("a read").len()];
+    let moved = MoveIntent {
+        project: "b#1".parse().expect("a project"),
+        key: RefKey::State,
+        record: record(1, "state:active#1".parse::<RefValue>().expect("a value")),
+    };
+    store.record_intents(&[moved]).expect("a write");
+    let keep = kept.iter().take(1).map(|(name, _)| name.clone()).collect();
+    let changes = Changes { rebind: Some(Rebind { keep }), bound: Some(bound.clone()), ..Changes::default() };
+    commit(store, changes).await;
+    assert_eq!(store.bound().expect("a read"), bound);
+    assert_eq!(store.projects().expect("a read"), kept[..1]);
+    for (name, _) in &kept {
+        assert_eq!(store.references(&ProjectKey::new(name, 1), None, 9).expect("a read"), []);
+    }
+    assert_eq!(store.intents(), Ok(Vec::new()), "a move of the time before is not newer than what follows");
+    assert_eq!(store.registered().expect("a read"), Registered::default());
+    assert!(store.low_water().expect("a read").is_empty() && store.debts().expect("a read").is_empty());
+    assert!(store.requests(None, 9).expect("a read").is_empty() && store.parked(None, 9).expect("a read").is_empty());
+    let quarantined = store.quarantined().expect("a read");
+    assert_eq!(quarantined.len(), held.iter().sum::<usize>(), "held records are not lost");
+    assert!(quarantined.iter().all(|(id, held)| !held.is_committed(id)), "and hold back nothing");
+    assert_eq!((store.refresh_marks(), store.checkpoints()), before);
+}
+
 /// Committed requests are found by project and id, listed in pages, and forgotten one by one.
 pub async fn committed_requests_are_kept_until_they_are_forgotten(store: &dyn NodeStore) {
     let all = [request("a", "1"), request("a", "é"), request("a/b", "1"), request("b", "")];
@@ -401,7 +447,6 @@ pub async fn a_thousand_entries_are_one_step(store: &dyn NodeStore) {
 pub async fn fill(store: &dyn NodeStore) {
     let mut changes = point("a#1", "refs/heads/x", record(7, Some(oid(3))));
     changes.refs.extend(point("a#1", "@state", record(1, "state:active#1".parse::<RefValue>().expect("a value"))).refs);
-    changes.directories.push((project("a#1"), "refs/heads/d".parse().expect("a ref")));
     changes.checkpoints.push((shard("monday"), Position::After("49".into())));
     changes.low_water.push(("eu-aws-0.1.3".parse().expect("a lane"), Seq(9)));
     changes.park.push(("t1".into(), held("one")));
@@ -418,7 +463,16 @@ pub async fn fill(store: &dyn NodeStore) {
 
 fn filled_facts() -> VolumeFacts {
     let restoring = ["p".parse().expect("a name")].into();
-    VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true, reconciles: true, restoring }
+    let of_other_refdb = ["old".parse().expect("a name")].into();
+    VolumeFacts {
+        id: "v".into(),
+        starts: 3,
+        boot: "b".into(),
+        clean: true,
+        reconciles: true,
+        restoring,
+        of_other_refdb,
+    }
 }
 
 /// Checks that everything of [`fill`] is there.
@@ -426,11 +480,10 @@ pub fn check_filled(store: &dyn NodeStore) {
     let at = project("a#1");
     assert_eq!(store.reference(&at, &key("refs/heads/x")), Ok(Some(record(7, Some(oid(3))))));
     assert_eq!(store.is_value(&at, &oid(3)), Ok(true));
-    assert_eq!(store.is_directory(&at, &"refs/heads/d".parse().expect("a ref")), Ok(true));
     assert_eq!(store.projects().map(|all| all.len()), Ok(1));
     assert_eq!(store.checkpoints(), Ok([(shard("monday"), Position::After("49".into()))].into()));
     assert_eq!(store.low_water().map(|all| all.into_values().collect()), Ok(vec![Seq(9)]));
-    assert_eq!(store.parked(), Ok([("t1".to_owned(), held("one"))].into()));
+    assert_eq!(store.parked(None, 9), Ok(vec![("t1".to_owned(), held("one"))]));
     assert_eq!(store.quarantined(), Ok([("t2".to_owned(), held("two"))].into()));
     assert_eq!(store.refresh_marks(), Ok(vec![(account(1), mark(5, Difference::Some))]));
     let mail = |mailbox, number, text: &'static str| {

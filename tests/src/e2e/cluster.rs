@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use super::git::ok;
 use super::node::{Node, Place};
+use super::throttle::Throttle;
 use super::until;
 use super::wire::Wire;
 
@@ -30,7 +31,9 @@ pub struct Cluster {
     /// The same refdb without [`StagedRefs`]: reads do not finish transactions under locks that stopped half-way.
     pub raw: Arc<DynamoRefDb>,
     folder: TempDir,
-    _dynamo: EmbeddedDynamo,
+    dynamo: EmbeddedDynamo,
+    /// The limits in front of the refdb, in a cluster that has them.
+    pub throttle: Option<Throttle>,
     /// The event log, with its counts of appended records.
     pub kinesis: EmbeddedKinesis,
 }
@@ -48,7 +51,12 @@ impl Cluster {
 
     /// Like [`Cluster::start`], with other limits of the streams.
     pub async fn start_behind(binary: &Path, names: &[&str], limits: WriteLimits) -> Self {
-        Self::start_with(binary, names, &|_| None, limits).await
+        Self::start_with(binary, names, &|_| None, limits, false).await
+    }
+
+    /// Like [`Cluster::start`], with a refdb of which a test may throttle one partition.
+    pub async fn start_throttled(binary: &Path, names: &[&str]) -> Self {
+        Self::start_with(binary, names, &|_| None, limits(), true).await
     }
 
     /// Like [`Cluster::start`], but `elsewhere` may give a node another git volume and another program as its sidecar.
@@ -57,7 +65,7 @@ impl Cluster {
         names: &[&str],
         elsewhere: &dyn Fn(&str) -> Option<(PathBuf, PathBuf)>,
     ) -> Self {
-        Self::start_with(binary, names, elsewhere, limits()).await
+        Self::start_with(binary, names, elsewhere, limits(), false).await
     }
 
     /// # Panics
@@ -67,9 +75,12 @@ impl Cluster {
         names: &[&str],
         elsewhere: &dyn Fn(&str) -> Option<(PathBuf, PathBuf)>,
         limits: WriteLimits,
+        throttled: bool,
     ) -> Self {
         let folder = tempfile::Builder::new().prefix("lockstep-e2e-").tempdir().expect("a folder");
         let dynamo = EmbeddedDynamo::in_memory().await.expect("a refdb");
+        let throttle = if throttled { Some(Throttle::to(&dynamo.endpoint()).await) } else { None };
+        let refdb = throttle.as_ref().map_or_else(|| dynamo.endpoint(), Throttle::url);
         let settings = EmbeddedKinesisSettings { limits: Some(limits), ..Default::default() };
         let kinesis = EmbeddedKinesis::start(&settings).await.expect("an event log");
         let site = |name: &str| name.rsplit_once('-').expect("site-number").0.to_owned();
@@ -86,7 +97,7 @@ impl Cluster {
                 names.iter().filter(|peer| *peer != name).map(|peer| (*peer, folder.path().join(peer))).collect();
             let place =
                 Place { site: &site, name, sites: &sites, peers: &peers, home, root, kinesis: &url, blobs: &blobs };
-            nodes.push(Node::new(&program, &place, Wire::to(&dynamo.endpoint()).await, streams));
+            nodes.push(Node::new(&program, &place, Wire::to(&refdb).await, streams));
         }
         std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");
         let connection = Connection::emulator(dynamo.endpoint());
@@ -95,10 +106,47 @@ impl Cluster {
         let long_forms = LongForms::new(Arc::new(blobs), folder.path().to_owned(), usize::MAX);
         let staged = StagedRefs::new(RefDb::of(&raw), long_forms, WRITE_ITEMS, InjectedBugs::default());
         let refdb = Arc::new(staged).refdb();
-        let mut cluster = Self { nodes, refdb, raw, folder, _dynamo: dynamo, kinesis };
+        let mut cluster = Self { nodes, refdb, raw, folder, dynamo, throttle, kinesis };
         cluster.nodes.iter_mut().for_each(|node| node.start(None));
         cluster.ready().await;
         cluster
+    }
+
+    /// Adds a node of a new site, whose configuration names all sites. The other nodes' configurations do not name it.
+    /// It is not started.
+    pub async fn another(&mut self, binary: &Path, name: &str) {
+        let site = name.rsplit_once('-').expect("site-number").0.to_owned();
+        let mut sites: BTreeSet<String> = self.nodes.iter().map(|node| node.site.clone()).collect();
+        sites.insert(site.clone());
+        let sites: Vec<String> = sites.into_iter().collect();
+        let (home, streams) = (self.folder.path().join(name), Wire::to(&self.kinesis.endpoint()).await);
+        let (url, blobs) = (streams.url(), self.folder.path().join("blobs"));
+        let peers: Vec<(&str, PathBuf)> =
+            self.nodes.iter().map(|peer| (peer.name.as_str(), self.folder.path().join(&peer.name))).collect();
+        let root = home.join("git");
+        let place = Place { site: &site, name, sites: &sites, peers: &peers, home, root, kinesis: &url, blobs: &blobs };
+        let node = Node::new(binary, &place, Wire::to(&self.dynamo.endpoint()).await, streams);
+        self.nodes.push(node);
+    }
+
+    /// Deletes the tables of the refdb.
+    ///
+    /// # Panics
+    /// If the emulator refuses it.
+    pub async fn lose_tables(&self) {
+        let client = client(&Connection::emulator(self.dynamo.endpoint())).await;
+        for table in ["e2e-refs", "e2e-journal"] {
+            let _ = client.delete_table().table_name(table).send().await.expect("the table is deleted");
+        }
+    }
+
+    /// The names of all tables.
+    ///
+    /// # Panics
+    /// If the emulator does not answer.
+    pub async fn tables(&self) -> Vec<String> {
+        let client = client(&Connection::emulator(self.dynamo.endpoint())).await;
+        client.list_tables().send().await.expect("the tables").table_names().to_vec()
     }
 
     /// Waits until every node is ready.

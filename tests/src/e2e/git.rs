@@ -52,6 +52,15 @@ pub fn fails(output: Output) -> String {
     text(&output)
 }
 
+/// Asserts that a command failed and that it said `why`.
+///
+/// # Panics
+/// If it succeeded, or said something else: that is printed.
+pub fn refuses(output: Output, why: &str) {
+    let said = fails(output);
+    assert!(said.contains(why), "it should say {why:?}, but said: {said}");
+}
+
 /// Both outputs of a command.
 #[must_use]
 pub fn text(output: &Output) -> String {

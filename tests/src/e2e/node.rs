@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::Method;
@@ -19,6 +20,11 @@ use tokio::time::{Instant, sleep, timeout};
 use super::git::quiet;
 use super::wire::Wire;
 use super::{PATIENCE, until};
+
+/// The longest time that a command of the binary may take. Some wait for others: a seed, a failover.
+const COMMAND: Duration = Duration::from_secs(600);
+/// The longest time in which a status is answered, if the machine is busy.
+const STATUS: Duration = Duration::from_secs(30);
 
 /// A node, running or not. Its process is killed when this is dropped.
 pub struct Node {
@@ -97,6 +103,40 @@ impl Node {
         std::fs::write(&path, format!("{text}[embedded]\ndir = {folder:?}\n")).expect("a configuration");
     }
 
+    /// Replaces the prefix of the refdb's tables, for the next start.
+    ///
+    /// # Panics
+    /// If the configuration cannot be written.
+    pub fn set_refdb_prefix(&self, prefix: &str) {
+        let path = self.home.join("lockstep.toml");
+        let text = std::fs::read_to_string(&path).expect("a configuration");
+        let (before, after) = text.split_once("[refdb]\nprefix = ").expect("a section");
+        let (_, after) = after.split_once('\n').expect("a line");
+        std::fs::write(&path, format!("{before}[refdb]\nprefix = {prefix:?}\n{after}")).expect("a configuration");
+    }
+
+    /// Replaces the deadline of commits whose caller names none, for the next start.
+    ///
+    /// # Panics
+    /// If the configuration cannot be written.
+    pub fn set_commit_deadline(&self, deadline: Duration) {
+        let path = self.home.join("lockstep.toml");
+        let text = std::fs::read_to_string(&path).expect("a configuration");
+        let seconds = deadline.as_secs();
+        let text = text.replace("deadline = \"10s\"\n", &format!("deadline = \"{seconds}s\"\n"));
+        std::fs::write(&path, text).expect("a configuration");
+    }
+
+    /// Adds sections to the configuration, for the next start.
+    ///
+    /// # Panics
+    /// If the configuration cannot be written.
+    pub fn add_settings(&self, sections: &str) {
+        let path = self.home.join("lockstep.toml");
+        let text = std::fs::read_to_string(&path).expect("a configuration");
+        std::fs::write(&path, format!("{text}{sections}")).expect("a configuration");
+    }
+
     /// Replaces the settings of the section `[gerrit]`, for the next start.
     ///
     /// # Panics
@@ -147,10 +187,13 @@ impl Node {
     /// Runs a command of the sidecar's binary against its socket.
     ///
     /// # Panics
-    /// If it cannot be run.
+    /// If it cannot be run, or does not end.
     pub async fn cli(&self, args: &[&str]) -> Output {
         let mut command = quiet(Command::new(&self.binary), &self.home);
-        command.args(args).env("LOCKSTEP_SOCKET", self.socket()).output().await.expect("the command runs")
+        match timeout(COMMAND, command.args(args).env("LOCKSTEP_SOCKET", self.socket()).output()).await {
+            Ok(output) => output.expect("the command runs"),
+            Err(_) => panic!("lockstep {args:?} did not end within {COMMAND:?}\n{}", self.log_tail()),
+        }
     }
 
     /// Runs a second process with the same configuration.
@@ -164,7 +207,7 @@ impl Node {
 
     /// The sidecar's own status, if it answers.
     pub async fn status(&self) -> Option<NodeStatus> {
-        let end = Instant::now() + Duration::from_secs(2);
+        let end = Instant::now() + STATUS;
         Client::new(&self.socket()).send(&Call::get("/v1/status"), end).await.ok()
     }
 
@@ -268,12 +311,12 @@ impl Node {
     /// If the ref does not get the value.
     pub async fn shows(&self, project: &str, name: &str, value: Option<&str>) {
         let repository = self.repository(project);
-        let look = async || {
-            let refs = super::git::refs(&repository).await.ok()?;
-            (refs.get(name).map(String::as_str) == value).then_some(())
-        };
-        let shown = until(look).await;
-        assert!(shown.is_some(), "{}: {name} did not become {value:?}\n{}", self.name, self.log_tail());
+        let look = async || super::git::refs(&repository).await.map(|refs| refs.get(name).cloned());
+        let shown = until(async || look().await.is_ok_and(|shown| shown.as_deref() == value).then_some(())).await;
+        if shown.is_none() {
+            let seen = look().await;
+            panic!("{}: {name} did not become {value:?}, it is {seen:?}\n{}", self.name, self.log_tail());
+        }
     }
 
     /// The path of the sidecar's socket.
@@ -297,7 +340,8 @@ impl Node {
     }
 }
 
-/// The text of the configuration. Its times are short, so that tests need not wait for them.
+/// The text of the configuration. Its times are short, so that tests need not wait for them. The leases are long enough
+/// that a busy machine does not miss every heartbeat of one.
 fn configuration(place: &Place<'_>, home: &Path, root: &Path, health: SocketAddr, refdb: &str) -> String {
     format!(
         r#"
@@ -326,8 +370,8 @@ window = 16
 deadline = "10s"
 [lease]
 heartbeat = "300ms"
-expires_after = "1500ms"
-adopted_elsewhere_after = "4s"
+expires_after = "3s"
+adopted_elsewhere_after = "6s"
 [gerrit]
 refresh = "bridge"
 [telemetry]
@@ -342,12 +386,28 @@ log_format = "text"
     )
 }
 
-/// A port that no process listens on at present.
+/// A port that no process listens on at present, and that nobody gets by chance before its user listens: it is below
+/// the range from which the kernel takes ports for connections and for listeners without a port, and this process hands
+/// it out once.
 ///
 /// # Panics
 /// If there is none.
 #[must_use]
 pub fn free_port() -> SocketAddr {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    listener.local_addr().expect("an address")
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const LOWEST: u32 = 10_000;
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let above = range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768);
+    let count = u32::saturating_sub(above, LOWEST);
+    assert!(count > 1_000, "the kernel takes ports from {above} on for itself, which leaves too few below");
+    // Test programs that run beside each other begin at different places.
+    let begin = std::process::id().wrapping_mul(997);
+    for _ in 0..count {
+        let port = LOWEST + begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+        let listener = std::net::TcpListener::bind(("127.0.0.1", u16::try_from(port).expect("below 65,536")));
+        if let Ok(listener) = listener {
+            return listener.local_addr().expect("an address");
+        }
+    }
+    panic!("no port from {LOWEST} to {above} is free");
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use lockstep_proto::{ProjectKey, ProjectPhase, RefKey, RefValue};
 use tokio::time::{Instant, sleep};
 
-use super::PATIENCE;
 use super::cluster::Cluster;
 use super::git::{self, Clone, git, ok, text};
 use super::node::Node;
+use super::{PATIENCE, until};
 
 /// The refdb's refs of one project.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,8 @@ pub async fn agreed(cluster: &Cluster, project: &str) -> Truth {
         sleep(Duration::from_millis(50)).await;
     };
     for node in &cluster.nodes {
-        let status = node.status().await.unwrap_or_else(|| panic!("{} answers", node.name));
+        let status = until(async || node.status().await).await;
+        let status = status.unwrap_or_else(|| panic!("{} does not answer\n{}", node.name, node.log_tail()));
         assert_eq!(status.quarantined, 0, "{}: {status:?}", node.name);
     }
     truth

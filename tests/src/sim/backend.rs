@@ -12,11 +12,12 @@ use lockstep::seams::blob::BlobStore;
 use lockstep::seams::eventlog::EventLog;
 use lockstep::seams::git::Repositories;
 use lockstep::seams::peers::Peers;
-use lockstep::seams::refdb::RefDb;
-use lockstep::seams::refdb::memory::Backup;
+use lockstep::seams::refdb::memory::{Backup, MemoryTables};
+use lockstep::seams::refdb::{RefDb, Tables};
 use lockstep::seams::volume::NodeStore;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
-use lockstep::stages::ports::{Operators, Refreshes, StreamEvents};
+use lockstep::stages::ports::{Operators, Rebuilds, Refreshes, StreamEvents};
+use lockstep_proto::drill::DrillRequest;
 use lockstep_proto::{NodeId, Oid, ProjectName, RefName, SiteId};
 
 use super::trace::Trace;
@@ -59,6 +60,8 @@ pub trait Backend: Send + Sync {
     fn backup(&self) -> Backup;
     /// Replaces the refdb by a backup, while everything else goes on.
     fn restore(&self, backup: &Backup);
+    /// The tables into which a lost refdb is rebuilt.
+    fn tables(&self) -> MemoryTables;
     /// Splits or merges shards of a site's stream. Returns a description for the trace, or none if it was not possible.
     fn reshard(&self, site: &SiteId, entropy: &dyn Entropy) -> Option<String>;
     /// Removes the records of a site's stream before this sequence number.
@@ -80,6 +83,8 @@ pub struct SimDependencies {
     pub trace: Arc<Trace>,
     /// The refdb, as this node's link lets it through.
     pub refdb: RefDb,
+    /// The tables into which a lost refdb is rebuilt.
+    pub tables: Arc<dyn Tables>,
     /// The streams of all sites, as this node's link lets them through.
     pub eventlog: Arc<dyn EventLog>,
     /// The blob store, as this node's link lets it through.
@@ -124,6 +129,18 @@ pub trait SimNode: Send + Sync {
     /// The desk for operators' requests, if the node has one.
     fn operators(&self) -> Option<Arc<dyn Operators>> {
         None
+    }
+    /// The version map for peers, and the rebuilding of a lost refdb, if the node has them.
+    fn rebuilds(&self) -> Option<Arc<dyn Rebuilds>> {
+        None
+    }
+
+    /// Begins a drill, and answers its number.
+    ///
+    /// # Errors
+    /// Why it has not begun.
+    async fn drill(&self, _request: DrillRequest) -> Result<u64, String> {
+        Err("this node drives no drills".to_owned())
     }
     /// The status of the node, if it has one.
     fn inspection(&self) -> Option<Arc<dyn Inspection>> {

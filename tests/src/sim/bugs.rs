@@ -44,13 +44,17 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     ),
     found(
         InjectedBug::PausedNodeGoesOn,
-        "pause longer than the lease, or a fence meanwhile; the sibling drains",
+        "a pause longer than the lease, with a sibling awake; then life enough to use up the poisoned window",
         &["slots"],
     ),
     found(InjectedBug::FencedReopens, "fences; restarts while the role is not active", &["slots"]),
     found(InjectedBug::RefusedInFlight, "late copies against names that come and go", &["answers", "projects"]),
     found(InjectedBug::MapBeforeRefs, "any write of the version map", &["durability"]),
-    found(InjectedBug::MarkAfterMap, "sidecars that die; a Gerrit that is slow", &["refresh"]),
+    found(
+        InjectedBug::MarkAfterMap,
+        "sidecars that die before Gerrit has looked; refs that do not move again",
+        &["refresh"],
+    ),
     found(InjectedBug::AckForgetsNewer, "changes that move while a slow Gerrit looks at them", &["refresh"]),
     found(InjectedBug::OwnNotRefreshed, "Gerrits that die between their commit and their index", &["refresh"]),
     found(InjectedBug::AckedNotKept, "Gerrits that die before their index is on the disk", &["refresh"]),
@@ -63,16 +67,26 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     found(InjectedBug::OpenLockTaken, "commits under locks that meet each other", &["chain", "convergence"]),
     found(
         InjectedBug::LockNotRead,
-        "commits under locks whose last step fails; cut links",
+        "last steps that fail; a node that reads such a ref before a commit meets its lock",
         &["answers", "chain", "hindsight"],
     ),
-    found(InjectedBug::LockOutlivesSlot, "commits under locks whose last step fails", &["collection", "convergence"]),
+    found(
+        InjectedBug::LockOutlivesSlot,
+        "last steps that fail, on refs that the collector meets first",
+        &["collection", "convergence"],
+    ),
     found(
         InjectedBug::ReleasedUnpoisoned,
-        "commits under locks that meet each other; late releases; last steps that fail",
+        "locks without an answer, late releases; another commit between the locks and the slot of a later copy",
         &["chain", "convergence", "marks", "hindsight"],
     ),
     found(InjectedBug::LockedNameMarked, "commits under locks against names below theirs", &["names"]),
+    found(InjectedBug::LookBeforeBarrier, "clients that empty folders and create their names", &["names"]),
+    found(
+        InjectedBug::MarksOutliveIncarnation,
+        "clients that empty folders and create their names; fences",
+        &["names"],
+    ),
     found(InjectedBug::MarkPassesRefused, "a shard that throttles for a while", &["marks", "convergence"]),
     found(InjectedBug::BeatWaitsForPublish, "a stream that is away while nodes die", &["availability"]),
     found(InjectedBug::ThrottledKeepsSlot, "a partition that throttles for a while", &["availability"]),
@@ -86,7 +100,7 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     ),
     found(
         InjectedBug::RequestsForgotten,
-        "clients that repeat a request long afterwards; restarts; values that come back",
+        "clients that repeat a request after a restart, when the journal is collected; values that come back",
         &["answers"],
     ),
     found(
@@ -101,11 +115,16 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     ),
     found(
         InjectedBug::PromotedUnsettled,
-        "one active site; failovers away from nodes that are paused or cut off",
+        "failovers away from a node that is paused or cut off, before a lease ends its incarnation",
         &["fencing"],
     ),
+    found(InjectedBug::RemovedWhileActive, "a list of sites that changes; operators who remove any site", &["fencing"]),
     found(InjectedBug::HeldCollected, "committed content that every node holds as bad", &["collection"]),
-    found(InjectedBug::LeftoverForgotten, "collections that end in part, crashes", &["collection"]),
+    found(
+        InjectedBug::LeftoverForgotten,
+        "collections that end in part; the only node that remembers what is left dies before its next try",
+        &["collection"],
+    ),
     found(InjectedBug::ShortReadIsEnd, "reads that give a few records at a time, crashes", &["readiness"]),
 ];
 

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::dice::Dice;
+use super::scenario::Scenario;
 use super::trace::Trace;
 
 /// The target of a node's call.
@@ -133,6 +134,7 @@ pub struct Faults {
 struct State {
     on: bool,
     rates: BTreeMap<Seam, Rates>,
+    calls: BTreeMap<&'static str, Rates>,
     cuts: BTreeMap<(NodeId, Seam), Cut>,
     barred: BTreeMap<NodeId, &'static str>,
     paused: BTreeSet<NodeId>,
@@ -141,11 +143,12 @@ struct State {
 }
 
 impl Faults {
-    /// A plan with these rates. It is off until [`Faults::switch`].
+    /// A plan with the rates of this scenario. It is off until [`Faults::switch`].
     #[must_use]
-    pub fn new(seed: u64, trace: Arc<Trace>, rates: BTreeMap<Seam, Rates>) -> Arc<Self> {
+    pub fn new(seed: u64, trace: Arc<Trace>, scenario: &Scenario) -> Arc<Self> {
+        let (rates, calls) = (scenario.rates.clone(), scenario.calls.clone());
         let (cuts, barred, paused, throttled) = Default::default();
-        let state = State { on: false, rates, cuts, barred, paused, throttled, injected: 0 };
+        let state = State { on: false, rates, calls, cuts, barred, paused, throttled, injected: 0 };
         Arc::new(Self { trace, dice: Dice::new(seed, "faults"), state: Mutex::new(state), resumed: Notify::new() })
     }
 
@@ -279,14 +282,25 @@ impl Faults {
         if state.on { state.rates.get(&seam).copied().unwrap_or_default() } else { Rates::default() }
     }
 
+    /// The rates of a remote call, whose text begins with its kind.
+    #[must_use]
+    pub fn rates_of(&self, seam: Seam, call: &str) -> Rates {
+        let of_kind = {
+            let state = self.state();
+            let word = call.split(' ').next().unwrap_or_default();
+            state.calls.get(word).copied().filter(|_| state.on)
+        };
+        of_kind.unwrap_or_else(|| self.rates(seam))
+    }
+
     /// Decides the fate of a node's next call.
     #[must_use]
-    pub fn fate(&self, node: &NodeId, seam: Seam, kind: Kind) -> Fate {
+    pub fn fate(&self, node: &NodeId, seam: Seam, kind: Kind, call: &str) -> Fate {
         let cut = self.state().cuts.get(&(node.clone(), seam)).copied();
         let fate = match cut {
             Some(Cut::Requests) => Fate::LoseRequest,
             Some(Cut::Answers) => Fate::LoseAnswer,
-            None => self.throw(&self.rates(seam), kind),
+            None => self.throw(&self.rates_of(seam, call), kind),
         };
         if fate != Fate::Deliver {
             self.state().injected += 1;
@@ -318,5 +332,55 @@ impl Faults {
             }
             resumed.await;
         }
+    }
+}
+
+/// The rates of the general scenario.
+#[must_use]
+pub fn general_rates() -> BTreeMap<Seam, Rates> {
+    let remote = Rates {
+        fail_before: 20,
+        lose_request: 15,
+        lose_answer: 15,
+        late: 15,
+        duplicate: 20,
+        conflict: 20,
+        reorder: 200,
+        few: 200,
+        part: 100,
+        delay_ms: 40,
+        timeout_ms: 1_000,
+        late_ms: 6_000,
+    };
+    let disk = Rates { fail_before: 2, lose_answer: 2, delay_ms: 4, ..Rates::default() };
+    let gerrit = Rates { fail_before: 30, lose_request: 20, lose_answer: 20, ..Rates::default() };
+    let store = Rates { delay_ms: 4, ..Rates::default() };
+    BTreeMap::from([
+        (Seam::RefDb, remote),
+        (Seam::EventLog, remote),
+        (Seam::Blobs, remote),
+        (Seam::Peers, remote),
+        (Seam::Repositories, disk),
+        (Seam::Store, store),
+        (Seam::Gerrit, gerrit),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kind_of_call_has_faults_of_its_own_while_faults_are_on() {
+        let lost = Rates { lose_request: 1_000, ..Rates::default() };
+        let scenario = Scenario { calls: [("flip", lost)].into(), ..Scenario::calm() };
+        let faults = Faults::new(1, Arc::new(Trace::start()), &scenario);
+        let node: NodeId = "a-0".parse().unwrap();
+        let fate = |call| faults.fate(&node, Seam::RefDb, Kind::Write, call);
+        assert_eq!(fate("flip refs"), Fate::Deliver);
+        faults.switch(true);
+        assert_eq!([fate("flip refs"), fate("flipped refs")], [Fate::LoseRequest, Fate::Deliver]);
+        faults.heal();
+        assert_eq!(fate("flip refs"), Fate::Deliver);
     }
 }

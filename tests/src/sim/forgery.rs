@@ -60,6 +60,7 @@ fn blank(id: TxnId, site: &SiteId, project: ProjectKey, command: Command) -> Tra
         bases: Vec::new(),
         actor: String::new(),
         traceparent: String::new(),
+        loosens: false,
     }
 }
 

@@ -44,13 +44,13 @@ impl Link {
         self.faults.note(&self.node, &format!("{:?} {what}", self.seam));
     }
 
-    fn delay(&self) -> Duration {
-        let rates = self.faults.rates(self.seam);
+    fn delay(&self, call: &str) -> Duration {
+        let rates = self.faults.rates_of(self.seam, call);
         Duration::from_millis(1 + self.faults.dice().below(rates.delay_ms + 1))
     }
 
-    fn timeout(&self) -> Duration {
-        Duration::from_millis(self.faults.rates(self.seam).timeout_ms.max(500))
+    fn timeout(&self, call: &str) -> Duration {
+        Duration::from_millis(self.faults.rates_of(self.seam, call).timeout_ms.max(500))
     }
 
     /// Sends a call that continues when its caller dies. `conflict` is the answer to a conflict, if the call can have
@@ -74,10 +74,10 @@ impl Link {
         let is_throttled = self.faults.is_in_throttled_partition(self.seam, &what);
         let fate = match is_throttled || self.faults.is_barred(&self.node, &what) {
             true => Fate::FailBefore,
-            false => self.faults.fate(&self.node, self.seam, kind),
+            false => self.faults.fate(&self.node, self.seam, kind, &what),
         };
         let (answer, heard) = oneshot::channel();
-        let message = Message { link: self.clone(), fate, way: self.delay(), what: what.clone() };
+        let message = Message { link: self.clone(), fate, way: self.delay(&what), what: what.clone() };
         tokio::spawn(message.travel(conflict, call, answer));
         let heard = heard.await.unwrap_or_else(|_| Err(E::unknown()));
         self.faults.gate(&self.node).await;
@@ -99,7 +99,7 @@ impl Link {
         self.faults.gate(&self.node).await;
         let rates = self.faults.rates(self.seam);
         if rates.delay_ms > 0 {
-            sleep(self.delay()).await;
+            sleep(self.delay(&what)).await;
         }
         let is_barred = self.faults.is_barred(&self.node, &what);
         let before = fail.filter(|_| is_barred || self.faults.dice().chance(rates.fail_before));
@@ -150,7 +150,7 @@ impl Message {
             }
             (Fate::Duplicate, _) => {
                 let _first = call().await;
-                sleep(self.link.delay()).await;
+                sleep(self.link.delay(&self.what)).await;
                 call().await
             }
             (Fate::Late(late), _) => {
@@ -162,13 +162,13 @@ impl Message {
                 return;
             }
         };
-        sleep(self.link.delay()).await;
+        sleep(self.link.delay(&self.what)).await;
         // The caller may have died meanwhile. Then nobody receives the answer.
         let _ = answer.send(said);
     }
 
     async fn silence<T, E: NetworkError>(&self) -> Result<T, E> {
-        sleep(self.link.timeout()).await;
+        sleep(self.link.timeout(&self.what)).await;
         Err(E::unknown())
     }
 }

@@ -13,7 +13,7 @@ use lockstep::seams::eventlog::memory::MemoryEventLog;
 use lockstep::seams::git::Repositories;
 use lockstep::seams::git::model::ModelRepositories;
 use lockstep::seams::refdb::RefDb;
-use lockstep::seams::refdb::memory::{Backup, MemoryRefDb};
+use lockstep::seams::refdb::memory::{Backup, MemoryRefDb, MemoryTables};
 use lockstep::seams::volume::NodeStore;
 use lockstep::seams::volume::memory::MemoryStore;
 use lockstep_proto::{Oid, ProjectName, RefName, SiteId};
@@ -26,6 +26,7 @@ pub type NewVolume = Box<dyn Fn() -> Arc<dyn Volume> + Send + Sync>;
 /// A refdb, event logs and blobs in memory, and volumes that a function makes.
 pub struct MemoryBackend {
     refdb: MemoryRefDb,
+    tables: MemoryTables,
     eventlog: MemoryEventLog,
     blobs: MemoryBlobs,
     new_volume: NewVolume,
@@ -37,6 +38,7 @@ impl MemoryBackend {
     pub fn new(shards: u32, new_volume: NewVolume) -> Self {
         Self {
             refdb: MemoryRefDb::new(),
+            tables: MemoryTables::default(),
             eventlog: MemoryEventLog::new(shards),
             blobs: MemoryBlobs::default(),
             new_volume,
@@ -94,6 +96,10 @@ impl Backend for MemoryBackend {
 
     fn restore(&self, backup: &Backup) {
         self.refdb.restore(backup);
+    }
+
+    fn tables(&self) -> MemoryTables {
+        self.tables.clone()
     }
 
     fn trim(&self, site: &SiteId, before: u64) {

@@ -10,12 +10,15 @@
 //! | module | idea |
 //! |---|---|
 //! | [`dice`], [`trace`], [`scenario`] | randomness, the record of a run, the settings of a run |
+//! | `towards` | the scenarios of the injected bugs |
+//! | `folders` | the scenario of names that are folders at one time, and branches at another |
 //! | [`faults`], [`link`] | the faults of calls |
 //! | `blobs`, `eventlog`, `peers`, `refdb`, `repositories`, `store` | one seam each, behind the faults |
 //! | `item_by_item` | reads of the refdb that are not one moment |
 //! | [`backend`], [`memory`] | the services and volumes below the seams |
-//! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and the faults of nodes and streams |
-//! | [`failovers`] | an operator that moves the writes of a site to another |
+//! | [`node`], [`world`] | the real node, and the sites |
+//! | [`nemesis`], [`action`], [`forgery`] | the faults of nodes and streams |
+//! | [`failovers`], [`site_list`] | operators that move the writes of a site to another; that add and remove sites |
 //! | [`rotten`] | committed content that every node holds as bad |
 //! | `fake` | a tiny node with a mistake on demand, for the tests of the simulator itself |
 //! | `run` | one run, from its start to convergence |
@@ -23,10 +26,13 @@
 //! | [`clients`], [`workload`], [`history`] | clients, their requests and their answers |
 //! | [`listeners`] | listeners, which receive stream events |
 //! | [`bugs`], [`rates`] | the injected bugs, the properties that find them, and how many seeds do |
+//! | `agreement` | whether Gerrits and the refdb show what the facts say |
 //! | [`read_limits`] | the limits of reading a stream |
 //! | [`story`] | the world without random faults, in which a test takes one step after the other |
 //! | [`witness`], [`facts`], [`mirror`], [`watch`], [`check`] | the facts below all faults, and their checkers |
 
+pub mod action;
+mod agreement;
 pub mod backend;
 pub mod blobs;
 pub mod bugs;
@@ -39,6 +45,7 @@ pub mod failovers;
 #[cfg(test)]
 mod fake;
 pub mod faults;
+mod folders;
 pub mod forgery;
 pub mod gerrit;
 pub mod history;
@@ -57,8 +64,10 @@ pub mod repositories;
 pub mod rotten;
 pub mod run;
 pub mod scenario;
+pub mod site_list;
 pub mod store;
 pub mod story;
+mod towards;
 pub mod trace;
 pub mod watch;
 pub mod witness;

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep::seams::refdb::Role;
-use lockstep_proto::{NodeId, ProjectKey, ProjectName, SiteId};
+use lockstep_proto::{NodeId, Oid, ProjectKey, ProjectName, SiteId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::action::Action;
 use super::dice::Dice;
 use super::failovers;
 use super::faults::{Cut, Seam, Throttle};
 use super::forgery::{self, Forgery};
-use super::scenario::Action;
+use super::rotten;
 use super::world::{World, name};
 
 /// The nemesis of one run.
@@ -53,7 +54,7 @@ impl Nemesis {
     }
 
     async fn act(&self, action: Action) {
-        let (nodes, sites) = (self.world.nodes(), self.world.sites());
+        let (nodes, sites) = (self.targets(), self.world.sites());
         let (Some(node), Some(site)) = (self.dice.pick(&nodes).cloned(), self.dice.pick(&sites).cloned()) else {
             return;
         };
@@ -77,8 +78,22 @@ impl Nemesis {
             Action::ThrottleShard => self.throttle(|project| Throttle::Shard(site.clone(), project)),
             Action::ThrottlePartition => self.throttle(Throttle::Partition),
             Action::SiteDown => self.site_down(&site),
+            Action::Drill => failovers::drill(&self.world, &self.dice).await,
             Action::Failover => failovers::ask(&self.world, &self.dice).await,
         }
+    }
+
+    /// The nodes of which an action on one node strikes one.
+    fn targets(&self) -> Vec<NodeId> {
+        let aim = self.world.scenario.aim;
+        if aim == 0 || !self.dice.chance(aim) {
+            return self.world.nodes();
+        }
+        let known = self.world.watch.known();
+        let active = known.facts.sites.values().filter(|site| site.role == Role::Active);
+        let active: Vec<SiteId> = active.map(|site| site.site.clone()).collect();
+        drop(known);
+        active.iter().flat_map(|site| self.world.nodes_of(site)).collect()
     }
 
     fn comes_back(&self, node: &NodeId, was_up: bool) {
@@ -230,7 +245,9 @@ impl Nemesis {
             (self.dice.pick(&live).cloned(), known.facts.bad.len() as u64 + 1)
         };
         let Some(project) = project else { return };
-        if let Some(txn) = self.world.commit_bad(site, &project, number, &[]).await {
+        // Every other one has a successor, whose object nobody has.
+        let successors: &[Oid] = if number.is_multiple_of(2) { &[rotten::successor(number)] } else { &[] };
+        if let Some(txn) = self.world.commit_bad(site, &project, number, successors).await {
             self.world.trace.note(site.as_str(), &format!("BAD COMMIT {txn} to {project}"));
         }
     }

@@ -8,15 +8,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::base::observer::Observer;
-use lockstep::node::assembly::{Inspector, Node, NodeDependencies, NodeSettings};
+use lockstep::node::assembly::{Inspector, Node, NodeDependencies, NodeSettings, ProbeSet};
 use lockstep::seams::refdb::staged::WRITE_ITEMS;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
 use lockstep::stages::events::EventLimits;
-use lockstep::stages::ports::{Operators, Refreshes, StreamEvents};
+use lockstep::stages::ports::{Operators, Rebuilds, Refreshes, StreamEvents};
 use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
 use lockstep::state::debts::RetryPace;
 use lockstep::telemetry::status_board::StatusBoard;
+use lockstep_proto::drill::DrillRequest;
 use lockstep_proto::{SiteId, TxnId, limits};
 
 use super::backend::{NodeFactory, SimDependencies, SimNode};
@@ -76,6 +77,11 @@ impl Observer for Noting {
         self.trace.note(&self.who, &format!("the failover ended: {outcome:?}"));
     }
 
+    fn drill_ended(&self, number: u64, red: &[String]) {
+        let verdict = if red.is_empty() { "green".to_owned() } else { format!("red: {}", red.join("; ")) };
+        self.trace.note(&self.who, &format!("drill {number} is {verdict}"));
+    }
+
     fn failed(&self, stage: &'static str, why: &dyn Display) {
         self.trace.note(&self.who, &format!("{stage} failed: {why}"));
     }
@@ -87,6 +93,7 @@ impl NodeFactory for RealNodes {
         let observer = Noting { trace: parts.trace.clone(), who: parts.node.to_string() };
         let parts = NodeDependencies {
             refdb: parts.refdb,
+            tables: parts.tables,
             eventlog: parts.eventlog,
             blobs: parts.blobs,
             peers: parts.peers,
@@ -95,6 +102,7 @@ impl NodeFactory for RealNodes {
             clock: parts.clock,
             entropy: parts.entropy,
             gerrit: None,
+            probes: ProbeSet::default(),
             observer: Arc::new(observer),
             boot: parts.boot,
             settings: NodeSettings {
@@ -130,10 +138,13 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.member.retention = Duration::from_secs(40);
     settings.mark_pace = Duration::from_millis(300);
     settings.barrier_patience = Duration::from_secs(10);
+    settings.freeing_patience = Duration::from_millis(1_500);
     settings.sweep_pace = Duration::from_secs(2);
     settings.role_pace = Duration::from_secs(1);
     settings.failover.idle = Duration::from_secs(1);
     settings.failover.settle = Duration::from_secs(4);
+    settings.failover.verify = Duration::from_secs(6);
+    settings.failover.probe = Duration::from_secs(5);
     settings.collect_pace = Duration::from_secs(4);
     settings.restore_pace = Duration::from_secs(2);
     settings.seed.step_commits = 3;
@@ -192,6 +203,16 @@ impl SimNode for RealNode {
 
     fn operators(&self) -> Option<Arc<dyn Operators>> {
         Some(self.0.operators())
+    }
+
+    fn rebuilds(&self) -> Option<Arc<dyn Rebuilds>> {
+        Some(self.0.rebuilds())
+    }
+
+    async fn drill(&self, request: DrillRequest) -> Result<u64, String> {
+        let takes_writes = self.0.front().committer().is_some();
+        let begun = self.0.drills().begin("operator", request, takes_writes).await;
+        begun.map(|begun| begun.number).map_err(|error| error.to_string())
     }
 
     fn seeding(&self) -> Option<Arc<dyn Seeding>> {

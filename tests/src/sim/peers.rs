@@ -1,41 +1,45 @@
-//! The peers of a simulated node: each peer's repositories are behind the node's link, and reachable only while the
-//! peer's process is up.
+//! The peers of a simulated node: each peer's repositories and its version map are behind the node's link, and
+//! reachable only while the peer's process is up.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::seams::blob::Payload;
 use lockstep::seams::git::Repositories;
 use lockstep::seams::peers::{PeerError, Peers, serve};
-use lockstep_proto::{NodeId, Oid, ProjectName};
+use lockstep::stages::ports::Rebuilds;
+use lockstep_proto::peer::{PeerAnswer, PeerStatus};
+use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
+use lockstep_proto::{NodeId, Oid, ProjectName, SiteId};
 use parking_lot::Mutex;
 
+use super::backend::SimNode;
 use super::faults::{Kind, NetworkError};
 use super::link::Link;
 
 /// The nodes that are up.
-#[derive(Clone, Debug, Default)]
-pub struct Up(Arc<Mutex<BTreeSet<NodeId>>>);
+#[derive(Clone, Default)]
+pub struct Up(Arc<Mutex<BTreeMap<NodeId, Arc<dyn SimNode>>>>);
 
 impl Up {
-    /// Notes that a node's process has started or ended.
-    pub fn set(&self, node: &NodeId, is_up: bool) {
+    /// Notes that a node's process has started, or ended for `None`.
+    pub fn set(&self, node: &NodeId, running: Option<Arc<dyn SimNode>>) {
         let mut up = self.0.lock();
-        if is_up {
-            up.insert(node.clone())
-        } else {
-            up.remove(node)
-        };
+        match running {
+            Some(running) => drop(up.insert(node.clone(), running)),
+            None => drop(up.remove(node)),
+        }
     }
 
-    fn has(&self, node: &NodeId) -> bool {
-        self.0.lock().contains(node)
+    fn get(&self, node: &NodeId) -> Option<Arc<dyn SimNode>> {
+        self.0.lock().get(node).cloned()
     }
 }
 
 /// One peer, behind faults.
 pub struct FaultyPeer {
+    site: SiteId,
     node: NodeId,
     repositories: Arc<dyn Repositories>,
     up: Up,
@@ -45,8 +49,13 @@ pub struct FaultyPeer {
 impl FaultyPeer {
     /// The peer `node` with these raw repositories, behind `link`.
     #[must_use]
-    pub fn new(node: NodeId, repositories: Arc<dyn Repositories>, up: Up, link: Link) -> Self {
-        Self { node, repositories, up, link }
+    pub fn new((site, node): (SiteId, NodeId), repositories: Arc<dyn Repositories>, up: Up, link: Link) -> Self {
+        Self { site, node, repositories, up, link }
+    }
+
+    /// The port of the peer's process, if it is up.
+    fn rebuilds(&self) -> Option<Arc<dyn Rebuilds>> {
+        self.up.get(&self.node)?.rebuilds()
     }
 }
 
@@ -77,7 +86,7 @@ impl Peers for FaultyPeer {
         let (node, up, repositories) = (self.node.clone(), self.up.clone(), Arc::clone(&self.repositories));
         let call = move || {
             let (project, wants, haves) = (project.clone(), wants.clone(), haves.clone());
-            let (is_up, repositories) = (up.has(&node), Arc::clone(&repositories));
+            let (is_up, repositories) = (up.get(&node).is_some(), Arc::clone(&repositories));
             async move {
                 if !is_up {
                     return Err(PeerError::NotNow("connection refused".into()));
@@ -86,5 +95,36 @@ impl Peers for FaultyPeer {
             }
         };
         self.link.remote(Kind::Read, what, None, call).await.map(|Shown(packs)| packs)
+    }
+
+    async fn statuses(&self) -> Vec<PeerStatus> {
+        let answer = self.rebuilds().map(|_| PeerAnswer {
+            site: self.site.clone(),
+            node: self.node.clone(),
+            version: "simulated".to_owned(),
+            role: String::new(),
+            epoch: 0,
+            ready: true,
+        });
+        let problem = answer.is_none().then(|| "connection refused".to_owned());
+        let (name, way) = (self.node.to_string(), "simulated".to_owned());
+        vec![PeerStatus { address: name.clone(), name, way, answer, problem, took_ms: 0 }]
+    }
+
+    fn is(&self, peer: &str) -> bool {
+        self.node.as_str() == peer
+    }
+
+    async fn versions(&self, _peer: &str, request: &VersionsRequest) -> Result<VersionsPage, PeerError> {
+        let what = format!("versions of {} after {:?}", self.node, request.after);
+        let (rebuilds, request) = (self.rebuilds(), request.clone());
+        let call = move || {
+            let (rebuilds, request) = (rebuilds.clone(), request.clone());
+            async move {
+                let Some(rebuilds) = rebuilds else { return Err(PeerError::NotNow("connection refused".into())) };
+                rebuilds.versions(&request).map_err(|error| PeerError::NotNow(error.message))
+            }
+        };
+        self.link.remote(Kind::Read, what, None, call).await
     }
 }

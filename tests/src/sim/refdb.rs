@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lockstep::seams::refdb::memory::MemoryTables;
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
-    NodeRecord, OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
-    WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
+    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore,
+    Registry, Role, SiteAnswer, SiteRecord, SlotState, Tables, WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use std::collections::BTreeMap;
@@ -34,6 +35,30 @@ impl FaultyRefDb {
     #[must_use]
     pub fn new(inner: RefDb, link: Link) -> Self {
         Self { inner, link }
+    }
+}
+
+/// The tables of a rebuild, behind faults.
+pub struct FaultyTables {
+    tables: MemoryTables,
+    link: Link,
+}
+
+impl FaultyTables {
+    /// Puts `link` in front of the refdbs that are opened.
+    #[must_use]
+    pub fn new(tables: MemoryTables, link: Link) -> Self {
+        Self { tables, link }
+    }
+}
+
+impl Tables for FaultyTables {
+    fn current(&self) -> String {
+        self.tables.current()
+    }
+
+    fn open(&self, prefix: &str) -> RefDb {
+        RefDb::of(&std::sync::Arc::new(FaultyRefDb::new(self.tables.open(prefix), self.link.clone())))
     }
 }
 
@@ -148,6 +173,11 @@ impl JournalStore for FaultyRefDb {
 
 #[async_trait]
 impl Registry for FaultyRefDb {
+    async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
+        let what = format!("{} items at {revision}", items.len());
+        send!(self, Write, registry.rebuild, what, [items = items.to_vec()], (&items, revision))
+    }
+
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
         send!(self, Write, registry.enroll_site, site, [site = site.clone()], (&site, role))
     }
@@ -159,6 +189,42 @@ impl Registry for FaultyRefDb {
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
         let what = format!("{} to {role:?}", from.site);
         send!(self, Write, registry.change_role, what, [from = from.clone()], (&from, role))
+    }
+
+    async fn change_site(
+        &self,
+        from: Option<&SiteRecord>,
+        to: &SiteRecord,
+        failover: u64,
+    ) -> Result<SiteAnswer, RefDbError> {
+        let what = format!("{} to {:?}, removed {}", to.site, to.role, to.removed);
+        send!(
+            self,
+            Write,
+            registry.change_site,
+            what,
+            [from = from.cloned(), to = to.clone()],
+            (from.as_ref(), &to, failover)
+        )
+    }
+
+    async fn begin_failover(
+        &self,
+        record: &DocumentRecord,
+        sites: &[SiteRecord],
+    ) -> Result<Option<DocumentRecord>, RefDbError> {
+        send!(
+            self,
+            Write,
+            registry.begin_failover,
+            record.body,
+            [record = record.clone(), sites = sites.to_vec()],
+            (&record, &sites)
+        )
+    }
+
+    async fn shut_out_earlier(&self, site: &SiteId) -> Result<(), RefDbError> {
+        send!(self, Write, registry.shut_out_earlier, site, [site = site.clone()], (&site))
     }
 
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
@@ -189,6 +255,10 @@ impl Registry for FaultyRefDb {
             [site = site.clone(), id = id.clone(), settled = settled.to_vec(), published = published.to_vec()],
             (&site, &id, &settled, &published)
         )
+    }
+
+    async fn touch(&self, site: &SiteId, id: &IncarnationId) -> Result<MarkAnswer, RefDbError> {
+        send!(self, Write, registry.touch, id, [site = site.clone(), id = id.clone()], (&site, &id))
     }
 
     async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
@@ -244,12 +314,21 @@ impl Registry for FaultyRefDb {
         send!(self, Write, registry.forget_incarnations, what, [site = site.clone(), ids = ids.to_vec()], (&site, &ids))
     }
 
-    async fn failover(&self) -> Result<Option<FailoverRecord>, RefDbError> {
-        send!(self, Read, registry.failover, "", [], ())
+    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
+        send!(self, Read, registry.document, format!("{which:?}"), [], (which))
     }
 
-    async fn put_failover(&self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError> {
-        send!(self, Write, registry.put_failover, record.body, [record = record.clone()], (&record))
+    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
+        let what = format!("{which:?} {}", record.body);
+        send!(self, Write, registry.put_document, what, [record = record.clone()], (which, &record))
+    }
+
+    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
+        send!(self, Read, registry.digests, "", [], ())
+    }
+
+    async fn put_digest(&self, record: &DigestRecord) -> Result<(), RefDbError> {
+        send!(self, Write, registry.put_digest, record.body, [record = record.clone()], (&record))
     }
 
     async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {

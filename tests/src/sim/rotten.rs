@@ -23,6 +23,12 @@ pub fn is_rotten_key(key: &RefKey) -> bool {
     key.as_ref_name().is_some_and(is_rotten)
 }
 
+/// The value of a successor of bad content: an object that nobody has.
+#[must_use]
+pub fn successor(number: u64) -> Oid {
+    name(&format!("2{number:039x}"))
+}
+
 fn step(number: u64, seq: u64, old: Option<Oid>, new: Oid, site: &SiteId, project: &ProjectKey) -> Transaction {
     let id = |seq: u64| -> TxnId { name(&format!("byzantine.{number}.0.{seq}.00000000000000aa")) };
     let command = Command {
@@ -78,7 +84,12 @@ impl World {
         };
         refdb.registry.open_incarnation(&opened).await.expect("a new incarnation");
         for one in &all {
-            let request = CommitRequest { transaction: one.clone(), encoded: one.encode(), directories: Vec::new() };
+            let request = CommitRequest {
+                transaction: one.clone(),
+                encoded: one.encode(),
+                directories: Vec::new(),
+                freed: Default::default(),
+            };
             refdb.refs.commit(&request).await.expect("a commit");
             self.append_raw(site, project.name.as_str(), one.encode()).await;
         }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::seams::refdb::{RefDb, Role, SlotState};
 use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
-use lockstep_proto::{ProjectName, SiteId, Slot, TxnId};
+use lockstep_proto::verify::{Mismatch, VerifyRequest};
+use lockstep_proto::{NodeId, ProjectName, SiteId, Slot, TxnId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -16,12 +17,13 @@ use super::backend::{Backend, NodeFactory};
 use super::check::Violation;
 use super::clients::Client;
 use super::dice::Dice;
-use super::failovers;
 use super::listeners::Listener;
 use super::nemesis::Nemesis;
+use super::rotten::is_rotten;
 use super::scenario::Scenario;
 use super::trace::Trace;
 use super::world::{World, name};
+use super::{failovers, site_list};
 
 /// The number of trace lines that a failure prints.
 const TAIL: usize = 60;
@@ -138,7 +140,9 @@ impl Phases {
         } else {
             self.safety().await?;
             self.heal().await;
-            self.converge("convergence").await?
+            let took = self.converge("convergence").await?;
+            self.verify().await?;
+            took
         };
         if self.world.scenario.lose_a_site {
             self.lose_a_site().await?;
@@ -228,7 +232,8 @@ impl Phases {
         self.world.trace.note("run", "SAFETY");
         self.world.faults.switch(true);
         let mut tasks = vec![tokio::spawn(Nemesis::new(self.world.clone(), stop.clone()).run())];
-        for site in self.world.sites() {
+        let changing = self.world.scenario.list_moves.then(|| tokio::spawn(site_list::change(self.world.clone())));
+        for site in self.world.all_sites() {
             for number in 0..self.world.scenario.clients {
                 let client = Client::new(self.world.clone(), site.clone(), number, stop.clone());
                 tasks.push(tokio::spawn(client.run()));
@@ -236,7 +241,22 @@ impl Phases {
         }
         let result = self.pass(self.world.scenario.safety_ms).await;
         stop.cancel();
-        result
+        result?;
+        let Some(changing) = changing else { return Ok(()) };
+        self.heal().await;
+        let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
+        while !changing.is_finished() {
+            self.pass(200).await?;
+            if self.world.trace.now_ms() > until {
+                let what = "the list of sites did not change in time".to_owned();
+                return Err(Violation { property: "site-list", what });
+            }
+        }
+        self.pass(10_000).await?;
+        match self.world.serves_outside() {
+            Some(node) => Err(Violation { property: "site-list", what: format!("{node} serves outside of the list") }),
+            None => Ok(()),
+        }
     }
 
     /// Replaces the refdb by an older backup at a random moment, while clients and nemesis go on. At the end every node
@@ -316,6 +336,39 @@ impl Phases {
                 return Err(Violation { property, what: format!("after {took} healed ms: {what}") });
             }
         }
+    }
+
+    /// Has every node compare its refs with the refdb, as `lockstep verify` does. All must be equal.
+    async fn verify(&self) -> Result<(), Violation> {
+        let request = VerifyRequest { project: None, share: 100 };
+        let violates = |node: &NodeId, what: String| Violation { property: "verify", what: format!("{node}: {what}") };
+        for node in self.world.nodes() {
+            let life = self.world.life(&node);
+            let Some(inspection) = life.and_then(|life| life.node.inspection()) else { continue };
+            let begun = inspection.verify(request.clone()).await;
+            let begun = begun.map_err(|error| violates(&node, error.message))?;
+            let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
+            let ended = loop {
+                self.pass(100).await?;
+                match inspection
+                    .verification()
+                    .await
+                    .filter(|last| last.ended_ms.is_some() && last.number == begun.number)
+                {
+                    Some(ended) => break ended,
+                    None if self.world.trace.now_ms() > until => return Err(violates(&node, "it does not end".into())),
+                    None => {}
+                }
+            };
+            let is_bad = |found: &&Mismatch| found.name.parse().is_ok_and(|name| !is_rotten(&name));
+            if let Some(found) = ended.found.iter().find(is_bad) {
+                return Err(violates(&node, format!("{found:?}")));
+            }
+            if let Some(failed) = ended.failed.first() {
+                return Err(violates(&node, format!("{failed:?}")));
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a node away until it is expelled and the journal is collected past it, then brings it back.

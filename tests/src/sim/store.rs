@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::eventlog::Position;
 use lockstep::seams::volume::{
-    Changes, CommittedRequest, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered,
+    BoundTo, Changes, CommittedRequest, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered,
     RequestKey, ShardId, StoreError, VolumeFacts,
 };
 use lockstep_proto::refresh::Subject;
-use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq};
 
 use super::link::Link;
 use super::watch::Watch;
@@ -55,10 +55,6 @@ impl NodeStore for WatchedStore {
         self.inner.is_value(project, oid)
     }
 
-    fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
-        self.inner.is_directory(project, name)
-    }
-
     fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError> {
         self.inner.checkpoints()
     }
@@ -67,8 +63,8 @@ impl NodeStore for WatchedStore {
         self.inner.low_water()
     }
 
-    fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError> {
-        self.inner.parked()
+    fn parked(&self, after: Option<&str>, limit: usize) -> Result<Vec<(String, Held)>, StoreError> {
+        self.inner.parked(after, limit)
     }
 
     fn held_counts(&self) -> Result<(u64, u64), StoreError> {
@@ -107,6 +103,10 @@ impl NodeStore for WatchedStore {
         self.inner.facts()
     }
 
+    fn bound(&self) -> Result<BoundTo, StoreError> {
+        self.inner.bound()
+    }
+
     fn registered(&self) -> Result<Registered, StoreError> {
         self.inner.registered()
     }
@@ -142,7 +142,8 @@ impl NodeStore for WatchedStore {
         let what = describe(&changes);
         let call = async {
             self.watch.store_will_commit(self.link.node(), &changes);
-            let seen = changes.clone();
+            let (seen, owed) = (changes.clone(), self.inner.debts()?);
+            self.watch.known().leaves_to_debts(self.link.node(), &seen, &owed);
             self.inner.commit(changes).await?;
             self.watch.store_committed(self.link.node(), &seen);
             Ok(())

@@ -45,13 +45,16 @@ pub fn node(text: &str) -> NodeId {
     name(text)
 }
 
-fn request(id: &str, (branch, old, new): Step<'_>) -> RefTransactionRequest {
-    let old = old.map_or(Expected::Absent, Expected::Oid);
+fn request(id: &str, steps: &[Step<'_>]) -> RefTransactionRequest {
+    let command = |(branch, old, new): &Step<'_>| {
+        let old = old.map_or(Expected::Absent, Expected::Oid);
+        RefCommand { name: name(branch), old, new: *new, force: true }
+    };
     RefTransactionRequest {
         request_id: id.to_owned(),
         deadline_ms: Some(5_000),
         atomic: true,
-        commands: vec![RefCommand { name: name(branch), old, new, force: true }],
+        commands: steps.iter().map(command).collect(),
         actor: None,
         traceparent: None,
     }
@@ -199,7 +202,21 @@ impl Story {
         project: &ProjectName,
         step: Step<'_>,
     ) -> Result<RefTransactionResponse, ApiError> {
-        let request = request(id, step);
+        self.push_all(node, id, project, &[step]).await
+    }
+
+    /// Pushes refs together, each from one value to another, through a node.
+    ///
+    /// # Errors
+    /// The node gives no verdict.
+    pub async fn push_all(
+        &self,
+        node: &str,
+        id: &str,
+        project: &ProjectName,
+        steps: &[Step<'_>],
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let request = request(id, steps);
         self.world.watch.asked(project, &request);
         let answer = self.life(node).node.transactions().submit(project, request).await;
         self.world.trace.note("story", &format!("{id} heard {answer:?}"));
@@ -214,7 +231,7 @@ impl Story {
     /// # Panics
     /// If the node gives no verdict.
     pub async fn look_up(&self, node: &str, id: &str, project: &ProjectName, step: Step<'_>) -> Outcome {
-        let answer = self.life(node).node.transactions().look_up(project, &request(id, step)).await;
+        let answer = self.life(node).node.transactions().look_up(project, &request(id, &[step])).await;
         answer.unwrap_or_else(|error| panic!("{id}: {error:?}")).outcome
     }
 

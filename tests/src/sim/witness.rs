@@ -10,9 +10,9 @@ use bytes::Bytes;
 use lockstep::seams::blob::BlobStore;
 use lockstep::seams::blob::long_form::LongForms;
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
-    NodeRecord, OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
-    WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
+    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore,
+    Registry, Role, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
@@ -35,9 +35,10 @@ impl WitnessedRefDb {
 
 impl WitnessedRefDb {
     /// Checks that a transaction whose slot is about to be collected holds no lock. Such a lock could no longer be
-    /// decided.
-    async fn no_lock_names(&self, encoded: &Bytes) -> Result<(), RefDbError> {
-        let Ok(transaction) = self.long_forms.read(encoded).await else { return Ok(()) };
+    /// decided. The transaction comes from the facts, because its long form is deleted before its slot.
+    async fn no_lock_names(&self, txn: &TxnId) -> Result<(), RefDbError> {
+        let known = self.watch.known().facts.transactions.get(txn).cloned();
+        let Some(transaction) = known else { return Ok(()) };
         let keys: Vec<RefKey> = transaction.commands.iter().map(|command| command.key.clone()).collect();
         for item in self.inner.refs.read(&transaction.project, &keys).await?.into_iter().flatten() {
             if item.lock.as_ref() == Some(&transaction.id) {
@@ -124,9 +125,9 @@ impl JournalStore for WitnessedRefDb {
         let expelled: BTreeSet<NodeId> = nodes.into_iter().filter(|node| node.expelled).map(|node| node.node).collect();
         let mut committed = Vec::new();
         for slot in slots {
-            if let SlotState::Committed(_, bytes) = self.inner.journal.slot(slot).await? {
+            if let SlotState::Committed(txn, _) = self.inner.journal.slot(slot).await? {
                 committed.push(slot.clone());
-                self.no_lock_names(&bytes).await?;
+                self.no_lock_names(&txn).await?;
             }
         }
         self.watch.collecting(&committed, &expelled);
@@ -150,6 +151,31 @@ impl Registry for WitnessedRefDb {
         let record = self.inner.registry.change_role(from, role).await?;
         self.watch.site(&record);
         Ok(record)
+    }
+
+    async fn change_site(
+        &self,
+        from: Option<&SiteRecord>,
+        to: &SiteRecord,
+        failover: u64,
+    ) -> Result<SiteAnswer, RefDbError> {
+        let answer = self.inner.registry.change_site(from, to, failover).await?;
+        if answer == SiteAnswer::Changed {
+            self.watch.site(to);
+        }
+        Ok(answer)
+    }
+
+    async fn begin_failover(
+        &self,
+        record: &DocumentRecord,
+        sites: &[SiteRecord],
+    ) -> Result<Option<DocumentRecord>, RefDbError> {
+        self.inner.registry.begin_failover(record, sites).await
+    }
+
+    async fn shut_out_earlier(&self, site: &SiteId) -> Result<(), RefDbError> {
+        self.inner.registry.shut_out_earlier(site).await
     }
 
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
@@ -180,6 +206,10 @@ impl Registry for WitnessedRefDb {
             self.watch.marked(id, settled, published);
         }
         Ok(answer)
+    }
+
+    async fn touch(&self, site: &SiteId, id: &IncarnationId) -> Result<MarkAnswer, RefDbError> {
+        self.inner.registry.touch(site, id).await
     }
 
     async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
@@ -227,12 +257,24 @@ impl Registry for WitnessedRefDb {
         Ok(())
     }
 
-    async fn failover(&self) -> Result<Option<FailoverRecord>, RefDbError> {
-        self.inner.registry.failover().await
+    async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
+        self.inner.registry.rebuild(items, revision).await
     }
 
-    async fn put_failover(&self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError> {
-        self.inner.registry.put_failover(record).await
+    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
+        self.inner.registry.document(which).await
+    }
+
+    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
+        self.inner.registry.put_document(which, record).await
+    }
+
+    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
+        self.inner.registry.digests().await
+    }
+
+    async fn put_digest(&self, record: &DigestRecord) -> Result<(), RefDbError> {
+        self.inner.registry.put_digest(record).await
     }
 
     async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use lockstep::base::ref_names;
 use lockstep_proto::bridge::{
     CreateProjectRequest, DeleteProjectRequest, Expected, RefCommand, RefTransactionRequest, SetHeadRequest,
 };
@@ -12,6 +13,9 @@ use super::backend::Volume;
 use super::dice::Dice;
 use super::scenario::{Ask, Writes};
 use super::world::{World, name};
+
+/// The name that is a branch at one time, and a folder of branches at another.
+const FOLDER: &str = "refs/heads/t";
 
 /// Makes the requests of one client.
 pub struct Asker {
@@ -102,7 +106,7 @@ impl Asker {
                 Some(vec![self.command(ground, name, None, true)])
             }
             Ask::NameConflict => {
-                let names = ["refs/heads/t", "refs/heads/t/x", "refs/heads/t/x/y", "refs/heads/t/z"];
+                let names = [FOLDER, "refs/heads/t/x", "refs/heads/t/x/y", "refs/heads/t/z"];
                 let name = name(self.dice.pick(&names)?);
                 let mut commands = vec![self.advance(ground, name, None)];
                 if self.world.scenario.writes == Writes::Staged {
@@ -110,7 +114,21 @@ impl Asker {
                 }
                 Some(commands)
             }
+            Ask::Folder => Some(self.folder(ground)),
             Ask::Batch => Some(self.batch(ground, branch)),
+        }
+    }
+
+    /// Deletes a branch below a name, or the branch of this name, or creates it.
+    fn folder(&mut self, ground: &Ground) -> Vec<RefCommand> {
+        let above = name::<RefName>(FOLDER);
+        let below: Vec<RefName> = ground.refs.keys().filter(|name| ref_names::exclude(name, &above)).cloned().collect();
+        if let Some(name) = self.dice.pick(&below).cloned() {
+            return vec![self.command(ground, name, None, true)];
+        }
+        match ground.refs.contains_key(&above) {
+            true => vec![self.command(ground, above, None, true)],
+            false => vec![self.advance(ground, above, None)],
         }
     }
 
@@ -146,7 +164,7 @@ impl Asker {
         let now = ground.refs.get(&name).copied().map_or(Expected::Absent, Expected::Oid);
         let old = match self.dice.below(10) {
             0 => Expected::Any,
-            1 => self.stale(ground, &name).unwrap_or(now),
+            tenth if tenth <= self.world.scenario.stale => self.stale(ground, &name).unwrap_or(now),
             _ => now,
         };
         RefCommand { name, old, new, force }

@@ -3,27 +3,23 @@
 //! There are three sites with one or two nodes each, and each node has a volume of its own. A node that is down keeps
 //! its volume.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep::base::clock::{Clock, Entropy, SeededEntropy};
 use lockstep::base::faults::injected_bug::InjectedBugs;
-use lockstep::seams::blob::long_form::LongForms;
 use lockstep::seams::eventlog::Record;
 use lockstep::seams::peers::{FallbackPeers, Peers};
-use lockstep::seams::refdb::staged::{Fate, StagedRefs};
-use lockstep::seams::refdb::{IncarnationState, RefDb, RefStore, Role};
-use lockstep_proto::{NodeId, ProjectKey, ProjectName, SiteId};
+use lockstep::seams::refdb::{RefDb, Role};
+use lockstep_proto::{NodeId, SiteId};
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Backend, NodeFactory, SimDependencies, SimNode, Volume};
 use super::blobs::FaultyBlobs;
 use super::check::availability::Now;
-use super::check::convergence;
-use super::check::refresh::gerrit_differs;
 use super::dice::Dice;
 use super::eventlog::FaultyEventLog;
 use super::faults::{Faults, Seam};
@@ -32,9 +28,10 @@ use super::item_by_item::ItemByItem;
 use super::link::Link;
 use super::peers::{FaultyPeer, Up};
 use super::read_limits::ReadMeter;
-use super::refdb::FaultyRefDb;
+use super::refdb::{FaultyRefDb, FaultyTables};
 use super::repositories::FaultyRepositories;
 use super::scenario::Scenario;
+use super::site_list::newcomer;
 use super::store::WatchedStore;
 use super::trace::Trace;
 use super::watch::{Snapshot, Watch};
@@ -102,10 +99,12 @@ pub struct World {
     factory: Arc<dyn NodeFactory>,
     /// Counts the reads of the streams.
     meter: Arc<ReadMeter>,
-    bugs: InjectedBugs,
+    pub(super) bugs: InjectedBugs,
     places: Mutex<BTreeMap<NodeId, Place>>,
     gerrits: BTreeMap<NodeId, Arc<Gerrit>>,
     up: Up,
+    /// The sites that are not in the list of sites at present.
+    pub(super) outside: Mutex<BTreeSet<SiteId>>,
 }
 
 impl World {
@@ -119,7 +118,7 @@ impl World {
         factory: Arc<dyn NodeFactory>,
     ) -> Arc<Self> {
         let trace = Arc::new(Trace::start());
-        let faults = Faults::new(seed, trace.clone(), scenario.rates.clone());
+        let faults = Faults::new(seed, trace.clone(), &scenario);
         let watch = Watch::new(trace.clone(), backend.eventlog());
         let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), backend.blobs(), watch.clone())));
         let seen = RefDb {
@@ -127,11 +126,14 @@ impl World {
             ..refdb.clone()
         };
         let (mut places, mut gerrits) = (BTreeMap::new(), BTreeMap::new());
+        let outside: BTreeSet<SiteId> = scenario.list_moves.then(newcomer).into_iter().collect();
         for (site, nodes) in SITES.into_iter().zip(scenario.nodes) {
             for number in 0..nodes {
                 let (site, node) = (name::<SiteId>(site), name::<NodeId>(&format!("{site}-{number}")));
                 let volume = backend.volume();
-                watch.volume(&node, volume.clone());
+                if !outside.contains(&site) {
+                    watch.volume(&node, volume.clone());
+                }
                 gerrits.insert(node.clone(), Arc::new(Gerrit::new(seed, node.clone(), volume.clone())));
                 let clock = Arc::new(SimClock { trace: trace.clone(), offset_ms: Mutex::new(0) });
                 places.insert(
@@ -157,6 +159,7 @@ impl World {
             places,
             gerrits,
             up,
+            outside: Mutex::new(outside),
         })
     }
 
@@ -164,21 +167,38 @@ impl World {
         self.places.lock()
     }
 
-    /// Every node, in the order of the names.
+    /// Every node of the sites in the list, in the order of the names.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
-        self.places().keys().cloned().collect()
+        let outside = self.outside.lock().clone();
+        let places = self.places();
+        places.iter().filter(|(_, place)| !outside.contains(&place.site)).map(|(node, _)| node.clone()).collect()
     }
 
-    /// The names of the sites, of which every world has the same.
+    /// The names of the sites in the list.
     #[must_use]
     pub fn sites(&self) -> Vec<SiteId> {
+        let outside = self.outside.lock();
+        self.all_sites().into_iter().filter(|site| !outside.contains(site)).collect()
+    }
+
+    /// Every node with its site, in the list or outside of it.
+    pub(super) fn everywhere(&self) -> Vec<(NodeId, SiteId)> {
+        self.places().iter().map(|(node, place)| (node.clone(), place.site.clone())).collect()
+    }
+
+    /// The names of all sites, of which every world has the same.
+    #[must_use]
+    pub fn all_sites(&self) -> Vec<SiteId> {
         SITES.into_iter().map(name).collect()
     }
 
-    /// The nodes of a site.
+    /// The nodes of a site. None of a site outside of the list.
     #[must_use]
     pub fn nodes_of(&self, site: &SiteId) -> Vec<NodeId> {
+        if self.outside.lock().contains(site) {
+            return Vec::new();
+        }
         self.places().iter().filter(|(_, place)| place.site == *site).map(|(node, _)| node.clone()).collect()
     }
 
@@ -207,40 +227,6 @@ impl World {
                 tokio::spawn(gerrit.clone().run(self.clone()));
             }
         }
-    }
-
-    /// The first document of a Gerrit that does not match the refs. None if all match.
-    #[must_use]
-    pub fn gerrits_differ(&self) -> Option<String> {
-        let projects: Vec<ProjectName> = self.watch.known().facts.projects.keys().cloned().collect();
-        self.nodes().into_iter().find_map(|node| {
-            let (volume, (index, caches)) = (self.volume(&node)?, self.gerrit(&node)?.shows());
-            let what = gerrit_differs(volume.as_ref(), &projects, &index, &caches)?;
-            Some(format!("Gerrit of {node}: {what}"))
-        })
-    }
-
-    /// The first ref whose strong read differs from its chain. None if all agree.
-    pub async fn refdb_differs(&self) -> Option<String> {
-        let long_forms = LongForms::new(self.backend.blobs(), "no-spill".into(), usize::MAX);
-        let refdb = StagedRefs::new(self.refdb(), long_forms, self.scenario.writes.items(self.seed), self.bugs);
-        let projects: Vec<ProjectKey> = self.watch.known().facts.projects.values().cloned().collect();
-        for project in projects {
-            let keys = self.watch.known().facts.keys(&project);
-            for item in self.refdb.refs.read(&project, &keys).await.ok()?.into_iter().flatten() {
-                if let Some(txn) = item.lock
-                    && refdb.fate(&txn).await == Ok(Fate::Open)
-                {
-                    return Some(format!("{project} {} is locked by {txn}, whose fate is open", item.key));
-                }
-            }
-            let items = refdb.read(&project, &keys).await.ok()?;
-            let what = convergence::refdb_differs(&self.watch.known().facts, &project, &keys, &items);
-            if what.is_some() {
-                return what;
-            }
-        }
-        None
     }
 
     /// The refdb without faults. The watch sees its effects.
@@ -295,6 +281,7 @@ impl World {
             boot: format!("boot-{}", place.boots),
             trace: self.trace.clone(),
             refdb: RefDb::of(&Arc::new(FaultyRefDb::new(self.seen.clone(), link(Seam::RefDb)))),
+            tables: Arc::new(FaultyTables::new(self.backend.tables(), link(Seam::RefDb))),
             eventlog: Arc::new(FaultyEventLog::new(
                 self.backend.eventlog(),
                 link(Seam::EventLog),
@@ -321,7 +308,8 @@ impl World {
         let others = places.iter().filter(|(other, _)| *other != node);
         let peers = others.map(|(other, place)| {
             let link = Link::new(&self.faults, node, Seam::Peers);
-            let peer = FaultyPeer::new(other.clone(), place.volume.repositories(), self.up.clone(), link);
+            let who = (place.site.clone(), other.clone());
+            let peer = FaultyPeer::new(who, place.volume.repositories(), self.up.clone(), link);
             Arc::new(peer) as Arc<dyn Peers>
         });
         FallbackPeers::new(peers.collect())
@@ -329,16 +317,17 @@ impl World {
 
     fn came_up(&self, node: &NodeId, running: Arc<dyn SimNode>) {
         self.trace.note(node.as_str(), "is up");
-        self.up.set(node, true);
+        self.up.set(node, Some(running.clone()));
         if let Some(place) = self.places().get_mut(node) {
-            place.life = Some(Life { node: running, ended: CancellationToken::new(), losses: place.losses });
+            let (ended, losses) = (CancellationToken::new(), place.losses);
+            place.life = Some(Life { node: running, ended, losses });
             place.starting = false;
         }
     }
 
     fn end_life(&self, node: &NodeId) -> Option<Life> {
         let life = self.places().get_mut(node)?.life.take()?;
-        self.up.set(node, false);
+        self.up.set(node, None);
         self.watch.life(node);
         Some(life)
     }
@@ -394,9 +383,7 @@ impl World {
         }
         volume.wipe();
         self.boot(node);
-        if let Some(place) = self.places().get_mut(node) {
-            place.losses += 1;
-        }
+        self.lost(node);
         self.watch.damaged(node, true);
         true
     }
@@ -408,10 +395,14 @@ impl World {
         }
         self.trace.note(node.as_str(), "SNAPSHOT RESTORED");
         self.watch.put_back(node, snapshot);
+        self.lost(node);
+        true
+    }
+
+    fn lost(&self, node: &NodeId) {
         if let Some(place) = self.places().get_mut(node) {
             place.losses += 1;
         }
-        true
     }
 
     fn boot(&self, node: &NodeId) {
@@ -425,26 +416,6 @@ impl World {
         self.trace.note(node.as_str(), &format!("CLOCK {offset_ms:+} ms"));
         if let Some(place) = self.places().get(node) {
             *place.clock.offset_ms.lock() = offset_ms;
-        }
-    }
-
-    /// Gives a site a role, as an operator does, without faults. Fencing also freezes the open incarnations. The nodes
-    /// drain them.
-    pub async fn set_role(&self, site: &SiteId, role: Role) {
-        let sites = self.refdb.registry.sites().await.unwrap_or_default();
-        let Some(record) = sites.into_iter().find(|record| record.site == *site) else { return };
-        self.trace.note(site.as_str(), &format!("ROLE {role:?}"));
-        if let Err(error) = self.refdb.registry.change_role(&record, role).await {
-            self.trace.note(site.as_str(), &format!("role not changed: {error}"));
-        }
-        if role == Role::Fenced {
-            for open in self.refdb.registry.incarnations(site).await.unwrap_or_default() {
-                if open.state == IncarnationState::Open
-                    && let Err(error) = self.refdb.registry.freeze(site, &open.id).await
-                {
-                    self.trace.note(site.as_str(), &format!("{} not frozen: {error}", open.id));
-                }
-            }
         }
     }
 

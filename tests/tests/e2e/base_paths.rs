@@ -206,7 +206,13 @@ async fn an_empty_base_path_is_filled_though_somebody_pushed_meanwhile() {
 async fn a_snapshot_of_the_same_life_is_known_for_what_it_is() {
     let mut world = Restored::new().await;
     let snapshot = world.cluster.scratch("snapshot");
-    copy(&world.base, &snapshot).await;
+    // A copy of a repository in use fails if a file that it has listed is removed meanwhile.
+    let copied = until(async || {
+        let _ = std::fs::remove_dir_all(&snapshot);
+        let output = tokio::process::Command::new("cp").arg("-a").args([&world.base, &snapshot]).output().await;
+        output.expect("cp runs").status.success().then_some(())
+    });
+    assert!(copied.await.is_some(), "no copy of {} succeeded", world.base.display());
     let two = world.clone.commit(Some(&world.one), "two");
     push(&world.cluster, &world.clone, &two, MAIN).await;
     std::fs::write(snapshot.join("big/x.git").join(format!("{MAIN}.lock")), "").expect("a lock");
@@ -256,7 +262,9 @@ async fn a_deleted_project_does_not_come_back_with_a_base_path() {
     for project in ["big/x", "big/again", "big/head"] {
         let _ = converged(&world.cluster, project).await;
     }
-    assert!(!world.cluster.nodes[1].repository("big/deleted").exists());
+    let deleted = world.cluster.nodes[1].repository("big/deleted");
+    let gone = until(async || (!deleted.exists()).then_some(())).await;
+    assert!(gone.is_some(), "big/deleted came back\n{}", world.cluster.nodes[1].log_tail());
     let strays = ok(world.cluster.nodes[1].cli(&["stray", "list", "big/again"]).await);
     assert!(strays.contains(GONE), "an uncommitted value must be kept as a stray: {strays}");
     let strays = ok(world.cluster.nodes[1].cli(&["stray", "list", "big/x"]).await);

@@ -6,7 +6,7 @@ use lockstep_proto::bridge::{Outcome, ProjectResponse, RefusalCode, SetHeadReque
 use lockstep_tests::e2e::PATIENCE;
 use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{Clone, fails, git, ok, quiet};
+use lockstep_tests::e2e::git::{Clone, fails, git, ok, quiet, refuses};
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::converged;
 use tokio::process::Command;
@@ -35,6 +35,7 @@ async fn a_node_shows_itself_and_moves_refs_and_head() {
     assert_eq!((&status["site"], &status["ready"]), (&"a".into(), &true.into()));
     assert_eq!(status["incarnation"], 1);
     assert!(ok(a.cli(&["status"]).await).contains("site a  node a-0"));
+    a.reports(|status| status.parked == 0).await;
     assert_eq!(ok(a.cli(&["parked"]).await), "nothing");
     assert_eq!(ok(a.cli(&["quarantine", "--json"]).await), "[]");
 }
@@ -79,7 +80,7 @@ async fn a_ref_that_was_written_past_every_hook_is_mended_when_it_is_met() {
     behind::set(&a.repository("p"), MAIN, Some(&wrong));
     let third = clone.commit(Some(&second), "three");
     let push = async || clone.push(&a.repository("p"), &["--force"], &[&format!("{third}:{MAIN}")]).await;
-    assert!(fails(push().await).contains("faster"));
+    refuses(push().await, "faster");
     a.shows("p", MAIN, Some(&second)).await;
     let _ = ok(push().await);
     assert!(ok(a.cli(&["stray", "list", "p"]).await).contains(&wrong));
@@ -118,7 +119,7 @@ async fn a_branch_takes_commits_only_and_other_refs_take_anything() {
     let blob = ok(git(&a.repository("p"), &["hash-object", "-w", "HEAD"]).await);
     let refused = a.cli(&["update-ref", "--project", "p", "refs/heads/x", &blob]).await;
     assert_eq!(refused.status.code(), Some(3));
-    assert!(fails(refused).contains("is no commit"));
+    refuses(refused, "is no commit");
     let _ = ok(a.cli(&["update-ref", "--project", "p", "refs/sequences/changes", &blob]).await);
     b.shows("p", "refs/sequences/changes", Some(&blob)).await;
     assert_eq!(converged(&cluster, "p").await.refs.len(), 1);
@@ -139,7 +140,7 @@ async fn nothing_of_a_deleted_project_comes_back_with_its_successor() {
     for node in &cluster.nodes {
         assert!(until(async || (!node.repository("p").exists()).then_some(())).await.is_some(), "{}", node.name);
     }
-    assert!(fails(clone.push(&a, &[], &[&refs[0]]).await).contains("does not"));
+    refuses(clone.push(&a, &[], &[&refs[0]]).await, "does not");
     cluster.create("p").await;
     let fresh = clone.commit(None, "fresh");
     // The new project can use a name that was a directory in the old one.
@@ -178,9 +179,9 @@ async fn an_existing_repository_is_imported() {
     let _ = ok(clone.push(&a, &[], &names).await);
     let path = a.display().to_string();
     let wrong = cluster.nodes[0].cli(&["hook", "install", &path, "--project", "new"]).await;
-    assert!(fails(wrong).contains("the repository of project old"));
+    refuses(wrong, "the repository of project old");
     let away = cluster.nodes[1].cli(&["hook", "install", &path]).await;
-    assert!(fails(away).contains("is not on the git volume"));
+    refuses(away, "is not on the git volume");
     let done = ok(cluster.nodes[0].cli(&["hook", "install", &path]).await);
     assert!(done.contains("as project old") && done.contains("lockstep import"), "{done}");
     let done = ok(cluster.nodes[0].cli(&["import", &path]).await);

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::lockstep;
 
 /// A limit far above the duration of the demo.
-const LONG: Duration = Duration::from_secs(180);
+const LONG: Duration = Duration::from_secs(600);
 
 fn demo(folder: &Path, args: &[&str]) -> Child {
     let mut command = quiet(Command::new(lockstep()), folder);

@@ -7,7 +7,7 @@ use lockstep_proto::failover::{
     SitesStatus,
 };
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{Clone, fails, ok};
+use lockstep_tests::e2e::git::{Clone, fails, git, ok, refuses};
 use lockstep_tests::e2e::load::Load;
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;
@@ -22,7 +22,7 @@ const MAIN: &str = "refs/heads/main";
 const LATE: &str = "refs/heads/late";
 
 /// Three sites, of which `a` is active and the others stand by.
-async fn pair() -> Cluster {
+pub async fn pair() -> Cluster {
     let cluster = Cluster::start(lockstep(), &["a-0", "b-0", "c-0"]).await;
     cluster.create("p").await;
     for site in ["b", "c"] {
@@ -43,13 +43,24 @@ async fn roles(node: &Node) -> Vec<Role> {
     sites(node).await.sites.iter().map(|site| site.role).collect()
 }
 
+/// Plans a failover, once nothing blocks it: the roles and heartbeats of all nodes may have to be seen first.
 async fn plan(node: &Node, from: &str, to: &str, options: &[&str]) -> FailoverPlan {
     let args = [&["failover", "plan", "--json", "--from", from, "--to", to], options].concat();
-    serde_json::from_str(&ok(node.cli(&args).await)).expect("JSON")
+    let planned = until(async || Some(node.cli(&args).await).filter(|output| output.status.success())).await;
+    let Some(planned) = planned else {
+        panic!("blocked for {PATIENCE:?}: {:?}\n{}", node.cli(&args).await, node.log_tail());
+    };
+    serde_json::from_str(&ok(planned)).expect("JSON")
+}
+
+/// Waits until a node has committed some transactions of a load.
+pub async fn commits_more(node: &Node) {
+    let before = until(async || node.status().await).await.expect("it answers").counters.committed;
+    node.reports(|status| status.counters.committed >= before + 5).await;
 }
 
 /// Executes a failover as an operator does. Answers the output, and the time that it took.
-async fn fail_over(node: &Node, from: &str, to: &str, options: &[&str]) -> (String, Duration) {
+pub async fn fail_over(node: &Node, from: &str, to: &str, options: &[&str]) -> (String, Duration) {
     let hash = plan(node, from, to, options).await.hash;
     let args = ["failover", "execute", "--from", from, "--to", to, "--reason", "test", "--yes", "--plan-hash", &hash];
     let began = Instant::now();
@@ -61,11 +72,12 @@ async fn fail_over(node: &Node, from: &str, to: &str, options: &[&str]) -> (Stri
 async fn a_planned_failover_moves_writes_there_and_back_and_loses_nothing() {
     let cluster = pair().await;
     let load = Load::start(&cluster, "p", &[0, 1, 2], 3, 1);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let (text, _) = fail_over(&cluster.nodes[1], "a", "b", &[]).await;
+    commits_more(&cluster.nodes[0]).await;
+    let (text, _) = fail_over(&cluster.nodes[1], "a", "b", &["--max-loss", "0"]).await;
     for step in FailoverStep::ALL {
-        assert!(text.contains(&format!("\n  {:<9}", step.name())), "no {step:?} in: {text}");
+        assert!(text.contains(&format!("\n  {:<10}", step.name())), "no {step:?} in: {text}");
     }
+    assert!(text.contains(" and its probes were green after "), "{text}");
     assert!(text.contains("done. b took writes ") && text.contains("Nothing that was acknowledged is lost"), "{text}");
     assert_eq!(roles(&cluster.nodes[2]).await, [Role::Standby, Role::Active, Role::Standby]);
     // While b is active, the load has commits of b alone.
@@ -73,13 +85,15 @@ async fn a_planned_failover_moves_writes_there_and_back_and_loses_nothing() {
     assert!(until(committed).await.is_some(), "b has committed nothing");
     fail_over(&cluster.nodes[0], "b", "a", &[]).await;
     assert_eq!(roles(&cluster.nodes[2]).await, [Role::Active, Role::Standby, Role::Standby]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    commits_more(&cluster.nodes[0]).await;
     let ledger = load.stop().await;
     ledger.check(&converged(&cluster, "p").await, &cluster.nodes[2].repository("p"));
     let clone = Clone::new(&cluster.scratch("clone"));
     let first = clone.commit(None, "one");
-    let refused = fails(clone.push(&cluster.nodes[1].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
-    assert!(refused.contains("the role of site b is standby; write to a, which is active"), "{refused}");
+    // B learns of the role of A with its next look at the list of sites.
+    let to_b = async || fails(clone.push(&cluster.nodes[1].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
+    let why = "the role of site b is standby; write to a, which is active";
+    assert!(until(async || to_b().await.contains(why).then_some(())).await.is_some(), "{}", to_b().await);
     let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
     cluster.show("p", MAIN, Some(&first)).await;
 }
@@ -88,20 +102,19 @@ async fn a_planned_failover_moves_writes_there_and_back_and_loses_nothing() {
 async fn a_forced_failover_replaces_a_dead_site_which_returns_as_a_standby() {
     let mut cluster = pair().await;
     let load = Load::start(&cluster, "p", &[0, 1, 2], 3, 2);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    commits_more(&cluster.nodes[0]).await;
     cluster.nodes[0].kill().await;
     let (text, took) = fail_over(&cluster.nodes[1], "a", "b", &["--forced"]).await;
     println!("a forced failover took {took:?}:\n{text}");
     assert_eq!(roles(&cluster.nodes[2]).await, [Role::Fenced, Role::Active, Role::Standby]);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    commits_more(&cluster.nodes[1]).await;
     cluster.nodes[0].start(None);
     cluster.ready().await;
-    assert!(
-        cluster.nodes[0].status().await.is_some_and(|status| status.role == "fenced" && status.incarnation.is_none())
-    );
+    cluster.nodes[0].reports(|status| status.role == "fenced" && status.incarnation.is_none()).await;
     let epoch = sites(&cluster.nodes[1]).await.sites[0].epoch.to_string();
     let back = ["site", "role", "a", "standby", "--expect-epoch", &epoch, "--reason", "it is back"];
     let _ = ok(cluster.nodes[0].cli(&back).await);
+    cluster.nodes[0].reports(|status| status.role == "standby" && status.ready).await;
     let ledger = load.stop().await;
     ledger.check(&converged(&cluster, "p").await, &cluster.nodes[0].repository("p"));
     fail_over(&cluster.nodes[1], "b", "a", &[]).await;
@@ -139,7 +152,10 @@ async fn a_source_that_wakes_after_a_forced_failover_commits_nothing() {
         let (clone, late) = (Clone::new(clone.folder()), late.clone());
         tokio::spawn(async move { clone.push(&repository, &[], &[&format!("{late}:{LATE}")]).await })
     };
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // git has taken the objects, and runs the hook, which finds a sidecar that sleeps.
+    let paused = cluster.nodes[0].repository("p");
+    let begun = async || git(&paused, &["cat-file", "-e", &late]).await.status.success().then_some(());
+    assert!(until(begun).await.is_some(), "the push did not reach {}", paused.display());
     fail_over(&cluster.nodes[2], "a", "b", &["--forced"]).await;
     let second = clone.commit(Some(&first), "two");
     let _ = ok(clone.push(&cluster.nodes[1].repository("p"), &[], &[&format!("{second}:{MAIN}")]).await);
@@ -156,7 +172,7 @@ async fn operators_alone_change_roles_and_only_what_they_have_seen() {
     let cluster = pair().await;
     let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);
     // The bridge's socket, which hooks and bridges use.
-    let planned = PlanRequest { kind: FailoverKind::Planned, from: "a".parse().unwrap(), to: "b".parse().unwrap() };
+    let planned = PlanRequest::new(FailoverKind::Planned, "a".parse().unwrap(), "b".parse().unwrap());
     let seen: FailoverPlan = b.call("/v1/failover/plan", &planned).await.expect("everybody may plan");
     let execute = ExecuteRequest {
         plan: planned,
@@ -166,7 +182,7 @@ async fn operators_alone_change_roles_and_only_what_they_have_seen() {
     };
     let refused = b.call::<_, Failover>("/v1/failover", &execute).await.expect_err("operators only").to_string();
     assert!(refused.contains("on the operators' socket (setting api.operators_socket)"), "{refused}");
-    let act = ActRequest { act: FailoverAct::Abort, number: 1, reason: "not an operator".into() };
+    let act = ActRequest { act: FailoverAct::Abort, number: 1, step: None, reason: "not an operator".into() };
     let refused = b.call::<_, Failover>("/v1/failover/acts", &act).await.expect_err("operators only").to_string();
     assert!(refused.contains("on the operators' socket"), "{refused}");
 
@@ -174,15 +190,15 @@ async fn operators_alone_change_roles_and_only_what_they_have_seen() {
     let other = [&execute[..], &["--yes", "--plan-hash", "0123456789abcdef"]].concat();
     let output = b.cli(&other).await;
     assert_eq!(output.status.code(), Some(3), "{output:?}");
-    assert!(fails(output).contains("plan_hash 0123456789abcdef is of another plan"));
+    refuses(output, "plan_hash 0123456789abcdef is of another plan");
     let unconfirmed = b.cli(&execute).await;
-    assert_eq!(unconfirmed.status.code(), Some(2), "{unconfirmed:?}");
+    assert_eq!(unconfirmed.status.code(), Some(64), "{unconfirmed:?}");
     let epoch = [&execute[..], &["--yes", "--plan-hash", &seen.hash, "--expect-epoch", "7"]].concat();
     assert_eq!(b.cli(&epoch).await.status.code(), Some(3));
     let blocked = b.cli(&["failover", "plan", "--from", "b", "--to", "a"]).await;
     assert_eq!(blocked.status.code(), Some(3), "{blocked:?}");
     let last = a.cli(&["site", "role", "a", "standby", "--expect-epoch", "1", "--reason", "test"]).await;
-    assert!(fails(last).contains("a is the only active site; move its writes with `lockstep failover`"));
+    refuses(last, "a is the only active site; move its writes with `lockstep failover`");
     assert_eq!(roles(a).await, [Role::Active, Role::Standby, Role::Standby]);
 
     // A failover that is held before its promotion can be aborted. Then the source takes writes again.

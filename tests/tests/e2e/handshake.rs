@@ -7,7 +7,7 @@ use lockstep_proto::bridge::ApiError;
 use lockstep_proto::gerrit::{HelloRequest, HelloResponse};
 use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{Clone, fails, ok};
+use lockstep_tests::e2e::git::{Clone, ok, refuses};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::{converged, truth};
 use lockstep_tests::e2e::{PATIENCE, until};
@@ -226,7 +226,7 @@ async fn a_contradicting_value_is_kept_and_reported_until_it_is_adopted_or_disca
     let other = truth(&cluster, "All-Users").await;
     assert!(!other.refs.contains_key("refs/groups/01/0123"), "nothing is committed while one ref contradicts");
     assert!(ok(b.cli(&["stray", "list", "All-Projects"]).await).contains(&ours));
-    assert!(fails(b.cli(&["stray", "adopt", "All-Projects", "refs/meta/none"]).await).contains("no stray"));
+    refuses(b.cli(&["stray", "adopt", "All-Projects", "refs/meta/none"]).await, "no stray");
     let _ = ok(b.cli(&["stray", "adopt", "All-Projects", CONFIG]).await);
     cluster.show("All-Projects", CONFIG, Some(&ours)).await;
     accepts(b, &gerrit("one", "muc")).await;
@@ -268,7 +268,7 @@ async fn a_site_that_was_initialised_apart_is_refused_and_never_merged() {
     let _ = ok(clone.push(&cluster.nodes[0].repository("All-Users"), &[], &[&format!("{second}:{CONFIG}")]).await);
     b.shows("All-Users", CONFIG, Some(&second)).await;
     assert!(refuses(b, &gerrit("one", "muc")).await.contains(&apart));
-    assert!(fails(b.cli(&["stray", "adopt", "All-Users", CONFIG]).await).contains("nothing in common"));
+    refuses(b.cli(&["stray", "adopt", "All-Users", CONFIG]).await, "nothing in common");
     let committed = truth(&cluster, "All-Users").await;
     assert!(!committed.refs.contains_key("refs/users/01/1000001"), "{committed:?}");
 }

@@ -5,6 +5,7 @@ use lockstep_proto::ProjectKey;
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, ok};
 use lockstep_tests::e2e::verify::converged;
+use lockstep_tests::e2e::{PATIENCE, until};
 
 use crate::lockstep;
 
@@ -24,6 +25,13 @@ async fn locked(cluster: &Cluster) -> usize {
     let project: ProjectKey = "p#1".parse().expect("a key");
     let items = cluster.raw.scan(&project, None, 10_000).await.expect("the refdb answers");
     items.iter().filter(|item| item.lock.is_some()).count()
+}
+
+/// Waits until no ref of the project is locked. A lock that was not removed in time goes when somebody meets it, and
+/// with its slot at the latest.
+async fn unlocked(cluster: &Cluster, what: &str) {
+    let free = until(async || (locked(cluster).await == 0).then_some(())).await;
+    assert!(free.is_some(), "{what}: {} refs stay locked\n{}", locked(cluster).await, cluster.nodes[0].log_tail());
 }
 
 /// The number of transactions that the first node has committed.
@@ -46,7 +54,7 @@ async fn a_push_of_very_many_refs_is_one_transaction() {
         let before = committed(&cluster).await;
         let _ = ok(push(&cluster, &clone, options, &refspecs).await);
         assert_eq!(committed(&cluster).await, before + 1, "{what}");
-        assert_eq!(locked(&cluster).await, 0, "{what}");
+        unlocked(&cluster, what).await;
         let truth = converged(&cluster, "p").await;
         assert_eq!(truth.refs.len(), refs, "{what}");
     }
@@ -54,7 +62,8 @@ async fn a_push_of_very_many_refs_is_one_transaction() {
     let _ = ok(clone.push(&cluster.nodes[1].repository("p"), &[], &[&format!("{second}:refs/tags/v200")]).await);
     let refused = fails(push(&cluster, &clone, &[], &refspecs(&first)).await);
     assert!(refused.contains("v200"), "{refused}");
-    assert_eq!((converged(&cluster, "p").await.refs.len(), locked(&cluster).await), (1, 0));
+    assert_eq!(converged(&cluster, "p").await.refs.len(), 1);
+    unlocked(&cluster, "a refused push").await;
 }
 
 /// More refs than the slot of a transaction holds.
@@ -66,7 +75,12 @@ fn written(commit: &str, count: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_refs_are_one_push() {
-    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    // A busy machine may need more than the tests' usual deadline for so many refs.
+    let _ = cluster.nodes[0].stop().await;
+    cluster.nodes[0].set_commit_deadline(PATIENCE);
+    cluster.nodes[0].start(None);
+    cluster.ready().await;
     cluster.create("p").await;
     let clone = Clone::new(&cluster.scratch("clone"));
     let commit = clone.commit(None, "one");
@@ -78,7 +92,7 @@ async fn ten_thousand_refs_are_one_push() {
         let _ = ok(clone.push(&cluster.nodes[0].repository("p"), options, &[refspec]).await);
         println!("{VERY_MANY} refs {options:?}: {:?}", started.elapsed());
         assert_eq!(committed(&cluster).await, before + 1, "{options:?}");
-        assert_eq!(locked(&cluster).await, 0, "{options:?}");
+        unlocked(&cluster, &format!("{options:?}")).await;
         let truth = converged(&cluster, "p").await;
         println!("converged: {:?}", started.elapsed());
         assert!(truth.refs.len() == refs && truth.refs.values().all(|value| *value == commit), "{options:?}");
@@ -176,5 +190,5 @@ async fn a_large_push_is_all_or_nothing_when_its_node_dies_on_the_way() {
     let _ = ok(push(&cluster, &clone, &["--force"], &refspecs(&last)).await);
     let truth = converged(&cluster, "p").await;
     assert!(truth.refs.len() == REFS && truth.refs.values().all(|value| *value == last));
-    assert_eq!(locked(&cluster).await, 0);
+    unlocked(&cluster, "the last push").await;
 }

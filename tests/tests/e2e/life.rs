@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{Clone, fails, ok};
+use lockstep_tests::e2e::git::{Clone, ok, refuses};
+use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::converged;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,10 +33,10 @@ async fn it_tells_its_health_and_ends_in_order() {
     let health = cluster.nodes[0].health;
     assert!(get(health, "/livez").await.starts_with("HTTP/1.1 200"));
     assert!(get(health, "/readyz").await.starts_with("HTTP/1.1 200"));
-    let metrics = get(health, "/metrics").await;
     let lines = ["lockstep_ready 1", "lockstep_epoch 1", "lockstep_quarantined 0", "lockstep_journal_unpublished "];
     for line in lines.iter().chain(&["lockstep_commit_total{outcome=\"committed\"} 2"]) {
-        assert!(metrics.lines().any(|one| one.starts_with(line)), "no {line} in:\n{metrics}");
+        let has_it = async || get(health, "/metrics").await.lines().any(|one| one.starts_with(line)).then_some(());
+        assert!(until(has_it).await.is_some(), "no {line} in:\n{}", get(health, "/metrics").await);
     }
 
     let second = clone.commit(Some(&first), "two");
@@ -44,10 +45,10 @@ async fn it_tells_its_health_and_ends_in_order() {
     assert!(ended.success(), "{ended}\n{}", cluster.nodes[0].log_tail());
     // Acknowledged commits were published before the stop: B gets them while A is down.
     cluster.nodes[1].shows("p", MAIN, Some(&second)).await;
-    assert!(fails(clone.push(&a, &[], &[":refs/heads/none"]).await).contains("nothing was changed"));
+    refuses(clone.push(&a, &[], &[":refs/heads/none"]).await, "nothing was changed");
     cluster.nodes[0].start(None);
     cluster.ready().await;
-    assert_eq!(cluster.nodes[0].status().await.expect("it answers").incarnation.map(|one| one.0), Some(2));
+    cluster.nodes[0].reports(|status| status.incarnation.is_some_and(|one| one.0 == 2)).await;
     let third = clone.commit(Some(&second), "three");
     let _ = ok(clone.push(&a, &[], &[&format!("{third}:{MAIN}")]).await);
     converged(&cluster, "p").await;
@@ -57,7 +58,7 @@ async fn it_tells_its_health_and_ends_in_order() {
 async fn a_second_sidecar_on_the_same_volume_is_refused() {
     let mut cluster = Cluster::start(lockstep(), &["a-0"]).await;
     let second = cluster.nodes[0].second().await;
-    assert!(fails(second).contains("another sidecar"));
+    refuses(second, "another sidecar");
     assert!(cluster.nodes[0].ended().is_none(), "the first sidecar keeps running");
     cluster.create("p").await;
 }

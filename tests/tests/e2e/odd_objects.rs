@@ -91,8 +91,7 @@ async fn everywhere(cluster: &Cluster, project: &str, expected: &BTreeMap<String
         let repository = node.repository(project);
         assert_eq!(refs(&repository).await, *expected, "{}: {project}", node.name);
         assert_eq!(objects(&repository).await, there, "{}: {project}", node.name);
-        let status = node.status().await.expect("it answers");
-        assert_eq!((status.quarantined, status.parked), (0, 0), "{}: {status:?}", node.name);
+        node.reports(|status| (status.quarantined, status.parked) == (0, 0)).await;
         let clone = cluster.scratch(&format!("clone-{project}-{}", node.name));
         let url = format!("file://{}", repository.display());
         let _ = ok(git(&cluster.scratch(""), &["clone", "-q", "--mirror", &url, &clone.display().to_string()]).await);

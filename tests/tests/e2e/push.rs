@@ -1,7 +1,7 @@
 //! Pushes, as their user sees them, at the user's own site and at the others.
 
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{Clone, fails, git, ok};
+use lockstep_tests::e2e::git::{Clone, fails, git, ok, refuses};
 use lockstep_tests::e2e::verify::converged;
 use lockstep_tests::e2e::{PATIENCE, until};
 use tokio::time::{Duration, Instant, sleep};
@@ -63,7 +63,7 @@ async fn a_stale_push_is_refused_with_its_reason_and_the_site_has_caught_up() {
     let reason = fails(stale);
     assert!(reason.contains(&theirs), "the reason must name the ref's value: {reason}");
     let refused = clone.push(&b.repository("p"), &[], &[&format!("{ours}:{MAIN}")]).await;
-    assert!(fails(refused).contains("rejected"));
+    refuses(refused, "rejected");
     converged(&cluster, "p").await;
 }
 
@@ -90,7 +90,8 @@ async fn a_refused_user_fetches_what_refused_him() {
     let push = async || {
         let output = clone.push(&b, &[], &[&format!("{ours}:{MAIN}")]).await;
         let text = fails(output);
-        (!text.contains("nothing was changed")).then_some(text)
+        let has_no_answer = ["nothing was changed", "not known yet"].iter().any(|part| text.contains(part));
+        (!has_no_answer).then_some(text)
     };
     let text = until(push).await.expect("an answer");
     assert!(text.contains("rejected"), "{text}");
@@ -127,17 +128,4 @@ async fn while_the_refdb_is_away_pushes_are_refused_and_reads_go_on() {
     cluster.ready().await;
     cluster.show("p", MAIN, Some(&second)).await;
     converged(&cluster, "p").await;
-}
-
-/// A folder of names that once held refs stays one: the refusal says so.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_name_above_a_folder_that_once_held_others_is_refused_in_words_of_the_user() {
-    let cluster = Cluster::start(lockstep(), &SITES[..1]).await;
-    cluster.create("p").await;
-    let clone = Clone::new(&cluster.scratch("clone"));
-    let (first, a) = (clone.commit(None, "one"), cluster.nodes[0].repository("p"));
-    let _ = ok(clone.push(&a, &[], &[&format!("{first}:refs/heads/new/0")]).await);
-    let _ = ok(clone.push(&a, &[], &[":refs/heads/new/0"]).await);
-    let text = fails(clone.push(&a, &[], &[&format!("{first}:refs/heads/new")]).await);
-    assert!(text.contains("stays a folder"), "{text}");
 }

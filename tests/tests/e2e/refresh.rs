@@ -1,11 +1,15 @@
 //! Refresh tasks, as a bridge gets them over the real API, through restarts.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use lockstep::clients::api_client::ClientError;
 use lockstep_proto::bridge::RefusalCode;
 use lockstep_proto::refresh::{DoneRequest, DoneResponse, FailedTask, Task, TasksRequest, TasksResponse, Work};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, ok};
 use lockstep_tests::e2e::node::Node;
+use lockstep_tests::e2e::{PATIENCE, until};
+use tokio::time::Instant;
 
 use crate::lockstep;
 
@@ -31,8 +35,8 @@ async fn report(node: &Node, session: &str, done: &[&Task], failed: &[&Task]) ->
 
 /// Does tasks until one of them `is_it`, and returns that one.
 async fn wait_for(node: &Node, session: &str, is_it: impl Fn(&Work) -> bool) -> Task {
-    let mut seen = Vec::new();
-    for _ in 0..20 {
+    let (mut seen, end) = (Vec::new(), Instant::now() + PATIENCE);
+    while Instant::now() < end {
         let tasks = ask(node, session, 2_000).await.expect("an answer");
         let (it, others): (Vec<&Task>, Vec<&Task>) = tasks.iter().partition(|task| is_it(&task.work));
         let _ = report(node, session, &others, &[]).await.expect("it is noted");
@@ -41,7 +45,7 @@ async fn wait_for(node: &Node, session: &str, is_it: impl Fn(&Work) -> bool) -> 
         }
         seen.extend(tasks);
     }
-    panic!("not among {seen:?}\n{}", node.log_tail());
+    panic!("not within {PATIENCE:?} among {seen:?}\n{}", node.log_tail());
 }
 
 fn is_change(work: &Work) -> bool {
@@ -66,8 +70,7 @@ async fn a_bridge_hears_of_every_move_until_it_says_that_it_has_looked() {
     let _ = report(&cluster.nodes[1], "one", &[], &[&change]).await.expect("it is noted");
     let again = wait_for(&cluster.nodes[1], "one", is_change).await;
     assert_eq!(again.attempt, 2);
-    let status = cluster.nodes[1].status().await.and_then(|status| status.refresh).expect("it refreshes");
-    assert!(status.due >= 1 && status.failed == 1 && status.last_error.is_some(), "{status:?}");
+    cluster.nodes[1].refreshes(|refresh| refresh.due >= 1 && refresh.failed == 1 && refresh.last_error.is_some()).await;
 
     // Gerrit has not reported on it yet. So it outlives the sidecar, as does the session of the Gerrit beside it.
     cluster.nodes[1].reports(|status| !status.checkpoints.is_empty()).await;
@@ -124,9 +127,16 @@ async fn a_session_that_was_superseded_hears_so_and_a_bad_request_what_is_wrong(
 async fn a_caller_that_waits_for_tasks_does_not_keep_a_commit_out() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
     let node = &cluster.nodes[0];
-    let waiting = (0..40).map(|_| ask(node, "one", 8_000));
+    let sent_away = AtomicUsize::new(0);
+    let waiting = (0..40).map(|_| async {
+        let answer = ask(node, "one", 15_000).await;
+        sent_away.fetch_add(usize::from(answer.is_err()), Ordering::Relaxed);
+        answer
+    });
+    // Only when the others are sent away, all places are taken.
     let work = async {
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let full = until(async || (sent_away.load(Ordering::Relaxed) == 8).then_some(())).await;
+        assert!(full.is_some(), "{sent_away:?} of 40 were sent away, not 8");
         cluster.create("p").await;
     };
     let (answers, ()) = tokio::join!(futures::future::join_all(waiting), work);

@@ -5,10 +5,12 @@ use std::path::Path;
 use git2::{Repository, RepositoryInitOptions};
 use http::Method;
 use lockstep::clients::api_client::{Call, Client};
+use lockstep::seams::refdb::{IncarnationState, RefStore};
+use lockstep_proto::ProjectKey;
 use lockstep_proto::gerrit::HelloResponse;
 use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{Clone, fails, git, ok, text};
+use lockstep_tests::e2e::git::{Clone, fails, git, ok, refuses, text};
 use lockstep_tests::e2e::verify::{converged, every_branch_moves, sound};
 use lockstep_tests::e2e::{PATIENCE, until};
 use tokio::time::{Instant, timeout};
@@ -42,6 +44,19 @@ fn root(cluster: &Cluster) -> String {
     cluster.nodes[0].root.display().to_string()
 }
 
+/// The number of refs of the project p in the refdb.
+async fn committed_refs(cluster: &Cluster) -> usize {
+    let project: ProjectKey = "p#1".parse().expect("a key");
+    let items = cluster.raw.scan(&project, None, 1_000).await.expect("the refdb answers");
+    items.iter().filter(|item| item.value.oid().is_some()).count()
+}
+
+/// Whether every incarnation of a site was drained.
+async fn is_adopted(cluster: &Cluster, site: &str) -> bool {
+    let all = cluster.refdb.registry.incarnations(&site.parse().expect("a site")).await.expect("the refdb answers");
+    all.iter().all(|one| one.state == IncarnationState::Drained)
+}
+
 async fn push(cluster: &Cluster, node: usize, project: &str, branch: &str) -> std::process::Output {
     let repository = cluster.nodes[node].repository(project);
     let clone = Clone::new(&cluster.scratch(&format!("clone-{branch}-{node}")));
@@ -68,8 +83,10 @@ async fn a_site_is_seeded_over_a_crash_and_opens_when_another_holds_it() {
     let _ = cluster.nodes[0].end().await;
     let there = until(async || cluster.nodes[1].repository("tools/build").exists().then_some(())).await;
     assert!(there.is_some(), "the other site did not learn of the project\n{}", cluster.nodes[1].log_tail());
-    let refused = fails(push(&cluster, 1, "tools/build", "early").await);
-    assert!(refused.contains("is being seeded"), "{refused}");
+    // The folder is there a moment before the node knows the project.
+    let early = async || fails(push(&cluster, 1, "tools/build", "early").await);
+    let refused = until(async || early().await.contains("is being seeded").then_some(())).await;
+    assert!(refused.is_some(), "{}", early().await);
     cluster.nodes[0].start(None);
     let done = seed.await.expect("the command");
     let said = ok(done);
@@ -94,9 +111,21 @@ async fn without_another_site_it_waits_unless_it_is_told_that_it_is_alone() {
     cluster.nodes[1].kill().await;
     existing(&cluster.nodes[0].repository("p"), 5);
     let waits = async { cluster.nodes[0].cli(&["seed", "--root", &root(&cluster)]).await };
-    let waited = timeout(std::time::Duration::from_secs(8), waits).await;
-    assert!(waited.is_err(), "{}", text(&waited.expect("it waits")));
-    assert!(fails(push(&cluster, 0, "p", "early").await).contains("is being seeded"));
+    // By then its refs are committed, and the other site is known to be dead: the command waits all the same.
+    let settled = async {
+        assert!(
+            until(async || (committed_refs(&cluster).await >= 11).then_some(())).await.is_some(),
+            "no 11 refs of p"
+        );
+        assert!(until(async || is_adopted(&cluster, "b").await.then_some(())).await.is_some(), "b was not adopted");
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    };
+    tokio::select! {
+        biased;
+        waited = waits => panic!("it does not wait: {}", text(&waited)),
+        () = settled => {}
+    }
+    refuses(push(&cluster, 0, "p", "early").await, "is being seeded");
     let gerrit = serde_json::json!({"session": "s", "server_id": "one", "instance_id": "eu", "gerrit_version": "3.13.5",
         "bridge_version": "0.1.0", "all_projects": "p", "all_users": "p"});
     let call = Call::new(Method::POST, "/v1/gerrit/hello", &gerrit).expect("JSON");
@@ -128,13 +157,13 @@ async fn a_ref_that_cannot_be_seeded_is_named_and_the_others_wait_for_it() {
         said.contains("refs/heads/odd") && said.contains("is no commit") && said.contains("run the same"),
         "{said}"
     );
-    assert!(fails(push(&cluster, 0, "p", "early").await).contains("is being seeded"));
+    refuses(push(&cluster, 0, "p", "early").await, "is being seeded");
     std::fs::remove_file(repository.join("refs/heads/odd")).expect("mended");
     assert!(ok(seed().await).contains("p: open; 8 refs"));
     let elsewhere = cluster.scratch("elsewhere");
     std::fs::create_dir_all(&elsewhere).expect("a folder");
     let wrong = cluster.nodes[0].cli(&["seed", "--root", &elsewhere.display().to_string()]).await;
-    assert!(fails(wrong).contains("the sidecar's git volume is"));
+    refuses(wrong, "the sidecar's git volume is");
 }
 
 /// The delete-project plugin does the same: it moves the folder away, then asks for the deletion.
@@ -197,7 +226,7 @@ async fn every_repository_that_gerrit_lists_is_seeded_or_named_and_the_advice_wo
     assert!(said.contains("3 repositories were not seeded"), "{said}");
     // The refusal of a push to such a repository names this very command.
     let unknown = cluster.nodes[0].cli(&["update-ref", "--project", "plain", MAIN, &"1".repeat(40)]).await;
-    assert!(fails(unknown).contains("bring it in with `lockstep seed`"));
+    refuses(unknown, "bring it in with `lockstep seed`");
     let advice = |name: &str| {
         let line = said.lines().find(|line| line.contains(name)).expect("a line");
         line.split('`').find(|part| part.contains("mv ")).expect("a command").to_owned()

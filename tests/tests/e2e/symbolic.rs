@@ -53,5 +53,6 @@ async fn a_symbolic_ref_gives_way_to_a_committed_ref_and_nobody_is_stuck() {
     let truth = converged(&cluster, "p").await;
     assert_eq!(truth.refs.len(), 7, "{:?}", truth.refs);
     assert!(ok(cluster.nodes[1].cli(&["stray", "list", "p"]).await).contains(&first), "the alias's value is a stray");
+    cluster.nodes[1].reports(|status| status.parked == 0).await;
     assert_eq!(ok(cluster.nodes[1].cli(&["parked"]).await), "nothing");
 }

@@ -2,17 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lockstep::clients::api_client::{Call, Client, project_path};
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, ok};
-use lockstep_tests::e2e::until;
+use lockstep_tests::e2e::{PATIENCE, until};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::lockstep;
 
@@ -33,20 +32,24 @@ async fn collector() -> (SocketAddr, Received) {
     (address, received)
 }
 
-/// Reads the requests of one connection. Bytes that arrive without a pause are one request.
+/// Reads the requests of one connection, each with its content-length.
 async fn take(mut stream: TcpStream, keep: Received) {
-    loop {
-        let mut request = Vec::new();
-        while let Ok(Ok(count)) = timeout(Duration::from_millis(300), stream.read_buf(&mut request)).await {
-            if count == 0 {
-                return;
-            }
-        }
-        if !request.is_empty() {
-            keep.lock().push(request);
+    let mut read = Vec::new();
+    while let Ok(1..) = stream.read_buf(&mut read).await {
+        while let Some(length) = length(&read) {
+            keep.lock().push(read.drain(..length).collect());
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
         }
     }
+}
+
+/// The length of the request at the beginning of these bytes, once all of it has arrived.
+fn length(read: &[u8]) -> Option<usize> {
+    let head = read.windows(4).position(|part| part == b"\r\n\r\n")? + 4;
+    let text = String::from_utf8_lossy(&read[..head]).to_lowercase();
+    let body = text.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let body: usize = body.expect("a content-length").trim().parse().expect("a number");
+    Some(head + body).filter(|all| read.len() >= *all)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +89,7 @@ async fn one_push_is_one_trace_over_all_sites() {
     };
     let path = project_path(&"p".parse().expect("a name"), "/ref-transactions");
     let call = Call::new(http::Method::POST, path, &request).expect("a body");
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     let socket = cluster.nodes[0].home.join("run/api.sock");
     let answer: RefTransactionResponse = Client::new(&socket).send(&call, end).await.expect("an answer");
     assert_eq!(answer.outcome, Outcome::Committed);

@@ -21,8 +21,8 @@ async fn update_ref_commits_refuses_and_says_which_by_its_exit_code() {
     let stale = run(&["--old", &new, "--delete", "refs/heads/old"]);
     assert_eq!(code(&stale), Some(3));
     assert!(fails(stale).contains("the ref is"));
-    assert_eq!(code(&run(&["refs/heads/x", "nonsense"])), Some(2));
-    assert_eq!(code(&run(&["main", &new])), Some(2), "a short name is not a ref");
+    assert_eq!(code(&run(&["refs/heads/x", "nonsense"])), Some(64));
+    assert_eq!(code(&run(&["main", &new])), Some(64), "a short name is not a ref");
     site.shutdown.cancel();
     let away = Site::unserved().lockstep(&[&update[..], &[MAIN, &new]].concat());
     assert_eq!(code(&away), Some(1));
@@ -37,7 +37,7 @@ async fn projects_and_their_head() {
     assert_eq!(code(&site.lockstep(&["project", "create", "a/b"])), Some(3));
     ok(site.lockstep(&["head", "set", "--project", "a/b", MAIN]));
     assert_eq!(head().as_deref(), Some(MAIN));
-    assert_eq!(code(&site.lockstep(&["project", "delete", "a/b"])), Some(2), "the command needs --yes");
+    assert_eq!(code(&site.lockstep(&["project", "delete", "a/b"])), Some(64), "the command needs --yes");
     ok(site.lockstep(&["project", "delete", "a/b", "--yes"]));
     assert_eq!(head(), None);
 }
@@ -105,7 +105,7 @@ async fn a_repository_that_the_sidecar_does_not_move_is_not_taken_for_one_that_i
     let done = ok(site.lockstep(&["hook", "install", "volume/tools/lint.git"]));
     assert!(done.contains("as project tools/lint"), "{done}");
     let wrong = site.lockstep(&["hook", "install", "volume/tools/lint.git", "--project", "lint"]);
-    assert_eq!(code(&wrong), Some(2));
+    assert_eq!(code(&wrong), Some(64));
     assert!(fails(wrong).contains("--project tools/lint"));
 }
 
@@ -114,7 +114,7 @@ async fn a_reader_that_goes_away_ends_the_command_without_a_panic() {
     use std::io::Read;
     let site = Site::new().await;
     let mut command = std::process::Command::new(crate::fake::LOCKSTEP);
-    command.args(["status", "--watch"]).env("LOCKSTEP_SOCKET", site.socket());
+    command.args(["status", "--watch", "--json"]).env("LOCKSTEP_SOCKET", site.socket());
     let pipes = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut watch = pipes.spawn().unwrap();
     watch.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();

@@ -11,7 +11,9 @@ use lockstep::stages::api::{Inspection, Transactions};
 use lockstep_proto::bridge::*;
 use lockstep_proto::debt::{Repair, RepairAnswer};
 use lockstep_proto::gerrit::BasePath;
+use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
+use lockstep_proto::verify::{Verification, VerifyRequest};
 use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -179,11 +181,19 @@ impl Inspection for Fake {
             refresh: None,
             guards_off: Vec::new(),
             refdb_went_back: None,
+            refdb_not_own: None,
+            handover: Vec::new(),
+            tls: None,
+            bootstrap: None,
             last_errors: Vec::new(),
         }
     }
 
     async fn due(&self) -> Vec<DueStatus> {
+        Vec::new()
+    }
+
+    async fn peers(&self) -> Vec<PeerStatus> {
         Vec::new()
     }
 
@@ -193,6 +203,14 @@ impl Inspection for Fake {
 
     async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError> {
         Ok(Vec::new())
+    }
+
+    async fn verify(&self, _: VerifyRequest) -> Result<Verification, ApiError> {
+        Err(ApiError::unavailable("the fake has no refs"))
+    }
+
+    async fn verification(&self) -> Option<Verification> {
+        None
     }
 
     async fn repair(&self, _: Repair) -> Result<RepairAnswer, ApiError> {

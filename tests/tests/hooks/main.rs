@@ -2,11 +2,14 @@
 //! stage, which moves the refs with git and keeps its requests.
 
 mod bounds;
+mod certificates;
 mod command;
 mod fake;
 mod fitness;
 mod guard;
 mod install;
+mod mutual_tls;
+mod operators;
 mod peers;
 mod push;
 mod server;

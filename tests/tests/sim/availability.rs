@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lockstep::seams::refdb::{CommitAnswer, IncarnationState, Part, RefDb, SlotState};
+use lockstep::seams::refdb::{CommitAnswer, Freed, IncarnationState, Part, RefDb, SlotState};
 use lockstep_proto::bridge::Outcome;
 use lockstep_proto::{Command, IncarnationId, Lane, NodeId, ProjectKey, ProjectName, RefValue, Seq, Version};
 use lockstep_tests::sim::faults::{Cut, Seam, Throttle};
@@ -145,7 +145,8 @@ fn the_lock_of_a_dead_owner_is_void_after_the_lease() {
             predecessor: None,
         };
         let project = ProjectKey { name: p0(), incarnation: 1 };
-        let part = Part { txn: slot.txn(7), project, commands: vec![command], directories: Vec::new() };
+        let (directories, freed) = (Vec::new(), Freed::new());
+        let part = Part { txn: slot.txn(7), project, commands: vec![command], directories, freed };
         assert_eq!(refdb.refs.lock(&part).await, Ok(CommitAnswer::Committed));
         assert!(story.world.crash(&node(dies)));
         let crashed = Instant::now();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest};
+use lockstep_tests::sim::faults::{Cut, Seam};
 use lockstep_tests::sim::story::{Story, node, p0, tell_of_locks};
 
 /// The keys of the blobs for which the trace has a call like this.
@@ -46,5 +47,21 @@ fn no_pack_and_no_long_form_outlives_its_attempt() {
         }
         let all_are_deleted = async || keys(story, " put ").is_subset(&keys(story, " delete "));
         story.until("the blobs of both attempts are deleted, one with its slot", all_are_deleted).await;
+    });
+}
+
+#[test]
+fn no_blob_outlives_a_put_without_an_answer() {
+    tell_of_locks(async |story| {
+        story.cut("blr-1-0", Seam::Blobs, Some(Cut::Answers));
+        assert_eq!(create(story, "blr-1-0").await, Outcome::Refused);
+        story.cut("blr-1-0", Seam::Blobs, None);
+        let put = keys(story, " put ");
+        assert!(!put.is_empty(), "the store has taken a blob, and its answer was lost");
+        story.until("the blob is deleted", async || put.is_subset(&keys(story, " delete "))).await;
+        let deletions = || story.world.trace.text().lines().filter(|line| line.contains(" delete packs/")).count();
+        let before = deletions();
+        story.pass(130_000).await;
+        assert!(deletions() > before, "a put without an answer may take effect after the first deletion");
     });
 }

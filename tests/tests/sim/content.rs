@@ -1,7 +1,7 @@
 //! Stories of records with bad content, and of retries.
 
 use bytes::Bytes;
-use lockstep::seams::refdb::{CommitRequest, IncarnationRecord, IncarnationState};
+use lockstep::seams::refdb::{CommitRequest, Freed, IncarnationRecord, IncarnationState};
 use lockstep_proto::bridge::Outcome;
 use lockstep_proto::{Command, NodeId, Pack, ProjectKey, RefKey, RefValue, Seq, Transaction, Version};
 use lockstep_tests::sim::faults::{Cut, Seam};
@@ -27,6 +27,7 @@ fn bad() -> Transaction {
         request_id: "bad".into(),
         actor: String::new(),
         traceparent: String::new(),
+        loosens: false,
     }
 }
 
@@ -46,7 +47,8 @@ fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
             published: vec![Seq(0)],
         };
         refdb.registry.open_incarnation(&opened).await.unwrap();
-        let request = CommitRequest { transaction: bad.clone(), encoded: bad.encode(), directories: Vec::new() };
+        let (directories, freed) = (Vec::new(), Freed::new());
+        let request = CommitRequest { transaction: bad.clone(), encoded: bad.encode(), directories, freed };
         refdb.refs.commit(&request).await.unwrap();
         story.world.append_raw(&bad.site, "p0", bad.encode()).await;
         refdb.registry.freeze(&bad.site, &lane.incarnation).await.unwrap();

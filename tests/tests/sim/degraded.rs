@@ -1,9 +1,9 @@
 //! Stories of projects that one node, or every node, cannot bring up to date: the others go on.
 
 use bytes::Bytes;
-use lockstep::seams::refdb::SlotState;
+use lockstep::seams::refdb::{MOST_NEEDS, NodeRecord, SlotState};
 use lockstep_proto::debt::{DebtKind, Repair};
-use lockstep_proto::{NodeId, Oid, ProjectKey, ProjectName, TxnId};
+use lockstep_proto::{NodeId, Oid, ProjectKey, ProjectName, Seq, TxnId};
 use lockstep_tests::sim::dice::Dice;
 use lockstep_tests::sim::story::{Story, tell};
 
@@ -112,6 +112,103 @@ fn a_slot_that_somebody_holds_as_bad_stays_in_the_journal() {
         story.pass(30_000).await;
         let slot = story.world.refdb().journal.slot(&txn.slot).await.unwrap();
         assert!(matches!(slot, SlotState::Committed(..)), "{slot:?}");
+    });
+}
+
+/// The low-water mark of the lane of a transaction, in the record of a node.
+async fn mark(story: &Story, one: &NodeId, txn: &TxnId) -> Seq {
+    record(story, one).await.mark(&txn.slot.lane)
+}
+
+/// Waits until the mark of the lane of bad content passes it and everything after it, at every node.
+async fn marks_pass(story: &Story, bad: &TxnId, end: Seq) {
+    for one in story.world.nodes() {
+        story.until("the mark of the lane passes", async || mark(story, &one, bad).await >= end).await;
+    }
+}
+
+fn parked(story: &Story, one: &NodeId) -> usize {
+    parked_ids(story, one).len()
+}
+
+fn parked_ids(story: &Story, one: &NodeId) -> Vec<TxnId> {
+    let parked = story.world.volume(one).unwrap().store().parked(None, 999).unwrap();
+    parked.into_iter().map(|(id, _)| id.parse().unwrap()).collect()
+}
+
+/// The record of a node.
+async fn record(story: &Story, one: &NodeId) -> NodeRecord {
+    let nodes = story.world.backend.refdb().registry.nodes().await.unwrap();
+    nodes.into_iter().find(|record| record.node == *one).unwrap()
+}
+
+#[test]
+fn the_low_water_mark_passes_a_successor_of_bad_content_and_its_slot_stays() {
+    tell(async |story| {
+        let bad = bad_content(story, &[absent()]).await;
+        marks_pass(story, &bad, Seq(2)).await;
+        let next = bad.slot.lane.slot(Seq(1));
+        let stays = async || matches!(story.world.refdb().journal.slot(&next).await.unwrap(), SlotState::Committed(..));
+        story.pass(20_000).await;
+        assert!(stays().await);
+        // Nodes that start again still need it, before they have tried it.
+        for name in ["blr-1-0", "eu-aws-0", "eu-aws-1", "muc-1-0"] {
+            let (one, waits) = (node(name), parked_ids(story, &node(name)).remove(0));
+            let before = record(story, &one).await.starts;
+            story.world.crash(&one);
+            // Its chain cannot be read, so it is not tried again, and keeps its name from before.
+            story.bar(name, Some("read "));
+            story.world.start(&one).await;
+            story.until("the first record", async || record(story, &one).await.starts > before).await;
+            assert!(record(story, &one).await.needs.held.contains_key(&waits), "{name}");
+            story.bar(name, None);
+        }
+        story.pass(20_000).await;
+        assert!(stays().await && story.world.nodes().iter().all(|one| parked(story, one) == 1));
+    });
+}
+
+#[test]
+fn beyond_the_bound_successors_of_bad_content_are_left_to_their_project() {
+    tell(async |story| {
+        let absent = (0..MOST_NEEDS + 20).map(|number| format!("2{number:039x}").parse().unwrap());
+        let successors: Vec<Oid> = absent.collect();
+        let bad = bad_content(story, &successors).await;
+        marks_pass(story, &bad, Seq(successors.len() as u64 + 1)).await;
+        for one in story.world.nodes() {
+            story.until("the rest is not parked", async || parked(story, &one) < MOST_NEEDS).await;
+            assert!(story.world.volume(&one).unwrap().store().debts().unwrap().contains_key(&p0()));
+        }
+        story.pass(20_000).await;
+        for seq in 0..=successors.len() as u64 {
+            let slot = bad.slot.lane.slot(Seq(seq));
+            let state = story.world.refdb().journal.slot(&slot).await.unwrap();
+            assert!(matches!(state, SlotState::Committed(..)), "{slot} is {state:?}");
+        }
+        for one in story.world.nodes() {
+            // The owed project keeps the slots. The record must name it, and each one that is still parked.
+            let (needs, parked) = (record(story, &one).await.needs, parked_ids(story, &one));
+            assert!(needs.owed.contains(&p0()), "{one}: {needs:?}");
+            let unnamed: Vec<_> = parked.iter().filter(|txn| !needs.held.contains_key(txn)).collect();
+            assert!(unnamed.is_empty(), "{one}: {unnamed:?}");
+        }
+    });
+}
+
+#[test]
+fn an_owed_project_brings_the_transactions_that_were_left_to_it() {
+    tell(async |story| {
+        let successors: Vec<Oid> = (0..MOST_NEEDS + 20).map(|_| story.object("blr-1-0", &p0())).collect();
+        let bad = bad_content(story, &successors).await;
+        let (last, end) = (*successors.last().unwrap(), Seq(successors.len() as u64 + 1));
+        for one in story.world.nodes() {
+            let volume = story.world.volume(&one).unwrap();
+            let shows = async || volume.refs(&p0()).values().any(|oid| *oid == last);
+            story.until("the last value is here", shows).await;
+            let is_clear = async || parked(story, &one) == 0 && volume.store().debts().unwrap().is_empty();
+            story.until("nothing is parked or owed", is_clear).await;
+        }
+        marks_pass(story, &bad, end).await;
     });
 }
 

@@ -7,11 +7,14 @@ mod content;
 mod degraded;
 mod events;
 mod failover;
+mod names;
 mod projects;
+mod rebuild;
 mod reconciliation;
 mod refresh;
 mod requests;
 mod seeding;
+mod site_list;
 mod streams;
 mod went_back;
 
@@ -180,6 +183,8 @@ bugs! {
     finds_lock_outlives_slot: LockOutlivesSlot,
     finds_released_unpoisoned: ReleasedUnpoisoned,
     finds_locked_name_marked: LockedNameMarked,
+    finds_look_before_barrier: LookBeforeBarrier,
+    finds_marks_outlive_incarnation: MarksOutliveIncarnation,
     finds_mark_passes_refused: MarkPassesRefused,
     finds_beat_waits_for_publish: BeatWaitsForPublish,
     finds_throttled_keeps_slot: ThrottledKeepsSlot,
@@ -191,6 +196,7 @@ bugs! {
     finds_long_form_after_slot: LongFormAfterSlot,
     finds_long_form_dropped_early: LongFormDroppedEarly,
     finds_promoted_unsettled: PromotedUnsettled,
+    finds_removed_while_active: RemovedWhileActive,
     finds_held_collected: HeldCollected,
     finds_leftover_forgotten: LeftoverForgotten,
     finds_short_read_is_end: ShortReadIsEnd,

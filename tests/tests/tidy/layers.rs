@@ -23,15 +23,16 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     ("base", &["clock", "tasks", "backoff", "budget", "ref_names", "base_paths", "observer", "faults"], Within::Order),
     (
         "seams",
-        &["refdb", "eventlog", "blob", "git", "volume", "gerrit", "peers", "embedded"],
+        &["refdb", "eventlog", "blob", "git", "volume", "gerrit", "handover", "probe", "tls", "peers", "embedded"],
         // A pack is a payload of the blob store, and so is the long form of a transaction. Peers give packs of
-        // repositories. A checkpoint is a position of the event log. The emulated event log keeps the limits of
-        // Kinesis.
+        // repositories, over TLS. A checkpoint is a position of the event log. The emulated event log keeps the limits
+        // of Kinesis.
         Within::Pairs(&[
             ("git", "blob"),
             ("refdb", "blob"),
             ("peers", "blob"),
             ("peers", "git"),
+            ("peers", "tls"),
             ("volume", "eventlog"),
             ("embedded", "eventlog"),
         ]),
@@ -41,11 +42,14 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
         &[
             "gerrit_session",
             "site_roles",
+            "bootstrap",
             "gone_nodes",
             "went_back",
+            "bound_refdb",
             "journal",
             "version_map",
             "quiesce",
+            "known_folders",
             "materialize",
             "durability",
             "low_water_extent",
@@ -69,9 +73,12 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             "refresh",
             "events",
             "reconcile",
+            "rebuild",
             "seed",
+            "verify",
             "handshake",
             "failover",
+            "handover",
             "membership",
         ],
         Within::Only("ports"),
@@ -91,6 +98,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("git2", &["seams/git/"]),
     ("object_store", &["seams/blob/", "node/assembly"]),
     ("redb", &["seams/volume/"]),
+    ("rustls", &["seams/tls/"]),
+    ("rcgen", &["seams/tls/"]),
+    ("x509_parser", &["seams/tls/"]),
 ];
 
 /// The implementations of each seam. Above the seams, only the assembly may name them.

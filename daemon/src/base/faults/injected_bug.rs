@@ -66,6 +66,10 @@ pub enum InjectedBug {
     ReleasedUnpoisoned,
     /// A name that a lock is about to create as a ref is marked as a directory.
     LockedNameMarked,
+    /// The look below a loosened name is taken before every node has forgotten its mark.
+    LookBeforeBarrier,
+    /// A new incarnation goes by the directory marks that the last one remembered.
+    MarksOutliveIncarnation,
     /// The published mark passes records that the event log did not take.
     MarkPassesRefused,
     /// Heartbeats wait until the journals of dead incarnations are published.
@@ -88,6 +92,8 @@ pub enum InjectedBug {
     LongFormDroppedEarly,
     /// A failover promotes its target while the source may still commit.
     PromotedUnsettled,
+    /// A site is removed from the list of sites while it is active, and keeps its role.
+    RemovedWhileActive,
     /// A slot is collected although a node holds its transaction as bad.
     HeldCollected,
     /// The record of an incarnation is removed although slots of it are left.
@@ -98,7 +104,7 @@ pub enum InjectedBug {
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 47] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -129,6 +135,8 @@ impl InjectedBug {
         Self::LockOutlivesSlot,
         Self::ReleasedUnpoisoned,
         Self::LockedNameMarked,
+        Self::LookBeforeBarrier,
+        Self::MarksOutliveIncarnation,
         Self::MarkPassesRefused,
         Self::BeatWaitsForPublish,
         Self::ThrottledKeepsSlot,
@@ -140,6 +148,7 @@ impl InjectedBug {
         Self::LongFormAfterSlot,
         Self::LongFormDroppedEarly,
         Self::PromotedUnsettled,
+        Self::RemovedWhileActive,
         Self::HeldCollected,
         Self::LeftoverForgotten,
         Self::ShortReadIsEnd,

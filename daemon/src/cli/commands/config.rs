@@ -1,4 +1,4 @@
-//! `lockstep config`: checks a configuration, or prints an example.
+//! `lockstep config`: checks a configuration, or prints an example or the reference.
 
 use std::path::PathBuf;
 
@@ -22,6 +22,9 @@ pub(super) enum ConfigCommand {
     /// Print an example configuration with comments
     #[command(after_help = "Example:\n  lockstep config example > lockstep.toml")]
     Example,
+    /// Print the reference of all settings in Markdown (docs/configuration.md)
+    #[command(after_help = "Example:\n  lockstep config reference > docs/configuration.md")]
+    Reference,
 }
 
 pub(super) fn run(command: ConfigCommand) -> Result<(), CliError> {
@@ -34,6 +37,7 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), CliError> {
             }
         }
         ConfigCommand::Example => out::put(config::EXAMPLE)?,
+        ConfigCommand::Reference => out::put(&config::reference::reference())?,
     }
     Ok(())
 }

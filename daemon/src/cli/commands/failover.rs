@@ -1,5 +1,6 @@
 //! `lockstep failover`: plans and executes the move of one site's writes to another, and follows it.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -7,16 +8,22 @@ use http::Method;
 use lockstep_proto::SiteId;
 use lockstep_proto::failover::{
     ActRequest, ExecuteRequest, Failover, FailoverAct, FailoverKind, FailoverOutcome, FailoverPlan, FailoverStep,
-    PlanRequest, SitesStatus,
+    PlanRequest, Role, SitesStatus,
 };
+use tokio::time::Instant;
 
 use super::CliError;
-use super::failover_text::{plan as render_plan, progress, summary};
+use super::failover_text::{has_red, plan as render_plan, progress, summary};
 use super::target::{OperatorTarget, Target};
 use crate::cli::out;
+use crate::clients::api_client::Call;
 
 /// The pause between two looks at a failover.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// Deadline of a plan. After eight seconds the sidecar says that the refdb does not answer it. The rest is for a busy
+/// machine, on which the operator would miss the reason otherwise.
+const PLAN: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum FailoverCommand {
@@ -28,6 +35,8 @@ pub(super) enum FailoverCommand {
         target: Target,
         #[command(flatten)]
         sites: Between,
+        #[command(flatten)]
+        options: PlanOptions,
         /// Print all fields as JSON instead of text
         #[arg(long)]
         json: bool,
@@ -67,17 +76,37 @@ pub(super) struct Between {
     /// Site that takes writes afterwards
     #[arg(long)]
     to: SiteId,
+}
+
+/// The options that shape a plan.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct PlanOptions {
     /// The source is gone or does not answer: fence it instead of waiting for it
     #[arg(long)]
     forced: bool,
+    /// Hold before the promotion if the target lacks more than this number of the source's transactions
+    #[arg(long)]
+    max_loss: Option<u64>,
+    /// Step to leave out: verify or probe
+    #[arg(long)]
+    without: Vec<FailoverStep>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExecuteArgs {
     #[command(flatten)]
-    target: OperatorTarget,
-    #[command(flatten)]
     sites: Between,
+    #[command(flatten)]
+    options: ExecuteOptions,
+}
+
+/// The options and guards of an execution.
+#[derive(Debug, clap::Args)]
+pub(super) struct ExecuteOptions {
+    #[command(flatten)]
+    pub(super) target: OperatorTarget,
+    #[command(flatten)]
+    pub(super) plan: PlanOptions,
     /// Reason, for the audit trail
     #[arg(long)]
     reason: String,
@@ -90,7 +119,11 @@ pub(super) struct ExecuteArgs {
     /// Epoch that the source must have; with another epoch, nothing is changed
     #[arg(long)]
     expect_epoch: Option<u64>,
-    /// Step that waits for `lockstep failover resume`: stop, settle, catch_up, promote, serve or stand_by
+    /// Site that must be active; with other active sites than those given, nothing is changed
+    #[arg(long)]
+    expect_active: Vec<SiteId>,
+    /// Step that waits for `lockstep failover resume`: verify, stop, settle, catch_up, check_loss, promote, serve,
+    /// probe or stand_by
     #[arg(long)]
     pause_before: Vec<FailoverStep>,
     /// Return at once instead of following the failover
@@ -107,17 +140,22 @@ pub(super) struct ActArgs {
     reason: String,
 }
 
-impl Between {
-    fn request(&self) -> PlanRequest {
+impl PlanOptions {
+    /// The request of a plan between two sites with these options.
+    pub(super) fn request(&self, from: SiteId, to: SiteId) -> PlanRequest {
         let kind = if self.forced { FailoverKind::Forced } else { FailoverKind::Planned };
-        PlanRequest { kind, from: self.from.clone(), to: self.to.clone() }
+        PlanRequest { kind, from, to, max_loss: self.max_loss, without: self.without.clone() }
     }
 }
 
 pub(super) async fn run(command: FailoverCommand) -> Result<(), CliError> {
     match command {
-        FailoverCommand::Plan { target, sites, json } => show_plan(&target, &sites, json).await,
-        FailoverCommand::Execute(args) => execute(args).await,
+        FailoverCommand::Plan { target, sites, options, json } => {
+            show_plan(&target, &options.request(sites.from, sites.to), json).await
+        }
+        FailoverCommand::Execute(ExecuteArgs { sites, options }) => {
+            execute(options.plan.request(sites.from, sites.to), options).await
+        }
         FailoverCommand::Status { target, json, watch } => status(&target, json, watch).await,
         FailoverCommand::Pause(args) => act(args, FailoverAct::Pause).await,
         FailoverCommand::Resume(args) => act(args, FailoverAct::Resume).await,
@@ -125,19 +163,16 @@ pub(super) async fn run(command: FailoverCommand) -> Result<(), CliError> {
     }
 }
 
-async fn show_plan(target: &Target, sites: &Between, json: bool) -> Result<(), CliError> {
-    let plan = plan(target, sites).await?;
+/// Prints a plan. Refuses one with blockers.
+pub(super) async fn show_plan(target: &Target, request: &PlanRequest, json: bool) -> Result<(), CliError> {
+    let plan = plan(target, request).await?;
     out::put(&if json { super::json(&plan)? } else { render_plan(&plan) })?;
     executable(&plan)
 }
 
-async fn plan(target: &Target, sites: &Between) -> Result<FailoverPlan, CliError> {
-    let plan = target.change(Method::POST, "/v1/failover/plan".to_owned(), &sites.request()).await;
-    // A refdb that does not answer refuses nothing.
-    plan.map_err(|error| match error {
-        CliError::Refused(why) => CliError::Failed(why),
-        error => error,
-    })
+async fn plan(target: &Target, request: &PlanRequest) -> Result<FailoverPlan, CliError> {
+    let call = Call::new(Method::POST, "/v1/failover/plan".to_owned(), request).map_err(CliError::failed)?;
+    target.client()?.send(&call, Instant::now() + PLAN).await.map_err(CliError::from)
 }
 
 /// Refuses a plan with blockers.
@@ -148,11 +183,13 @@ fn executable(plan: &FailoverPlan) -> Result<(), CliError> {
     }
 }
 
-async fn execute(args: ExecuteArgs) -> Result<(), CliError> {
-    let seen = plan(&args.target.target, &args.sites).await?;
+/// Executes a plan that the operator has seen, and follows it.
+pub(super) async fn execute(request: PlanRequest, args: ExecuteOptions) -> Result<(), CliError> {
+    let seen = plan(&args.target.target, &request).await?;
     out::put(&render_plan(&seen))?;
     executable(&seen)?;
     expect_epoch(&seen, args.expect_epoch)?;
+    expect_active(&seen, &args.expect_active)?;
     let plan_hash = match args.plan_hash {
         Some(hash) if args.yes => hash,
         given => {
@@ -160,8 +197,7 @@ async fn execute(args: ExecuteArgs) -> Result<(), CliError> {
             given.unwrap_or(seen.hash)
         }
     };
-    let (plan, reason, pause_before) = (args.sites.request(), args.reason, args.pause_before);
-    let request = ExecuteRequest { plan, plan_hash, reason, pause_before };
+    let request = ExecuteRequest { plan: request, plan_hash, reason: args.reason, pause_before: args.pause_before };
     let begun: Failover = args.target.ask(Method::POST, "/v1/failover".to_owned(), &request).await?;
     out::put(&format!("failover {} has begun\n", begun.number))?;
     if args.no_wait { Ok(()) } else { follow(&args.target.target, begun.number).await }
@@ -177,6 +213,20 @@ fn expect_epoch(plan: &FailoverPlan, expected: Option<u64>) -> Result<(), CliErr
         ))),
         _ => Ok(()),
     }
+}
+
+/// Refuses a plan in which other sites are active than the operator expects. The hash of the plan covers the roles, so
+/// they are the same when it is executed.
+fn expect_active(plan: &FailoverPlan, expected: &[SiteId]) -> Result<(), CliError> {
+    let active: BTreeSet<&SiteId> =
+        plan.sites.iter().filter(|site| site.role == Role::Active).map(|site| &site.site).collect();
+    let expected: BTreeSet<&SiteId> = expected.iter().collect();
+    if expected.is_empty() || expected == active {
+        return Ok(());
+    }
+    let names = |sites: &BTreeSet<&SiteId>| sites.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let (expected, active) = (names(&expected), if active.is_empty() { "none".to_owned() } else { names(&active) });
+    Err(CliError::Refused(format!("--expect-active {expected}: active now: {active}; nothing was changed")))
 }
 
 /// Asks the operator to type the name of the target.
@@ -206,9 +256,14 @@ async fn follow(target: &Target, number: u64) -> Result<(), CliError> {
                 }
                 if let Some(end) = &failover.end {
                     return match end.outcome {
+                        FailoverOutcome::Done if failover.unserved || has_red(&failover) => Err(CliError::Degraded),
                         FailoverOutcome::Done => Ok(()),
                         FailoverOutcome::Aborted => Err(CliError::Failed(summary(&failover))),
                     };
+                }
+                if failover.paused && failover.held.is_some() {
+                    out::put(&format!("{}\n", summary(&failover)))?;
+                    return Err(CliError::Degraded);
                 }
                 waits_for.unwrap_or_default()
             }
@@ -247,7 +302,16 @@ async fn status(target: &Target, json: bool, watch: bool) -> Result<(), CliError
 async fn act(args: ActArgs, act: FailoverAct) -> Result<(), CliError> {
     let failover = last(&args.target.target).await?.failover.filter(Failover::is_in_progress);
     let failover = failover.ok_or_else(|| CliError::Refused("no failover is in progress".to_owned()))?;
-    let request = ActRequest { act, number: failover.number, reason: args.reason };
+    let step = if act == FailoverAct::Resume { seen(&failover) } else { None };
+    let request = ActRequest { act, number: failover.number, step, reason: args.reason };
     let after: Failover = args.target.ask(Method::POST, "/v1/failover/acts".to_owned(), &request).await?;
     Ok(out::put(&format!("{}\n", summary(&after)))?)
+}
+
+/// The step before which a failover is paused. A sidecar of an earlier release does not know the field, so it is left
+/// out of a failover that such a sidecar can read.
+fn seen(failover: &Failover) -> Option<FailoverStep> {
+    let current = failover.current().filter(|_| failover.paused)?;
+    let is_readable = failover.steps.iter().all(|one| one.step.is_of_first_release());
+    (!is_readable).then_some(current.step)
 }

@@ -24,7 +24,7 @@ pub(super) enum HookCommand {
         #[arg(long)]
         project: Option<ProjectName>,
         #[command(flatten)]
-        target: Target,
+        target: Box<Target>,
     },
     /// Remove the hooks and their settings from a repository, and restore those that they replaced
     #[command(after_help = "Example:\n  lockstep hook uninstall /srv/git/tools/build.git")]
@@ -43,7 +43,7 @@ pub(super) enum HookCommand {
 
 pub(super) async fn run(command: HookCommand) -> Result<(), CliError> {
     match command {
-        HookCommand::Install { repository, project, target } => installed(repository, project, target).await,
+        HookCommand::Install { repository, project, target } => installed(repository, project, *target).await,
         HookCommand::Uninstall { repository } => uninstalled(&repository),
         HookCommand::ProcReceive => {
             let entropy = SeededEntropy::from_machine();

@@ -1,32 +1,16 @@
-//! `lockstep status`, `parked`, `quarantine` and `refresh`: shows the state of the sidecar as text or as JSON.
-
-use std::time::Duration;
+//! `lockstep parked`, `quarantine` and `refresh`, and the state of one node as text.
 
 use http::Method;
 use lockstep_proto::debt::{HeldElsewhere, Repair, RepairAnswer};
+use lockstep_proto::failover::HandoverStatus;
+use lockstep_proto::peer::TlsStatus;
 use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, NodeStatus, RefreshStatus};
 
 use super::table::Table;
-use super::target::Target;
+use super::target::{OperatorTarget, Target};
 use super::{CliError, json};
 use crate::base::clock::{Clock, SystemClock};
 use crate::cli::out;
-
-/// The pause between two updates of `--watch`.
-const WATCH: Duration = Duration::from_secs(1);
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  lockstep status --watch\n  lockstep status --json | jq .origins")]
-pub(super) struct StatusArgs {
-    #[command(flatten)]
-    target: Target,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
-    /// Update the output every second until interrupted
-    #[arg(long)]
-    watch: bool,
-}
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
@@ -35,26 +19,6 @@ pub(super) struct ListArgs {
     /// Print all fields as JSON instead of a table
     #[arg(long)]
     json: bool,
-}
-
-pub(super) async fn status(args: StatusArgs) -> Result<(), CliError> {
-    if !args.watch {
-        return Ok(out::put(&look(&args).await?)?);
-    }
-    let clear = if args.json { "" } else { "\x1b[2J\x1b[H" };
-    loop {
-        // An error does not end the loop: `--watch` is often used to follow a restart of the sidecar.
-        match look(&args).await {
-            Ok(text) => out::put(&format!("{clear}{text}"))?,
-            Err(error) => eprintln!("{error}"),
-        }
-        tokio::time::sleep(WATCH).await;
-    }
-}
-
-async fn look(args: &StatusArgs) -> Result<String, CliError> {
-    let status: NodeStatus = args.target.get("/v1/status").await?;
-    if args.json { json(&status) } else { Ok(render(&status)) }
 }
 
 pub(super) async fn list(args: ListArgs, path: &str) -> Result<(), CliError> {
@@ -87,7 +51,7 @@ pub(super) enum QuarantineCommand {
 #[derive(Debug, clap::Args)]
 pub(super) struct EntryArgs {
     #[command(flatten)]
-    target: Target,
+    target: OperatorTarget,
     /// The entry, as `lockstep quarantine` lists it
     entry: String,
 }
@@ -102,7 +66,7 @@ pub(super) async fn quarantine(args: QuarantineArgs) -> Result<(), CliError> {
 }
 
 /// Asks the sidecar to end a debt, and prints the answer. A debt that stays is a failure of the command.
-pub(super) async fn end(target: &Target, repair: Repair) -> Result<(), CliError> {
+pub(super) async fn end(target: &OperatorTarget, repair: Repair) -> Result<(), CliError> {
     let answer: RepairAnswer = target.change(Method::POST, "/v1/repairs".to_owned(), &repair).await?;
     if answer.done { Ok(out::put(&(answer.message + "\n"))?) } else { Err(CliError::Failed(answer.message)) }
 }
@@ -112,7 +76,8 @@ pub(super) async fn due(args: ListArgs) -> Result<(), CliError> {
     Ok(out::put(&if args.json { json(&due)? } else { render_due(&due) })?)
 }
 
-fn render(status: &NodeStatus) -> String {
+/// The status of one node as text.
+pub(super) fn render(status: &NodeStatus) -> String {
     let incarnation = status.incarnation.map_or("none".to_owned(), |number| number.to_string());
     let head = format!(
         "site {}  node {}  incarnation {incarnation}  role {}  epoch {}\n{}\n",
@@ -125,10 +90,13 @@ fn render(status: &NodeStatus) -> String {
     let went_back = status.refdb_went_back.as_ref().map(|why| {
         format!(
             "THE REFDB WENT BACK IN TIME, no node commits: {why}\n\
-             restore a newer backup of the refdb and restart the sidecars\n"
+             restore a newer backup of the refdb and restart the sidecars, or rebuild it (lockstep refdb rebuild)\n"
         )
     });
+    let not_own = status.refdb_not_own.as_ref().map(|why| format!("NOT THE REFDB OF THIS NODE, no commits: {why}\n"));
     let (counters, events) = (&status.counters, &status.events);
+    let bootstrap = status.bootstrap.as_ref();
+    let bootstrap = bootstrap.map(|it| format!("takes everything from the refdb and from peers: {it}\n"));
     let totals = format!(
         "committed {}  refused {}  unknown {}  applied {}  skipped {}  caught up {}  published {}\n\
          parked {}  quarantined {}\n\
@@ -148,9 +116,23 @@ fn render(status: &NodeStatus) -> String {
         events.dropped
     );
     let refresh = status.refresh.as_ref().map(refresh).unwrap_or_default();
-    let went_back = went_back.unwrap_or_default();
+    let handover: String = status.handover.iter().map(handover).collect();
+    let tls = status.tls.as_ref().map(tls).unwrap_or_default();
+    let went_back = went_back.or(not_own).unwrap_or_default();
     let sections = [debts(status), elsewhere(status), origins(status), journal(status), checkpoints(status)].concat();
-    [head, went_back, totals, guards(status), refresh, sections, errors(status)].concat()
+    [
+        head,
+        went_back,
+        bootstrap.unwrap_or_default(),
+        totals,
+        guards(status),
+        refresh,
+        handover,
+        tls,
+        sections,
+        errors(status),
+    ]
+    .concat()
 }
 
 fn readiness(status: &NodeStatus) -> String {
@@ -163,6 +145,33 @@ fn readiness(status: &NodeStatus) -> String {
         (true, _) => "ready".to_owned(),
         (false, true) => "not ready".to_owned(),
         (false, false) => format!("not ready, waiting for: {}", closed.join(", ")),
+    }
+}
+
+fn handover(status: &HandoverStatus) -> String {
+    let told = status.told.as_ref().zip(status.at_ms).map_or("nothing yet".to_owned(), |(notice, at)| {
+        let writes = if notice.takes_writes { "takes writes" } else { "takes no writes" };
+        format!("{}, epoch {}, {writes} ({})", notice.role.name(), notice.epoch, ago(at))
+    });
+    let problem = status.problem.as_ref().map(|why| format!("  NOT TAKEN, it is tried again: {why}"));
+    format!("hand-over: {} was told: {told}{}\n", status.receiver, problem.unwrap_or_default())
+}
+
+fn tls(status: &TlsStatus) -> String {
+    let listen = status.listen.as_ref().map(|address| format!("  peers may call {address}")).unwrap_or_default();
+    let (own, trust) = (days(status.expires), days(status.trust_expires));
+    let problem = status.problem.as_ref().map(|why| format!("  THE NEW FILES CANNOT BE USED: {why}\n"));
+    let names = status.names.join(", ");
+    format!("tls: {names}  expires {own}  trust expires {trust}{listen}\n{}", problem.unwrap_or_default())
+}
+
+/// The time until an expiry (seconds since 1970) by this machine's clock, as text.
+fn days(expires: i64) -> String {
+    let now = i64::try_from(SystemClock.now_ms() / 1_000).unwrap_or(i64::MAX);
+    match expires - now {
+        ..=0 => "NOW: IT HAS EXPIRED".to_owned(),
+        left @ ..172_800 => format!("in {} hours", left / 3_600),
+        left => format!("in {} days", left / 86_400),
     }
 }
 
@@ -311,6 +320,7 @@ fn render_due(due: &[DueStatus]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lockstep_proto::site_list::{Bootstrap, BootstrapStage};
     use lockstep_proto::status::{EventsStatus, Latch, OriginStatus};
 
     use super::*;
@@ -361,6 +371,10 @@ mod tests {
                 reason: "the hooks are not installed; run `lockstep hook install` on it: /g/p.git".to_owned(),
             }],
             refdb_went_back: Some("heartbeat 7 is missing".to_owned()),
+            refdb_not_own: None,
+            handover: Vec::new(),
+            tls: None,
+            bootstrap: Some(Bootstrap { stage: BootstrapStage::Refs, done: 3, total: 9, left_ms: Some(1_000) }),
             last_errors: Vec::new(),
         };
         let text = render(&status);
@@ -368,6 +382,10 @@ mod tests {
         assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");
         assert!(text.contains("ago): change p~1: no right\n"), "{text}");
         assert!(text.contains("not ready, waiting for: drained"), "{text}");
+        assert!(
+            text.contains("\ntakes everything from the refdb and from peers: 3 of 9 projects are compared"),
+            "{text}"
+        );
         assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
         assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
         assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");

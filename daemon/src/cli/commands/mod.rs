@@ -1,36 +1,63 @@
 //! The command line, with one file per subcommand. Subcommands that show or change the state of a node are clients of
 //! the sidecar's socket.
 //!
-//! Exit codes: 0 success, 1 failure or unknown outcome, 2 wrong usage, 3 refused by the sidecar or the guard.
+//! Exit codes: 0 success, 1 failure or unknown outcome, 2 something is out of order, 3 refused by the sidecar or the
+//! guard, 64 wrong usage.
 //!
 //! | file | content |
 //! |---|---|
 //! | `config` | `config check`, `config example` |
 //! | `hook`, `import`, `seed` | bring repositories in: hooks, refs, whole sites |
 //! | `project`, `update`, `stray` | change state: projects and `HEAD`, one ref, strays |
-//! | `inspect` | show state: `status`, `parked`, `quarantine`, `refresh` |
-//! | `sites`, `failover` | all sites: roles, and the move of writes between them |
+//! | `status`, `verify` | `status` of this node and of all sites, `topology`; whether the refs are those of the refdb |
+//! | `inspect` | show state: `parked`, `quarantine`, `refresh` |
+//! | `sites`, `failover`, `failback`, `history` | all sites: roles, the move of writes between them, past changes |
+//! | `drill` | drills of a failover, and the preflight |
+//! | `refdb` | rebuilds a lost refdb |
+//! | `certs`, `operators` | makes a private authority, and certificates of nodes and operators; tokens of operators |
+//! | `bridge` | puts the bridge's jar into Gerrit's `lib` |
+//! | `handover_agent` | runs the program that is told about roles |
+//! | `peers` | the peers of this node, and whether they answer |
 //! | `walk` | finds the repositories of a volume as Gerrit lists them |
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
-//! | `failover_text`, `site_table` | shared: plans, failovers and sites as text |
-//! | `table`, `target` | shared: text tables, the sidecar to call |
+//! | `failover_text`, `site_table`, `overview_text` | shared: plans, failovers and sites as text |
+//! | `refdb_text`, `time_text` | shared: rebuilds and times as text |
+//! | `table`, `view`, `new_file` | shared: text tables, the terminal view, new files with secrets |
+//! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
 
+mod bridge;
+mod certs;
 pub mod config;
+mod drill;
 mod existing;
+mod failback;
 mod failover;
 mod failover_text;
+mod handover_agent;
+mod history;
 mod hook;
 mod import;
 mod inspect;
+mod new_file;
 mod old_sins;
+mod operators;
+mod overview_text;
+mod peers;
 mod project;
+mod refdb;
+mod refdb_text;
+mod remote;
 mod seed;
 mod site_table;
 mod sites;
+mod status;
 mod stray;
 mod table;
 mod target;
+mod time_text;
 mod update;
+mod verify;
+mod view;
 mod walk;
 
 use std::process::ExitCode;
@@ -43,11 +70,18 @@ use crate::cli::out::{self, OutError};
 #[derive(Debug, Parser)]
 #[command(name = "lockstep", version, about, after_help = EXIT_CODES)]
 pub struct Cli {
+    /// Read again where a subcommand selects its sidecar.
+    #[command(flatten)]
+    _remote: remote::Remote,
     #[command(subcommand)]
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure or unknown outcome, 2 wrong usage, 3 refused.";
+/// The exit code of wrong usage, as in `sysexits.h`. It is none of those that scripts of operators look at.
+const USAGE: u8 = 64;
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 success, 1 failure or unknown outcome, 2 something is out of order,\n3 refused, 64 wrong usage.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -56,7 +90,7 @@ enum Command {
     /// Run three sites in one process and replicate pushes between them
     #[cfg(feature = "embedded")]
     Demo(crate::cli::demo::DemoArgs),
-    /// Check a configuration, or print an example
+    /// Check a configuration, or print an example or the reference
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Install the git hooks in a repository (git itself runs the other subcommands)
@@ -77,24 +111,59 @@ enum Command {
     /// List, adopt or discard strays: uncommitted values that gave way to committed ones
     #[command(subcommand)]
     Stray(stray::StrayCommand),
-    /// Show the state of this node: readiness, lag, journal, checkpoints
-    Status(inspect::StatusArgs),
+    /// Show the state of this node, or of all sites: readiness, lag, journal, safety of a failover
+    Status(status::StatusArgs),
+    /// Show who reads whom: sites, nodes, roles and streams
+    Topology(status::TopologyArgs),
+    /// Compare the refs of this node with the refdb, and tell who is right where they differ
+    Verify(verify::VerifyArgs),
+    /// List past failovers and changes of role
+    History(history::HistoryArgs),
     /// List the transactions that wait for something that has not arrived
     Parked(inspect::ListArgs),
     /// List the records that were set aside because their content is bad, or end an entry
     Quarantine(inspect::QuarantineArgs),
     /// List the changes, accounts, groups and projects that this node's Gerrit has not refreshed yet
     Refresh(inspect::ListArgs),
+    /// Show the peers of this node, and whether each answers
+    Peers(peers::PeersArgs),
+    /// Make certificates for TLS between sites
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
+    /// Make tokens for operators over the network
+    #[command(subcommand)]
+    Operators(operators::OperatorsCommand),
     /// Show all sites with their roles and nodes, from any site
     Sites(sites::SitesArgs),
-    /// Change the role of a site
+    /// Change the role of a site, add a site, or remove one
     #[command(subcommand)]
     Site(sites::SiteCommand),
+    /// Remove a node that will not come back
+    #[command(subcommand)]
+    Node(sites::NodeCommand),
     /// Move the writes of one site to another
     #[command(subcommand)]
     Failover(failover::FailoverCommand),
+    /// Rebuild a lost refdb from all sites
+    #[command(subcommand)]
+    Refdb(refdb::RefdbCommand),
+    /// Move the writes back: the failover in the other direction of the last one
+    #[command(subcommand)]
+    Failback(failback::FailbackCommand),
+    /// Take the steps of a failover on a canary, while the real sites go on
+    Drill(drill::DrillArgs),
+    /// Check whether a failover could go well now
+    Preflight(drill::PreflightArgs),
+    /// Install the bridge in a Gerrit
+    #[command(subcommand)]
+    Bridge(bridge::BridgeCommand),
+    /// Run the program that is told about roles (the sidecar starts this)
+    #[command(hide = true)]
+    HandoverAgent(handover_agent::AgentArgs),
     /// Print the OpenAPI document of the bridge API
     Openapi,
+    /// Print the name, kind and labels of every metric (deploy/observability/metrics.txt)
+    Metrics,
 }
 
 /// An error of a command. It decides the exit code.
@@ -106,6 +175,9 @@ pub enum CliError {
     /// The arguments or the configuration are wrong.
     #[error("{0}")]
     Usage(String),
+    /// The command was answered, and something is out of order. The output says what.
+    #[error("something is out of order")]
+    Degraded,
     /// The sidecar or the guard refused the change.
     #[error("{0}")]
     Refused(String),
@@ -129,10 +201,19 @@ impl CliError {
         Self::Failed(error.to_string())
     }
 
+    /// The same error of a command that only looks: a sidecar or a refdb that does not answer refuses nothing.
+    pub(crate) fn unrefused(self) -> Self {
+        match self {
+            Self::Refused(why) => Self::Failed(why),
+            error => error,
+        }
+    }
+
     fn exit_code(&self) -> u8 {
         match self {
             Self::Failed(_) => 1,
-            Self::Usage(_) => 2,
+            Self::Usage(_) => USAGE,
+            Self::Degraded => 2,
             Self::Refused(_) => 3,
             Self::NobodyReads => 0,
         }
@@ -147,13 +228,21 @@ fn json(value: &impl serde::Serialize) -> Result<String, CliError> {
 /// Parses the arguments, runs the command, and returns the exit code of the process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
     let ended = match crate::base::tasks::runtime() {
         Ok(runtime) => runtime.block_on(run(cli.command)),
         Err(error) => Err(CliError::failed(error)),
     };
     match ended {
         Ok(()) | Err(CliError::NobodyReads) => ExitCode::SUCCESS,
+        Err(CliError::Degraded) => ExitCode::from(CliError::Degraded.exit_code()),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(error.exit_code())
@@ -178,14 +267,28 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Import(args) => import::run(args).await,
         Command::Seed(args) => seed::run(args).await,
         Command::Stray(command) => stray::run(command).await,
-        Command::Status(args) => inspect::status(args).await,
+        Command::Status(args) => status::status(args).await,
+        Command::Topology(args) => status::topology(args).await,
+        Command::Verify(args) => verify::run(args).await,
+        Command::History(args) => history::run(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
         Command::Quarantine(args) => inspect::quarantine(args).await,
         Command::Refresh(args) => inspect::due(args).await,
+        Command::Peers(args) => peers::run(args).await,
+        Command::Certs(command) => certs::run(command),
+        Command::Operators(command) => operators::run(command),
         Command::Sites(args) => sites::show(args).await,
         Command::Site(command) => sites::run(command).await,
+        Command::Node(command) => sites::node(command).await,
         Command::Failover(command) => failover::run(command).await,
+        Command::Refdb(command) => refdb::run(command).await,
+        Command::Failback(command) => failback::run(command).await,
+        Command::Drill(args) => drill::run(args).await,
+        Command::Preflight(args) => drill::preflight(args).await,
+        Command::Bridge(command) => bridge::run(command),
+        Command::HandoverAgent(args) => handover_agent::run(args).await,
         Command::Openapi => Ok(out::put(&crate::stages::api::openapi::document())?),
+        Command::Metrics => Ok(out::put(&crate::telemetry::metrics::list())?),
     }
 }
 
@@ -198,6 +301,20 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_operator_may_name_the_sidecar_before_and_behind_the_command() {
+        let network = ["--operator-url", "https://h:1", "--token-file", "/t", "--ca", "/c"];
+        for command in [&["sites"][..], &["failover", "pause", "--reason", "r"], &["status", "--all"]] {
+            let before = [&["lockstep"], &network[..], command].concat();
+            let behind = [&["lockstep"], command, &network[..]].concat();
+            for line in [before, behind] {
+                let cli = Cli::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+                let text = format!("{:?}", cli.command);
+                assert!(text.contains("https://h:1") && text.contains("\"/c\""), "{line:?}: {text}");
+            }
+        }
     }
 
     #[test]

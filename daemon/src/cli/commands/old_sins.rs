@@ -8,8 +8,12 @@ use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 
+use rustix::process::Pid;
+
 use crate::clients::git_hooks::git::GitDir;
 
+/// The niceness of git's report.
+const LOWEST_PRIORITY: i32 = 19;
 /// Number of objects that are named per message id.
 const NAMED: usize = 3;
 
@@ -38,6 +42,10 @@ pub(super) fn begin(git: &GitDir) -> io::Result<Report> {
     command.arg("--git-dir").arg(git.path()).args(["fsck", "--full", "--no-dangling", "--no-progress"]);
     command.env("LC_ALL", "C").env_remove("GIT_DIR").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
+    // The report must not take the processors from git's work on the import itself.
+    if let Err(error) = rustix::process::setpriority_process(Pid::from_child(&child).into(), LOWEST_PRIORITY) {
+        tracing::debug!(%error, "git fsck runs at normal priority");
+    }
     let errors = child.stderr.take().map(BufReader::new);
     let reader = std::thread::spawn(move || errors.map_or_else(|| Ok(BTreeMap::new()), read));
     Ok(Report { child, reader })

@@ -6,7 +6,7 @@ use lockstep_proto::debt::Repair;
 use lockstep_proto::{ProjectName, RefName};
 
 use super::CliError;
-use super::target::{self, Target};
+use super::target::{self, OperatorTarget, Target};
 use crate::clients::api_client::project_path;
 
 #[derive(Debug, clap::Subcommand)]
@@ -26,7 +26,7 @@ pub(super) enum ProjectCommand {
     #[command(after_help = "Example:\n  lockstep project retry tools/build")]
     Retry {
         #[command(flatten)]
-        target: Target,
+        target: OperatorTarget,
         /// Name of the project
         name: ProjectName,
     },

@@ -20,7 +20,7 @@ use super::old_sins;
 use super::target::Target;
 use super::walk::{self, Found};
 use crate::base::base_paths::BasePaths;
-use crate::clients::api_client::{Call, Client, ClientError, project_path};
+use crate::clients::api_client::{Call, ClientError, project_path};
 use crate::clients::git_hooks::git::GitDir;
 
 /// Gerrit's own projects, which are seeded first because all others depend on them.
@@ -185,7 +185,7 @@ impl Seed<'_> {
         let call = Call::new(Method::POST, project_path(project, "/seed"), &body).map_err(CliError::failed)?;
         let until = Instant::now() + RESTART;
         loop {
-            let answer = Client::new(&self.target.socket).send(&call, Instant::now() + DEADLINE).await;
+            let answer = self.target.client()?.send(&call, Instant::now() + DEADLINE).await;
             let may_pass = match &answer {
                 Err(ClientError::Answered(error)) => error.retry,
                 Err(ClientError::NotSent { .. } | ClientError::NoAnswer(_)) => true,

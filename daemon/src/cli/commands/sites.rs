@@ -1,8 +1,10 @@
-//! `lockstep sites` and `lockstep site role`: the sites with their roles, from any site, and a change of role.
+//! `lockstep sites`, `lockstep site` and `lockstep node`: the sites with their roles and nodes, from any site; changes
+//! of roles, of the list of sites, and of a site's nodes.
 
 use http::Method;
-use lockstep_proto::SiteId;
 use lockstep_proto::failover::{Failover, Role, RoleRequest, SiteStatus, SitesStatus};
+use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest, StreamPlace};
+use lockstep_proto::{NodeId, SiteId};
 
 use super::CliError;
 use super::failover_text::summary;
@@ -29,6 +31,63 @@ pub(super) enum SiteCommand {
                             lockstep site role eu-aws standby --expect-epoch 7 --reason 'back after the failover'"
     )]
     Role(RoleArgs),
+    /// Add a site to the list of sites, as a standby; then start its nodes
+    #[command(after_help = "Examples:\n  lockstep site add muc-2 --reason 'third region'\n  \
+                            lockstep site add eu-west --stream eu-west-1 --reason 'second AWS region'")]
+    Add(AddArgs),
+    /// Remove a site that is not active from the list of sites; then stop its nodes
+    #[command(after_help = "Example:\n  lockstep site remove muc-2 --expect-epoch 3 --reason 'closed'")]
+    Remove(RemoveArgs),
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum NodeCommand {
+    /// Remove a node that will not come back, so that nothing waits for it; stop it first
+    #[command(after_help = "Example, after a site was scaled from three replicas to two:\n  lockstep node remove \
+                            muc-1-2 --reason 'two replicas are enough'")]
+    Remove(RemoveNodeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RemoveNodeArgs {
+    #[command(flatten)]
+    target: OperatorTarget,
+    /// Name of the node
+    node: NodeId,
+    /// Reason, for the log
+    #[arg(long)]
+    reason: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AddArgs {
+    #[command(flatten)]
+    target: OperatorTarget,
+    /// Name of the site
+    site: SiteId,
+    /// Region of the site's stream [default: the usual Region of each node]
+    #[arg(long, value_name = "REGION")]
+    stream: Option<String>,
+    /// Endpoint of the site's stream, if it is not the one of the Region
+    #[arg(long, value_name = "URL")]
+    stream_endpoint: Option<String>,
+    /// Reason, for the audit trail
+    #[arg(long)]
+    reason: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RemoveArgs {
+    #[command(flatten)]
+    target: OperatorTarget,
+    /// Name of the site
+    site: SiteId,
+    /// Epoch of the site, as `lockstep sites` shows it; 0 if no node was ever started there
+    #[arg(long)]
+    expect_epoch: u64,
+    /// Reason, for the audit trail
+    #[arg(long)]
+    reason: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,16 +122,36 @@ pub(super) async fn show(args: SitesArgs) -> Result<(), CliError> {
 }
 
 pub(super) async fn run(command: SiteCommand) -> Result<(), CliError> {
-    let SiteCommand::Role(args) = command;
-    let request = RoleRequest { role: args.role, expect_epoch: args.expect_epoch, reason: args.reason };
-    let path = format!("/v1/sites/{}/role", args.site);
-    let status: SitesStatus = args.target.ask(Method::PUT, path, &request).await?;
+    let status: SitesStatus = match command {
+        SiteCommand::Role(args) => {
+            let request = RoleRequest { role: args.role, expect_epoch: args.expect_epoch, reason: args.reason };
+            args.target.ask(Method::PUT, format!("/v1/sites/{}/role", args.site), &request).await?
+        }
+        SiteCommand::Add(args) => {
+            let stream = StreamPlace { region: args.stream, endpoint: args.stream_endpoint };
+            let request = AddSiteRequest { stream, reason: args.reason };
+            args.target.ask(Method::PUT, format!("/v1/sites/{}", args.site), &request).await?
+        }
+        SiteCommand::Remove(args) => {
+            let request = RemoveSiteRequest { expect_epoch: args.expect_epoch, reason: args.reason };
+            args.target.ask(Method::DELETE, format!("/v1/sites/{}", args.site), &request).await?
+        }
+    };
+    Ok(out::put(&render(&status))?)
+}
+
+pub(super) async fn node(command: NodeCommand) -> Result<(), CliError> {
+    let NodeCommand::Remove(args) = command;
+    let request = RemoveNodeRequest { reason: args.reason };
+    let status: SitesStatus = args.target.ask(Method::DELETE, format!("/v1/nodes/{}", args.node), &request).await?;
     Ok(out::put(&render(&status))?)
 }
 
 fn render(status: &SitesStatus) -> String {
     let failover = status.failover.as_ref().map(last).unwrap_or_default();
-    format!("sites\n{}nodes\n{}{failover}", site_table(&status.sites), nodes(&status.sites))
+    let removed: Vec<&str> = status.removed.iter().map(SiteId::as_str).collect();
+    let removed = if removed.is_empty() { String::new() } else { format!("removed\n  {}\n", removed.join(", ")) };
+    format!("sites\n{}{removed}nodes\n{}{failover}", site_table(&status.sites), nodes(&status.sites))
 }
 
 fn nodes(sites: &[SiteStatus]) -> String {
@@ -84,7 +163,7 @@ fn nodes(sites: &[SiteStatus]) -> String {
             site.site.to_string(),
             if node.lives { "moves" } else { "stands still" }.to_owned(),
             yes(node.takes_writes),
-            format!("{} slots", node.behind),
+            node.bootstrap.as_ref().map_or_else(|| format!("{} slots", node.behind), |joins| format!("joins: {joins}")),
         ]);
     }
     table.render()

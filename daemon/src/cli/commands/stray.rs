@@ -8,7 +8,7 @@ use lockstep_proto::{Oid, ProjectName, RefName};
 
 use super::CliError;
 use super::table::Table;
-use super::target::{self, Target};
+use super::target::{self, OperatorTarget, Target};
 use crate::clients::api_client::project_path;
 
 #[derive(Debug, clap::Subcommand)]
@@ -32,7 +32,7 @@ pub(super) enum StrayCommand {
 #[derive(Debug, clap::Args)]
 pub(super) struct Which {
     #[command(flatten)]
-    target: Target,
+    target: OperatorTarget,
     /// Name of the project
     project: ProjectName,
     /// Full name of the ref
@@ -62,7 +62,7 @@ async fn list(target: &Target, project: &ProjectName) -> Result<Vec<Stray>, CliE
 async fn end(which: Which, end: StrayEnd) -> Result<(), CliError> {
     let Which { target, project, name, value } = which;
     let fits = |stray: &Stray| stray.name == name && value.is_none_or(|value| value == stray.value);
-    let found: Vec<Stray> = list(&target, &project).await?.into_iter().filter(fits).collect();
+    let found: Vec<Stray> = list(&target.target, &project).await?.into_iter().filter(fits).collect();
     let [stray] = &found[..] else {
         let values: Vec<String> = found.iter().map(|stray| stray.value.to_string()).collect();
         let found = if values.is_empty() { "no stray".to_owned() } else { format!("strays {}", values.join(", ")) };

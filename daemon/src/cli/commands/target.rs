@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::CliError;
+use super::remote::Given;
 use crate::base::base_paths::BasePaths;
 use crate::base::clock::{Entropy, SeededEntropy};
 use crate::clients::api_client::{Call, Client, ClientError, project_path};
@@ -24,9 +25,12 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Deadline of a call whose answer the command can do without.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The option that selects the sidecar.
+/// The option that selects the sidecar, beside those of an operator over the network.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Target {
+    // Comes first: it looks whether the user wrote the option of a socket, before that is taken out of the matches.
+    #[command(flatten)]
+    remote: Given,
     /// Path of the sidecar's socket (setting api.socket)
     #[arg(long, env = "LOCKSTEP_SOCKET", default_value = crate::node::config::DEFAULT_SOCKET)]
     pub socket: PathBuf,
@@ -43,6 +47,13 @@ pub(super) struct OperatorTarget {
 }
 
 impl OperatorTarget {
+    /// The sidecar, in the way that operators have to it.
+    fn client(&self) -> Result<Client, CliError> {
+        let default = || crate::node::config::operators_socket(&self.target.socket);
+        let socket = || Client::new(&self.operators_socket.clone().unwrap_or_else(default));
+        Ok(self.target.remote.client()?.unwrap_or_else(socket))
+    }
+
     /// Sends a change, once. Another copy would be refused: the first one changes the state that it expects.
     pub(super) async fn ask<T: DeserializeOwned>(
         &self,
@@ -50,15 +61,9 @@ impl OperatorTarget {
         path: String,
         body: &impl Serialize,
     ) -> Result<T, CliError> {
-        let default = || crate::node::config::operators_socket(&self.target.socket);
-        let socket = self.operators_socket.clone().unwrap_or_else(default);
         let call = Call::new(method, path, body).map_err(CliError::failed)?;
-        match Client::new(&socket).send(&call, Instant::now() + DEADLINE).await {
-            Err(ClientError::NotSent { .. }) => Err(CliError::Failed(format!(
-                "the operators' socket {} cannot be reached; give another one with --operators-socket or \
-                 LOCKSTEP_OPERATORS_SOCKET",
-                socket.display()
-            ))),
+        match self.client()?.send(&call, Instant::now() + DEADLINE).await {
+            Err(error @ ClientError::NotSent { .. }) => Err(not_reached(&error)),
             Err(ClientError::NoAnswer(why)) => {
                 Err(CliError::Failed(format!("no answer: {why}; `lockstep sites` shows what was done")))
             }
@@ -68,11 +73,51 @@ impl OperatorTarget {
             answer => answer.map_err(CliError::from),
         }
     }
+
+    /// Sends a change, and sends it again if no answer came. Copies of it do no harm.
+    pub(super) async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        match resend(&self.client()?, method, path, body).await? {
+            Err(error @ ClientError::NotSent { .. }) => Err(not_reached(&error)),
+            answer => answer.map_err(CliError::from),
+        }
+    }
+}
+
+/// Sends a change, and sends it again if no answer came. The outer error is that of a body that cannot be sent.
+async fn resend<T: DeserializeOwned>(
+    client: &Client,
+    method: Method,
+    path: String,
+    body: &impl Serialize,
+) -> Result<Result<T, ClientError>, CliError> {
+    let call = Call::new(method, path, body).map_err(CliError::failed)?;
+    Ok(client.resend(&call, Instant::now() + DEADLINE).await)
+}
+
+/// No sidecar was reached in the way that operators have.
+fn not_reached(error: &ClientError) -> CliError {
+    CliError::Failed(format!(
+        "{error}; this command is for operators: give their socket with --operators-socket or \
+         LOCKSTEP_OPERATORS_SOCKET, or a listener with --operator-url"
+    ))
 }
 
 impl Target {
+    /// The sidecar: at the URL, if one was given, or else on the socket.
+    ///
+    /// # Errors
+    /// The options over the network cannot be used.
+    pub(super) fn client(&self) -> Result<Client, CliError> {
+        Ok(self.remote.client()?.unwrap_or_else(|| Client::new(&self.socket)))
+    }
+
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        let answer = Client::new(&self.socket).send(&Call::get(path), Instant::now() + DEADLINE).await;
+        let answer = self.client()?.send(&Call::get(path), Instant::now() + DEADLINE).await;
         answer.map_err(CliError::from)
     }
 
@@ -83,8 +128,7 @@ impl Target {
         path: String,
         body: &impl Serialize,
     ) -> Result<T, CliError> {
-        let call = Call::new(method, path, body).map_err(CliError::failed)?;
-        Client::new(&self.socket).resend(&call, Instant::now() + DEADLINE).await.map_err(CliError::from)
+        Ok(resend(&self.client()?, method, path, body).await??)
     }
 
     /// The project whose repository is at `git_dir` on the sidecar's volume, or `None` if the sidecar does not answer.
@@ -92,11 +136,11 @@ impl Target {
     /// # Errors
     /// The folder is not on the sidecar's volume, or is not where the sidecar keeps the repository of this project.
     pub(super) async fn project_of(&self, git_dir: &Path) -> Result<Option<ProjectName>, CliError> {
-        let status: NodeStatus =
-            match Client::new(&self.socket).send(&Call::get("/v1/status"), Instant::now() + LOOK).await {
-                Ok(status) => status,
-                Err(_) => return Ok(None),
-            };
+        self.remote.none()?;
+        let status: NodeStatus = match self.client()?.send(&Call::get("/v1/status"), Instant::now() + LOOK).await {
+            Ok(status) => status,
+            Err(_) => return Ok(None),
+        };
         let Some(base_paths) = BasePaths::of_status(&status) else { return Ok(None) };
         let (base_paths, git_dir) = (base_paths.seen(), canonical(git_dir)?);
         let Some((root, name)) = base_paths.at_path(&git_dir) else {
@@ -130,6 +174,7 @@ impl Target {
     pub(super) async fn base_paths_at(&self, root: Option<&Path>) -> Result<BasePaths, CliError> {
         let given = root.map(|root| format!("--root {}: ", root.display())).unwrap_or_default();
         let usage = |why: String| CliError::Usage(format!("{given}{why}"));
+        self.remote.none()?;
         let status: NodeStatus = self.get("/v1/status").await?;
         let own = BasePaths::of_status(&status);
         let own = own.ok_or_else(|| usage("the sidecar does not report where its git volume is".to_owned()))?;
@@ -153,7 +198,7 @@ impl Target {
         let call = Call::new(Method::POST, project_path(project, "/ref-transactions"), request);
         let call = call.map_err(CliError::failed)?.objects(OBJECTS_HISTORY);
         let wait = request.deadline_ms.map_or(DEADLINE, Duration::from_millis) + LOOK;
-        Client::new(&self.socket).resend(&call, Instant::now() + wait).await.map_err(CliError::from)
+        self.client()?.resend(&call, Instant::now() + wait).await.map_err(CliError::from)
     }
 
     pub(super) async fn submit(
@@ -169,9 +214,9 @@ impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Answered(_) => Self::Refused(error.to_string()),
-            ClientError::NotSent { .. } => {
-                Self::Failed(format!("{error}; give another socket with --socket or LOCKSTEP_SOCKET"))
-            }
+            ClientError::NotSent { .. } => Self::Failed(format!(
+                "{error}; give another socket with --socket or LOCKSTEP_SOCKET, or --operator-url"
+            )),
             ClientError::NoAnswer(_) => Self::failed(error),
         }
     }

@@ -149,7 +149,7 @@ async fn submit(
     let path = project_path(&project, "/ref-transactions");
     Ok(match Call::new(Method::POST, path, &request) {
         Ok(call) => client.resend(&call.objects(OBJECTS_JUDGED), until).await,
-        Err(error) => Err(ClientError::NotSent { socket: git.socket()?, why: error.to_string() }),
+        Err(error) => Err(ClientError::NotSent { at: git.socket()?.display().to_string(), why: error.to_string() }),
     })
 }
 

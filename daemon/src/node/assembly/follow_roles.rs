@@ -93,6 +93,7 @@ impl Join {
     async fn step_down(&self, term: &Term) {
         tracing::warn!("the site takes no commits any more: ending the incarnation of this node");
         term.close();
+        self.stages.state.folders.end();
         self.front.drained().await;
         term.freeze(&self.stages).await;
         let _ = tokio::time::timeout(PUBLISH, term.publish_rest()).await;

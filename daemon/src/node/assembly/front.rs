@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::seams::git::{IsCommitted, Judged};
-use crate::stages::commit::{Committer, went_back_text};
+use crate::stages::commit::{Committer, other_refdb_text, went_back_text};
 use crate::stages::ports::{SeedCommits, Transactions};
 use crate::state::debts::Debts;
 use crate::state::went_back::WentBack;
@@ -106,8 +106,9 @@ impl Front {
     }
 
     fn enter(&self) -> Result<(Arc<Committer>, Inside<'_>), ApiError> {
-        if self.went_back.is_known() {
-            return Err(ApiError::new(RefusalCode::NotServing, false, went_back_text()));
+        if let Some(evidence) = self.went_back.evidence() {
+            let text = if evidence.is_of_identity() { other_refdb_text() } else { went_back_text() };
+            return Err(ApiError::new(RefusalCode::NotServing, false, text));
         }
         match &*self.state.lock() {
             State::Open(committer) => {

@@ -2,8 +2,17 @@
 
 use super::guards::Guards;
 use super::stages::Stages;
+use crate::seams::tls::Credentials;
 use crate::stages::api::readiness::Latches;
+use crate::state::went_back::Evidence;
 use crate::telemetry::metrics::Metrics;
+
+/// Updates the expiry of certificates. A node without mutual TLS has none.
+pub(super) fn certificates(credentials: Option<&Credentials>, metrics: &Metrics) {
+    let Some(credentials) = credentials else { return };
+    let material = credentials.current();
+    metrics.site.certificates(material.expires, material.trust_expires);
+}
 
 /// Updates the gauges. It is called before each rendering of the metrics.
 pub(super) fn look(stages: &Stages, guards: &Guards, latches: &Latches, metrics: &Metrics) {
@@ -24,5 +33,7 @@ pub(super) fn look(stages: &Stages, guards: &Guards, latches: &Latches, metrics:
     let epoch = stages.state.roles.of(&stages.deps.settings.site).map_or(0, |site| site.epoch);
     metrics.site.guards(guards.found().count);
     metrics.site.state(latches.closed().is_empty(), epoch);
-    metrics.site.went_back(stages.context.went_back.is_known());
+    let evidence = stages.context.went_back.evidence();
+    let is_not_own = evidence.as_ref().is_some_and(Evidence::is_of_identity);
+    metrics.site.went_back(evidence.is_some() && !is_not_own, is_not_own);
 }

@@ -1,13 +1,16 @@
 //! Collects the data that the status API shows of a node.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::debt::{MOST_SHOWN, ProjectHealth, ProjectStatus, Repair, RepairAnswer};
+use lockstep_proto::peer::{PeerStatus, TlsStatus};
 use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
+use lockstep_proto::verify::{Verification, VerifyRequest};
 use lockstep_proto::{ProjectName, ProjectPhase, RefValue, Transaction};
 
 use super::Node;
@@ -17,10 +20,12 @@ use super::stages::Stages;
 use crate::base::base_paths::BasePaths;
 use crate::seams::eventlog::Position;
 use crate::seams::refdb::SiteRecord;
-use crate::seams::volume::Held;
+use crate::seams::tls::Credentials;
+use crate::seams::volume::{Held, parked_pages};
 use crate::stages::api::Inspection;
 use crate::stages::api::readiness::Latches;
 use crate::stages::apply::ParkReason;
+use crate::stages::handover::Told;
 use crate::telemetry::status_board::StatusBoard;
 
 /// Number of subjects with a due refresh that are listed at most.
@@ -32,13 +37,41 @@ pub struct Inspector {
     latches: Latches,
     board: Arc<StatusBoard>,
     guards: Arc<Guards>,
+    tls: Option<TlsAtNode>,
+    handover: Vec<Told>,
+}
+
+/// Mutual TLS at this node.
+pub(super) struct TlsAtNode {
+    pub(super) credentials: Arc<Credentials>,
+    /// The address of the listener for peers.
+    pub(super) listen: Option<SocketAddr>,
+}
+
+impl TlsAtNode {
+    fn status(&self) -> TlsStatus {
+        let material = self.credentials.current();
+        TlsStatus {
+            names: material.names.iter().map(ToString::to_string).collect(),
+            expires: material.expires,
+            trust_expires: material.trust_expires,
+            listen: self.listen.map(|address| address.to_string()),
+            problem: self.credentials.problem().map(|problem| problem.to_string()),
+        }
+    }
 }
 
 impl Inspector {
     /// An inspector of the given stages, latches, status board and hooks of one node.
     #[must_use]
     pub(super) fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, guards: Arc<Guards>) -> Self {
-        Self { stages, latches, board, guards }
+        Self { stages, latches, board, guards, tls: None, handover: Vec::new() }
+    }
+
+    /// Shows mutual TLS and the receivers of notices, too.
+    #[must_use]
+    pub(super) fn with(self, tls: Option<TlsAtNode>, handover: Vec<Told>) -> Self {
+        Self { tls, handover, ..self }
     }
 
     /// An inspector of a running node whose hooks are not looked at.
@@ -89,6 +122,10 @@ impl Inspection for Inspector {
         let (parked, quarantined) = self.stages.deps.store.held_counts().unwrap_or_default();
         let debts = &self.stages.state.debts;
         let degraded = debts.degraded();
+        let evidence = self.stages.context.went_back.evidence();
+        let evidence = |of_identity: bool| {
+            evidence.as_ref().filter(|one| one.is_of_identity() == of_identity).map(ToString::to_string)
+        };
         NodeStatus {
             site: settings.site.clone(),
             node: settings.node.clone(),
@@ -112,7 +149,11 @@ impl Inspection for Inspector {
             counters: snapshot.counters,
             refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
             guards_off: self.guards.found().first,
-            refdb_went_back: self.stages.context.went_back.evidence().map(|evidence| evidence.to_string()),
+            refdb_went_back: evidence(false),
+            refdb_not_own: evidence(true),
+            handover: self.handover.iter().map(|told| told.lock().clone()).collect(),
+            tls: self.tls.as_ref().map(TlsAtNode::status),
+            bootstrap: self.stages.state.bootstrap.now(),
             last_errors: snapshot.last_errors,
         }
     }
@@ -121,14 +162,21 @@ impl Inspection for Inspector {
         self.stages.refresh.as_ref().map(|refresh| refresh.list(DUE)).unwrap_or_default()
     }
 
+    async fn peers(&self) -> Vec<PeerStatus> {
+        self.stages.deps.peers.statuses().await
+    }
+
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {
-        let parked = self.stages.deps.store.parked().map_err(ApiError::unavailable)?;
         let status = |(id, held): (String, Held)| {
             // Earlier releases have stored words of the reason in place of what is waited for.
             let Ok(reason) = held.reason.parse::<ParkReason>();
             HeldStatus { waits_for: reason.waits_for(), ..status(id, held) }
         };
-        Ok(parked.into_iter().map(status).collect())
+        let mut parked = Vec::new();
+        for page in parked_pages(self.stages.deps.store.as_ref()) {
+            parked.extend(page.map_err(ApiError::unavailable)?.into_iter().map(status));
+        }
+        Ok(parked)
     }
 
     async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError> {
@@ -138,6 +186,14 @@ impl Inspection for Inspector {
 
     async fn repair(&self, repair: Repair) -> Result<RepairAnswer, ApiError> {
         Repairs::new(&self.stages).end(repair).await
+    }
+
+    async fn verify(&self, request: VerifyRequest) -> Result<Verification, ApiError> {
+        self.stages.verifier.begin(request).await.map_err(ApiError::unavailable)
+    }
+
+    async fn verification(&self) -> Option<Verification> {
+        self.stages.verifier.last()
     }
 }
 

@@ -6,26 +6,30 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use lockstep_proto::{LaneId, ProjectKey, ProjectName, ProjectPhase, Seq, SiteId};
-use parking_lot::Mutex;
+use lockstep_proto::rebuild::RefdbIdentity;
+use lockstep_proto::{LaneId, ProjectKey, ProjectName, ProjectPhase, Seq};
 use tokio_util::sync::CancellationToken;
 
+use super::follow_sites::FollowSites;
 use super::front::Front;
+use super::probes::NodeProbes;
 use super::recall;
-use super::stages::{Stages, streams};
-use super::streams_away::{self, Unread};
+use super::stages::Stages;
+use super::streams_away;
 use super::term::CurrentTerm;
 use crate::base::backoff::Backoff;
 use crate::base::tasks::Tasks;
 use crate::seams::git::GitError;
-use crate::seams::refdb::{MOST_NEEDS, NodeAnswer, NodeRecord, RefDbError, Role};
+use crate::seams::refdb::{MOST_NEEDS, NodeAnswer, NodeRecord, RefDbError};
 use crate::seams::volume::{StoreError, VolumeFacts};
 use crate::stages::api::readiness::Latch;
-use crate::stages::membership::{OpenError, will_beat};
-use crate::stages::ports::{Behind, CatchUpError};
+use crate::stages::membership::{EnrollError, OpenError, enroll, will_beat};
+use crate::stages::ports::{Behind, CatchUpError, Probes};
+use crate::state::bound_refdb::{self, Verdict};
+use crate::state::debts::Begun;
 use crate::state::low_water_extent::Extent;
 use crate::state::materialize::MaterializeError;
 use crate::state::went_back::{self, Evidence};
@@ -39,9 +43,15 @@ pub(super) enum JoinError {
     /// The node's record in the refdb is now another one.
     #[error("the node's record has changed meanwhile: {0:?}")]
     Changed(Box<NodeRecord>),
-    /// The refdb is older than this node, so this node writes nothing into it.
-    #[error("the refdb is older than this node: {0}")]
+    /// The refdb is older than this node, or not its own, so this node writes nothing into it.
+    #[error("{}", .0.told())]
     WentBack(Box<Evidence>),
+    /// The site of the node is not in the list of sites, or the list could not be read.
+    #[error(transparent)]
+    List(#[from] EnrollError),
+    /// The refdb was rebuilt from the one of this volume, which it could not tell at its start.
+    #[error("the refdb was rebuilt: this node has to start again, to move its volume to it")]
+    Rebuilt,
     /// Earlier incarnations of this node could not be fenced.
     #[error(transparent)]
     Fence(#[from] OpenError),
@@ -74,6 +84,10 @@ pub(super) enum JoinError {
 
 /// How often the node tries to bring every project up to date before it goes on with degraded ones.
 const PATIENT_TRIES: u32 = 5;
+/// Why a node whose site is in the list refuses commits before it has joined.
+const TAKES_PART: &str = "\
+    it joins the other nodes, and may have to take everything from the refdb and from peers first; `lockstep sites` \
+    shows how far it is";
 
 pub(super) struct Join {
     pub(super) stages: Arc<Stages>,
@@ -89,16 +103,14 @@ pub(super) struct Join {
     pub(super) unrecognized: Vec<ProjectName>,
     /// The number of times that projects were behind although a retry might have helped.
     pub(super) impatience: AtomicU32,
+    /// Whether this node looks after the others already.
+    pub(super) watches: AtomicBool,
 }
 
 impl Join {
     pub(super) async fn run(self) {
         // Nothing is published or fenced in a refdb that is older than this node.
         self.until_ok("register", || self.first_look()).await;
-        // A node that reconciles fences its earlier incarnations and waits until a peer has their objects, so what they
-        // left must be published meanwhile.
-        self.tasks.spawn("leftovers", self.stages.leftovers.clone().run());
-        self.tasks.spawn("watcher", self.stages.watcher().run());
         let record = self.until_ok("register", || self.register()).await;
         self.tasks.spawn("member", self.stages.member(record).run());
         self.until_ok("requests", || self.recall_requests()).await;
@@ -107,11 +119,15 @@ impl Join {
             self.fenced.cancel();
             return;
         }
-        self.consume();
+        self.consume().await;
         self.stages.forward_events();
         self.tasks.spawn("roles", self.stages.role_reader().run());
-        self.tasks.spawn("failover", self.stages.failover_driver().run());
+        self.tasks.spawn("failover", self.stages.failover_driver(self.probes()).run());
         self.follow_roles().await;
+    }
+
+    fn probes(&self) -> Arc<dyn Probes> {
+        Arc::new(NodeProbes { stages: Arc::clone(&self.stages), front: Arc::clone(&self.front) })
     }
 
     /// Applies every project's state. A project whose state cannot be applied takes no commits here.
@@ -159,11 +175,14 @@ impl Join {
     /// reconciling.
     async fn register(&self) -> Result<NodeRecord, JoinError> {
         let (deps, settings) = (&self.stages.deps, &self.stages.deps.settings);
-        deps.refdb.registry.prepare().await?;
+        self.prepare().await?;
         let nodes = deps.refdb.registry.nodes().await?;
         self.compare(&nodes).await?;
-        let site = deps.refdb.registry.enroll_site(&settings.site, Role::Active).await?;
-        self.stages.state.roles.note(vec![site]);
+        self.bind().await?;
+        self.enroll().await?;
+        self.watch_others();
+        let sites = self.stages.state.roles.changes().borrow().clone();
+        self.stages.state.bound.note_sites(deps.store.as_ref(), &sites).await?;
         self.stages.state.debts.seen(&settings.node, &nodes);
         self.stages.state.low_water.listed(&deps.refdb.incarnations().await?);
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
@@ -187,11 +206,12 @@ impl Join {
             low_water,
             whole,
             needs: self.stages.state.debts.needs(),
+            frees_names: true,
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
             self.stages.state.requests.skipped_some();
-            self.reconcile(starts).await?;
+            self.reconcile_and_beat(&mut record, starts).await?;
             if let Some(evidence) = self.stages.context.went_back.evidence() {
                 return Err(JoinError::WentBack(Box::new(evidence)));
             }
@@ -204,8 +224,7 @@ impl Join {
                 needs: self.stages.state.debts.needs(),
                 ..record.clone()
             };
-            self.put(&done, Some(&record)).await?;
-            record = done;
+            record = self.put_after_beats(done, &record).await?;
         }
         self.stages.context.went_back.recognize(true);
         Ok(record)
@@ -219,7 +238,7 @@ impl Join {
         Ok(recall::requests(&self.stages).await?)
     }
 
-    async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), JoinError> {
+    pub(super) async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), JoinError> {
         will_beat(self.stages.deps.store.as_ref(), record).await?;
         match self.stages.deps.refdb.registry.put_node(record, previous).await? {
             NodeAnswer::Written => Ok(()),
@@ -230,15 +249,62 @@ impl Join {
 
     /// Compares the refdb with this node before any task of the node acts on it.
     async fn first_look(&self) -> Result<(), JoinError> {
-        let registry = &self.stages.deps.refdb.registry;
-        registry.prepare().await?;
-        self.compare(&registry.nodes().await?).await
+        self.prepare().await?;
+        self.compare(&self.stages.deps.refdb.registry.nodes().await?).await
+    }
+
+    /// Checks the tables. A node whose volume belongs to a refdb creates none: they would be empty.
+    async fn prepare(&self) -> Result<(), JoinError> {
+        let is_new = self.stages.state.bound.refdb().is_none();
+        Ok(self.stages.deps.refdb.registry.prepare(is_new).await?)
+    }
+
+    /// Whether the refdb is the one of this volume. `Err` with evidence if the node must not use it.
+    async fn verdict(&self) -> Result<Verdict, JoinError> {
+        let (deps, volume) = (&self.stages.deps, self.stages.state.bound.refdb());
+        let has_memory = bound_refdb::has_memory(deps.store.as_ref())?;
+        let found = bound_refdb::read(&deps.refdb).await?.map(|(_, found)| found);
+        let volume = bound_refdb::Volume { refdb: volume.as_ref(), id: &self.facts.id, has_memory };
+        Ok(bound_refdb::judge(volume, found.as_ref()))
+    }
+
+    /// Binds a volume that belongs to no refdb yet to this one. The first node gives the refdb its identity.
+    async fn bind(&self) -> Result<(), JoinError> {
+        let deps = &self.stages.deps;
+        let mut verdict = self.verdict().await?;
+        if verdict == Verdict::Propose {
+            let id = format!("{:016x}{:016x}", deps.entropy.next(), deps.entropy.next());
+            // Another node may have been faster. Then this is its identity.
+            let (_, stored) = bound_refdb::write(&deps.refdb, 0, &RefdbIdentity::first(id)).await?;
+            let has_memory = bound_refdb::has_memory(deps.store.as_ref())?;
+            let volume = bound_refdb::Volume { refdb: None, id: &self.facts.id, has_memory };
+            verdict = bound_refdb::judge(volume, Some(&stored));
+        }
+        let found = match verdict {
+            Verdict::Same => return Ok(()),
+            Verdict::Bind(found) => found,
+            Verdict::Move(_) | Verdict::Propose => return Err(JoinError::Rebuilt),
+            Verdict::Refuse(evidence) => return Err(JoinError::WentBack(Box::new(evidence))),
+        };
+        tracing::info!(refdb = found.id, "this volume belongs to this refdb from now on");
+        Ok(self.stages.state.bound.bind(deps.store.as_ref(), found).await?)
     }
 
     /// Compares the refdb with what this node's volume knows, before anything is written into the refdb.
     async fn compare(&self, nodes: &[NodeRecord]) -> Result<(), JoinError> {
         let (deps, settings) = (&self.stages.deps, &self.stages.deps.settings);
         let went_back = &self.stages.context.went_back;
+        match self.verdict().await? {
+            Verdict::Refuse(evidence) => {
+                went_back.tell(evidence.clone());
+                return Err(JoinError::WentBack(Box::new(evidence)));
+            }
+            Verdict::Move(_) => {
+                self.fenced.cancel();
+                return Err(JoinError::Rebuilt);
+            }
+            Verdict::Same | Verdict::Propose | Verdict::Bind(_) => {}
+        }
         let mine = nodes.iter().find(|one| one.node == settings.node);
         let (id, reconciling) = (&self.facts.id, NodeRecord::reconciling(&self.facts.id));
         went_back.recognize(mine.is_some_and(|one| one.volume == *id || one.volume == reconciling));
@@ -282,9 +348,11 @@ impl Join {
     /// Reconciles with the refdb. It fences this node's earlier incarnations first: then the state that it reads has
     /// all their commits. Their requests are recalled before the marks are raised. It reads the positions before the
     /// state. The end of the reconciliation becomes durable together with the state.
-    async fn reconcile(&self, starts: u64) -> Result<(), JoinError> {
+    pub(super) async fn reconcile(&self, starts: u64) -> Result<(), JoinError> {
         let deps = &self.stages.deps;
+        let begun = self.stages.state.debts.begins();
         self.recall_requests().await?;
+        self.stages.state.bootstrap.begin(self.count_projects().await?);
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
         for one in deps.refdb.incarnations().await? {
             positions.extend(one.id.lanes(one.published.iter().copied()));
@@ -295,12 +363,18 @@ impl Join {
         self.bring_back().await?;
         behind.extend(self.stages.catch_up.everything().await?);
         self.may_go_on(&behind)?;
-        self.go_on_without(&behind, &closed)?;
+        self.go_on_without(&behind, &closed, begun)?;
         for key in self.living_unrecognized()? {
             self.stages.make_known(&key).await?;
         }
+        for name in &self.facts.of_other_refdb {
+            if deps.repositories.exists(name).await? {
+                self.stages.state.materializer.release_contained(name).await?;
+            }
+        }
         self.stages.state.low_water.transfer_state(positions);
-        let facts = VolumeFacts { starts, reconciles: false, ..self.facts.clone() };
+        let of_other_refdb = BTreeSet::new();
+        let facts = VolumeFacts { starts, reconciles: false, of_other_refdb, ..self.facts.clone() };
         let word = super::life(&facts.id, facts.starts);
         self.stages.state.durability.stage(|changes| changes.facts = Some(facts));
         self.stages.state.durability.wait_durable().await;
@@ -308,13 +382,14 @@ impl Join {
     }
 
     /// Notes the projects that stay behind as debts, before the marks of a reconciliation pass their transactions. A
-    /// project that was behind before and is not now has no debt any more.
-    fn go_on_without(&self, behind: &Behind, closed: &BTreeSet<ProjectName>) -> Result<(), JoinError> {
+    /// project that was behind before and is not now has no debt any more, unless more was missed since `begun`.
+    fn go_on_without(&self, behind: &Behind, closed: &BTreeSet<ProjectName>, begun: Begun) -> Result<(), JoinError> {
         let debts = &self.stages.state.debts;
         for (project, why) in behind {
             debts.failed(project, why.failure(), Some(closed.contains(project)));
         }
-        debts.due().iter().filter(|project| !behind.contains_key(*project)).for_each(|project| debts.paid(project));
+        let due = debts.due();
+        due.iter().filter(|project| !behind.contains_key(*project)).for_each(|project| debts.paid(project, begun));
         if debts.all_are_named() { Ok(()) } else { Err(JoinError::TooManyDebts) }
     }
 
@@ -356,49 +431,42 @@ impl Join {
         keys.collect()
     }
 
-    /// Starts a consumer per stream. The node has caught up when each stream was read to its end once, or is away and
-    /// the refdb was read instead.
-    fn consume(&self) {
-        let deps = &self.stages.deps;
-        let sites = streams(deps);
-        let unread: Unread = Arc::new(Mutex::new(sites.iter().cloned().collect()));
-        let without = streams_away::catch_up(Arc::clone(&self.stages), Arc::clone(&unread), self.caught_up.clone());
+    /// Starts to read the streams. The node has caught up when each stream was read to its end once, or is away and the
+    /// refdb was read instead.
+    async fn consume(&self) {
+        let begin = || FollowSites::begin(Arc::clone(&self.stages), self.caught_up.clone());
+        let follows = self.until_ok("streams", begin).await;
+        let without = streams_away::catch_up(Arc::clone(&self.stages), follows.unread(), self.caught_up.clone());
         self.tasks.spawn("catch-up", without);
-        for site in sites {
-            let (unread, latch) = (Arc::clone(&unread), self.caught_up.clone());
-            let caught_up = move |site: &SiteId| {
-                let mut unread = unread.lock();
-                unread.remove(site);
-                if unread.is_empty() {
-                    latch.open();
-                }
-            };
-            if site == deps.settings.site {
-                self.tasks.spawn("ensure-stream", ensure(Arc::clone(&self.stages), site.clone()));
+        self.tasks.spawn("sites", follows.run());
+    }
+
+    /// Begins to look after the others, once. A node that reconciles fences its earlier incarnations and waits until a
+    /// peer has their objects, so what they left must be published meanwhile. A node whose site is not in the list
+    /// looks after nobody.
+    fn watch_others(&self) {
+        if !self.watches.swap(true, Ordering::SeqCst) {
+            self.tasks.spawn("leftovers", self.stages.leftovers.clone().run());
+            self.tasks.spawn("watcher", self.stages.watcher().run());
+        }
+    }
+
+    /// The record of this node's site. While the site is not in the list, writers hear that.
+    async fn enroll(&self) -> Result<(), EnrollError> {
+        let (deps, roles) = (&self.stages.deps, &self.stages.state.roles);
+        let configured = deps.settings.sites.iter().cloned().collect();
+        match enroll(&deps.refdb, &deps.settings.site, configured, roles).await {
+            Ok(_) => {
+                // An earlier try may have told that the site is not in the list.
+                self.front.close_with(TAKES_PART);
+                Ok(())
             }
-            self.tasks.spawn("consume", Arc::clone(&self.stages.consumer).run(site, Arc::new(caught_up)));
+            Err(error) => {
+                if matches!(error, EnrollError::Removed(_) | EnrollError::NotListed(_)) {
+                    self.front.close_with(&error.to_string());
+                }
+                Err(error)
+            }
         }
-    }
-}
-
-/// The pause between two looks at the settings of the stream.
-const COMPLAIN: Duration = Duration::from_secs(3_600);
-
-/// Creates the stream of this site if it does not exist, and retries until it succeeds. Then tells from time to time
-/// what an operator should change in its settings.
-async fn ensure(stages: Arc<Stages>, site: SiteId) {
-    let entropy = Arc::clone(&stages.deps.entropy);
-    let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
-    while let Err(error) = stages.deps.eventlog.ensure(&site).await {
-        stages.deps.observer.failed("publish", &error);
-        backoff.wait().await;
-    }
-    loop {
-        match stages.deps.eventlog.complaint(&site).await {
-            Ok(Some(complaint)) => stages.deps.observer.failed("event-log", &complaint),
-            Ok(None) => {}
-            Err(error) => stages.deps.observer.failed("event-log", &error),
-        }
-        tokio::time::sleep(COMPLAIN).await;
     }
 }

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | `settings` | all limits and intervals of a node |
 //! | `join` | registers the node, reconciles it, opens its incarnation, and catches up |
+//! | `bootstrap` | beats and counts while the node takes everything from the refdb and from peers |
+//! | `follow_sites` | reads the streams of the sites of the list |
 //! | `follow_roles` | takes writes while the site is active, and serves reads always |
 //! | `recall` | reads again which requests were committed and not durably remembered |
 //! | `streams_away` | catches up from the refdb when streams are away |
@@ -16,22 +18,32 @@
 //! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
 //! | `watch` | turns the events of the stages into metrics, the status board and log lines |
 //! | `repairs` | ends debts as an operator asks |
+//! | `move_volume` | moves the volume to a refdb that was rebuilt from its own |
 //! | `went_back` | what follows when the refdb is older than this node |
 //! | `inspect` | collects the data of the status API |
+//! | `digest` | leaves a digest of the node's state in the refdb |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
+//! | `local_health` | the disks and certificates of this machine, for a preflight |
+//! | `probes` | probes the node's own commit path, and what `[probes]` names |
 //! | `production` | builds the seams of a configuration; the only file that names adapters |
 //! | `guards` | looks whether the hooks of the repositories are in force |
 //! | `hooks` | installs the git hooks in new repositories |
 //! | `run` | `lockstep run`: a sidecar from its configuration to its end |
 
+mod bootstrap;
+mod digest;
 mod follow_roles;
+mod follow_sites;
 mod front;
 mod gauges;
 mod guards;
 mod hooks;
 mod inspect;
 mod join;
+mod local_health;
 mod metered;
+mod move_volume;
+mod probes;
 mod production;
 mod recall;
 mod recovery;
@@ -45,7 +57,7 @@ mod watch;
 mod went_back;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
 use lockstep_proto::{ProjectName, ProjectPhase, RefValue};
@@ -54,6 +66,7 @@ use tokio_util::sync::CancellationToken;
 pub use front::Front;
 pub use hooks::{NoProgramPath, git_settings};
 pub use inspect::Inspector;
+pub use probes::ProbeSet;
 pub use production::{Embedded, Seams, VolumeError, dependencies, seams};
 pub use run::{RunError, Sidecar, run, stop_signal};
 pub use settings::NodeSettings;
@@ -68,13 +81,19 @@ use crate::seams::eventlog::EventLog;
 use crate::seams::gerrit::Gerrit;
 use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
-use crate::seams::refdb::RefDb;
+use crate::seams::refdb::{RefDb, Tables};
 use crate::seams::volume::{NodeStore, RefRecord, StoreError, VolumeFacts};
 use crate::stages::api::readiness::Latches;
+use crate::stages::failover::{DrillStage, OperatorDesk};
 use crate::stages::handshake::HandshakeStage;
-use crate::stages::ports::{Handshake, Operators, Refreshes, SeedCommits, Seeding, StreamEvents, Transactions};
+use crate::stages::ports::{
+    Handshake, LocalHealth, Operators, Rebuilds, Refreshes, SeedCommits, Seeding, StreamEvents, Transactions,
+};
+use crate::stages::rebuild::RebuildDesk;
 use crate::stages::seed::Seeder;
 use crate::state::went_back::WentBack;
+use local_health::Unseen;
+use probes::NodeProbes;
 use stages::Stages;
 use term::CurrentTerm;
 
@@ -83,6 +102,8 @@ use term::CurrentTerm;
 pub struct NodeDependencies {
     /// The global ref database.
     pub refdb: RefDb,
+    /// Opens other tables, for a rebuild.
+    pub tables: Arc<dyn Tables>,
     /// The event logs of all sites.
     pub eventlog: Arc<dyn EventLog>,
     /// The blob store for large packs.
@@ -99,6 +120,8 @@ pub struct NodeDependencies {
     pub entropy: Arc<dyn Entropy>,
     /// The Gerrit that the refresh stage calls. `None` if the bridge asks for refresh tasks, or if there is no Gerrit.
     pub gerrit: Option<Arc<dyn Gerrit>>,
+    /// The probes of `[probes]`, which act as users of this site.
+    pub probes: ProbeSet,
     /// Receives every event and failure of the stages.
     pub observer: Arc<dyn Observer>,
     /// The boot id of the machine, or an empty text if it is not known.
@@ -115,6 +138,9 @@ pub enum StartError {
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The refs of the time before a rebuild could not be set aside.
+    #[error("the volume cannot be moved to the rebuilt refdb: {0}")]
+    Move(#[from] move_volume::MoveError),
     /// The repositories could not be repaired.
     #[error("the repositories cannot be used: {0}")]
     Repair(#[from] crate::seams::git::GitError),
@@ -128,6 +154,7 @@ pub struct Node {
     term: CurrentTerm,
     handshake: Arc<HandshakeStage>,
     seeder: Arc<Seeder>,
+    rebuilds: Arc<RebuildDesk>,
     latches: Latches,
     fenced: CancellationToken,
 }
@@ -138,6 +165,7 @@ impl Node {
     /// # Errors
     /// The volume cannot be used.
     pub async fn start(deps: NodeDependencies) -> Result<Self, StartError> {
+        move_volume::to_rebuilt_refdb(&deps).await?;
         let (facts, unrecognized) = begin_life(&deps).await?;
         let tasks = Tasks::new();
         let fenced = CancellationToken::new();
@@ -154,6 +182,7 @@ impl Node {
         front.minding(Arc::clone(&stages.state.debts));
         let handshake = Arc::new(stages.handshake(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
         let seeder = Arc::new(stages.seeder(Arc::clone(&front) as Arc<dyn SeedCommits>));
+        let rebuilds = Arc::new(stages.rebuild_desk(Arc::clone(&front)));
         let term = CurrentTerm::default();
         let join = join::Join {
             stages: Arc::clone(&stages),
@@ -166,6 +195,7 @@ impl Node {
             facts,
             unrecognized,
             impatience: AtomicU32::new(0),
+            watches: AtomicBool::new(false),
         };
         tasks.spawn("durability", stages.state.durability.clone().run());
         if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.deps.gerrit) {
@@ -173,7 +203,7 @@ impl Node {
         }
         tasks.spawn("went-back", went_back::Watcher::new(&stages.context, current).run());
         tasks.spawn("join", join.run());
-        Ok(Self { tasks, stages, front, term, handshake, seeder, latches, fenced })
+        Ok(Self { tasks, stages, front, term, handshake, seeder, rebuilds, latches, fenced })
     }
 
     /// The port through which the bridge commits.
@@ -215,16 +245,35 @@ impl Node {
         Arc::clone(&self.seeder) as Arc<dyn Seeding>
     }
 
-    /// The port through which operators see all sites and move writes between them.
+    /// The port through which operators see all sites and move writes between them, at a node whose machine is not
+    /// looked at.
     #[must_use]
     pub fn operators(&self) -> Arc<dyn Operators> {
-        Arc::new(self.stages.operator_desk())
+        self.desk(Arc::new(Unseen))
+    }
+
+    /// The stage that drives drills of this node, without a preflight.
+    #[must_use]
+    pub fn drills(&self) -> Arc<DrillStage> {
+        self.desk(Arc::new(Unseen)).drills()
+    }
+
+    /// The desk of the operators. `local` looks at the machine of the node.
+    fn desk(&self, local: Arc<dyn LocalHealth>) -> Arc<OperatorDesk> {
+        let probes = NodeProbes { stages: Arc::clone(&self.stages), front: Arc::clone(&self.front) };
+        Arc::new(self.stages.operator_desk(Arc::new(probes), local))
     }
 
     /// The front, which knows whether this node takes commits.
     #[must_use]
     pub fn front(&self) -> &Arc<Front> {
         &self.front
+    }
+
+    /// The port through which peers read the version map, and operators rebuild a lost refdb.
+    #[must_use]
+    pub fn rebuilds(&self) -> Arc<dyn Rebuilds> {
+        Arc::clone(&self.rebuilds) as Arc<dyn Rebuilds>
     }
 
     /// The latches that `/readyz` shows.
@@ -316,7 +365,7 @@ async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<Project
     tracing::info!(?report, "the start-up repair is complete");
     let id = if before.id.is_empty() { format!("{:016x}", deps.entropy.next()) } else { before.id };
     let known: Vec<ProjectName> = projects.into_iter().map(|(name, _)| name).collect();
-    let unrecognized = deps.repositories.unrecognized(&life(&id, before.starts), &known).await?;
+    let mut unrecognized = deps.repositories.unrecognized(&life(&id, before.starts), &known).await?;
     if !unrecognized.is_empty() {
         let projects = unrecognized.len();
         tracing::warn!(
@@ -324,9 +373,12 @@ async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<Project
             "a base path is new, or has changed since this node stopped: comparing it with the committed state"
         );
     }
+    let of_other_refdb = before.of_other_refdb;
+    unrecognized.extend(of_other_refdb.iter().filter(|name| !unrecognized.contains(name)).cloned().collect::<Vec<_>>());
     let reconciles = before.reconciles || unclean_boot || !unrecognized.is_empty();
     let (boot, restoring) = (deps.boot.clone(), before.restoring);
-    let facts = VolumeFacts { id, starts: before.starts + 1, boot, clean: false, reconciles, restoring };
+    let starts = before.starts + 1;
+    let facts = VolumeFacts { id, starts, boot, clean: false, reconciles, restoring, of_other_refdb };
     let changes = crate::seams::volume::Changes { facts: Some(facts.clone()), ..Default::default() };
     deps.store.commit(changes).await?;
     if unrecognized.is_empty() {

@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use lockstep_proto::SiteId;
+use lockstep_proto::site_list::StreamPlace;
 
 use super::metered::{MeteredRepositories, metered};
-use super::{NodeDependencies, NodeSettings};
+use super::{NodeDependencies, NodeSettings, ProbeSet};
 use crate::base::clock::{Clock, Entropy, SeededEntropy, SystemClock};
 use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Observer;
 use crate::node::config::Settings;
-use crate::node::config::settings::{Gerrit as GerritSettings, GerritRefresh, Peer};
+use crate::node::config::settings::{Gerrit as GerritSettings, GerritRefresh, Peer, Probes};
 use crate::seams::blob::BlobStore;
 use crate::seams::blob::object::{ObjectBlobs, OpenError};
 use crate::seams::eventlog::EventLog;
@@ -26,8 +28,13 @@ use crate::seams::gerrit::rest::{RestGerrit, RestSettings};
 use crate::seams::git::{LocalRepositories, Repositories};
 use crate::seams::peers::http::{Address, HttpPeer};
 use crate::seams::peers::{FallbackPeers, Peers};
-use crate::seams::refdb::RefDb;
-use crate::seams::refdb::dynamo::{self, Connection, DynamoRefDb, TableSettings, Warm};
+use crate::seams::probe::Probe;
+use crate::seams::probe::git::{GitProbe, GitSettings};
+use crate::seams::probe::page::PageProbe;
+use crate::seams::probe::ssh::SshProbe;
+use crate::seams::refdb::dynamo::{self, Connection, DynamoRefDb, DynamoTables, TableSettings, Warm};
+use crate::seams::refdb::{RefDb, Tables};
+use crate::seams::tls::Credentials;
 use crate::seams::volume::StoreError;
 use crate::seams::volume::disk::DiskStore;
 use crate::seams::volume::lock;
@@ -48,6 +55,8 @@ pub struct Embedded {
 pub struct Seams {
     /// The global ref database.
     pub refdb: Arc<DynamoRefDb>,
+    /// Opens other tables of the same database.
+    pub tables: Arc<dyn Tables>,
     /// The event logs of all sites.
     pub eventlog: Arc<dyn EventLog>,
     /// The blob store for large packs.
@@ -79,10 +88,10 @@ impl Embedded {
         Ok(Self { dynamo, kinesis })
     }
 
-    /// The number of records that the streams took, and that their limits refused.
+    /// How the limits of the streams answered so far.
     #[must_use]
-    pub fn appended(&self) -> (u64, u64) {
-        self.kinesis.appended()
+    pub fn answered(&self) -> crate::seams::embedded::write_limits::Answered {
+        self.kinesis.answered()
     }
 
     /// The URL of the DynamoDB emulator.
@@ -139,13 +148,14 @@ pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<S
     };
     let client = dynamo::client(&connection).await;
     let warm = refdb.warm_throughput.map(|(reads, writes)| Warm { reads: signed(reads), writes: signed(writes) });
-    let tables = TableSettings { warm };
+    let created = TableSettings { warm };
     let blobs = match &settings.embedded_dir {
         Some(folder) => ObjectBlobs::local(&folder.join("blobs")),
         None => ObjectBlobs::from_url(&settings.blobs_url, &[]),
     };
     Ok(Seams {
-        refdb: Arc::new(DynamoRefDb::new(&client, &refdb.prefix, tables)),
+        refdb: Arc::new(DynamoRefDb::new(&client, &refdb.prefix, created)),
+        tables: Arc::new(DynamoTables::new(&client, &refdb.prefix, created)),
         eventlog: Arc::new(eventlog(settings, embedded).await),
         blobs: Arc::new(blobs?),
     })
@@ -159,21 +169,35 @@ async fn eventlog(settings: &Settings, embedded: Option<&Embedded>) -> RoutedEve
         ready_poll: Duration::from_millis(if embedded.is_some() { 20 } else { 500 }),
         ..KinesisSettings::default()
     };
-    let mut routes: BTreeMap<SiteId, Arc<dyn EventLog>> = BTreeMap::new();
+    let prefix = settings.eventlog.prefix.clone();
+    let mut routes: BTreeMap<SiteId, (Arc<dyn EventLog>, StreamPlace)> = BTreeMap::new();
     for (site, stream) in &settings.eventlog.streams {
         let endpoint = embedded.map(Embedded::kinesis_endpoint).or_else(|| stream.endpoint.clone());
-        let local = is_local(endpoint.as_ref());
-        let reach = ClientSettings {
-            region: stream.region.clone().or_else(|| local.then(|| "us-east-1".to_owned())),
-            test_credentials: local,
-            endpoint,
-            ..ClientSettings::default()
-        };
-        let client = kinesis::client(&reach).await;
-        let log = KinesisEventLog::new(client, settings.eventlog.prefix.clone(), streams.clone());
-        routes.insert(site.clone(), Arc::new(log));
+        let place = StreamPlace { region: stream.region.clone(), endpoint };
+        let log = stream_log(place.clone(), prefix.clone(), streams.clone()).await;
+        routes.insert(site.clone(), (log, place));
     }
-    RoutedEventLog::new(routes)
+    let usual = settings.eventlog.usual.clone();
+    let reach = move |place: StreamPlace| {
+        let place = StreamPlace {
+            region: place.region.or_else(|| usual.region.clone()),
+            endpoint: place.endpoint.or_else(|| usual.endpoint.clone()),
+        };
+        stream_log(place, prefix.clone(), streams.clone()).boxed()
+    };
+    RoutedEventLog::new(routes, Box::new(reach))
+}
+
+/// The event log that has the streams of a place.
+async fn stream_log(place: StreamPlace, prefix: String, streams: KinesisSettings) -> Arc<dyn EventLog> {
+    let local = is_local(place.endpoint.as_ref());
+    let reach = ClientSettings {
+        region: place.region.or_else(|| local.then(|| "us-east-1".to_owned())),
+        test_credentials: local,
+        endpoint: place.endpoint,
+        ..ClientSettings::default()
+    };
+    Arc::new(KinesisEventLog::new(kinesis::client(&reach).await, prefix, streams))
 }
 
 fn signed(number: u64) -> i64 {
@@ -230,15 +254,37 @@ fn refresh(gerrit: &GerritSettings) -> Option<RefreshSettings> {
 }
 
 /// The peers of a configuration, which are asked in the order of their names.
-fn peers(settings: &Settings, spill: &Path, most_bytes: u64) -> FallbackPeers {
-    let peers = settings.peers.iter().map(|(name, peer)| {
+fn peers(settings: &Settings, tls: Option<&Arc<Credentials>>, spill: &Path, most_bytes: u64) -> FallbackPeers {
+    let peers = settings.peers.iter().filter_map(|(name, peer)| {
         let address = match peer {
             Peer::Socket(path) => Address::Socket(path.clone()),
             Peer::Tcp(address, token_file) => Address::Tcp(address.clone(), token_file.clone()),
+            // The check of the configuration refuses such a peer without [tls].
+            Peer::Tls { address, identity } => {
+                let credentials = Arc::clone(tls?);
+                Address::Tls { address: address.clone(), identity: identity.clone(), credentials }
+            }
         };
-        Arc::new(HttpPeer::new(name.clone(), address, spill.to_owned(), most_bytes)) as Arc<dyn Peers>
+        Some(Arc::new(HttpPeer::new(name.clone(), address, spill.to_owned(), most_bytes)) as Arc<dyn Peers>)
     });
     FallbackPeers::new(peers.collect())
+}
+
+/// The probes of a configuration.
+fn probes(settings: &Settings) -> Result<ProbeSet, String> {
+    let Probes { git, rest, ssh, login, key, timeout, interval } = settings.probes.clone();
+    let mut probes: Vec<Arc<dyn Probe>> = Vec::new();
+    if let Some(url) = git {
+        let of_git = GitSettings { url, login: login.clone(), key: key.clone(), limit: timeout };
+        probes.push(Arc::new(GitProbe::new(of_git, &settings.node)));
+    }
+    if let Some(url) = rest {
+        probes.push(Arc::new(PageProbe::new(&url, login, timeout)?));
+    }
+    if let Some(((destination, port), key)) = ssh.zip(key) {
+        probes.push(Arc::new(SshProbe { destination, port, key, limit: timeout }));
+    }
+    Ok(ProbeSet { probes, timeout, interval })
 }
 
 /// Why a volume cannot be used.
@@ -263,6 +309,9 @@ pub enum VolumeError {
     /// The node's own store cannot be opened.
     #[error(transparent)]
     Store(StoreError),
+    /// A probe of `[probes]` cannot be built.
+    #[error("{0}")]
+    Probe(String),
 }
 
 /// Builds the dependencies of one node: the shared seams, and those to its own volume.
@@ -272,6 +321,7 @@ pub enum VolumeError {
 pub fn dependencies(
     settings: &Settings,
     seams: &Seams,
+    tls: Option<&Arc<Credentials>>,
     git: crate::seams::git::Settings,
     observer: Arc<dyn Observer>,
     metrics: &Metrics,
@@ -288,14 +338,16 @@ pub fn dependencies(
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_machine());
     Ok(NodeDependencies {
         refdb: metered(&RefDb::of(&seams.refdb), &metrics.refdb),
+        tables: Arc::clone(&seams.tables),
         eventlog: Arc::clone(&seams.eventlog),
         blobs: Arc::clone(&seams.blobs),
-        peers: Arc::new(peers(settings, &repositories.spill(), most_bytes)),
+        peers: Arc::new(peers(settings, tls, &repositories.spill(), most_bytes)),
         repositories: Arc::new(MeteredRepositories::new(Arc::new(repositories), metrics.git.clone())),
         store: Arc::new(store),
         clock,
         entropy,
         gerrit: gerrit(&settings.gerrit),
+        probes: probes(settings).map_err(VolumeError::Probe)?,
         observer,
         boot: lock::boot_id().unwrap_or_default(),
         settings: node_settings(settings),

@@ -135,10 +135,11 @@ impl<'a> Repairs<'a> {
             let message = format!("project {project} is not owed at this node; `lockstep status` lists the debts");
             return Err(ApiError::new(RefusalCode::Invalid, false, message));
         }
+        let begun = state.debts.begins();
         match self.stages.catch_up.settle(project).await {
             Ok(()) => {
                 state.durability.wait_durable().await;
-                state.debts.paid(project);
+                state.debts.paid(project, begun);
                 state.durability.wait_durable().await;
                 Ok(RepairAnswer { done: true, message: format!("project {project} is up to date") })
             }

@@ -6,17 +6,28 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::digest::DigestWriter;
 use super::gauges;
 use super::guards::Guards;
+use super::inspect::TlsAtNode;
+use super::local_health::Machine;
 use super::production::{self, Embedded, Seams};
 use super::{Inspector, Node, Watch};
 use crate::base::base_paths::BasePaths;
 use crate::base::clock::{Clock, SeededEntropy, SystemClock};
 use crate::node::config::Settings;
+use crate::node::config::settings::Handover;
+use crate::seams::handover::Receiver;
+use crate::seams::handover::pod_label::PodLabel;
+use crate::seams::handover::program::Program;
+use crate::seams::handover::webhook::Webhook;
+use crate::seams::tls::Credentials;
 use crate::seams::volume::lock::VolumeLock;
 use crate::stages::api::access::TokenFile;
 use crate::stages::api::health::{BoundHealth, DescribeProjects, RenderMetrics};
 use crate::stages::api::server::{ApiTasks, BoundApi};
+use crate::stages::failover::DrillSchedule;
+use crate::stages::handover::{HandOver, Told};
 use crate::telemetry::metrics::{Metrics, observe_board};
 use crate::telemetry::status_board::StatusBoard;
 use crate::telemetry::{self, Telemetry};
@@ -59,6 +70,7 @@ impl Sidecar {
         git: crate::seams::git::Settings,
         telemetry: Option<&Arc<Telemetry>>,
     ) -> Result<Self, RunError> {
+        let receivers = receivers(&settings.handover)?;
         let locks = lock(&settings.base_paths).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let board = Arc::new(StatusBoard::new(Arc::clone(&clock)));
@@ -72,35 +84,56 @@ impl Sidecar {
         let bound = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
         let api = &settings.api;
         let api = bound.operated(&api.operators_socket, api.operators.clone()).await.map_err(RunError::of)?;
+        let (api, tls) = with_tls(api, settings).await?;
         let health = telemetry.map(|telemetry| Ok((telemetry, health(settings)?))).transpose()?;
         let tcp = api.tcp_address().map(tracing::field::display);
         tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API is listening");
-        let node = Node::start(production::dependencies(settings, seams, git, watch, &metrics).map_err(RunError::of)?)
-            .await
-            .map_err(RunError::of)?;
+        let credentials = tls.as_ref().map(|tls| &tls.credentials);
+        let dependencies = production::dependencies(settings, seams, credentials, git, watch, &metrics);
+        let node = Node::start(dependencies.map_err(RunError::of)?).await.map_err(RunError::of)?;
+        if let Some(credentials) = credentials {
+            node.stages().context.tasks.spawn("tls", Arc::clone(credentials).watch());
+        }
         let guards = Guards::new(&settings.base_paths, settings.install_hooks);
         node.stages().context.tasks.spawn("guards", Arc::clone(&guards).watch(Arc::clone(node.stages())));
+        let digests = DigestWriter {
+            stages: Arc::clone(node.stages()),
+            latches: node.latches().clone(),
+            board: Arc::clone(&board),
+            guards: Arc::clone(&guards),
+        };
+        node.stages().context.tasks.spawn("digest", digests.run());
+        let handover = hand_over(&node, receivers)?;
         let shutdown = CancellationToken::new();
         if let Some((telemetry, health)) = health {
             observe_board(&telemetry.meter(), &board);
             let (renderer, stages, latches) =
                 (Arc::clone(telemetry), Arc::clone(node.stages()), node.latches().clone());
-            let seen = Arc::clone(&guards);
+            let (seen, watched) = (Arc::clone(&guards), credentials.map(Arc::clone));
             let render: RenderMetrics = Arc::new(move || {
                 gauges::look(&stages, &seen, &latches, &metrics);
+                gauges::certificates(watched.as_deref(), &metrics);
                 renderer.render().unwrap_or_else(|error| format!("# {error}\n"))
             });
             let stages = Arc::clone(node.stages());
             let projects: DescribeProjects = Arc::new(move || super::inspect::lines(&stages));
             health.spawn(node.latches().clone(), render, projects, shutdown.clone()).map_err(RunError::of)?;
         }
-        let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards);
+        let machine = Machine::new(settings, credentials.map(Arc::clone), Arc::new(SystemClock));
+        let desk = node.desk(Arc::new(machine));
+        if let Some(every) = settings.drill.every {
+            let schedule = DrillSchedule { desk: Arc::clone(&desk), every, to: settings.drill.to.clone() };
+            node.stages().context.tasks.spawn("drills", schedule.run());
+        }
+        let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards)
+            .with(tls, handover);
         let api = api
             .giving(Arc::clone(&node.stages().deps.repositories))
             .refreshing(node.refreshes())
             .guarded(node.handshake())
             .seeding(node.seeding())
-            .obeying(node.operators())
+            .obeying(desk)
+            .rebuilding(node.rebuilds())
             .forwarding(node.events())
             .taking(settings.api.most_requests)
             .waiting(settings.commit.deadline);
@@ -114,6 +147,59 @@ impl Sidecar {
         self.shutdown.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(2), self.api.finish()).await;
     }
+}
+
+/// The receivers of `[handover]`. Call this before the volume's lock is taken: programs must not inherit it.
+fn receivers(settings: &Handover) -> Result<Vec<Arc<dyn Receiver>>, RunError> {
+    let mut receivers: Vec<Arc<dyn Receiver>> = Vec::new();
+    if let Some(path) = &settings.program {
+        let lockstep = std::env::current_exe().map_err(RunError::of)?;
+        receivers.push(Arc::new(Program::start(&lockstep, path, settings.timeout).map_err(RunError)?));
+    }
+    if let Some(url) = &settings.webhook {
+        let webhook = Webhook::new(url, settings.token_file.clone(), settings.timeout).map_err(RunError)?;
+        receivers.push(Arc::new(webhook));
+    }
+    if let Some(label) = &settings.pod_label {
+        receivers.push(Arc::new(PodLabel::new(label.clone(), settings.timeout).map_err(RunError)?));
+    }
+    Ok(receivers)
+}
+
+/// Starts to tell the receivers about the role of the site.
+fn hand_over(node: &Node, receivers: Vec<Arc<dyn Receiver>>) -> Result<Vec<Told>, RunError> {
+    let stages = node.stages();
+    let start = stages.deps.store.facts().map_err(RunError::of)?.starts;
+    let told = receivers.into_iter().map(|receiver| {
+        let front = Arc::clone(node.front());
+        let takes_writes = Arc::new(move || front.committer().is_some());
+        let stage = HandOver::new(&stages.context, &stages.state, takes_writes, receiver, start);
+        let told = stage.told();
+        stages.context.tasks.spawn("handover", stage.run());
+        told
+    });
+    Ok(told.collect())
+}
+
+/// Reads the certificates of `[tls]`, and binds the listeners for peers and for operators, if the configuration has
+/// them.
+async fn with_tls(api: BoundApi, settings: &Settings) -> Result<(BoundApi, Option<TlsAtNode>), RunError> {
+    let Some(tls) = &settings.tls else { return Ok((api, None)) };
+    let credentials = Arc::new(Credentials::load(tls.files.clone()).map_err(RunError::of)?);
+    let api = match &settings.operators {
+        Some(operators) => {
+            let api = api.operated_remotely(operators.clone(), Arc::clone(&credentials)).await.map_err(RunError::of)?;
+            let address = api.operators_address().map(tracing::field::display);
+            tracing::info!(address, "the listener for operators is listening");
+            api
+        }
+        None => api,
+    };
+    let Some(listener) = &tls.listener else { return Ok((api, Some(TlsAtNode { credentials, listen: None }))) };
+    let api = api.peered(listener.clone(), Arc::clone(&credentials)).await.map_err(RunError::of)?;
+    let listen = api.peer_address();
+    tracing::info!(address = listen.map(tracing::field::display), "the listener for peers is listening");
+    Ok((api, Some(TlsAtNode { credentials, listen })))
 }
 
 /// Locks every folder of the volume. If the root is missing, it is created. A missing base path is an error, because it
@@ -171,17 +257,19 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 }
 
 /// Waits for a signal that asks this process to end: from an orchestrator, from Ctrl-C, or because the terminal was
-/// closed.
-pub async fn stop_signal() {
+/// closed. A signal that comes after this call and before the first wait is not missed.
+pub fn stop_signal() -> impl Future<Output = ()> {
     let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-    let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        biased;
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-        _ = hup.recv() => {}
+    async move {
+        let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            biased;
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+            _ = hup.recv() => {}
+        }
     }
 }
 

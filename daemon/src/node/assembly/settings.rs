@@ -23,7 +23,7 @@ pub struct NodeSettings {
     pub site: SiteId,
     /// The name of this node, unique over all sites.
     pub node: NodeId,
-    /// The names of all sites, this one included.
+    /// The sites with which the list of sites begins, this one included.
     pub sites: Vec<SiteId>,
     /// Lanes, window and cache of the journal.
     pub journal: JournalLimits,
@@ -63,6 +63,8 @@ pub struct NodeSettings {
     pub restore_pace: Duration,
     /// How long the barrier of a project's deletion may take.
     pub barrier_patience: Duration,
+    /// How long a batch waits until every node has forgotten that its names were folders.
+    pub freeing_patience: Duration,
     /// The limits of the seed stage.
     pub seed: SeedLimits,
     /// The settings of the refresh stage. `None` if this node has no Gerrit.
@@ -98,6 +100,7 @@ impl NodeSettings {
             collect_pace: Duration::from_secs(60),
             restore_pace: Duration::from_secs(10),
             barrier_patience: Duration::from_secs(60),
+            freeing_patience: Duration::from_secs(5),
             seed: SeedLimits::default(),
             refresh: None,
             base_paths: None,

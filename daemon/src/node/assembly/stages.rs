@@ -1,12 +1,13 @@
 //! The stages of a node, and the ports through which they reach each other: the node's table of contents.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lockstep_proto::{ProjectKey, SiteId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::NodeDependencies;
+use super::{Front, NodeDependencies};
 use crate::base::budget::ByteBudget;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
@@ -19,14 +20,16 @@ use crate::stages::apply::{Applier, Catcher, Units};
 use crate::stages::commit::RequestForgetter;
 use crate::stages::consume::Consumer;
 use crate::stages::events::Events;
-use crate::stages::failover::{Driver, OperatorDesk};
+use crate::stages::failover::{DeskTools, Driver, OperatorDesk, Tools};
 use crate::stages::handshake::{HandshakeSettings, HandshakeStage};
 use crate::stages::membership::{Fencer, IncarnationOpener, Member, NotedLocks, RoleReader, Running, Watcher};
-use crate::stages::ports::{CatchUp, SeedCommits, Transactions};
+use crate::stages::ports::{CatchUp, Fencing, FencingOver, LocalHealth, Probes, SeedCommits, Transactions};
 use crate::stages::publish::LeftoverPublisher;
+use crate::stages::rebuild::RebuildDesk;
 use crate::stages::reconcile::{Collector, Releaser, Repayer, RepositoryRestorer, Sweeper};
 use crate::stages::refresh::Refresh;
 use crate::stages::seed::Seeder;
+use crate::stages::verify::Verifier;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::materialize::MaterializeError;
 use crate::state::went_back::WentBack;
@@ -57,11 +60,11 @@ pub struct Stages {
     pub refresh: Option<Arc<Refresh>>,
     /// The journal of the open incarnation.
     pub journal: Running,
-    /// Triggers an immediate heartbeat.
-    pub beat: Arc<Notify>,
     /// Triggers an immediate sweep.
     sweep: Arc<Notify>,
     staged: Arc<StagedRefs>,
+    /// Compares the refs of this node with the refdb.
+    pub verifier: Verifier,
 }
 
 impl Stages {
@@ -87,7 +90,8 @@ impl Stages {
         let (sink, announcements) = (Arc::new(applier.clone()), Arc::clone(&events) as _);
         let consumer = Consumer::new(&context, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
         let (fencer, leftovers, locks) = (Fencer::new(&context), LeftoverPublisher::new(&context), Arc::default());
-        let (journal, beat, sweep) = (Running::default(), Arc::default(), Arc::default());
+        let verifier = Verifier::new(&context, &state, Arc::clone(&catch_up));
+        let (journal, sweep) = (Running::default(), Arc::default());
         Ok(Self {
             deps,
             context,
@@ -101,9 +105,9 @@ impl Stages {
             locks,
             refresh,
             journal,
-            beat,
             sweep,
             staged,
+            verifier,
         })
     }
 
@@ -112,7 +116,7 @@ impl Stages {
     }
 
     pub(super) fn member(&self, record: NodeRecord) -> Member {
-        Member::new(&self.context, &self.state, record, Arc::clone(&self.beat), self.deps.settings.member)
+        Member::new(&self.context, &self.state, record, Arc::clone(&self.state.beat), self.deps.settings.member)
     }
 
     pub(super) fn watcher(&self) -> Watcher {
@@ -132,15 +136,21 @@ impl Stages {
 
     /// The driver of failovers. It hurries the sweeper and the heartbeat, which brings the low-water marks to the
     /// refdb.
-    pub(super) fn failover_driver(&self) -> Driver {
-        let hurry = vec![Arc::clone(&self.sweep), Arc::clone(&self.beat)];
-        let fencing = Arc::new(self.fencer.clone());
-        Driver::new(&self.context, &self.state, fencing, hurry, self.deps.settings.failover)
+    pub(super) fn failover_driver(&self, probes: Arc<dyn Probes>) -> Driver {
+        let tools = Tools {
+            fencing: Arc::new(self.fencer.clone()),
+            comparison: Arc::new(self.verifier.clone()),
+            probes,
+            hurry: vec![Arc::clone(&self.sweep), Arc::clone(&self.state.beat)],
+        };
+        Driver::new(&self.context, &self.state, tools, self.deps.settings.failover)
     }
 
     /// The stage that takes the requests of operators.
-    pub(super) fn operator_desk(&self) -> OperatorDesk {
-        OperatorDesk::new(&self.context, &self.state)
+    pub(super) fn operator_desk(&self, probes: Arc<dyn Probes>, local: Arc<dyn LocalHealth>) -> OperatorDesk {
+        let fencer = self.fencer.clone();
+        let fencing: FencingOver = Arc::new(move |refdb| Arc::new(fencer.over(refdb)) as Arc<dyn Fencing>);
+        OperatorDesk::new(&self.context, &self.state, DeskTools { fencing, probes, local })
     }
 
     pub(super) fn request_forgetter(&self) -> RequestForgetter {
@@ -148,7 +158,7 @@ impl Stages {
     }
 
     pub(super) fn collector(&self) -> Collector {
-        Collector::new(&self.context, Arc::clone(&self.staged) as _, self.deps.settings.collect_pace)
+        Collector::new(&self.context, &self.state, Arc::clone(&self.staged) as _, self.deps.settings.collect_pace)
     }
 
     pub(super) fn releaser(&self) -> Releaser {
@@ -187,6 +197,16 @@ impl Stages {
             HandshakeSettings { base_paths: settings.base_paths.clone(), takes_a_bridge: settings.events.is_some() };
         let not_ready = Arc::new(move || latches.closed());
         HandshakeStage::new(&self.context, &self.state, transactions, catch_up, not_ready, takes)
+    }
+
+    /// The stage that serves this node's version map, and rebuilds a lost refdb.
+    pub(super) fn rebuild_desk(&self, front: Arc<Front>) -> RebuildDesk {
+        let (went_back, bound) = (self.context.went_back.clone(), Arc::clone(&self.state.bound));
+        let lease = self.deps.settings.member.lease;
+        let commits =
+            Arc::new(move || front.committer().is_some() && !went_back.is_known() && bound.took_a_beat_within(lease));
+        let sites = self.deps.settings.sites.clone().into_iter().collect();
+        RebuildDesk::new(&self.context, &self.state, Arc::clone(&self.deps.tables), sites, commits)
     }
 
     /// The seed stage. It commits through `commits`.
@@ -229,8 +249,11 @@ fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken, w
     }
 }
 
-/// The sites whose streams a node reads: all sites, its own included.
-pub(super) fn streams(deps: &NodeDependencies) -> Vec<SiteId> {
-    let own = |site: &&SiteId| !(deps.bugs.has(InjectedBug::OwnStreamSkipped) && **site == deps.settings.site);
-    deps.settings.sites.iter().filter(own).cloned().collect()
+/// The sites whose streams a node reads: all sites of the list, its own included.
+pub(super) fn streams(stages: &Stages) -> BTreeSet<SiteId> {
+    let (deps, mut sites) = (&stages.deps, stages.state.roles.listed());
+    if deps.bugs.has(InjectedBug::OwnStreamSkipped) {
+        sites.remove(&deps.settings.site);
+    }
+    sites
 }

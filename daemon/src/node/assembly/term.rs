@@ -50,12 +50,14 @@ impl Term {
         context.tasks.spawn("in-doubt", until(over.clone(), in_doubt.clone().run()));
         context.tasks.spawn("marks", until(over.clone(), marks.run()));
         context.tasks.spawn("publish", until(over.clone(), publisher.run()));
-        let barrier = RegistryBarrier::new(context, Arc::clone(&stages.beat), settings.barrier_patience);
+        let barrier = RegistryBarrier::new(context, Arc::clone(&stages.state.beat));
         let limits = CommitLimits {
             patience: settings.patience,
             deadline: settings.deadline,
             inline_pack_bytes: settings.inline_pack_bytes,
             write_items: settings.write_items,
+            barrier_patience: settings.barrier_patience,
+            freeing_patience: settings.freeing_patience,
         };
         let (catch_up, locks) = (Arc::clone(&stages.catch_up), Arc::clone(&stages.locks) as _);
         let ports = CommitPorts { catch_up, barrier: Arc::new(barrier), locks };

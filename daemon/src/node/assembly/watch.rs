@@ -128,6 +128,13 @@ impl Observer for Watch {
         self.metrics.refresh.reported(done, failed);
     }
 
+    fn drill_ended(&self, number: u64, red: &[String]) {
+        match red {
+            [] => tracing::info!(number, "the drill is green"),
+            red => self.failed("drill", &format!("drill {number} is red: {}", red.join("; "))),
+        }
+    }
+
     fn strays(&self, count: u64) {
         self.metrics.apply.strays(count);
     }

@@ -34,7 +34,8 @@ impl Watcher {
                 Some(evidence) => {
                     self.current.close();
                     self.say(&evidence);
-                    if !matches!(evidence, Evidence::Declared { .. }) && self.context.went_back.speaks_for_all() {
+                    let is_own = !matches!(evidence, Evidence::Declared { .. }) && !evidence.is_of_identity();
+                    if is_own && self.context.went_back.speaks_for_all() {
                         self.declare(&evidence).await;
                     }
                 }
@@ -46,10 +47,19 @@ impl Watcher {
     }
 
     fn say(&self, evidence: &Evidence) {
+        if evidence.is_of_identity() {
+            tracing::error!(
+                %evidence,
+                "THIS IS NOT THE REFDB OF THIS NODE: the node commits nothing; see \"A lost refdb\" in docs/failover.md"
+            );
+            self.context.observer.failed("refdb-identity", evidence);
+            return;
+        }
         tracing::error!(
             %evidence,
             "THE REFDB WENT BACK IN TIME: it is older than this node, which commits nothing. Restore a newer backup of \
-             the refdb and restart the sidecars; see \"A refdb that went back\" in docs/operations.md"
+             the refdb and restart the sidecars, or rebuild it with `lockstep refdb rebuild`; see \"A refdb that went \
+             back\" in docs/operations.md"
         );
         self.context.observer.failed("refdb-went-back", &format!("the refdb is older than this node: {evidence}"));
     }

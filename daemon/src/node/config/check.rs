@@ -7,16 +7,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Value;
-use lockstep_proto::{NodeId, SiteId, limits};
+use lockstep_proto::{SiteId, limits};
 
 use super::fields::{
-    address, collector, deadline, flag, folder, http_url, loopback, plain_url, prefix, region, requests, store_url,
-    throughput, time,
+    address, collector, deadline, flag, folder, http_url, loopback, prefix, region, requests, store_url, throughput,
+    time,
 };
 use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
-use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Peer, Refdb, Settings, Stream, Telemetry};
-use super::{DEFAULT_SOCKET, LOG_FILTER, base_paths, gerrit, value};
+use super::settings::{Api, Apply, Commit, Drill, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
+use super::{DEFAULT_SOCKET, LOG_FILTER, base_paths, gerrit, handover, operators, peers, probes, tls, value};
 use crate::seams::git::FsckObjects;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
@@ -58,8 +58,12 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let blobs_url = blobs(&raw.blobs, embedded_dir.as_ref(), to);
     let (commit, apply, lease) = (commit(&raw.commit, to), apply(&raw.apply, to), lease(&raw.lease, to));
     let (gerrit, telemetry) = (gerrit::read(&raw.gerrit, to), telemetry(&raw.telemetry, to));
-    itself(raw, node.as_ref(), &api, to);
-    let peers = raw.peers.iter().filter_map(|(name, raw)| Some((name.clone(), peer(name, raw, to)?))).collect();
+    let handover = handover::read(&raw.handover, to);
+    let drill = drill(&raw.drill, sites.as_ref(), to);
+    let probes = probes::read(&raw.probes, to);
+    let tls = tls::read(&raw.tls, to);
+    let operators = operators::read(raw, tls.as_ref(), to);
+    let peers = peers::read(raw, node.as_ref(), &api, to);
     Some(Settings {
         site: site?,
         node: node?,
@@ -78,6 +82,11 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         lease,
         gerrit: gerrit?,
         telemetry,
+        handover,
+        probes,
+        drill,
+        tls,
+        operators,
         peers,
         embedded_dir,
     })
@@ -107,6 +116,11 @@ fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("lease", &raw.lease.unknown, raw::Lease::FIELDS);
     to.unknown("gerrit", &raw.gerrit.unknown, raw::Gerrit::FIELDS);
     to.unknown("telemetry", &raw.telemetry.unknown, raw::Telemetry::FIELDS);
+    to.unknown("handover", &raw.handover.unknown, raw::Handover::FIELDS);
+    to.unknown("probes", &raw.probes.unknown, raw::Probes::FIELDS);
+    to.unknown("drill", &raw.drill.unknown, raw::Drill::FIELDS);
+    to.unknown("tls", &raw.tls.unknown, raw::Tls::FIELDS);
+    to.unknown("operators", &raw.operators.unknown, raw::Operators::FIELDS);
     for (name, peer) in &raw.peers {
         to.unknown(&format!("peers.{name}"), &peer.unknown, raw::Peer::FIELDS);
     }
@@ -146,17 +160,11 @@ fn api(raw: &raw::Api, to: &mut Problems) -> Api {
         to.wrong("api.token_file", &raw.token_file, "api.listen needs it: name a file, which is created if missing");
     }
     let most_requests = to.or("api.most_requests", &raw.most_requests, DEFAULT_REQUESTS, requests);
-    Api {
-        socket,
-        operators_socket,
-        operators: operators(&raw.operators, to),
-        tcp: listen.zip(token_file),
-        most_requests,
-    }
+    Api { socket, operators_socket, operators: uids(&raw.operators, to), tcp: listen.zip(token_file), most_requests }
 }
 
 /// The user ids that the operators' socket serves: root and the sidecar's own, unless others are listed.
-fn operators(leaf: &Leaf, to: &mut Problems) -> Vec<u32> {
+fn uids(leaf: &Leaf, to: &mut Problems) -> Vec<u32> {
     let items = match leaf {
         None => return vec![0, rustix::process::geteuid().as_raw()],
         Some(Value::Array(_, items)) => items.as_slice(),
@@ -203,6 +211,7 @@ fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Prob
     Eventlog {
         prefix: to.or("eventlog.prefix", &raw.prefix, "lockstep".to_owned(), prefix),
         streams,
+        usual,
         shards: to.or("eventlog.shards", &raw.shards, 1, number(1..=1_000)),
         poll_interval: to.or("eventlog.poll_interval", &raw.poll_interval, Duration::from_secs(1), time),
         retention: to.or("eventlog.retention", &raw.retention, RETENTION, time),
@@ -276,6 +285,22 @@ fn lease(raw: &raw::Lease, to: &mut Problems) -> Lease {
     lease
 }
 
+/// The shortest pause between two drills. One takes some seconds, and two dozen writes of the refdb.
+const OFTEN: Duration = Duration::from_secs(60);
+
+fn drill(raw: &raw::Drill, sites: Option<&BTreeSet<SiteId>>, to: &mut Problems) -> Drill {
+    let every = |text: &str| {
+        let every = time(text)?;
+        if every >= OFTEN { Ok(every) } else { Err(format!("write at least {OFTEN:?}")) }
+    };
+    let site = |text: &str| {
+        let site: SiteId = parsed(text)?;
+        let is_known = sites.is_none_or(|sites| sites.contains(&site));
+        if is_known { Ok(site) } else { Err("name one of `sites`".to_owned()) }
+    };
+    Drill { every: to.optional("drill.every", &raw.every, every), to: to.optional("drill.to", &raw.to, site) }
+}
+
 fn telemetry(raw: &raw::Telemetry, to: &mut Problems) -> Telemetry {
     let format = |text: &str| match text {
         "text" => Ok(LogFormat::Text),
@@ -290,51 +315,5 @@ fn telemetry(raw: &raw::Telemetry, to: &mut Problems) -> Telemetry {
         otlp_endpoint: to.optional("telemetry.otlp_endpoint", &raw.otlp_endpoint, collector),
         log_format: to.or("telemetry.log_format", &raw.log_format, LogFormat::Json, format),
         log_filter: to.or("telemetry.log_filter", &raw.log_filter, LOG_FILTER.to_owned(), filter),
-    }
-}
-
-/// Refuses a peer that is the node itself, by its name, its socket or its address: it has no objects that the node
-/// lacks.
-fn itself(raw: &Raw, node: Option<&NodeId>, api: &Api, to: &mut Problems) {
-    const REMEDY: &str = "this is the node itself, and a peer must be another node: remove it, or correct it";
-    for (name, peer) in &raw.peers {
-        let section = format!("peers.{name}");
-        if node.is_some_and(|node| node.as_str() == name.as_str()) {
-            to.wrong(&section, &Some(Value::from(name.as_str())), REMEDY);
-        }
-        let text = |leaf: &Leaf| leaf.as_ref().and_then(scalar);
-        if text(&peer.socket).is_some_and(|socket| api.socket.as_os_str() == socket.as_str()) {
-            to.wrong(&path(&section, "socket"), &peer.socket, REMEDY);
-        }
-        let own = api.tcp.as_ref().map(|(address, _)| *address);
-        let named = text(&peer.url).and_then(|url| plain_url(&url).ok());
-        let named = named.and_then(|address| address.replace("localhost", "127.0.0.1").parse::<SocketAddr>().ok());
-        if own.is_some() && own == named {
-            to.wrong(&path(&section, "url"), &peer.url, REMEDY);
-        }
-    }
-}
-
-/// Reads one peer: either a socket, or a URL with a token file.
-fn peer(name: &str, raw: &raw::Peer, to: &mut Problems) -> Option<Peer> {
-    let section = format!("peers.{name}");
-    let socket = to.optional(&path(&section, "socket"), &raw.socket, folder);
-    let url = to.optional(&path(&section, "url"), &raw.url, plain_url);
-    let token_file = to.optional(&path(&section, "token_file"), &raw.token_file, folder);
-    match (&raw.socket, &raw.url) {
-        (Some(_), None) => socket.map(Peer::Socket),
-        (None, Some(_)) if raw.token_file.is_none() => {
-            to.wrong(
-                &path(&section, "token_file"),
-                &raw.token_file,
-                "url needs it: name a file with a token of the peer",
-            );
-            None
-        }
-        (None, Some(_)) => url.zip(token_file).map(|(address, file)| Peer::Tcp(address, file)),
-        (None, None) | (Some(_), Some(_)) => {
-            to.wrong(&path(&section, "url"), &raw.url, "write either url with token_file, or socket");
-            None
-        }
     }
 }

@@ -5,15 +5,16 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lockstep_proto::site_list::is_region;
+
 use super::report::number;
 use super::value;
 use crate::stages::api::deadlines::LONGEST_DEADLINE;
 
-/// `host:port` of an `http` URL.
-pub(super) fn plain_url(text: &str) -> Result<String, String> {
-    let uri = text.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"));
-    let address = uri.as_ref().and_then(|uri| Some(format!("{}:{}", uri.host()?, uri.port_u16()?)));
-    address.ok_or_else(|| "write http://host:port, the local end of a tunnel: TLS is not supported".to_owned())
+/// `host:port` of a URL with this scheme.
+pub(super) fn url_address(scheme: &str, text: &str) -> Option<String> {
+    let uri = text.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some(scheme));
+    uri.as_ref().and_then(|uri| Some(format!("{}:{}", uri.host()?, uri.port_u16()?)))
 }
 
 pub(super) fn requests(text: &str) -> Result<NonZeroUsize, String> {
@@ -52,8 +53,7 @@ pub(super) fn deadline(text: &str) -> Result<Duration, String> {
 
 /// A Region of AWS. It becomes a part of a host name.
 pub(super) fn region(text: &str) -> Result<String, String> {
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
+    if is_region(text) {
         return Ok(text.to_owned());
     }
     Err("write the name of a Region, `eu-central-1` for example, or leave the field out".to_owned())

@@ -8,17 +8,24 @@
 //! | `raw` | the configuration as it was written |
 //! | `check`, `report` | the pass over all fields, and the problems that it collects |
 //! | `fields`, `value` | parse one field; times and sizes |
-//! | `base_paths`, `gerrit` | the sections with rules of their own |
+//! | `base_paths`, `gerrit`, `handover`, `probes`, `tls`, `operators`, `peers` | the sections with rules of their own |
 //! | `settings` | the validated configuration |
+//! | `reference` | the page about all settings, made from the example and the check |
 //! | `example.toml` | every field with its default; `lockstep config example` prints it |
 
 mod base_paths;
 mod check;
 mod fields;
 mod gerrit;
+mod handover;
+mod operators;
+mod peers;
+mod probes;
 mod raw;
+pub mod reference;
 mod report;
 pub mod settings;
+mod tls;
 pub mod value;
 
 use std::path::{Path, PathBuf};
@@ -48,7 +55,18 @@ pub fn operators_socket(socket: &Path) -> PathBuf {
 const LOG_FILTER: &str = "info,aws_config=error,opentelemetry_sdk=warn,dynoxide=error,ferrokinesis=warn";
 
 /// Environment variables with Lockstep's prefix that are not settings.
-const NO_SETTINGS: [&str; 4] = ["config", "socket", "operators_socket", "failpoint"];
+const NO_SETTINGS: [&str; 10] = [
+    "config",
+    "socket",
+    "operators_socket",
+    "operator_url",
+    "operator_token_file",
+    "operator_cert",
+    "operator_key",
+    "operator_ca",
+    "operator_identity",
+    "failpoint",
+];
 
 /// An error that prevents the use of a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -90,10 +108,21 @@ pub fn parse(text: &str) -> Result<Settings, ConfigError> {
 }
 
 /// Whether Kubernetes created the variable. For a Service named `lockstep`, Kubernetes puts `LOCKSTEP_SERVICE_HOST`,
-/// `LOCKSTEP_PORT` and others into every container of the namespace.
+/// `LOCKSTEP_PORT` and others into every container of the namespace; for a Service named `lockstep-muc-1`, it puts
+/// `LOCKSTEP_MUC_1_SERVICE_HOST` and so on.
 fn is_service(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    name == "port" || name.starts_with("port_") || name.starts_with("service_")
+    if ["port", "service_host", "service_port"].contains(&name.as_str()) || name.starts_with("service_port_") {
+        return true;
+    }
+    // A field of a section has two underscores; none of the fields without a section looks like these.
+    let is_field = name.contains("__");
+    let ends = ["_port", "_service_host", "_service_port"];
+    let parts = ["_service_port_", "_port_"];
+    !is_field
+        && (name.starts_with("port_")
+            || ends.iter().any(|end| name.ends_with(end))
+            || parts.iter().any(|part| name.contains(part)))
 }
 
 /// Describes an error of the format: the text is not TOML, or a value stands where a section belongs.
@@ -185,10 +214,20 @@ mod tests {
 
     #[test]
     fn a_service_of_kubernetes_is_no_setting() {
-        for name in ["SERVICE_HOST", "PORT", "PORT_7421_TCP_ADDR", "SERVICE_PORT_HEALTH"] {
+        for name in [
+            "SERVICE_HOST",
+            "PORT",
+            "PORT_7421_TCP_ADDR",
+            "SERVICE_PORT_HEALTH",
+            "MUC_1_WRITE_SERVICE_HOST",
+            "MUC_1_WRITE_SERVICE_PORT",
+            "MUC_1_WRITE_SERVICE_PORT_HTTP",
+            "MUC_1_WRITE_PORT",
+            "MUC_1_WRITE_PORT_8080_TCP_PROTO",
+        ] {
             assert!(is_service(name), "{name}");
         }
-        assert!(!is_service("NODE") && !is_service("API__LISTEN"));
+        assert!(["NODE", "API__LISTEN", "TELEMETRY__X_PORT"].iter().all(|name| !is_service(name)));
     }
 
     #[test]

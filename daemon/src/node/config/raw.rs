@@ -22,6 +22,11 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("lease", Lease::FIELDS),
     ("gerrit", Gerrit::FIELDS),
     ("telemetry", Telemetry::FIELDS),
+    ("handover", Handover::FIELDS),
+    ("probes", Probes::FIELDS),
+    ("drill", Drill::FIELDS),
+    ("tls", Tls::FIELDS),
+    ("operators", Operators::FIELDS),
     ("peers.*", Peer::FIELDS),
     ("embedded", Embedded::FIELDS),
 ];
@@ -42,6 +47,11 @@ pub(super) const TABLES: &[&str] = &[
     "lease",
     "gerrit",
     "telemetry",
+    "handover",
+    "probes",
+    "drill",
+    "tls",
+    "operators",
     "peers",
     "embedded",
 ];
@@ -70,8 +80,8 @@ section!(
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
         api: Api, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit,
-        apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry, peers: BTreeMap<String, Peer>,
-        embedded: Embedded,
+        apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry, handover: Handover, probes: Probes,
+        drill: Drill, tls: Tls, operators: Operators, peers: BTreeMap<String, Peer>, embedded: Embedded,
     }
 );
 section!(Api {
@@ -113,5 +123,37 @@ section!(Gerrit {
     timeout: Leaf,
 });
 section!(Telemetry { otlp_endpoint: Leaf, log_format: Leaf, log_filter: Leaf });
-section!(Peer { url: Leaf, token_file: Leaf, socket: Leaf });
+section!(Handover {
+    program: Leaf,
+    webhook: Leaf,
+    token_file: Leaf,
+    pod_label: Leaf,
+    pod: Leaf,
+    pod_uid: Leaf,
+    kubernetes_url: Leaf,
+    service_account: Leaf,
+    timeout: Leaf,
+});
+section!(Probes {
+    git: Leaf,
+    rest: Leaf,
+    ssh: Leaf,
+    user: Leaf,
+    password_file: Leaf,
+    key_file: Leaf,
+    known_hosts_file: Leaf,
+    timeout: Leaf,
+    interval: Leaf,
+});
+section!(Drill { every: Leaf, to: Leaf });
+section!(Tls {
+    certificate_file: Leaf,
+    key_file: Leaf,
+    trust_file: Leaf,
+    listen: Leaf,
+    allow: Leaf,
+    requests_per_peer: Leaf,
+});
+section!(Operators { listen: Leaf, token_file: Leaf, allow: Leaf });
+section!(Peer { url: Leaf, identity: Leaf, token_file: Leaf, socket: Leaf });
 section!(Embedded { dir: Leaf });

@@ -10,6 +10,12 @@ use lockstep_proto::{NodeId, ProjectName, SiteId};
 
 use crate::base::base_paths::BasePaths;
 use crate::seams::git::FsckObjects;
+use crate::seams::handover::pod_label::PodLabelSettings;
+use crate::seams::probe::Login;
+use crate::seams::probe::ssh::SshKey;
+use crate::seams::tls::{PeerName, TlsFiles};
+use crate::stages::api::operator_listener::OperatorListenerSettings;
+use crate::stages::api::peer_listener::PeerListenerSettings;
 
 /// All settings of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +24,7 @@ pub struct Settings {
     pub site: SiteId,
     /// The name of this node, unique over all sites.
     pub node: NodeId,
-    /// The names of all sites, this one included.
+    /// The names of the sites with which the list of sites begins, this one included.
     pub sites: BTreeSet<SiteId>,
     /// The git volume: the root, and the base paths of projects that lie elsewhere.
     pub base_paths: BasePaths,
@@ -48,6 +54,16 @@ pub struct Settings {
     pub gerrit: Gerrit,
     /// The format and filter of logs, and the collector of traces.
     pub telemetry: Telemetry,
+    /// The receivers that are told when the role of the site changes.
+    pub handover: Handover,
+    /// How users reach this site.
+    pub probes: Probes,
+    /// When drills begin by themselves.
+    pub drill: Drill,
+    /// Mutual TLS with the sidecars of other sites.
+    pub tls: Option<Tls>,
+    /// The listener for operators, if this node has one. It uses the certificate of `tls`.
+    pub operators: Option<OperatorListenerSettings>,
     /// Other nodes' sidecars by name. Objects are requested from them in the order of their names.
     pub peers: BTreeMap<String, Peer>,
     /// The folder of the embedded emulators. If it is set, the node uses nothing outside of this machine.
@@ -76,6 +92,65 @@ pub enum Peer {
     Socket(PathBuf),
     /// `host:port`, and the file with a token of the peer.
     Tcp(String, PathBuf),
+    /// The peer's listener for mutual TLS.
+    Tls {
+        /// `host:port`.
+        address: String,
+        /// The name that the peer's certificate must have.
+        identity: PeerName,
+    },
+}
+
+/// The receivers that are told when the role of the site changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// A program on this machine.
+    pub program: Option<PathBuf>,
+    /// The URL of a service.
+    pub webhook: Option<String>,
+    /// The file with a bearer token for that service.
+    pub token_file: Option<PathBuf>,
+    /// The label on this node's pod, in Kubernetes.
+    pub pod_label: Option<PodLabelSettings>,
+    /// Timeout of one notice.
+    pub timeout: Duration,
+}
+
+/// How users reach this site. A failover probes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probes {
+    /// The URL of a project that the probe may push to and fetch from.
+    pub git: Option<String>,
+    /// The URL of a page that must answer.
+    pub rest: Option<String>,
+    /// `user@host` and the port of Gerrit's SSH server.
+    pub ssh: Option<(String, u16)>,
+    /// The user of HTTP URLs.
+    pub login: Option<Login>,
+    /// The key of the user of SSH, and the hosts that it knows.
+    pub key: Option<SshKey>,
+    /// The bound of one command.
+    pub timeout: Duration,
+    /// The pause between two rounds.
+    pub interval: Duration,
+}
+
+/// When drills begin by themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drill {
+    /// The age of the last drill from which the next one is due. None: only by command.
+    pub every: Option<Duration>,
+    /// The site to which they move. None: the first standby.
+    pub to: Option<SiteId>,
+}
+
+/// Mutual TLS with the sidecars of other sites.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The node's certificate and key, and the authorities that it trusts.
+    pub files: TlsFiles,
+    /// The listener for peers, if this node serves them.
+    pub listener: Option<PeerListenerSettings>,
 }
 
 /// The tables of the refdb, and the timeouts of its calls.
@@ -100,8 +175,10 @@ pub struct Refdb {
 pub struct Eventlog {
     /// Prefix of the streams' names.
     pub prefix: String,
-    /// Region and endpoint of each site's stream. Every site has an entry.
+    /// Region and endpoint of the stream of each site of the configuration.
     pub streams: BTreeMap<SiteId, Stream>,
+    /// Region and endpoint of the streams of other sites of the list, where the list names none.
+    pub usual: Stream,
     /// Number of shards of a stream that this node creates.
     pub shards: u32,
     /// The pause between two reads of a shard.

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Threads;
-use super::write_limits::{Limiter, WriteLimits};
+use super::write_limits::{Answered, Limiter, WriteLimits};
 use crate::seams::eventlog::kinesis::ClientSettings;
 use crate::seams::eventlog::limits::REQUEST_BYTES;
 
@@ -102,10 +102,10 @@ impl EmbeddedKinesis {
         }
     }
 
-    /// The number of records that the streams took, and that their limits refused. Zero if there are no limits.
+    /// How the limits of the streams answered so far. Zero if there are no limits.
     #[must_use]
-    pub fn appended(&self) -> (u64, u64) {
-        self.limiter.as_ref().map_or((0, 0), |limiter| limiter.counts())
+    pub fn answered(&self) -> Answered {
+        self.limiter.as_ref().map(|limiter| limiter.answered()).unwrap_or_default()
     }
 
     /// Removes records, as the end of their retention does, for tests. Takes the shard's number and sequence numbers.

@@ -32,6 +32,17 @@ pub struct WriteLimits {
     pub lose_every: Option<u64>,
 }
 
+/// The answers of the limits to records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// Number of records that were taken.
+    pub taken: u64,
+    /// Bytes of the records that were taken: data and partition keys.
+    pub taken_bytes: u64,
+    /// Number of records that were refused.
+    pub refused: u64,
+}
+
 /// The tokens of one shard: bytes and records that it takes now.
 #[derive(Debug)]
 struct Bucket {
@@ -46,19 +57,17 @@ pub(super) struct Limiter {
     limits: WriteLimits,
     buckets: Mutex<BTreeMap<(String, u64), Bucket>>,
     requests: AtomicU64,
-    taken: AtomicU64,
-    refused: AtomicU64,
+    answered: Mutex<Answered>,
 }
 
 impl Limiter {
     pub(super) fn new(limits: WriteLimits) -> Self {
-        let (requests, taken, refused) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        Self { limits, buckets: Mutex::default(), requests, taken, refused }
+        Self { limits, buckets: Mutex::default(), requests: AtomicU64::new(0), answered: Mutex::default() }
     }
 
-    /// The number of records that were taken, and that were refused.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (self.taken.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed))
+    /// The answers so far.
+    pub(super) fn answered(&self) -> Answered {
+        *self.answered.lock()
     }
 
     /// Handles one request.
@@ -81,10 +90,7 @@ impl Limiter {
         let stream = call["StreamName"].as_str().unwrap_or_default().to_owned();
         let records = call["Records"].as_array_mut().map(std::mem::take).ok_or("a PutRecords without records")?;
         let admitted: Vec<bool> = records.iter().map(|record| self.admit(&stream, record)).collect();
-        let admits = admitted.iter().filter(|admits| **admits).count() as u64;
-        self.taken.fetch_add(admits, Ordering::Relaxed);
-        self.refused.fetch_add(admitted.len() as u64 - admits, Ordering::Relaxed);
-        if admits == 0 {
+        if !admitted.contains(&true) {
             return Ok(answer(&merged(&admitted, Vec::new())));
         }
         let mut flags = admitted.iter();
@@ -105,7 +111,8 @@ impl Limiter {
     fn admit(&self, stream: &str, record: &Value) -> bool {
         let key = record["PartitionKey"].as_str().unwrap_or_default();
         let data = record["Data"].as_str().unwrap_or_default();
-        let bytes = (data.len() / 4 * 3 + key.len()) as f64;
+        let size = data.len() / 4 * 3 + key.len();
+        let bytes = size as f64;
         let digest = Sha256::digest(key.as_bytes());
         let shard = u64::from(digest[0]) % self.limits.shards.max(1);
         let (most_bytes, most_records) = (self.limits.bytes as f64, self.limits.records as f64);
@@ -117,9 +124,14 @@ impl Limiter {
         bucket.bytes = (bucket.bytes + passed * most_bytes).min(most_bytes);
         bucket.records = (bucket.records + passed * most_records).min(most_records);
         let admits = bucket.bytes >= bytes && bucket.records >= 1.0;
+        let mut answered = self.answered.lock();
         if admits {
             bucket.bytes -= bytes;
             bucket.records -= 1.0;
+            answered.taken += 1;
+            answered.taken_bytes += size as u64;
+        } else {
+            answered.refused += 1;
         }
         admits
     }

@@ -28,6 +28,7 @@ pub mod per_region;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::SiteId;
+use lockstep_proto::site_list::StreamPlace;
 use serde::{Deserialize, Serialize};
 
 /// A record that is appended.
@@ -118,6 +119,10 @@ pub trait ShardReader: Send {
 pub trait EventLog: Send + Sync {
     /// Creates the site's stream if it does not exist, and waits until it is usable.
     async fn ensure(&self, site: &SiteId) -> Result<(), EventLogError>;
+
+    /// Says where the stream of a site is, before the first other call about that site. A place that the configuration
+    /// names, or that was said before, stays.
+    async fn locate(&self, _site: &SiteId, _place: &StreamPlace) {}
 
     /// The change that an operator should make in the settings of the site's stream, with the command that does it.
     /// None if nothing.

@@ -6,7 +6,9 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::Settings;
 
@@ -61,7 +63,7 @@ fn prepare(command: &mut Command) {
     }
 }
 
-/// A git command for a repository, without limits: for commands that only move refs.
+/// A git command for a repository.
 pub(super) fn git(settings: &Settings, git_dir: &Path) -> Command {
     let mut command = Command::new(&settings.git);
     command.args(options(git_dir));
@@ -69,27 +71,90 @@ pub(super) fn git(settings: &Settings, git_dir: &Path) -> Command {
     command
 }
 
-/// A git command for a repository, with limited address space (in bytes) and processor time: for commands that read
-/// content from outside.
-pub(super) fn limited_git(settings: &Settings, git_dir: &Path, address_space: u64) -> Command {
-    let mut command = Command::new("sh");
-    let script = format!("ulimit -v {} && ulimit -t {} && exec \"$@\"", address_space / 1024, settings.child_seconds);
-    command.arg("-c").arg(script).arg("sh").arg(&settings.git).args(options(git_dir));
-    prepare(&mut command);
-    command
+/// The limits of a child that reads content from outside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The size of its address space, in bytes.
+    pub(super) address_space: u64,
+    /// Its processor time, in seconds.
+    pub(super) seconds: u64,
 }
 
-/// Runs a one-shot child to its end. Its output goes to `output`; `scratch` is a folder for its error output. Blocks.
-pub(super) fn run(mut command: Command, input: File, output: File, scratch: &Path) -> std::io::Result<Ended> {
+impl Limits {
+    /// Limits a child that runs already. The little that it does before is done without limits: it starts. No shell is
+    /// needed in between, so the sidecar runs in an image that has none.
+    fn impose(self, child: &Child) -> std::io::Result<()> {
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        for (resource, most) in [(Resource::As, self.address_space), (Resource::Cpu, self.seconds)] {
+            prlimit(pid, resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs a one-shot child to its end, within limits if there are any. Its output goes to `output`; `scratch` is a folder
+/// for its error output. Blocks.
+pub(super) fn run(
+    mut command: Command,
+    limits: Option<Limits>,
+    input: File,
+    output: File,
+    scratch: &Path,
+) -> std::io::Result<Ended> {
     let mut errors = tempfile::tempfile_in(scratch)?;
-    let status = command
+    let mut child = command
         .stdin(Stdio::from(input))
         .stdout(Stdio::from(output))
         .stderr(Stdio::from(errors.try_clone()?))
-        .spawn()?
-        .wait()?;
+        .spawn()?;
+    if let Err(error) = limits.map_or(Ok(()), |limits| limits.impose(&child)) {
+        // Without its limits it may not read anything from outside.
+        child.kill()?;
+        child.wait()?;
+        return Err(error);
+    }
+    let status = child.wait()?;
     errors.rewind()?;
     let mut stderr = Vec::new();
     errors.take(16 * 1024).read_to_end(&mut stderr)?;
     Ok(Ended { status, stderr: String::from_utf8_lossy(&stderr).trim().to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_runs_within_its_limits() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        let waits = "until grep -q '^Max cpu time  *17 ' /proc/$$/limits; do :; done; exec cat /proc/$$/limits";
+        command.args(["-c", waits]);
+        let mut output = tempfile::tempfile().unwrap();
+        let input = File::open("/dev/null").unwrap();
+        let limits = Limits { address_space: 1 << 30, seconds: 17 };
+        let ended = run(command, Some(limits), input, output.try_clone().unwrap(), folder.path()).unwrap();
+        assert!(ended.status.success(), "{}", ended.stderr);
+        let mut text = String::new();
+        output.rewind().unwrap();
+        output.read_to_string(&mut text).unwrap();
+        for (name, most) in [("Max cpu time", "17"), ("Max address space", "1073741824")] {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+            let words: Vec<&str> = line[name.len()..].split_whitespace().collect();
+            assert_eq!(words[..2], [most, most], "{line}");
+        }
+    }
+
+    #[test]
+    fn a_child_that_has_too_little_address_space_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        // A text of 256 MiB.
+        let grows = "x=a; i=0; while [ $i -lt 28 ]; do x=$x$x; i=$((i+1)); done";
+        command.args(["-c", grows]);
+        let (input, output) = (File::open("/dev/null").unwrap(), tempfile::tempfile().unwrap());
+        let limits = Limits { address_space: 64 << 20, seconds: 17 };
+        let ended = run(command, Some(limits), input, output, folder.path()).unwrap();
+        assert!(!ended.status.success());
+    }
 }

@@ -17,7 +17,7 @@ use std::process::Command;
 use lockstep_proto::{Oid, ProjectName};
 use tempfile::TempDir;
 
-use super::child::{self, Ended};
+use super::child::{self, Ended, Limits};
 use super::layout::{Layout, failed};
 use super::objects::remove_empty;
 use super::{Flaw, GitError, Settings};
@@ -79,13 +79,14 @@ impl Quarantine<'_> {
         let objects = self.git_dir.join("objects");
         std::fs::create_dir_all(folder.join("pack"))?;
         let space = self.settings.child_memory + mapped_bytes(&objects.join("pack"))?;
-        let mut command = child::limited_git(self.settings, self.git_dir, space);
+        let limits = Limits { address_space: space, seconds: self.settings.child_seconds };
+        let mut command = child::git(self.settings, self.git_dir);
         command.args(["index-pack", "--threads=1", option]).env("GIT_OBJECT_DIRECTORY", folder);
         if beside == Beside::Repository {
             command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &objects);
         }
         let input = self.hand_over(pack, folder, &mut command)?;
-        child::run(command, input, tempfile::tempfile_in(folder)?, folder)
+        child::run(command, Some(limits), input, tempfile::tempfile_in(folder)?, folder)
     }
 
     /// Hands a pack to git: a pack in a file as that file, under a second name in the folder; a pack in memory as the

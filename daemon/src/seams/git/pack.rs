@@ -225,7 +225,7 @@ impl Packer<'_> {
         names.write_all(input)?;
         let mut names = names.into_inner().map_err(|error| error.into_error())?;
         names.rewind()?;
-        child::run(command, names, output.try_clone()?, &tmp)
+        child::run(command, None, names, output.try_clone()?, &tmp)
     }
 
     /// Loads a small pack into memory after all.

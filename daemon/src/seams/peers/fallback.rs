@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::join_all;
+use lockstep_proto::peer::PeerStatus;
+use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::{Oid, ProjectName};
 
 use super::{MOST_OIDS, PeerError, Peers};
@@ -58,6 +61,21 @@ impl Peers for FallbackPeers {
             (false, true) => Err(PeerError::Missing(gathered.left.into_iter().collect())),
             (false, false) if self.peers.is_empty() => Err(PeerError::NotNow("none is configured in [peers]".into())),
             (false, false) => Err(PeerError::NotNow(away.join("; "))),
+        }
+    }
+
+    async fn statuses(&self) -> Vec<PeerStatus> {
+        join_all(self.peers.iter().map(|peer| peer.statuses())).await.concat()
+    }
+
+    fn is(&self, peer: &str) -> bool {
+        self.peers.iter().any(|one| one.is(peer))
+    }
+
+    async fn versions(&self, peer: &str, request: &VersionsRequest) -> Result<VersionsPage, PeerError> {
+        match self.peers.iter().find(|one| one.is(peer)) {
+            Some(one) => one.versions(peer, request).await,
+            None => Err(PeerError::NotNow(format!("peer {peer} is not one of [peers]"))),
         }
     }
 }

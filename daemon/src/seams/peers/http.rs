@@ -1,30 +1,37 @@
-//! Fetches objects from a peer's sidecar over HTTP: `POST /v1/projects/{project}/objects` on its Unix socket, or on a
-//! TCP address with a token. The connection is not encrypted. Between machines it goes through a tunnel that ends on
-//! the loopback interface of both.
+//! Fetches objects from a peer's sidecar over HTTP (`POST /v1/projects/{project}/objects`), and pages of its version
+//! map (`POST /v1/peer/versions`). The way to it is the peer's
+//! listener for mutual TLS, or its Unix socket, or a TCP address with a token. That last connection is not encrypted:
+//! between machines it goes through a tunnel that ends on the loopback interface of both.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use lockstep_proto::bridge::{ApiError, ObjectsMissing, ObjectsRequest};
+use lockstep_proto::peer::{PeerAnswer, PeerStatus};
+use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::{Oid, ProjectName};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{PeerError, Peers};
 use crate::seams::blob::Payload;
+use crate::seams::tls::{self, Credentials, PeerName};
 
 /// How long opening a connection may take.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How long opening TLS may take: longer than a peer bounds the handshake of another caller.
+const HANDSHAKE: Duration = Duration::from_secs(8);
 /// How long a peer may send nothing. It packs during that time.
 const SILENCE: Duration = Duration::from_secs(120);
 /// Packs above this size, in bytes, are spilled to a file.
@@ -32,13 +39,36 @@ const MEMORY_BYTES: usize = 1024 * 1024;
 /// Largest answer that is not a pack, in bytes.
 const WORDS_BYTES: usize = 1024 * 1024;
 
+/// How long a peer may take to say who it is.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// The address of a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Address {
     /// A Unix socket on this machine.
     Socket(PathBuf),
     /// The address as `host:port`, and the file with the token. The file is read on each use.
     Tcp(String, PathBuf),
+    /// The peer's listener for mutual TLS.
+    Tls {
+        /// `host:port`.
+        address: String,
+        /// The name that the peer's certificate must have.
+        identity: PeerName,
+        /// This node's certificate, and whom it trusts.
+        credentials: Arc<Credentials>,
+    },
+}
+
+impl Address {
+    /// The address for people, and the name of the way to it.
+    fn describe(&self) -> (String, &'static str) {
+        match self {
+            Self::Socket(path) => (path.display().to_string(), "socket"),
+            Self::Tcp(address, _) => (address.clone(), "tunnel"),
+            Self::Tls { address, .. } => (address.clone(), "tls"),
+        }
+    }
 }
 
 /// A client of one peer.
@@ -64,16 +94,32 @@ impl HttpPeer {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, PeerError> {
-        let late = |_| self.not_now("it did not accept the connection in time");
         match &self.address {
             Address::Socket(path) => {
-                let stream = timeout(CONNECT, UnixStream::connect(path)).await.map_err(late)?;
-                self.exchange(stream.map_err(|error| self.not_now(error))?, request).await
+                let stream = self.in_time(CONNECT, UnixStream::connect(path)).await?;
+                self.exchange(stream, request).await
             }
-            Address::Tcp(address, _) => {
-                let stream = timeout(CONNECT, TcpStream::connect(address)).await.map_err(late)?;
-                self.exchange(stream.map_err(|error| self.not_now(error))?, request).await
+            Address::Tcp(address, _) => self.exchange(self.dial(address).await?, request).await,
+            Address::Tls { address, identity, credentials } => {
+                let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+                let stream = self.dial(address).await?;
+                let material = credentials.current();
+                let stream =
+                    self.in_time(HANDSHAKE, tls::connect(&material.client, host, identity.clone(), stream)).await?;
+                self.exchange(stream, request).await
             }
+        }
+    }
+
+    async fn dial(&self, address: &str) -> Result<TcpStream, PeerError> {
+        self.in_time(CONNECT, TcpStream::connect(address)).await
+    }
+
+    /// Opens a connection, or a layer of it, within `limit`.
+    async fn in_time<S>(&self, limit: Duration, open: impl Future<Output = io::Result<S>>) -> Result<S, PeerError> {
+        match timeout(limit, open).await {
+            Ok(stream) => stream.map_err(|error| self.not_now(error)),
+            Err(_) => Err(self.not_now("it did not accept the connection in time")),
         }
     }
 
@@ -89,9 +135,11 @@ impl HttpPeer {
         answer.map_err(|_| self.not_now("it did not answer in time"))?.map_err(|error| self.not_now(error))
     }
 
-    async fn request(&self, project: &ProjectName, body: &ObjectsRequest) -> Result<Request<Full<Bytes>>, PeerError> {
-        let project = utf8_percent_encode(project.as_str(), NON_ALPHANUMERIC);
-        let mut request = Request::post(format!("/v1/projects/{project}/objects"))
+    /// A request with its head: the token is in it if the address needs one.
+    async fn request(&self, method: Method, path: String, body: Bytes) -> Result<Request<Full<Bytes>>, PeerError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(header::HOST, "lockstep")
             .header(header::CONTENT_TYPE, "application/json");
         if let Address::Tcp(_, token_file) = &self.address {
@@ -100,8 +148,16 @@ impl HttpPeer {
             let token = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let body = serde_json::to_vec(body).map_err(|error| self.not_now(error))?;
-        request.body(Full::new(body.into())).map_err(|error| self.not_now(error))
+        request.body(Full::new(body)).map_err(|error| self.not_now(error))
+    }
+
+    async fn introduction(&self) -> Result<PeerAnswer, PeerError> {
+        let request = self.request(Method::GET, "/v1/peer".to_owned(), Bytes::new()).await?;
+        let answer = self.send(request).await?;
+        match answer.status() {
+            StatusCode::OK => self.words(answer).await,
+            _ => Err(self.not_now(self.words::<ApiError>(answer).await?.message)),
+        }
     }
 
     /// Receives a pack, in memory while it is small. A pack that is too long is dropped as soon as it exceeds the
@@ -146,11 +202,39 @@ impl HttpPeer {
 impl Peers for HttpPeer {
     async fn objects(&self, project: &ProjectName, wants: &[Oid], haves: &[Oid]) -> Result<Vec<Payload>, PeerError> {
         let body = ObjectsRequest { wants: wants.to_vec(), haves: haves.to_vec() };
-        let answer = self.send(self.request(project, &body).await?).await?;
+        let body = serde_json::to_vec(&body).map_err(|error| self.not_now(error))?;
+        let path = format!("/v1/projects/{}/objects", utf8_percent_encode(project.as_str(), NON_ALPHANUMERIC));
+        let answer = self.send(self.request(Method::POST, path, body.into()).await?).await?;
         match answer.status() {
             StatusCode::OK => Ok(vec![self.receive(answer.into_body()).await?]),
             StatusCode::NO_CONTENT => Ok(Vec::new()),
             StatusCode::CONFLICT => Err(PeerError::Missing(self.words::<ObjectsMissing>(answer).await?.missing)),
+            _ => Err(self.not_now(self.words::<ApiError>(answer).await?.message)),
+        }
+    }
+
+    async fn statuses(&self) -> Vec<PeerStatus> {
+        let began = Instant::now();
+        let asked = timeout(ANSWER, self.introduction()).await;
+        let asked = asked.unwrap_or_else(|_| Err(self.not_now("it did not answer in time")));
+        let (address, way) = self.address.describe();
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (answer, problem) = match asked {
+            Ok(answer) => (Some(answer), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        vec![PeerStatus { name: self.name.clone(), address, way: way.to_owned(), answer, problem, took_ms }]
+    }
+
+    fn is(&self, peer: &str) -> bool {
+        self.name == peer
+    }
+
+    async fn versions(&self, _peer: &str, request: &VersionsRequest) -> Result<VersionsPage, PeerError> {
+        let body = serde_json::to_vec(request).map_err(|error| self.not_now(error))?;
+        let answer = self.send(self.request(Method::POST, "/v1/peer/versions".to_owned(), body.into()).await?).await?;
+        match answer.status() {
+            StatusCode::OK => self.words(answer).await,
             _ => Err(self.not_now(self.words::<ApiError>(answer).await?.message)),
         }
     }

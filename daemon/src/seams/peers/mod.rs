@@ -5,6 +5,8 @@
 //!   that `wants` need. Packs must be ingested in order, because each one may build on those before it.
 //! - A peer that cannot give a complete answer returns an error. [`PeerError::Missing`] names wanted objects that are
 //!   absent *now*: another peer may have them, and this one may have them later.
+//! - The answer of [`Peers::versions`] is one page of bounded size. A reader compares the heads of all pages: a
+//!   version map that changed in between must be read again.
 //! - A peer is not trusted: [`crate::seams::git::Repositories::ingest`] checks its packs, like all content from
 //!   outside.
 
@@ -13,6 +15,8 @@ pub mod http;
 pub mod serve;
 
 use async_trait::async_trait;
+use lockstep_proto::peer::PeerStatus;
+use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::{Oid, ProjectName};
 
 use crate::seams::blob::Payload;
@@ -35,6 +39,21 @@ pub trait Peers: Send + Sync {
     /// Returns packs of the objects that `wants` need beyond the closures of `haves`, which the caller has. Each list
     /// has at most [`MOST_OIDS`] entries.
     async fn objects(&self, project: &ProjectName, wants: &[Oid], haves: &[Oid]) -> Result<Vec<Payload>, PeerError>;
+
+    /// The peers, as each answers now. Peers in the same process are not listed.
+    async fn statuses(&self) -> Vec<PeerStatus> {
+        Vec::new()
+    }
+
+    /// Whether the peer of this name is reached here.
+    fn is(&self, _peer: &str) -> bool {
+        false
+    }
+
+    /// Returns a page of the version map of the peer with this name, as [`PeerStatus`] gives it.
+    async fn versions(&self, peer: &str, _request: &VersionsRequest) -> Result<VersionsPage, PeerError> {
+        Err(PeerError::NotNow(format!("peer {peer} is not one of [peers]")))
+    }
 }
 
 /// Most ids per list in a request. With both lists full, the request stays below the cap on its body.

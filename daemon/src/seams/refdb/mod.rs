@@ -19,10 +19,12 @@
 //! |---|---|
 //! | `refs` | [`RefStore`]: refs, commits, locks |
 //! | `journal` | [`JournalStore`]: slots |
-//! | `registry` | [`Registry`]: sites, nodes, incarnations, Gerrit |
+//! | `registry`, `site_record` | [`Registry`]: sites, nodes, incarnations, Gerrit; the record of a site |
 //! | `gone` | whether the content of a slot still proves anything |
 //! | `dynamo`, `memory` | the implementations |
+//! | `project_pages` | every project, page by page |
 //! | `staged` | adds transactions of more commands than one write takes |
+//! | `rebuilt` | the items that a rebuild of a lost refdb writes |
 //! | `rules`, `error` | the checks that all implementations share, and the one error |
 
 pub mod dynamo;
@@ -30,20 +32,35 @@ mod error;
 pub mod gone;
 mod journal;
 pub mod memory;
+mod project_pages;
+mod rebuilt;
 mod refs;
 mod registry;
 mod rules;
+mod site_record;
 pub mod staged;
 
 use std::sync::Arc;
 
 pub use error::RefDbError;
 pub use journal::{JournalStore, SlotState};
-pub use refs::{CommitAnswer, CommitRequest, FinishLocks, Obstacle, Part, RefItem, RefStore};
+pub use project_pages::ProjectPages;
+pub use rebuilt::{REBUILT_ITEMS, RebuildAnswer, Rebuilt};
+pub use refs::{CommitAnswer, CommitRequest, FinishLocks, Freed, Obstacle, Part, RefItem, RefStore};
 pub use registry::{
-    FailoverRecord, GerritRecord, IncarnationRecord, IncarnationState, MOST_NEEDS, MarkAnswer, Needs, NodeAnswer,
-    NodeRecord, OpenAnswer, Registry, Role, SiteRecord, WentBackRecord,
+    DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, IncarnationState, MOST_DIGEST_BYTES,
+    MOST_NEEDS, MarkAnswer, Needs, NodeAnswer, NodeRecord, OpenAnswer, Registry, WentBackRecord,
 };
+pub use site_record::{Role, SiteAnswer, SiteRecord};
+
+/// Opens refdbs in other tables of the same store.
+pub trait Tables: Send + Sync {
+    /// The prefix of the node's own tables: the setting `refdb.prefix`.
+    fn current(&self) -> String;
+
+    /// The refdb in the tables with this prefix. They need not exist.
+    fn open(&self, prefix: &str) -> RefDb;
+}
 
 /// The global ref database, in its three parts. The documentation of this module is its contract. Clones share the
 /// store.

@@ -1,5 +1,7 @@
 //! Refs and their commits: the part of the refdb that decides what a ref is.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::{Command, ProjectKey, ProjectName, RefKey, RefName, RefValue, Transaction, TxnId, Version};
@@ -18,8 +20,12 @@ pub struct RefItem {
     pub value: RefValue,
     /// The transaction that gave this version. None for [`Version::NONE`].
     pub txn: Option<TxnId>,
-    /// Whether the name is marked as a directory. If so, no ref of this very name can be created.
+    /// Whether the name is marked as a directory. If so, no ref of this very name can be created, unless the mark was
+    /// loosened.
     pub directory: bool,
+    /// The transaction that loosened the mark, if nobody has marked the name again since then. It is the latest
+    /// transaction of the ref.
+    pub loosened: Option<TxnId>,
     /// The transaction that has locked the ref, if there is one. If it is committed, it decides the value of the ref.
     pub lock: Option<TxnId>,
 }
@@ -34,7 +40,13 @@ pub struct CommitRequest {
     /// Names that must not be live and become directories: the proper prefixes of created refs that this node has not
     /// seen marked yet. Sorted, no duplicates, none of them a command's own ref.
     pub directories: Vec<RefName>,
+    /// Created refs whose names may be marked as directories, each with the transaction that loosened its mark. The
+    /// caller knows that no node relies on that mark any more, and that no ref below the name is live or locked.
+    pub freed: Freed,
 }
+
+/// Names whose marks end with a commit, each with the transaction that loosened its mark.
+pub type Freed = BTreeMap<RefName, TxnId>;
 
 /// A part of a transaction that is committed under locks. It has at most as many items as one write takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +59,8 @@ pub struct Part {
     pub commands: Vec<Command>,
     /// Some directories of the transaction, as in [`CommitRequest`].
     pub directories: Vec<RefName>,
+    /// The freed names of the transaction, as in [`CommitRequest`].
+    pub freed: Freed,
 }
 
 /// The answer to one copy of a commit.
@@ -70,7 +84,8 @@ pub enum Obstacle {
     Stale(RefItem),
     /// The item is locked by another transaction.
     Locked(RefItem),
-    /// The ref's own name is marked as a directory: refs exist, or existed, below it.
+    /// The ref's own name is marked as a directory: refs exist, or existed, below it. Nobody has freed the name for
+    /// this commit.
     IsDirectory(RefName),
     /// A proper prefix of a created name is a live ref.
     PrefixIsLive(RefName),
@@ -83,8 +98,10 @@ pub trait RefStore: Send + Sync {
     ///
     /// It succeeds if all of this holds: for every command the item has version `command.version - 1`, value
     /// `command.old`, transaction `command.predecessor` and no lock; no created ref (`old` absent, `new` not) is marked
-    /// as a directory; no name in `directories` is live; and the slot is empty. Then every command's item gets its new
-    /// value, version and transaction, every directory its mark, and the slot the bytes.
+    /// as a directory, unless the transaction that `freed` names has loosened the mark; no name in `directories` is
+    /// live; and the slot is empty. Then every command's item gets its new value, version and transaction, every
+    /// directory its mark, no longer loosened, and the slot the bytes. A created ref loses its mark. If the
+    /// transaction loosens its name, the name is marked, and the mark is loosened.
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError>;
 
     /// Whether this transaction is committed in several steps. If so, an attempt that did not succeed may have left

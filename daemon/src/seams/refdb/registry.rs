@@ -3,22 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-pub use lockstep_proto::failover::Role;
+pub use lockstep_proto::overview::MOST_DIGEST_BYTES;
 use lockstep_proto::{Incarnation, IncarnationId, LaneId, NodeId, ProjectName, Seq, SiteId, TxnId};
 use serde::{Deserialize, Serialize};
 
 use super::error::RefDbError;
-
-/// The record of a site.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteRecord {
-    /// The name of the site.
-    pub site: SiteId,
-    /// The role of the site.
-    pub role: Role,
-    /// The epoch of the site. Every change of role raises it.
-    pub epoch: u64,
-}
+use super::rebuilt::{RebuildAnswer, Rebuilt};
+use super::site_record::{Role, SiteAnswer, SiteRecord};
 
 /// The state of an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +103,8 @@ pub struct NodeRecord {
     pub whole: BTreeMap<NodeId, Incarnation>,
     /// The journal entries that this node needs although its marks have passed them.
     pub needs: Needs,
+    /// Whether the node's program takes part in freeing names. A program of an earlier release does not.
+    pub frees_names: bool,
 }
 
 /// The most entries of each part of [`Needs`], so that a node's record stays below the limit of an item.
@@ -120,10 +113,10 @@ pub const MOST_NEEDS: usize = 100;
 /// The journal entries that a node needs although its low-water marks have passed them. They are not collected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// The committed transactions that the node holds as quarantined, each with its project. At most [`MOST_NEEDS`]:
-    /// the marks do not pass any more.
+    /// The committed transactions that the node holds as quarantined, and those that wait behind them, each with its
+    /// project. At most [`MOST_NEEDS`]: the marks do not pass any more.
     pub held: BTreeMap<TxnId, ProjectName>,
-    /// The projects that the node could not bring up to date when it reconciled. At most [`MOST_NEEDS`].
+    /// The projects that the node could not bring up to date. At most [`MOST_NEEDS`].
     pub owed: BTreeSet<ProjectName>,
 }
 
@@ -176,6 +169,7 @@ impl NodeRecord {
             low_water: BTreeMap::new(),
             whole: BTreeMap::new(),
             needs: Needs::default(),
+            frees_names: true,
         }
     }
 }
@@ -216,23 +210,55 @@ pub struct WentBackRecord {
     pub since_ms: u64,
 }
 
-/// The failover that is in progress, or else the last one.
+/// A document of the whole installation: one record that each write replaces under the condition that nobody else has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Document {
+    /// The failover that is in progress, or else the last one: a [`lockstep_proto::failover::Failover`].
+    Failover,
+    /// Past failovers and changes of role: a [`lockstep_proto::history::History`].
+    History,
+    /// The sites with which the list of sites began: a JSON list of names. It is written once.
+    FirstSites,
+    /// Which refdb this is: a [`lockstep_proto::rebuild::RefdbIdentity`].
+    Identity,
+    /// The drill that is in progress, or was the last one, with the state of its canary.
+    Drill,
+    /// Past drills: a [`lockstep_proto::drill::Drills`].
+    DrillHistory,
+}
+
+/// The stored state of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailoverRecord {
-    /// The number of writes of this record, from 1.
+pub struct DocumentRecord {
+    /// The number of writes of this document, from 1.
     pub revision: u64,
-    /// The state of the failover: a [`lockstep_proto::failover::Failover`] as JSON.
+    /// The document as JSON.
+    pub body: String,
+}
+
+/// The digest of a node: a small summary of its state, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestRecord {
+    /// The node that wrote it.
+    pub node: NodeId,
+    /// A [`lockstep_proto::overview::NodeDigest`] as JSON, of at most [`MOST_DIGEST_BYTES`].
     pub body: String,
 }
 
 /// Reads and changes the records of sites, nodes and incarnations by conditional writes.
 #[async_trait]
 pub trait Registry: Send + Sync {
-    /// Creates the tables of the store if they are missing, and checks that the store can keep the contract. Called
-    /// before the first other call. May be called again.
-    async fn prepare(&self) -> Result<(), RefDbError> {
+    /// Checks that the store can keep the contract. Creates its tables if they are missing and `may_create` is true;
+    /// otherwise missing tables are an error. Called before the first other call. May be called again.
+    async fn prepare(&self, may_create: bool) -> Result<(), RefDbError> {
+        let _ = may_create;
         Ok(())
     }
+
+    /// Writes items of a refdb that is being rebuilt, all or none, if the document of the identity has this revision.
+    /// At most [`REBUILT_ITEMS`](super::REBUILT_ITEMS) items, none of them twice. An item that is there with a higher
+    /// version or epoch stays as it is. So a repetition, a late copy, and a second run that knows less do no harm.
+    async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError>;
 
     /// Creates the site's record with epoch 1 if there is none, and returns the stored record.
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError>;
@@ -242,6 +268,28 @@ pub trait Registry: Send + Sync {
 
     /// Changes a site's role and raises its epoch, if the epoch is still `from.epoch`. Returns the stored record.
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError>;
+
+    /// Writes a site's record as an operator asks: the whole of `to`, whose epoch is one above that of `from`. One
+    /// write has all conditions: the stored record still has the epoch of `from` (none: there is no record), and the
+    /// failover document still has the revision `failover` (0: there is none). So no failover begins unseen beside it.
+    async fn change_site(
+        &self,
+        from: Option<&SiteRecord>,
+        to: &SiteRecord,
+        failover: u64,
+    ) -> Result<SiteAnswer, RefDbError>;
+
+    /// Writes the failover document as [`Registry::put_document`] does, if each of these sites still has its epoch, in
+    /// one write. Returns the stored document. None if a site has another epoch: then nothing was changed.
+    async fn begin_failover(
+        &self,
+        record: &DocumentRecord,
+        sites: &[SiteRecord],
+    ) -> Result<Option<DocumentRecord>, RefDbError>;
+
+    /// Keeps every program that does not free names from opening an incarnation at the site, for ever. Role and epoch
+    /// stay.
+    async fn shut_out_earlier(&self, site: &SiteId) -> Result<(), RefDbError>;
 
     /// Creates an incarnation's record, if the site's role is [`Role::Active`] and its epoch is `record.epoch`.
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError>;
@@ -261,6 +309,10 @@ pub trait Registry: Send + Sync {
         settled: &[Seq],
         published: &[Seq],
     ) -> Result<MarkAnswer, RefDbError>;
+
+    /// Writes the record of an open incarnation as it is. Unlike [`Registry::mark`], which sends nothing if no mark is
+    /// raised, this is always a write: it shows that the store takes writes of this node.
+    async fn touch(&self, site: &SiteId, id: &IncarnationId) -> Result<MarkAnswer, RefDbError>;
 
     /// Freezes an incarnation if it is open, and returns its record, whose settled marks are final.
     async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError>;
@@ -291,12 +343,18 @@ pub trait Registry: Send + Sync {
     /// Declares that this refdb is older than a node, if no node has declared it, and returns the stored declaration.
     async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError>;
 
-    /// The failover that is in progress, or else the last one. None if there was none.
-    async fn failover(&self) -> Result<Option<FailoverRecord>, RefDbError>;
+    /// A document. None if it was never written.
+    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError>;
 
-    /// Writes the record, if its revision is the one after the stored revision (1 if there is none). Returns the stored
+    /// Writes a document, if its revision is the one after the stored revision (1 if there is none). Returns the stored
     /// record.
-    async fn put_failover(&self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError>;
+    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError>;
+
+    /// The digests of all nodes that have written one, in the order of their names.
+    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError>;
+
+    /// Writes a node's digest over its last one. A late copy may replace a newer digest. It tells its own time.
+    async fn put_digest(&self, record: &DigestRecord) -> Result<(), RefDbError>;
 
     /// Removes the records of drained incarnations whose slots are collected.
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError>;

@@ -12,8 +12,8 @@ use lockstep_proto::{
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 
 use super::{
-    CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, NodeRecord, Obstacle, Part,
-    RefDbError, RefItem, SlotState,
+    CommitAnswer, CommitRequest, DigestRecord, Document, Freed, IncarnationRecord, IncarnationState, MOST_DIGEST_BYTES,
+    MarkAnswer, NodeRecord, Obstacle, Part, REBUILT_ITEMS, Rebuilt, RefDbError, RefItem, SlotState,
 };
 
 /// The most items that one commit may touch: commands, directories and the slot.
@@ -29,19 +29,24 @@ pub(super) struct Writes<'a> {
     pub(super) commands: &'a [Command],
     /// Names that must not be live and become directories.
     pub(super) directories: &'a [RefName],
+    /// Created names whose loosened mark is no obstacle.
+    pub(super) freed: &'a Freed,
+    /// Whether the only command loosens the mark of its name.
+    pub(super) loosens: bool,
 }
 
 impl<'a> From<&'a CommitRequest> for Writes<'a> {
     fn from(request: &'a CommitRequest) -> Self {
-        let Transaction { id, project, commands, .. } = &request.transaction;
-        Self { txn: id, project, commands, directories: &request.directories }
+        let Transaction { id, project, commands, loosens, .. } = &request.transaction;
+        let CommitRequest { directories, freed, .. } = request;
+        Self { txn: id, project, commands, directories, freed, loosens: *loosens }
     }
 }
 
 impl<'a> From<&'a Part> for Writes<'a> {
     fn from(part: &'a Part) -> Self {
-        let Part { txn, project, commands, directories } = part;
-        Self { txn, project, commands, directories }
+        let Part { txn, project, commands, directories, freed } = part;
+        Self { txn, project, commands, directories, freed, loosens: false }
     }
 }
 
@@ -94,6 +99,15 @@ pub(super) fn fits(part: &Part) -> Result<(), RefDbError> {
     Err(RefDbError::Broken(format!("a part of transaction {} has {items} items, 1 to {ITEMS} are allowed", part.txn)))
 }
 
+/// Refuses a write of a rebuild that is empty, or that has more items than one write takes.
+pub(super) fn rebuilt_fits(items: &[Rebuilt]) -> Result<(), RefDbError> {
+    if (1..=REBUILT_ITEMS).contains(&items.len()) {
+        return Ok(());
+    }
+    let why = format!("a write of a rebuild has {} items, 1 to {REBUILT_ITEMS} are allowed", items.len());
+    Err(RefDbError::Broken(why))
+}
+
 /// Whether the version, the old value and the predecessor of a command fit together.
 fn follows(command: &Command) -> bool {
     let first = command.version == Version(1);
@@ -105,12 +119,17 @@ pub(super) fn creates(command: &Command) -> bool {
     command.old.is_absent() && !command.new.is_absent()
 }
 
-/// The obstacles to a command of `txn` in the item of its ref. `item` is `None` if there is no item. If another
-/// transaction has locked the item, the lock is the only obstacle, because the item may be behind the committed value.
-pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, bugs: InjectedBugs) -> Vec<Obstacle> {
+/// The obstacles to a command in the item of its ref. `item` is `None` if there is no item. If another transaction has
+/// locked the item, the lock is the only obstacle, because the item may be behind the committed value.
+pub(super) fn obstacles(
+    writes: &Writes<'_>,
+    command: &Command,
+    item: Option<&RefItem>,
+    bugs: InjectedBugs,
+) -> Vec<Obstacle> {
     let empty = no_item(&command.key);
     let item = item.unwrap_or(&empty);
-    if item.lock.as_ref().is_some_and(|owner| owner != txn) {
+    if item.lock.as_ref().is_some_and(|owner| owner != writes.txn) {
         return vec![Obstacle::Locked(item.clone())];
     }
     let mut found = Vec::new();
@@ -121,7 +140,9 @@ pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, 
     if !current && !same_value {
         found.push(Obstacle::Stale(item.clone()));
     }
-    if let (true, true, RefKey::Ref(name)) = (item.directory, creates(command), &command.key) {
+    if let (true, true, RefKey::Ref(name)) = (item.directory, creates(command), &command.key)
+        && !(item.loosened.is_some() && item.loosened.as_ref() == writes.freed.get(name))
+    {
         found.push(Obstacle::IsDirectory(name.clone()));
     }
     found
@@ -154,6 +175,7 @@ pub(super) fn no_item(key: &RefKey) -> RefItem {
         value: RefValue::Absent,
         txn: None,
         directory: false,
+        loosened: None,
         lock: None,
     }
 }
@@ -172,6 +194,14 @@ pub(super) fn raise_marks(
     raise(&mut record.settled, settled);
     raise(&mut record.published, published);
     Ok(MarkAnswer::Written)
+}
+
+/// Whether a record is that of an open incarnation, which may be written as it is.
+pub(super) fn touched(record: &IncarnationRecord) -> MarkAnswer {
+    match record.state {
+        IncarnationState::Open => MarkAnswer::Written,
+        state => MarkAnswer::NotOpen(state),
+    }
 }
 
 /// Freezes an open incarnation. An incarnation that is not open stays as it is.
@@ -255,9 +285,20 @@ pub(super) fn no_site(site: &SiteId) -> RefDbError {
     RefDbError::Broken(format!("site {site} is not enrolled: start a sidecar there first"))
 }
 
-/// The error for a write of a failover whose predecessor is gone.
-pub(super) fn no_failover(revision: u64) -> RefDbError {
-    RefDbError::Broken(format!("revision {revision} of the failover cannot be written: there is none before it"))
+/// The error for a write of a document whose predecessor is gone.
+pub(super) fn no_document(which: Document, revision: u64) -> RefDbError {
+    RefDbError::Broken(format!("revision {revision} of {which:?} cannot be written: there is none before it"))
+}
+
+/// Checks the size of a digest.
+pub(super) fn digest_fits(record: &DigestRecord) -> Result<(), RefDbError> {
+    match record.body.len() {
+        0..=MOST_DIGEST_BYTES => Ok(()),
+        bytes => Err(RefDbError::Broken(format!(
+            "the digest of {} has {bytes} bytes; at most {MOST_DIGEST_BYTES} are kept",
+            record.node
+        ))),
+    }
 }
 
 /// The error for an incarnation without a record: it was never opened, or it is forgotten.

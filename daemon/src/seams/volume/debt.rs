@@ -28,4 +28,7 @@ pub struct Debt {
     /// have passed this node.
     #[serde(default)]
     pub closed: bool,
+    /// Whether the node's record in the refdb names the project, so that its journal is not collected.
+    #[serde(default)]
+    pub named: bool,
 }

@@ -72,6 +72,15 @@ impl IntentFile {
         Ok(self.next)
     }
 
+    /// Drops all move intents, durably.
+    pub(super) fn clear(&mut self) -> std::io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.sync_all()?;
+        self.bytes = 0;
+        self.open.clear();
+        Ok(())
+    }
+
     /// Drops the move intents up to this number. Their moves are durable in the version map.
     pub(super) fn end(&mut self, until: u64) -> std::io::Result<()> {
         while self.open.front().is_some_and(|(number, _)| *number <= until) {
@@ -123,6 +132,18 @@ mod tests {
         assert_eq!(IntentFile::read(&path).unwrap(), vec![step(4)], "the intent that has not ended");
         file.record_intents(&[step(5)]).unwrap();
         assert_eq!(IntentFile::read(&path).unwrap(), vec![step(4), step(5)]);
+    }
+
+    #[test]
+    fn a_file_that_was_cleared_has_the_later_intents_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("announced");
+        let mut file = IntentFile::open(path.clone()).unwrap();
+        file.record_intents(&[step(1)]).unwrap();
+        file.clear().unwrap();
+        assert_eq!(IntentFile::read(&path).unwrap(), vec![]);
+        file.record_intents(&[step(2)]).unwrap();
+        assert_eq!(IntentFile::read(&path).unwrap(), vec![step(2)]);
     }
 
     #[test]

@@ -47,13 +47,6 @@ pub fn reference(key: &ProjectKey, reference: &RefKey) -> Vec<u8> {
     bytes
 }
 
-/// Returns the key of a name in a project: the same bytes as the key of the ref of this name.
-pub fn name(key: &ProjectKey, name: &RefName) -> Vec<u8> {
-    let mut bytes = project(key);
-    push_name(&mut bytes, name);
-    bytes
-}
-
 fn push_name(bytes: &mut Vec<u8>, name: &RefName) {
     bytes.push(REF);
     bytes.extend_from_slice(name.as_str().as_bytes());

@@ -4,20 +4,20 @@
 //! node: everything committed is on the simulated disk and stays. [`MemoryStore::wipe`] simulates the loss of that
 //! disk.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::refresh::Subject;
-use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    Changes, CommittedRequest, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered,
-    RequestKey, ShardId, StoreError, VolumeFacts,
+    BoundTo, Changes, CommittedRequest, Debt, Held, Mailbox, MoveIntent, NodeStore, Rebind, RefRecord, RefreshMark,
+    Registered, RequestKey, ShardId, StoreError, VolumeFacts,
 };
 use crate::seams::eventlog::Position;
 
@@ -35,7 +35,6 @@ struct State {
     refs: BTreeMap<ProjectKey, BTreeMap<RefKey, RefRecord>>,
     /// The number of refs that have the object as their value.
     values: BTreeMap<ProjectKey, BTreeMap<Oid, u64>>,
-    directories: BTreeMap<ProjectKey, BTreeSet<RefName>>,
     checkpoints: BTreeMap<ShardId, Position>,
     low_water: BTreeMap<LaneId, Seq>,
     parked: BTreeMap<String, Held>,
@@ -47,6 +46,7 @@ struct State {
     received_blocks: BTreeMap<(String, u64), Bytes>,
     facts: VolumeFacts,
     registered: Registered,
+    bound: BoundTo,
     requests: BTreeMap<RequestKey, CommittedRequest>,
     intents: BTreeMap<u64, Vec<MoveIntent>>,
     #[cfg(test)]
@@ -84,12 +84,12 @@ impl MemoryStore {
 
 impl State {
     fn apply(&mut self, changes: Changes) {
+        if let Some(rebind) = &changes.rebind {
+            self.forget_refdb(rebind);
+        }
         self.remove(&changes);
         for (project, key, record) in changes.refs {
             self.put(project, key, record);
-        }
-        for (project, name) in changes.directories {
-            self.directories.entry(project).or_default().insert(name);
         }
         self.checkpoints.extend(changes.checkpoints);
         self.low_water.extend(changes.low_water);
@@ -105,6 +105,9 @@ impl State {
                 None => drop(self.received_blocks.remove(&block)),
             }
         }
+        if let Some(bound) = changes.bound {
+            self.bound = bound;
+        }
         if let Some(facts) = changes.facts {
             self.facts = facts;
         }
@@ -114,11 +117,21 @@ impl State {
         self.requests.extend(changes.requests);
     }
 
+    /// Removes everything that speaks of the refdb that the volume belonged to.
+    fn forget_refdb(&mut self, rebind: &Rebind) {
+        self.projects.retain(|name, _| rebind.keep.contains(name));
+        (self.refs, self.values) = Default::default();
+        (self.low_water, self.debts, self.requests) = Default::default();
+        self.registered = Registered::default();
+        self.intents.clear();
+        let held = std::mem::take(&mut self.parked).into_iter().chain(std::mem::take(&mut self.quarantined));
+        self.quarantined = held.map(|(id, held)| (id, held.of_other_refdb())).collect();
+    }
+
     fn remove(&mut self, changes: &Changes) {
         for project in &changes.forget_projects {
             self.refs.remove(project);
             self.values.remove(project);
-            self.directories.remove(project);
         }
         self.checkpoints.retain(|shard, _| !changes.forget_shards.contains(shard));
         self.low_water.retain(|lane, _| !changes.forget_lanes.contains(lane));
@@ -191,10 +204,6 @@ impl NodeStore for MemoryStore {
         Ok(self.state().values.get(project).is_some_and(|values| values.contains_key(oid)))
     }
 
-    fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
-        Ok(self.state().directories.get(project).is_some_and(|names| names.contains(name)))
-    }
-
     fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError> {
         Ok(self.state().checkpoints.clone())
     }
@@ -203,8 +212,11 @@ impl NodeStore for MemoryStore {
         Ok(self.state().low_water.clone())
     }
 
-    fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError> {
-        Ok(self.state().parked.clone())
+    fn parked(&self, after: Option<&str>, limit: usize) -> Result<Vec<(String, Held)>, StoreError> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.state();
+        let behind = state.parked.range::<str, _>((begin, Bound::Unbounded)).take(limit);
+        Ok(behind.map(|(id, held)| (id.clone(), held.clone())).collect())
     }
 
     fn held_counts(&self) -> Result<(u64, u64), StoreError> {
@@ -245,6 +257,10 @@ impl NodeStore for MemoryStore {
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
         Ok(self.state().facts.clone())
+    }
+
+    fn bound(&self) -> Result<BoundTo, StoreError> {
+        Ok(self.state().bound.clone())
     }
 
     fn registered(&self) -> Result<Registered, StoreError> {

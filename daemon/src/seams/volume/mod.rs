@@ -9,16 +9,19 @@
 //!
 //! | file | content |
 //! |---|---|
+//! | `bound` | the refdb that the volume belongs to |
 //! | `debt` | a project that this node cannot bring up to date |
 //! | `disk` | the store in redb, on the volume |
 //! | `encoding`, `keys` | values and keys on the disk, as bytes |
 //! | `intents` | the file of move intents, without any fsync |
 //! | `lock` | at most one sidecar per volume |
 //! | `memory` | the store in memory, for tests and the simulator |
+//! | `parked_pages` | reads parked records page by page |
 //! | `refresh_marks` | one mark per subject that Gerrit must refresh |
 //! | `registered` | how far this volume's node has come in the refdb |
 //! | `requests` | committed requests, for callers that repeat them |
 
+mod bound;
 mod debt;
 pub mod disk;
 mod encoding;
@@ -26,12 +29,15 @@ mod intents;
 mod keys;
 pub mod lock;
 pub mod memory;
+mod parked_pages;
 mod refresh_marks;
 mod registered;
 mod requests;
 
+pub use bound::BoundTo;
 pub use debt::{Debt, MOST_REFS};
 pub use intents::MoveIntent;
+pub use parked_pages::parked_pages;
 pub use refresh_marks::{Difference, RefreshMark};
 pub use registered::Registered;
 pub use requests::{CommittedRequest, RequestKey, command_digest};
@@ -41,7 +47,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::refresh::Subject;
-use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Seq, SiteId, TxnId, Version};
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefValue, Seq, SiteId, TxnId, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::seams::eventlog::Position;
@@ -87,7 +93,16 @@ pub struct Held {
 /// The beginning of the reason of a quarantined record that was never committed.
 pub const NEVER_COMMITTED: &str = "the record was never committed: ";
 
+/// The rest of that reason, for a record that another refdb may have committed.
+const OF_OTHER_REFDB: &str = "it is of the refdb that this one was rebuilt from, and no site had applied it";
+
 impl Held {
+    /// The record as one of another refdb, which holds back nothing in this one.
+    #[must_use]
+    fn of_other_refdb(self) -> Self {
+        Self { reason: format!("{NEVER_COMMITTED}{OF_OTHER_REFDB}"), waits_for: Vec::new(), ..self }
+    }
+
     /// Whether a quarantined record, stored under `id`, is a committed transaction. Only such a record holds back the
     /// successors of its refs, and its slot must not be collected.
     #[must_use]
@@ -127,16 +142,27 @@ pub struct VolumeFacts {
     /// Projects whose repositories are being restored. They lack refs and objects until they are removed from this set.
     #[serde(default, rename = "revives")]
     pub restoring: BTreeSet<ProjectName>,
+    /// Projects whose repositories are from the time of another refdb, until the node has reconciled.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub of_other_refdb: BTreeSet<ProjectName>,
 }
 
-/// One durable step; all its entries take effect together. Removals (forget, unpark, unquarantine, refreshed and so on)
-/// are applied before additions. Of two entries for one key the later one wins.
+/// The move of a volume to another refdb. Everything that speaks of the one before is removed in the same step: the
+/// version map, move intents, low-water marks, debts, committed requests, and the numbers that were registered there.
+/// The move intents are gone even if the step fails, so the facts must say before it that the node reconciles.
+/// Checkpoints, refresh marks and events stay. Parked and quarantined records become records that were never committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebind {
+    /// The projects whose `@state` stays: the new refdb has them too.
+    pub keep: BTreeSet<ProjectName>,
+}
+
+/// One durable step; all its entries take effect together. A rebind comes first. Removals (forget, unpark,
+/// unquarantine, refreshed and so on) are applied before additions. Of two entries for one key the later one wins.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// New entries of the version map.
     pub refs: Vec<(ProjectKey, RefKey, RefRecord)>,
-    /// Names that are marked as directories in the refdb.
-    pub directories: Vec<(ProjectKey, RefName)>,
     /// Checkpoints that replace the stored ones of their shards.
     pub checkpoints: Vec<(ShardId, Position)>,
     /// Shards that no longer exist and whose checkpoints are removed.
@@ -157,8 +183,7 @@ pub struct Changes {
     pub owe: Vec<(ProjectName, Debt)>,
     /// Projects that are up to date again.
     pub repaid: Vec<ProjectName>,
-    /// Incarnations of projects that no longer exist: their version map entries, except `@state`, and directory marks
-    /// are removed.
+    /// Incarnations of projects that no longer exist: their version map entries, except `@state`, are removed.
     pub forget_projects: Vec<ProjectKey>,
     /// New refresh marks: subjects that Gerrit must refresh.
     pub refresh: Vec<(Subject, RefreshMark)>,
@@ -175,6 +200,10 @@ pub struct Changes {
     pub received_blocks: BTreeMap<(String, u64), Option<Bytes>>,
     /// Origins that can send no announcement any more.
     pub forget_received: Vec<String>,
+    /// The volume moves to another refdb.
+    pub rebind: Option<Rebind>,
+    /// The refdb that the volume belongs to, with the sites as the node knew them last.
+    pub bound: Option<BoundTo>,
     /// The new facts of the volume.
     pub facts: Option<VolumeFacts>,
     /// How far this volume's node has come in the refdb. A number that is lower than the stored one changes nothing.
@@ -190,7 +219,6 @@ impl Changes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.refs.is_empty()
-            && self.directories.is_empty()
             && self.checkpoints.is_empty()
             && self.forget_shards.is_empty()
             && self.low_water.is_empty()
@@ -209,6 +237,8 @@ impl Changes {
             && self.received.is_empty()
             && self.received_blocks.is_empty()
             && self.forget_received.is_empty()
+            && self.rebind.is_none()
+            && self.bound.is_none()
             && self.facts.is_none()
             && self.registered.is_none()
             && self.requests.is_empty()
@@ -249,17 +279,15 @@ pub trait NodeStore: Send + Sync {
     /// Returns whether an object is the value of any ref of the project in the version map.
     fn is_value(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError>;
 
-    /// Returns whether the name is known to be marked as a directory.
-    fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError>;
-
     /// Returns the checkpoint of every shard.
     fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError>;
 
     /// Returns the low-water mark of every lane.
     fn low_water(&self) -> Result<BTreeMap<LaneId, Seq>, StoreError>;
 
-    /// Returns every parked record by its id.
-    fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError>;
+    /// Returns up to `limit` parked records after the one with the id `after`, in the order of their ids. All of them
+    /// together may not fit into memory.
+    fn parked(&self, after: Option<&str>, limit: usize) -> Result<Vec<(String, Held)>, StoreError>;
 
     /// Returns every quarantined record by its id.
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError>;
@@ -287,6 +315,9 @@ pub trait NodeStore: Send + Sync {
 
     /// Returns the volume's facts; default ones for a new volume.
     fn facts(&self) -> Result<VolumeFacts, StoreError>;
+
+    /// Returns the refdb that the volume belongs to, with the sites as the node knew them last.
+    fn bound(&self) -> Result<BoundTo, StoreError>;
 
     /// Returns how far this volume's node has come in the refdb; zeros for a new volume.
     fn registered(&self) -> Result<Registered, StoreError>;

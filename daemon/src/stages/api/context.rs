@@ -13,7 +13,9 @@ use super::admission::{Admission, Work};
 use super::check;
 use super::error::Failure;
 use crate::seams::git::Repositories;
-use crate::stages::ports::{Handshake, Inspection, Operators, Refreshes, Seeding, StreamEvents, Transactions};
+use crate::stages::ports::{
+    Handshake, Inspection, Operators, Rebuilds, Refreshes, Seeding, StreamEvents, Transactions,
+};
 
 /// How long past its deadline a request still waits for the commit stage, whose answer says more than "no answer".
 const GRACE: Duration = Duration::from_millis(500);
@@ -35,6 +37,8 @@ pub(super) struct Api {
     pub events: Option<Arc<dyn StreamEvents>>,
     /// The stage that takes the requests of operators.
     pub operators: Option<Arc<dyn Operators>>,
+    /// The stage that serves the version map and rebuilds a lost refdb.
+    pub rebuilds: Option<Arc<dyn Rebuilds>>,
     /// Tracks the tasks that do the work of requests, and that go on when a client hangs up.
     pub work: TaskTracker,
     /// The bounds on requests in progress.

@@ -2,6 +2,7 @@
 //!
 //! Verdicts (committed, refused, unknown) are answered with 200 and a body of their own, and never come through here.
 
+use std::fmt;
 use std::time::Duration;
 
 use axum::Json;
@@ -9,11 +10,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 
+use crate::seams::tls::PeerName;
+
 /// The value of `Retry-After` when a retry may help. It is small because overloads and restarts are short.
 const RETRY_AFTER_SECONDS: &str = "1";
 
 /// An answer other than a verdict: an [`ApiError`] as the body, and its HTTP status.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     status: StatusCode,
     error: ApiError,
@@ -45,10 +48,31 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, RefusalCode::Invalid, message, false)
     }
 
-    /// The request is for operators, and came elsewhere than on their socket (403).
+    /// The request is for operators, and its caller is none (403).
     pub(super) fn operators_only() -> Self {
-        let message = "this is for operators: call it on the operators' socket (setting api.operators_socket); nothing \
-                       was changed";
+        let message = "this is for operators: call it on the operators' socket (setting api.operators_socket), or at \
+                       operators.listen with an operator's token or certificate; nothing was changed";
+        Self::new(StatusCode::FORBIDDEN, RefusalCode::Invalid, message, false)
+    }
+
+    /// No entry of the setting `allow` has one of the names in the caller's certificate (403).
+    pub(super) fn not_allowed(names: &[PeerName], allow: &str) -> Self {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let names = if names.is_empty() { "no SPIFFE id and no host name".to_owned() } else { names.join(", ") };
+        let message =
+            format!("the caller's certificate has {names}, which the setting {allow} of this node does not list");
+        Self::new(StatusCode::FORBIDDEN, RefusalCode::Invalid, message, false)
+    }
+
+    /// The caller is a peer, and no operator (403).
+    pub(super) fn peers_are_no_operators(name: &PeerName) -> Self {
+        let message = format!("{name} is a peer (setting tls.allow), and peers are no operators; nothing was changed");
+        Self::new(StatusCode::FORBIDDEN, RefusalCode::Invalid, message, false)
+    }
+
+    /// The call is not one of those that peers may make (403).
+    pub(super) fn not_for_peers(method: &str, path: &str) -> Self {
+        let message = format!("peers may not call {method} {path}; use the sidecar's own socket");
         Self::new(StatusCode::FORBIDDEN, RefusalCode::Invalid, message, false)
     }
 
@@ -73,6 +97,12 @@ impl Failure {
 
     fn new(status: StatusCode, code: RefusalCode, message: impl Into<String>, retry: bool) -> Self {
         Self { status, error: ApiError::new(code, retry, message) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.error.message)
     }
 }
 

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use lockstep_proto::bridge::{OBJECTS_HEADER, OBJECTS_HISTORY, OBJECTS_JUDGED};
-use lockstep_proto::{NameError, ProjectName, SiteId, TxnId, limits};
+use lockstep_proto::{NameError, NodeId, ProjectName, SiteId, TxnId, limits};
 use serde::de::DeserializeOwned;
 
 use super::admission::{Admission, Large};
@@ -29,6 +29,9 @@ pub(super) struct Txn(pub TxnId);
 
 /// The `{site}` of a path.
 pub(super) struct Site(pub SiteId);
+
+/// The `{node}` of a path.
+pub(super) struct Node(pub NodeId);
 
 /// The judge of a batch's objects, by the header `lockstep-objects`. A value of a later release counts as none.
 pub(super) struct Objects(pub Judged);
@@ -73,6 +76,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Site {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         Ok(Self(parse("site", &segment(parts, state).await?)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Node {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        Ok(Self(parse("node", &segment(parts, state).await?)?))
     }
 }
 

@@ -13,6 +13,7 @@ use super::check;
 use super::context::{Answer, Api};
 use super::error::Failure;
 use super::extract::{Body, Project};
+use super::operators::Operator;
 use crate::stages::ports::Handshake;
 
 impl Api {
@@ -53,21 +54,24 @@ pub(super) async fn strays(State(api): State<Api>, _permit: Work, Project(projec
     Ok(Json(api.handshake()?.strays(&project).await?))
 }
 
-/// Adopts or discards one stray.
+/// Adopts or discards one stray. Operators only.
 #[utoipa::path(post, path = "/v1/projects/{project}/strays", tag = "bridge",
     params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
     request_body = StrayRequest,
     responses((status = 200, description = "A verdict: committed, refused or unknown", body = ProjectResponse),
         (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 403, description = "The caller is no operator", body = ApiError),
         (status = 503,
             description = "This sidecar takes no commits now, or has too many requests in progress: try again",
             body = ApiError)))]
 pub(super) async fn end_stray(
     State(api): State<Api>,
+    operator: Operator,
     permit: Work,
     Project(project): Project,
     Body(request): Body<StrayRequest>,
 ) -> Answer<ProjectResponse> {
+    tracing::warn!(actor = %operator, %project, stray = ?request.stray, end = ?request.end, "an operator ends a stray");
     let (handshake, id) = (api.handshake()?, request.request_id.clone());
     api.on_project(permit, &id, async move { handshake.end_stray(&project, request).await }).await
 }

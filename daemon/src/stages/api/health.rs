@@ -21,7 +21,7 @@ use super::readiness::Latches;
 use super::serve::{Bounds, SILENCE, serve};
 
 /// The bounds of the listener. Only a few probes and scrapers call it.
-const BOUNDS: Bounds = Bounds { connections: 256, silence: SILENCE };
+const BOUNDS: Bounds = Bounds { connections: 256, silence: SILENCE, keep_alive: true };
 
 /// Renders all metrics in the text format of Prometheus.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;

@@ -1,17 +1,19 @@
-//! The state of this node: its status, and what is parked or quarantined.
+//! The state of this node: its status, what is parked or quarantined, and whether its refs are those of the refdb.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use lockstep_proto::bridge::ApiError;
+use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::debt::{Repair, RepairAnswer};
 use lockstep_proto::status::{HeldStatus, NodeStatus};
+use lockstep_proto::verify::{Verification, VerifyRequest};
 
 use super::admission::{Look, Work};
 use super::context::{Answer, Api};
 use super::extract::Body;
+use super::operators::Operator;
 
 /// Reports the status of this node.
 #[utoipa::path(get, path = "/v1/status", tag = "status",
@@ -45,15 +47,48 @@ pub(super) async fn quarantine(State(api): State<Api>, _permit: Look) -> Answer<
 const REPAIR: Duration = Duration::from_secs(120);
 
 /// Ends a debt of this node: tries a quarantined transaction again, takes the refdb's values in its place, drops a
-/// record that was never committed, or brings a degraded project up to date now.
+/// record that was never committed, or brings a degraded project up to date now. Operators only.
 #[utoipa::path(post, path = "/v1/repairs", tag = "status", request_body = Repair,
     responses((status = 200, description = "Whether the debt has ended, and if not, why", body = RepairAnswer),
         (status = 400, description = "There is no such entry or debt", body = ApiError),
+        (status = 403, description = "The caller is no operator", body = ApiError),
         (status = 503, description = "Too many requests are in progress, or there is no answer in time: try again",
             body = ApiError)))]
-pub(super) async fn repair(State(api): State<Api>, permit: Work, Body(repair): Body<Repair>) -> Answer<RepairAnswer> {
+pub(super) async fn repair(
+    State(api): State<Api>,
+    operator: Operator,
+    permit: Work,
+    Body(repair): Body<Repair>,
+) -> Answer<RepairAnswer> {
+    tracing::warn!(actor = %operator, ?repair, "an operator ends a debt");
     let inspection = Arc::clone(&api.inspection);
     let answer = api.outlive(permit, REPAIR, async move { inspection.repair(repair).await }).await;
     let late = || Err(ApiError::unavailable("the repair is not done yet; it goes on, look at `lockstep status`"));
     Ok(Json(answer.unwrap_or_else(late)?))
+}
+
+/// Begins to compare the refs of this node, on its disk and in its version map, with the refdb. If a verification is in
+/// progress, answers that one.
+#[utoipa::path(post, path = "/v1/verification", tag = "status", request_body = VerifyRequest,
+    responses((status = 200, description = "The verification that has begun, or is in progress", body = Verification),
+        (status = 400, description = "The body is malformed", body = ApiError),
+        (status = 503, description = "The node's store cannot be read: try again", body = ApiError)))]
+pub(super) async fn verify(
+    State(api): State<Api>,
+    _permit: Look,
+    Body(request): Body<VerifyRequest>,
+) -> Answer<Verification> {
+    if !(1..=100).contains(&request.share) {
+        let message = format!("share {} is not a percentage; give 1 to 100", request.share);
+        return Err(ApiError::new(RefusalCode::Invalid, false, message).into());
+    }
+    Ok(Json(api.inspection.verify(request).await?))
+}
+
+/// Shows the verification that is in progress, or was the last one.
+#[utoipa::path(get, path = "/v1/verification", tag = "status",
+    responses((status = 200, description = "The verification; null if there was none", body = Option<Verification>),
+        (status = 503, description = "Too many status calls are in progress: try again", body = ApiError)))]
+pub(super) async fn verification(State(api): State<Api>, _permit: Look) -> Json<Option<Verification>> {
+    Json(api.inspection.verification().await)
 }

@@ -18,10 +18,18 @@
 //! | `inspection` | status, parked, quarantined |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `sites` | all sites, and failover |
-//! | `operators` | the operators' socket, which knows its callers by their user id |
+//! | `drills` | drills and the preflight |
+//! | `rebuild` | the version map for peers, and the rebuilding of a lost refdb |
+//! | `operators` | who is an operator; the operators' socket, which knows its callers by their user id |
+//! | `operator_listener`, `operator_tokens` | the listener for operators, which knows them by certificate or token |
+//! | `out_of_reach` | whether a user could replace a file |
 //! | `seed` | seeding of existing repositories |
 //! | `events` | stream events |
 //! | `refresh` | refresh tasks |
+//! | `peer_listener` | the listener for peers: bounds for each, and a short list of calls |
+//! | `peer_gate` | who may call there |
+//! | `handshakes`, `addresses` | TLS handshakes of callers, within bounds; places per address |
+//! | `peers` | this node as a peer, and the peers of this node |
 //! | `objects` | objects for peers |
 //! | `error` | gives every error answer its HTTP status |
 //! | `openapi` | the OpenAPI document |
@@ -29,21 +37,31 @@
 //! | `readiness` | the preconditions of readiness |
 
 pub mod access;
+mod addresses;
 mod admission;
 mod check;
 mod context;
 pub mod deadlines;
+mod drills;
 mod error;
 mod events;
 mod extract;
 mod gerrit;
+mod handshakes;
 pub mod health;
 mod inspection;
 mod objects;
 pub mod openapi;
+pub mod operator_listener;
+pub mod operator_tokens;
 mod operators;
+mod out_of_reach;
+mod peer_gate;
+pub mod peer_listener;
+mod peers;
 mod projects;
 pub mod readiness;
+mod rebuild;
 mod refresh;
 mod routes;
 mod seed;

@@ -10,7 +10,8 @@ use utoipa::OpenApi;
     info(
         title = "Lockstep bridge API",
         description = "Bridges hand in ref transactions over this API, and operators read the state of the node. It is \
-                       served on a Unix socket without a token, and on 127.0.0.1 with `Authorization: Bearer <token>`.",
+                       served on a Unix socket without a token, and on 127.0.0.1 with `Authorization: Bearer <token>`. \
+                       Operators have a socket, and a listener with TLS, of their own.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(
@@ -31,15 +32,30 @@ use utoipa::OpenApi;
         super::inspection::parked,
         super::inspection::quarantine,
         super::inspection::repair,
+        super::inspection::verify,
+        super::inspection::verification,
         super::objects::objects,
+        super::peers::answer,
+        super::peers::peers,
+        super::rebuild::versions,
+        super::rebuild::begin,
+        super::rebuild::show,
         super::refresh::due,
         super::refresh::tasks,
         super::refresh::done,
         super::sites::sites,
+        super::sites::overview,
+        super::sites::history,
         super::sites::plan,
         super::sites::execute,
         super::sites::act,
         super::sites::change_role,
+        super::sites::add_site,
+        super::sites::remove_site,
+        super::sites::remove_node,
+        super::drills::preflight,
+        super::drills::drills,
+        super::drills::drill,
         openapi_json
     )
 )]

@@ -1,38 +1,69 @@
-//! The operators' socket: a Unix socket that knows its callers by their user id.
+//! Operators: the callers who may change roles, fences, locks and data, and their socket.
 //!
-//! The bridge, the hooks and peers have sockets or tokens of their own, which do not open it.
+//! The operators' socket knows its callers by their user id; the listener in `operator_listener` knows them by a token
+//! or a certificate. The bridge, the hooks and peers have sockets, tokens and certificates of their own, which open
+//! neither.
 
 use std::fmt;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::serve::Listener;
 use tokio::net::{UnixListener, UnixStream};
 
-/// The authenticated identity of a caller on the operators' socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Operator {
-    uid: u32,
+use super::error::Failure;
+use super::operator_tokens::Holder;
+use crate::seams::tls::PeerName;
+
+/// The authenticated identity of an operator, for the audit trail. A handler that takes it answers 403 to everybody
+/// else, before it reads the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Operator {
+    /// A user of this machine.
+    Uid(u32),
+    /// The holder of a token.
+    Token(Holder),
+    /// The holder of a certificate, by the name that the setting `operators.allow` lists.
+    Certificate(PeerName),
 }
 
 impl fmt::Display for Operator {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "uid {}", self.uid)
+        match self {
+            Self::Uid(uid) => write!(out, "uid {uid}"),
+            Self::Token(holder) => write!(out, "token {holder}"),
+            Self::Certificate(name) => write!(out, "certificate {name}"),
+        }
     }
 }
 
-/// Accepts connections of some users.
-pub(super) struct OperatorListener {
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(Failure::operators_only)
+    }
+}
+
+/// Accepts connections of some users on the operators' socket.
+pub(super) struct OperatorSocket {
     socket: UnixListener,
     uids: Vec<u32>,
 }
 
-impl OperatorListener {
+impl OperatorSocket {
     /// Listens on a bound socket. `uids` are the users whose connections are served.
     pub(super) fn new(socket: UnixListener, uids: Vec<u32>) -> Self {
         Self { socket, uids }
     }
+
+    /// Whether this user is an operator on this machine.
+    pub(super) fn serves(&self, uid: u32) -> bool {
+        self.uids.contains(&uid)
+    }
 }
 
-impl Listener for OperatorListener {
+impl Listener for OperatorSocket {
     type Io = UnixStream;
     type Addr = Operator;
 
@@ -40,7 +71,7 @@ impl Listener for OperatorListener {
         loop {
             let (connection, _) = Listener::accept(&mut self.socket).await;
             match connection.peer_cred().map(|peer| peer.uid()) {
-                Ok(uid) if self.uids.contains(&uid) => return (connection, Operator { uid }),
+                Ok(uid) if self.uids.contains(&uid) => return (connection, Operator::Uid(uid)),
                 Ok(uid) => tracing::warn!(uid, "a user who is not an operator was turned away"),
                 Err(error) => tracing::warn!(%error, "a caller of the operators' socket has no user id"),
             }

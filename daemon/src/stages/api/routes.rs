@@ -3,12 +3,14 @@
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, OriginalUri};
 use axum::http::Method;
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use lockstep_proto::limits;
 
 use super::context::Api;
 use super::error::Failure;
-use super::{events, gerrit, inspection, objects, openapi, projects, refresh, seed, sites, transactions};
+use super::{
+    drills, events, gerrit, inspection, objects, openapi, peers, projects, rebuild, refresh, seed, sites, transactions,
+};
 
 /// Every route: its path and its methods. A test compares the OpenAPI document with this table.
 pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
@@ -31,12 +33,23 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/status", get(inspection::status)),
         ("/v1/parked", get(inspection::parked)),
         ("/v1/quarantine", get(inspection::quarantine)),
+        ("/v1/peer", get(peers::answer)),
+        ("/v1/peer/versions", post(rebuild::versions)),
+        ("/v1/peers", get(peers::peers)),
         ("/v1/sites", get(sites::sites)),
+        ("/v1/overview", get(sites::overview)),
+        ("/v1/history", get(sites::history)),
+        ("/v1/sites/{site}", put(sites::add_site).delete(sites::remove_site)),
         ("/v1/sites/{site}/role", put(sites::change_role)),
+        ("/v1/nodes/{node}", delete(sites::remove_node)),
         ("/v1/failover", post(sites::execute)),
         ("/v1/failover/plan", post(sites::plan)),
         ("/v1/failover/acts", post(sites::act)),
+        ("/v1/refdb/rebuild", get(rebuild::show).post(rebuild::begin)),
+        ("/v1/preflight", post(drills::preflight)),
+        ("/v1/drills", get(drills::drills).post(drills::drill)),
         ("/v1/repairs", post(inspection::repair)),
+        ("/v1/verification", get(inspection::verification).post(inspection::verify)),
         ("/v1/openapi.json", get(openapi::openapi_json)),
     ]
 }

@@ -24,6 +24,8 @@ pub(super) struct Bounds {
     /// The longest time until the head of a request has arrived, counted from the connection's start or the request
     /// before.
     pub(super) silence: Duration,
+    /// Whether a connection may carry several requests.
+    pub(super) keep_alive: bool,
 }
 
 /// The time limit on a silent connection of every listener.
@@ -54,7 +56,7 @@ pub(super) async fn serve_each<L: Listener>(
             () = shutdown.cancelled() => break,
             next = next() => next,
         };
-        let serving = converse(connection, router(caller), bounds.silence, shutdown.clone());
+        let serving = converse(connection, router(caller), bounds, shutdown.clone());
         connections.spawn(async move {
             serving.await;
             drop(permit);
@@ -64,12 +66,13 @@ pub(super) async fn serve_each<L: Listener>(
     connections.wait().await;
 }
 
-async fn converse<C>(connection: C, router: Router, silence: Duration, shutdown: CancellationToken)
+/// Serves one connection.
+pub(super) async fn converse<C>(connection: C, router: Router, bounds: Bounds, shutdown: CancellationToken)
 where
     C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(silence);
+    http.timer(TokioTimer::new()).header_read_timeout(bounds.silence).keep_alive(bounds.keep_alive);
     let mut serving = pin!(http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router)));
     let served = tokio::select! {
         biased;
@@ -106,7 +109,7 @@ mod tests {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (router, shutdown) = (Router::new().route("/", get(|| async { "hello" })), CancellationToken::new());
-        let bounds = Bounds { connections: 12, silence: Duration::from_millis(300) };
+        let bounds = Bounds { connections: 12, silence: Duration::from_millis(300), keep_alive: true };
         let server = tokio::spawn(serve(listener, router, bounds, shutdown.clone()));
         let half = b"GET / HTTP/1.1\r\nhost: ";
         let mut held = Vec::new();
@@ -144,7 +147,7 @@ mod tests {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (router, shutdown) = (Router::new().route("/", get(|| async { "hello" })), CancellationToken::new());
-        let bounds = Bounds { connections: 2, silence: Duration::from_millis(200) };
+        let bounds = Bounds { connections: 2, silence: Duration::from_millis(200), keep_alive: true };
         let server = tokio::spawn(serve(listener, router, bounds, shutdown.clone()));
         let mut silent = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
         let mut third = TcpStream::connect(address).await.unwrap();

@@ -1,5 +1,5 @@
 //! The bridge API's listeners: a Unix socket, protected by the permissions of its folder, and optionally a loopback
-//! TCP port, protected by a bearer token.
+//! TCP port, protected by a bearer token; also those for operators and for peers.
 //!
 //! [`BoundApi::bind`] binds the listeners and may fail. [`BoundApi::spawn`] starts to serve and cannot fail.
 //! [`ApiTasks::finish`] waits for all accepted work, even for work whose caller has hung up.
@@ -22,12 +22,16 @@ use super::access::{self, TokenFile};
 use super::admission::Admission;
 use super::context::Api;
 use super::deadlines::DEFAULT_DEADLINE;
-use super::operators::OperatorListener;
+use super::operator_listener::{BoundOperators, OperatorListenerSettings};
+use super::operators::OperatorSocket;
+use super::out_of_reach::User;
+use super::peer_listener::{BoundPeers, PeerListenerSettings};
 use super::routes;
 use super::serve::{Bounds, SILENCE, serve, serve_each};
 use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
-use crate::stages::ports::{Operators, Refreshes, StreamEvents};
+use crate::seams::tls::Credentials;
+use crate::stages::ports::{Operators, Rebuilds, Refreshes, StreamEvents};
 
 /// The default bound on requests in progress. A push counts as one request until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -47,6 +51,13 @@ pub enum BindError {
     /// Other machines could reach the TCP address.
     #[error("api.listen {0} is not a loopback address; tokens are sent unencrypted, so set it to 127.0.0.1:<port>")]
     NotLoopback(SocketAddr),
+    /// The user of this process is no operator, and could make one.
+    #[error(
+        "operators.token_file {}: this sidecar's own user could change {}, but api.operators does not list that user; \
+         name a file that belongs to root, in a folder that belongs to root: /etc/lockstep/operators",
+        .0.display(), .1.display()
+    )]
+    WithinReach(PathBuf, PathBuf),
     /// The operating system refused to bind.
     #[error("{field} {value} cannot be bound: {source}; free it, or set {field} to another value")]
     Io {
@@ -63,8 +74,11 @@ pub enum BindError {
 pub struct BoundApi {
     unix: UnixListener,
     tcp: Option<(TcpListener, TokenFile)>,
-    operators: Option<OperatorListener>,
+    operators: Option<OperatorSocket>,
+    remote_operators: Option<BoundOperators>,
+    peers: Option<BoundPeers>,
     desk: Option<Arc<dyn Operators>>,
+    rebuilds: Option<Arc<dyn Rebuilds>>,
     repositories: Option<Arc<dyn Repositories>>,
     refreshes: Option<Arc<dyn Refreshes>>,
     handshake: Option<Arc<dyn Handshake>>,
@@ -96,7 +110,10 @@ impl BoundApi {
             unix,
             tcp,
             operators: None,
+            remote_operators: None,
+            peers: None,
             desk: None,
+            rebuilds: None,
             repositories: None,
             refreshes: None,
             handshake: None,
@@ -114,13 +131,57 @@ impl BoundApi {
     pub async fn operated(self, path: &Path, uids: Vec<u32>) -> Result<Self, BindError> {
         const FIELD: &str = "api.operators_socket";
         let socket = bind_unix(FIELD, path).await?;
-        Ok(Self { operators: Some(OperatorListener::new(socket, uids)), ..self })
+        Ok(Self { operators: Some(OperatorSocket::new(socket, uids)), ..self })
+    }
+
+    /// Binds the listener for operators in addition. Call this after [`BoundApi::operated`], which has the operators on
+    /// this machine.
+    ///
+    /// # Errors
+    /// The address cannot be used: see [`BindError`].
+    pub async fn operated_remotely(
+        self,
+        settings: OperatorListenerSettings,
+        credentials: Arc<Credentials>,
+    ) -> Result<Self, BindError> {
+        let value = settings.address.to_string();
+        let failed = |source| BindError::Io { field: "operators.listen", value, source };
+        let own = User::of_process();
+        let others = self.operators.as_ref().filter(|socket| !socket.serves(own.uid)).map(|_| own);
+        if let (Some(file), Some(own)) = (&settings.token_file, &others) {
+            // A file that is not there yet is looked at when it is used.
+            if let Ok(Some(part)) = own.reaches(file) {
+                return Err(BindError::WithinReach(file.clone(), part));
+            }
+        }
+        let bound = BoundOperators::bind(settings, others, credentials).await.map_err(failed)?;
+        Ok(Self { remote_operators: Some(bound), ..self })
+    }
+
+    /// Binds the listener for peers in addition.
+    ///
+    /// # Errors
+    /// The address cannot be used: see [`BindError`].
+    pub async fn peered(
+        self,
+        settings: PeerListenerSettings,
+        credentials: Arc<Credentials>,
+    ) -> Result<Self, BindError> {
+        let value = settings.address.to_string();
+        let failed = |source| BindError::Io { field: "tls.listen", value, source };
+        Ok(Self { peers: Some(BoundPeers::bind(settings, credentials).await.map_err(failed)?), ..self })
     }
 
     /// Sets the stage that takes the requests of operators.
     #[must_use]
     pub fn obeying(self, desk: Arc<dyn Operators>) -> Self {
         Self { desk: Some(desk), ..self }
+    }
+
+    /// Sets the stage that serves the version map and rebuilds a lost refdb.
+    #[must_use]
+    pub fn rebuilding(self, rebuilds: Arc<dyn Rebuilds>) -> Self {
+        Self { rebuilds: Some(rebuilds), ..self }
     }
 
     /// Sets the repositories whose objects peers may fetch.
@@ -171,6 +232,18 @@ impl BoundApi {
         self.tcp.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
     }
 
+    /// The address of the listener for peers, if there is one.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peers.as_ref().and_then(BoundPeers::address)
+    }
+
+    /// The address of the listener for operators, if there is one.
+    #[must_use]
+    pub fn operators_address(&self) -> Option<SocketAddr> {
+        self.remote_operators.as_ref().and_then(BoundOperators::address)
+    }
+
     /// Starts to serve, until `shutdown` is cancelled.
     #[must_use]
     pub fn spawn(
@@ -192,14 +265,17 @@ impl BoundApi {
             seeding,
             events,
             operators: self.desk,
+            rebuilds: self.rebuilds,
             work: work.clone(),
             admission,
             deadline,
         };
+        let peers = self.peers.map(|bound| bound.into_parts(&api));
+        let remote_operators = self.remote_operators.map(|bound| bound.into_parts(&api));
         let router = routes::router(api);
         // An excess request needs a connection too, to receive its rejection.
         let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);
-        let bounds = Bounds { connections, silence: SILENCE };
+        let bounds = Bounds { connections, silence: SILENCE, keep_alive: true };
         let mut servers = Vec::new();
         if let Some((listener, tokens)) = self.tcp {
             let guarded = router.clone().layer(middleware::from_fn_with_state(tokens, access::require_token));
@@ -208,6 +284,12 @@ impl BoundApi {
         if let Some(listener) = self.operators {
             let router = router.clone();
             let for_caller = move |caller| router.clone().layer(Extension(caller));
+            servers.push(tokio::spawn(serve_each(listener, for_caller, bounds, shutdown.clone())));
+        }
+        if let Some((listener, for_caller, bounds)) = remote_operators {
+            servers.push(tokio::spawn(serve_each(listener, for_caller, bounds, shutdown.clone())));
+        }
+        if let Some((listener, for_caller, bounds)) = peers {
             servers.push(tokio::spawn(serve_each(listener, for_caller, bounds, shutdown.clone())));
         }
         servers.push(tokio::spawn(serve(self.unix, router, bounds, shutdown.clone())));

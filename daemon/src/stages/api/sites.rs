@@ -1,18 +1,21 @@
 //! All sites, and failover: what every caller may see, and what operators may change.
 //!
-//! A change is taken on the operators' socket alone. Everywhere else its route answers 403.
+//! A change is taken from operators alone. To everybody else its route answers 403.
 
 use axum::Json;
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::failover::{
     ActRequest, ExecuteRequest, Failover, FailoverPlan, PlanRequest, RoleRequest, SitesStatus,
 };
+use lockstep_proto::history::History;
+use lockstep_proto::overview::Overview;
+use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
 
 use super::admission::Look;
 use super::context::{Answer, Api};
 use super::error::Failure;
-use super::extract::{Body, Site};
+use super::extract::{Body, Node, Site};
 use super::operators::Operator;
 use crate::stages::ports::Operators;
 
@@ -22,6 +25,23 @@ use crate::stages::ports::Operators;
         (status = 503, description = "The refdb does not answer: try again", body = ApiError)))]
 pub(super) async fn sites(State(api): State<Api>, _permit: Look) -> Answer<SitesStatus> {
     Ok(Json(desk(&api)?.sites().await?))
+}
+
+/// Shows all sites with the digests of their nodes, and for each site whether it is safe to fail over to it now, and
+/// what it lacks.
+#[utoipa::path(get, path = "/v1/overview", tag = "failover",
+    responses((status = 200, description = "The overview", body = Overview),
+        (status = 503, description = "The refdb does not answer: try again", body = ApiError)))]
+pub(super) async fn overview(State(api): State<Api>, _permit: Look) -> Answer<Overview> {
+    Ok(Json(desk(&api)?.overview().await?))
+}
+
+/// Shows past failovers and changes of role, newest first.
+#[utoipa::path(get, path = "/v1/history", tag = "failover",
+    responses((status = 200, description = "The history", body = History),
+        (status = 503, description = "The refdb does not answer: try again", body = ApiError)))]
+pub(super) async fn history(State(api): State<Api>, _permit: Look) -> Answer<History> {
+    Ok(Json(desk(&api)?.history().await?))
 }
 
 /// Plans a failover, and changes nothing.
@@ -41,32 +61,32 @@ pub(super) async fn plan(
 #[utoipa::path(post, path = "/v1/failover", tag = "failover", request_body = ExecuteRequest,
     responses((status = 200, description = "The failover that has begun", body = Failover),
         (status = 400, description = "The body is malformed", body = ApiError),
-        (status = 403, description = "Not on the operators' socket", body = ApiError),
+        (status = 403, description = "The caller is no operator", body = ApiError),
         (status = 409, description = "The plan has changed or has blockers; nothing was changed", body = ApiError),
         (status = 503, description = "The refdb does not answer: look at the sites, then try again", body = ApiError)))]
 pub(super) async fn execute(
     State(api): State<Api>,
-    operator: Option<Extension<Operator>>,
+    operator: Operator,
     _permit: Look,
     Body(request): Body<ExecuteRequest>,
 ) -> Answer<Failover> {
-    Ok(Json(desk(&api)?.execute(&actor(operator)?, request).await?))
+    Ok(Json(desk(&api)?.execute(&operator.to_string(), request).await?))
 }
 
 /// Pauses, resumes or aborts the failover that is in progress. Operators only.
 #[utoipa::path(post, path = "/v1/failover/acts", tag = "failover", request_body = ActRequest,
     responses((status = 200, description = "The failover after the act", body = Failover),
         (status = 400, description = "The body is malformed", body = ApiError),
-        (status = 403, description = "Not on the operators' socket", body = ApiError),
+        (status = 403, description = "The caller is no operator", body = ApiError),
         (status = 409, description = "The act does not fit the failover; nothing was changed", body = ApiError),
         (status = 503, description = "The refdb does not answer: look at the sites, then try again", body = ApiError)))]
 pub(super) async fn act(
     State(api): State<Api>,
-    operator: Option<Extension<Operator>>,
+    operator: Operator,
     _permit: Look,
     Body(request): Body<ActRequest>,
 ) -> Answer<Failover> {
-    Ok(Json(desk(&api)?.act(&actor(operator)?, request).await?))
+    Ok(Json(desk(&api)?.act(&operator.to_string(), request).await?))
 }
 
 /// Changes the role of a site to active or standby. Operators only.
@@ -74,26 +94,76 @@ pub(super) async fn act(
     params(("site" = String, Path, description = "The name of the site")),
     responses((status = 200, description = "The sites after the change", body = SitesStatus),
         (status = 400, description = "The body is malformed, or there is no such site", body = ApiError),
-        (status = 403, description = "Not on the operators' socket", body = ApiError),
+        (status = 403, description = "The caller is no operator", body = ApiError),
         (status = 409, description = "The site has another epoch, or must keep its role", body = ApiError),
         (status = 503, description = "The refdb does not answer: look at the sites, then try again", body = ApiError)))]
 pub(super) async fn change_role(
     State(api): State<Api>,
-    operator: Option<Extension<Operator>>,
+    operator: Operator,
     _permit: Look,
     Site(site): Site,
     Body(request): Body<RoleRequest>,
 ) -> Answer<SitesStatus> {
-    Ok(Json(desk(&api)?.change_role(&actor(operator)?, &site, request).await?))
+    Ok(Json(desk(&api)?.change_role(&operator.to_string(), &site, request).await?))
 }
 
-fn desk(api: &Api) -> Result<&dyn Operators, Failure> {
+/// Adds a site to the list of sites, as a standby. Every node reads its stream from then on. Operators only.
+#[utoipa::path(put, path = "/v1/sites/{site}", tag = "failover", request_body = AddSiteRequest,
+    params(("site" = String, Path, description = "The name of the site")),
+    responses((status = 200, description = "The sites after the change", body = SitesStatus),
+        (status = 400, description = "The body is malformed", body = ApiError),
+        (status = 403, description = "The caller is no operator", body = ApiError),
+        (status = 409, description = "The site is in the list, or a node would not follow it", body = ApiError),
+        (status = 503, description = "The refdb does not answer: look at the sites, then try again", body = ApiError)))]
+pub(super) async fn add_site(
+    State(api): State<Api>,
+    operator: Operator,
+    _permit: Look,
+    Site(site): Site,
+    Body(request): Body<AddSiteRequest>,
+) -> Answer<SitesStatus> {
+    Ok(Json(desk(&api)?.add_site(&operator.to_string(), &site, request).await?))
+}
+
+/// Removes a site that is not active from the list of sites. Its nodes are expelled, and take no part any more.
+/// Operators only.
+#[utoipa::path(delete, path = "/v1/sites/{site}", tag = "failover", request_body = RemoveSiteRequest,
+    params(("site" = String, Path, description = "The name of the site")),
+    responses((status = 200, description = "The sites after the change", body = SitesStatus),
+        (status = 400, description = "The body is malformed, or there is no such site", body = ApiError),
+        (status = 403, description = "The caller is no operator", body = ApiError),
+        (status = 409, description = "The site is active, has another epoch, or a node would not follow the list",
+            body = ApiError),
+        (status = 503, description = "The refdb does not answer: look at the sites, then try again", body = ApiError)))]
+pub(super) async fn remove_site(
+    State(api): State<Api>,
+    operator: Operator,
+    _permit: Look,
+    Site(site): Site,
+    Body(request): Body<RemoveSiteRequest>,
+) -> Answer<SitesStatus> {
+    Ok(Json(desk(&api)?.remove_site(&operator.to_string(), &site, request).await?))
+}
+
+/// Removes a node that will not come back: nothing waits for it any more. A node that lives is refused. Operators only.
+#[utoipa::path(delete, path = "/v1/nodes/{node}", tag = "failover", request_body = RemoveNodeRequest,
+    params(("node" = String, Path, description = "The name of the node")),
+    responses((status = 200, description = "The sites after the change", body = SitesStatus),
+        (status = 400, description = "The body is malformed, or there is no such node", body = ApiError),
+        (status = 403, description = "The caller is no operator", body = ApiError),
+        (status = 409, description = "The node lives, or its commits have not ended", body = ApiError),
+        (status = 503, description = "The refdb does not answer: look at the sites, then try again", body = ApiError)))]
+pub(super) async fn remove_node(
+    State(api): State<Api>,
+    operator: Operator,
+    _permit: Look,
+    Node(node): Node,
+    Body(request): Body<RemoveNodeRequest>,
+) -> Answer<SitesStatus> {
+    Ok(Json(desk(&api)?.remove_node(&operator.to_string(), &node, request).await?))
+}
+
+pub(super) fn desk(api: &Api) -> Result<&dyn Operators, Failure> {
     let desk = api.operators.as_deref();
     desk.ok_or_else(|| Failure::unavailable("this sidecar is starting and knows no sites yet; try again"))
-}
-
-/// The identity of the operator who asks.
-fn actor(operator: Option<Extension<Operator>>) -> Result<String, Failure> {
-    let Extension(operator) = operator.ok_or_else(Failure::operators_only)?;
-    Ok(operator.to_string())
 }

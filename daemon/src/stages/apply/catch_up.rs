@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::sleep;
 
+use lockstep_proto::site_list::BootstrapStage;
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Slot, Transaction, TxnId, Version};
 
 use super::atomic_apply::{UnitError, Units};
@@ -28,8 +29,9 @@ use crate::seams::blob::BlobError;
 use crate::seams::blob::long_form::LongFormError;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::gone::may_be_gone;
-use crate::seams::refdb::{RefDb, RefItem, SlotState};
+use crate::seams::refdb::{ProjectPages, RefDb, RefItem, SlotState};
 use crate::stages::ports::{Behind, CatchUp, CatchUpError};
+use crate::state::bootstrap::Bootstrapping;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::debts::Debts;
 use crate::state::durability::Durability;
@@ -111,6 +113,8 @@ pub struct Catcher {
     pub(super) clock: Arc<dyn Clock>,
     /// Owns the catch-ups that run in the background.
     pub(super) tasks: Tasks,
+    /// Counts the projects that are done, while the node reconciles.
+    pub(super) bootstrap: Arc<Bootstrapping>,
 }
 
 impl Catcher {
@@ -118,8 +122,8 @@ impl Catcher {
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState, units: Units, budget: ByteBudget) -> Self {
         let NodeContext { refdb, peers, entropy, went_back, clock, tasks, .. } = context.clone();
-        let NodeState { debts, durability, .. } = state.clone();
-        Self { units, refdb, budget, peers, entropy, went_back, debts, durability, clock, tasks }
+        let NodeState { debts, durability, bootstrap, .. } = state.clone();
+        Self { units, refdb, budget, peers, entropy, went_back, debts, durability, clock, tasks, bootstrap }
     }
 
     /// Brings the refs of these items up to their versions, by transactions from the journal.
@@ -324,19 +328,15 @@ impl CatchUp for Catcher {
     }
 
     async fn projects(&self) -> Result<Behind, CatchUpError> {
-        let mut after: Option<ProjectName> = None;
-        let mut behind = Behind::new();
-        loop {
-            let page = self.refdb.refs.projects(after.as_ref(), PAGE).await?;
+        let (mut pages, mut behind) = (ProjectPages::of(self.refdb.refs.as_ref()), Behind::new());
+        while let Some(page) = pages.next().await? {
             for (name, item) in &page {
                 self.compare(&ProjectKey::of_name(name), [item]).await?;
                 note(&mut behind, name, self.state(name, item).await)?;
+                self.bootstrap.done(BootstrapStage::Projects);
             }
-            if page.len() < PAGE {
-                return Ok(behind);
-            }
-            after = page.last().map(|(name, _)| name.clone());
         }
+        Ok(behind)
     }
 
     async fn settle(&self, project: &ProjectName) -> Result<(), CatchUpError> {
@@ -349,11 +349,14 @@ impl CatchUp for Catcher {
 
     async fn everything(&self) -> Result<Behind, CatchUpError> {
         let mut behind = self.projects().await?;
-        for (name, _) in self.units.versions.projects()? {
+        let projects = self.units.versions.projects()?;
+        self.bootstrap.compare(projects.len() as u64);
+        for (name, _) in projects {
             let key = self.units.versions.project_key(&name)?;
             if let Some(key) = key {
                 note(&mut behind, &name, self.whole_project(&key).await)?;
             }
+            self.bootstrap.done(BootstrapStage::Refs);
         }
         Ok(behind)
     }

@@ -42,15 +42,16 @@ mod restore_repository;
 mod set_aside;
 mod state_transfer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{ProjectName, Transaction};
+use lockstep_proto::rebuild::LEAP;
+use lockstep_proto::{ProjectName, Slot, Transaction};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub use atomic_apply::{UnitError, Units};
 pub use catch_up::Catcher;
@@ -61,14 +62,16 @@ pub use reason::{Contradiction, ParkReason};
 use crate::base::budget::ByteBudget;
 use crate::base::clock::{Clock, Entropy};
 use crate::base::tasks::Tasks;
-use crate::seams::volume::{NodeStore, StoreError};
+use crate::seams::volume::{NodeStore, StoreError, parked_pages};
 use crate::stages::ports::{CatchUp, Done, Sink};
+use crate::state::bound_refdb::BoundRefdb;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::debts::Debts;
 use crate::state::durability::Durability;
+use crate::state::known_folders::KnownFolders;
 use crate::state::low_water::LowWater;
 use crate::state::quiesce::Quiesce;
-use crate::state::went_back::WentBack;
+use crate::state::went_back::{Evidence, WentBack};
 
 /// The bounds of the apply stage.
 #[derive(Clone, Copy, Debug)]
@@ -112,8 +115,16 @@ struct Shared {
     debts: Arc<Debts>,
     /// The bytes of parked transactions in memory.
     parked: ByteBudget,
-    /// Waits for this node's commits in progress when a project loses its writability.
+    /// The refdb that this node's volume belongs to.
+    bound: Arc<BoundRefdb>,
+    /// Waits for this node's commits in progress when a project loses its writability, or a name its mark.
     quiesce: Arc<Quiesce>,
+    /// The directory marks that this node remembers.
+    folders: Arc<KnownFolders>,
+    /// The slots that are done once the commits in progress have ended.
+    behind_commits: Mutex<BTreeSet<Slot>>,
+    /// Writes this node's low-water marks into its record at once.
+    beat: Arc<Notify>,
     /// The wall clock, for the times since which transactions are parked.
     clock: Arc<dyn Clock>,
     /// Randomness, for the jitter of retries.
@@ -143,7 +154,7 @@ impl Applier {
         limits: ApplyLimits,
     ) -> Self {
         let NodeContext { clock, entropy, went_back, tasks, .. } = context.clone();
-        let NodeState { durability, low_water, debts, quiesce, .. } = state.clone();
+        let NodeState { durability, low_water, debts, bound, quiesce, folders, beat, .. } = state.clone();
         let shared = Shared {
             units,
             catch_up,
@@ -152,7 +163,11 @@ impl Applier {
             went_back,
             debts,
             parked,
+            bound,
             quiesce,
+            folders,
+            behind_commits: Mutex::default(),
+            beat,
             clock,
             entropy,
             limits,
@@ -171,6 +186,22 @@ impl Applier {
             }
         }
         Ok(())
+    }
+
+    /// Whether a transaction was committed in a refdb from which the present one was rebuilt. The rebuild has taken its
+    /// values, or the node that has them keeps them as strays. The record itself must not be applied: its versions are
+    /// not of this refdb.
+    fn is_of_other_refdb(&self, transaction: &Transaction) -> bool {
+        transaction.id.slot.lane.incarnation.number.0 <= self.shared.bound.floor()
+    }
+
+    /// The evidence that a transaction was committed in a refdb that was rebuilt from the one of this node. It must not
+    /// be applied: a ref that was created anew there has a low version.
+    fn is_of_successor(&self, transaction: &Transaction) -> Option<Evidence> {
+        let refdb = self.shared.bound.refdb()?;
+        let number = transaction.id.slot.lane.incarnation.number.0;
+        let is_beyond = number > refdb.floor.saturating_add(LEAP);
+        is_beyond.then(|| Evidence::Succeeded { volume: refdb.id, txn: transaction.id.clone() })
     }
 
     async fn send_to_writer(&self, mut event: Event) {
@@ -201,10 +232,14 @@ impl Applier {
     /// # Errors
     /// The node's store failed.
     pub async fn resume(&self, store: &dyn NodeStore) -> Result<(), StoreError> {
-        for (id, held) in store.parked()? {
-            match Event::resumed(held) {
-                Ok(event) => self.send_to_writer(event).await,
-                Err(error) => tracing::error!(%id, %error, "a parked transaction cannot be decoded; it stays parked"),
+        for page in parked_pages(store) {
+            for (id, held) in page? {
+                match Event::resumed(held) {
+                    Ok(event) => self.send_to_writer(event).await,
+                    Err(error) => {
+                        tracing::error!(%id, %error, "a parked transaction cannot be decoded; it stays parked");
+                    }
+                }
             }
         }
         self.try_held_again(store).await
@@ -214,6 +249,13 @@ impl Applier {
 #[async_trait]
 impl Sink for Applier {
     async fn offer(&self, transaction: Arc<Transaction>, bytes: Bytes, done: Option<Done>) {
+        let successor = self.is_of_successor(&transaction);
+        if successor.is_some() || self.is_of_other_refdb(&transaction) {
+            successor.into_iter().for_each(|evidence| self.shared.went_back.tell(evidence));
+            self.shared.units.observer.skipped(&transaction.site, &transaction.id);
+            done.into_iter().for_each(|done| done());
+            return;
+        }
         self.send_to_writer(Event { transaction, bytes, parked_since_ms: None, done }).await;
     }
 }

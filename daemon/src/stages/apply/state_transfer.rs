@@ -35,8 +35,6 @@ impl Catcher {
             _ => self.together(&project).await?,
         };
         items.insert(RefKey::State, item);
-        let marked = items.values().filter(|item| item.directory).filter_map(|item| item.key.as_ref_name().cloned());
-        self.units.versions.marked(&project, marked.collect::<Vec<_>>());
         let records = items.into_values().filter_map(record).collect();
         self.take(&project, records).await
     }

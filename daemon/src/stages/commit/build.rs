@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lockstep_proto::bridge::Refusal;
 use lockstep_proto::{Oid, Pack, Slot, Transaction, limits};
-use sha2::{Digest, Sha256};
 
 use super::Committer;
 use super::refusals::{not_packed, unavailable};
+use super::unused_blob::UnusedBlob;
 use super::work::{Proposal, Work};
 use crate::base::ref_names;
 use crate::seams::blob::Payload;
@@ -57,29 +57,24 @@ pub(super) struct Ready {
     bases: Vec<Oid>,
 }
 
-impl Ready {
-    /// The key of the pack in the blob store, if it is there.
-    pub(super) fn blob(&self) -> Option<String> {
-        match &self.pack {
-            Pack::Blob { key, .. } => Some(key.clone()),
-            Pack::Empty | Pack::Inline(_) => None,
-        }
-    }
-}
-
 /// Packs the objects that the proposal's new values need beyond committed values, and judges them. A pack that is too
-/// large for the transaction is in the blob store when this returns, and so before the commit point.
-pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> Result<Ready, NotReady> {
+/// large for the transaction is in the blob store when this returns, and so before the commit point. The caller has its
+/// blob, which goes with the attempt.
+pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> Result<(Ready, UnusedBlob), NotReady> {
+    let without_blob = |pack, bases| (Ready { pack, bases }, UnusedBlob::before_put(node, None));
     if proposal.wants.is_empty() {
-        return Ok(Ready { pack: Pack::Empty, bases: Vec::new() });
+        return Ok(without_blob(Pack::Empty, Vec::new()));
     }
-    match judged(node, work, &proposal.wants, &proposal.hints).await? {
-        Packed { payload: None, bases } => Ok(Ready { pack: Pack::Empty, bases }),
-        Packed { payload: Some(payload), bases } => {
-            // In a large transaction, the commands take the room of an inline pack.
-            let is_large = proposal.commands.len() > limits::WRITE_COMMANDS;
-            let inline = if is_large { 0 } else { node.limits.inline_pack_bytes.min(limits::INLINE_PACK_BYTES) };
-            Ok(Ready { pack: store(node, payload, inline).await?, bases })
+    let Packed { payload, bases } = judged(node, work, &proposal.wants, &proposal.hints).await?;
+    // In a large transaction, the commands take the room of an inline pack.
+    let is_large = proposal.commands.len() > limits::WRITE_COMMANDS;
+    let inline = if is_large { 0 } else { node.limits.inline_pack_bytes.min(limits::INLINE_PACK_BYTES) };
+    match payload {
+        None => Ok(without_blob(Pack::Empty, bases)),
+        Some(Payload::Memory(bytes)) if bytes.len() <= inline => Ok(without_blob(Pack::Inline(bytes), bases)),
+        Some(payload) => {
+            let (pack, blob) = store(node, &payload).await?;
+            Ok((Ready { pack, bases }, blob))
         }
     }
 }
@@ -125,37 +120,15 @@ pub(super) async fn flawed(node: &Committer, work: &Work, proposal: &Proposal) -
     flawed
 }
 
-/// Puts a pack of at most `inline` bytes into the transaction, and a larger one into the blob store.
-async fn store(node: &Committer, payload: Payload, inline: usize) -> Result<Pack, Refusal> {
-    if let Payload::Memory(bytes) = &payload
-        && bytes.len() <= inline
-    {
-        return Ok(Pack::Inline(bytes.clone()));
-    }
-    let sha256 = hash(&payload).map_err(|error| unavailable(&error))?;
+/// Puts a pack into the blob store.
+async fn store(node: &Committer, payload: &Payload) -> Result<(Pack, UnusedBlob), Refusal> {
+    let sha256 = payload.sha256().await.map_err(|error| unavailable(&error))?;
     // Transactions never share a blob: each blob is deleted with the slot of its transaction.
     let key = format!("packs/{}-{:016x}", hex::encode(sha256), node.attempts.entropy.next());
-    node.blobs.put(&key, &payload).await.map_err(|error| unavailable(&error))?;
-    Ok(Pack::Blob { key, bytes: payload.len(), sha256 })
-}
-
-fn hash(payload: &Payload) -> std::io::Result<[u8; 32]> {
-    let mut hasher = Sha256::new();
-    match payload {
-        Payload::Memory(bytes) => hasher.update(bytes),
-        Payload::File(path, _) => {
-            let mut file = std::fs::File::open(path.as_ref())?;
-            let mut chunk = vec![0; 64 * 1024];
-            loop {
-                let read = std::io::Read::read(&mut file, &mut chunk)?;
-                if read == 0 {
-                    break;
-                }
-                hasher.update(&chunk[..read]);
-            }
-        }
-    }
-    Ok(hasher.finalize().into())
+    let blob = UnusedBlob::before_put(node, Some(key.clone()));
+    node.blobs.put(&key, payload).await.map_err(|error| unavailable(&error))?;
+    blob.is_stored();
+    Ok((Pack::Blob { key, bytes: payload.len(), sha256 }, blob))
 }
 
 /// Builds the commit request for one slot. The transaction is encoded here, once, so that all copies have the same
@@ -177,9 +150,10 @@ pub(super) fn request(node: &Committer, work: &Work, proposal: &Proposal, ready:
         request_id: work.request_id.clone(),
         actor: work.actor.clone(),
         traceparent: work.traceparent.clone(),
+        loosens: work.loosens,
     };
     let mut directories = proposal.directories.clone();
     directories.sort_unstable();
     let encoded: Bytes = transaction.encode();
-    CommitRequest { transaction, encoded, directories }
+    CommitRequest { transaction, encoded, directories, freed: proposal.freed.clone() }
 }

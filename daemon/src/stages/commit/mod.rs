@@ -10,6 +10,7 @@
 //! | `work` | the types: intents, proposals and verdicts |
 //! | `preconditions` | compares each intent with this node's knowledge |
 //! | `build` | builds the transaction: its pack, bases and bytes |
+//! | `free_names` | frees a name that was a folder |
 //! | `attempt` | the commit point: committed, refused or unknown |
 //! | `unused_blob` | deletes the blobs of an attempt that ends without a commit |
 //! | `run` | the loop over these steps |
@@ -27,6 +28,7 @@
 mod attempt;
 mod build;
 mod forget_requests;
+mod free_names;
 mod in_doubt;
 mod marks;
 mod preconditions;
@@ -51,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 pub use forget_requests::RequestForgetter;
 pub use in_doubt::InDoubtResolver;
 pub use marks::MarkWriter;
-pub use refusals::went_back_text;
+pub use refusals::{other_refdb_text, went_back_text};
 
 use crate::base::clock::Clock;
 use crate::base::observer::Observer;
@@ -64,6 +66,7 @@ use crate::state::committed_requests::CommittedRequests;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::journal::Journal;
+use crate::state::known_folders::KnownFolders;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
 use crate::state::version_map::{Mover, VersionMap};
@@ -86,6 +89,10 @@ pub struct CommitLimits {
     pub inline_pack_bytes: usize,
     /// Most items, the slot included, that one write of the refdb can commit.
     pub write_items: usize,
+    /// How long the deletion of a project waits for the nodes that must know that it is closing.
+    pub barrier_patience: Duration,
+    /// How long a batch waits for the nodes that must forget the marks of its names, all names together.
+    pub freeing_patience: Duration,
 }
 
 /// The other stages, as the commit stage sees them.
@@ -125,7 +132,9 @@ pub struct Committer {
     durability: Durability,
     /// Holds new commits of a project that is being closed.
     quiesce: Arc<Quiesce>,
-    /// The barrier of a project that is being closed.
+    /// The directory marks that this incarnation has set.
+    folders: Arc<KnownFolders>,
+    /// The barrier of a project that is being closed, or of a name that is being freed.
     barrier: Arc<dyn Barrier>,
     /// Takes notice of locks that stand in the way.
     locks: Arc<dyn MetLocks>,
@@ -148,7 +157,8 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Creates the commit stage of a newly opened incarnation, with an empty memory of earlier tries.
+    /// Creates the commit stage of a newly opened incarnation, with an empty memory of earlier tries and of directory
+    /// marks.
     #[must_use]
     pub fn new(
         context: &NodeContext,
@@ -162,7 +172,8 @@ impl Committer {
         let NodeContext { site, refdb, repositories, blobs, long_forms, observer, clock, entropy, .. } =
             context.clone();
         let NodeContext { tasks, went_back, fenced, bugs, .. } = context.clone();
-        let NodeState { versions, materializer, durability, quiesce, .. } = state.clone();
+        let NodeState { versions, materializer, durability, quiesce, folders, .. } = state.clone();
+        folders.begin();
         Self {
             site,
             versions,
@@ -176,6 +187,7 @@ impl Committer {
             catch_up,
             durability,
             quiesce,
+            folders,
             barrier,
             locks,
             observer,

@@ -11,7 +11,9 @@ use super::work::{Intent, Proposal, Verdict, Work, stale};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::ref_names::{self, RefClass};
 use crate::seams::git::{GitError, Relation, Repositories};
+use crate::seams::refdb::Freed;
 use crate::seams::volume::{RefRecord, StoreError};
+use crate::state::known_folders::KnownFolders;
 use crate::state::version_map::VersionMap;
 
 /// The reason why there is no proposal.
@@ -42,6 +44,10 @@ impl From<GitError> for NoProposal {
 pub struct Proposer<'a> {
     /// The version map of this node.
     pub versions: &'a VersionMap,
+    /// The directory marks that this incarnation remembers.
+    pub folders: &'a KnownFolders,
+    /// The names that the batch has freed.
+    pub freed: &'a Freed,
     /// The repositories, for questions about objects and ancestry.
     pub repositories: &'a dyn Repositories,
     /// Whether this node has just caught up with the refdb. A mismatch is then a verdict.
@@ -60,6 +66,8 @@ impl Proposer<'_> {
             wants: Vec::new(),
             hints: Vec::new(),
             directories: Vec::new(),
+            freed: self.freed.clone(),
+            since: self.folders.now(),
         };
         let missing = self.missing(work, verdicts).await?;
         let mut behind = false;
@@ -76,7 +84,7 @@ impl Proposer<'_> {
                 } else {
                     behind = true;
                 }
-            } else if value == intent.new {
+            } else if value == intent.new && !work.loosens {
                 // That there is nothing to do is also certain only if the refdb says so.
                 if self.caught_up {
                     verdicts[at] = Some(Verdict::Committed);
@@ -96,7 +104,7 @@ impl Proposer<'_> {
         let mut directories = BTreeSet::new();
         for (at, known) in moved {
             let intent = &work.intents[at];
-            directories.extend(self.directories(&work.project, intent, known.as_ref())?);
+            directories.extend(self.directories(&work.project, intent, known.as_ref()));
             add(intent, known, at, &mut proposal);
         }
         proposal.directories = directories.into_iter().collect();
@@ -155,31 +163,22 @@ impl Proposer<'_> {
     }
 
     /// The names that must become directories for an intent: it creates a ref below them.
-    fn directories(
-        &self,
-        project: &ProjectKey,
-        intent: &Intent,
-        known: Option<&RefRecord>,
-    ) -> Result<Vec<RefName>, StoreError> {
+    fn directories(&self, project: &ProjectKey, intent: &Intent, known: Option<&RefRecord>) -> Vec<RefName> {
         let was_live = known.is_some_and(|record| !record.value.is_absent());
         match &intent.key {
             RefKey::Ref(name) if !was_live && !intent.new.is_absent() => self.unmarked(project, name),
-            RefKey::Ref(_) | RefKey::Head | RefKey::State => Ok(Vec::new()),
+            RefKey::Ref(_) | RefKey::Head | RefKey::State => Vec::new(),
         }
     }
 
     /// The proper prefixes of a name that need a directory mark and, as far as this node knows, have none.
-    fn unmarked(&self, project: &ProjectKey, name: &RefName) -> Result<Vec<RefName>, StoreError> {
+    fn unmarked(&self, project: &ProjectKey, name: &RefName) -> Vec<RefName> {
         if ref_names::classify(name) != Ok(RefClass::Mutable) || self.bugs.has(InjectedBug::NameConflictCommitted) {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        let mut unmarked = Vec::new();
-        for directory in ref_names::directories(name) {
-            if !self.versions.is_directory(project, &directory)? {
-                unmarked.push(directory);
-            }
-        }
-        Ok(unmarked)
+        let mut directories = ref_names::directories(name);
+        directories.retain(|directory| !self.folders.contains(project, directory));
+        directories
     }
 
     /// The new values whose objects are missing. Asks the repository once for the whole batch.

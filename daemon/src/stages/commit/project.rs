@@ -138,7 +138,7 @@ impl Committer {
         let closing = RefValue::State(ProjectState { phase: ProjectPhase::Closing, incarnation: key.incarnation });
         let known = self.versions.get(key, &RefKey::State)?;
         match known.filter(|record| record.value == closing) {
-            Some(record) => Ok(self.barrier.passed(&record.txn).await?),
+            Some(record) => Ok(self.barrier.passed(&record.txn, self.limits.barrier_patience).await?),
             None => Err(CloseError::NotShown),
         }
     }
@@ -184,6 +184,7 @@ impl Committer {
             deadline: self.deadline(None),
             judged: Judged::No,
             seed: None,
+            loosens: false,
         };
         Ok(respond(&self.once(work, hash(asked)).await?))
     }

@@ -1,7 +1,7 @@
 //! The texts of refusals, for users. Each names the obstacle and the remedy, and says that nothing was changed.
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefName, TxnId, limits};
+use lockstep_proto::{NodeId, ProjectKey, ProjectPhase, ProjectState, RefName, TxnId, limits};
 
 use super::work::Proposal;
 use crate::seams::git::GitError;
@@ -37,12 +37,28 @@ pub(super) fn name_conflict(name: &RefName, why: &str) -> Refusal {
     Refusal::new(RefusalCode::NameConflict, false, message)
 }
 
-/// The refusal of a name that has a directory mark. The mark stays when the refs below the name are gone, so the text
-/// suggests another name and not a deletion.
-pub(super) fn above_others(name: &RefName) -> Refusal {
+/// The refusal of a name that lies above a live ref.
+pub(super) fn above(name: &RefName, live: &RefName) -> Refusal {
+    name_conflict(name, &format!("is a folder of other names ({live})"))
+}
+
+/// The refusal of a name that was a folder, and that some nodes may still take for one.
+pub(super) fn waits_for(name: &RefName, why: &dyn std::fmt::Display) -> Refusal {
     let message = format!(
-        "{name} lies above other names ({name}/...) that are or were in use: such a name stays a folder; \
-         choose another name"
+        "{name} was a folder of names, and not every server knows yet that nothing is below it ({why}): nothing was \
+         changed; try again in a moment. A server waits for pushes to this project that are in progress. If a server \
+         is down for long, the administrator can help, or choose another name"
+    );
+    Refusal::new(RefusalCode::NameConflict, true, message)
+}
+
+/// The refusal of a name that was a folder, while nodes run a release that cannot forget that.
+pub(super) fn runs_earlier_release(name: &RefName, nodes: &[NodeId]) -> Refusal {
+    let nodes: Vec<&str> = nodes.iter().map(NodeId::as_str).collect();
+    let message = format!(
+        "{name} was a folder of names, and stays one as long as a server runs an earlier release of Lockstep ({}): \
+         nothing was changed; choose another name, or ask the administrator to upgrade",
+        nodes.join(", ")
     );
     Refusal::new(RefusalCode::NameConflict, false, message)
 }
@@ -135,6 +151,13 @@ pub fn went_back_text() -> String {
         .to_owned()
 }
 
+/// The text for users while this node must not use the refdb of its configuration.
+pub fn other_refdb_text() -> String {
+    "this server takes no updates: its global ref database was replaced, or is being rebuilt: nothing was changed, and \
+     your work is still where you pushed it from; a retry does not help before an administrator has ended that"
+        .to_owned()
+}
+
 /// The refusal while the refdb is older than this node.
 pub(super) fn older_refdb() -> Refusal {
     Refusal::new(RefusalCode::NotServing, false, went_back_text())
@@ -178,7 +201,8 @@ mod tests {
         let txn: TxnId = "eu-aws-0.7.3.1234.00c0ffee00c0ffee".parse().unwrap();
         let (key, value) = ("refs/heads/a".parse().unwrap(), lockstep_proto::RefValue::Absent);
         let version = lockstep_proto::Version(1);
-        let item = RefItem { key, version, value, txn: None, directory: false, lock: Some(txn.clone()) };
+        let (directory, loosened, lock) = (false, None, Some(txn.clone()));
+        let item = RefItem { key, version, value, txn: None, directory, loosened, lock };
         let refusals = [
             withdrawn(),
             not_taken(true),
@@ -186,6 +210,8 @@ mod tests {
             in_doubt(&txn),
             busy(&item),
             too_late(),
+            waits_for(&"refs/heads/a".parse().unwrap(), &"x"),
+            runs_earlier_release(&"refs/heads/a".parse().unwrap(), &["n".parse().unwrap()]),
             unavailable(&"x"),
             older_refdb(),
         ];

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{RefKey, Slot, Transaction};
+use lockstep_proto::{RefKey, RefName, Slot, Transaction};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
 use super::build::NotReady;
+use super::free_names::Freeing;
 use super::preconditions::{NoProposal, Proposer};
 use super::refusals::{
-    above_others, below, busy, forbids, in_doubt, name_conflict, not_packed, not_taken, older_refdb, too_late,
-    too_long, too_many, unavailable, withdrawn,
+    below, busy, forbids, in_doubt, name_conflict, not_packed, not_taken, older_refdb, too_late, too_long, too_many,
+    unavailable, withdrawn,
 };
 use super::repeated::Before;
 use super::unused_blob::UnusedBlob;
@@ -24,7 +25,7 @@ use crate::base::backoff::Backoff;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::blob::BlobError;
 use crate::seams::refdb::gone::may_be_gone;
-use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
+use crate::seams::refdb::{CommitRequest, Freed, Obstacle, SlotState};
 use crate::state::materialize::{MaterializeError, OnMismatch};
 use crate::state::quiesce::Gate;
 use crate::state::version_map::RefGuard;
@@ -37,11 +38,13 @@ enum Round {
     Behind,
     /// An obstacle may go away: wait, then start the next round.
     Blocked(Refusal),
+    /// These names are marked as directories: free them while no locks are held, then start the next round.
+    Folders(Vec<RefName>),
 }
 
 impl Committer {
-    /// Runs a batch to its end. The future may be dropped at any await: the owner of the journal resolves a transaction
-    /// that was sent.
+    /// Runs a batch to its end. The future may be dropped only when the incarnation ends: a slot that it has taken must
+    /// get its outcome, or its lane stands still.
     pub(super) async fn run(&self, work: &Work) -> Ended {
         let mut verdicts: Vec<Option<Verdict>> = vec![None; work.intents.len()];
         match self.remembered(work) {
@@ -49,11 +52,11 @@ impl Committer {
             Ok(None) => {}
             Err(error) => return not_known(work.intents.len().max(1), &error),
         }
-        let mut caught_up = false;
+        let (mut caught_up, mut freeing) = (false, Freeing::default());
         let mut backoff =
             Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(20), Duration::from_secs(1));
         loop {
-            match self.round(work, &mut verdicts, caught_up).await {
+            match self.round(work, &mut verdicts, caught_up, &freeing.freed).await {
                 Round::Ended(ended) => return ended,
                 Round::Behind => {
                     if let Some(ended) = self.behind(work, &mut verdicts).await {
@@ -65,6 +68,7 @@ impl Committer {
                     }
                     caught_up = true;
                 }
+                Round::Folders(names) => self.free_names(work, &names, &mut freeing, &mut verdicts).await,
                 Round::Blocked(why) => {
                     if !backoff.wait_until(work.deadline).await {
                         return refuse_open(verdicts, &why);
@@ -74,7 +78,7 @@ impl Committer {
         }
     }
 
-    async fn round(&self, work: &Work, verdicts: &mut [Option<Verdict>], caught_up: bool) -> Round {
+    async fn round(&self, work: &Work, verdicts: &mut [Option<Verdict>], caught_up: bool, freed: &Freed) -> Round {
         let open: Vec<usize> = (0..work.intents.len()).filter(|at| verdicts[*at].is_none()).collect();
         let keys: Vec<RefKey> = open.iter().map(|at| work.intents[*at].key.clone()).collect();
         let Ok(gate) = timeout_at(work.deadline, self.quiesce.enter(&work.project.name)).await else {
@@ -85,7 +89,8 @@ impl Committer {
             return Round::Ended(refuse_open(verdicts.to_vec(), &refused));
         }
         let (repositories, bugs) = (self.repositories.as_ref(), self.attempts.bugs);
-        let proposer = Proposer { versions: &self.versions, repositories, caught_up, bugs };
+        let (versions, folders) = (self.versions.as_ref(), self.folders.as_ref());
+        let proposer = Proposer { versions, folders, freed, repositories, caught_up, bugs };
         let proposal = match proposer.propose(work, verdicts).await {
             Ok(proposal) => proposal,
             Err(NoProposal::Behind) => return Round::Behind,
@@ -156,6 +161,7 @@ impl Committer {
         };
         match end {
             AttemptEnd::Committed => {
+                self.folders.remember(proposal.since, &work.project, &request.directories);
                 let shown = self.committed(work, &request).await;
                 drop(guard);
                 self.observer.committed(&request.transaction, shown.is_ok(), started.elapsed());
@@ -210,14 +216,13 @@ impl Committer {
         &self,
         work: &Work,
         proposal: &Proposal,
-        packed: build::Ready,
+        (packed, pack): (build::Ready, UnusedBlob),
         deadline: Instant,
     ) -> Result<(CommitRequest, Slot, AttemptEnd), Option<Refusal>> {
         let lane = match proposal.commands.len() + 1 > self.limits.write_items {
             true => self.journal.large_lane(),
             false => self.journal.lane_of(&work.project.name),
         };
-        let pack = UnusedBlob::new(self, packed.blob());
         let mut backoff =
             Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(100), Duration::from_secs(2));
         loop {
@@ -227,6 +232,8 @@ impl Committer {
                 self.journal.give_back(&slot);
                 return Err(Some(refused));
             }
+            let locator = self.long_forms.locator(&request.transaction, &request.encoded);
+            let long_form = UnusedBlob::before_put(self, locator.map(|locator| locator.key));
             let request = match self.store_long_form(&request).await {
                 Ok(encoded) => CommitRequest { encoded, ..request },
                 Err(error) => {
@@ -234,9 +241,9 @@ impl Committer {
                     return Err(Some(unavailable(&error)));
                 }
             };
-            let long_form = UnusedBlob::long_form(self, &request.encoded);
             crate::base::faults::failpoint::reach("commit.before_send");
-            [&pack, &long_form].into_iter().for_each(UnusedBlob::is_sent);
+            long_form.is_stored();
+            [&pack, &long_form].into_iter().for_each(UnusedBlob::may_be_needed);
             let end = match self.attempts.commit(&request, deadline).await {
                 AttemptEnd::SlotLost(why) if !self.proves(&slot).await => AttemptEnd::Unknown(why),
                 end => end,
@@ -307,7 +314,6 @@ impl Committer {
         let transaction = Arc::new(request.transaction.clone());
         self.committed.note(&transaction);
         self.journal.committed(&transaction.id.slot, request.encoded.clone());
-        self.versions.marked(&work.project, request.directories.iter().cloned());
         let slice = std::slice::from_ref(&transaction);
         match self.materializer.materialize(&work.project, slice, &work.local, OnMismatch::Stop).await {
             Ok(()) => {
@@ -406,16 +412,19 @@ fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transact
     Ended { txn: Some(sent.id), ..refuse_open(verdicts.to_vec(), &too_late()) }
 }
 
-/// Handles a refusal by the refdb. After a stale ref the node catches up and tries again. A name conflict is a verdict.
-/// A lock may go away, so the batch waits.
+/// Handles a refusal by the refdb. After a stale ref the node catches up and tries again. A live ref above a created
+/// one is a verdict. A lock may go away, so the batch waits. A name that is marked as a directory may be free.
 fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, obstacles: &[Obstacle]) -> Round {
     if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_))) {
         return Round::Behind;
     }
-    let mut locked = None;
+    let (mut locked, mut folders) = (None, Vec::new());
     for obstacle in obstacles {
         let (names, refused) = match obstacle {
-            Obstacle::IsDirectory(name) => (vec![name.clone()], above_others(name)),
+            Obstacle::IsDirectory(name) => {
+                folders.push(name.clone());
+                continue;
+            }
             Obstacle::PrefixIsLive(prefix) => (below(proposal, prefix), name_conflict(prefix, "is a ref itself")),
             Obstacle::Locked(item) => {
                 locked = Some(busy(item));
@@ -431,6 +440,9 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
     }
     if let Some(locked) = locked {
         return Round::Blocked(locked);
+    }
+    if !folders.is_empty() {
+        return Round::Folders(folders);
     }
     // The refs with a verdict have left the batch. The next round sends the others under a new id, or refuses the batch
     // if it is atomic.

@@ -165,6 +165,7 @@ impl Committer {
             project: key,
             judged,
             seed,
+            loosens: false,
         };
         let ended = self.once(work, fingerprint).instrument(span).await?;
         Ok(respond(&names, &carried, ended))

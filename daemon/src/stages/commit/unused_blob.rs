@@ -1,13 +1,12 @@
 //! The blobs of an attempt that ends without a commit, its pack and its long form, are deleted from the blob store.
 //!
 //! A blob belongs to one attempt. It is deleted with the slot of its transaction, so the blob of an attempt that never
-//! gets a slot would stay for ever.
+//! gets a slot would stay for ever. A put without an answer may store its blob later, so such a blob is deleted twice.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::Locator;
 use tokio::time::sleep;
 
 use super::Committer;
@@ -20,6 +19,8 @@ use crate::seams::blob::BlobStore;
 
 /// The most tries to delete one blob.
 const TRIES: u32 = 8;
+/// How long after its failure a put may still take effect. No store works on a request for longer.
+const LATE: Duration = Duration::from_secs(120);
 
 /// The blob of an attempt. If the attempt is known to end without a commit, the blob is deleted in the background.
 pub(super) struct UnusedBlob {
@@ -29,25 +30,27 @@ pub(super) struct UnusedBlob {
     observer: Arc<dyn Observer>,
     tasks: Tasks,
     unused: Cell<bool>,
+    /// Whether the answer to its put is missing.
+    unanswered: Cell<bool>,
 }
 
 impl UnusedBlob {
-    /// The blob of an attempt that was not sent yet. It is unused if this is dropped.
-    pub(super) fn new(committer: &Committer, key: Option<String>) -> Self {
+    /// A blob that is about to be put, for an attempt that was not sent yet. It is unused if this is dropped.
+    pub(super) fn before_put(committer: &Committer, key: Option<String>) -> Self {
         let (blobs, observer) = (Arc::clone(&committer.blobs), Arc::clone(&committer.observer));
         let (entropy, tasks) = (Arc::clone(&committer.attempts.entropy), committer.tasks.clone());
-        Self { key, blobs, entropy, observer, tasks, unused: Cell::new(true) }
+        let (unused, unanswered) = (Cell::new(true), Cell::new(true));
+        Self { key, blobs, entropy, observer, tasks, unused, unanswered }
     }
 
-    /// The long form of an attempt that was not sent yet and whose slot is to have these bytes. It is unused if this is
-    /// dropped.
-    pub(super) fn long_form(committer: &Committer, encoded: &[u8]) -> Self {
-        let locator = Locator::decode(encoded).ok().flatten();
-        Self::new(committer, locator.map(|locator| locator.key))
+    /// Notes that the put was answered: the blob is stored.
+    pub(super) fn is_stored(&self) {
+        self.unanswered.set(false);
     }
 
-    /// Notes that the attempt is about to be sent. From now on it may be committed, whatever happens to the caller.
-    pub(super) fn is_sent(&self) {
+    /// Notes that the blob may be needed, whatever happens to the caller: the attempt is about to be sent, and may be
+    /// committed.
+    pub(super) fn may_be_needed(&self) {
         self.unused.set(false);
     }
 
@@ -69,15 +72,24 @@ impl Drop for UnusedBlob {
         let Some(key) = self.key.take().filter(|_| self.unused.get()) else { return };
         let (blobs, entropy, observer) =
             (Arc::clone(&self.blobs), Arc::clone(&self.entropy), Arc::clone(&self.observer));
+        let again = self.unanswered.get();
         self.tasks.spawn("unused-blob", async move {
-            for tries in 1..=TRIES {
-                match blobs.delete(&key).await {
-                    Ok(()) => return,
-                    Err(error) => observer.failed("commit", &format!("unused blob {key} is left: {error}")),
-                }
-                let (first, longest) = (Duration::from_secs(1), Duration::from_secs(60));
-                sleep(Backoff::nth(entropy.as_ref(), first, longest, tries)).await;
+            delete(blobs.as_ref(), entropy.as_ref(), observer.as_ref(), &key).await;
+            if again {
+                sleep(LATE).await;
+                delete(blobs.as_ref(), entropy.as_ref(), observer.as_ref(), &key).await;
             }
         });
+    }
+}
+
+async fn delete(blobs: &dyn BlobStore, entropy: &dyn Entropy, observer: &dyn Observer, key: &str) {
+    for tries in 1..=TRIES {
+        match blobs.delete(key).await {
+            Ok(()) => return,
+            Err(error) => observer.failed("commit", &format!("unused blob {key} is left: {error}")),
+        }
+        let (first, longest) = (Duration::from_secs(1), Duration::from_secs(60));
+        sleep(Backoff::nth(entropy, first, longest, tries)).await;
     }
 }

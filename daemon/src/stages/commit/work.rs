@@ -5,6 +5,8 @@ use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, TxnId}
 use tokio::time::Instant;
 
 use crate::seams::git::{IsCommitted, Judged, RefMove};
+use crate::seams::refdb::Freed;
+use crate::state::known_folders::Moment;
 
 /// One intent of a batch: a ref or pseudo-ref shall get a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct Work {
     pub judged: Judged,
     /// Set for the seeder, which may commit to a project that is read-only for everybody else.
     pub seed: Option<Seed>,
+    /// Whether the batch loosens the mark of a name. Its only intent is on that name, from absent to absent.
+    pub loosens: bool,
 }
 
 /// The seeder's knowledge of committed objects.
@@ -92,6 +96,10 @@ pub struct Proposal {
     pub hints: Vec<Oid>,
     /// The names that need a directory mark.
     pub directories: Vec<RefName>,
+    /// The created names whose loosened marks are no obstacle.
+    pub freed: Freed,
+    /// The moment before which nobody has looked at the remembered marks.
+    pub since: Moment,
 }
 
 impl Ended {

@@ -22,6 +22,7 @@ use std::time::Duration;
 use lockstep_proto::SiteId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 pub use checkpoints::Progress;
 pub use shards::{has_lost, obsolete, readable, shard_id, unfinished};
@@ -143,15 +144,20 @@ impl Consumer {
         })
     }
 
-    /// Reads the stream of one site until the task is aborted. Calls `caught_up` once, when every record that was there
-    /// at the start is applied or durably set aside.
-    pub async fn run(self: Arc<Self>, site: SiteId, caught_up: Arc<dyn Fn(&SiteId) + Send + Sync>) {
+    /// Reads the stream of one site until `over` is cancelled. Calls `caught_up` once, when every record that was there
+    /// at the start is applied or durably set aside. The readers end between two records.
+    pub async fn run(
+        self: Arc<Self>,
+        site: SiteId,
+        caught_up: Arc<dyn Fn(&SiteId) + Send + Sync>,
+        over: CancellationToken,
+    ) {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(100), Duration::from_secs(10));
         let running = Running::default();
         let ended = Arc::new(Notify::new());
         let caught_up = Arc::new(reader::CaughtUp::new(site.clone(), caught_up));
-        loop {
-            match self.list(&site, &running, &ended, &caught_up).await {
+        while !over.is_cancelled() {
+            match self.list(&site, &running, &ended, &caught_up, &over).await {
                 Ok(()) => backoff.reset(),
                 Err(why) => {
                     self.observer.failed("consume", &format!("{site}: {why}"));
@@ -161,6 +167,7 @@ impl Consumer {
             }
             tokio::select! {
                 biased;
+                () = over.cancelled() => {}
                 () = ended.notified() => {}
                 () = tokio::time::sleep(self.limits.list_interval) => {}
             }
@@ -174,6 +181,7 @@ impl Consumer {
         running: &Running,
         ended: &Arc<Notify>,
         caught_up: &Arc<reader::CaughtUp>,
+        over: &CancellationToken,
     ) -> Result<(), ListError> {
         let info = self.eventlog.describe(site).await?;
         let mut checkpoints = self.store.checkpoints()?;
@@ -192,7 +200,7 @@ impl Consumer {
         }
         caught_up.behind(unfinished(site, &info, &checkpoints));
         for (id, from) in readable(site, &info, &checkpoints, !self.bugs.has(InjectedBug::ChildBeforeParent)) {
-            self.start_reader(id, from, running, ended, caught_up);
+            self.start_reader(id, from, running, ended, caught_up, over);
         }
         caught_up.listed();
         Ok(())
@@ -206,6 +214,7 @@ impl Consumer {
         running: &Running,
         ended: &Arc<Notify>,
         caught_up: &Arc<reader::CaughtUp>,
+        over: &CancellationToken,
     ) {
         if !running.lock().insert(id.clone()) {
             return;
@@ -214,9 +223,9 @@ impl Consumer {
             self.progress.begun(&id);
         }
         let (consumer, running) = (Arc::clone(self), Arc::clone(running));
-        let (ended, caught_up) = (Arc::clone(ended), Arc::clone(caught_up));
+        let (ended, caught_up, over) = (Arc::clone(ended), Arc::clone(caught_up), over.clone());
         self.tasks.spawn("consume", async move {
-            if consumer.read(&id, from, caught_up).await == reader::End::Gone {
+            if consumer.read(&id, from, caught_up, &over).await == reader::End::Gone {
                 // If the shard appears again, it is read again.
                 running.lock().remove(&id);
             }

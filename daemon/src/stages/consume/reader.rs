@@ -8,6 +8,7 @@ use bytes::Bytes;
 use lockstep_proto::{Announcement, DecodeError, Record, SiteId};
 use parking_lot::Mutex;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::Consumer;
 use crate::base::backoff::Backoff;
@@ -86,16 +87,24 @@ pub(super) enum End {
     Read,
     /// The event log no longer has the shard.
     Gone,
+    /// The stream is not read any more: its site was removed from the list.
+    Over,
 }
 
 impl Consumer {
     /// Reads a shard to its end, and tries again after errors.
-    pub(super) async fn read(&self, id: &ShardId, from: Position, caught_up: Arc<CaughtUp>) -> End {
+    pub(super) async fn read(
+        &self,
+        id: &ShardId,
+        from: Position,
+        caught_up: Arc<CaughtUp>,
+        over: &CancellationToken,
+    ) -> End {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(100), Duration::from_secs(10));
         let mut from = from;
-        loop {
-            match self.read_on(id, &mut from, &caught_up, &mut backoff).await {
-                Ok(()) => return End::Read,
+        while !over.is_cancelled() {
+            match self.read_on(id, &mut from, &caught_up, &mut backoff, over).await {
+                Ok(end) => return end,
                 Err(EventLogError::Absent(what)) => {
                     self.observer.failed("consume", &format!("{}/{}: the event log has no {what}", id.site, id.shard));
                     backoff.wait().await;
@@ -117,6 +126,7 @@ impl Consumer {
                 }
             }
         }
+        End::Over
     }
 
     /// Reads from a position to the end of the shard. Moves `from` after each record that it hands over.
@@ -126,9 +136,10 @@ impl Consumer {
         from: &mut Position,
         caught_up: &CaughtUp,
         backoff: &mut Backoff,
-    ) -> Result<(), EventLogError> {
+        over: &CancellationToken,
+    ) -> Result<End, EventLogError> {
         let mut reader: Box<dyn ShardReader> = self.eventlog.open(&id.site, &id.shard, from).await?;
-        loop {
+        while !over.is_cancelled() {
             self.progress.room(id, self.limits.open).await;
             self.progress.room_in_memory(self.limits.open_bytes).await;
             let batch = reader.next(self.limits.batch).await?;
@@ -144,7 +155,7 @@ impl Consumer {
                 self.progress.room(id, 1).await;
                 self.durability.want();
                 caught_up.ended(id);
-                return Ok(());
+                return Ok(End::Read);
             }
             let is_short = self.bugs.has(InjectedBug::ShortReadIsEnd) && count < self.limits.batch;
             if (count == 0 && !batch.behind && self.progress.open_records(id) == 0) || is_short {
@@ -156,6 +167,7 @@ impl Consumer {
                 sleep(self.limits.poll_interval).await;
             }
         }
+        Ok(End::Over)
     }
 
     /// Hands one record over. Returns once it is handed over, which is before it is applied.

@@ -162,7 +162,7 @@ async fn a_shard_that_answers_nothing_and_is_behind_has_not_caught_up() {
         noted.store(reads.load(Ordering::SeqCst), Ordering::SeqCst);
         tell.notify_one();
     };
-    let running = tokio::spawn(consumer(&log).run("s".parse().unwrap(), Arc::new(caught_up)));
+    let running = tokio::spawn(consumer(&log).run("s".parse().unwrap(), Arc::new(caught_up), CancellationToken::new()));
     told.notified().await;
     running.abort();
     assert!(seen.load(Ordering::SeqCst) >= 3, "it reported after {seen:?} reads, before the record");
@@ -186,7 +186,7 @@ async fn reads_in_ten_seconds(script: Script) -> u64 {
     let log = Scripted::new(script);
     let consumer = consumer(&log);
     let tasks = consumer.tasks.clone();
-    let running = tokio::spawn(consumer.run("s".parse().unwrap(), Arc::new(|_| {})));
+    let running = tokio::spawn(consumer.run("s".parse().unwrap(), Arc::new(|_| {}), CancellationToken::new()));
     tokio::time::sleep(Duration::from_secs(10)).await;
     running.abort();
     tasks.abort();

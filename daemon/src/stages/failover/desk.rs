@@ -6,45 +6,107 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
     ActRequest, AuditEntry, ExecuteRequest, Failover, FailoverAct, FailoverPlan, FailoverStep, PlanRequest,
-    RoleRequest, SitesStatus,
+    RoleRequest, SiteStatus, SitesStatus,
 };
+use lockstep_proto::history::{History, MOST_REASON_BYTES, PastChange, RoleChange};
+use lockstep_proto::overview::Overview;
+use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
+use lockstep_proto::{NodeId, SiteId};
 
+use tokio::time::timeout;
+
+use super::at_risk::at_risk;
 use super::decide::{Decision, decide};
+use super::digests::DigestReader;
+use super::drill::DrillStage;
 use super::driver::DriverLimits;
-use super::plan::{plan, steps};
+use super::history;
+use super::overview;
+use super::plan::{EXPOSURE, begun, plan};
 use super::record::{self, Stored};
+use super::resume::resumes;
 use super::view::View;
 use crate::base::clock::Clock;
-use crate::seams::refdb::{RefDb, RefDbError, Role};
-use crate::stages::ports::Operators;
+use crate::base::faults::injected_bug::InjectedBugs;
+use crate::seams::refdb::{RefDb, RefDbError, Role, SiteAnswer, SiteRecord};
+use crate::stages::ports::{FencingOver, LocalHealth, Operators, Probes};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::gone_nodes::GoneNodes;
+use crate::state::site_roles::SiteRoles;
+
+/// How long a plan waits for the refdb.
+const PLAN: Duration = Duration::from_secs(8);
+/// How long a request waits until its entry is in the history.
+const NOTE: Duration = Duration::from_secs(5);
+/// The consequence of a refdb that does not answer.
+const NO_PROMOTION: &str = "no promotion can help: the refdb is the authority on every ref; if it is lost for good, \
+                            rebuild it from the sites with `lockstep refdb rebuild`";
 
 /// Takes the requests of operators on behalf of one node.
 pub struct OperatorDesk {
-    refdb: RefDb,
-    clock: Arc<dyn Clock>,
+    pub(super) node: NodeId,
+    pub(super) refdb: RefDb,
+    pub(super) clock: Arc<dyn Clock>,
     gone: GoneNodes,
+    /// Knows the sites with which the list of sites began.
+    pub(super) roles: Arc<SiteRoles>,
+    pub(super) digests: DigestReader,
+    /// Defects that a test has switched on.
+    pub(super) bugs: InjectedBugs,
+    pub(super) tools: DeskTools,
+    pub(super) drill: Arc<DrillStage>,
+}
+
+/// The means of a node that its desk uses for drills.
+#[derive(Clone)]
+pub struct DeskTools {
+    /// Ends incarnations of a canary.
+    pub fencing: FencingOver,
+    /// Acts as users of this node do.
+    pub probes: Arc<dyn Probes>,
+    /// Looks at the disks and certificates of this machine.
+    pub local: Arc<dyn LocalHealth>,
 }
 
 impl OperatorDesk {
     /// Creates the desk of a node.
     #[must_use]
-    pub fn new(context: &NodeContext, state: &NodeState) -> Self {
+    pub fn new(context: &NodeContext, state: &NodeState, tools: DeskTools) -> Self {
         let (refdb, clock) = (context.refdb.clone(), Arc::clone(&context.clock));
-        Self { refdb, clock, gone: state.gone.clone() }
+        let digests = DigestReader::new(Arc::clone(&clock));
+        let (gone, roles, bugs) = (state.gone.clone(), Arc::clone(&state.roles), context.bugs);
+        let drill = DrillStage::new(context, Arc::clone(&tools.fencing), Arc::clone(&tools.probes));
+        let (node, drill) = (context.node.clone(), Arc::new(drill));
+        Self { node, refdb, clock, gone, roles, digests, bugs, tools, drill }
     }
 
-    async fn view(&self) -> Result<View, ApiError> {
+    /// The stage that drives drills of this node.
+    #[must_use]
+    pub fn drills(&self) -> Arc<DrillStage> {
+        Arc::clone(&self.drill)
+    }
+
+    pub(super) async fn view(&self) -> Result<View, ApiError> {
         View::read(&self.refdb, self.gone.all()).await.map_err(unanswered)
     }
 
-    async fn stored(&self) -> Result<Option<Stored>, ApiError> {
+    pub(super) async fn stored(&self) -> Result<Option<Stored>, ApiError> {
         record::read(&self.refdb).await.map_err(unanswered)
+    }
+
+    /// The revision of the failover document, and the state of the sites, unless a failover is in progress. A change
+    /// that names the revision has no effect if a failover begins meanwhile.
+    pub(super) async fn without_failover(&self) -> Result<(u64, View), ApiError> {
+        let stored = self.stored().await?;
+        if let Some(running) = stored.as_ref().filter(|stored| stored.failover.is_in_progress()) {
+            let number = running.failover.number;
+            return Err(refused(&format!("failover {number} is in progress; no site is changed meanwhile")));
+        }
+        Ok((stored.map_or(0, |stored| stored.revision), self.view().await?))
     }
 
     async fn replace(&self, before: u64, failover: Failover) -> Result<Failover, ApiError> {
@@ -54,11 +116,50 @@ impl OperatorDesk {
         }
     }
 
+    /// The sites, with the progress of nodes that take everything from the refdb and from peers.
+    async fn with_progress(&self, view: &View) -> Result<Vec<SiteStatus>, ApiError> {
+        let mut sites = view.statuses();
+        if view.nodes.iter().any(|node| view.lives(node) && node.reconciles()) {
+            let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
+            for node in sites.iter_mut().flat_map(|site| &mut site.nodes) {
+                let own = digests.iter().find(|one| one.digest.node == node.node && !one.is_old);
+                node.bootstrap = own.and_then(|one| one.digest.bootstrap.clone());
+            }
+        }
+        Ok(sites)
+    }
+
     /// Whether the target is promoted, or a promotion in transit may still land.
     async fn may_promote(&self, failover: &Failover) -> Result<bool, ApiError> {
         let view = self.view().await?;
         let target = view.site(&failover.to);
         Ok(target.is_none_or(|site| site.role == Role::Active || site.epoch == failover.to_epoch))
+    }
+
+    /// Why the refdb is known to be older than a node. None if it is not.
+    pub(super) async fn went_back(&self) -> Result<Option<String>, ApiError> {
+        let declared = self.refdb.registry.went_back().await.map_err(unanswered)?;
+        Ok(declared.map(|declared| format!("{} (declared by {})", declared.why, declared.by)))
+    }
+
+    /// Refuses a forced failover whose target is known to lack more than the accepted loss for good: transactions that
+    /// it holds as quarantined. Transactions that it is behind by are counted before the promotion, once the source has
+    /// settled.
+    fn accepts_loss(&self, request: &PlanRequest, view: &View) -> Result<(), ApiError> {
+        let Some(most) = request.max_loss else { return Ok(()) };
+        let (from, to) = (&request.from, &request.to);
+        let for_good = view.lacking(to, from).map(|lacking| lacking.set_aside());
+        match for_good {
+            Some(count) if count <= most => Ok(()),
+            Some(count) => Err(refused(&format!(
+                "{to} holds {count} transactions of {from} as quarantined, more than max_loss {most}; see `lockstep \
+                 quarantine` there"
+            ))),
+            None => Err(refused(&format!(
+                "it is not known which transactions of {from} {to} lacks, and max_loss is {most}: each of its nodes \
+                 reconciles, is expelled or owes a project; see `lockstep status` there"
+            ))),
+        }
     }
 
     fn entry(&self, actor: &str, act: &str, reason: &str) -> AuditEntry {
@@ -73,12 +174,39 @@ impl Operators for OperatorDesk {
         let view = self.view().await?;
         let running = failover.as_ref().filter(|one| one.is_in_progress());
         let waits_for = running.and_then(|running| waits_for(running, &view));
-        Ok(SitesStatus { sites: view.statuses(), failover, waits_for })
+        let removed = view.removed.iter().map(|one| one.site.clone()).collect();
+        Ok(SitesStatus { sites: self.with_progress(&view).await?, removed, failover, waits_for })
+    }
+
+    async fn overview(&self) -> Result<Overview, ApiError> {
+        let failover = self.stored().await?.map(|stored| stored.failover);
+        let view = self.view().await?;
+        let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
+        let went_back = self.went_back().await?;
+        let running = failover.as_ref().filter(|one| one.is_in_progress());
+        Ok(Overview {
+            by: self.node.clone(),
+            at_ms: self.clock.now_ms(),
+            sites: overview::sites(&view, &digests, running, went_back.as_deref()),
+            exposure: EXPOSURE.to_owned(),
+            refdb_went_back: went_back,
+            waits_for: running.and_then(|running| waits_for(running, &view)),
+            failover,
+        })
+    }
+
+    async fn history(&self) -> Result<History, ApiError> {
+        let mut history = history::read(&self.refdb).await.map_err(unanswered)?;
+        if let Some(stored) = self.stored().await? {
+            history.put(PastChange::Failover(Box::new(stored.failover)));
+        }
+        Ok(history)
     }
 
     async fn plan(&self, request: &PlanRequest) -> Result<FailoverPlan, ApiError> {
-        let running = self.stored().await?.map(|stored| stored.failover).filter(Failover::is_in_progress);
-        Ok(plan(request, &self.view().await?, running.as_ref()))
+        let late = |_| unanswered(RefDbError::NotNow(format!("no answer within {} s", PLAN.as_secs())));
+        let plan = timeout(PLAN, self.planned(request)).await.unwrap_or_else(|elapsed| Err(late(elapsed)));
+        plan.map_err(|error| ApiError { message: format!("{}; {NO_PROMOTION}", error.message), ..error })
     }
 
     async fn execute(&self, actor: &str, request: ExecuteRequest) -> Result<Failover, ApiError> {
@@ -86,7 +214,7 @@ impl Operators for OperatorDesk {
         let stored = self.stored().await?;
         let running = stored.as_ref().map(|stored| &stored.failover).filter(|one| one.is_in_progress());
         let view = self.view().await?;
-        let plan = plan(&request.plan, &view, running);
+        let plan = plan(&request.plan, &view, running, self.went_back().await?.as_deref());
         if !plan.blockers.is_empty() {
             return Err(refused(&format!("the plan has blockers: {}", plan.blockers.join("; "))));
         }
@@ -96,27 +224,29 @@ impl Operators for OperatorDesk {
                 request.plan_hash
             )));
         }
+        self.accepts_loss(&request.plan, &view)?;
         let epoch = |site: &SiteId| view.site(site).map_or(0, |site| site.epoch);
         let (before, number) = stored.as_ref().map_or((0, 1), |stored| (stored.revision, stored.failover.number + 1));
+        if let Some(last) = &stored {
+            self.note(PastChange::Failover(Box::new(last.failover.clone()))).await;
+        }
+        let epochs = (epoch(&plan.from), epoch(&plan.to));
         let failover = Failover {
-            number,
-            kind: plan.kind,
-            from_epoch: epoch(&plan.from),
-            to_epoch: epoch(&plan.to),
-            from: plan.from,
-            to: plan.to,
             actor: actor.to_owned(),
             reason: request.reason.clone(),
             requested_ms: self.clock.now_ms(),
-            steps: steps(),
             pause_before: request.pause_before,
-            paused: false,
-            aborting: false,
-            unserved: false,
-            end: None,
             audit: vec![self.entry(actor, "execute", &request.reason)],
+            ..begun(number, &request.plan, epochs)
         };
-        self.replace(before, failover).await
+        let seen = [&failover.from, &failover.to].into_iter().filter_map(|site| view.site(site)).cloned();
+        match record::begin(&self.refdb, before, &failover, &seen.collect::<Vec<_>>()).await.map_err(unanswered)? {
+            record::Begun::Yes => Ok(failover),
+            record::Begun::Overtaken => {
+                Err(refused("somebody else has begun a failover meanwhile; look at it and ask again"))
+            }
+            record::Begun::SitesMoved => Err(refused("the role of a site has changed meanwhile; plan again")),
+        }
     }
 
     async fn act(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError> {
@@ -132,9 +262,10 @@ impl Operators for OperatorDesk {
                 "pause"
             }
             FailoverAct::Resume => {
+                resumes(&failover, request.step).map_err(|why| refused(&why))?;
                 let held = failover.current().map(|step| step.step);
                 failover.pause_before.retain(|step| Some(*step) != held);
-                failover.paused = false;
+                (failover.paused, failover.held) = (false, None);
                 "resume"
             }
             FailoverAct::Abort if failover.has_begun(FailoverStep::Promote) && self.may_promote(&failover).await? => {
@@ -152,17 +283,25 @@ impl Operators for OperatorDesk {
         self.replace(stored.revision, failover).await
     }
 
+    async fn preflight(&self, request: &PreflightRequest) -> Result<Preflight, ApiError> {
+        self.look_before(&request.to).await
+    }
+
+    async fn drills(&self) -> Result<Drills, ApiError> {
+        self.drill.all().await.map_err(unanswered)
+    }
+
+    async fn drill(&self, actor: &str, request: DrillRequest) -> Result<DrillBegun, ApiError> {
+        self.begin_drill(actor, request).await
+    }
+
     async fn change_role(&self, actor: &str, site: &SiteId, request: RoleRequest) -> Result<SitesStatus, ApiError> {
         given("reason", &request.reason)?;
         if !matches!(request.role, Role::Active | Role::Standby) {
             let role = request.role.name();
             return Err(invalid(&format!("role {role} is set by a failover alone; give active or standby")));
         }
-        if let Some(running) = self.stored().await?.filter(|stored| stored.failover.is_in_progress()) {
-            let number = running.failover.number;
-            return Err(refused(&format!("failover {number} is in progress; no role is changed meanwhile")));
-        }
-        let view = self.view().await?;
+        let (failover, view) = self.without_failover().await?;
         let Some(record) = view.site(site) else {
             return Err(invalid(&format!("site {site} is not in the refdb; `lockstep sites` lists the sites")));
         };
@@ -183,9 +322,96 @@ impl Operators for OperatorDesk {
         }
         tracing::warn!(%site, role = request.role.name(), actor, reason = request.reason, "an operator changes a role");
         if record.role != request.role {
-            self.refdb.registry.change_role(record, request.role).await.map_err(unanswered)?;
+            let to = SiteRecord { role: request.role, epoch: record.epoch + 1, ..record.clone() };
+            let entry = self.role_change(actor, record, &request);
+            self.noted(entry, Some(record), &to, failover).await?;
         }
         self.sites().await
+    }
+
+    async fn add_site(&self, actor: &str, site: &SiteId, request: AddSiteRequest) -> Result<SitesStatus, ApiError> {
+        self.add(actor, site, request).await?;
+        self.sites().await
+    }
+
+    async fn remove_site(
+        &self,
+        actor: &str,
+        site: &SiteId,
+        request: RemoveSiteRequest,
+    ) -> Result<SitesStatus, ApiError> {
+        self.remove(actor, site, request).await?;
+        self.sites().await
+    }
+
+    async fn remove_node(
+        &self,
+        actor: &str,
+        node: &NodeId,
+        request: RemoveNodeRequest,
+    ) -> Result<SitesStatus, ApiError> {
+        self.expel(actor, node, request).await?;
+        self.sites().await
+    }
+}
+
+impl OperatorDesk {
+    fn role_change(&self, actor: &str, site: &SiteRecord, request: &RoleRequest) -> RoleChange {
+        RoleChange {
+            at_ms: self.clock.now_ms(),
+            actor: actor.to_owned(),
+            reason: request.reason.clone(),
+            site: site.site.clone(),
+            from: site.role,
+            to: request.role,
+            epoch: site.epoch,
+            done: None,
+            list: None,
+        }
+    }
+
+    /// Changes a site's record, in one write that has no effect beside a failover. The history has the request before,
+    /// and its outcome afterwards.
+    pub(super) async fn noted(
+        &self,
+        entry: RoleChange,
+        from: Option<&SiteRecord>,
+        to: &SiteRecord,
+        failover: u64,
+    ) -> Result<(), ApiError> {
+        self.note(PastChange::Role(entry.clone())).await;
+        let answer = self.refdb.registry.change_site(from, to, failover).await.map_err(unanswered)?;
+        let (done, end) = match answer {
+            SiteAnswer::Changed => (true, Ok(())),
+            // The answer to an earlier copy of this very change was lost, or somebody else has asked for the same.
+            SiteAnswer::Differs(stored) if stored == *to => (true, Ok(())),
+            SiteAnswer::Differs(_) => {
+                (false, Err(refused(&format!("{} has changed meanwhile; look at it and ask again", to.site))))
+            }
+            SiteAnswer::FailoverMoved => (false, Err(refused("a failover has begun meanwhile; look at it"))),
+        };
+        self.note(PastChange::Role(RoleChange { done: Some(done), ..entry })).await;
+        end
+    }
+
+    /// Notes an entry in the history. A history that cannot be read, or written in time, stops no operator.
+    async fn note(&self, entry: PastChange) {
+        let noted = match timeout(NOTE, history::put(&self.refdb, &entry)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", NOTE.as_secs()),
+        };
+        tracing::error!(why = noted, ?entry, "the history cannot be written: this log line is all that is kept");
+    }
+
+    async fn planned(&self, request: &PlanRequest) -> Result<FailoverPlan, ApiError> {
+        let running = self.stored().await?.map(|stored| stored.failover).filter(Failover::is_in_progress);
+        let view = self.view().await?;
+        let mut plan = plan(request, &view, running.as_ref(), self.went_back().await?.as_deref());
+        plan.at_risk = at_risk(&self.refdb, &view, &request.from, &request.to).await;
+        let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
+        plan.warnings.extend(overview::unverified(&view, &digests, &request.to, self.clock.now_ms()));
+        Ok(plan)
     }
 }
 
@@ -197,22 +423,26 @@ fn waits_for(failover: &Failover, view: &View) -> Option<String> {
     }
 }
 
-fn given(field: &str, value: &str) -> Result<(), ApiError> {
+pub(super) fn given(field: &str, value: &str) -> Result<(), ApiError> {
     match value.trim().is_empty() {
         true => Err(invalid(&format!("{field} is empty; say why, for the audit trail"))),
+        false if value.len() > MOST_REASON_BYTES => Err(invalid(&format!(
+            "{field} has {} bytes; at most {MOST_REASON_BYTES} are kept in the audit trail",
+            value.len()
+        ))),
         false => Ok(()),
     }
 }
 
-fn invalid(message: &str) -> ApiError {
+pub(super) fn invalid(message: &str) -> ApiError {
     ApiError::new(RefusalCode::Invalid, false, message)
 }
 
 /// A refusal: it would not be safe, or another state was expected. Nothing was changed.
-fn refused(message: &str) -> ApiError {
+pub(super) fn refused(message: &str) -> ApiError {
     ApiError::new(RefusalCode::Stale, false, format!("{message}; nothing was changed"))
 }
 
-fn unanswered(error: RefDbError) -> ApiError {
+pub(super) fn unanswered(error: RefDbError) -> ApiError {
     ApiError::unavailable(format!("the refdb does not answer: {error}"))
 }

@@ -8,19 +8,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::failover::{Failover, FailoverEnd, FailoverOutcome, FailoverStep};
+use lockstep_proto::failover::{Failover, FailoverStep};
 use lockstep_proto::{NodeId, SiteId};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use super::at_risk::at_risk;
 use super::decide::{Decision, Patience, decide};
+use super::ending::{end, keep_counted};
+use super::own_part::OwnPart;
 use super::record::{self, Stored};
+use super::tools::Tools;
 use super::view::View;
 use crate::base::clock::Clock;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
-use crate::base::observer::Observer;
+use crate::base::observer::{Nobody, Observer};
 use crate::seams::refdb::{RefDb, RefDbError};
-use crate::stages::ports::Fencing;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::gone_nodes::GoneNodes;
 use crate::state::went_back::WentBack;
@@ -28,6 +30,11 @@ use crate::state::went_back::WentBack;
 /// The intervals of a driver.
 #[derive(Clone, Copy, Debug)]
 pub struct DriverLimits {
+    /// How long the nodes of the target of a planned failover may take to compare their refs with the refdb. The
+    /// source takes writes meanwhile.
+    pub verify: Duration,
+    /// How long the probes of the target may be red before the failover goes on without them.
+    pub probe: Duration,
     /// The interval at which the record is read while no failover is in progress.
     pub idle: Duration,
     /// The interval at which the record is read during a failover.
@@ -46,6 +53,8 @@ pub struct DriverLimits {
 impl Default for DriverLimits {
     fn default() -> Self {
         Self {
+            verify: Duration::from_secs(600),
+            probe: Duration::from_secs(60),
             idle: Duration::from_millis(500),
             busy: Duration::from_millis(200),
             turn: Duration::from_secs(3),
@@ -59,7 +68,8 @@ impl Default for DriverLimits {
 impl DriverLimits {
     /// How long the driver waits inside a step.
     pub(super) fn patience(&self) -> Patience {
-        Patience { settle: self.settle, catch_up: self.catch_up, serve: self.serve }
+        let Self { verify, settle, catch_up, serve, probe, .. } = *self;
+        Patience { verify, settle, catch_up, serve, probe }
     }
 }
 
@@ -71,39 +81,47 @@ pub struct Driver {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     went_back: WentBack,
-    fencing: Arc<dyn Fencing>,
+    tools: Tools,
     gone: GoneNodes,
-    /// Wakes the jobs of this node that bring it up to date with the journal.
-    hurry: Vec<Arc<Notify>>,
     limits: DriverLimits,
     bugs: InjectedBugs,
 }
 
-/// The memory of a driver between two looks: the revision that it saw last, and since when.
+/// The memory of a driver between two looks.
 struct Seen {
+    /// The revision of the record that it saw last, and since when.
     revision: u64,
     since: Instant,
     /// When the current step was first seen as begun.
     step: Option<(u64, FailoverStep, Instant)>,
+    /// The part of this node in the current step.
+    own: OwnPart,
 }
 
 impl Driver {
-    /// Creates the driver of a node. `hurry` wakes the jobs that bring this node up to date with the journal.
+    /// Creates the driver of a node.
     #[must_use]
-    pub fn new(
-        context: &NodeContext,
-        state: &NodeState,
-        fencing: Arc<dyn Fencing>,
-        hurry: Vec<Arc<Notify>>,
+    pub fn new(context: &NodeContext, state: &NodeState, tools: Tools, limits: DriverLimits) -> Self {
+        let NodeContext { site, node, refdb, clock, observer, went_back, bugs, .. } = context.clone();
+        Self { site, node, refdb, clock, observer, went_back, tools, gone: state.gone.clone(), limits, bugs }
+    }
+
+    /// A driver of a drill, at a node of the canary in `refdb`. Nobody is told of its progress.
+    pub(super) fn of_canary(
+        (site, node): (SiteId, NodeId),
+        refdb: RefDb,
+        clock: Arc<dyn Clock>,
+        went_back: WentBack,
+        tools: Tools,
         limits: DriverLimits,
     ) -> Self {
-        let NodeContext { site, node, refdb, clock, observer, went_back, bugs, .. } = context.clone();
-        Self { site, node, refdb, clock, observer, went_back, fencing, gone: state.gone.clone(), hurry, limits, bugs }
+        let (observer, gone, bugs) = (Arc::new(Nobody), GoneNodes::default(), InjectedBugs::default());
+        Self { site, node, refdb, clock, observer, went_back, tools, gone, limits, bugs }
     }
 
     /// Drives until the task is aborted.
     pub async fn run(self) {
-        let mut seen = Seen { revision: 0, since: Instant::now(), step: None };
+        let mut seen = Seen { revision: 0, since: Instant::now(), step: None, own: OwnPart::default() };
         loop {
             let pause = match self.look(&mut seen).await {
                 Ok(pause) => pause,
@@ -122,12 +140,15 @@ impl Driver {
         let failover = &stored.failover;
         seen.note(&stored);
         if failover.to == self.site && failover.has_begun(FailoverStep::CatchUp) {
-            self.hurry.iter().for_each(|one| one.notify_one());
+            self.tools.hurry.iter().for_each(|one| one.notify_one());
         }
         if failover.from == self.site && !source_drives(failover) {
             return Ok(self.limits.busy);
         }
         let view = View::read(&self.refdb, self.gone.all()).await?;
+        if failover.to == self.site && self.takes_part(&stored, &view, &mut seen.own).await? {
+            return Ok(Duration::ZERO);
+        }
         let turn = turn(&view, failover, &self.node);
         let is_due = seen.since.elapsed() >= self.limits.turn * turn;
         let has_acted = is_due && self.act(&stored, &view, seen.waited()).await?;
@@ -139,6 +160,23 @@ impl Driver {
             return Ok(None);
         }
         Ok(record::read(&self.refdb).await?.filter(|stored| stored.failover.is_in_progress()))
+    }
+
+    /// Does the part of this node in the current step, if it has one, and notes the result in the record. Answers
+    /// whether the record was replaced.
+    async fn takes_part(&self, stored: &Stored, view: &View, own: &mut OwnPart) -> Result<bool, RefDbError> {
+        let mut next = stored.failover.clone();
+        let takes_writes = view.nodes.iter().any(|one| one.node == self.node && view.takes_writes(one));
+        match own.take(&self.tools, (&self.node, takes_writes), &mut next, self.clock.now_ms()).await {
+            Ok(true) => record::replace(&self.refdb, stored.revision, &next).await,
+            Ok(false) => Ok(false),
+            Err(why) => {
+                if own.is_news(&why) {
+                    self.observer.failed("failover", &why);
+                }
+                Ok(false)
+            }
+        }
     }
 
     fn decide(&self, failover: &Failover, view: &View, waited: Duration) -> Decision {
@@ -167,13 +205,26 @@ impl Driver {
             Decision::Fence(incarnations) => {
                 for one in incarnations {
                     tracing::warn!(failover = next.number, incarnation = %one, "freezing and poisoning an incarnation");
-                    self.fencing.fence(&next.from, &one).await?;
+                    self.tools.fencing.fence(&next.from, &one).await?;
                 }
                 return Ok(true);
             }
             Decision::Begin => begin(&mut next, self.clock.now_ms()),
             Decision::Hold => next.paused = true,
-            Decision::Next(note) => complete(&mut next, self.clock.now_ms(), &self.node, note),
+            Decision::Next(note) => {
+                if next.current().is_some_and(|step| step.step == FailoverStep::CatchUp) {
+                    next.lacked = Some(at_risk(&self.refdb, view, &next.from, &next.to).await);
+                }
+                if next.current().is_some_and(|step| step.step == FailoverStep::Probe) {
+                    keep_counted(&mut next, view);
+                }
+                complete(&mut next, self.clock.now_ms(), &self.node, note);
+            }
+            Decision::Held(why) => {
+                tracing::warn!(failover = next.number, why, "the failover holds itself: resume or abort it");
+                (next.paused, next.held) = (true, Some(why.clone()));
+                complete(&mut next, self.clock.now_ms(), &self.node, format!("HELD: {why}"));
+            }
             Decision::Unserved(note) => {
                 next.unserved = true;
                 complete(&mut next, self.clock.now_ms(), &self.node, note);
@@ -244,13 +295,6 @@ fn complete(failover: &mut Failover, now_ms: u64, by: &NodeId, note: String) {
     if !failover.paused && !is_held {
         begin(failover, now_ms);
     }
-}
-
-fn end(failover: &mut Failover, now_ms: u64, outcome: FailoverOutcome) {
-    let serving = failover.steps.iter().find(|step| step.step == FailoverStep::Serve).and_then(|step| step.ended_ms);
-    let recovery_ms = serving.filter(|_| outcome == FailoverOutcome::Done && !failover.unserved);
-    let recovery_ms = recovery_ms.map(|at_ms| at_ms.saturating_sub(failover.requested_ms));
-    failover.end = Some(FailoverEnd { outcome, at_ms: now_ms, recovery_ms });
 }
 
 fn current(failover: &mut Failover) -> Option<&mut lockstep_proto::failover::StepRecord> {

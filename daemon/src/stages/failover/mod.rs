@@ -10,18 +10,50 @@
 //! | file | idea |
 //! |---|---|
 //! | `view` | the state of the sites, as the refdb has it |
+//! | `at_risk` | the transactions that the target lacks, counted in the journal |
 //! | `decide` | the next action of a failover: a pure function |
 //! | `plan` | the plan of a failover, its blockers and its hash: a pure function |
-//! | `record` | reads the record, and replaces it |
+//! | `overview` | all sites with the digests of their nodes, and the two answers that count: pure functions |
+//! | `digests` | reads the digests of all nodes, with their ages |
+//! | `slot_ages` | for how long a node lacks settled slots |
+//! | `preflight` | whether a failover could go well now |
+//! | `drill` | the same steps on a canary, while the real sites go on |
+//! | `record`, `history` | read the record and the history, and replace them |
+//! | `earlier` | the form of an ended failover that nodes of the first release can read |
+//! | `ending` | the end of a failover, and its recovery times |
 //! | `driver` | takes the steps |
+//! | `tools` | the means of a node that its driver uses |
+//! | `own_part` | what each node of the target does itself: verify its refs, and probe |
+//! | `drill_desk` | the operators' requests about drills, and the preflight |
+//! | `resume` | whether a resume is about the pause that the failover is in |
 //! | `desk` | the operators' requests: plan, execute, pause, resume, abort, roles of sites |
+//! | `node_list` | the operators' requests that remove nodes which will not come back |
+//! | `site_list` | the operators' requests that add sites to the list of sites, and remove them |
 
+mod at_risk;
 mod decide;
 mod desk;
+mod digests;
+mod drill;
+mod drill_desk;
 mod driver;
+mod earlier;
+mod ending;
+mod history;
+mod node_list;
+mod overview;
+mod own_part;
 mod plan;
+mod preflight;
 mod record;
+mod resume;
+mod site_list;
+mod slot_ages;
+mod tools;
 mod view;
 
-pub use desk::OperatorDesk;
+pub use desk::{DeskTools, OperatorDesk};
+pub use drill::{BeginError, DrillSchedule, DrillStage};
 pub use driver::{Driver, DriverLimits};
+pub use slot_ages::{SlotAges, Standing};
+pub use tools::Tools;

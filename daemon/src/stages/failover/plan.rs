@@ -1,18 +1,37 @@
 //! The plan of a failover: its steps, blockers and warnings, and its hash. A pure function of the sites.
 
+use std::collections::BTreeMap;
+
 use lockstep_proto::SiteId;
 use lockstep_proto::failover::{
-    Failover, FailoverKind, FailoverPlan, FailoverStep, PlanRequest, PlannedStep, StepRecord,
+    AtRisk, Failover, FailoverKind, FailoverPlan, FailoverStep, OUTSIDE_REFS, OutsideRefs, PlanRequest, PlannedStep,
+    StepRecord,
 };
 use sha2::{Digest, Sha256};
 
 use super::view::View;
 use crate::seams::refdb::Role;
 
-/// Plans a failover of `request`, in the state of `view`. `running` is the failover that is in progress.
-pub(super) fn plan(request: &PlanRequest, view: &View, running: Option<&Failover>) -> FailoverPlan {
-    let PlanRequest { kind, from, to } = request.clone();
-    let steps = FailoverStep::ALL.map(|step| PlannedStep { step, text: text(step, request, view) }).to_vec();
+/// The consequence of the loss of the refdb's own Region. Every installation of this release has tables of one Region.
+pub(super) const EXPOSURE: &str = "\
+    the refdb is in one Region. While that Region lives, no failover loses anything that was acknowledged. If it is \
+    lost for good, so is everything that no site has applied";
+
+/// Why nodes that beat are not counted, and the remedy.
+const TAKES_EVERYTHING: &str = "\
+    those with a heartbeat still take everything from the refdb; wait until `lockstep sites` shows that one is done";
+
+/// Plans a failover of `request`, in the state of `view`. `running` is the failover that is in progress, `went_back`
+/// the reason why the refdb is known to be older than a node.
+pub(super) fn plan(
+    request: &PlanRequest,
+    view: &View,
+    running: Option<&Failover>,
+    went_back: Option<&str>,
+) -> FailoverPlan {
+    let PlanRequest { kind, from, to, .. } = request.clone();
+    let planned = |step| PlannedStep { step, text: text(step, request, view) };
+    let steps = request.steps().into_iter().map(planned).collect();
     let behind = view.living(&to).map(|node| view.behind(node, &from)).min().unwrap_or(0);
     let mut plan = FailoverPlan {
         kind,
@@ -22,23 +41,65 @@ pub(super) fn plan(request: &PlanRequest, view: &View, running: Option<&Failover
         steps,
         blockers: blockers(request, view, running),
         warnings: warnings(request, view),
+        exposure: EXPOSURE.to_owned(),
         behind,
+        at_risk: AtRisk::default(),
+        outside_refs: outside_refs(),
         hash: String::new(),
     };
-    plan.hash = hash(&plan);
+    plan.blockers.extend(went_back.map(|why| {
+        format!("the refdb is older than a node, so it lacks what was acknowledged: {why}; restore or rebuild it")
+    }));
+    plan.hash = hash(&plan, request.max_loss);
     plan
 }
 
-/// The failover that a plan begins.
-pub(super) fn steps() -> Vec<StepRecord> {
+/// The failover that a request begins, from these epochs of source and target. Nobody has asked for it yet: it has no
+/// actor, no reason and no time.
+pub(super) fn begun(number: u64, request: &PlanRequest, (from_epoch, to_epoch): (u64, u64)) -> Failover {
     let step = |step| StepRecord { step, began_ms: None, ended_ms: None, by: None, note: String::new() };
-    FailoverStep::ALL.map(step).to_vec()
+    Failover {
+        number,
+        kind: request.kind,
+        from: request.from.clone(),
+        to: request.to.clone(),
+        from_epoch,
+        to_epoch,
+        actor: String::new(),
+        reason: String::new(),
+        requested_ms: 0,
+        steps: request.steps().into_iter().map(step).collect(),
+        pause_before: Vec::new(),
+        paused: false,
+        held: None,
+        max_loss: request.max_loss,
+        verified: BTreeMap::new(),
+        lacked: None,
+        probed: BTreeMap::new(),
+        aborting: false,
+        unserved: false,
+        end: None,
+        audit: Vec::new(),
+    }
+}
+
+fn outside_refs() -> Vec<OutsideRefs> {
+    let row = |[name, fate, note]: [&str; 3]| OutsideRefs { name: name.into(), fate: fate.into(), note: note.into() };
+    OUTSIDE_REFS.map(row).to_vec()
 }
 
 fn text(step: FailoverStep, request: &PlanRequest, view: &View) -> String {
-    let PlanRequest { kind, from, to } = request;
+    let PlanRequest { kind, from, to, max_loss, .. } = request;
     let open = view.of_site(from).filter(|one| one.may_commit()).count();
     match (step, kind) {
+        (FailoverStep::Verify, _) => {
+            format!("the nodes of {to} compare their refs with the refdb; a difference holds the failover here")
+        }
+        (FailoverStep::CheckLoss, _) => {
+            let most = max_loss.unwrap_or_default();
+            format!("the failover holds here if {to} lacks more than {most} transactions of {from}")
+        }
+        (FailoverStep::Probe, _) => format!("the nodes of {to} are probed until every probe is green"),
         (FailoverStep::Stop, FailoverKind::Planned) => {
             format!("{from} becomes draining: its nodes end their commits and refuse new ones")
         }
@@ -57,9 +118,14 @@ fn text(step: FailoverStep, request: &PlanRequest, view: &View) -> String {
     }
 }
 
-fn blockers(request: &PlanRequest, view: &View, running: Option<&Failover>) -> Vec<String> {
-    let PlanRequest { kind, from, to } = request;
+/// The reasons why a failover cannot be executed.
+pub(super) fn blockers(request: &PlanRequest, view: &View, running: Option<&Failover>) -> Vec<String> {
+    let PlanRequest { kind, from, to, .. } = request;
     let mut blockers = Vec::new();
+    for step in request.without.iter().filter(|step| !FailoverStep::OPTIONAL.contains(step)) {
+        let optional = FailoverStep::OPTIONAL.map(FailoverStep::name).join(" and ");
+        blockers.push(format!("step {} cannot be left out; only {optional} can", step.name()));
+    }
     if from == to {
         blockers.push(format!("source and target are both {from}; name another target"));
     }
@@ -81,18 +147,26 @@ fn blockers(request: &PlanRequest, view: &View, running: Option<&Failover>) -> V
         blockers.push(format!("{to} is {}; make it a standby first: `lockstep site role {to} standby`", role.name()));
     }
     if view.living(to).next().is_none() && view.site(to).is_some() {
-        blockers.push(format!(
-            "no node of {to} has a heartbeat, so none could take the writes; start one, or name another target"
-        ));
+        blockers.push(match view.takes_everything(to) {
+            true => format!("no node of {to} could take the writes yet: {TAKES_EVERYTHING}, or name another target"),
+            false => {
+                format!(
+                    "no node of {to} has a heartbeat, so none could take the writes; start one, or name another target"
+                )
+            }
+        });
     }
     if *kind == FailoverKind::Planned && view.living(from).next().is_none() && view.site(from).is_some() {
-        blockers.push(format!("no node of {from} has a heartbeat; use --forced"));
+        blockers.push(match view.takes_everything(from) {
+            true => format!("no node of {from} could end its commits in order yet: {TAKES_EVERYTHING}"),
+            false => format!("no node of {from} has a heartbeat; use --forced"),
+        });
     }
     blockers
 }
 
 fn warnings(request: &PlanRequest, view: &View) -> Vec<String> {
-    let PlanRequest { kind, from, to } = request;
+    let PlanRequest { kind, from, to, .. } = request;
     let mut warnings = Vec::new();
     let serving = view.living(from).count();
     if *kind == FailoverKind::Forced && serving > 0 {
@@ -111,10 +185,11 @@ fn dead<'a>(view: &'a View, site: &'a SiteId) -> impl Iterator<Item = &'a lockst
     view.nodes.iter().filter(|node| node.site == *site && view.gone.contains(&node.node)).map(|node| &node.node)
 }
 
-/// The hash of everything that makes a plan the same plan: kind, source, target, roles, epochs, steps and blockers.
-/// Counts do not belong to it, because they change all the time.
-fn hash(plan: &FailoverPlan) -> String {
+/// The hash of everything that makes a plan the same plan: kind, source, target, roles, epochs, steps, `max_loss` and
+/// blockers. Counts do not belong to it, because they change all the time.
+pub(super) fn hash(plan: &FailoverPlan, max_loss: Option<u64>) -> String {
     let mut text = format!("{:?} {} {}\n", plan.kind, plan.from, plan.to);
+    text += &max_loss.map(|most| format!("max loss {most}\n")).unwrap_or_default();
     for site in &plan.sites {
         text += &format!("{} {:?} {}\n", site.site, site.role, site.epoch);
     }
@@ -125,4 +200,32 @@ fn hash(plan: &FailoverPlan) -> String {
         text += &format!("{blocker}\n");
     }
     hex::encode(&Sha256::digest(text.as_bytes())[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seams::refdb::{NodeRecord, SiteRecord};
+
+    #[test]
+    fn nodes_that_take_everything_from_the_refdb_are_not_said_to_be_dead() {
+        let site = |name: &str, role| SiteRecord::new(name.parse().unwrap(), role, 1);
+        let request = PlanRequest::new(FailoverKind::Planned, "a".parse().unwrap(), "b".parse().unwrap());
+        let takes_all =
+            |node: &str| NodeRecord { volume: NodeRecord::reconciling("v"), ..NodeRecord::first(node, &node[..1]) };
+        let mut view = View {
+            sites: vec![site("a", Role::Active), site("b", Role::Standby)],
+            nodes: vec![takes_all("a-0"), takes_all("b-0")],
+            ..View::default()
+        };
+        let found = blockers(&request, &view, None);
+        assert_eq!(found.len(), 2, "{found:?}");
+        for (blocker, site) in found.iter().zip(["of b", "of a"]) {
+            assert!(blocker.contains(site) && blocker.contains("`lockstep sites`"), "{blocker}");
+            assert!(!blocker.contains("no node of a has a heartbeat") && !blocker.contains("--forced"), "{blocker}");
+        }
+        view.gone = ["a-0", "b-0"].map(|node| node.parse().unwrap()).into();
+        let found = blockers(&request, &view, None);
+        assert!(found[0].contains("start one") && found[1].contains("--forced"), "{found:?}");
+    }
 }

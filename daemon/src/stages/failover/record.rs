@@ -2,7 +2,8 @@
 
 use lockstep_proto::failover::Failover;
 
-use crate::seams::refdb::{FailoverRecord, RefDb, RefDbError};
+use super::earlier;
+use crate::seams::refdb::{Document, DocumentRecord, RefDb, RefDbError, SiteRecord};
 
 /// A failover with the revision of its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,20 +14,79 @@ pub(super) struct Stored {
 
 /// Reads the failover that is in progress, or else the last one.
 pub(super) async fn read(refdb: &RefDb) -> Result<Option<Stored>, RefDbError> {
-    refdb.registry.failover().await?.map(decode).transpose()
+    refdb.registry.document(Document::Failover).await?.map(decode).transpose()
 }
 
 /// Replaces the record of revision `before` (0: there is none). Returns whether it was replaced. If not, somebody else
 /// has replaced it.
 pub(super) async fn replace(refdb: &RefDb, before: u64, failover: &Failover) -> Result<bool, RefDbError> {
-    let body = serde_json::to_string(failover).map_err(|error| RefDbError::Broken(error.to_string()))?;
-    let record = FailoverRecord { revision: before + 1, body };
-    Ok(refdb.registry.put_failover(&record).await? == record)
+    let record = encode(before, failover)?;
+    Ok(refdb.registry.put_document(Document::Failover, &record).await? == record)
 }
 
-fn decode(record: FailoverRecord) -> Result<Stored, RefDbError> {
+/// The end of the begin of a failover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// It has begun.
+    Yes,
+    /// Somebody else has replaced the record.
+    Overtaken,
+    /// A site has another epoch than the one that the operator has seen.
+    SitesMoved,
+}
+
+/// Writes the record of a failover over the one of revision `before` (0: there is none), if each of these sites still
+/// has its epoch.
+pub(super) async fn begin(
+    refdb: &RefDb,
+    before: u64,
+    failover: &Failover,
+    sites: &[SiteRecord],
+) -> Result<Begun, RefDbError> {
+    let record = encode(before, failover)?;
+    Ok(match refdb.registry.begin_failover(&record, sites).await? {
+        Some(stored) if stored == record => Begun::Yes,
+        Some(_) => Begun::Overtaken,
+        None => Begun::SitesMoved,
+    })
+}
+
+/// The document of a failover, behind the one of revision `before`.
+fn encode(before: u64, failover: &Failover) -> Result<DocumentRecord, RefDbError> {
+    let body = earlier::encode(failover).map_err(|error| RefDbError::Broken(error.to_string()))?;
+    Ok(DocumentRecord { revision: before + 1, body })
+}
+
+fn decode(record: DocumentRecord) -> Result<Stored, RefDbError> {
     let broken =
         |error| RefDbError::Broken(format!("the record of the failover cannot be read by this release: {error}"));
-    let failover = serde_json::from_str(&record.body).map_err(broken)?;
+    let failover = earlier::decode(&record.body).map_err(broken)?;
     Ok(Stored { revision: record.revision, failover })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seams::refdb::memory::MemoryRefDb;
+
+    #[tokio::test]
+    async fn an_ended_failover_is_stored_as_the_first_release_can_read_it() {
+        let refdb = MemoryRefDb::new().refdb();
+        assert!(replace(&refdb, 0, &earlier::tests::ended()).await.unwrap());
+        let stored = refdb.registry.document(Document::Failover).await.unwrap().unwrap();
+        serde_json::from_str::<earlier::tests::OfFirstRelease>(&stored.body).unwrap().assert_whole();
+        assert_eq!(read(&refdb).await.unwrap().unwrap().failover, earlier::tests::ended());
+    }
+
+    #[tokio::test]
+    async fn a_step_of_a_later_release_is_refused_by_name_and_the_record_stays() {
+        let refdb = MemoryRefDb::new().refdb();
+        let body = r#"{"number": 1, "kind": "planned", "from": "a", "to": "b", "from_epoch": 1, "to_epoch": 1,
+            "actor": "", "reason": "", "requested_ms": 1, "steps": [{"step": "of_later"}]}"#;
+        let record = DocumentRecord { revision: 1, body: body.to_owned() };
+        refdb.registry.put_document(Document::Failover, &record).await.unwrap();
+        let Err(RefDbError::Broken(why)) = read(&refdb).await else { panic!("it was read") };
+        assert!(why.contains("cannot be read by this release") && why.contains("of_later"), "{why}");
+        assert_eq!(refdb.registry.document(Document::Failover).await, Ok(Some(record)));
+    }
 }

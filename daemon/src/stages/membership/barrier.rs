@@ -1,5 +1,5 @@
 //! The barrier: the wait until every open incarnation knows a transaction, before a project loses its writability for
-//! good.
+//! good, or a name its directory mark.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError};
-use crate::stages::ports::{Barrier, BarrierError};
+use crate::stages::ports::{Barrier, BarrierError, Unaware};
 use crate::state::context::NodeContext;
 
 /// The barrier by means of the refdb: asks its registry of nodes and incarnations until the barrier is passed.
@@ -19,22 +19,19 @@ pub struct RegistryBarrier {
     refdb: RefDb,
     /// Makes this node write its own low-water marks at once.
     nudge: Arc<Notify>,
-    /// Maximum time to wait.
-    patience: Duration,
 }
 
 impl RegistryBarrier {
-    /// Creates a barrier that waits no longer than `patience`. `nudge` makes this node write its low-water marks at
-    /// once.
+    /// Creates a barrier. `nudge` makes this node write its low-water marks at once.
     #[must_use]
-    pub fn new(context: &NodeContext, nudge: Arc<Notify>, patience: Duration) -> Self {
-        Self { refdb: context.refdb.clone(), nudge, patience }
+    pub fn new(context: &NodeContext, nudge: Arc<Notify>) -> Self {
+        Self { refdb: context.refdb.clone(), nudge }
     }
 
     /// The nodes that have an incarnation in which something may still be committed, and whose low-water mark has not
     /// passed the transaction. A frozen incarnation counts, because late copies of its writes may still land. A
     /// poisoned one does not, although some of its slots may not be published: they were committed before.
-    async fn waiting_for(&self, txn: &TxnId) -> Result<Vec<NodeId>, RefDbError> {
+    async fn waiting_for(&self, txn: &TxnId) -> Result<Vec<Unaware>, RefDbError> {
         let nodes = self.refdb.registry.nodes().await?;
         let records = self.refdb.incarnations().await?;
         let knows = |node: &NodeId| {
@@ -42,15 +39,16 @@ impl RegistryBarrier {
             let mark = record.map_or(Seq(0), |one| one.mark(&txn.slot.lane));
             mark > txn.slot.seq
         };
-        let open = records.into_iter().filter(IncarnationRecord::may_commit).map(|one| one.id.node);
-        Ok(open.filter(|node| !knows(node)).collect())
+        let open = records.into_iter().filter(IncarnationRecord::may_commit);
+        let unaware = open.filter(|one| !knows(&one.id.node));
+        Ok(unaware.map(|one| Unaware { node: one.id.node, site: one.site }).collect())
     }
 }
 
 #[async_trait]
 impl Barrier for RegistryBarrier {
-    async fn passed(&self, txn: &TxnId) -> Result<(), BarrierError> {
-        let deadline = Instant::now() + self.patience;
+    async fn passed(&self, txn: &TxnId, patience: Duration) -> Result<(), BarrierError> {
+        let deadline = Instant::now() + patience;
         loop {
             self.nudge.notify_one();
             let error = match self.waiting_for(txn).await {
@@ -72,24 +70,27 @@ mod tests {
     use super::*;
     use crate::seams::refdb::NodeRecord;
 
+    const PATIENCE: Duration = Duration::from_secs(1);
+
     /// A node with an open incarnation, and a transaction of another node that it has not applied.
     async fn world() -> (RefDb, RegistryBarrier, IncarnationRecord, TxnId) {
         let context = NodeContext::in_memory();
         let (refdb, record) = (context.refdb.clone(), context.open_incarnation().await);
         let node = NodeRecord::first(context.node.as_str(), context.site.as_str());
         refdb.registry.put_node(&node, None).await.unwrap();
-        let barrier = RegistryBarrier::new(&context, Arc::default(), Duration::from_secs(1));
+        let barrier = RegistryBarrier::new(&context, Arc::default());
         (refdb, barrier, record, "m.1.0.4.00000000000000aa".parse().unwrap())
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_waits_until_nothing_can_land() {
         let (refdb, barrier, one, txn) = world().await;
-        assert!(barrier.passed(&txn).await.is_err(), "an open incarnation stops it");
+        let why = barrier.passed(&txn, PATIENCE).await.expect_err("an open incarnation stops it").to_string();
+        assert_eq!(why, "nodes that have not applied it yet: n of site s");
         refdb.registry.freeze(&one.site, &one.id).await.unwrap();
-        assert!(barrier.passed(&txn).await.is_err(), "frozen: writes in flight may still land");
+        assert!(barrier.passed(&txn, PATIENCE).await.is_err(), "frozen: writes in flight may still land");
         refdb.registry.poisoned(&one.site, &one.id).await.unwrap();
-        assert_eq!(barrier.passed(&txn).await, Ok(()));
+        assert_eq!(barrier.passed(&txn, PATIENCE).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -98,8 +99,8 @@ mod tests {
         let before = refdb.registry.nodes().await.unwrap().remove(0);
         let mark = |seq| NodeRecord { low_water: [(txn.slot.lane.clone(), Seq(seq))].into(), ..before.clone() };
         refdb.registry.put_node(&mark(4), Some(&before)).await.unwrap();
-        assert!(barrier.passed(&txn).await.is_err(), "the mark covers the slots below the transaction only");
+        assert!(barrier.passed(&txn, PATIENCE).await.is_err(), "the mark covers the slots below the transaction only");
         refdb.registry.put_node(&mark(5), Some(&before)).await.unwrap();
-        assert_eq!(barrier.passed(&txn).await, Ok(()));
+        assert_eq!(barrier.passed(&txn, PATIENCE).await, Ok(()));
     }
 }

@@ -42,6 +42,12 @@ impl Fencer {
         Self { refdb, entropy, bugs }
     }
 
+    /// The same for the incarnations of another refdb.
+    #[must_use]
+    pub fn over(&self, refdb: RefDb) -> Self {
+        Self { refdb, ..self.clone() }
+    }
+
     /// Fences one incarnation of a site. Retries until it succeeds or the caller drops the future.
     ///
     /// # Errors

@@ -18,7 +18,8 @@ pub struct Gone {
 }
 
 /// The node that publishes what an incarnation left: its own node if that lives, else a living sibling. A node of
-/// another site follows only when the whole site is gone for long.
+/// another site follows only when the whole site is gone for long, and has joined: one that still takes everything from
+/// the refdb does not reach the streams of all sites.
 #[must_use]
 pub fn heir<'a>(left: &IncarnationRecord, nodes: &'a [NodeRecord], gone: &Gone) -> Option<&'a NodeId> {
     let lives = |one: &&NodeRecord| !one.expelled && !gone.lately.contains(&one.node);
@@ -30,7 +31,7 @@ pub fn heir<'a>(left: &IncarnationRecord, nodes: &'a [NodeRecord], gone: &Gone) 
     if sibling.is_some() || !siblings.all(|one| one.expelled || gone.long.contains(&one.node)) {
         return sibling;
     }
-    nodes.iter().filter(lives).map(|one| &one.node).min()
+    nodes.iter().filter(lives).filter(|one| !one.reconciles()).map(|one| &one.node).min()
 }
 
 #[cfg(test)]
@@ -41,14 +42,8 @@ mod tests {
     use super::*;
     use crate::seams::refdb::IncarnationState;
 
-    fn chosen(lately: &[&str], long: &[&str]) -> Option<String> {
-        let nodes = [
-            NodeRecord::first("b-0", "b"),
-            NodeRecord::first("a-1", "a"),
-            NodeRecord::first("a-0", "a"),
-            NodeRecord::first("c-0", "c"),
-        ];
-        let left = IncarnationRecord {
+    fn left() -> IncarnationRecord {
+        IncarnationRecord {
             id: IncarnationId { node: "a-1".parse().unwrap(), number: Incarnation(1) },
             site: "a".parse().unwrap(),
             epoch: 1,
@@ -56,9 +51,28 @@ mod tests {
             window: 1,
             settled: Vec::new(),
             published: Vec::new(),
-        };
+        }
+    }
+
+    fn chosen(lately: &[&str], long: &[&str]) -> Option<String> {
+        let nodes = [
+            NodeRecord::first("b-0", "b"),
+            NodeRecord::first("a-1", "a"),
+            NodeRecord::first("a-0", "a"),
+            NodeRecord::first("c-0", "c"),
+        ];
         let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
-        heir(&left, &nodes, &Gone { lately: names(lately), long: names(long) }).map(ToString::to_string)
+        heir(&left(), &nodes, &Gone { lately: names(lately), long: names(long) }).map(ToString::to_string)
+    }
+
+    #[test]
+    fn a_node_that_reconciles_inherits_from_no_other_site() {
+        let volume = NodeRecord::reconciling("v");
+        let b = NodeRecord { volume, ..NodeRecord::first("b-0", "b") };
+        let nodes = [NodeRecord::first("a-1", "a"), b, NodeRecord::first("c-0", "c")];
+        let gone = || ["a-1".parse().unwrap()].into();
+        let heir = heir(&left(), &nodes, &Gone { lately: gone(), long: gone() }).map(ToString::to_string);
+        assert_eq!(heir.as_deref(), Some("c-0"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb, RefDbError};
 use crate::seams::volume::{Changes, NodeStore, Registered, StoreError};
+use crate::state::bound_refdb::BoundRefdb;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::debts::Debts;
 use crate::state::low_water::LowWater;
@@ -48,7 +49,7 @@ enum MemberError {
     #[error(transparent)]
     RefDb(#[from] RefDbError),
     /// The refdb is older than this node.
-    #[error("the refdb is older than this node: {0}")]
+    #[error("{}", .0.told())]
     WentBack(Evidence),
     /// This node's record is now another one.
     #[error("another process has changed this node's record ({0:?}); this node stops")]
@@ -67,6 +68,8 @@ pub struct Member {
     low_water: Arc<LowWater>,
     /// The debts of this node, which its record names.
     debts: Arc<Debts>,
+    /// Notes when the refdb took a heartbeat.
+    bound: Arc<BoundRefdb>,
     /// The node's record as it was last written.
     record: Mutex<NodeRecord>,
     /// Cancelled when another process has changed this node's record: the node was expelled, or its volume is used
@@ -94,7 +97,8 @@ impl Member {
     ) -> Self {
         let NodeContext { refdb, store, went_back, observer, fenced, bugs, .. } = context.clone();
         let (low_water, record, debts) = (Arc::clone(&state.low_water), Mutex::new(record), Arc::clone(&state.debts));
-        Self { refdb, store, went_back, low_water, debts, record, fenced, observer, nudge, limits, bugs }
+        let bound = Arc::clone(&state.bound);
+        Self { refdb, store, went_back, low_water, debts, bound, record, fenced, observer, nudge, limits, bugs }
     }
 
     /// Writes heartbeats, until the task is aborted.
@@ -130,6 +134,7 @@ impl Member {
         match answer {
             NodeAnswer::Written => {
                 *self.record.lock() = next;
+                self.bound.took_a_beat();
                 Ok(())
             }
             // The answer to an earlier copy of this heartbeat was lost.

@@ -11,6 +11,7 @@
 //! | `heir` | which node publishes what a dead incarnation left: a pure function |
 //! | `member` | heartbeats and low-water marks, which depend on nothing else |
 //! | `watcher` | adoption, expulsion, and the locks of dead owners |
+//! | `site_list` | whether a node's site is in the list of sites |
 //! | `role_reader` | follows the roles of all sites |
 //! | `met_locks` | the locks that commits have met |
 //! | `barrier` | the wait until every open incarnation knows a transaction |
@@ -23,6 +24,7 @@ mod member;
 mod met_locks;
 mod open;
 mod role_reader;
+mod site_list;
 mod watcher;
 
 pub use barrier::RegistryBarrier;
@@ -32,4 +34,5 @@ pub use member::{Member, MemberLimits, will_beat};
 pub use met_locks::NotedLocks;
 pub use open::{IncarnationOpener, OpenError};
 pub use role_reader::RoleReader;
+pub use site_list::{EnrollError, enroll};
 pub use watcher::{Running, Watcher};

@@ -90,7 +90,9 @@ impl IncarnationOpener {
     /// refdb that has forgotten the last ones.
     async fn next_number(&self, last: u64) -> Result<u64, StoreError> {
         let known = self.store.registered()?.of(&self.site, &self.node);
-        let number = last.max(known.tried) + 1;
+        // Numbers up to the floor are of the refdbs of the time before.
+        let floor = self.store.bound()?.refdb.map_or(0, |refdb| refdb.floor);
+        let number = last.max(known.tried).max(floor) + 1;
         self.note(|registered| registered.tried = number).await?;
         Ok(number)
     }

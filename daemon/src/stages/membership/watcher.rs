@@ -1,5 +1,6 @@
 //! The watcher looks after nodes that seem to be gone: it fences their incarnations, decides who publishes what they
-//! left, poisons the slots of locks that they left, and expels those that are away for too long.
+//! left, poisons the slots of locks that they left, and expels those that are away for too long. It does the same, at
+//! once and for good, for the nodes of sites that were removed from the list.
 //!
 //! Safety never depends on its view. It runs apart from the heartbeats, so nothing that it waits for can stop them.
 
@@ -20,10 +21,12 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError};
 use crate::stages::ports::Leftovers;
+use crate::state::bound_refdb::{self, BoundRefdb, Verdict};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::debts::Debts;
 use crate::state::gone_nodes::GoneNodes;
 use crate::state::journal::Journal;
+use crate::state::site_roles::SiteRoles;
 use crate::state::went_back::{Evidence, WentBack};
 
 /// The journal of the running incarnation, if one is open.
@@ -54,8 +57,12 @@ pub struct Watcher {
     ended: CancellationToken,
     /// Whether the refdb is older than this node.
     went_back: WentBack,
+    /// The refdb that this node's volume belongs to.
+    bound: Arc<BoundRefdb>,
     /// Receives the nodes whose heartbeat stands still.
     gone: GoneNodes,
+    /// Knows the sites that were removed from the list.
+    roles: Arc<SiteRoles>,
     limits: MemberLimits,
     /// Defects that a test has switched on.
     bugs: InjectedBugs,
@@ -83,6 +90,8 @@ impl Watcher {
     ) -> Self {
         let NodeContext { site, node, refdb, observer, fenced, went_back, bugs, .. } = context.clone();
         let (ended, debts, gone) = (context.tasks.cancelled(), Arc::clone(&state.debts), state.gone.clone());
+        let roles = Arc::clone(&state.roles);
+        let bound = Arc::clone(&state.bound);
         Self {
             site,
             node,
@@ -96,7 +105,9 @@ impl Watcher {
             fenced,
             ended,
             went_back,
+            bound,
             gone,
+            roles,
             limits,
             bugs,
         }
@@ -110,11 +121,31 @@ impl Watcher {
     pub async fn run(self) {
         let mut views = Views::default();
         while !self.ends() {
+            // A look that fails says nothing, and holds up nothing else.
+            if let Err(why) = self.look_at_identity().await {
+                self.observer.failed("member", &why);
+            }
             if let Err(why) = self.watch(&mut views).await {
                 self.observer.failed("member", &why);
             }
             sleep(self.limits.beat).await;
         }
+    }
+
+    /// Looks whether the tables still hold the refdb of this node's volume. Before the node has joined, its volume may
+    /// belong to none.
+    async fn look_at_identity(&self) -> Result<(), RefDbError> {
+        let Some(volume) = self.bound.refdb().filter(|_| !self.went_back.is_known()) else { return Ok(()) };
+        let found = bound_refdb::read(&self.refdb).await?.map(|(_, found)| found);
+        let bound = bound_refdb::Volume { refdb: Some(&volume), id: "", has_memory: true };
+        match bound_refdb::judge(bound, found.as_ref()) {
+            Verdict::Refuse(evidence) => self.went_back.tell(evidence),
+            Verdict::Move(found) => {
+                self.went_back.tell(Evidence::OtherRefdb { volume: volume.id, found: Some(found.id) });
+            }
+            Verdict::Same | Verdict::Propose | Verdict::Bind(_) => {}
+        }
+        Ok(())
     }
 
     /// One round. A step that fails for one node is tried again in the next round, and holds up no other step.
@@ -139,9 +170,11 @@ impl Watcher {
         let away = others(views.retention.expired(&nodes, now, limits.retention));
         self.poison_locks(&gone).await;
         let records = self.refdb.incarnations().await?;
-        let adopted = self.adopt(&records, &gone).await;
-        for node in nodes.iter().filter(|node| away.contains(&node.node) && !node.expelled) {
-            if let Err(why) = self.expel(node, &records).await {
+        let removed = self.removed().await?;
+        let adopted = self.adopt(&records, &gone, &removed).await;
+        let leaves = |node: &&NodeRecord| away.contains(&node.node) || removed.contains(&node.site);
+        for node in nodes.iter().filter(|node| !node.expelled && node.node != self.node).filter(leaves) {
+            if let Err(why) = self.expel(node, &records, removed.contains(&node.site)).await {
                 self.observer.failed("member", &why);
             }
         }
@@ -153,17 +186,28 @@ impl Watcher {
         Ok(())
     }
 
-    /// Fences the incarnations of siblings that are gone, and of nodes elsewhere that are gone for long. Answers
-    /// whether there were any.
-    async fn adopt(&self, records: &[IncarnationRecord], gone: &Gone) -> bool {
+    /// The sites that are removed now. Ask this after nodes and incarnations were read: a site that was added again has
+    /// records that look the same. Nothing else may have read the list for hours, while this node joins.
+    async fn removed(&self) -> Result<BTreeSet<SiteId>, RefDbError> {
+        if self.roles.removed().is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let sites = self.refdb.registry.sites().await?;
+        Ok(sites.into_iter().filter(|one| one.removed).map(|one| one.site).collect())
+    }
+
+    /// Fences the incarnations of siblings that are gone, of nodes elsewhere that are gone for long, and of removed
+    /// sites. Answers whether there were any.
+    async fn adopt(&self, records: &[IncarnationRecord], gone: &Gone, removed: &BTreeSet<SiteId>) -> bool {
         let mut adopted = false;
         for one in records.iter().filter(|one| one.may_commit()) {
             let dead = if one.site == self.site { &gone.lately } else { &gone.long };
             let is_left = one.site != self.site && self.bugs.has(InjectedBug::NobodyElseAdopts);
-            if !dead.contains(&one.id.node) || is_left {
+            let is_over = dead.contains(&one.id.node) || removed.contains(&one.site);
+            if !is_over || is_left {
                 continue;
             }
-            tracing::warn!(incarnation = %one.id, "the node of this incarnation is gone; adopting its journal");
+            tracing::warn!(incarnation = %one.id, "the node of this incarnation, or its site, is gone; adopting it");
             adopted = true;
             if let Err(why) = self.fencer.fence_once(&one.site, &one.id, |_, _| {}).await {
                 self.observer.failed("member", &why);
@@ -187,13 +231,89 @@ impl Watcher {
     }
 
     /// Expels a node, for which nothing is kept any more. Its incarnations are fenced first, so that it notices.
-    async fn expel(&self, away: &NodeRecord, records: &[IncarnationRecord]) -> Result<(), RefDbError> {
+    async fn expel(
+        &self,
+        away: &NodeRecord,
+        records: &[IncarnationRecord],
+        is_removed: bool,
+    ) -> Result<(), RefDbError> {
         for one in records.iter().filter(|one| one.id.node == away.node && one.may_commit()) {
             self.fencer.fence_once(&away.site, &one.id, |_, _| {}).await?;
         }
-        tracing::error!(node = %away.node, "away for too long and expelled; it reconciles when it comes back");
+        let why = if is_removed {
+            "its site was removed from the list: it takes no part any more"
+        } else {
+            "away for too long: it reconciles when it comes back"
+        };
+        tracing::error!(node = %away.node, why, "expelling a node");
         let expelled = NodeRecord { expelled: true, ..away.clone() };
         self.refdb.registry.put_node(&expelled, Some(away)).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::{Incarnation, IncarnationId, Seq};
+
+    use super::*;
+    use crate::seams::refdb::{Role, SiteAnswer, SiteRecord};
+
+    struct Nobody;
+
+    impl Leftovers for Nobody {
+        fn publish(&self, _: Vec<IncarnationRecord>) {}
+    }
+
+    /// A node of site `x` with an open incarnation, in a site that was removed and added again before it joined.
+    async fn back(refdb: &RefDb) -> IncarnationId {
+        let site: SiteId = "x".parse().unwrap();
+        let added = SiteRecord::new(site.clone(), Role::Standby, 1);
+        let removed = SiteRecord { removed: true, ..SiteRecord::new(site.clone(), Role::Fenced, 2) };
+        let again = SiteRecord::new(site.clone(), Role::Standby, 3);
+        for (from, to) in [(None, &added), (Some(&added), &removed), (Some(&removed), &again)] {
+            assert_eq!(refdb.registry.change_site(from, to, 0).await, Ok(SiteAnswer::Changed));
+        }
+        let active = refdb.registry.change_role(&again, Role::Active).await.unwrap();
+        refdb.registry.put_node(&NodeRecord::first("x-0", "x"), None).await.unwrap();
+        let id = IncarnationId { node: "x-0".parse().unwrap(), number: Incarnation(1) };
+        let record = IncarnationRecord {
+            id: id.clone(),
+            site,
+            epoch: active.epoch,
+            state: IncarnationState::Open,
+            window: 8,
+            settled: vec![Seq(0)],
+            published: vec![Seq(0)],
+        };
+        refdb.registry.open_incarnation(&record).await.unwrap();
+        id
+    }
+
+    /// Nothing but the watcher may read the list while a node joins, so what was read at its start may be hours old.
+    #[tokio::test]
+    async fn a_site_that_was_added_again_is_left_alone_although_this_node_knows_it_as_removed() {
+        let context = NodeContext::in_memory();
+        let state = NodeState::load(&context, std::time::Duration::from_secs(1)).unwrap();
+        let id = back(&context.refdb).await;
+        let old = SiteRecord { removed: true, ..SiteRecord::new("x".parse().unwrap(), Role::Fenced, 2) };
+        state.roles.note(vec![old]);
+        let fencer = Fencer::new(&context);
+        let (leftovers, locks) = (Arc::new(Nobody), Arc::new(NotedLocks::default()));
+        let watcher =
+            Watcher::new(&context, &state, fencer, leftovers, locks, Running::default(), MemberLimits::default());
+        watcher.watch(&mut Views::default()).await.unwrap();
+        let found = context.refdb.incarnations().await.unwrap();
+        assert_eq!((&found[0].id, found[0].state), (&id, IncarnationState::Open));
+        assert!(!context.refdb.registry.nodes().await.unwrap()[0].expelled);
+        let site = context.refdb.registry.sites().await.unwrap().remove(0);
+        let fenced = context.refdb.registry.change_role(&site, Role::Fenced).await.unwrap();
+        let removed = SiteRecord { removed: true, epoch: fenced.epoch + 1, ..fenced.clone() };
+        let answer = context.refdb.registry.change_site(Some(&fenced), &removed, 0).await;
+        assert_eq!(answer, Ok(SiteAnswer::Changed));
+        watcher.watch(&mut Views::default()).await.unwrap();
+        let found = context.refdb.incarnations().await.unwrap();
+        assert_ne!(found[0].state, IncarnationState::Open, "it was removed again");
+        assert!(context.refdb.registry.nodes().await.unwrap()[0].expelled);
     }
 }

@@ -1,9 +1,11 @@
 //! Port: the failover stage ends incarnations, which the membership stage knows how to do.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use lockstep_proto::{IncarnationId, SiteId};
 
-use crate::seams::refdb::RefDbError;
+use crate::seams::refdb::{RefDb, RefDbError};
 
 /// Ends incarnations of any node.
 #[async_trait]
@@ -14,3 +16,6 @@ pub trait Fencing: Send + Sync {
     /// The refdb did not answer. The incarnation may be frozen, and some of its slots poisoned.
     async fn fence(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError>;
 }
+
+/// Makes the same for the incarnations of another refdb: of the canary of a drill.
+pub type FencingOver = Arc<dyn Fn(RefDb) -> Arc<dyn Fencing> + Send + Sync>;

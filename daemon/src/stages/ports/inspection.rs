@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::debt::{Repair, RepairAnswer};
+use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
+use lockstep_proto::verify::{Verification, VerifyRequest};
 
 /// The parts of the node's state that the status API shows.
 #[async_trait]
@@ -14,6 +16,9 @@ pub trait Inspection: Send + Sync {
     /// The subjects that Gerrit has to refresh, oldest first, at most one page of them.
     async fn due(&self) -> Vec<DueStatus>;
 
+    /// The peers of this node, as each answers now.
+    async fn peers(&self) -> Vec<PeerStatus>;
+
     /// The parked transactions of this node, with their reasons.
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError>;
 
@@ -22,4 +27,10 @@ pub trait Inspection: Send + Sync {
 
     /// Ends a debt as an operator asks, if that is possible now. An [`ApiError`] means that nothing was tried.
     async fn repair(&self, repair: Repair) -> Result<RepairAnswer, ApiError>;
+
+    /// Begins to compare the refs of this node with the refdb, or answers the verification that is in progress.
+    async fn verify(&self, request: VerifyRequest) -> Result<Verification, ApiError>;
+
+    /// The verification that is in progress, or was the last one.
+    async fn verification(&self) -> Option<Verification>;
 }

@@ -9,7 +9,10 @@
 //! | `barrier` | from commit to membership: wait until no incarnation can commit unaware |
 //! | `met_locks` | from commit to membership: locks that stand in the way |
 //! | `operators` | from the API to failover: sites, plans, roles |
+//! | `rebuilds` | from the API to rebuild: the version map for peers, a new refdb for operators |
 //! | `fencing` | from failover to membership: end an incarnation |
+//! | `comparison`, `probes` | from failover to verify: compare all refs; to the assembly: act as a user of this node |
+//! | `local_health` | from failover to the assembly: the disks and certificates of this machine |
 //! | `leftovers` | from membership to publish: the journals of dead incarnations |
 //! | `seed_commits` | from seed to commit |
 //! | `refreshed` | from events to refresh: does Gerrit show the refs? |
@@ -17,12 +20,16 @@
 mod announcements;
 mod barrier;
 mod catch_up;
+mod comparison;
 mod fencing;
 mod handshake;
 mod inspection;
 mod leftovers;
+mod local_health;
 mod met_locks;
 mod operators;
+mod probes;
+mod rebuilds;
 mod refreshed;
 mod refreshes;
 mod seed_commits;
@@ -32,14 +39,18 @@ mod stream_events;
 mod transactions;
 
 pub use announcements::Announcements;
-pub use barrier::{Barrier, BarrierError};
+pub use barrier::{Barrier, BarrierError, Unaware};
 pub use catch_up::{Behind, CatchUp, CatchUpError};
-pub use fencing::Fencing;
+pub use comparison::Comparison;
+pub use fencing::{Fencing, FencingOver};
 pub use handshake::Handshake;
 pub use inspection::Inspection;
 pub use leftovers::Leftovers;
+pub use local_health::LocalHealth;
 pub use met_locks::MetLocks;
 pub use operators::Operators;
+pub use probes::Probes;
+pub use rebuilds::Rebuilds;
 pub use refreshed::Refreshed;
 pub use refreshes::Refreshes;
 pub use seed_commits::SeedCommits;

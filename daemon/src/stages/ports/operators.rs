@@ -1,17 +1,27 @@
 //! Port: from the API to failover: what operators see of all sites, and what they ask for.
 
 use async_trait::async_trait;
-use lockstep_proto::SiteId;
 use lockstep_proto::bridge::ApiError;
+use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
     ActRequest, ExecuteRequest, Failover, FailoverPlan, PlanRequest, RoleRequest, SitesStatus,
 };
+use lockstep_proto::history::History;
+use lockstep_proto::overview::Overview;
+use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
+use lockstep_proto::{NodeId, SiteId};
 
 /// Takes the requests of operators. Every change carries the authenticated identity of the operator.
 #[async_trait]
 pub trait Operators: Send + Sync {
     /// All sites, and the failover that is in progress or was the last one.
     async fn sites(&self) -> Result<SitesStatus, ApiError>;
+
+    /// All sites with the digests of their nodes, and the answers that count for a failover.
+    async fn overview(&self) -> Result<Overview, ApiError>;
+
+    /// Past failovers and changes of role, newest first, the failover that is in progress included.
+    async fn history(&self) -> Result<History, ApiError>;
 
     /// The plan of a failover. Changes nothing.
     async fn plan(&self, request: &PlanRequest) -> Result<FailoverPlan, ApiError>;
@@ -21,6 +31,34 @@ pub trait Operators: Send + Sync {
 
     /// Pauses, resumes or aborts the failover that is in progress.
     async fn act(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError>;
+
+    /// Adds a site to the list of sites, as a standby, while no failover is in progress.
+    async fn add_site(&self, actor: &str, site: &SiteId, request: AddSiteRequest) -> Result<SitesStatus, ApiError>;
+
+    /// Removes a site from the list of sites, for good, while no failover is in progress. An active site is refused.
+    async fn remove_site(
+        &self,
+        actor: &str,
+        site: &SiteId,
+        request: RemoveSiteRequest,
+    ) -> Result<SitesStatus, ApiError>;
+
+    /// Removes a node whose heartbeat stands still, and that can commit nothing any more: nothing waits for it.
+    async fn remove_node(
+        &self,
+        actor: &str,
+        node: &NodeId,
+        request: RemoveNodeRequest,
+    ) -> Result<SitesStatus, ApiError>;
+
+    /// Whether a failover or a drill to a site could go well now.
+    async fn preflight(&self, request: &PreflightRequest) -> Result<Preflight, ApiError>;
+
+    /// The trend of drills, and the one that is in progress.
+    async fn drills(&self) -> Result<Drills, ApiError>;
+
+    /// Begins a drill, unless the preflight is red or one is in progress.
+    async fn drill(&self, actor: &str, request: DrillRequest) -> Result<DrillBegun, ApiError>;
 
     /// Changes the role of a site to active or standby, while no failover is in progress.
     async fn change_role(&self, actor: &str, site: &SiteId, request: RoleRequest) -> Result<SitesStatus, ApiError>;

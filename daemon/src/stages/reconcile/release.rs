@@ -1,7 +1,9 @@
 //! The releaser: releases kept values. A value that a transaction made unreachable is kept until the journal entry of
 //! that transaction is collected. By then every node has applied the entry, and no transaction still to come builds on
 //! the value. But one that was committed before may: its lane may lag without bound. So the value stays until this node
-//! has applied every slot of the project's lanes that was committed at that moment.
+//! has applied every slot of the project's lanes that was committed at that moment. The marks also pass transactions
+//! that are held, or wait, or are left to an owed project. So a project in which this node has a debt keeps all its
+//! values.
 //!
 //! A value is kept under a label: the id of the transaction and a suffix, as the materializer writes it. Labels are
 //! read before the incarnations. So the incarnation of a label is among them, unless it was forgotten, which happens
@@ -18,8 +20,9 @@ use tokio::time::sleep;
 
 use crate::base::observer::Observer;
 use crate::seams::git::{GitError, Repositories};
-use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError, SlotState};
+use crate::seams::refdb::{IncarnationRecord, IncarnationState, ProjectPages, RefDb, RefDbError, SlotState};
 use crate::state::context::{NodeContext, NodeState};
+use crate::state::debts::Debts;
 use crate::state::journal::lane_of;
 use crate::state::low_water::LowWater;
 use crate::state::materialize::is_stray;
@@ -27,9 +30,6 @@ use crate::state::went_back::WentBack;
 
 /// Per lane, the slot below which everything must be applied.
 type Bounds = BTreeMap<LaneId, Seq>;
-
-/// Projects per page, when the list of projects is read.
-const PAGE: usize = 1_000;
 
 /// Why kept values were not released.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,8 @@ pub struct Releaser {
     repositories: Arc<dyn Repositories>,
     /// The low-water marks of this node.
     low_water: Arc<LowWater>,
+    /// The debts of this node: transactions that its marks have passed, and that are not applied.
+    debts: Arc<Debts>,
     /// Labels whose entries are collected, with the slots that must be applied here before the value goes.
     waiting: Mutex<BTreeMap<(ProjectName, String), Arc<Bounds>>>,
     /// Receives every run that failed.
@@ -67,8 +69,9 @@ impl Releaser {
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState, pace: Duration) -> Self {
         let NodeContext { refdb, repositories, observer, went_back, .. } = context.clone();
-        let (low_water, strays) = (Arc::clone(&state.low_water), AtomicU64::new(0));
-        Self { refdb, repositories, low_water, waiting: Mutex::default(), observer, went_back, pace, strays }
+        let (low_water, debts) = (Arc::clone(&state.low_water), Arc::clone(&state.debts));
+        let strays = AtomicU64::new(0);
+        Self { refdb, repositories, low_water, debts, waiting: Mutex::default(), observer, went_back, pace, strays }
     }
 
     /// Releases values periodically, until the task is aborted.
@@ -86,18 +89,14 @@ impl Releaser {
 
     async fn release(&self) -> Result<(), ReleaseError> {
         self.strays.store(0, Ordering::SeqCst);
-        let mut after: Option<ProjectName> = None;
-        loop {
-            let page = self.refdb.refs.projects(after.as_ref(), PAGE).await?;
+        let mut pages = ProjectPages::of(self.refdb.refs.as_ref());
+        while let Some(page) = pages.next().await? {
             for (project, _) in &page {
                 self.release_of(project).await?;
             }
-            if page.len() < PAGE {
-                self.observer.strays(self.strays.swap(0, Ordering::SeqCst));
-                return Ok(());
-            }
-            after = page.last().map(|(name, _)| name.clone());
         }
+        self.observer.strays(self.strays.swap(0, Ordering::SeqCst));
+        Ok(())
     }
 
     async fn release_of(&self, project: &ProjectName) -> Result<(), ReleaseError> {
@@ -112,6 +111,9 @@ impl Releaser {
         }
         let strays = labels.iter().filter(|label| is_stray(label)).count();
         self.strays.fetch_add(strays as u64, Ordering::SeqCst);
+        if self.debts.has_debt(project) {
+            return Ok(());
+        }
         let incarnations = self.refdb.incarnations().await?;
         let known = incarnations.into_iter().map(|record| (record.id.clone(), record)).collect();
         let (mut over, mut now) = (Vec::new(), None::<Arc<Bounds>>);
@@ -131,6 +133,10 @@ impl Releaser {
                 }
                 None => {}
             }
+        }
+        // The marks were read before: a debt is noted before a mark passes its transaction.
+        if over.is_empty() || self.debts.has_debt(project) {
+            return Ok(());
         }
         Ok(self.repositories.release(project, &over).await?)
     }
@@ -187,6 +193,7 @@ fn ended_by(label: &str) -> Option<TxnId> {
 
 #[cfg(test)]
 mod tests {
+    use lockstep_proto::debt::DebtKind;
     use lockstep_proto::{Command, Oid, RefValue, Transaction, Version};
 
     use super::*;
@@ -194,6 +201,7 @@ mod tests {
     use crate::seams::git::model::ModelRepositories;
     use crate::seams::refdb::CommitRequest;
     use crate::seams::volume::Changes;
+    use crate::state::debts::Failure;
     use crate::state::durability::Remember;
 
     const LABELS: [&str; 2] = ["n.1.0.3.00000000000000aa-0", "n.1.0.7.00000000000000bb-j2"];
@@ -232,7 +240,7 @@ mod tests {
         };
         let empty = Transaction::empty(id.parse().unwrap(), "s".parse().unwrap(), "p#1".parse().unwrap());
         let transaction = Transaction { commands: vec![command], ..empty };
-        CommitRequest { encoded: transaction.encode(), transaction, directories: Vec::new() }
+        CommitRequest { encoded: transaction.encode(), transaction, directories: Vec::new(), freed: Default::default() }
     }
 
     #[tokio::test]
@@ -271,6 +279,25 @@ mod tests {
             releaser.release_of(&project).await.unwrap();
             assert_eq!(repositories.kept(&project).len(), kept, "applied until {until}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_value_is_kept_while_the_node_has_a_debt_in_the_project() {
+        let (context, repositories, project, _) = world().await;
+        let (releaser, refdb) = (releaser(&context), &context.refdb);
+        let IncarnationRecord { site, id, .. } = context.open_incarnation().await;
+        refdb.registry.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
+        releaser.release_of(&project).await.unwrap();
+        // The mark passes a transaction that waits behind bad content, and may build on the value.
+        let waits = transaction("n.1.0.5.00000000000000dd").transaction;
+        let failure = Failure { kind: DebtKind::BadContent, why: "bad".into(), txn: None, refs: Vec::new() };
+        releaser.debts.waits(&waits, failure, 7, 3);
+        applied(&releaser, 8);
+        releaser.release_of(&project).await.unwrap();
+        assert_eq!(repositories.kept(&project).len(), 2);
+        releaser.debts.arrived(&waits.id);
+        releaser.release_of(&project).await.unwrap();
+        assert!(repositories.kept(&project).is_empty());
     }
 
     #[tokio::test]

@@ -72,10 +72,11 @@ impl Repayer {
             Ok(_) => {}
             Err(why) => return self.observer.failed("repay", &why),
         }
+        let begun = self.debts.begins();
         match self.catch_up.settle(project).await {
             Ok(()) => {
                 self.durability.wait_durable().await;
-                self.debts.paid(project);
+                self.debts.paid(project, begun);
             }
             Err(why) => {
                 self.observer.failed("repay", &format!("{project} stays degraded: {why}"));

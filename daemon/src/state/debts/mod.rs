@@ -7,16 +7,19 @@
 //!   growing pauses.
 //! - A **waiting** transaction is parked, and what it waits for could not be fetched. It is durable as a parked record.
 //!
-//! The node's record in the refdb names held transactions and owed projects ([`Debts::needs`]). Their journal entries
-//! are not collected, so that no content is lost with its origin. All texts here are bounded.
+//! The node's record in the refdb names held transactions, those that wait behind them, and owed projects
+//! ([`Debts::needs`]). Their journal entries are not collected, so that no content is lost with its origin. All texts
+//! here are bounded.
 //!
 //! | file | idea |
 //! |---|---|
+//! | `named` | which debts the node's record names, within its bounds |
 //! | `show` | debts as the status API shows them |
 
+mod named;
 mod show;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +30,8 @@ use tokio::time::Instant;
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::{Clock, Entropy};
-use crate::seams::refdb::{MOST_NEEDS, Needs, NodeRecord};
-use crate::seams::volume::{Debt, Held, MOST_REFS, NodeStore, StoreError};
+use crate::seams::refdb::{Needs, NodeRecord};
+use crate::seams::volume::{Debt, MOST_REFS, NodeStore, StoreError};
 use crate::state::durability::Durability;
 
 /// The longest reason that is kept, in characters.
@@ -89,17 +92,32 @@ struct HeldHere {
 #[derive(Clone, Debug)]
 struct Entry {
     debt: Debt,
+    /// The project, with its incarnation if it is known.
     project: String,
+    name: ProjectName,
     next: Instant,
-    /// Whether the node's record names it.
-    named: bool,
+    /// The number of the latest thing of an owed project that came to be missed.
+    missed: u64,
+}
+
+/// The moment at which a try to bring an owed project up to date began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun(u64);
+
+impl Entry {
+    fn new(debt: Debt, project: String, name: ProjectName, next: Instant) -> Self {
+        Self { debt, project, name, next, missed: 0 }
+    }
 }
 
 #[derive(Default)]
 struct Inner {
+    /// A transaction is held or waits, never both.
     held: BTreeMap<TxnId, HeldHere>,
     owed: BTreeMap<ProjectName, Entry>,
     waiting: BTreeMap<TxnId, Entry>,
+    /// The number of things that came to be missed. Each has its own number, and none counts twice.
+    missed: u64,
     elsewhere: BTreeMap<NodeId, Needs>,
 }
 
@@ -124,20 +142,7 @@ impl Debts {
         entropy: Arc<dyn Entropy>,
         pace: RetryPace,
     ) -> Result<Self, StoreError> {
-        let held = store.quarantined()?;
-        let held = held.iter().filter(|(id, held)| held.is_committed(id)).filter_map(|(_, held)| read(held));
-        let (mut held, marks) = (held.collect::<Vec<_>>(), store.low_water()?);
-        // Those that the low-water marks have passed were named before, and their slots must stay.
-        held.sort_by_key(|(txn, _)| marks.get(&txn.slot.lane).is_none_or(|mark| txn.slot.seq >= *mark));
-        let held =
-            held.into_iter().enumerate().map(|(at, (txn, held))| (txn, HeldHere { named: at < MOST_NEEDS, ..held }));
-        let next = Instant::now();
-        let entry = |(at, (name, debt)): (usize, (ProjectName, Debt))| {
-            let project = name.to_string();
-            (name, Entry { debt, project, next, named: at < MOST_NEEDS })
-        };
-        let owed = store.debts()?.into_iter().enumerate().map(entry);
-        let inner = Inner { held: held.collect(), owed: owed.collect(), ..Inner::default() };
+        let inner = named::load(store, Instant::now())?;
         Ok(Self { durability, clock, entropy, pace, inner: Mutex::new(inner) })
     }
 
@@ -151,24 +156,19 @@ impl Debts {
         self.pace
     }
 
-    /// Notes a committed transaction as held. The caller stages its record of the quarantine before this call.
+    /// Notes a committed transaction as held. The caller stages its record of the quarantine before this call. If it
+    /// was named as waiting, its name goes with it in the same moment: a mark may have passed it.
     pub fn hold(&self, transaction: &Transaction, why: &str) {
         let mut inner = self.inner();
         let since_ms = self.clock.now_ms();
-        let named = inner.held.values().filter(|held| held.named).count() < MOST_NEEDS;
-        let new = || HeldHere { named, ..here(transaction, since_ms) };
-        let entry = inner.held.entry(transaction.id.clone()).or_insert_with(new);
+        let was_named = inner.waiting.remove(&transaction.id).is_some_and(|entry| entry.debt.named);
+        let entry = inner.held.entry(transaction.id.clone()).or_insert_with(|| here(transaction, since_ms));
+        entry.named |= was_named;
         entry.why = short(why);
         if entry.refs.is_empty() {
             entry.refs = keys(transaction).into_iter().take(MOST_REFS).collect();
         }
-    }
-
-    /// Whether the node's record names a held transaction, so that its low-water mark may pass it. Too many held
-    /// transactions hold the mark back instead.
-    #[must_use]
-    pub fn is_named(&self, txn: &TxnId) -> bool {
-        self.inner().held.get(txn).is_some_and(|held| held.named)
+        inner.name_held();
     }
 
     /// Whether a transaction is held.
@@ -192,7 +192,9 @@ impl Debts {
 
     /// Ends the entry of a held transaction, whose values, or newer ones, are durably applied.
     pub fn release(&self, txn: &TxnId) {
-        if self.inner().held.remove(txn).is_some() {
+        let mut inner = self.inner();
+        if inner.held.remove(txn).is_some() {
+            inner.name_held();
             let id = txn.to_string();
             self.durability.stage(|changes| {
                 changes.quarantine.retain(|(one, _)| *one != id);
@@ -210,18 +212,24 @@ impl Debts {
         let since_ms = before.as_ref().map_or_else(|| self.clock.now_ms(), |debt| debt.since_ms);
         let closed = closed.unwrap_or_else(|| before.as_ref().is_some_and(|debt| debt.closed));
         let next = Instant::now() + self.pace.pause(self.entropy.as_ref(), failure.kind, tries);
-        let debt = debt(failure, since_ms, tries, closed);
+        let named = before.as_ref().is_some_and(|debt| debt.named) || inner.has_room_for_owed();
+        let debt = Debt { named, ..debt(failure, since_ms, tries, closed) };
         if before.is_none() {
             tracing::error!(%project, kind = debt.kind.as_str(), why = debt.why, "project degraded: it is behind here");
         }
-        let (name, staged) = (project.clone(), debt.clone());
-        let was_named = inner.owed.get(project).is_some_and(|entry| entry.named);
-        let named = was_named || inner.owed.values().filter(|entry| entry.named).count() < MOST_NEEDS;
-        inner.owed.insert(project.clone(), Entry { debt, project: project.to_string(), next, named });
+        let missed = inner.owed.get(project).map_or(inner.missed + 1, |entry| entry.missed);
+        inner.missed = inner.missed.max(missed);
+        let entry = Entry::new(debt.clone(), project.to_string(), project.clone(), next);
+        inner.owed.insert(project.clone(), Entry { missed, ..entry });
+        self.stage_owed(project.clone(), debt);
+    }
+
+    /// Stages the record of an owed project.
+    fn stage_owed(&self, project: ProjectName, debt: Debt) {
         self.durability.stage(|changes| {
-            changes.owe.retain(|(one, _)| *one != name);
-            changes.repaid.retain(|one| *one != name);
-            changes.owe.push((name, staged));
+            changes.owe.retain(|(one, _)| *one != project);
+            changes.repaid.retain(|one| *one != project);
+            changes.owe.push((project, debt));
         });
     }
 
@@ -230,22 +238,52 @@ impl Debts {
         let mut inner = self.inner();
         let Some(entry) = inner.owed.get_mut(project).filter(|entry| entry.debt.closed) else { return };
         entry.debt.closed = false;
-        let (name, debt) = (project.clone(), entry.debt.clone());
-        self.durability.stage(|changes| {
-            changes.owe.retain(|(one, _)| *one != name);
-            changes.owe.push((name, debt));
-        });
+        let debt = entry.debt.clone();
+        self.stage_owed(project.clone(), debt);
     }
 
-    /// Notes that a project is up to date. Its values must be durable already.
-    pub fn paid(&self, project: &ProjectName) {
-        if self.inner().owed.remove(project).is_some() {
-            tracing::info!(%project, "the project is up to date again");
-            let name = project.clone();
-            self.durability.stage(|changes| {
-                changes.owe.retain(|(one, _)| *one != name);
-                changes.repaid.push(name);
-            });
+    /// Leaves a transaction to the debt of its project: the try that brings the project up to date brings it too.
+    /// Returns whether it may be left, which is so if the node's record names the project. Then its parked record is
+    /// not needed, and its low-water mark may pass it. `soon` says that a retry may help by itself.
+    #[must_use]
+    pub fn takes_over(&self, project: &ProjectName, soon: bool) -> bool {
+        let mut inner = self.inner();
+        let missed = inner.missed + 1;
+        let Some(entry) = inner.owed.get_mut(project).filter(|entry| entry.debt.named) else { return false };
+        entry.missed = missed;
+        if soon {
+            entry.next = entry.next.min(Instant::now() + self.pace.slow);
+        }
+        // A debt that was named at the start may have no record yet that says so.
+        let debt = entry.debt.clone();
+        inner.missed = missed;
+        self.stage_owed(project.clone(), debt);
+        true
+    }
+
+    /// The moment of this call, at which a try to bring owed projects up to date begins.
+    #[must_use]
+    pub fn begins(&self) -> Begun {
+        Begun(self.inner().missed)
+    }
+
+    /// Notes that a project is up to date, after a try that began at this moment. Its values must be durable already.
+    /// If more of it came to be missed since then, the debt stays, and is due at once.
+    pub fn paid(&self, project: &ProjectName, begun: Begun) {
+        let mut inner = self.inner();
+        match inner.owed.get_mut(project) {
+            None => return,
+            Some(entry) if entry.missed > begun.0 => return entry.next = Instant::now(),
+            Some(_) => _ = inner.owed.remove(project),
+        }
+        tracing::info!(%project, "the project is up to date again");
+        let name = project.clone();
+        self.durability.stage(|changes| {
+            changes.owe.retain(|(one, _)| *one != name);
+            changes.repaid.push(name);
+        });
+        if let Some((name, debt)) = inner.name_owed() {
+            self.stage_owed(name, debt);
         }
     }
 
@@ -256,16 +294,26 @@ impl Debts {
         self.inner().owed.iter().filter(|(_, entry)| entry.next <= now).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether the node's record has room for every owed project.
+    /// The number of owed projects, whether or not their next try is due.
     #[must_use]
-    pub fn all_are_named(&self) -> bool {
-        self.inner().owed.values().all(|entry| entry.named)
+    pub fn owed(&self) -> u64 {
+        self.inner().owed.len() as u64
     }
 
     /// Whether a project is owed.
     #[must_use]
     pub fn is_owed(&self, project: &ProjectName) -> bool {
         self.inner().owed.contains_key(project)
+    }
+
+    /// Whether this node has a debt of any kind in a project. Without one, everything of it below the low-water marks
+    /// is applied. Read the marks first, as for [`Debts::needs`].
+    #[must_use]
+    pub fn has_debt(&self, project: &ProjectName) -> bool {
+        let inner = self.inner();
+        inner.owed.contains_key(project)
+            || inner.held.values().any(|held| held.name == *project)
+            || inner.waiting.values().any(|entry| entry.name == *project)
     }
 
     /// Makes the debt of a project due now. Returns whether it has one.
@@ -282,31 +330,28 @@ impl Debts {
         inner.owed.get(project).filter(|entry| entry.debt.closed).map(|entry| entry.debt.why.clone())
     }
 
-    /// Notes the failed try of a parked transaction, and returns the time of the next one.
+    /// Notes the failed try of a parked transaction, and returns the time of the next one. If the reason is bad content
+    /// that it builds on, the node's record names it, as far as there is room. One that is held stays as it is.
     pub fn waits(&self, transaction: &Transaction, failure: Failure, since_ms: u64, tries: u32) -> Instant {
+        let mut inner = self.inner();
         let next = Instant::now() + self.pace.pause(self.entropy.as_ref(), failure.kind, tries);
-        let debt = debt(Failure { refs: keys(transaction), ..failure }, since_ms, tries, false);
-        let entry = Entry { debt, project: transaction.project.to_string(), next, named: false };
-        self.inner().waiting.insert(transaction.id.clone(), entry);
+        if inner.held.contains_key(&transaction.id) {
+            return next;
+        }
+        let was_named = inner.waiting.get(&transaction.id).is_some_and(|entry| entry.debt.named);
+        let named = was_named || failure.kind == DebtKind::BadContent && inner.has_room_for_held();
+        let debt = Debt { named, ..debt(Failure { refs: keys(transaction), ..failure }, since_ms, tries, false) };
+        let (project, name) = (transaction.project.to_string(), transaction.project.name.clone());
+        inner.waiting.insert(transaction.id.clone(), Entry::new(debt, project, name, next));
         next
     }
 
-    /// Notes that a parked transaction waits no more.
+    /// Notes that a parked transaction waits no more: its values, or newer ones, are durably applied, or its project
+    /// has taken it over. The entry of a held one stays.
     pub fn arrived(&self, txn: &TxnId) {
-        self.inner().waiting.remove(txn);
-    }
-
-    /// The journal entries that this node needs although its marks have passed them, for its record.
-    ///
-    /// Read the marks first: an entry is noted here before a mark passes it.
-    #[must_use]
-    pub fn needs(&self) -> Needs {
-        let inner = self.inner();
-        let held = inner.held.iter().filter(|(_, held)| held.named);
-        let held = held.map(|(txn, held)| (txn.clone(), held.name.clone()));
-        let owed = inner.owed.iter().filter(|(_, entry)| entry.named);
-        let owed: BTreeSet<ProjectName> = owed.map(|(name, _)| name.clone()).collect();
-        Needs { held: held.collect(), owed }
+        let mut inner = self.inner();
+        inner.waiting.remove(txn);
+        inner.name_held();
     }
 
     /// Takes in what the records of other nodes say. Expelled nodes need nothing.
@@ -326,18 +371,10 @@ fn here(transaction: &Transaction, since_ms: u64) -> HeldHere {
     HeldHere { project, name, refs, why: String::new(), since_ms, named: false }
 }
 
-/// A record of the quarantine as a held transaction. One that travels as a locator shows its refs once it was tried
-/// again. None if its bytes cannot be read any more.
-fn read(held: &Held) -> Option<(TxnId, HeldHere)> {
-    let transaction = Transaction::outlined(&held.bytes).ok()?;
-    let entry = HeldHere { why: short(&held.reason), ..here(&transaction, held.since_ms) };
-    Some((transaction.id, entry))
-}
-
 fn debt(failure: Failure, since_ms: u64, tries: u32, closed: bool) -> Debt {
     let Failure { kind, why, txn, mut refs } = failure;
     refs.truncate(MOST_REFS);
-    Debt { kind, why: short(&why), txn, refs, since_ms, tries, closed }
+    Debt { kind, why: short(&why), txn, refs, since_ms, tries, closed, named: false }
 }
 
 fn short(why: &str) -> String {

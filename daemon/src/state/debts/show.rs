@@ -33,10 +33,7 @@ impl Debts {
         let inner = self.inner();
         let held = inner.held.values().map(|held| (held.name.clone(), held.why.clone()));
         let owed = inner.owed.iter().map(|(name, entry)| (name.clone(), entry.debt.why.clone()));
-        let waiting = inner.waiting.values().filter_map(|entry| {
-            let name = entry.project.rsplit_once('#').map_or(entry.project.as_str(), |(name, _)| name);
-            Some((name.parse().ok()?, entry.debt.why.clone()))
-        });
+        let waiting = inner.waiting.values().map(|entry| (entry.name.clone(), entry.debt.why.clone()));
         let mut seen = BTreeSet::new();
         held.chain(owed).chain(waiting).filter(|(name, _)| seen.insert(name.clone())).collect()
     }

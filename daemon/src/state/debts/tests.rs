@@ -2,20 +2,16 @@
 
 use std::time::Duration;
 
-use lockstep_proto::{Command, RefValue, Seq, Version};
+use lockstep_proto::{Command, RefValue, Seq};
 
 use super::*;
+use crate::seams::refdb::MOST_NEEDS;
+use crate::seams::volume::Held;
 use crate::seams::volume::memory::MemoryStore;
 use crate::state::context::{NodeContext, NodeState};
 
 fn transaction(seq: u64) -> Transaction {
-    let command = Command {
-        key: "refs/heads/a".parse().unwrap(),
-        old: RefValue::Absent,
-        new: RefValue::Oid("1".repeat(40).parse().unwrap()),
-        version: Version(1),
-        predecessor: None,
-    };
+    let command = Command::creation("refs/heads/a".parse().unwrap(), RefValue::Oid("1".repeat(40).parse().unwrap()));
     let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
     Transaction { commands: vec![command], ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap()) }
 }
@@ -47,7 +43,7 @@ async fn a_debt_outlives_a_restart_is_due_at_once_then_and_tells_since_when() {
     let shown = again.debts.show().remove(0);
     assert_eq!((shown.since_ms, shown.tries, shown.takes_commits), (since_ms, 3, false));
     assert_eq!(shown.reason.len(), REASON, "reasons are bounded");
-    again.debts.paid(&p);
+    again.debts.paid(&p, again.debts.begins());
     again.durability.wait_durable().await;
     assert!(store.debts().unwrap().is_empty() && again.debts.needs() == Needs::default());
 }
@@ -58,7 +54,7 @@ async fn a_debt_that_was_paid_before_it_was_durable_does_not_come_back() {
     let (_, state) = node(&store);
     let p: ProjectName = "p".parse().unwrap();
     state.debts.failed(&p, failure(DebtKind::Disk), None);
-    state.debts.paid(&p);
+    state.debts.paid(&p, state.debts.begins());
     state.durability.wait_durable().await;
     assert!(store.debts().unwrap().is_empty());
 }
@@ -89,7 +85,7 @@ async fn beyond_the_bound_the_low_water_mark_is_held_back_instead() {
     assert_eq!(all.iter().filter(|passes| !**passes).count(), 1);
     assert!(!all[MOST_NEEDS] && state.debts.needs().held.len() == MOST_NEEDS);
     state.debts.release(&transaction(0).id);
-    assert!(!state.debts.is_held(&transaction(0).id) && passes(&state.debts, 1));
+    assert!(!state.debts.is_held(&transaction(0).id) && passes(&state.debts, MOST_NEEDS as u64));
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,6 +105,124 @@ async fn beyond_the_bound_a_start_names_what_the_low_water_mark_has_passed() {
     store.commit(changes).await.unwrap();
     let needs = node(&store).1.debts.needs();
     assert!(needs.held.contains_key(&passed.id) && needs.held.len() == MOST_NEEDS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_named_projects_are_the_same_after_a_restart_and_a_free_name_goes_to_the_next() {
+    let store = MemoryStore::default();
+    let (_, state) = node(&store);
+    let name = |number: usize| -> ProjectName { format!("p{number:03}").parse().unwrap() };
+    // The first by name comes last, and finds no room.
+    (0..=MOST_NEEDS).rev().for_each(|number| state.debts.failed(&name(number), failure(DebtKind::BadContent), None));
+    state.durability.wait_durable().await;
+    let named = state.debts.needs().owed;
+    assert!(named.len() == MOST_NEEDS && !named.contains(&name(0)) && !state.debts.all_are_named());
+    assert!(!state.debts.takes_over(&name(0), false) && state.debts.takes_over(&name(1), false));
+    let (_, again) = node(&store);
+    assert_eq!(again.debts.needs().owed, named);
+    again.debts.paid(&name(7), again.debts.begins());
+    assert!(again.debts.all_are_named() && again.debts.needs().owed.contains(&name(0)));
+    again.durability.wait_durable().await;
+    assert!(store.debts().unwrap()[&name(0)].named);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_of_which_more_is_missed_meanwhile_is_not_paid() {
+    let (_, state) = node(&MemoryStore::default());
+    let p: ProjectName = "p".parse().unwrap();
+    state.debts.failed(&p, failure(DebtKind::BadContent), None);
+    let (repayer, operator) = (state.debts.begins(), state.debts.begins());
+    assert!(state.debts.takes_over(&p, false));
+    state.debts.failed(&p, failure(DebtKind::BadContent), None);
+    let later = state.debts.begins();
+    for begun in [repayer, operator] {
+        state.debts.paid(&p, begun);
+        assert_eq!(state.debts.due(), std::slice::from_ref(&p), "it was missed after this try began");
+    }
+    state.debts.paid(&p, later);
+    assert!(!state.debts.is_owed(&p) && !state.debts.takes_over(&p, false));
+    state.debts.failed(&p, failure(DebtKind::BadContent), None);
+    state.debts.paid(&p, later);
+    assert!(state.debts.is_owed(&p), "this debt came after that try");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_waits_behind_bad_content_is_named_also_after_a_restart() {
+    let store = MemoryStore::default();
+    let (_, state) = node(&store);
+    state.debts.waits(&transaction(7), failure(DebtKind::MissingObjects), 7, 3);
+    assert!(!state.debts.is_named(&transaction(7).id), "its predecessors may arrive");
+    state.debts.waits(&transaction(7), failure(DebtKind::BadContent), 7, 4);
+    state.debts.waits(&transaction(7), failure(DebtKind::Unreachable), 7, 5);
+    assert!(state.debts.needs().held.contains_key(&transaction(7).id), "a name stays until its debt ends");
+    let parked = |seq: u64| {
+        let one = transaction(seq);
+        let (id, bytes) = (one.id.to_string(), one.encode());
+        (id, Held { bytes, project: "p#1".into(), reason: "x".into(), waits_for: Vec::new(), since_ms: 7 })
+    };
+    let park = (0..=MOST_NEEDS as u64 + 9).map(parked).collect();
+    let low_water = vec![(transaction(7).id.slot.lane, Seq(8))];
+    store.commit(crate::seams::volume::Changes { park, low_water, ..Default::default() }).await.unwrap();
+    let (_, again) = node(&store);
+    let named: Vec<u64> = again.debts.needs().held.into_keys().map(|txn| txn.slot.seq.0).collect();
+    assert_eq!(named, [0, 1, 2, 3, 4, 5, 6, 7], "the mark has passed these, and no others");
+    again.debts.arrived(&transaction(7).id);
+    assert!(!again.debts.is_named(&transaction(7).id));
+}
+
+/// Names a transaction as waiting, and leaves one held transaction without a name.
+fn full(debts: &Debts, waits: &Transaction) {
+    debts.waits(waits, failure(DebtKind::BadContent), 7, 3);
+    (1..=MOST_NEEDS as u64).for_each(|seq| debts.hold(&transaction(seq), "bad"));
+    assert!(debts.is_named(&waits.id) && !debts.is_named(&transaction(MOST_NEEDS as u64).id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_waited_and_is_held_now_keeps_its_name() {
+    let (_, state) = node(&MemoryStore::default());
+    let waits = transaction(500);
+    full(&state.debts, &waits);
+    state.debts.hold(&waits, "bad");
+    state.debts.waits(&waits, failure(DebtKind::Unreachable), 7, 4);
+    state.debts.arrived(&waits.id);
+    assert!(state.debts.is_held(&waits.id) && state.debts.is_named(&waits.id));
+    state.debts.release(&waits.id);
+    assert!(state.debts.is_named(&transaction(MOST_NEEDS as u64).id), "its room goes to the next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_has_a_debt_while_anything_of_it_is_held_waits_or_is_owed() {
+    let (_, state) = node(&MemoryStore::default());
+    let (p, debts) = ("p".parse().unwrap(), &state.debts);
+    let has = || debts.has_debt(&p) && !debts.has_debt(&"q".parse().unwrap());
+    debts.waits(&transaction(1), failure(DebtKind::BadContent), 7, 3);
+    assert!(has());
+    debts.hold(&transaction(1), "bad");
+    assert!(has());
+    debts.failed(&p, failure(DebtKind::BadContent), None);
+    debts.release(&transaction(1).id);
+    assert!(has());
+    debts.paid(&p, debts.begins());
+    assert!(!has());
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_bound_a_start_owes_the_project_of_what_is_parked_below_a_mark() {
+    let store = MemoryStore::default();
+    let parked = |seq: u64| {
+        let one = transaction(seq);
+        let (id, bytes) = (one.id.to_string(), one.encode());
+        (id, Held { bytes, project: "p#1".into(), reason: "x".into(), waits_for: Vec::new(), since_ms: 7 })
+    };
+    let (count, lane) = (MOST_NEEDS as u64 + 1, transaction(0).id.slot.lane);
+    let (park, low_water) = ((0..count).map(parked).collect(), vec![(lane, Seq(count))]);
+    store.commit(crate::seams::volume::Changes { park, low_water, ..Default::default() }).await.unwrap();
+    let (_, state) = node(&store);
+    let (p, needs) = ("p".parse().unwrap(), state.debts.needs());
+    assert!(needs.held.len() == MOST_NEEDS && needs.owed.contains(&p));
+    assert!(state.debts.takes_over(&p, false));
+    state.durability.wait_durable().await;
+    assert!(store.debts().unwrap()[&p].named, "the record is there before a parked one may go");
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ mod restore_refs;
 mod stray;
 
 pub use disk_differences::Differs;
-pub use stray::is_stray;
+pub use stray::{is_stray, stray_label};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -58,7 +58,7 @@ impl Materializer {
             let label = match record {
                 Some(record) if record.value.oid().is_some() => continue,
                 Some(record) => format!("{}-j{}", record.txn, moves.len()),
-                None => stray::label(&name, old),
+                None => stray::stray_label(&name, old),
             };
             tracing::warn!(%project, %name, %old, %label, "a ref without a committed value: deleted, its value kept");
             keep.push((label, old));

@@ -6,7 +6,8 @@
 //! - a step of the ref's own chain, when a crash left the disk ahead of the version map;
 //! - a value that the new value contains (for a sequence: a smaller number);
 //! - an older value in a repository that was copied from another node, when a state transfer meets a ref that this
-//!   node's map does not know. Such a value is a stray only if its history has nothing in common with the new one.
+//!   node's map does not know. Such a value is a stray only if its history has nothing in common with the new one, or
+//!   if it is further on than the new one.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use crate::seams::git::{GitError, RefMove, Relation, compare_counters};
 const LABEL: &str = "stray/";
 
 /// The label under which a stray is kept.
-pub(super) fn label(name: &RefName, value: Oid) -> String {
+#[must_use]
+pub fn stray_label(name: &RefName, value: Oid) -> String {
     format!("{LABEL}{value}/{name}")
 }
 
@@ -51,7 +53,22 @@ impl Materializer {
     /// # Errors
     /// The repository cannot be written.
     pub async fn forget_stray(&self, project: &ProjectName, stray: &Stray) -> Result<(), GitError> {
-        self.repositories.release(project, &[label(&stray.name, stray.value)]).await
+        self.repositories.release(project, &[stray_label(&stray.name, stray.value)]).await
+    }
+
+    /// Releases the strays of a project that the committed values of their refs contain: nothing of them is lost.
+    ///
+    /// # Errors
+    /// The repository cannot be read or written.
+    pub async fn release_contained(&self, project: &ProjectName) -> Result<(), MaterializeError> {
+        for stray in self.strays(project).await? {
+            let Some(value) = self.repositories.read_ref(project, &stray.name).await? else { continue };
+            let is_same = value == stray.value;
+            if is_same || is_there(self.contains(project, value, stray.value).await, |contained| contained)? {
+                self.forget_stray(project, &stray).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The strays that these moves would lose, with the labels to keep them by. `steps` are the transactions that the
@@ -68,7 +85,7 @@ impl Materializer {
             if self.is_stray(project, step, old, steps).await? {
                 let (name, new) = (&step.name, step.new);
                 tracing::warn!(%project, %name, %old, ?new, "a value on disk was never committed: kept as a stray");
-                strays.push((label(name, old), old));
+                strays.push((stray_label(name, old), old));
             }
         }
         Ok(strays)
@@ -84,10 +101,9 @@ impl Materializer {
         let key = RefKey::Ref(step.name.clone());
         let known = self.versions.get(project, &key)?;
         if known.is_none() && steps.is_empty() {
-            return match step.new {
-                Some(new) => self.is_apart(&project.name, old, new).await,
-                None => Ok(false),
-            };
+            let Some(new) = step.new else { return Ok(false) };
+            let is_ahead = is_there(self.contains(&project.name, old, new).await, |contained| contained)?;
+            return Ok(is_ahead || self.is_apart(&project.name, old, new).await?);
         }
         let own = steps.iter().filter_map(|one| one.command(&key));
         let own = own.flat_map(|command| [command.old.oid(), command.new.oid()]);
@@ -274,10 +290,56 @@ mod tests {
         }
     }
 
+    /// Takes a state transfer that gives the ref this value, with version 7, or deletes it.
+    async fn transferred(world: &World, value: Option<Oid>) -> Option<Oid> {
+        let latest = RefRecord { version: Version(7), value: RefValue::from(value), txn: txn(7) };
+        let latest = BTreeMap::from([(MAIN.parse().unwrap(), latest)]);
+        world.materializer.materialize_latest(&world.project, latest).await.unwrap();
+        world.model.read_ref(&world.project.name, &MAIN.parse().unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_state_transfer_keeps_a_value_that_the_version_map_does_not_know() {
+        for is_deleted in [false, true] {
+            for is_ahead in [false, true] {
+                let world = World::new().await;
+                let one = world.commit(None, 1);
+                let two = world.commit(Some(one), 2);
+                let other = world.commit(Some(if is_ahead { two } else { one }), 3);
+                world.known(1, one);
+                world.written(other).await;
+                let latest = (!is_deleted).then_some(two);
+                assert_eq!(transferred(&world, latest).await, latest);
+                assert_eq!(world.strays().await, [other], "deleted: {is_deleted}, ahead: {is_ahead}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_state_transfer_into_an_empty_version_map_keeps_a_value_that_is_further_on() {
+        let world = World::new().await;
+        let one = world.commit(None, 1);
+        let ahead = world.commit(Some(one), 2);
+        world.written(ahead).await;
+        assert_eq!(transferred(&world, Some(one)).await, Some(one));
+        assert_eq!(world.strays().await, [ahead]);
+    }
+
+    #[tokio::test]
+    async fn a_state_transfer_does_not_take_a_ref_back_behind_the_version_map() {
+        let world = World::new().await;
+        let one = world.commit(None, 1);
+        let two = world.commit(Some(one), 2);
+        world.known(8, two);
+        world.written(two).await;
+        assert_eq!(transferred(&world, Some(one)).await, Some(two));
+        assert_eq!(world.strays().await, []);
+    }
+
     #[test]
     fn a_label_tells_its_stray_and_others_tell_none() {
         let stray = Stray { name: "refs/heads/a/b".parse().unwrap(), value: Oid::Sha1([7; 20]) };
-        assert_eq!(parse(&label(&stray.name, stray.value)), Some(stray));
+        assert_eq!(parse(&stray_label(&stray.name, stray.value)), Some(stray));
         for other in ["n.1.0.4.00000000000000aa-0", "stray/refs/heads/a", "by-hand"] {
             assert_eq!(parse(other), None, "{other}");
         }

@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
 use lockstep_proto::{
-    Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Transaction, Version,
+    Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue, Transaction, Version,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -68,7 +68,6 @@ pub struct VersionMap {
 struct Overlay {
     generation: u64,
     refs: BTreeMap<(ProjectKey, RefKey), (RefRecord, u64)>,
-    directories: BTreeMap<(ProjectKey, RefName), u64>,
     forgotten: BTreeMap<ProjectKey, u64>,
     /// Versions that this node committed and could not materialize yet.
     ahead: BTreeMap<(ProjectKey, RefKey), Version>,
@@ -209,8 +208,18 @@ impl VersionMap {
         }
     }
 
-    /// Returns about `limit` entries after the key `after`. Fewer than `limit` means that there are no more.
-    fn page(
+    /// The number of changes of the map since its creation.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.overlay().generation
+    }
+
+    /// Returns about `limit` entries of a project after the key `after`, without `@state`. Fewer than `limit` means
+    /// that there are no more.
+    ///
+    /// # Errors
+    /// As [`VersionMap::get`].
+    pub fn page(
         &self,
         project: &ProjectKey,
         after: Option<&RefKey>,
@@ -285,17 +294,6 @@ impl VersionMap {
             mine.into_iter().any(|(_, (record, _))| record.value.oid() == Some(*oid))
         };
         if in_overlay { Ok(true) } else { self.store.is_value(project, oid) }
-    }
-
-    /// Whether this node knows that a name has a directory mark in the refdb.
-    ///
-    /// # Errors
-    /// As [`VersionMap::get`].
-    pub fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
-        if self.overlay().directories.contains_key(&(project.clone(), name.clone())) {
-            return Ok(true);
-        }
-        self.store.is_directory(project, name)
     }
 
     /// Records move intents: these refs are about to move. After a crash of this process between the move and the next
@@ -374,21 +372,12 @@ impl VersionMap {
         self.follower.get().map_or(Ok(()), |follower| follower.moved(project, key, before, now, mover))
     }
 
-    /// Records that names have directory marks in the refdb.
-    pub fn marked(&self, project: &ProjectKey, names: impl IntoIterator<Item = RefName>) {
-        let mut overlay = self.overlay();
-        overlay.generation += 1;
-        let generation = overlay.generation;
-        overlay.directories.extend(names.into_iter().map(|name| ((project.clone(), name), generation)));
-    }
-
     /// Records that a project's incarnation is gone with all its refs. The caller holds the lock of `@state`.
     pub fn forget(&self, project: &ProjectKey) {
         let mut overlay = self.overlay();
         overlay.generation += 1;
         let generation = overlay.generation;
         overlay.refs.retain(|(key, _), _| key != project);
-        overlay.directories.retain(|(key, _), _| key != project);
         overlay.ahead.retain(|(key, _), _| key != project);
         overlay.forgotten.insert(project.clone(), generation);
     }
@@ -397,7 +386,7 @@ impl VersionMap {
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         let overlay = self.overlay();
-        !(overlay.refs.is_empty() && overlay.directories.is_empty() && overlay.forgotten.is_empty())
+        !(overlay.refs.is_empty() && overlay.forgotten.is_empty())
     }
 
     /// Adds the overlay to a durable step. Call it before the sync, and pass the snapshot to [`VersionMap::durable`]
@@ -406,7 +395,6 @@ impl VersionMap {
         let overlay = self.overlay();
         let refs = overlay.refs.iter();
         into.refs.extend(refs.map(|((project, key), (record, _))| (project.clone(), key.clone(), record.clone())));
-        into.directories.extend(overlay.directories.keys().cloned());
         into.forget_projects.extend(overlay.forgotten.keys().cloned());
         let last_intent = overlay.under_way.first().map_or(overlay.last_intent, |first| first - 1);
         Snapshot { generation: overlay.generation, last_intent }
@@ -419,7 +407,6 @@ impl VersionMap {
     pub fn durable(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
         let mut overlay = self.overlay();
         overlay.refs.retain(|_, (_, generation)| *generation > snapshot.generation);
-        overlay.directories.retain(|_, generation| *generation > snapshot.generation);
         overlay.forgotten.retain(|_, generation| *generation > snapshot.generation);
         self.store.end_intents(snapshot.last_intent)
     }

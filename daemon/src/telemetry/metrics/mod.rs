@@ -26,7 +26,7 @@ pub use stages::{
     ApplyMetrics, CommitMetrics, ConsumeMetrics, EventMetrics, GitMetrics, PublishMetrics, RefDbMetrics,
     RefreshMetrics, SiteMetrics,
 };
-pub use table::{ALL, Kind, MetricDoc, markdown};
+pub use table::{ALL, Kind, MetricDoc, list, markdown};
 
 /// The instruments of all stages. Cloning shares them.
 #[derive(Clone, Debug)]

@@ -285,16 +285,20 @@ pub struct SiteMetrics {
     ready: Gauge<u64>,
     epoch: Gauge<u64>,
     went_back: Gauge<u64>,
+    not_own: Gauge<u64>,
     guards: Gauge<u64>,
+    certificates: Gauge<u64>,
     failures: Counter<u64>,
 }
 
 impl SiteMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
         let failures = table::FAILURES.counter(meter);
+        let not_own = table::NOT_OWN.gauge(meter);
         let (went_back, guards) = (table::WENT_BACK.gauge(meter), table::GUARDS_OFF.gauge(meter));
         let (ready, epoch) = (table::READY.gauge(meter), table::EPOCH.gauge(meter));
-        Self { ready, epoch, went_back, guards, failures }
+        let certificates = table::CERTIFICATE_EXPIRES.gauge(meter);
+        Self { ready, epoch, went_back, not_own, guards, certificates, failures }
     }
 
     /// Records whether the node is ready, and its site's epoch as the node knows it.
@@ -303,14 +307,23 @@ impl SiteMetrics {
         self.epoch.record(epoch, &[]);
     }
 
-    /// Records whether the refdb is known to be older than a node.
-    pub fn went_back(&self, is_known: bool) {
-        self.went_back.record(u64::from(is_known), &[]);
+    /// Records whether the refdb is known to be older than a node, and whether it is not the refdb of this node at all.
+    pub fn went_back(&self, is_older: bool, is_not_own: bool) {
+        self.went_back.record(u64::from(is_older), &[]);
+        self.not_own.record(u64::from(is_not_own), &[]);
     }
 
     /// Records the number of repositories whose hooks are not in force.
     pub fn guards(&self, off: u64) {
         self.guards.record(off, &[]);
+    }
+
+    /// Records when the node's certificate and the first of its trusted authorities expire, in seconds since 1970.
+    pub fn certificates(&self, own: i64, trust: i64) {
+        for (certificate, expires) in [("own", own), ("trust", trust)] {
+            let expires = u64::try_from(expires).unwrap_or_default();
+            self.certificates.record(expires, &[KeyValue::new("certificate", certificate)]);
+        }
     }
 
     /// Records that a stage's task failed and will try again. Stage names are fixed.

@@ -115,6 +115,10 @@ metrics! {
         "repositories whose git hooks are not in force, so that refs can bypass Lockstep";
     READY = Gauge "lockstep_ready" [] "1 when every latch of /readyz is open, else 0";
     EPOCH = Gauge "lockstep_epoch" [] "epoch of the site, as this node knows it";
+    CERTIFICATE_EXPIRES = Gauge "lockstep_certificate_expires_timestamp_seconds" ["certificate"]
+        "when a certificate for TLS between sites expires, in seconds since 1970: its own, the first of its trust";
+    NOT_OWN = Gauge "lockstep_refdb_not_own" []
+        "1 when the tables of the configuration are not the refdb of this node, which then commits nothing; else 0";
     WENT_BACK = Gauge "lockstep_refdb_went_back" []
         "1 when the refdb is known to be older than a node, so that no node commits: an alarm; else 0";
 }
@@ -145,4 +149,11 @@ pub fn markdown() -> String {
         format!("| `{}` | {} | {labels} | {} |\n", doc.name, doc.kind.as_str(), doc.help)
     });
     format!("| metric | kind | labels | meaning |\n|---|---|---|---|\n{}", rows.collect::<String>())
+}
+
+/// The list of all metrics for programs, as it stands in `deploy/observability/metrics.txt`: name, kind and labels,
+/// separated by tabs, and the labels by commas.
+#[must_use]
+pub fn list() -> String {
+    ALL.iter().map(|doc| format!("{}\t{}\t{}\n", doc.name, doc.kind.as_str(), doc.labels.join(","))).collect()
 }

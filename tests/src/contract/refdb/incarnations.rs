@@ -1,7 +1,9 @@
 //! Incarnations: they are opened, write marks, are frozen and drained, and their records are removed.
 
 use futures::future::{join, join_all};
-use lockstep::seams::refdb::{IncarnationRecord, IncarnationState, MarkAnswer, OpenAnswer, RefDbError, Role};
+use lockstep::seams::refdb::{
+    IncarnationRecord, IncarnationState, MarkAnswer, OpenAnswer, RefDbError, Role, SiteAnswer, SiteRecord,
+};
 use lockstep_proto::{IncarnationId, Seq};
 
 use super::Db;
@@ -75,6 +77,44 @@ mod cases {
         assert_eq!(only(&db).await, wanted);
     }
 
+    pub async fn a_removed_site_opens_no_incarnation_even_if_it_is_active(db: Db) {
+        let there = site("site-a");
+        let first = db.registry.enroll_site(&there, Role::Active).await.expect("a site");
+        let removed = SiteRecord { removed: true, ..SiteRecord::new(there.clone(), Role::Fenced, 2) };
+        assert_eq!(db.registry.change_site(Some(&first), &removed, 0).await, Ok(SiteAnswer::Changed));
+        // A program that does not know the flag keeps it.
+        let active = db.registry.change_role(&removed, Role::Active).await.expect("a change");
+        assert_eq!((active.role, active.removed), (Role::Active, true));
+        let wanted = IncarnationRecord { epoch: 3, ..record(incarnation("node-a", 1)) };
+        assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::NotAllowed(active)));
+        let back = SiteRecord::new(there, Role::Active, 4);
+        let from = SiteRecord { role: Role::Active, epoch: 3, ..removed };
+        assert_eq!(db.registry.change_site(Some(&from), &back, 0).await, Ok(SiteAnswer::Changed));
+        let wanted = IncarnationRecord { epoch: 4, ..wanted };
+        assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::Opened));
+    }
+
+    pub async fn a_site_that_shuts_out_earlier_programs_keeps_role_and_epoch(db: Db) {
+        let there = site("site-a");
+        assert!(matches!(db.registry.shut_out_earlier(&there).await, Ok(()) | Err(RefDbError::Broken(_))));
+        let first = db.registry.enroll_site(&there, Role::Active).await.expect("a site");
+        for _ in 0..2 {
+            assert_eq!(db.registry.shut_out_earlier(&there).await, Ok(()));
+            assert_eq!(db.registry.sites().await, Ok(vec![first.clone()]));
+            assert_eq!(db.registry.enroll_site(&there, Role::Active).await, Ok(first.clone()));
+        }
+        open(&db, "node-a", 1).await;
+        let fenced = db.registry.change_role(&first, Role::Fenced).await.expect("a change");
+        assert_eq!((fenced.role, fenced.epoch), (Role::Fenced, 2));
+        assert_eq!(db.registry.change_role(&first, Role::Standby).await, Ok(fenced.clone()), "an old epoch");
+        let wanted = record(incarnation("node-a", 2));
+        assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::NotAllowed(fenced.clone())));
+        let active = db.registry.change_role(&fenced, Role::Active).await.expect("a change");
+        assert_eq!(db.registry.sites().await, Ok(vec![active]));
+        let wanted = IncarnationRecord { epoch: 3, ..wanted };
+        assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::Opened));
+    }
+
     pub async fn a_number_is_opened_once(db: Db) {
         let opened = open(&db, "node-a", 3).await;
         assert_eq!(mark(&db, &opened.id, [1; 3], [1; 3]).await, MarkAnswer::Written);
@@ -109,8 +149,14 @@ mod cases {
     pub async fn a_freeze_is_final_and_idempotent(db: Db) {
         let opened = open(&db, "node-a", 1).await;
         mark(&db, &opened.id, [5, 6, 7], [1, 2, 3]).await;
+        let touch = async |id: &IncarnationId| db.registry.touch(&site("site-a"), id).await;
+        let before = only(&db).await;
+        assert_eq!((touch(&opened.id).await, only(&db).await), (Ok(MarkAnswer::Written), before), "as it was");
+        assert_eq!(mark(&db, &opened.id, [5, 6, 7], [1, 2, 3]).await, MarkAnswer::Written, "marks go on after it");
         let frozen = db.registry.freeze(&site("site-a"), &opened.id).await.expect("a freeze");
         assert_eq!((frozen.state, &frozen.settled), (IncarnationState::Frozen, &seqs([5, 6, 7])));
+        assert_eq!(touch(&opened.id).await, Ok(MarkAnswer::NotOpen(IncarnationState::Frozen)));
+        assert!(is_broken(touch(&incarnation("node-a", 2)).await));
         let late = mark(&db, &opened.id, [9; 3], [9; 3]).await;
         assert_eq!(late, MarkAnswer::NotOpen(IncarnationState::Frozen));
         assert_eq!(db.registry.freeze(&site("site-a"), &opened.id).await, Ok(frozen.clone()));

@@ -17,6 +17,7 @@ fn part(request: &CommitRequest) -> Part {
         project: transaction.project.clone(),
         commands: transaction.commands.clone(),
         directories: request.directories.clone(),
+        freed: request.freed.clone(),
     }
 }
 

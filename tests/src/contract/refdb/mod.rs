@@ -8,6 +8,7 @@ pub mod locks;
 pub mod names;
 pub mod nodes;
 pub mod reads;
+pub mod rebuild;
 pub mod sites;
 pub mod slots;
 
@@ -48,6 +49,12 @@ macro_rules! refdb_contract {
             names::a_mark_can_be_set_again,
             names::a_tombstone_can_become_a_directory,
             names::a_refused_commit_marks_nothing,
+            names::a_loosened_mark_is_still_a_mark,
+            names::a_freed_name_can_be_created_and_has_no_mark,
+            names::a_mark_that_is_set_again_is_not_loosened,
+            names::only_the_last_loosening_frees_a_name,
+            names::a_live_name_cannot_be_loosened,
+            names::a_name_is_freed_for_a_batch_under_locks,
             locks::a_lock_is_what_stands_in_everybody_elses_way,
             locks::a_part_is_locked_whole_or_not_at_all,
             locks::a_lock_asks_for_what_its_command_builds_on,
@@ -73,9 +80,13 @@ macro_rules! refdb_contract {
             sites::a_site_is_enrolled_once,
             sites::a_change_of_role_raises_the_epoch,
             sites::a_change_from_an_old_epoch_changes_nothing,
+            sites::an_operators_change_is_one_write_with_all_its_conditions,
+            sites::a_failover_begins_from_the_epochs_that_were_seen,
             sites::an_unknown_site_has_no_role_to_change,
-            sites::a_failover_is_written_in_the_order_of_its_revisions,
+            sites::a_document_is_written_in_the_order_of_its_revisions,
             incarnations::an_incarnation_needs_the_role_and_the_epoch,
+            incarnations::a_site_that_shuts_out_earlier_programs_keeps_role_and_epoch,
+            incarnations::a_removed_site_opens_no_incarnation_even_if_it_is_active,
             incarnations::a_number_is_opened_once,
             incarnations::marks_never_go_back,
             incarnations::marks_of_other_lanes_are_broken,
@@ -91,6 +102,13 @@ macro_rules! refdb_contract {
             nodes::another_volume_start_beat_or_expulsion_differs,
             nodes::the_first_declaration_that_the_refdb_went_back_stays,
             nodes::nodes_are_listed_in_order,
+            nodes::a_digest_replaces_the_last_one_and_is_bounded,
+            rebuild::a_rebuild_writes_refs_directories_and_sites,
+            rebuild::a_rebuild_lowers_no_version_and_no_epoch,
+            rebuild::a_run_that_is_not_the_last_one_writes_nothing,
+            rebuild::a_live_ref_becomes_no_directory,
+            rebuild::a_rebuilt_ref_takes_the_next_commit,
+            rebuild::a_write_of_the_wrong_size_is_broken,
             gerrit::the_first_gerrit_says_who_it_is_for_ever,
             gerrit::of_concurrent_firsts_one_wins,
             gerrit::an_instance_id_has_one_node,

@@ -1,6 +1,8 @@
 //! Nodes: one record each. A write succeeds only over the record that the writer expects.
 
-use lockstep::seams::refdb::{Needs, NodeAnswer, NodeRecord, WentBackRecord};
+use lockstep::seams::refdb::{
+    DigestRecord, MOST_DIGEST_BYTES, Needs, NodeAnswer, NodeRecord, RefDbError, WentBackRecord,
+};
 use lockstep_proto::{Incarnation, Lane, Seq};
 
 use super::Db;
@@ -21,6 +23,7 @@ fn record(name: &str) -> NodeRecord {
             held: [("node-b.1.0.4.00000000000000aa".parse().expect("an id"), "p/q".parse().expect("a project"))].into(),
             owed: ["r".parse().expect("a project")].into(),
         },
+        frees_names: name == "node-a",
     }
 }
 
@@ -93,6 +96,20 @@ mod cases {
         }
         let found = db.registry.nodes().await.expect("a list");
         assert_eq!(found, ["node-a", "node-a-c", "node-b"].map(record));
+    }
+
+    pub async fn a_digest_replaces_the_last_one_and_is_bounded(db: Db) {
+        let digest = |name: &str, body: &str| DigestRecord { node: node(name), body: body.to_owned() };
+        assert_eq!(db.registry.digests().await, Ok(Vec::new()));
+        let largest = "x".repeat(MOST_DIGEST_BYTES);
+        for record in [digest("node-b", "{}"), digest("node-a", "old"), digest("node-a", &largest)] {
+            assert_eq!(db.registry.put_digest(&record).await, Ok(()));
+        }
+        let larger = db.registry.put_digest(&digest("node-b", &(largest.clone() + "x"))).await;
+        assert!(matches!(larger, Err(RefDbError::Broken(_))), "{larger:?}");
+        let stored = vec![digest("node-a", &largest), digest("node-b", "{}")];
+        assert_eq!(db.registry.digests().await, Ok(stored));
+        assert_eq!(db.registry.nodes().await, Ok(Vec::new()), "an earlier release sees no digest");
     }
 }
 pub use cases::*;

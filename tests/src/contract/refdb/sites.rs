@@ -1,6 +1,7 @@
 //! Sites: roles and epochs.
 
-use lockstep::seams::refdb::{FailoverRecord, RefDbError, Role, SiteRecord};
+use lockstep::seams::refdb::{Document, DocumentRecord, RefDbError, Role, SiteAnswer, SiteRecord};
+use lockstep_proto::site_list::StreamPlace;
 
 use super::Db;
 use crate::build::site;
@@ -10,7 +11,7 @@ mod cases {
     use super::*;
 
     pub async fn a_site_is_enrolled_once(db: Db) {
-        let wanted = SiteRecord { site: site("muc-1"), role: Role::Active, epoch: 1 };
+        let wanted = SiteRecord::new(site("muc-1"), Role::Active, 1);
         assert_eq!(db.registry.enroll_site(&site("muc-1"), Role::Active).await, Ok(wanted.clone()));
         assert_eq!(db.registry.enroll_site(&site("muc-1"), Role::Fenced).await, Ok(wanted.clone()));
         let other = db.registry.enroll_site(&site("eu-aws"), Role::Standby).await.expect("a record");
@@ -21,7 +22,7 @@ mod cases {
         let mut record = db.registry.enroll_site(&site("muc-1"), Role::Active).await.expect("a record");
         for (epoch, role) in [(2, Role::Draining), (3, Role::Fenced), (4, Role::Standby), (5, Role::Active)] {
             record = db.registry.change_role(&record, role).await.expect("a change");
-            assert_eq!(record, SiteRecord { site: site("muc-1"), role, epoch });
+            assert_eq!(record, SiteRecord::new(site("muc-1"), role, epoch));
             assert_eq!(db.registry.sites().await, Ok(vec![record.clone()]));
         }
     }
@@ -34,26 +35,78 @@ mod cases {
     }
 
     pub async fn an_unknown_site_has_no_role_to_change(db: Db) {
-        let unknown = SiteRecord { site: site("nowhere"), role: Role::Active, epoch: 1 };
+        let unknown = SiteRecord::new(site("nowhere"), Role::Active, 1);
         assert!(matches!(db.registry.change_role(&unknown, Role::Fenced).await, Err(RefDbError::Broken(_))));
         assert_eq!(db.registry.sites().await, Ok(Vec::new()));
     }
 
-    pub async fn a_failover_is_written_in_the_order_of_its_revisions(db: Db) {
-        let record = |revision, body: &str| FailoverRecord { revision, body: body.to_owned() };
-        assert_eq!(db.registry.failover().await, Ok(None));
-        let early = db.registry.put_failover(&record(2, "early")).await;
+    pub async fn an_operators_change_is_one_write_with_all_its_conditions(db: Db) {
+        let stream = StreamPlace { region: Some("eu-west-1".into()), endpoint: Some("http://h:1".into()) };
+        let added = SiteRecord { stream, ..SiteRecord::new(site("muc-1"), Role::Standby, 1) };
+        assert!(matches!(db.registry.change_site(Some(&added), &added, 0).await, Err(RefDbError::Broken(_))));
+        assert_eq!(db.registry.change_site(None, &added, 1).await, Ok(SiteAnswer::FailoverMoved));
+        assert_eq!(db.registry.change_site(None, &added, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(db.registry.change_site(None, &added, 0).await, Ok(SiteAnswer::Differs(added.clone())));
+        assert_eq!(db.registry.sites().await, Ok(vec![added.clone()]));
+        let promoted = db.registry.change_role(&added, Role::Active).await.expect("a change");
+        assert_eq!(promoted, SiteRecord { role: Role::Active, epoch: 2, ..added.clone() }, "its stream stays");
+        let removed = SiteRecord { role: Role::Fenced, epoch: 3, removed: true, ..added.clone() };
+        assert_eq!(db.registry.change_site(Some(&added), &removed, 0).await, Ok(SiteAnswer::Differs(promoted.clone())));
+        let failover = DocumentRecord { revision: 1, body: "a failover".into() };
+        let _ = db.registry.put_document(Document::Failover, &failover).await.expect("a document");
+        for wrong in [0, 2] {
+            let answer = db.registry.change_site(Some(&promoted), &removed, wrong).await;
+            assert_eq!(answer, Ok(SiteAnswer::FailoverMoved));
+        }
+        assert_eq!(db.registry.change_site(Some(&promoted), &removed, 1).await, Ok(SiteAnswer::Changed));
+        assert_eq!(db.registry.enroll_site(&site("muc-1"), Role::Active).await, Ok(removed.clone()));
+        assert_eq!(db.registry.change_role(&promoted, Role::Active).await, Ok(removed.clone()), "a late copy");
+        assert_eq!(db.registry.sites().await, Ok(vec![removed.clone()]));
+        let back = SiteRecord { epoch: 4, ..SiteRecord::new(site("muc-1"), Role::Standby, 4) };
+        assert_eq!(db.registry.change_site(Some(&removed), &back, 1).await, Ok(SiteAnswer::Changed));
+        assert_eq!(db.registry.sites().await, Ok(vec![back]), "nothing of the removed record is left");
+    }
+
+    pub async fn a_failover_begins_from_the_epochs_that_were_seen(db: Db) {
+        let a = db.registry.enroll_site(&site("a"), Role::Active).await.expect("a record");
+        let b = db.registry.enroll_site(&site("b"), Role::Standby).await.expect("a record");
+        let record = |revision| DocumentRecord { revision, body: format!("failover {revision}") };
+        let seen = [a.clone(), b.clone()];
+        let moved = db.registry.change_role(&b, Role::Active).await.expect("a change");
+        assert_eq!(db.registry.begin_failover(&record(1), &seen).await, Ok(None));
+        assert_eq!(db.registry.document(Document::Failover).await, Ok(None));
+        let seen = [a, moved];
+        assert_eq!(db.registry.begin_failover(&record(1), &seen).await, Ok(Some(record(1))));
+        let other = DocumentRecord { revision: 1, body: "another".into() };
+        assert_eq!(db.registry.begin_failover(&other, &seen).await, Ok(Some(record(1))));
+        assert_eq!(db.registry.begin_failover(&record(2), &seen).await, Ok(Some(record(2))));
+        assert_eq!(db.registry.document(Document::Failover).await, Ok(Some(record(2))));
+    }
+
+    pub async fn a_document_is_written_in_the_order_of_its_revisions(db: Db) {
+        let drills = [Document::Drill, Document::DrillHistory];
+        for which in
+            [Document::Failover, Document::History, Document::FirstSites, Document::Identity].into_iter().chain(drills)
+        {
+            in_order(&db, which).await;
+        }
+    }
+
+    async fn in_order(db: &Db, which: Document) {
+        let record = |revision, body: &str| DocumentRecord { revision, body: body.to_owned() };
+        assert_eq!(db.registry.document(which).await, Ok(None));
+        let early = db.registry.put_document(which, &record(2, "early")).await;
         assert!(matches!(early, Err(RefDbError::Broken(_))), "{early:?}");
         for revision in [1, 2] {
             let next = record(revision, &format!("state {revision}"));
-            assert_eq!(db.registry.put_failover(&next).await, Ok(next.clone()));
-            assert_eq!(db.registry.failover().await, Ok(Some(next)));
+            assert_eq!(db.registry.put_document(which, &next).await, Ok(next.clone()));
+            assert_eq!(db.registry.document(which).await, Ok(Some(next)));
         }
         let stored = record(2, "state 2");
         for late in [record(1, "late"), record(2, "late"), record(4, "early")] {
-            assert_eq!(db.registry.put_failover(&late).await, Ok(stored.clone()));
+            assert_eq!(db.registry.put_document(which, &late).await, Ok(stored.clone()));
         }
-        assert_eq!(db.registry.failover().await, Ok(Some(stored)));
+        assert_eq!(db.registry.document(which).await, Ok(Some(stored)));
     }
 }
 pub use cases::*;

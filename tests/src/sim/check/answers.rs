@@ -16,8 +16,8 @@ use crate::sim::history::{Entry, History};
 pub fn commit(facts: &Facts, history: &History, transaction: &Transaction) -> Verdict {
     let Some(entry) = history.get(&transaction.request_id) else { return Ok(()) };
     let id = &transaction.id;
-    if entry.request.atomic && transaction.commands.len() != entry.request.commands.len() {
-        return Err(format!("{id} commits {} commands of an atomic batch", transaction.commands.len()));
+    if let Some(missing) = entry.request.commands.iter().find(|asked| is_missing(facts, entry, transaction, asked)) {
+        return Err(format!("{id} commits an atomic batch without {missing:?}"));
     }
     for command in &transaction.commands {
         let Some(name) = command.key.as_ref_name() else { continue };
@@ -35,6 +35,13 @@ pub fn commit(facts: &Facts, history: &History, transaction: &Transaction) -> Ve
         }
     }
     Ok(())
+}
+
+/// Whether a transaction lacks a command of an atomic batch that had something to do.
+fn is_missing(facts: &Facts, entry: &Entry, transaction: &Transaction, asked: &RefCommand) -> bool {
+    let key = RefKey::Ref(asked.name.clone());
+    let is_carried = transaction.command(&key).is_some() || !entry.request.atomic;
+    !is_carried && !values_since(facts, &entry.project, &key, entry.asked).contains(&RefValue::from(asked.new))
 }
 
 /// Judges one verdict when the client receives it.

@@ -44,6 +44,11 @@ impl Availability {
         (seen.beat, seen.beats) = (now_ms, if record.reconciles() { 0 } else { seen.beats + 1 });
     }
 
+    /// The site of a node joins or leaves: what was seen of the node counts no more.
+    pub fn forget(&mut self, node: &NodeId) {
+        self.0.remove(node);
+    }
+
     /// Judges the heartbeats of a node.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ pub fn covered<'a>(records: &'a [Logged], at: &Position) -> Result<&'a [Logged],
 /// # Errors
 /// A transaction is neither in the version map, nor parked, nor in quarantine.
 pub fn applied(facts: &Facts, store: &dyn NodeStore, records: &[Logged]) -> Verdict {
-    let parked = store.parked().map_err(|error| error.to_string())?;
+    let parked = super::parked(store)?;
     let bad = store.quarantined().map_err(|error| error.to_string())?;
     let transactions = records.iter().filter_map(|(_, txn)| txn.as_ref());
     for transaction in transactions.filter_map(|txn| facts.transactions.get(txn)) {
@@ -54,7 +54,12 @@ pub fn not_applied(
     }
     // An owed project is behind as a whole, durably. Nothing of it may be owed in the end.
     let is_owed = store.debts().is_ok_and(|debts| debts.contains_key(&transaction.project.name));
-    if is_owed || is_past(store, &transaction.project) {
+    if is_owed { None } else { behind(store, transaction) }
+}
+
+/// The first ref of a transaction that a node has not applied, as text. None if there is none.
+pub fn behind(store: &dyn NodeStore, transaction: &Transaction) -> Option<String> {
+    if is_past(store, &transaction.project) {
         return None;
     }
     transaction.commands.iter().find_map(|command| {

@@ -7,18 +7,17 @@ use lockstep_proto::{IncarnationId, Slot, TxnId};
 use super::{Verdict, checkpoints};
 use crate::sim::facts::{Facts, Occupant};
 
-/// Judges the collection of a slot against one node that needs the journal.
+/// Judges the collection of a slot against one node that needs the journal. A node that has parked the transaction, or
+/// holds it as bad, or owes its project, still needs the slot.
 ///
 /// # Errors
-/// The node has neither applied nor set aside the slot's transaction.
+/// The node has not applied the slot's transaction.
 pub fn collected(facts: &Facts, slot: &Slot, node: &str, store: &dyn NodeStore) -> Verdict {
     let Some(Occupant::Committed(txn)) = facts.slots.get(slot) else {
         return Err(format!("{slot} was collected, but holds {:?}", facts.slots.get(slot)));
     };
     let Some(transaction) = facts.transactions.get(txn) else { return Ok(()) };
-    let parked = store.parked().map_err(|error| error.to_string())?;
-    let bad = store.quarantined().map_err(|error| error.to_string())?;
-    match checkpoints::not_applied(store, transaction, &[&parked, &bad]) {
+    match checkpoints::behind(store, transaction) {
         Some(why) => Err(format!("{slot} was collected, but on {node} {why}")),
         None => Ok(()),
     }

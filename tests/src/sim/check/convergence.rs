@@ -47,8 +47,16 @@ pub fn volume_differs(facts: &Facts, volume: &dyn Volume) -> Option<String> {
     if let Some((name, debt)) = store.debts().unwrap_or_default().into_iter().find(|(name, _)| !is_rotten(name)) {
         return Some(format!("{name} is still owed: {}", debt.why));
     }
-    let parked = store.parked().unwrap_or_default();
-    parked.into_iter().next().map(|(id, held)| format!("{id} is still parked: {}", held.reason))
+    let parked = super::parked(store.as_ref()).unwrap_or_default();
+    let waits_for_ever = |id: &str| id.parse().is_ok_and(|txn| is_all_rotten(facts, &txn));
+    let mut parked = parked.into_iter().filter(|(id, _)| !waits_for_ever(id));
+    parked.next().map(|(id, held)| format!("{id} is still parked: {}", held.reason))
+}
+
+/// Whether a transaction moves nothing but refs that bad content was committed to.
+fn is_all_rotten(facts: &Facts, txn: &TxnId) -> bool {
+    let transaction = facts.transactions.get(txn);
+    transaction.is_some_and(|transaction| transaction.commands.iter().all(|command| is_rotten_key(&command.key)))
 }
 
 fn is_of(facts: &Facts, txn: &TxnId, name: &ProjectName) -> bool {

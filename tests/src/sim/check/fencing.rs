@@ -1,8 +1,9 @@
 //! Invariant 8: a fenced incarnation commits nothing. Where one site alone is active, no two sites ever commit. An
-//! incarnation is opened only where the site's role allows it, and drained only when nothing can land in its windows.
+//! incarnation is opened only where the site's role allows it, and drained only when nothing can land in its windows. A
+//! site that was removed from the list of sites commits nothing.
 
 use lockstep::seams::refdb::{IncarnationRecord, Role};
-use lockstep_proto::{IncarnationId, Seq};
+use lockstep_proto::{IncarnationId, Seq, Transaction};
 
 use super::Verdict;
 use crate::sim::facts::Facts;
@@ -21,8 +22,19 @@ pub fn open_incarnation(facts: &Facts, record: &IncarnationRecord) -> Verdict {
         return Err(format!("{} was opened, but {} of {} may still commit", record.id, other.id, other.site));
     }
     match facts.sites.get(&record.site) {
-        Some(site) if site.role == Role::Active && site.epoch == record.epoch => Ok(()),
+        Some(site) if site.role == Role::Active && site.epoch == record.epoch && !site.removed => Ok(()),
         site => Err(format!("{} was opened with epoch {} while its site is {site:?}", record.id, record.epoch)),
+    }
+}
+
+/// Judges a commit.
+///
+/// # Errors
+/// Its site was removed from the list of sites.
+pub fn commit(facts: &Facts, transaction: &Transaction) -> Verdict {
+    match facts.sites.get(&transaction.site) {
+        Some(site) if site.removed => Err(format!("{} was committed by a removed site: {site:?}", transaction.id)),
+        _ => Ok(()),
     }
 }
 

@@ -23,6 +23,10 @@ pub mod refresh;
 pub mod shards;
 pub mod slots;
 
+use std::collections::BTreeMap;
+
+use lockstep::seams::volume::{Held, NodeStore};
+
 /// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -40,3 +44,9 @@ impl std::fmt::Display for Violation {
 
 /// The result of a checker: the violation as text, or nothing.
 pub type Verdict = Result<(), String>;
+
+/// The parked records of a store, by their ids.
+fn parked(store: &dyn NodeStore) -> Result<BTreeMap<String, Held>, String> {
+    let parked = store.parked(None, usize::MAX).map_err(|error| error.to_string())?;
+    Ok(parked.into_iter().collect())
+}

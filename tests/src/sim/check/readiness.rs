@@ -20,7 +20,7 @@ pub type Counts = BTreeMap<(SiteId, String), usize>;
 /// # Errors
 /// A transaction that was in a stream at the node's start is neither applied nor set aside.
 pub fn has_all_of_the_start(facts: &Facts, store: &dyn NodeStore, records: &Records, at_start: &Counts) -> Verdict {
-    let parked = store.parked().map_err(|error| error.to_string())?;
+    let parked = super::parked(store)?;
     let bad = store.quarantined().map_err(|error| error.to_string())?;
     for (shard, count) in at_start {
         let Some(records) = records.get(shard) else { continue };

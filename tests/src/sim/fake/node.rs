@@ -337,6 +337,7 @@ impl Inner {
                 encoded: transaction.encode(),
                 transaction: transaction.clone(),
                 directories: directories.into_iter().collect(),
+                freed: Default::default(),
             };
             match self.parts.refdb.refs.commit(&request).await {
                 Ok(CommitAnswer::Committed) => return Some(true),

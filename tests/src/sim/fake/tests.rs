@@ -7,9 +7,10 @@ use lockstep::base::faults::injected_bug::InjectedBugs;
 
 use super::node::{Fakes, Mistake};
 use super::volume::TinyVolume;
+use crate::sim::action::Action;
 use crate::sim::memory::MemoryBackend;
 use crate::sim::run::{Failure, Report, run};
-use crate::sim::scenario::{Action, Ask, Scenario};
+use crate::sim::scenario::{Ask, Scenario};
 
 fn go(seed: u64, scenario: Scenario, mistake: Mistake) -> Result<Report, Box<Failure>> {
     let backend = MemoryBackend::new(scenario.shards, Box::new(|| Arc::new(TinyVolume::default())));

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lockstep::seams::eventlog::EventLog;
+use lockstep::seams::volume::{Changes, Debt};
 use lockstep_proto::{LaneId, NodeId, Oid, ProjectKey, ProjectName, RefName, Seq, SiteId};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -81,9 +82,13 @@ pub struct Known {
     pub bad_records: u64,
     /// Forged records that must end in quarantine, with the project that they claim.
     pub forged: Vec<(String, ProjectKey)>,
+    /// Forged records that nodes left to the debt of their project. The refdb has told these nodes the project's refs.
+    left: BTreeSet<(NodeId, String)>,
     availability: check::availability::Availability,
     /// When the refdb was replaced by an older backup.
     rewound_at: Option<u64>,
+    /// Whether the refdb was rebuilt after that.
+    is_rebuilt: bool,
     locals: BTreeMap<NodeId, Local>,
     violation: Option<Violation>,
 }
@@ -97,7 +102,7 @@ pub struct Watch {
 impl Known {
     fn judge(&mut self, trace: &Trace, property: &'static str, verdict: Verdict) {
         // A refdb that went back has other chains than the facts.
-        let counts = self.rewound_at.is_none() || property == HINDSIGHT;
+        let counts = !self.is_rebuilt && (self.rewound_at.is_none() || property == HINDSIGHT);
         if let Err(what) = verdict
             && counts
             && self.violation.is_none()
@@ -108,11 +113,27 @@ impl Known {
         }
     }
 
+    /// Notes the forged records that a commit of a node's store leaves to a debt: they are parked no more, are not
+    /// quarantined, and their project is owed.
+    pub fn leaves_to_debts(&mut self, node: &NodeId, changes: &Changes, owed: &BTreeMap<ProjectName, Debt>) {
+        let is_owed = |project: &ProjectName| {
+            owed.contains_key(project)
+                || changes.repaid.contains(project)
+                || changes.owe.iter().any(|(name, _)| name == project)
+        };
+        let is_left = |id: &String| {
+            changes.unpark.contains(id) && !changes.quarantine.iter().any(|(quarantined, _)| quarantined == id)
+        };
+        let left = self.forged.iter().filter(|(id, project)| is_left(id) && is_owed(&project.name));
+        self.left.extend(left.map(|(id, _)| (node.clone(), id.clone())));
+    }
+
     /// A bad record that a node must have in quarantine, and has not.
     fn bad_record_missing(&self, node: &NodeId, quarantined: &BTreeSet<String>) -> Option<String> {
         let forged: Vec<&str> = {
             let live = self.forged.iter().filter(|(_, project)| !self.facts.is_past(project));
-            live.map(|(id, _)| id.as_str()).collect()
+            let held = live.filter(|(id, _)| !self.left.contains(&(node.clone(), id.clone())));
+            held.map(|(id, _)| id.as_str()).collect()
         };
         check::held::complete(node.as_str(), quarantined, self.bad_records, &forged).err()
     }
@@ -150,8 +171,10 @@ impl Watch {
             mirror: Mirror::new(eventlog),
             bad_records: 0,
             forged: Vec::new(),
+            left: BTreeSet::new(),
             availability: check::availability::Availability::default(),
             rewound_at: None,
+            is_rebuilt: false,
             locals: BTreeMap::new(),
             violation: None,
         };
@@ -174,6 +197,12 @@ impl Watch {
     pub fn rewound(&self) {
         let now = self.trace.now_ms();
         self.known().rewound_at = Some(now);
+    }
+
+    /// The refdb was rebuilt, so nodes commit again. Its chains are not those of the facts, and a story judges for
+    /// itself.
+    pub fn rebuilt(&self) {
+        self.known().is_rebuilt = true;
     }
 
     /// Judges a node at the end of a run in which the refdb went back.
@@ -207,7 +236,9 @@ impl Watch {
         }
         known.locals.iter().find_map(|(node, local)| {
             let volume = local.volume.as_ref();
-            let streams = known.facts.sites.keys().find_map(|site| {
+            // Nobody needs the records that follow the last transaction in the stream of a removed site.
+            let listed = known.facts.sites.values().filter(|record| !record.removed).map(|record| &record.site);
+            let streams = listed.into_iter().find_map(|site| {
                 let stream = known.mirror.stream(site)?;
                 let trimmed = known.mirror.trimmed.get(site).copied().unwrap_or(0);
                 check::convergence::stream_differs(volume, site, &stream, &known.mirror.records, trimmed)

@@ -26,12 +26,14 @@ impl Watch {
         let slot = check::slots::commit(&known.facts, &transaction.id);
         let answers = check::answers::commit(&known.facts, &known.history, transaction);
         let projects = check::projects::commit(&known.facts, &known.history, transaction);
+        let fencing = check::fencing::commit(&known.facts, transaction);
         known.facts.commit(transaction);
         let names = check::names::exclude(&known.facts, &transaction.project);
         for (property, verdict) in [("chain", chain), ("slots", slot), ("answers", answers)] {
             known.judge(&self.trace, property, verdict);
         }
         known.judge(&self.trace, "projects", projects);
+        known.judge(&self.trace, "fencing", fencing);
         known.judge(&self.trace, "names", names);
     }
 
@@ -177,6 +179,10 @@ impl Watch {
             let highest = acknowledged.entry(lane).or_default();
             *highest = (*highest).max(mark);
         }
+        let local = known.locals.get(&record.node).filter(|local| local.counts() && !record.expelled);
+        let store = local.map(|local| local.volume.store());
+        let verdict = store.map_or(Ok(()), |store| check::marks::named(&known.facts, store.as_ref(), record));
+        known.judge(&self.trace, "collection", verdict);
     }
 
     /// A node declares that the refdb went back. That is false while it never did.

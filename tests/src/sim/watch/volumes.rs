@@ -51,6 +51,20 @@ impl Watch {
         self.known().locals.insert(node.clone(), local);
     }
 
+    /// A node of a site that joins has this empty volume. Until it is ready, it needs no journal.
+    pub fn joins(&self, node: &NodeId, volume: Arc<dyn Volume>) {
+        self.volume(node, volume);
+        self.expelled(node);
+        self.known().availability.forget(node);
+    }
+
+    /// The site of a node was removed from the list of sites: its volume counts for nothing any more.
+    pub fn leaves(&self, node: &NodeId) {
+        let mut known = self.known();
+        known.locals.remove(node);
+        known.availability.forget(node);
+    }
+
     /// A node was expelled. Until it is ready again, it needs no journal. A collector that saw it expelled may continue
     /// while it comes back.
     pub fn expelled(&self, node: &NodeId) {

@@ -9,9 +9,9 @@ use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq
 use tokio::time::Instant;
 
 use crate::seams::refdb::{
-    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
-    NodeRecord, OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
-    WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
+    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore,
+    Registry, Role, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
 };
 use crate::telemetry::metrics::{CallEnd, RefDbMetrics, RefDbOp};
 
@@ -88,14 +88,19 @@ measured! { JournalStore {}
 }
 
 measured! { Registry {}
-    Site: prepare() -> ();
+    Site: prepare(may_create: bool) -> ();
+    Site: rebuild(items: &[Rebuilt], revision: u64) -> RebuildAnswer;
     Site: enroll_site(site: &SiteId, role: Role) -> SiteRecord;
     Site: sites() -> Vec<SiteRecord>;
     Site: change_role(from: &SiteRecord, role: Role) -> SiteRecord;
+    Site: change_site(from: Option<&SiteRecord>, to: &SiteRecord, failover: u64) -> SiteAnswer;
+    Site: begin_failover(record: &DocumentRecord, sites: &[SiteRecord]) -> Option<DocumentRecord>;
+    Site: shut_out_earlier(site: &SiteId) -> ();
     Incarnation: open_incarnation(record: &IncarnationRecord) -> OpenAnswer;
     Incarnation: incarnations(site: &SiteId) -> Vec<IncarnationRecord>;
     Incarnation: last_incarnation(site: &SiteId, node: &NodeId) -> u64;
     Mark: mark(site: &SiteId, id: &IncarnationId, settled: &[Seq], published: &[Seq]) -> MarkAnswer;
+    Mark: touch(site: &SiteId, id: &IncarnationId) -> MarkAnswer;
     Incarnation: freeze(site: &SiteId, id: &IncarnationId) -> IncarnationRecord;
     Incarnation: poisoned(site: &SiteId, id: &IncarnationId) -> ();
     Mark: raise_published(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
@@ -105,8 +110,10 @@ measured! { Registry {}
     Incarnation: forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
     Site: went_back() -> Option<WentBackRecord>;
     Site: declare_went_back(record: &WentBackRecord) -> WentBackRecord;
-    Site: failover() -> Option<FailoverRecord>;
-    Site: put_failover(record: &FailoverRecord) -> FailoverRecord;
+    Site: document(which: Document) -> Option<DocumentRecord>;
+    Site: put_document(which: Document, record: &DocumentRecord) -> DocumentRecord;
+    Node: digests() -> Vec<DigestRecord>;
+    Node: put_digest(record: &DigestRecord) -> ();
     Site: gerrit() -> Option<GerritRecord>;
     Site: enroll_gerrit(record: &GerritRecord) -> GerritRecord;
     Node: instances() -> BTreeMap<String, NodeId>;

@@ -21,18 +21,18 @@ use super::keys::{self, Key};
 use super::refs::{Page, query};
 use super::sites;
 use crate::seams::refdb::rules;
-use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDbError, Role};
+use crate::seams::refdb::{IncarnationRecord, IncarnationState, MarkAnswer, OpenAnswer, RefDbError, Role};
 
 /// The attribute of a frozen incarnation whose window is poisoned.
 const POISONED: &str = "poisoned";
 
 /// A record, with the number of times that it was written.
-struct Stored {
-    record: IncarnationRecord,
-    rev: u64,
+pub(super) struct Stored {
+    pub(super) record: IncarnationRecord,
+    pub(super) rev: u64,
 }
 
-fn encode(stored: &Stored) -> Item {
+pub(super) fn encode(stored: &Stored) -> Item {
     let record = &stored.record;
     let state = match record.state {
         IncarnationState::Open => "open",
@@ -60,7 +60,7 @@ fn marks(marks: &[Seq]) -> AttributeValue {
     AttributeValue::L(marks.iter().map(|mark| number(mark.0)).collect())
 }
 
-fn decode(item: &Item) -> Result<Stored, RefDbError> {
+pub(super) fn decode(item: &Item) -> Result<Stored, RefDbError> {
     let reader = Reader(item);
     let state = match reader.text("state")? {
         Some("open") => IncarnationState::Open,
@@ -111,13 +111,17 @@ pub(super) async fn open(
 }
 
 fn site_allows(tables: &Tables, record: &IncarnationRecord) -> Result<ConditionCheck, RefDbError> {
+    let [active, still_active] = sites::texts(Role::Active);
     ConditionCheck::builder()
         .table_name(&tables.refs)
         .set_key(Some(Key::of_site(&record.site).attributes()))
-        .condition_expression("#role = :active AND #epoch = :epoch")
+        .condition_expression(
+            "(#role = :active OR #role = :still_active) AND #epoch = :epoch AND attribute_not_exists(removed)",
+        )
         .expression_attribute_names("#role", "role")
         .expression_attribute_names("#epoch", "epoch")
-        .expression_attribute_values(":active", text(Role::Active.name()))
+        .expression_attribute_values(":active", text(&active))
+        .expression_attribute_values(":still_active", text(&still_active))
         .expression_attribute_values(":epoch", number(record.epoch))
         .return_values_on_condition_check_failure(Return::AllOld)
         .build()
@@ -193,6 +197,26 @@ pub(super) async fn change<A: Send>(
     }
 }
 
+/// Writes the record of an open incarnation as it is, with the next revision.
+pub(super) async fn touch(
+    client: &Client,
+    tables: &Tables,
+    (site, id): (&SiteId, &IncarnationId),
+) -> Result<MarkAnswer, RefDbError> {
+    let mut item = get(client, tables, &Key::of_incarnation(site, id)).await?;
+    loop {
+        let stored = decode(&item.ok_or_else(|| rules::no_incarnation(site, id))?)?;
+        let answer = rules::touched(&stored.record);
+        if answer != MarkAnswer::Written {
+            return Ok(answer);
+        }
+        match replace(client, tables, &Stored { rev: stored.rev + 1, ..stored }).await? {
+            Conditional::Written => return Ok(answer),
+            Conditional::Failed(newer) => item = newer,
+        }
+    }
+}
+
 async fn replace(client: &Client, tables: &Tables, next: &Stored) -> Result<Conditional, RefDbError> {
     let call = client
         .put_item()
@@ -229,4 +253,70 @@ pub(super) async fn forget(
 async fn get(client: &Client, tables: &Tables, key: &Key) -> Result<Option<Item>, RefDbError> {
     let call = client.get_item().table_name(&tables.refs).set_key(Some(key.attributes())).consistent_read(true);
     Ok(call.send().await.map_err(|error| classify(&error))?.item)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::{HeaderMap, StatusCode};
+    use serde_json::{Map, Value, json};
+    use tokio::net::TcpListener;
+
+    use super::super::DynamoRefDb;
+    use super::super::client::{Connection, client};
+    use super::super::tables::TableSettings;
+    use super::*;
+    use crate::seams::refdb::Registry;
+
+    fn record() -> IncarnationRecord {
+        IncarnationRecord {
+            id: "node-a.1".parse().unwrap(),
+            site: "site-a".parse().unwrap(),
+            epoch: 1,
+            state: IncarnationState::Open,
+            window: 8,
+            settled: vec![Seq(3)],
+            published: vec![Seq(2)],
+        }
+    }
+
+    /// An attribute in the words of DynamoDB.
+    fn wire(value: &AttributeValue) -> Value {
+        match value {
+            AttributeValue::N(number) => json!({"N": number}),
+            AttributeValue::S(text) => json!({"S": text}),
+            AttributeValue::L(list) => json!({"L": list.iter().map(wire).collect::<Vec<_>>()}),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    /// A DynamoDB that can be read and refuses every write, as it does for a role without `dynamodb:PutItem`.
+    async fn read_only() -> DynamoRefDb {
+        let item = encode(&Stored { record: record(), rev: 4 });
+        let item: Map<String, Value> = item.iter().map(|(name, value)| (name.clone(), wire(value))).collect();
+        let answer = move |headers: HeaderMap| async move {
+            let call = headers.get("x-amz-target").and_then(|call| call.to_str().ok()).unwrap_or_default();
+            match call.ends_with(".GetItem") {
+                true => (StatusCode::OK, json!({"Item": item}).to_string()),
+                false => {
+                    let kind = "com.amazonaws.dynamodb#AccessDeniedException";
+                    (StatusCode::BAD_REQUEST, json!({"__type": kind, "Message": "not allowed"}).to_string())
+                }
+            }
+        };
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+        DynamoRefDb::new(&client(&Connection::emulator(url)).await, "p", TableSettings::default())
+    }
+
+    /// The probe of the commit path rests on it: marks that are not raised are not written, and a touch always is.
+    #[tokio::test]
+    async fn a_touch_fails_when_the_table_takes_no_writes() {
+        let (refdb, IncarnationRecord { site, id, settled, published, .. }) = (read_only().await, record());
+        assert_eq!(refdb.mark(&site, &id, &settled, &published).await, Ok(MarkAnswer::Written), "nothing was sent");
+        assert!(refdb.mark(&site, &id, &[Seq(4)], &published).await.is_err());
+        let touched = refdb.touch(&site, &id).await;
+        assert!(touched.as_ref().is_err_and(|error| error.to_string().contains("not allowed")), "{touched:?}");
+    }
 }

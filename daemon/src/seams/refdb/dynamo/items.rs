@@ -2,8 +2,11 @@
 //!
 //! | item | attributes |
 //! |---|---|
-//! | ref | `ver` N, `val` S, `txn` S (all three or none); `dir` BOOL; `lck` S, the transaction that has locked it |
+//! | ref | `ver` N, `val` S, `txn` S (all three or none); `dir`; `lck` S, the transaction that has locked it |
 //! | slot | `txn` S and `data` B, or `poison` BOOL |
+//!
+//! `dir` marks a name as a directory. It is BOOL true, or S, the transaction that loosened the mark. A program of an
+//! earlier release that marks the name again replaces either form by true.
 //!
 //! An item that breaks this form is [`RefDbError::Broken`], which names the attribute. It never counts as "absent".
 
@@ -99,12 +102,17 @@ pub(super) fn ref_item(key: &RefKey, item: &Item) -> Result<RefItem, RefDbError>
     if (version != Version::NONE) != txn.is_some() || txn.is_some() != value.is_some() {
         return Err(reader.malformed("ver", "must be present exactly when txn and val are"));
     }
+    let loosened = match item.get("dir") {
+        Some(AttributeValue::S(_)) => Some(reader.parse("dir")?),
+        Some(_) | None => None,
+    };
     Ok(RefItem {
         key: key.clone(),
         version,
         value: value.unwrap_or_default(),
         txn,
-        directory: reader.flag("dir")?,
+        directory: loosened.is_some() || reader.flag("dir")?,
+        loosened,
         lock: reader.parse_optional("lck")?,
     })
 }

@@ -13,6 +13,10 @@
 //! | the installation's Gerrit | `@gerrit` | `@identity` |
 //! | a `gerrit.instanceId` | `@instances` | the id |
 //! | the declaration that the refdb went back | `@went-back` | `@declaration` |
+//! | the identity of the refdb | `@identity` | `@refdb` |
+//! | the failover, the drill, and their histories | `@failover` | `@last`, `@history`, `@drill`, `@drills` |
+//! | the first sites | `@failover` | `@first-sites` |
+//! | the digest of a node | `@digests` | the node |
 //!
 //! No two keys collide: keys of one project begin with `p#`, all others with `@`, and the names of sites and nodes
 //! contain neither `#` nor `.`. `<prefix>-journal` has only a partition key `pk`, the whole slot, so that no partition
@@ -23,12 +27,16 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, SiteId, Slot};
 
+use crate::seams::refdb::Document;
+
 /// The partition of all `@state` items.
 pub(super) const PROJECTS: &str = "@projects";
 /// The partition of all sites.
 pub(super) const SITES: &str = "@sites";
 /// The partition of all nodes.
 pub(super) const NODES: &str = "@nodes";
+/// The partition of all digests.
+pub(super) const DIGESTS: &str = "@digests";
 
 /// The partition of all instance ids.
 pub(super) const INSTANCES: &str = "@instances";
@@ -79,8 +87,19 @@ impl Key {
         Self::new("@went-back", "@declaration")
     }
 
-    pub(super) fn of_failover() -> Self {
-        Self::new("@failover", "@last")
+    pub(super) fn of_document(which: Document) -> Self {
+        match which {
+            Document::Failover => Self::new("@failover", "@last"),
+            Document::History => Self::new("@failover", "@history"),
+            Document::FirstSites => Self::new("@failover", "@first-sites"),
+            Document::Identity => Self::new("@identity", "@refdb"),
+            Document::Drill => Self::new("@failover", "@drill"),
+            Document::DrillHistory => Self::new("@failover", "@drills"),
+        }
+    }
+
+    pub(super) fn of_digest(node: &NodeId) -> Self {
+        Self::new(DIGESTS, node)
     }
 
     pub(super) fn of_instance(instance: &str) -> Self {

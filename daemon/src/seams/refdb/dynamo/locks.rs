@@ -15,7 +15,7 @@ use super::commit::{
 use super::error::{Conditional, classify, put_new};
 use super::items::{self, text};
 use super::keys::Key;
-use crate::seams::refdb::rules::{ITEMS, Writes};
+use crate::seams::refdb::rules::{ITEMS, Writes, creates};
 use crate::seams::refdb::{CommitAnswer, Part, RefDbError, SlotState};
 
 /// How often a write that conflicted with another one is repeated.
@@ -37,9 +37,9 @@ pub(super) async fn lock(client: &Client, tables: &Tables, part: &Part) -> Resul
     }
 }
 
-fn lock_ref(update: UpdateBuilder, txn: &TxnId, command: &Command) -> UpdateBuilder {
-    let update = update.update_expression("SET lck = :own").expression_attribute_values(":own", text(txn));
-    on_predecessor(update, command, "(attribute_not_exists(lck) OR lck = :own)")
+fn lock_ref(update: UpdateBuilder, writes: &Writes<'_>, command: &Command) -> UpdateBuilder {
+    let update = update.update_expression("SET lck = :own").expression_attribute_values(":own", text(writes.txn));
+    on_predecessor(update, writes, command, "(attribute_not_exists(lck) OR lck = :own)")
 }
 
 /// Writes a transaction into its slot if the slot is empty, and returns the state of the slot.
@@ -56,12 +56,14 @@ pub(super) async fn seal(
     }
 }
 
-/// Moves the refs of a part and unlocks them.
+/// Moves the refs of a part and unlocks them. A created ref whose lock was taken has no mark, or a freed one.
 pub(super) async fn flip(client: &Client, tables: &Tables, part: &Part) -> Result<(), RefDbError> {
     const BY: &str = "SET ver = :ver, val = :val, txn = :txn REMOVE lck";
+    const CREATED_BY: &str = "SET ver = :ver, val = :val, txn = :txn REMOVE lck, dir";
     let flips = part.commands.iter().map(|command| {
         let update = update(tables, &Key::of_ref(&part.project, &command.key));
-        moved(update, &part.txn, command, BY).condition_expression("lck = :txn")
+        let by = if creates(command) { CREATED_BY } else { BY };
+        moved(update, &part.txn, command, by).condition_expression("lck = :txn")
     });
     where_locked(client, flips.collect()).await
 }

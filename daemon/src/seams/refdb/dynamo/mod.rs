@@ -1,9 +1,9 @@
 //! The refdb in DynamoDB: two tables of one Region.
 //!
-//! Every write is conditional. A commit, a part of a commit under ref locks, and the opening of an incarnation are one
-//! `TransactWriteItems` each; every other write is a write of one item. Every read is strongly consistent. The SDK
-//! repeats no call by itself. It would take the traces of its own first attempt for another writer's, and the caller
-//! knows better whether to resend, to read back or to poison.
+//! Every write is conditional. A commit, a part of a commit under ref locks, the opening of an incarnation, the begin
+//! of a failover, and an operator's change of a site are one `TransactWriteItems` each; every other write is a write of
+//! one item. Every read is strongly consistent. The SDK repeats no call by itself. It would take the traces of its own
+//! first attempt for another writer's, and the caller knows better whether to resend, to read back or to poison.
 //!
 //! | file | content |
 //! |---|---|
@@ -11,21 +11,31 @@
 //! | `commit` | the one transaction and its cancellation reasons |
 //! | `locks` | transactions of several parts, under ref locks |
 //! | `refs`, `slots` | reads of items; slots, poison, collection |
-//! | `sites`, `incarnations`, `nodes`, `gerrit`, `went_back`, `failover` | the registry |
+//! | `conditions` | conditions of a transaction on items that it does not write |
+//! | `sites`, `incarnations`, `nodes`, `digests`, `gerrit`, `went_back`, `documents` | the registry |
+//! | `elsewhere` | opens other tables |
+//! | `rebuild` | the items of a refdb that is being rebuilt |
 //! | `tables` | creation and checks of the tables |
+//! | `side_by_side` | tests: records beside those of the release before |
 //! | `client`, `error` | timeouts without retries; the meaning of errors |
 
 mod client;
 mod commit;
+mod conditions;
+mod digests;
+mod documents;
+mod elsewhere;
 mod error;
-mod failover;
 mod gerrit;
 mod incarnations;
 mod items;
 mod keys;
 mod locks;
 mod nodes;
+mod rebuild;
 mod refs;
+#[cfg(test)]
+mod side_by_side;
 mod sites;
 mod slots;
 mod tables;
@@ -40,12 +50,14 @@ use bytes::Bytes;
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
 pub use client::{Connection, client};
+pub use elsewhere::DynamoTables;
 pub use tables::{TableSettings, Warm};
 
 use super::rules;
 use super::{
-    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
-    NodeRecord, OpenAnswer, Part, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
+    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDbError, RefItem, RefStore,
+    Registry, Role, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
 };
 
 /// The refdb in DynamoDB.
@@ -151,8 +163,12 @@ impl JournalStore for DynamoRefDb {
 
 #[async_trait]
 impl Registry for DynamoRefDb {
-    async fn prepare(&self) -> Result<(), RefDbError> {
-        tables::prepare(&self.client, &self.tables, self.settings).await
+    async fn prepare(&self, may_create: bool) -> Result<(), RefDbError> {
+        tables::prepare(&self.client, &self.tables, self.settings, may_create).await
+    }
+
+    async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
+        rebuild::write(&self.client, &self.tables, items, revision).await
     }
 
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
@@ -165,6 +181,27 @@ impl Registry for DynamoRefDb {
 
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
         sites::change_role(&self.client, &self.tables, from, role).await
+    }
+
+    async fn change_site(
+        &self,
+        from: Option<&SiteRecord>,
+        to: &SiteRecord,
+        failover: u64,
+    ) -> Result<SiteAnswer, RefDbError> {
+        sites::change(&self.client, &self.tables, from, to, failover).await
+    }
+
+    async fn begin_failover(
+        &self,
+        record: &DocumentRecord,
+        sites: &[SiteRecord],
+    ) -> Result<Option<DocumentRecord>, RefDbError> {
+        documents::begin_failover(&self.client, &self.tables, record, sites).await
+    }
+
+    async fn shut_out_earlier(&self, site: &SiteId) -> Result<(), RefDbError> {
+        sites::shut_out_earlier(&self.client, &self.tables, site).await
     }
 
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
@@ -188,6 +225,10 @@ impl Registry for DynamoRefDb {
     ) -> Result<MarkAnswer, RefDbError> {
         let decide = |record: &mut IncarnationRecord| rules::raise_marks(record, settled, published);
         incarnations::change(&self.client, &self.tables, (site, id), decide).await.map(|(_, answer)| answer)
+    }
+
+    async fn touch(&self, site: &SiteId, id: &IncarnationId) -> Result<MarkAnswer, RefDbError> {
+        incarnations::touch(&self.client, &self.tables, (site, id)).await
     }
 
     async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
@@ -228,12 +269,21 @@ impl Registry for DynamoRefDb {
         went_back::declare(&self.client, &self.tables, record).await
     }
 
-    async fn failover(&self) -> Result<Option<FailoverRecord>, RefDbError> {
-        failover::read(&self.client, &self.tables).await
+    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
+        documents::read(&self.client, &self.tables, which).await
     }
 
-    async fn put_failover(&self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError> {
-        failover::put(&self.client, &self.tables, record).await
+    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
+        documents::put(&self.client, &self.tables, which, record).await
+    }
+
+    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
+        digests::list(&self.client, &self.tables).await
+    }
+
+    async fn put_digest(&self, record: &DigestRecord) -> Result<(), RefDbError> {
+        rules::digest_fits(record)?;
+        digests::put(&self.client, &self.tables, record).await
     }
 
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {

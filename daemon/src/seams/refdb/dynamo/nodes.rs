@@ -1,7 +1,7 @@
 //! Nodes: one item per node, with `site` S, `volume` S, `starts` N, `beat` N, `expelled` BOOL, `low` (a map from the
 //! name of a lane to N), and optionally `whole` (a map from the name of a node to N), `held` (a map from a transaction
-//! id to the name of its project) and `owed` (a list of the names of projects). An earlier release ignores the optional
-//! attributes: without `whole` it collects less.
+//! id to the name of its project), `owed` (a list of the names of projects) and `frees` BOOL. An earlier release
+//! ignores the optional attributes: without `whole` it collects less. It also leaves them out when it writes the item.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use super::keys::{self, Key};
 use super::refs::{Page, query};
 use crate::seams::refdb::{Needs, NodeAnswer, NodeRecord, RefDbError};
 
-fn encode(record: &NodeRecord) -> Item {
+pub(super) fn encode(record: &NodeRecord) -> Item {
     let low = record.low_water.iter().map(|(lane, seq)| (lane.to_string(), number(seq.0))).collect();
     let mut item = Key::of_node(&record.node).attributes();
     item.extend([
@@ -34,6 +34,7 @@ fn encode(record: &NodeRecord) -> Item {
         ("whole".to_owned(), AttributeValue::M(whole)),
         ("held".to_owned(), AttributeValue::M(held)),
         ("owed".to_owned(), AttributeValue::L(owed)),
+        ("frees".to_owned(), AttributeValue::Bool(record.frees_names)),
     ]);
     item
 }
@@ -56,7 +57,7 @@ fn needs(item: &Item, reader: &Reader<'_>) -> Result<Needs, RefDbError> {
     Ok(Needs { held: held.collect::<Result<_, _>>()?, owed: owed.collect::<Result<_, _>>()? })
 }
 
-fn decode(item: &Item) -> Result<NodeRecord, RefDbError> {
+pub(super) fn decode(item: &Item) -> Result<NodeRecord, RefDbError> {
     let reader = Reader(item);
     let low = item.get("low").and_then(|value| value.as_m().ok());
     let low = low.ok_or_else(|| reader.malformed("low", "is not a map"))?;
@@ -78,6 +79,7 @@ fn decode(item: &Item) -> Result<NodeRecord, RefDbError> {
         low_water: low.iter().map(mark).collect::<Result<_, _>>()?,
         whole: entries(item, "whole").map(whole).collect::<Result<_, _>>()?,
         needs: needs(item, &reader)?,
+        frees_names: reader.flag("frees")?,
     })
 }
 

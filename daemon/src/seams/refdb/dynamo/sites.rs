@@ -1,26 +1,77 @@
-//! Sites: one item per site, with `role` S and `epoch` N.
-
-use std::collections::HashMap;
+//! Sites: one item per site, with `role` S and `epoch` N, and optionally `removed` BOOL, `region` S and `endpoint` S of
+//! its stream. An earlier release ignores the optional attributes.
+//!
+//! Once a name was freed, or the list of sites has changed, the role is followed by `/2`, for ever. A program of an
+//! earlier release knows no such role: it opens no incarnation, because the write that opens one demands the role
+//! `active`.
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as Return;
+use aws_sdk_dynamodb::types::builders::PutBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure as Return, TransactWriteItem,
+};
 use lockstep_proto::SiteId;
+use lockstep_proto::site_list::StreamPlace;
 
 use super::Tables;
-use super::error::{Conditional, conditional, put_new};
+use super::commit::{condition_failed, incomplete, reasons, undecided};
+use super::conditions::at_revision;
+use super::error::{Conditional, classify, conditional, put_new};
 use super::items::{Item, Reader, number, text};
 use super::keys::{self, Key};
 use super::refs::{Page, query};
 use crate::seams::refdb::rules;
-use crate::seams::refdb::{RefDbError, Role, SiteRecord};
+use crate::seams::refdb::{Document, RefDbError, Role, SiteAnswer, SiteRecord};
+
+/// The end of a role that shuts out programs of earlier releases.
+const SHUTS_OUT: &str = "/2";
+
+/// The two texts of a role: before and after programs of earlier releases were shut out.
+pub(super) fn texts(role: Role) -> [String; 2] {
+    [role.name().to_owned(), format!("{}{SHUTS_OUT}", role.name())]
+}
 
 /// Reads a site's item.
 pub(super) fn decode(item: &Item) -> Result<SiteRecord, RefDbError> {
     let reader = Reader(item);
     let text = reader.text("role")?;
+    let text = text.map(|text| text.strip_suffix(SHUTS_OUT).unwrap_or(text));
     let role = Role::ALL.into_iter().find(|role| Some(role.name()) == text);
     let role = role.ok_or_else(|| reader.malformed("role", "is not a role that this release knows"))?;
-    Ok(SiteRecord { site: reader.parse("sk")?, role, epoch: reader.number("epoch")? })
+    let optional = |name| reader.text(name).map(|text| text.map(str::to_owned));
+    Ok(SiteRecord {
+        site: reader.parse("sk")?,
+        role,
+        epoch: reader.number("epoch")?,
+        removed: reader.flag("removed")?,
+        stream: StreamPlace { region: optional("region")?, endpoint: optional("endpoint")? },
+    })
+}
+
+/// The names of a record's attributes, without its key.
+pub(super) const ATTRIBUTES: [&str; 5] = ["role", "epoch", "removed", "region", "endpoint"];
+
+fn encode(record: &SiteRecord, role: &str) -> Item {
+    let mut item = Key::of_site(&record.site).attributes();
+    item.extend(attributes(record, role));
+    item
+}
+
+/// The attributes of a record that shuts out earlier releases, without its key: those that it has, of [`ATTRIBUTES`].
+pub(super) fn shut_out(record: &SiteRecord) -> Item {
+    let [_, role] = texts(record.role);
+    attributes(record, &role)
+}
+
+fn attributes(record: &SiteRecord, role: &str) -> Item {
+    let mut item = Item::from([("role".to_owned(), text(role)), ("epoch".to_owned(), number(record.epoch))]);
+    if record.removed {
+        item.insert("removed".to_owned(), AttributeValue::Bool(true));
+    }
+    let StreamPlace { region, endpoint } = &record.stream;
+    let place = [("region", region), ("endpoint", endpoint)];
+    item.extend(place.into_iter().filter_map(|(name, value)| Some((name.to_owned(), text(value.as_ref()?)))));
+    item
 }
 
 /// Creates a site's record if there is none, and returns the stored one.
@@ -30,10 +81,9 @@ pub(super) async fn enroll(
     site: &SiteId,
     role: Role,
 ) -> Result<SiteRecord, RefDbError> {
-    let mut item = Key::of_site(site).attributes();
-    item.extend([("role".to_owned(), text(role.name())), ("epoch".to_owned(), number(1))]);
-    match put_new(client, &tables.refs, item).await? {
-        Conditional::Written => Ok(SiteRecord { site: site.clone(), role, epoch: 1 }),
+    let record = SiteRecord::new(site.clone(), role, 1);
+    match put_new(client, &tables.refs, encode(&record, role.name())).await? {
+        Conditional::Written => Ok(record),
         Conditional::Failed(item) => decode(&item.ok_or_else(|| rules::no_site(site))?),
     }
 }
@@ -44,27 +94,139 @@ pub(super) async fn list(client: &Client, tables: &Tables) -> Result<Vec<SiteRec
     query(client, &tables.refs, page).await?.iter().map(decode).collect()
 }
 
-/// Changes a role and raises the epoch, if the epoch is still that of `from`. Returns the stored record.
+/// Changes a role and raises the epoch, if the epoch is still that of `from`. Returns the stored record. Programs that
+/// are shut out stay shut out.
 pub(super) async fn change_role(
     client: &Client,
     tables: &Tables,
     from: &SiteRecord,
     role: Role,
 ) -> Result<SiteRecord, RefDbError> {
-    let epoch = from.epoch + 1;
-    let values = [(":role", text(role.name())), (":epoch", number(epoch)), (":from", number(from.epoch))];
-    let names = [("#role", "role"), ("#epoch", "epoch")];
+    let mut stored = from.clone();
+    // Between the two tries the role may get its other text, at the same epoch. It never gets the first one back.
+    for (before, after) in texts(from.role).into_iter().zip(texts(role)) {
+        match replace_role(client, tables, from, (&before, &after)).await? {
+            Conditional::Written => return Ok(SiteRecord { role, epoch: from.epoch + 1, ..from.clone() }),
+            Conditional::Failed(item) => stored = decode(&item.ok_or_else(|| rules::no_site(&from.site))?)?,
+        }
+    }
+    Ok(stored)
+}
+
+/// Replaces the text of a role, and raises the epoch, if text and epoch are still those before.
+async fn replace_role(
+    client: &Client,
+    tables: &Tables,
+    from: &SiteRecord,
+    (before, after): (&str, &str),
+) -> Result<Conditional, RefDbError> {
     let call = client
         .update_item()
         .table_name(&tables.refs)
         .set_key(Some(Key::of_site(&from.site).attributes()))
-        .update_expression("SET #role = :role, #epoch = :epoch")
-        .condition_expression("#epoch = :from")
-        .set_expression_attribute_names(Some(names.map(|(name, is)| (name.to_owned(), is.to_owned())).into()))
-        .set_expression_attribute_values(Some(HashMap::from(values.map(|(name, is)| (name.to_owned(), is)))))
+        .update_expression("SET #role = :after, #epoch = :epoch")
+        .condition_expression("#epoch = :from AND #role = :before")
+        .expression_attribute_names("#role", "role")
+        .expression_attribute_names("#epoch", "epoch")
+        .expression_attribute_values(":before", text(before))
+        .expression_attribute_values(":after", text(after))
+        .expression_attribute_values(":from", number(from.epoch))
+        .expression_attribute_values(":epoch", number(from.epoch + 1))
         .return_values_on_condition_check_failure(Return::AllOld);
-    match conditional(call.send().await)? {
-        Conditional::Written => Ok(SiteRecord { site: from.site.clone(), role, epoch }),
-        Conditional::Failed(item) => decode(&item.ok_or_else(|| rules::no_site(&from.site))?),
+    conditional(call.send().await)
+}
+
+/// Gives the role of a site the text that no program of an earlier release knows.
+pub(super) async fn shut_out_earlier(client: &Client, tables: &Tables, site: &SiteId) -> Result<(), RefDbError> {
+    loop {
+        let found = list(client, tables).await?.into_iter().find(|one| one.site == *site);
+        let [before, after] = texts(found.ok_or_else(|| rules::no_site(site))?.role);
+        let call = client
+            .update_item()
+            .table_name(&tables.refs)
+            .set_key(Some(Key::of_site(site).attributes()))
+            .update_expression("SET #role = :after")
+            .condition_expression("#role = :before OR #role = :after")
+            .expression_attribute_names("#role", "role")
+            .expression_attribute_values(":before", text(&before))
+            .expression_attribute_values(":after", text(&after));
+        if let Conditional::Written = conditional(call.send().await)? {
+            return Ok(());
+        }
+        // The role has changed meanwhile.
+    }
+}
+
+/// Writes a record over `from`, if the failover document has this revision. A change of the list shuts out programs of
+/// earlier releases. Those that are shut out stay so.
+pub(super) async fn change(
+    client: &Client,
+    tables: &Tables,
+    from: Option<&SiteRecord>,
+    to: &SiteRecord,
+    failover: u64,
+) -> Result<SiteAnswer, RefDbError> {
+    let after = texts_after(from, to);
+    let Some(from) = from else {
+        let [_, shut_out] = after;
+        let put = put(tables, to, &shut_out).condition_expression("attribute_not_exists(pk)");
+        return write(client, tables, put, to, failover).await;
+    };
+    let mut answer = SiteAnswer::Differs(from.clone());
+    // Between the two tries the role may get its other text, at the same epoch. It never gets the first one back.
+    for (before, after) in texts(from.role).into_iter().zip(after) {
+        let put = put(tables, to, &after)
+            .condition_expression("#epoch = :from AND #role = :before")
+            .expression_attribute_names("#epoch", "epoch")
+            .expression_attribute_names("#role", "role")
+            .expression_attribute_values(":from", number(from.epoch))
+            .expression_attribute_values(":before", text(before));
+        answer = write(client, tables, put, to, failover).await?;
+        if !matches!(&answer, SiteAnswer::Differs(stored) if stored.epoch == from.epoch) {
+            break;
+        }
+    }
+    Ok(answer)
+}
+
+/// The text of the role after a change: of a site that shut out nobody before, and of one that did.
+pub(super) fn texts_after(from: Option<&SiteRecord>, to: &SiteRecord) -> [String; 2] {
+    let [plain, shut_out] = texts(to.role);
+    let changes_list = from.is_none_or(|from| from.removed != to.removed);
+    [if changes_list { shut_out.clone() } else { plain }, shut_out]
+}
+
+fn put(tables: &Tables, to: &SiteRecord, role: &str) -> PutBuilder {
+    Put::builder()
+        .table_name(&tables.refs)
+        .set_item(Some(encode(to, role)))
+        .return_values_on_condition_check_failure(Return::AllOld)
+}
+
+async fn write(
+    client: &Client,
+    tables: &Tables,
+    put: PutBuilder,
+    to: &SiteRecord,
+    failover: u64,
+) -> Result<SiteAnswer, RefDbError> {
+    let call = client
+        .transact_write_items()
+        .transact_items(TransactWriteItem::builder().put(put.build().map_err(incomplete)?).build())
+        .transact_items(at_revision(tables, Document::Failover, failover)?);
+    let Err(error) = call.send().await else { return Ok(SiteAnswer::Changed) };
+    match reasons(&error) {
+        Some(reasons) => not_changed(to, reasons),
+        None => Err(classify(&error)),
+    }
+}
+
+fn not_changed(to: &SiteRecord, reasons: &[CancellationReason]) -> Result<SiteAnswer, RefDbError> {
+    match reasons.split_first() {
+        Some((site, _)) if condition_failed(site) => {
+            decode(site.item().ok_or_else(|| rules::no_site(&to.site))?).map(SiteAnswer::Differs)
+        }
+        Some((_, [failover])) if condition_failed(failover) => Ok(SiteAnswer::FailoverMoved),
+        Some(_) | None => Err(undecided(reasons)),
     }
 }

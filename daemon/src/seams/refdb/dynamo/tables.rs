@@ -41,15 +41,31 @@ pub struct Warm {
     pub writes: i64,
 }
 
-/// Creates both tables if they are missing, waits until they are active, and checks them.
-pub(super) async fn prepare(client: &Client, tables: &Tables, settings: TableSettings) -> Result<(), RefDbError> {
+/// Creates both tables if they are missing and may be created, waits until they are active, and checks them.
+pub(super) async fn prepare(
+    client: &Client,
+    tables: &Tables,
+    settings: TableSettings,
+    may_create: bool,
+) -> Result<(), RefDbError> {
     for (table, keys) in [(&tables.refs, &["pk", "sk"][..]), (&tables.journal, &["pk"][..])] {
         if describe(client, table).await?.is_none() {
+            if !may_create {
+                return Err(missing(table));
+            }
             create(client, table, keys, settings).await?;
         }
         check(table, keys, &active(client, table).await?)?;
     }
     Ok(())
+}
+
+/// The error for a table that is gone. A new one in its place would be empty.
+fn missing(table: &str) -> RefDbError {
+    RefDbError::Broken(format!(
+        "table {table} is missing, and this node has used it: if the refdb was rebuilt, set refdb.prefix to the new \
+         tables; if its tables are lost, restore them, or see `lockstep refdb rebuild`"
+    ))
 }
 
 async fn describe(client: &Client, table: &str) -> Result<Option<TableDescription>, RefDbError> {

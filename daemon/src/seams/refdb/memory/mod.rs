@@ -6,6 +6,7 @@
 
 mod refs;
 mod registry;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,14 +16,16 @@ use bytes::Bytes;
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use parking_lot::{Mutex, MutexGuard};
 
+use super::rules;
 use super::{
-    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
-    NodeRecord, OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
-    WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
+    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore,
+    Registry, Role, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
 };
 use crate::base::faults::injected_bug::InjectedBugs;
 use refs::Refs;
 use registry::Records;
+pub use tables::MemoryTables;
 
 /// A refdb in memory. Clones share the data.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +39,30 @@ pub struct Backup(State);
 struct State {
     refs: Refs,
     registry: Records,
+}
+
+impl State {
+    fn rebuild(&mut self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
+        rules::rebuilt_fits(items)?;
+        if self.registry.document(Document::Identity).map(|stored| stored.revision) != Some(revision) {
+            return Ok(RebuildAnswer::Superseded);
+        }
+        for item in items {
+            if let Rebuilt::Directory(project, name) = item
+                && self.refs.is_live(project, name)
+            {
+                return Ok(RebuildAnswer::NamesExclude(project.clone(), name.clone()));
+            }
+        }
+        for item in items {
+            match item {
+                Rebuilt::Ref(project, item) => self.refs.rebuild(project, item),
+                Rebuilt::Directory(project, name) => self.refs.rebuild_directory(project, name),
+                Rebuilt::Site(site) => self.registry.rebuild_site(site),
+            }
+        }
+        Ok(RebuildAnswer::Written)
+    }
 }
 
 impl MemoryRefDb {
@@ -141,6 +168,10 @@ impl JournalStore for MemoryRefDb {
 
 #[async_trait]
 impl Registry for MemoryRefDb {
+    async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
+        self.state().rebuild(items, revision)
+    }
+
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
         Ok(self.state().registry.enroll_site(site, role))
     }
@@ -151,6 +182,28 @@ impl Registry for MemoryRefDb {
 
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
         self.state().registry.change_role(from, role)
+    }
+
+    async fn change_site(
+        &self,
+        from: Option<&SiteRecord>,
+        to: &SiteRecord,
+        failover: u64,
+    ) -> Result<SiteAnswer, RefDbError> {
+        self.state().registry.change_site(from, to, failover)
+    }
+
+    async fn begin_failover(
+        &self,
+        record: &DocumentRecord,
+        sites: &[SiteRecord],
+    ) -> Result<Option<DocumentRecord>, RefDbError> {
+        self.state().registry.begin_failover(record, sites)
+    }
+
+    /// Every program that shares this memory is of this release.
+    async fn shut_out_earlier(&self, _site: &SiteId) -> Result<(), RefDbError> {
+        Ok(())
     }
 
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
@@ -173,6 +226,10 @@ impl Registry for MemoryRefDb {
         published: &[Seq],
     ) -> Result<MarkAnswer, RefDbError> {
         self.state().registry.mark(site, id, settled, published)
+    }
+
+    async fn touch(&self, site: &SiteId, id: &IncarnationId) -> Result<MarkAnswer, RefDbError> {
+        self.state().registry.touch(site, id)
     }
 
     async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
@@ -199,12 +256,20 @@ impl Registry for MemoryRefDb {
         self.state().registry.put_node(record, previous)
     }
 
-    async fn failover(&self) -> Result<Option<FailoverRecord>, RefDbError> {
-        Ok(self.state().registry.failover())
+    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
+        Ok(self.state().registry.document(which))
     }
 
-    async fn put_failover(&self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError> {
-        self.state().registry.put_failover(record)
+    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
+        self.state().registry.put_document(which, record)
+    }
+
+    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
+        Ok(self.state().registry.digests())
+    }
+
+    async fn put_digest(&self, record: &DigestRecord) -> Result<(), RefDbError> {
+        self.state().registry.put_digest(record)
     }
 
     async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use lockstep_proto::{Command, ProjectKey, ProjectName, RefKey, Slot, TxnId};
+use lockstep_proto::{Command, ProjectKey, ProjectName, RefKey, RefName, Slot, TxnId};
 
 use crate::base::faults::injected_bug::InjectedBugs;
 use crate::seams::refdb::rules::{self, Writes};
@@ -28,7 +28,11 @@ impl Refs {
             return Ok(refused);
         }
         for command in writes.commands {
-            step(self.entry(writes.project, &command.key), command, id);
+            let item = self.entry(writes.project, &command.key);
+            step(item, command, id);
+            if writes.loosens {
+                (item.directory, item.loosened) = (true, Some(id.clone()));
+            }
         }
         self.mark(&writes);
         let committed = SlotState::Committed(id.clone(), request.encoded.clone());
@@ -48,6 +52,24 @@ impl Refs {
         }
         self.mark(&writes);
         Ok(CommitAnswer::Committed)
+    }
+
+    /// Whether a ref has a value.
+    pub(super) fn is_live(&self, project: &ProjectKey, name: &RefName) -> bool {
+        self.item(project, &RefKey::Ref(name.clone())).is_some_and(|item| !item.value.is_absent())
+    }
+
+    /// Writes the version of a rebuild, unless the item has a higher one.
+    pub(super) fn rebuild(&mut self, project: &ProjectKey, item: &RefItem) {
+        let stored = self.entry(project, &item.key);
+        if stored.version <= item.version {
+            *stored = RefItem { directory: stored.directory, ..item.clone() };
+        }
+    }
+
+    /// Marks a name as a directory.
+    pub(super) fn rebuild_directory(&mut self, project: &ProjectKey, name: &RefName) {
+        self.entry(project, &RefKey::Ref(name.clone())).directory = true;
     }
 
     pub(super) fn seal(&mut self, txn: &TxnId, encoded: &Bytes) -> SlotState {
@@ -79,9 +101,10 @@ impl Refs {
     }
 
     fn obstacles(&self, writes: &Writes<'_>) -> Vec<Obstacle> {
-        let own = writes.commands.iter().flat_map(|command| {
-            rules::obstacles(writes.txn, command, self.item(writes.project, &command.key), self.bugs)
-        });
+        let own = writes
+            .commands
+            .iter()
+            .flat_map(|command| rules::obstacles(writes, command, self.item(writes.project, &command.key), self.bugs));
         let prefixes = writes.directories.iter().filter_map(|name| {
             let item = self.item(writes.project, &RefKey::Ref(name.clone()));
             rules::directory_obstacle(name, item, self.bugs)
@@ -91,7 +114,8 @@ impl Refs {
 
     fn mark(&mut self, writes: &Writes<'_>) {
         for name in writes.directories {
-            self.entry(writes.project, &RefKey::Ref(name.clone())).directory = true;
+            let item = self.entry(writes.project, &RefKey::Ref(name.clone()));
+            (item.directory, item.loosened) = (true, None);
         }
     }
 
@@ -143,6 +167,9 @@ fn step(item: &mut RefItem, command: &Command, txn: &TxnId) {
     item.version = command.version;
     item.value = command.new.clone();
     item.txn = Some(txn.clone());
+    if rules::creates(command) {
+        (item.directory, item.loosened) = (false, None);
+    }
 }
 
 fn behind<T: Clone>(after: Option<&T>) -> Bound<T> {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_proto::rebuild::KnownSite;
 use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId};
 
 use crate::seams::refdb::rules;
 use crate::seams::refdb::{
-    FailoverRecord, GerritRecord, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer,
-    RefDbError, Role, SiteRecord, WentBackRecord,
+    DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer,
+    NodeRecord, OpenAnswer, RefDbError, Role, SiteAnswer, SiteRecord, WentBackRecord,
 };
 
 /// The registry. `highest` outlives the incarnations that it counts.
@@ -20,13 +21,23 @@ pub(super) struct Records {
     gerrit: Option<GerritRecord>,
     instances: BTreeMap<String, NodeId>,
     went_back: Option<WentBackRecord>,
-    failover: Option<FailoverRecord>,
+    documents: BTreeMap<Document, DocumentRecord>,
+    digests: BTreeMap<NodeId, DigestRecord>,
 }
 
 impl Records {
     pub(super) fn enroll_site(&mut self, site: &SiteId, role: Role) -> SiteRecord {
-        let new = || SiteRecord { site: site.clone(), role, epoch: 1 };
+        let new = || SiteRecord::new(site.clone(), role, 1);
         self.sites.entry(site.clone()).or_insert_with(new).clone()
+    }
+
+    /// Writes the record of a rebuild, unless the site has a higher epoch.
+    pub(super) fn rebuild_site(&mut self, site: &KnownSite) {
+        let new = SiteRecord::from(site);
+        let stored = self.sites.entry(site.site.clone()).or_insert_with(|| new.clone());
+        if stored.epoch <= new.epoch {
+            *stored = new;
+        }
     }
 
     pub(super) fn sites(&self) -> Vec<SiteRecord> {
@@ -42,10 +53,46 @@ impl Records {
         Ok(stored.clone())
     }
 
+    pub(super) fn change_site(
+        &mut self,
+        from: Option<&SiteRecord>,
+        to: &SiteRecord,
+        failover: u64,
+    ) -> Result<SiteAnswer, RefDbError> {
+        match (self.sites.get(&to.site), from) {
+            (None, Some(_)) => return Err(rules::no_site(&to.site)),
+            (Some(stored), from) if from.is_none_or(|from| from.epoch != stored.epoch) => {
+                return Ok(SiteAnswer::Differs(stored.clone()));
+            }
+            _ => {}
+        }
+        if self.revision(Document::Failover) != failover {
+            return Ok(SiteAnswer::FailoverMoved);
+        }
+        self.sites.insert(to.site.clone(), to.clone());
+        Ok(SiteAnswer::Changed)
+    }
+
+    pub(super) fn begin_failover(
+        &mut self,
+        record: &DocumentRecord,
+        sites: &[SiteRecord],
+    ) -> Result<Option<DocumentRecord>, RefDbError> {
+        let is_as_seen = |seen: &SiteRecord| self.sites.get(&seen.site).is_some_and(|one| one.epoch == seen.epoch);
+        if !sites.iter().all(is_as_seen) {
+            return Ok(None);
+        }
+        self.put_document(Document::Failover, record).map(Some)
+    }
+
+    fn revision(&self, which: Document) -> u64 {
+        self.documents.get(&which).map_or(0, |stored| stored.revision)
+    }
+
     pub(super) fn open_incarnation(&mut self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
         rules::born_well(record)?;
         let site = self.sites.get(&record.site).ok_or_else(|| rules::no_site(&record.site))?;
-        if site.role != Role::Active || site.epoch != record.epoch {
+        if site.role != Role::Active || site.epoch != record.epoch || site.removed {
             return Ok(OpenAnswer::NotAllowed(site.clone()));
         }
         let highest = self.highest.entry((record.site.clone(), record.id.node.clone())).or_default();
@@ -74,6 +121,10 @@ impl Records {
         published: &[Seq],
     ) -> Result<MarkAnswer, RefDbError> {
         rules::raise_marks(self.record(site, id)?, settled, published)
+    }
+
+    pub(super) fn touch(&mut self, site: &SiteId, id: &IncarnationId) -> Result<MarkAnswer, RefDbError> {
+        Ok(rules::touched(self.record(site, id)?))
     }
 
     pub(super) fn freeze(&mut self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
@@ -121,16 +172,29 @@ impl Records {
         Ok(NodeAnswer::Written)
     }
 
-    pub(super) fn failover(&self) -> Option<FailoverRecord> {
-        self.failover.clone()
+    pub(super) fn document(&self, which: Document) -> Option<DocumentRecord> {
+        self.documents.get(&which).cloned()
     }
 
-    pub(super) fn put_failover(&mut self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError> {
-        let stored = self.failover.as_ref().map_or(0, |stored| stored.revision);
-        if record.revision == stored + 1 {
-            self.failover = Some(record.clone());
+    pub(super) fn put_document(
+        &mut self,
+        which: Document,
+        record: &DocumentRecord,
+    ) -> Result<DocumentRecord, RefDbError> {
+        if record.revision == self.revision(which) + 1 {
+            self.documents.insert(which, record.clone());
         }
-        self.failover.clone().ok_or_else(|| rules::no_failover(record.revision))
+        self.document(which).ok_or_else(|| rules::no_document(which, record.revision))
+    }
+
+    pub(super) fn digests(&self) -> Vec<DigestRecord> {
+        self.digests.values().cloned().collect()
+    }
+
+    pub(super) fn put_digest(&mut self, record: &DigestRecord) -> Result<(), RefDbError> {
+        rules::digest_fits(record)?;
+        self.digests.insert(record.node.clone(), record.clone());
+        Ok(())
     }
 
     pub(super) fn went_back(&self) -> Option<WentBackRecord> {

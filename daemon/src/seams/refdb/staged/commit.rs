@@ -47,7 +47,7 @@ impl StagedRefs {
 
     async fn under_locks(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let transaction = &request.transaction;
-        let parts = self.parts(transaction);
+        let parts = self.parts(transaction, &request.freed);
         let mut met = self.lock_all(&parts).await?;
         if met == CommitAnswer::Committed {
             met = self.lock_all(&self.folders(transaction, &request.directories)).await?;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep_proto::{Command, ProjectKey, RefKey, RefName, Transaction, TxnId};
 
-use super::{FinishLocks, Part, RefDb, RefDbError, RefItem, rules};
+use super::{FinishLocks, Freed, Part, RefDb, RefDbError, RefItem, rules};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::blob::long_form::LongForms;
 
@@ -62,13 +62,14 @@ impl StagedRefs {
         transaction.commands.len() + 1 > self.most
     }
 
-    /// The commands of a transaction, cut into parts.
-    fn parts(&self, transaction: &Transaction) -> Vec<Part> {
+    /// The commands of a transaction, cut into parts. The freed names are needed only to lock the parts.
+    fn parts(&self, transaction: &Transaction, freed: &Freed) -> Vec<Part> {
         let part = |commands: &[Command]| Part {
             txn: transaction.id.clone(),
             project: transaction.project.clone(),
             commands: commands.to_vec(),
             directories: Vec::new(),
+            freed: freed.clone(),
         };
         transaction.commands.chunks(self.most).map(part).collect()
     }
@@ -80,6 +81,7 @@ impl StagedRefs {
             project: transaction.project.clone(),
             commands: Vec::new(),
             directories: directories.to_vec(),
+            freed: Freed::new(),
         };
         directories.chunks(self.most).map(part).collect()
     }
@@ -97,7 +99,7 @@ impl StagedRefs {
                 // Only the refs that were met are moved. The writer of the transaction is probably moving the others.
                 Fate::Committed(mut transaction) => {
                     transaction.commands.retain(|command| keys.contains(&command.key));
-                    self.flip_all(&self.parts(&transaction)).await.map(|()| true)?
+                    self.flip_all(&self.parts(&transaction, &Freed::new())).await.map(|()| true)?
                 }
                 Fate::Void => self.inner.refs.release(project, txn, &keys).await.map(|()| true)?,
             };
@@ -112,7 +114,7 @@ impl FinishLocks for StagedRefs {
         if !self.is_staged(transaction) || self.bugs.has(InjectedBug::LockOutlivesSlot) {
             return Ok(());
         }
-        self.flip_all(&self.parts(transaction)).await
+        self.flip_all(&self.parts(transaction, &Freed::new())).await
     }
 }
 

@@ -40,7 +40,7 @@ fn request(seq: u64, refs: std::ops::Range<usize>, items: &[Option<RefItem>], ne
         ..Transaction::empty(slot(seq).txn(seq + 100), site(), project())
     };
     let encoded: Bytes = transaction.encode();
-    CommitRequest { transaction, encoded, directories: Vec::new() }
+    CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default() }
 }
 
 fn site() -> SiteId {
@@ -79,7 +79,7 @@ async fn values(store: &dyn RefStore, refs: std::ops::Range<usize>) -> Vec<(Vers
 
 /// Locks every part of a request, as its writer does in the first step.
 async fn locks(raw: &RefDb, staged: &StagedRefs, request: &CommitRequest) {
-    for part in staged.parts(&request.transaction) {
+    for part in staged.parts(&request.transaction, &request.freed) {
         assert_eq!(raw.refs.lock(&part).await, Ok(CommitAnswer::Committed));
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::refresh::Subject;
-use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq};
 use parking_lot::Mutex;
 use redb::{
     Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
@@ -23,7 +23,7 @@ use redb::{
 
 use super::intents::IntentFile;
 use super::{
-    Changes, CommittedRequest, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered,
+    BoundTo, Changes, CommittedRequest, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered,
     RequestKey, ShardId, StoreError, VolumeFacts, encoding, keys,
 };
 use crate::seams::eventlog::Position;
@@ -39,7 +39,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 pub struct DiskStore {
     database: Arc<Database>,
     intents: Arc<Mutex<IntentFile>>,
-    intents_before: Arc<Vec<MoveIntent>>,
+    intents_before: Arc<Mutex<Vec<MoveIntent>>>,
 }
 
 impl DiskStore {
@@ -65,7 +65,7 @@ impl DiskStore {
         Ok(Self {
             database: Arc::new(database),
             intents: Arc::new(Mutex::new(intents)),
-            intents_before: Arc::new(before),
+            intents_before: Arc::new(Mutex::new(before)),
         })
     }
 
@@ -144,11 +144,20 @@ impl DiskStore {
         self.rows(tables::LOW_WATER, |lane, seq| Ok((lane.parse()?, Seq(seq))))
     }
 
-    fn read_held(
-        &self,
-        definition: TableDefinition<'static, &'static str, &'static [u8]>,
-    ) -> Fallible<BTreeMap<String, Held>> {
-        self.rows(definition, |id, held| Ok((id.to_owned(), encoding::read_held(held)?)))
+    fn read_parked(&self, after: Option<&str>, limit: usize) -> Fallible<Vec<(String, Held)>> {
+        let table = self.table(tables::PARKED)?;
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = table.range::<&str>((begin, Bound::Unbounded))?.take(limit);
+        behind
+            .map(|row| {
+                let (id, held) = row?;
+                Ok((id.value().to_owned(), encoding::read_held(held.value())?))
+            })
+            .collect()
+    }
+
+    fn read_quarantined(&self) -> Fallible<BTreeMap<String, Held>> {
+        self.rows(tables::QUARANTINE, |id, held| Ok((id.to_owned(), encoding::read_held(held)?)))
     }
 
     fn read_debts(&self) -> Fallible<BTreeMap<ProjectName, Debt>> {
@@ -197,6 +206,11 @@ impl DiskStore {
     fn read_registered(&self) -> Fallible<Registered> {
         let read = |text: &str| Ok(encoding::read_json("registered numbers", text)?);
         Ok(self.get(tables::FACTS, tables::REGISTERED, read)?.unwrap_or_default())
+    }
+
+    fn read_bound(&self) -> Fallible<BoundTo> {
+        let read = |text: &str| Ok(encoding::read_json("refdb of the volume", text)?);
+        Ok(self.get(tables::FACTS, tables::BOUND, read)?.unwrap_or_default())
     }
 
     fn read_request(&self, (project, id): &RequestKey) -> Fallible<Option<CommittedRequest>> {
@@ -262,11 +276,6 @@ impl NodeStore for DiskStore {
         Ok(found.map_err(failed("look for a value"))?.is_some())
     }
 
-    fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
-        let found = self.get(tables::DIRECTORIES, keys::name(project, name).as_slice(), |_| Ok(()));
-        Ok(found.map_err(failed("look for a directory mark"))?.is_some())
-    }
-
     fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError> {
         self.read_checkpoints().map_err(failed("read the checkpoints"))
     }
@@ -275,8 +284,8 @@ impl NodeStore for DiskStore {
         self.read_low_water().map_err(failed("read the low-water marks"))
     }
 
-    fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError> {
-        self.read_held(tables::PARKED).map_err(failed("read the parked records"))
+    fn parked(&self, after: Option<&str>, limit: usize) -> Result<Vec<(String, Held)>, StoreError> {
+        self.read_parked(after, limit).map_err(failed("read the parked records"))
     }
 
     fn held_counts(&self) -> Result<(u64, u64), StoreError> {
@@ -285,7 +294,7 @@ impl NodeStore for DiskStore {
     }
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
-        self.read_held(tables::QUARANTINE).map_err(failed("read the quarantine"))
+        self.read_quarantined().map_err(failed("read the quarantine"))
     }
 
     fn debts(&self) -> Result<BTreeMap<ProjectName, Debt>, StoreError> {
@@ -320,6 +329,10 @@ impl NodeStore for DiskStore {
         self.read_facts().map_err(failed("read the volume's facts"))
     }
 
+    fn bound(&self) -> Result<BoundTo, StoreError> {
+        self.read_bound().map_err(failed("read the refdb of the volume"))
+    }
+
     fn registered(&self) -> Result<Registered, StoreError> {
         self.read_registered().map_err(failed("read the registered numbers"))
     }
@@ -342,7 +355,7 @@ impl NodeStore for DiskStore {
     }
 
     fn intents(&self) -> Result<Vec<MoveIntent>, StoreError> {
-        Ok(self.intents_before.as_ref().clone())
+        Ok(self.intents_before.lock().clone())
     }
 
     fn end_intents(&self, until: u64) -> Result<(), StoreError> {
@@ -351,6 +364,12 @@ impl NodeStore for DiskStore {
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {
+        if changes.rebind.is_some() {
+            // Before the step: a volume that is bound to the new refdb must not take moves of the one before for newer
+            // ones.
+            self.intents.lock().clear().map_err(Into::into).map_err(failed("drop the move intents"))?;
+            self.intents_before.lock().clear();
+        }
         const OP: &str = "commit a step";
         let store = self.clone();
         #[expect(clippy::disallowed_methods, reason = "a commit waits for an fsync")]

@@ -13,8 +13,8 @@ pub const REFS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("refs");
 pub const PROJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("projects");
 /// Values of refs: [`crate::seams::volume::keys::value`] to the number of refs that have this value.
 pub const VALUES: TableDefinition<&[u8], u64> = TableDefinition::new("values");
-/// Names that are marked as directories: [`crate::seams::volume::keys::name`].
-pub const DIRECTORIES: TableDefinition<&[u8], ()> = TableDefinition::new("directories");
+/// The directory marks that an earlier release knew. This release keeps none: they would outlive their incarnation.
+const DIRECTORIES: TableDefinition<&[u8], ()> = TableDefinition::new("directories");
 /// Checkpoints: shard to position, both as JSON.
 pub const CHECKPOINTS: TableDefinition<&str, &str> = TableDefinition::new("checkpoints");
 /// Low-water marks: lane to sequence number.
@@ -37,13 +37,15 @@ pub const INBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("inbox");
 pub const RECEIVED: TableDefinition<&str, &str> = TableDefinition::new("received");
 /// Blocks of received announcements: origin and block to one bit per number of the block.
 pub const RECEIVED_BLOCKS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("received_blocks");
-/// The volume's facts, as JSON. The table has the rows [`VOLUME`] and [`REGISTERED`].
+/// The volume's facts, as JSON. The table has the rows [`VOLUME`], [`REGISTERED`] and [`BOUND`].
 pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
 /// Committed requests: project name and request id to the request, as JSON. A release without this table leaves it
 /// unchanged.
 pub const REQUESTS: TableDefinition<(&str, &str), &str> = TableDefinition::new("requests");
 /// The key in [`FACTS`] of the numbers that the node has written into the refdb, as JSON.
 pub const REGISTERED: &str = "registered";
+/// The key in [`FACTS`] of the refdb that the volume belongs to, as JSON.
+pub const BOUND: &str = "refdb";
 /// The key in [`FACTS`] of the facts themselves.
 pub const VOLUME: &str = "volume";
 
@@ -81,7 +83,6 @@ pub fn prepare(database: &Database) -> Fallible<()> {
         txn.open_table(REFS)?;
         txn.open_table(PROJECTS)?;
         txn.open_table(VALUES)?;
-        txn.open_table(DIRECTORIES)?;
         txn.open_table(CHECKPOINTS)?;
         txn.open_table(LOW_WATER)?;
         txn.open_table(PARKED)?;
@@ -96,6 +97,7 @@ pub fn prepare(database: &Database) -> Fallible<()> {
         txn.open_table(FACTS)?;
         txn.open_table(REQUESTS)?;
     }
+    txn.delete_table(DIRECTORIES)?;
     txn.commit()?;
     Ok(())
 }
@@ -109,7 +111,24 @@ fn wrong_format(found: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use redb::ReadableDatabase as _;
+
     use super::*;
+
+    #[test]
+    fn the_directory_marks_of_an_earlier_release_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.redb");
+        let earlier = Database::create(&path).unwrap();
+        let txn = earlier.begin_write().unwrap();
+        txn.open_table(FORMATS).unwrap().insert(VERSION, FORMAT).unwrap();
+        txn.open_table(DIRECTORIES).unwrap().insert(&b"a"[..], ()).unwrap();
+        txn.commit().unwrap();
+        drop(earlier);
+        drop(super::super::DiskStore::open(&path).unwrap());
+        let txn = Database::open(&path).unwrap().begin_read().unwrap();
+        assert!(txn.open_table(DIRECTORIES).is_err(), "an earlier release that is started again knows none of them");
+    }
 
     #[test]
     fn a_store_of_a_newer_release_is_refused_and_stays_as_it_is() {

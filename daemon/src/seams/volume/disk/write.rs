@@ -1,16 +1,18 @@
 //! Writes one step of changes within one transaction of the database.
 
-use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
+use lockstep_proto::{Oid, ProjectKey, RefKey};
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{Fallible, tables};
-use crate::seams::volume::{Changes, Held, RefRecord, Registered, encoding, keys};
+use crate::seams::volume::{Changes, Held, Rebind, RefRecord, Registered, encoding, keys};
 
 /// Writes all of `changes`: first the removals, then the additions.
 pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    if let Some(rebind) = &changes.rebind {
+        forget_refdb(txn, rebind)?;
+    }
     forget_projects(txn, &changes.forget_projects)?;
     put_refs(txn, &changes.refs)?;
-    put_directories(txn, &changes.directories)?;
     put_positions(txn, changes)?;
     put_held(txn, tables::PARKED, &changes.unpark, &changes.park)?;
     put_held(txn, tables::QUARANTINE, &changes.unquarantine, &changes.quarantine)?;
@@ -18,6 +20,9 @@ pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     put_refresh(txn, changes)?;
     put_mail(txn, changes)?;
     put_requests(txn, changes)?;
+    if let Some(bound) = &changes.bound {
+        txn.open_table(tables::FACTS)?.insert(tables::BOUND, encoding::json(bound).as_str())?;
+    }
     if let Some(facts) = &changes.facts {
         txn.open_table(tables::FACTS)?.insert(tables::VOLUME, encoding::json(facts).as_str())?;
     }
@@ -33,13 +38,36 @@ pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     Ok(())
 }
 
+/// Removes everything that speaks of the refdb that the volume belonged to.
+fn forget_refdb(txn: &WriteTransaction, rebind: &Rebind) -> Fallible<()> {
+    txn.open_table(tables::PROJECTS)?.retain(|name, _| rebind.keep.iter().any(|kept| kept.as_str() == name))?;
+    txn.open_table(tables::REFS)?.retain(|_, _| false)?;
+    txn.open_table(tables::VALUES)?.retain(|_, _| false)?;
+    txn.open_table(tables::LOW_WATER)?.retain(|_, _| false)?;
+    txn.open_table(tables::DEBTS)?.retain(|_, _| false)?;
+    txn.open_table(tables::REQUESTS)?.retain(|_, _| false)?;
+    txn.open_table(tables::FACTS)?.remove(tables::REGISTERED)?;
+    let (mut parked, mut quarantine) = (txn.open_table(tables::PARKED)?, txn.open_table(tables::QUARANTINE)?);
+    let mut held: Vec<(String, Held)> = Vec::new();
+    for table in [&parked, &quarantine] {
+        for row in table.iter()? {
+            let (id, record) = row?;
+            held.push((id.value().to_owned(), encoding::read_held(record.value())?.of_other_refdb()));
+        }
+    }
+    parked.retain(|_, _| false)?;
+    for (id, record) in held {
+        quarantine.insert(id.as_str(), encoding::held(&record).as_slice())?;
+    }
+    Ok(())
+}
+
 fn forget_projects(txn: &WriteTransaction, projects: &[ProjectKey]) -> Fallible<()> {
     for project in projects {
         let (begin, end) = (keys::project(project), keys::project_end(project));
         let range = || begin.as_slice()..end.as_slice();
         txn.open_table(tables::REFS)?.retain_in(range(), |_, _| false)?;
         txn.open_table(tables::VALUES)?.retain_in(range(), |_, _| false)?;
-        txn.open_table(tables::DIRECTORIES)?.retain_in(range(), |_, ()| false)?;
     }
     Ok(())
 }
@@ -79,14 +107,6 @@ fn count(
         0 => values.remove(key.as_slice())?,
         after => values.insert(key.as_slice(), after)?,
     };
-    Ok(())
-}
-
-fn put_directories(txn: &WriteTransaction, directories: &[(ProjectKey, RefName)]) -> Fallible<()> {
-    let mut table = txn.open_table(tables::DIRECTORIES)?;
-    for (project, name) in directories {
-        table.insert(keys::name(project, name).as_slice(), ())?;
-    }
     Ok(())
 }
 

@@ -1,14 +1,19 @@
 //! When a writer fetches the missing parts of its parked transactions, and when it takes a state transfer: with growing
 //! pauses, so that a transaction that cannot be applied costs little.
+//!
+//! A parked transaction holds back the low-water mark of its lane, and so the whole lane, only until it counts as a
+//! debt. If its project is owed then, it is left to that debt and its parked record goes. If it builds on bad content,
+//! the node's record names it as needed and it stays parked; without room for its name, its project becomes owed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use lockstep_proto::debt::DebtKind;
-use lockstep_proto::{RefKey, TxnId};
+use lockstep_proto::{ProjectKey, RefKey, Transaction, TxnId};
 use tokio::time::Instant;
 
 use super::Writer;
+use super::gate::closes;
 use crate::stages::apply::event::Event;
 use crate::stages::apply::reason::{Doubt, ParkReason};
 use crate::stages::ports::CatchUpError;
@@ -36,22 +41,30 @@ impl Writer {
     }
 
     /// Fetches the missing parts of each event whose time has come: the project's state, then the chains of the event's
-    /// refs.
+    /// refs. Events of the same refs lie on the same chains, so these are fetched once.
     pub(super) async fn fetch_what_is_missing(&mut self) {
         let now = Instant::now();
         let waiting: Vec<TxnId> =
             self.parked.iter().filter(|(_, held)| held.next <= now).map(|(id, _)| id.clone()).collect();
+        let mut ends: BTreeMap<(ProjectKey, Vec<RefKey>), Result<(), CatchUpError>> = BTreeMap::new();
         for id in waiting {
             let Some(held) = self.parked.get_mut(&id) else { continue };
             held.tries = held.tries.saturating_add(1);
             let transaction = Arc::clone(&held.event.transaction);
             let keys: Vec<RefKey> = transaction.commands.iter().map(|command| command.key.clone()).collect();
-            let caught = match self.shared.catch_up.project(&self.name).await {
-                Ok(()) => self.shared.catch_up.keys(&transaction.project, &keys).await,
-                error => error,
+            let chains = (transaction.project.clone(), keys);
+            let caught = match ends.get(&chains) {
+                Some(end) => end.clone(),
+                None => self.catch_up(&chains).await,
             };
+            ends.insert(chains, caught.clone());
             self.fetched(&id, caught).await;
         }
+    }
+
+    async fn catch_up(&self, (project, keys): &(ProjectKey, Vec<RefKey>)) -> Result<(), CatchUpError> {
+        self.shared.catch_up.project(&self.name).await?;
+        self.shared.catch_up.keys(project, keys).await
     }
 
     async fn fetched(&mut self, id: &TxnId, caught: Result<(), CatchUpError>) {
@@ -69,10 +82,55 @@ impl Writer {
             // The catch-up holds this very transaction as bad, so its record waits for nothing any more.
             Err(_) if self.shared.debts.is_held(id) => self.met_held(id).await,
             Err(why) => {
+                if self.leave_to_project(id, why.kind()) {
+                    return;
+                }
                 self.shared.units.observer.failed("apply", &format!("{id} stays parked: {why}"));
                 self.wait_longer(id, &why.failure());
+                let is_a_debt = self.parked.tries(id) >= IS_A_DEBT;
+                if is_a_debt && why.kind() == DebtKind::BadContent && !self.shared.debts.is_named(id) {
+                    self.shared.debts.failed(&self.name, why.failure(), None);
+                    self.leave_to_project(id, why.kind());
+                }
             }
         }
+    }
+
+    /// Leaves a parked transaction to the debt of its project, if it is owed and the transaction counts as a debt too.
+    fn leave_to_project(&mut self, id: &TxnId, kind: DebtKind) -> bool {
+        let Some(held) = self.parked.get_mut(id).filter(|held| held.tries >= IS_A_DEBT) else { return false };
+        let transaction = Arc::clone(&held.event.transaction);
+        if self.shared.debts.is_named(id)
+            || closes(&transaction)
+            || !self.shared.debts.takes_over(&self.name, kind.retry_helps())
+        {
+            return false;
+        }
+        let held = self.parked.retry(id);
+        self.pass(&transaction);
+        self.unpark(id);
+        self.shared.debts.arrived(id);
+        held.into_iter().for_each(|mut held| held.event.done());
+        true
+    }
+
+    /// Lets the low-water mark pass a transaction that the node's record names. It must not hold the mark back for
+    /// every project of the lane: it is held durably, and its slot is not collected.
+    pub(super) fn pass_named(&self, transaction: &Transaction) {
+        if self.shared.debts.is_named(&transaction.id) && !closes(transaction) {
+            self.pass(transaction);
+        }
+    }
+
+    /// Lets the low-water mark pass a transaction that is not applied here.
+    fn pass(&self, transaction: &Transaction) {
+        match transaction.is_whole() {
+            true => self.shared.units.requests.note_missed(transaction),
+            // An outline does not tell its request.
+            false => self.shared.units.requests.skipped_some(),
+        }
+        self.slot_is_done(transaction);
+        self.shared.durability.want();
     }
 
     /// Compares the parked record of a held transaction with the journal, and lets it go if it is no other one.
@@ -88,9 +146,10 @@ impl Writer {
     fn wait_longer(&mut self, id: &TxnId, failure: &Failure) {
         let held = self.parked.iter().find(|(one, _)| *one == id).map(|(_, held)| held);
         let next = held.map(|held| self.pause(&held.event, failure, held.since_ms, held.tries));
-        if let (Some(held), Some(next)) = (self.parked.get_mut(id), next) {
-            held.next = next;
-        }
+        let Some((held, next)) = self.parked.get_mut(id).zip(next) else { return };
+        held.next = next;
+        let transaction = Arc::clone(&held.event.transaction);
+        self.pass_named(&transaction);
     }
 
     /// Whether a state transfer may begin now. While the project is owed, the repayer brings it up to date.
@@ -106,15 +165,17 @@ impl Writer {
         self.shared.debts.failed(&self.name, why.failure(), None);
     }
 
-    /// Ends the quarantine of a transaction that is applied now, if it is held, once that is durable.
-    pub(super) fn end_quarantine(&self, id: &TxnId) {
-        if !self.shared.debts.is_held(id) {
-            return;
+    /// Ends the debt of a transaction that is applied now. If the node's record names it, only once that is durable.
+    pub(super) fn end_debt(&self, id: &TxnId) {
+        let debts = Arc::clone(&self.shared.debts);
+        if !debts.is_held(id) && !debts.is_named(id) {
+            return debts.arrived(id);
         }
-        let (debts, durability, id) = (Arc::clone(&self.shared.debts), self.shared.durability.clone(), id.clone());
-        self.shared.tasks.spawn("end-quarantine", async move {
+        let (durability, id) = (self.shared.durability.clone(), id.clone());
+        self.shared.tasks.spawn("end-debt", async move {
             durability.wait_durable().await;
             debts.release(&id);
+            debts.arrived(&id);
         });
     }
 }

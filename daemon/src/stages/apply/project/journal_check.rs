@@ -130,51 +130,46 @@ impl Writer {
             self.shared.debts.hold(&transaction, &reason.to_string());
             return self.stays_held(event);
         }
-        self.put_away(event, id, &reason);
+        self.put_away(&event, id, &reason);
+        // Its name goes from its parked record to its record in quarantine. It must not be without one in between.
         self.shared.debts.hold(&transaction, &reason.to_string());
-        self.pass_held(&transaction.id);
+        self.stays_held(event);
     }
 
     /// Lets the record of a transaction go that is in quarantine already.
-    pub(super) fn stays_held(&mut self, mut event: Event) {
-        let id = event.transaction.id.clone();
-        self.pass_held(&id);
-        self.unpark(&id);
-        event.done();
-    }
-
-    /// Lets the low-water mark pass a held transaction, which must not hold it back for every project of the lane: the
-    /// transaction is held durably, and this node's record names it, so its slot is not collected.
-    fn pass_held(&self, id: &TxnId) {
-        if self.shared.debts.is_named(id) {
-            self.shared.low_water.done(&id.slot);
-        }
+    pub(super) fn stays_held(&mut self, event: Event) {
+        self.pass_named(&event.transaction);
+        self.stays_away(event);
     }
 
     /// Quarantines an event that was never committed: its slot holds another transaction, or none.
     pub(super) fn set_aside(&mut self, event: Event, doubt: Doubt) {
         let id = event.transaction.id.to_string();
-        self.put_away(event, id, &QuarantineReason::NeverCommitted(doubt));
+        self.put_away(&event, id, &QuarantineReason::NeverCommitted(doubt));
+        self.stays_away(event);
     }
 
-    /// Quarantines a damaged copy of a committed transaction, and parks the committed one until its turn.
-    fn replace(&mut self, event: Event, committed: Bytes, doubt: Doubt) {
+    /// Quarantines a damaged copy of a committed transaction, and parks the committed one until its turn, under its
+    /// present name: a mark may have passed it. The parked record is replaced, and never missing.
+    fn replace(&mut self, mut event: Event, committed: Bytes, doubt: Doubt) {
         let hash = hex::encode(Sha256::digest(&event.bytes));
         let copy = format!("{}/copy-{}", event.transaction.id, &hash[..8]);
-        self.put_away(event, copy, &QuarantineReason::Differs(doubt));
+        self.put_away(&event, copy, &QuarantineReason::Differs(doubt));
         match Transaction::outlined(&committed) {
             Ok(transaction) => {
-                let event =
-                    Event { transaction: Arc::new(transaction), bytes: committed, parked_since_ms: None, done: None };
+                self.parked.remove(&event.transaction.id);
+                (event.transaction, event.bytes, event.parked_since_ms) = (Arc::new(transaction), committed, None);
                 self.park(event, ParkReason::Damaged);
             }
-            Err(error) => self.shared.units.observer.failed("apply", &format!("the slot cannot be decoded: {error}")),
+            Err(error) => {
+                self.shared.units.observer.failed("apply", &format!("the slot cannot be decoded: {error}"));
+                event.done();
+            }
         }
     }
 
-    /// Puts an event into the durable quarantine under `name`, and tells its reader that it is done.
-    fn put_away(&mut self, mut event: Event, name: String, reason: &QuarantineReason) {
-        let id = event.transaction.id.clone();
+    /// Puts a copy of an event into the durable quarantine under `name`.
+    fn put_away(&self, event: &Event, name: String, reason: &QuarantineReason) {
         self.shared.units.observer.quarantined(&name, reason);
         let held = Held {
             // The pack of a stub is in the store alone.
@@ -185,7 +180,97 @@ impl Writer {
             since_ms: self.shared.clock.now_ms(),
         };
         self.shared.durability.stage(|changes| changes.quarantine.push((name, held)));
+    }
+
+    /// Lets go of an event that is in quarantine, and tells its reader that it is done.
+    fn stays_away(&mut self, mut event: Event) {
+        let id = event.transaction.id.clone();
         self.unpark(&id);
+        self.shared.debts.arrived(&id);
         event.done();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lockstep_proto::debt::DebtKind;
+    use lockstep_proto::{Command, RefValue};
+
+    use crate::base::budget::ByteBudget;
+    use crate::seams::refdb::MOST_NEEDS;
+    use crate::stages::apply::{Applier, ApplyLimits, Catcher, Units};
+    use crate::stages::ports::CatchUp;
+    use crate::state::context::{NodeContext, NodeState};
+    use crate::state::debts::Failure;
+
+    use super::*;
+
+    /// A writer of project `p`.
+    fn writer(context: &NodeContext) -> (Writer, NodeState) {
+        let state = NodeState::load(context, Duration::from_millis(1)).unwrap();
+        let (units, budget) = (Units::new(context, &state), ByteBudget::new(1_000_000));
+        let catch_up: Arc<dyn CatchUp> = Arc::new(Catcher::new(context, &state, units.clone(), budget.clone()));
+        let applier = Applier::new(context, &state, units, catch_up, budget, ApplyLimits::default());
+        (Writer::new("p".parse().unwrap(), applier.shared), state)
+    }
+
+    fn transaction(seq: u64) -> Transaction {
+        let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
+        let command =
+            Command::creation("refs/heads/a".parse().unwrap(), RefValue::Oid("1".repeat(40).parse().unwrap()));
+        Transaction { commands: vec![command], ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap()) }
+    }
+
+    fn event(transaction: &Transaction) -> Event {
+        let (bytes, transaction) = (transaction.encode(), Arc::new(transaction.clone()));
+        Event { transaction, bytes, parked_since_ms: None, done: None }
+    }
+
+    /// Parks slot 500 behind bad content, so that the record names it and the mark may pass it. The other names are
+    /// taken, and earlier transactions wait for one.
+    fn parks_and_passes(writer: &mut Writer, state: &NodeState) -> Transaction {
+        let waits = transaction(500);
+        let failure = Failure { kind: DebtKind::BadContent, why: "x".into(), txn: None, refs: Vec::new() };
+        state.debts.waits(&waits, failure, 7, 3);
+        (1..=MOST_NEEDS as u64 + 1).for_each(|seq| state.debts.hold(&transaction(seq), "bad"));
+        writer.park(event(&waits), ParkReason::Repeated);
+        assert!(state.low_water.is_done(&waits.id.slot) && state.debts.is_named(&waits.id));
+        waits
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_waited_and_turns_out_bad_keeps_its_name() {
+        let context = NodeContext::in_memory();
+        let (mut writer, state) = writer(&context);
+        let waits = parks_and_passes(&mut writer, &state);
+        writer.quarantine(event(&waits), QuarantineReason::Bad("bad".into()));
+        assert!(state.debts.is_held(&waits.id) && state.debts.is_named(&waits.id));
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_held_already_keeps_the_name_under_which_it_waited() {
+        let context = NodeContext::in_memory();
+        let (mut writer, state) = writer(&context);
+        let waits = parks_and_passes(&mut writer, &state);
+        state.debts.hold(&waits, "a catch-up met it");
+        writer.stays_held(event(&waits));
+        assert!(state.debts.is_held(&waits.id) && state.debts.is_named(&waits.id));
+    }
+
+    #[tokio::test]
+    async fn a_transaction_whose_damaged_copy_is_replaced_keeps_its_name_and_a_parked_record() {
+        let context = NodeContext::in_memory();
+        let (mut writer, state) = writer(&context);
+        let waits = parks_and_passes(&mut writer, &state);
+        let damaged = Transaction { request_id: "damaged".into(), ..waits.clone() };
+        writer.replace(event(&damaged), waits.encode(), Doubt::Parked(ParkReason::Repeated));
+        assert!(state.debts.is_named(&waits.id) && writer.parked.tries(&waits.id) == 0);
+        tokio::spawn(state.durability.clone().run());
+        state.durability.wait_durable().await;
+        let parked = context.store.parked(None, 9).unwrap();
+        assert_eq!(parked.into_iter().map(|(_, held)| held.bytes).collect::<Vec<_>>(), [waits.encode()]);
+        assert_eq!(context.store.quarantined().unwrap().len(), 1, "the damaged copy");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use lockstep_proto::TxnId;
+
 use super::Writer;
 use crate::stages::apply::event::Event;
 use crate::stages::apply::reason::{Doubt, ParkReason};
@@ -21,9 +23,7 @@ impl Writer {
                 return Some(event);
             }
             // The long form is deleted together with its slot, and so after this node was done with it: this is a copy.
-            Err(error) if error.is_absent() && self.shared.low_water.is_done(&event.transaction.id.slot) => {
-                self.skip(event);
-            }
+            Err(error) if error.is_absent() && self.has_applied(&event.transaction.id) => self.skip(event),
             Err(error) if error.is_absent() => {
                 self.doubt(event, Doubt::Parked(ParkReason::Failed(error.to_string()))).await;
             }
@@ -31,6 +31,13 @@ impl Writer {
             Err(error) => self.park(event, ParkReason::Failed(error.to_string())),
         }
         None
+    }
+
+    /// Whether this node has applied a transaction, as far as the marks tell: they also pass one that is held or waits,
+    /// if the node's record names it.
+    fn has_applied(&self, id: &TxnId) -> bool {
+        let (is_done, debts) = (self.shared.low_water.is_done(&id.slot), &self.shared.debts);
+        is_done && !debts.is_named(id) && !debts.is_held(id)
     }
 
     /// Handles a locator whose long form and whose slot are both gone. If they were collected, every node that is
@@ -63,6 +70,7 @@ impl Writer {
         let transaction = Arc::clone(&event.transaction);
         self.shared.units.observer.skipped(&transaction.site, &transaction.id);
         self.unpark(&transaction.id);
+        self.shared.debts.arrived(&transaction.id);
         event.done();
         self.shared.durability.want();
     }
@@ -73,12 +81,17 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use lockstep_proto::{Command, Locator, RefValue, Seq, Transaction, Version};
+    use bytes::Bytes;
+    use lockstep_proto::{Command, Locator, RefValue, Seq, Transaction};
     use tokio::sync::oneshot;
 
     use crate::base::budget::ByteBudget;
-    use crate::seams::refdb::IncarnationRecord;
-    use crate::seams::volume::Held;
+    use crate::seams::refdb::{CommitRequest, IncarnationRecord};
+    use crate::seams::volume::{Changes, Held};
+    use crate::state::went_back::Evidence;
+    use lockstep_proto::rebuild::{LEAP, RefdbIdentity};
+    use lockstep_proto::{Incarnation, IncarnationId};
+
     use crate::stages::apply::{Applier, ApplyLimits, Catcher, Units};
     use crate::stages::ports::{CatchUp, Sink};
     use crate::state::context::{NodeContext, NodeState};
@@ -90,30 +103,86 @@ mod tests {
     async fn offer(
         context: &NodeContext,
         record: &IncarnationRecord,
-    ) -> (BTreeMap<String, Held>, BTreeMap<String, Held>, bool) {
+    ) -> (BTreeMap<String, Held>, Vec<(String, Held)>, bool) {
+        let (state, applier) = stage(context);
+        offer_to(context, record, &state, &applier).await
+    }
+
+    fn stage(context: &NodeContext) -> (NodeState, Applier) {
         let state = NodeState::load(context, Duration::from_millis(1)).unwrap();
         tokio::spawn(state.durability.clone().run());
         let (units, budget) = (Units::new(context, &state), ByteBudget::new(1_000_000));
         let catch_up: Arc<dyn CatchUp> = Arc::new(Catcher::new(context, &state, units.clone(), budget.clone()));
         let applier = Applier::new(context, &state, units, catch_up, budget, ApplyLimits::default());
-        let command = Command {
-            key: "refs/heads/a".parse().unwrap(),
-            old: RefValue::Absent,
-            new: RefValue::Oid("1".repeat(40).parse().unwrap()),
-            version: Version(1),
-            predecessor: None,
-        };
-        let slot = record.id.lane(lockstep_proto::Lane::at(0)).slot(Seq(3));
+        (state, applier)
+    }
+
+    /// A transaction of one ref in a slot of the first lane of `record`, and its locator.
+    fn located(record: &IncarnationRecord, seq: u64) -> (Transaction, Bytes) {
+        let command =
+            Command::creation("refs/heads/a".parse().unwrap(), RefValue::Oid("1".repeat(40).parse().unwrap()));
+        let slot = record.id.lane(lockstep_proto::Lane::at(0)).slot(Seq(seq));
         let empty = Transaction::empty(slot.txn(0xaa), record.site.clone(), "p#1".parse().unwrap());
         let transaction = Transaction { commands: vec![command], ..empty };
         let bytes = Locator::of(&transaction, 10, [0; 32]).encode();
+        (transaction, bytes)
+    }
+
+    async fn offer_to(
+        context: &NodeContext,
+        record: &IncarnationRecord,
+        state: &NodeState,
+        applier: &Applier,
+    ) -> (BTreeMap<String, Held>, Vec<(String, Held)>, bool) {
+        let (transaction, bytes) = located(record, 3);
+        let slot = transaction.id.slot.clone();
         let outline = Arc::new(Transaction::outlined(&bytes).unwrap());
         let (done, is_done) = oneshot::channel();
         applier.offer(outline, bytes, Some(Box::new(move || done.send(()).unwrap()))).await;
         is_done.await.unwrap();
         state.durability.wait_durable().await;
         let store = &context.store;
-        (store.quarantined().unwrap(), store.parked().unwrap(), state.low_water.is_done(&slot))
+        (store.quarantined().unwrap(), store.parked(None, 9).unwrap(), state.low_water.is_done(&slot))
+    }
+
+    #[tokio::test]
+    async fn a_transaction_of_a_refdb_that_was_rebuilt_from_this_one_stops_the_node() {
+        let context = NodeContext::in_memory();
+        let (state, applier) = stage(&context);
+        let id = IncarnationId { node: "m".parse().unwrap(), number: Incarnation(2 * LEAP + 1) };
+        let record = IncarnationRecord { id, ..context.open_incarnation().await };
+        let refdb = RefdbIdentity::first("own".to_owned());
+        state.bound.bind(context.store.as_ref(), refdb).await.unwrap();
+        let (quarantined, parked, _) = offer_to(&context, &record, &state, &applier).await;
+        assert!(quarantined.is_empty() && parked.is_empty());
+        let evidence = context.went_back.evidence();
+        assert!(matches!(evidence, Some(Evidence::Succeeded { .. })), "{evidence:?}");
+        context.went_back.clear();
+        assert!(context.went_back.is_known(), "a comparison with the old refdb does not refute it");
+    }
+
+    #[tokio::test]
+    async fn a_locator_that_waits_and_that_the_mark_has_passed_is_no_late_copy() {
+        let context = NodeContext::in_memory();
+        let record = context.open_incarnation().await;
+        let (transaction, encoded) = located(&record, 0);
+        let slot = transaction.id.slot.clone();
+        let request =
+            CommitRequest { transaction, encoded: encoded.clone(), directories: Vec::new(), freed: Default::default() };
+        context.refdb.refs.commit(&request).await.unwrap();
+        let outline = Transaction::outlined(&encoded).unwrap();
+        let (id, project) = (outline.id.to_string(), "p#1".to_owned());
+        let held = Held { bytes: encoded, project, reason: "x".into(), waits_for: Vec::new(), since_ms: 7 };
+        let low_water = vec![(slot.lane.clone(), Seq(1))];
+        let changes = Changes { park: vec![(id.clone(), held)], low_water, ..Changes::default() };
+        context.store.commit(changes).await.unwrap();
+        let (state, applier) = stage(&context);
+        applier.resume(context.store.as_ref()).await.unwrap();
+        // A project's writer takes events in their order, so the parked one is done before this one.
+        offer_to(&context, &record, &state, &applier).await;
+        let parked = context.store.parked(None, 9).unwrap();
+        assert!(parked.iter().any(|(one, _)| *one == id), "{parked:?}");
+        assert!(state.debts.is_named(&outline.id));
     }
 
     #[tokio::test]

@@ -7,13 +7,14 @@
 //! transaction that cannot be right is compared with the journal (`doubt`).
 
 mod fetch;
+mod gate;
 mod journal_check;
 mod long_form;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, Transaction, TxnId};
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, Transaction, TxnId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -222,22 +223,9 @@ impl Writer {
         Outcome::Applied
     }
 
-    /// Waits for this node's commits in progress if the transaction takes writability away. The low-water mark then
-    /// tells the other nodes that no commit of the project is in progress here any more. So the mark passes such a
-    /// transaction only behind this wait, also if a catch-up has applied it before its record came.
-    async fn pass_gate(&self, transaction: &Transaction) {
-        let closes = transaction
-            .commands
-            .iter()
-            .any(|command| matches!(command.new, RefValue::State(state) if state.phase != ProjectPhase::Active));
-        if closes {
-            self.shared.quiesce.empty(&self.name).await;
-        }
-    }
-
     fn applied(&mut self, event: &mut Event) {
-        self.shared.low_water.done(&event.transaction.id.slot);
-        self.end_quarantine(&event.transaction.id);
+        self.slot_is_done(&event.transaction);
+        self.end_debt(&event.transaction.id);
         self.unpark(&event.transaction.id);
         event.done();
         self.shared.durability.want();
@@ -250,9 +238,9 @@ impl Writer {
             self.shared.units.requests.note_missed(&transaction);
         }
         // `Step::Skip` means that every ref of the transaction has this version, or a newer one, here.
-        self.shared.low_water.done(&transaction.id.slot);
+        self.slot_is_done(&transaction);
         self.shared.units.observer.skipped(&transaction.site, &transaction.id);
-        self.end_quarantine(&transaction.id);
+        self.end_debt(&transaction.id);
         self.unpark(&transaction.id);
         event.done();
         self.shared.durability.want();
@@ -316,12 +304,12 @@ impl Writer {
         }
         event.done();
         let next = self.next_fetch(&event, &reason, since_ms);
+        self.pass_named(&event.transaction);
         self.parked.put(event, reason, since_ms, next);
     }
 
     fn unpark(&mut self, id: &TxnId) {
         self.parked.remove(id);
-        self.shared.debts.arrived(id);
         self.shared.durability.stage(|changes| {
             changes.park.retain(|(one, _)| *one != id.to_string());
             changes.unpark.push(id.to_string());

@@ -1,11 +1,11 @@
 //! The collection of one lane, as far as this process knows it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use lockstep_proto::{LaneId, Seq, Slot};
 
-use super::needed::Needed;
+use super::needed::{Kept, Needed};
 use super::{Collector, Fate};
 use crate::seams::refdb::{RefDbError, SlotState};
 
@@ -23,8 +23,9 @@ const MOST_LEFT: usize = 10_000;
 pub(super) struct LaneProgress {
     /// Every slot below it is collected, poisoned or left. None before the first run.
     next: Option<u64>,
-    /// The slots below `next` that were left, because a node needs them or their collection failed.
-    left: BTreeSet<u64>,
+    /// The slots below `next` that were left, because a node needs them or their collection failed. One that was needed
+    /// has its transaction, so that it is not read again as long as that is needed.
+    left: BTreeMap<u64, Option<Kept>>,
     /// Every slot below it was looked at by this process.
     looked_at: u64,
 }
@@ -44,7 +45,7 @@ impl Collector {
             // Every slot of a lane that is collected from its beginning is looked at.
             progress.looked_at = if first == 0 { u64::MAX } else { 0 };
         }
-        let left: Vec<u64> = progress.left.iter().copied().collect();
+        let left: Vec<u64> = progress.left.keys().copied().collect();
         for batch in left.chunks(BATCH) {
             self.collect_batch(lane, batch, needed, progress).await?;
         }
@@ -52,7 +53,7 @@ impl Collector {
             let to = from.saturating_add(BATCH as u64).min(until.0);
             let batch: Vec<u64> = (from..to).collect();
             // It is remembered as left before its collection is tried, so that a failure loses nothing.
-            progress.left.extend(&batch);
+            progress.left.extend(batch.iter().map(|seq| (*seq, None)));
             progress.next = Some(to);
             self.collect_batch(lane, &batch, needed, progress).await?;
         }
@@ -70,14 +71,17 @@ impl Collector {
         let mut free: Vec<Slot> = Vec::with_capacity(batch.len());
         for seq in batch {
             let slot = lane.slot(Seq(*seq));
+            if progress.left.get(seq).and_then(Option::as_ref).is_some_and(|kept| needed.has(kept)) {
+                continue;
+            }
             match self.let_go(&slot, needed).await? {
                 Fate::Free => free.push(slot),
-                Fate::Needed => {}
+                Fate::Needed(kept) => _ = progress.left.insert(*seq, Some(kept)),
                 Fate::Stuck(why) => self.observer.failed("collect", &format!("slot {slot} is left for now: {why}")),
             }
         }
         self.refdb.journal.collect(&free).await?;
-        progress.left.retain(|seq| !free.iter().any(|slot| slot.seq.0 == *seq));
+        progress.left.retain(|seq, _| !free.iter().any(|slot| slot.seq.0 == *seq));
         Ok(())
     }
 
@@ -96,7 +100,7 @@ impl Collector {
             let states = join_all(slots.iter().map(|slot| self.refdb.journal.slot(slot))).await;
             for (slot, state) in slots.iter().zip(states) {
                 if matches!(state?, SlotState::Committed(..)) {
-                    progress.left.insert(slot.seq.0);
+                    progress.left.entry(slot.seq.0).or_default();
                 }
             }
             progress.looked_at = until;

@@ -1,10 +1,10 @@
 //! The collector: removes journal slots that every node has applied. Poisoned slots stay for ever.
 //!
-//! Each node collects the journals of all incarnations of its site, so those of dead nodes are collected too. Every
-//! step may be repeated. A slot that a node still needs, and a slot whose collection fails, is left and remembered; the
-//! collection goes on behind it. A collector that starts anew finds the first slot that is left by bisection. Slots
-//! that this oversees are found at the end: the record of an incarnation is removed only after a look at each of its
-//! slots.
+//! Each node collects the journals of all incarnations of its site, so those of dead nodes are collected too. The
+//! living node with the lowest name collects those of sites that were removed from the list. Every step may be
+//! repeated. A slot that a node still needs, and a slot whose collection fails, is left and remembered; the collection
+//! goes on behind it. A collector that starts anew finds the first slot that is left by bisection. Slots that this
+//! oversees are found at the end: the record of an incarnation is removed only after a look at each of its slots.
 //!
 //! | file | idea |
 //! |---|---|
@@ -16,11 +16,11 @@ mod needed;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{LaneId, Pack, ProjectKey, Seq, SiteId, Slot, Transaction};
+use lockstep_proto::{IncarnationId, LaneId, NodeId, Pack, ProjectKey, Seq, SiteId, Slot, Transaction};
 use tokio::time::sleep;
 
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
@@ -28,10 +28,12 @@ use crate::base::observer::Observer;
 use crate::seams::blob::BlobStore;
 use crate::seams::blob::long_form::LongForms;
 use crate::seams::refdb::{FinishLocks, IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
-use crate::state::context::NodeContext;
+use crate::state::context::{NodeContext, NodeState};
+use crate::state::gone_nodes::GoneNodes;
+use crate::state::site_roles::SiteRoles;
 use crate::state::went_back::WentBack;
 use lane::LaneProgress;
-use needed::Needed;
+use needed::{Kept, Needed};
 
 /// Items per page, when the refs of a project are read.
 const PAGE: usize = 1_000;
@@ -40,6 +42,12 @@ const PAGE: usize = 1_000;
 pub struct Collector {
     /// The site whose journals are collected.
     site: SiteId,
+    /// The name of this node.
+    node: NodeId,
+    /// Knows the sites that were removed from the list.
+    roles: Arc<SiteRoles>,
+    /// The nodes whose heartbeat stands still.
+    gone: GoneNodes,
     /// The refdb, which has the nodes' low-water marks and the journals.
     refdb: RefDb,
     /// Ends the locks of a transaction before its slot goes.
@@ -62,8 +70,8 @@ pub struct Collector {
 enum Fate {
     /// Nothing depends on it any more: it may be removed.
     Free,
-    /// Some node still needs it.
-    Needed,
+    /// Some node still needs its transaction.
+    Needed(Kept),
     /// It cannot be collected now: the reason.
     Stuck(String),
 }
@@ -71,9 +79,10 @@ enum Fate {
 impl Collector {
     /// Creates the collector of this node's site.
     #[must_use]
-    pub fn new(context: &NodeContext, locks: Arc<dyn FinishLocks>, pace: Duration) -> Self {
-        let NodeContext { site, refdb, blobs, long_forms, observer, went_back, bugs, .. } = context.clone();
-        Self { site, refdb, locks, blobs, long_forms, observer, went_back, pace, bugs }
+    pub fn new(context: &NodeContext, state: &NodeState, locks: Arc<dyn FinishLocks>, pace: Duration) -> Self {
+        let (roles, gone) = (Arc::clone(&state.roles), state.gone.clone());
+        let NodeContext { site, node, refdb, blobs, long_forms, observer, went_back, bugs, .. } = context.clone();
+        Self { site, node, roles, gone, refdb, locks, blobs, long_forms, observer, went_back, pace, bugs }
     }
 
     /// Collects periodically, until the task is aborted.
@@ -90,11 +99,27 @@ impl Collector {
         }
     }
 
-    /// Collects every lane of the site once, and removes the records of drained incarnations that have no slots left.
+    /// The sites whose journals this node collects.
+    fn sites(&self, nodes: &[NodeRecord]) -> BTreeSet<SiteId> {
+        let (gone, removed) = (self.gone.all(), self.roles.removed());
+        // A node that reconciles beats, and does not collect yet.
+        let lives = |node: &&NodeRecord| {
+            let leaves = node.expelled || node.reconciles() || removed.contains(&node.site);
+            !leaves && !gone.contains(&node.node)
+        };
+        let is_first = nodes.iter().filter(lives).map(|node| &node.node).min() == Some(&self.node);
+        let left = removed.into_iter().filter(|_| is_first);
+        left.chain([self.site.clone()]).collect()
+    }
+
+    /// Collects every lane of the sites once, and removes the records of drained incarnations that have no slots left.
     async fn collect(&self, lanes: &mut BTreeMap<LaneId, LaneProgress>) -> Result<(), RefDbError> {
         let nodes = self.refdb.registry.nodes().await?;
         let needed = Needed::of(&nodes, self.bugs);
-        let incarnations = self.refdb.registry.incarnations(&self.site).await?;
+        let mut incarnations = Vec::new();
+        for site in self.sites(&nodes) {
+            incarnations.extend(self.refdb.registry.incarnations(&site).await?);
+        }
         let mut over = Vec::new();
         for incarnation in &incarnations {
             match self.collect_incarnation(incarnation, &nodes, &needed, lanes).await {
@@ -108,7 +133,15 @@ impl Collector {
         lanes.retain(|lane, _| {
             incarnations.iter().any(|one| one.id == lane.incarnation) && !over.contains(&lane.incarnation)
         });
-        if over.is_empty() { Ok(()) } else { self.refdb.registry.forget_incarnations(&self.site, &over).await }
+        let sites: BTreeSet<&SiteId> = incarnations.iter().map(|one| &one.site).collect();
+        for site in sites {
+            let of_site = incarnations.iter().filter(|one| one.site == *site && over.contains(&one.id));
+            let ids: Vec<IncarnationId> = of_site.map(|one| one.id.clone()).collect();
+            if !ids.is_empty() {
+                self.refdb.registry.forget_incarnations(site, &ids).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Collects the lanes of an incarnation. Returns whether it is drained and has no slots left.
@@ -161,8 +194,9 @@ impl Collector {
             Ok(outline) => outline,
             Err(error) => return Ok(Fate::Stuck(format!("it cannot be decoded: {error}"))),
         };
-        if needed.has(&outline) {
-            return Ok(Fate::Needed);
+        let kept = Kept::of(&outline);
+        if needed.has(&kept) {
+            return Ok(Fate::Needed(kept));
         }
         let transaction = match self.long_forms.read(&bytes).await {
             Ok(transaction) => transaction,

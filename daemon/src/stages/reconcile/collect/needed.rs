@@ -7,6 +7,19 @@ use lockstep_proto::{ProjectName, Transaction, TxnId};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::refdb::NodeRecord;
 
+/// A transaction that was left in its slot because some node needed it.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    txn: TxnId,
+    project: ProjectName,
+}
+
+impl Kept {
+    pub(super) fn of(transaction: &Transaction) -> Self {
+        Self { txn: transaction.id.clone(), project: transaction.project.name.clone() }
+    }
+}
+
 /// The needs of all nodes together.
 #[derive(Debug, Default)]
 pub(super) struct Needed {
@@ -26,7 +39,7 @@ impl Needed {
     }
 
     /// Whether some node needs a transaction: as one that it holds, or as one of a project that it owes.
-    pub(super) fn has(&self, transaction: &Transaction) -> bool {
-        self.held.contains(&transaction.id) || self.owed.contains(&transaction.project.name)
+    pub(super) fn has(&self, kept: &Kept) -> bool {
+        self.held.contains(&kept.txn) || self.owed.contains(&kept.project)
     }
 }

@@ -1,6 +1,6 @@
 //! Tests of the collection behind slots that are needed, or cannot be collected.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use lockstep_proto::{Command, RefValue, TxnId, Version};
@@ -33,11 +33,13 @@ impl BlobStore for Undeletable {
 struct Partly {
     inner: Arc<dyn JournalStore>,
     fails: AtomicBool,
+    reads: AtomicU64,
 }
 
 #[async_trait]
 impl JournalStore for Partly {
     async fn slot(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.inner.slot(slot).await
     }
 
@@ -92,7 +94,12 @@ async fn world(slots: u64, needs: Needs) -> (NodeContext, Arc<Partly>, Arc<Told>
             pack,
             ..Transaction::empty(txn(seq), "s".parse().unwrap(), project)
         };
-        let request = CommitRequest { encoded: transaction.encode(), transaction, directories: Vec::new() };
+        let request = CommitRequest {
+            encoded: transaction.encode(),
+            transaction,
+            directories: Vec::new(),
+            freed: Default::default(),
+        };
         context.refdb.refs.commit(&request).await.unwrap();
     }
     let registry = &context.refdb.registry;
@@ -102,7 +109,11 @@ async fn world(slots: u64, needs: Needs) -> (NodeContext, Arc<Partly>, Arc<Told>
     let node =
         NodeRecord { low_water: [("n.1.0".parse().unwrap(), Seq(slots))].into(), needs, ..NodeRecord::first("m", "s") };
     registry.put_node(&node, None).await.unwrap();
-    let journal = Arc::new(Partly { inner: Arc::clone(&context.refdb.journal), fails: AtomicBool::new(false) });
+    let journal = Arc::new(Partly {
+        inner: Arc::clone(&context.refdb.journal),
+        fails: AtomicBool::new(false),
+        reads: AtomicU64::new(0),
+    });
     context.refdb.journal = Arc::clone(&journal) as _;
     let told = Arc::new(Told::default());
     context.observer = Arc::clone(&told) as _;
@@ -112,7 +123,8 @@ async fn world(slots: u64, needs: Needs) -> (NodeContext, Arc<Partly>, Arc<Told>
 fn collector(context: &NodeContext) -> Collector {
     let staged =
         Arc::new(StagedRefs::new(context.refdb.clone(), context.long_forms.clone(), WRITE_ITEMS, context.bugs));
-    Collector::new(context, staged, Duration::from_secs(1))
+    let state = NodeState::load(context, Duration::from_millis(50)).unwrap();
+    Collector::new(context, &state, staged, Duration::from_secs(1))
 }
 
 /// The numbers of the slots that still hold a transaction.
@@ -150,6 +162,20 @@ async fn slots_that_a_node_needs_stay_and_the_rest_goes() {
         collector.collect(&mut lanes).await.unwrap();
     }
     assert!(left(&context, 250).await.is_empty() && is_forgotten(&context).await);
+}
+
+#[tokio::test]
+async fn a_slot_that_stays_needed_is_not_read_again() {
+    let needs = Needs { held: [(txn(3), "p".parse().unwrap())].into(), owed: ["owed".parse().unwrap()].into() };
+    let (context, journal, _) = world(250, needs).await;
+    let (collector, mut lanes) = (collector(&context), BTreeMap::new());
+    collector.collect(&mut lanes).await.unwrap();
+    let before = journal.reads.load(Ordering::SeqCst);
+    for _ in 0..3 {
+        collector.collect(&mut lanes).await.unwrap();
+    }
+    assert_eq!(journal.reads.load(Ordering::SeqCst), before);
+    assert_eq!(left(&context, 250).await, [3, 5]);
 }
 
 #[tokio::test]

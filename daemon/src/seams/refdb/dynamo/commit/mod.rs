@@ -67,7 +67,8 @@ pub(super) fn condition_failed(reason: &CancellationReason) -> bool {
 
 fn writes(tables: &Tables, request: &CommitRequest) -> Result<Vec<TransactWriteItem>, RefDbError> {
     let put = TransactWriteItem::builder().put(put_slot(tables, request)?).build();
-    let steps = updates(tables, &Writes::from(request), move_ref)?;
+    let writes = Writes::from(request);
+    let steps = updates(tables, &writes, move_ref)?;
     Ok(std::iter::once(put).chain(steps).collect())
 }
 
@@ -75,10 +76,10 @@ fn writes(tables: &Tables, request: &CommitRequest) -> Result<Vec<TransactWriteI
 pub(super) fn updates(
     tables: &Tables,
     writes: &Writes<'_>,
-    step: impl Fn(UpdateBuilder, &TxnId, &Command) -> UpdateBuilder,
+    step: impl Fn(UpdateBuilder, &Writes<'_>, &Command) -> UpdateBuilder,
 ) -> Result<Vec<TransactWriteItem>, RefDbError> {
     let at = |key: &RefKey| update(tables, &Key::of_ref(writes.project, key));
-    let commands = writes.commands.iter().map(|command| step(at(&command.key), writes.txn, command));
+    let commands = writes.commands.iter().map(|command| step(at(&command.key), writes, command));
     let directories = writes.directories.iter().map(|name| mark_directory(at(&RefKey::Ref(name.clone()))));
     commands.chain(directories).map(item).collect()
 }
@@ -98,13 +99,14 @@ fn put_slot(tables: &Tables, request: &CommitRequest) -> Result<Put, RefDbError>
         .map_err(incomplete)
 }
 
-/// Moves a ref that no transaction has locked.
-fn move_ref(update: UpdateBuilder, txn: &TxnId, command: &Command) -> UpdateBuilder {
-    on_predecessor(
-        moved(update, txn, command, "SET ver = :ver, val = :val, txn = :txn"),
-        command,
-        "attribute_not_exists(lck)",
-    )
+/// Moves a ref that no transaction has locked. A created ref loses a mark that its condition allows.
+fn move_ref(update: UpdateBuilder, writes: &Writes<'_>, command: &Command) -> UpdateBuilder {
+    let by = match (writes.loosens, rules::creates(command)) {
+        (true, _) => "SET ver = :ver, val = :val, txn = :txn, dir = :txn",
+        (false, true) => "SET ver = :ver, val = :val, txn = :txn REMOVE dir",
+        (false, false) => "SET ver = :ver, val = :val, txn = :txn",
+    };
+    on_predecessor(moved(update, writes.txn, command, by), writes, command, "attribute_not_exists(lck)")
 }
 
 /// Gives a ref the version, value and transaction of the command, by an expression that uses `:ver`, `:val` and `:txn`.
@@ -117,9 +119,22 @@ pub(super) fn moved(update: UpdateBuilder, txn: &TxnId, command: &Command, by: &
 }
 
 /// Adds the condition of a command: its predecessor is still in place, `free` holds, and a created ref's name is not a
-/// directory.
-pub(super) fn on_predecessor(update: UpdateBuilder, command: &Command, free: &str) -> UpdateBuilder {
-    let directory = if rules::creates(command) { " AND attribute_not_exists(dir)" } else { "" };
+/// directory, or was freed.
+pub(super) fn on_predecessor(
+    update: UpdateBuilder,
+    writes: &Writes<'_>,
+    command: &Command,
+    free: &str,
+) -> UpdateBuilder {
+    let freed = command.key.as_ref_name().and_then(|name| writes.freed.get(name));
+    let (update, directory) = match freed {
+        _ if !rules::creates(command) => (update, ""),
+        None => (update, " AND attribute_not_exists(dir)"),
+        Some(loosened) => (
+            update.expression_attribute_values(":freed", text(loosened)),
+            " AND (attribute_not_exists(dir) OR dir = :freed)",
+        ),
+    };
     match &command.predecessor {
         None => update.condition_expression(format!("attribute_not_exists(ver) AND {free}{directory}")),
         Some(predecessor) => update
@@ -195,7 +210,7 @@ pub(super) fn met(writes: &Writes<'_>, reasons: &[CancellationReason]) -> Result
     for (command, reason) in writes.commands.iter().zip(of_commands).filter(|(_, reason)| condition_failed(reason)) {
         let item = reason.item().map(|item| items::ref_item(&command.key, item)).transpose()?;
         met.own |= item.as_ref().and_then(|item| item.txn.as_ref()) == Some(writes.txn);
-        met.obstacles.extend(rules::obstacles(writes.txn, command, item.as_ref(), InjectedBugs::default()));
+        met.obstacles.extend(rules::obstacles(writes, command, item.as_ref(), InjectedBugs::default()));
     }
     for (name, reason) in writes.directories.iter().zip(of_directories).filter(|(_, reason)| condition_failed(reason)) {
         let key = RefKey::Ref(name.clone());

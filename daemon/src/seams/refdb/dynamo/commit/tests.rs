@@ -27,7 +27,7 @@ fn request() -> CommitRequest {
         )
     };
     let directories = vec!["refs/heads/a".parse().expect("a name")];
-    CommitRequest { transaction, encoded: Bytes::from_static(b"encoded"), directories }
+    CommitRequest { transaction, encoded: Bytes::from_static(b"encoded"), directories, freed: Default::default() }
 }
 
 fn reason(code: &str) -> CancellationReason {

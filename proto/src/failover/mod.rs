@@ -2,11 +2,30 @@
 //!
 //! A failover moves the writes of one site to another. Its state is one JSON document in the refdb, so any node can go
 //! on with it.
+//!
+//! | file | content |
+//! |---|---|
+//! | `step` | the steps of a failover, and the course of one |
+//! | `plan` | the plan of a failover, and what the target lacks |
+//! | `notice` | notices to receivers outside of Lockstep |
+
+mod notice;
+mod plan;
+mod step;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use notice::{HandoverStatus, RoleNotice};
+pub use plan::{
+    AtRisk, ExecuteRequest, FailoverPlan, MOST_AT_RISK, OUTSIDE_REFS, OutsideRefs, PlanRequest, PlannedStep, RefAtRisk,
+};
+pub use step::{FailoverStep, StepRecord};
+
 use crate::name::{NodeId, SiteId};
+use crate::site_list::Bootstrap;
 
 /// The role of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -48,73 +67,6 @@ pub enum FailoverKind {
     Forced,
 }
 
-/// A step of a failover, in the order in which they are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FailoverStep {
-    /// The source's role becomes draining (planned) or fenced (forced), and its epoch is raised.
-    Stop,
-    /// Every incarnation of the source is frozen and poisoned. After that, nothing can be committed there.
-    Settle,
-    /// The nodes of the target apply every transaction of the source.
-    CatchUp,
-    /// The target's role becomes active.
-    Promote,
-    /// The nodes of the target open incarnations. After that, they take writes.
-    Serve,
-    /// The source's role becomes standby (planned). A fenced source stays fenced.
-    StandBy,
-}
-
-impl FailoverStep {
-    /// All steps, in their order.
-    pub const ALL: [Self; 6] = [Self::Stop, Self::Settle, Self::CatchUp, Self::Promote, Self::Serve, Self::StandBy];
-
-    /// The name of the step, as the command line and the JSON bodies write it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Settle => "settle",
-            Self::CatchUp => "catch_up",
-            Self::Promote => "promote",
-            Self::Serve => "serve",
-            Self::StandBy => "stand_by",
-        }
-    }
-}
-
-impl std::str::FromStr for FailoverStep {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|step| step.name() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("{text:?} is not a step of a failover; the steps are {names}")
-        })
-    }
-}
-
-/// The course of one step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct StepRecord {
-    /// The step.
-    pub step: FailoverStep,
-    /// When a node began it, in milliseconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub began_ms: Option<u64>,
-    /// When a node found it complete, in milliseconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended_ms: Option<u64>,
-    /// The node that found it complete.
-    #[schema(value_type = Option<String>)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<NodeId>,
-    /// The result of the step, for people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub note: String,
-}
-
 /// How a failover ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -154,9 +106,26 @@ pub struct Failover {
     /// The steps that wait for a `resume`.
     #[serde(default)]
     pub pause_before: Vec<FailoverStep>,
-    /// Whether an operator has paused it. No step begins meanwhile.
+    /// Whether an operator has paused it, or it has held itself. No step begins meanwhile.
     #[serde(default)]
     pub paused: bool,
+    /// Why it has held itself, for people: the choice is to resume or to abort it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// The most transactions that the target may lack when it is promoted. None: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_loss: Option<u64>,
+    /// The results of the step `verify`, per node of the target.
+    #[schema(value_type = BTreeMap<String, VerifiedAt>)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub verified: BTreeMap<NodeId, VerifiedAt>,
+    /// The transactions that the target lacked when `catch_up` ended. None before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacked: Option<AtRisk>,
+    /// The last result of the step `probe`, per node of the target.
+    #[schema(value_type = BTreeMap<String, ProbedAt>)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probed: BTreeMap<NodeId, ProbedAt>,
     /// Whether an operator has asked to abort it.
     #[serde(default)]
     pub aborting: bool,
@@ -171,6 +140,50 @@ pub struct Failover {
     pub audit: Vec<AuditEntry>,
 }
 
+/// The result of a verification at one node of the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VerifiedAt {
+    /// Projects that were compared.
+    pub projects: u64,
+    /// Refs that were compared.
+    pub refs: u64,
+    /// Refs that differ.
+    pub mismatches: u64,
+    /// Projects that could not be compared.
+    pub failures: u64,
+    /// The first differences and failures, for people. At most three.
+    #[serde(default)]
+    pub examples: Vec<String>,
+}
+
+impl VerifiedAt {
+    /// Whether every ref was compared and is equal.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        self.mismatches == 0 && self.failures == 0
+    }
+}
+
+/// The result of the probes of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProbedAt {
+    /// When each probe was green for the first time, in milliseconds since 1970. None while one is red.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub green_ms: Option<u64>,
+    /// The probes, each with its last result.
+    pub probes: Vec<ProbeResult>,
+}
+
+/// The last result of one probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProbeResult {
+    /// The probe: `commit`, `push`, `fetch`, `rest` or `ssh`.
+    pub probe: String,
+    /// Why it is red, for people. None if it is green.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub red: Option<String>,
+}
+
 /// The end of a failover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FailoverEnd {
@@ -178,10 +191,17 @@ pub struct FailoverEnd {
     pub outcome: FailoverOutcome,
     /// When it ended, in milliseconds since 1970.
     pub at_ms: u64,
-    /// From the request until the target's nodes took writes, in milliseconds. None if it was aborted, or if no node of
-    /// the target took writes in time.
+    /// From [`Failover::counted_from_ms`] until the target's nodes took writes, in milliseconds. None if it was
+    /// aborted, or if no node of the target took writes in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_ms: Option<u64>,
+    /// From the same moment until every probe of the target was green, in milliseconds. None if one stayed red, or if
+    /// nothing was probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub green_ms: Option<u64>,
+    /// Acknowledged transactions that are lost. A failover loses none, because they are in the refdb.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 /// One act of an operator.
@@ -208,6 +228,22 @@ impl Failover {
     #[must_use]
     pub fn current(&self) -> Option<&StepRecord> {
         self.steps.iter().find(|step| step.ended_ms.is_none())
+    }
+
+    /// The moment from which the recovery time counts, in milliseconds since 1970: the begin of `stop` if the failover
+    /// has the step `verify`, because the source takes writes until then, and an operator may decide. Otherwise the
+    /// request.
+    #[must_use]
+    pub fn counted_from_ms(&self) -> u64 {
+        let stop = self.steps.iter().find(|step| step.step == FailoverStep::Stop);
+        let stop = stop.filter(|_| self.has(FailoverStep::Verify));
+        stop.and_then(|step| step.began_ms).unwrap_or(self.requested_ms)
+    }
+
+    /// Whether a step is one of this failover.
+    #[must_use]
+    pub fn has(&self, step: FailoverStep) -> bool {
+        self.steps.iter().any(|one| one.step == step)
     }
 
     /// Whether a step has begun. Once the promotion has begun, the failover cannot be aborted.
@@ -245,83 +281,26 @@ pub struct SiteNode {
     pub takes_writes: bool,
     /// The settled slots of other sites that this node has not durably applied.
     pub behind: u64,
+    /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
 }
 
 /// All sites, and the failover that is in progress or was the last one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SitesStatus {
-    /// The sites, by name.
+    /// The sites of the list that a node has started for, or that were added, by name.
     pub sites: Vec<SiteStatus>,
+    /// The sites that were removed from the list, by name.
+    #[schema(value_type = Vec<String>)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<SiteId>,
     /// The failover that is in progress, or else the last one. None if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<Failover>,
     /// Why the failover that is in progress does not move on at the moment, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
-}
-
-/// Asks for the plan of a failover.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PlanRequest {
-    /// Whether the source takes part.
-    pub kind: FailoverKind,
-    /// The site that stops taking writes.
-    #[schema(value_type = String)]
-    pub from: SiteId,
-    /// The site that takes writes afterwards.
-    #[schema(value_type = String)]
-    pub to: SiteId,
-}
-
-/// The plan of a failover.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct FailoverPlan {
-    /// Whether the source takes part.
-    pub kind: FailoverKind,
-    /// The source.
-    #[schema(value_type = String)]
-    pub from: SiteId,
-    /// The target.
-    #[schema(value_type = String)]
-    pub to: SiteId,
-    /// The role and epoch of every site, at the time of the plan.
-    pub sites: Vec<SiteStatus>,
-    /// The steps, each with its effect here.
-    pub steps: Vec<PlannedStep>,
-    /// The reasons why it cannot be executed.
-    pub blockers: Vec<String>,
-    /// Facts that an operator should know before it is executed.
-    pub warnings: Vec<String>,
-    /// The settled slots of the source that the best node of the target has not durably applied. They are in the
-    /// refdb, so none of them is lost.
-    pub behind: u64,
-    /// Names source, target, kind, roles, epochs, steps and blockers, but no counts. `execute` demands it.
-    pub hash: String,
-}
-
-/// A step of a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PlannedStep {
-    /// The step.
-    pub step: FailoverStep,
-    /// Its effect here, for people.
-    pub text: String,
-}
-
-/// Executes a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ExecuteRequest {
-    /// The plan's source, target and kind.
-    pub plan: PlanRequest,
-    /// The hash of the plan that the operator has seen.
-    pub plan_hash: String,
-    /// The operator's reason, for the audit trail.
-    pub reason: String,
-    /// The steps that wait for a `resume` before they begin.
-    #[serde(default)]
-    pub pause_before: Vec<FailoverStep>,
 }
 
 /// An act on the failover that is in progress.
@@ -344,6 +323,10 @@ pub struct ActRequest {
     pub act: FailoverAct,
     /// The number of the failover, so that a late call does not meet another one.
     pub number: u64,
+    /// With `resume`: the step before which the caller has seen it paused, so that a late or repeated call does not
+    /// meet another pause. A failover that holds itself is resumed only with it. None: whatever pauses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<FailoverStep>,
     /// The operator's reason, for the audit trail.
     pub reason: String,
 }

@@ -3,15 +3,17 @@
 
 use std::time::Duration;
 
-use lockstep_proto::IncarnationId;
-use lockstep_proto::failover::{Failover, FailoverKind, FailoverOutcome, FailoverStep};
+use lockstep_proto::failover::{Failover, FailoverKind, FailoverOutcome, FailoverStep, ProbedAt};
+use lockstep_proto::{IncarnationId, NodeId};
 
 use super::view::View;
-use crate::seams::refdb::{Role, SiteRecord};
+use crate::seams::refdb::{NodeRecord, Role, SiteRecord};
 
 /// How long the driver waits inside a step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
+    /// How long the nodes of the target may take to compare their refs. The source takes writes meanwhile.
+    pub(super) verify: Duration,
     /// How long the source of a planned failover may take to end its own incarnations.
     pub(super) settle: Duration,
     /// How long a forced failover waits for nodes of the target that are behind. A planned one waits three times as
@@ -19,6 +21,8 @@ pub(super) struct Patience {
     pub(super) catch_up: Duration,
     /// How long the last nodes of the target may take to open their incarnations.
     pub(super) serve: Duration,
+    /// How long the probes of the target may be red before the failover goes on without them.
+    pub(super) probe: Duration,
 }
 
 impl Patience {
@@ -47,6 +51,9 @@ pub(super) enum Decision {
     Fence(Vec<IncarnationId>),
     /// The current step is complete, with this result.
     Next(String),
+    /// The current step is complete, and the failover pauses before the next one for this reason: an operator resumes
+    /// or aborts it.
+    Held(String),
     /// No node of the target takes writes in time. The failover goes on, so that another one can follow.
     Unserved(String),
     /// The failover has ended.
@@ -62,12 +69,18 @@ pub(super) fn decide(failover: &Failover, view: &View, waited: Duration, patienc
     let Some(current) = failover.current() else { return Decision::End(FailoverOutcome::Done) };
     if current.began_ms.is_none() {
         return match () {
-            () if failover.paused => Decision::Wait("paused by an operator".to_owned()),
+            () if failover.paused => Decision::Wait(match &failover.held {
+                Some(why) => format!("held: {why}; resume or abort it"),
+                None => "paused by an operator".to_owned(),
+            }),
             () if failover.pause_before.contains(&current.step) => Decision::Hold,
             () => Decision::Begin,
         };
     }
     match current.step {
+        FailoverStep::Verify => verify(failover, view, waited, patience),
+        FailoverStep::CheckLoss => check_loss(failover),
+        FailoverStep::Probe => probe(failover, view, waited, patience),
         FailoverStep::Stop => stop(failover, view),
         FailoverStep::Settle => settle(failover, view, waited, patience),
         FailoverStep::CatchUp => catch_up(failover, view, waited, patience),
@@ -92,8 +105,12 @@ fn is_stopped(failover: &Failover, site: &SiteRecord) -> bool {
 }
 
 /// Gives the source its role back. Its nodes then open new incarnations. The epoch is raised even if the role had not
-/// changed yet, so that a late copy of the change has no effect.
+/// changed yet, so that a late copy of the change has no effect. If the step that changes it has not begun, nobody has
+/// sent such a change, and none can follow the record of the abort.
 fn abort(failover: &Failover, view: &View) -> Decision {
+    if !failover.has_begun(FailoverStep::Stop) {
+        return Decision::End(FailoverOutcome::Aborted);
+    }
     match view.site(&failover.from) {
         Some(site) if site.epoch == failover.from_epoch || is_stopped(failover, site) => {
             Decision::ChangeRole(site.clone(), Role::Active)
@@ -151,6 +168,84 @@ fn catch_up(failover: &Failover, view: &View, waited: Duration, patience: &Patie
     }
 }
 
+/// Every living node of the target must have compared its refs and found them equal.
+fn verify(failover: &Failover, view: &View, waited: Duration, patience: &Patience) -> Decision {
+    if let Some((node, found)) = failover.verified.iter().find(|(_, found)| !found.is_equal()) {
+        let (differ, failed, examples) = (found.mismatches, found.failures, found.examples.join("; "));
+        return Decision::Held(format!(
+            "{differ} refs of {node} differ from the refdb, and {failed} projects could not be compared: {examples}"
+        ));
+    }
+    let nodes: Vec<_> = view.living(&failover.to).map(|node| &node.node).collect();
+    let left: Vec<_> = nodes.iter().filter(|node| !failover.verified.contains_key(**node)).collect();
+    let names = || left.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let refs: u64 = failover.verified.values().map(|found| found.refs).sum();
+    match () {
+        () if nodes.is_empty() => Decision::Wait(format!("no node of {} has a heartbeat", failover.to)),
+        () if left.is_empty() => {
+            Decision::Next(format!("{refs} refs are equal to the refdb at {} nodes of {}", nodes.len(), failover.to))
+        }
+        () if waited >= patience.verify => Decision::Held(format!(
+            "{} had not compared all refs with the refdb after {} s",
+            names(),
+            patience.verify.as_secs()
+        )),
+        () => Decision::Wait(format!(
+            "{} has not compared all refs with the refdb yet (see `lockstep verify` there); {} takes writes",
+            names(),
+            failover.from
+        )),
+    }
+}
+
+/// Holds the count of the last step against the bound of the request. A count that is not known is above each bound.
+fn check_loss(failover: &Failover) -> Decision {
+    let most = failover.max_loss.unwrap_or(u64::MAX);
+    let (from, to) = (&failover.from, &failover.to);
+    let lacked = failover.lacked.as_ref();
+    let at_most = if lacked.is_some_and(|lacked| lacked.at_most) { "at most " } else { "" };
+    match lacked.and_then(|lacked| lacked.transactions) {
+        Some(count) if count <= most => Decision::Next(format!("{to} lacks {at_most}{count} transactions of {from}")),
+        Some(count) => Decision::Held(format!(
+            "{to} lacked {at_most}{count} transactions of {from} when catch_up ended, and --max-loss is {most}; \
+             they are in the refdb alone"
+        )),
+        None => {
+            let why = lacked.and_then(|lacked| lacked.unknown.as_deref()).unwrap_or("they were not counted");
+            Decision::Held(format!(
+                "it is not known which transactions of {from} {to} lacks (--max-loss {most}): {why}"
+            ))
+        }
+    }
+}
+
+/// Every node of the target that takes writes must be green. A red probe stops no failover: the target takes writes.
+fn probe(failover: &Failover, view: &View, waited: Duration, patience: &Patience) -> Decision {
+    let serving: Vec<_> = view.living(&failover.to).filter(|node| view.takes_writes(node)).collect();
+    let is_green = |node: &&&NodeRecord| failover.probed.get(&node.node).is_some_and(|one| one.green_ms.is_some());
+    let green = serving.iter().filter(is_green).count();
+    let counts = |node: &NodeId| serving.iter().any(|one| one.node == *node);
+    let probed = failover.probed.iter().filter(|(node, _)| counts(node));
+    let red: Vec<String> = probed.flat_map(|(node, probed)| red(node, probed)).collect();
+    let text = format!("{green} of {} nodes of {} are green{}", serving.len(), failover.to, listed(&red));
+    match () {
+        () if failover.unserved => Decision::Next("not probed: no node takes writes".to_owned()),
+        () if !serving.is_empty() && green == serving.len() => Decision::Next(text),
+        () if waited >= patience.probe => Decision::Next(text),
+        () => Decision::Wait(text),
+    }
+}
+
+/// The red probes of a node.
+fn red(node: &NodeId, probed: &ProbedAt) -> Vec<String> {
+    let probes = probed.probes.iter();
+    probes.filter_map(|one| one.red.as_ref().map(|why| format!("{} at {node}: {why}", one.probe))).collect()
+}
+
+fn listed(red: &[String]) -> String {
+    if red.is_empty() { String::new() } else { format!("; RED: {}", red.join("; ")) }
+}
+
 fn promote(failover: &Failover, view: &View) -> Decision {
     match view.site(&failover.to) {
         Some(site) if site.role == Role::Active => Decision::Next(format!("{} is active", site.site)),
@@ -183,116 +278,4 @@ fn stand_by(failover: &Failover, view: &View) -> Decision {
 }
 
 #[cfg(test)]
-mod tests {
-    use lockstep_proto::Incarnation;
-
-    use super::*;
-    use crate::seams::refdb::{IncarnationRecord, IncarnationState};
-    use crate::stages::failover::plan::steps;
-
-    const PATIENCE: Patience =
-        Patience { settle: Duration::from_secs(9), catch_up: Duration::from_secs(9), serve: Duration::from_secs(9) };
-
-    /// A failover from `a` (epoch 1) to `b` (epoch 2), in which the first `done` steps are complete and the next one
-    /// has begun.
-    fn failover(kind: FailoverKind, done: usize) -> Failover {
-        let mut steps = steps();
-        steps.iter_mut().take(done).for_each(|step| (step.began_ms, step.ended_ms) = (Some(1), Some(2)));
-        steps.iter_mut().skip(done).take(1).for_each(|step| step.began_ms = Some(2));
-        Failover {
-            number: 1,
-            kind,
-            from: "a".parse().unwrap(),
-            to: "b".parse().unwrap(),
-            from_epoch: 1,
-            to_epoch: 2,
-            actor: String::new(),
-            reason: String::new(),
-            requested_ms: 0,
-            steps,
-            pause_before: Vec::new(),
-            paused: false,
-            aborting: false,
-            unserved: false,
-            end: None,
-            audit: Vec::new(),
-        }
-    }
-
-    fn site(name: &str, role: Role, epoch: u64) -> SiteRecord {
-        SiteRecord { site: name.parse().unwrap(), role, epoch }
-    }
-
-    fn view(a: SiteRecord, b: SiteRecord) -> View {
-        View { sites: vec![a, b], ..View::default() }
-    }
-
-    fn incarnation(epoch: u64, state: IncarnationState) -> IncarnationRecord {
-        IncarnationRecord {
-            id: lockstep_proto::IncarnationId { node: "a-0".parse().unwrap(), number: Incarnation(epoch) },
-            site: "a".parse().unwrap(),
-            epoch,
-            state,
-            window: 1,
-            settled: Vec::new(),
-            published: Vec::new(),
-        }
-    }
-
-    fn next(failover: &Failover, view: &View) -> Decision {
-        decide(failover, view, Duration::ZERO, &PATIENCE)
-    }
-
-    #[test]
-    fn every_change_of_role_starts_from_an_epoch_of_this_failover() {
-        let (a, b) = (site("a", Role::Active, 1), site("b", Role::Standby, 2));
-        let stop = failover(FailoverKind::Planned, 0);
-        assert_eq!(next(&stop, &view(a.clone(), b.clone())), Decision::ChangeRole(a, Role::Draining));
-        let draining = site("a", Role::Draining, 2);
-        let promote = failover(FailoverKind::Planned, 3);
-        assert_eq!(next(&promote, &view(draining.clone(), b.clone())), Decision::ChangeRole(b, Role::Active));
-        let last = failover(FailoverKind::Planned, 5);
-        let active = site("b", Role::Active, 3);
-        assert_eq!(next(&last, &view(draining.clone(), active)), Decision::ChangeRole(draining, Role::Standby));
-    }
-
-    /// A driver that was paused with an old record reads the sites of a later failover. It must change nothing there.
-    #[test]
-    fn an_old_record_changes_nothing_in_a_later_failover() {
-        let b = site("b", Role::Active, 3);
-        for kind in [FailoverKind::Planned, FailoverKind::Forced] {
-            let later = view(site("a", stopped(kind), 4), b.clone());
-            for done in 0..6 {
-                let old = failover(kind, done);
-                for aborting in [false, true] {
-                    let decision = next(&Failover { aborting, ..old.clone() }, &later);
-                    let acts = matches!(decision, Decision::ChangeRole(..) | Decision::Fence(_));
-                    assert!(!acts, "{kind:?}, {done} steps, aborting {aborting}: {decision:?}");
-                }
-            }
-        }
-        let mut again = view(site("a", Role::Active, 3), b);
-        again.incarnations = vec![incarnation(3, IncarnationState::Open)];
-        let settle = failover(FailoverKind::Forced, 1);
-        assert!(matches!(next(&settle, &again), Decision::Wait(_)), "incarnations of a later epoch are not fenced");
-    }
-
-    #[test]
-    fn the_target_is_promoted_only_after_the_source_has_settled() {
-        let mut settling = view(site("a", Role::Fenced, 2), site("b", Role::Standby, 2));
-        settling.incarnations = vec![incarnation(1, IncarnationState::Frozen)];
-        let settle = failover(FailoverKind::Forced, 1);
-        assert!(matches!(next(&settle, &settling), Decision::Fence(_)));
-        settling.incarnations = vec![incarnation(1, IncarnationState::Poisoned)];
-        assert!(matches!(next(&settle, &settling), Decision::Next(_)));
-    }
-
-    #[test]
-    fn a_target_without_a_node_that_serves_does_not_hold_the_failover_for_ever() {
-        let view = view(site("a", Role::Fenced, 2), site("b", Role::Active, 3));
-        let serve = failover(FailoverKind::Forced, 4);
-        assert!(matches!(next(&serve, &view), Decision::Wait(_)));
-        let late = decide(&serve, &view, Duration::from_secs(10), &PATIENCE);
-        assert!(matches!(late, Decision::Unserved(_)), "{late:?}");
-    }
-}
+pub(super) mod tests;

@@ -1,0 +1,217 @@
+//! `lockstep drill` and `lockstep preflight`: the steps of a failover on a canary, and whether it could go well now.
+
+use std::time::Duration;
+
+use http::Method;
+use lockstep_proto::SiteId;
+use lockstep_proto::drill::{DrillBegun, DrillReport, DrillRequest, Drills, Preflight, PreflightRequest};
+use lockstep_proto::failover::{FailoverKind, FailoverStep, Role, SitesStatus};
+use tokio::time::Instant;
+
+use super::table::Table;
+use super::target::{OperatorTarget, Target};
+use super::time_text::utc;
+use super::{CliError, json};
+use crate::cli::out;
+use crate::clients::api_client::{Call, Client};
+
+/// The pause between two looks at a drill.
+const LOOK: Duration = Duration::from_millis(250);
+/// Deadline of a preflight. The sidecar says earlier than that if the refdb does not answer it.
+const PREFLIGHT: Duration = Duration::from_secs(9);
+/// How long a drill is followed. The sidecar ends it after a minute.
+const FOLLOW: Duration = Duration::from_secs(90);
+
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  lockstep drill --to muc-1 --reason 'before the maintenance'\n  \
+                  lockstep drill --to muc-1 --forced --plant settle --reason 'does the alarm ring?'\n  \
+                  lockstep drill history"
+)]
+pub(super) struct DrillArgs {
+    #[command(subcommand)]
+    command: Option<DrillCommand>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum DrillCommand {
+    /// List past drills with their recovery times and losses
+    History {
+        #[command(flatten)]
+        target: Target,
+        /// Print all fields as JSON, with the steps, instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    #[command(flatten)]
+    target: OperatorTarget,
+    /// Site whose canary takes writes first [default: the only active site]
+    #[arg(long)]
+    from: Option<SiteId>,
+    /// Site whose canary takes writes afterwards [default: the only standby]
+    #[arg(long)]
+    to: Option<SiteId>,
+    /// The canary of the source does not notice that it is stopped, and must be fenced
+    #[arg(long)]
+    forced: bool,
+    /// Step in which a failure is planted: the drill must turn red
+    #[arg(long)]
+    plant: Option<FailoverStep>,
+    /// Reason, for the trend
+    #[arg(long, default_value = "by hand")]
+    reason: String,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 green, 2 red, 1 no answer.\n\nExample:\n  lockstep preflight --to muc-1")]
+pub(super) struct PreflightArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Site that would take the writes over [default: the only standby]
+    #[arg(long)]
+    to: Option<SiteId>,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: DrillArgs) -> Result<(), CliError> {
+    match args.command {
+        Some(DrillCommand::History { target, json }) => history(&target, json).await,
+        None => drill(args.run).await,
+    }
+}
+
+async fn history(target: &Target, as_json: bool) -> Result<(), CliError> {
+    let drills: Drills = target.get("/v1/drills").await.map_err(CliError::unrefused)?;
+    Ok(out::put(&if as_json { json(&drills)? } else { trend(&drills) })?)
+}
+
+/// The site that was given, or the only one with a role.
+async fn site(target: &Target, given: Option<SiteId>, option: &str, role: Role) -> Result<SiteId, CliError> {
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    let status: SitesStatus = target.get("/v1/sites").await.map_err(CliError::unrefused)?;
+    let sites: Vec<SiteId> = status.sites.into_iter().filter(|site| site.role == role).map(|site| site.site).collect();
+    match &sites[..] {
+        [only] => Ok(only.clone()),
+        _ => Err(CliError::Usage(format!("{} sites are {}; name one with {option}", sites.len(), role.name()))),
+    }
+}
+
+async fn drill(args: RunArgs) -> Result<(), CliError> {
+    let target = &args.target.target;
+    let kind = if args.forced { FailoverKind::Forced } else { FailoverKind::Planned };
+    let request = DrillRequest {
+        kind,
+        from: site(target, args.from, "--from", Role::Active).await?,
+        to: site(target, args.to, "--to", Role::Standby).await?,
+        plant: args.plant,
+        reason: args.reason,
+    };
+    let begun: DrillBegun = args.target.ask(Method::POST, "/v1/drills".to_owned(), &request).await?;
+    let report = follow(target, begun.number).await?;
+    out::put(&if args.json { json(&report)? } else { render(&report) })?;
+    if report.is_green() { Ok(()) } else { Err(CliError::Degraded) }
+}
+
+/// Waits for the report of a drill.
+async fn follow(target: &Target, number: u64) -> Result<DrillReport, CliError> {
+    let end = Instant::now() + FOLLOW;
+    while Instant::now() < end {
+        // The node may be restarting. The next drill finds this one as killed.
+        if let Ok(drills) = target.get::<Drills>("/v1/drills").await
+            && let Some(report) = drills.past.into_iter().find(|report| report.number == number)
+        {
+            return Ok(report);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Err(CliError::Failed(format!("drill {number} has left no report; look with `lockstep drill history`")))
+}
+
+fn seconds(span_ms: Option<u64>) -> String {
+    span_ms.map_or("-".to_owned(), |span_ms| format!("{:.1} s", span_ms as f64 / 1_000.0))
+}
+
+/// A report as text.
+fn render(report: &DrillReport) -> String {
+    let mut steps = Table::new(&["step", "took"]);
+    for one in &report.steps {
+        steps.row(vec![one.step.name().to_owned(), seconds(Some(one.took_ms))]);
+    }
+    let red: String = report.red.iter().map(|why| format!("  {why}\n")).collect();
+    let verdict = if report.is_green() { "green".to_owned() } else { format!("RED\n{red}") };
+    format!(
+        "drill {} {} -> {}: {}\nsteps\n{}measured\n  took writes after {}, green after {}, lost {} of {} commits\n",
+        report.number,
+        report.request.from,
+        report.request.to,
+        verdict.trim_end(),
+        steps.render(),
+        seconds(report.took_writes_ms),
+        seconds(report.green_ms),
+        report.lost,
+        report.commits
+    )
+}
+
+/// The trend as a table.
+fn trend(drills: &Drills) -> String {
+    let running = drills.running.as_ref().map(|one| format!("drill {} is in progress at {}\n", one.number, one.by));
+    if drills.past.is_empty() {
+        return running.unwrap_or_default() + "no drill has ended yet\n";
+    }
+    let mut table = Table::new(&["when", "drill", "by", "verdict", "took writes", "green", "lost", "reason"]);
+    for one in &drills.past {
+        let kind = if one.request.kind == FailoverKind::Planned { "planned" } else { "forced" };
+        let planted = one.request.plant.map(|step| format!(", planted: {}", step.name())).unwrap_or_default();
+        table.row(vec![
+            utc(one.at_ms),
+            format!("{} {} -> {} ({kind}{planted})", one.number, one.request.from, one.request.to),
+            one.actor.clone(),
+            if one.is_green() { "green".to_owned() } else { "RED".to_owned() },
+            seconds(one.took_writes_ms),
+            seconds(one.green_ms),
+            one.lost.to_string(),
+            one.red.first().unwrap_or(&one.request.reason).clone(),
+        ]);
+    }
+    running.unwrap_or_default() + &table.render()
+}
+
+pub(super) async fn preflight(args: PreflightArgs) -> Result<(), CliError> {
+    let to = site(&args.target, args.to, "--to", Role::Standby).await?;
+    let call =
+        Call::new(Method::POST, "/v1/preflight".to_owned(), &PreflightRequest { to }).map_err(CliError::failed)?;
+    let found: Preflight = Client::new(&args.target.socket)
+        .send(&call, Instant::now() + PREFLIGHT)
+        .await
+        .map_err(CliError::from)
+        .map_err(CliError::unrefused)?;
+    out::put(&if args.json { json(&found)? } else { checks(&found) })?;
+    if found.is_green() { Ok(()) } else { Err(CliError::Degraded) }
+}
+
+fn checks(found: &Preflight) -> String {
+    let mut table = Table::new(&["check", "verdict", "looked at"]);
+    let mut red = String::new();
+    for one in &found.checks {
+        let verdict = if one.red.is_empty() { "green" } else { "RED" };
+        table.row(vec![one.check.clone(), verdict.to_owned(), one.note.clone()]);
+        red.extend(one.red.iter().map(|why| format!("  {}: {why}\n", one.check)));
+    }
+    let red = if red.is_empty() { red } else { format!("RED\n{red}") };
+    format!("preflight by {}\n{}{red}", found.by, table.render())
+}

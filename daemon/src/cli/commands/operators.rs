@@ -1,0 +1,38 @@
+//! `lockstep operators`: tokens for operators over the network.
+
+use std::path::PathBuf;
+
+use super::CliError;
+use super::new_file;
+use crate::base::clock::SeededEntropy;
+use crate::cli::out;
+use crate::stages::api::operator_tokens::{Holder, new_token};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum OperatorsCommand {
+    /// Make a token: the token goes into a file for its holder, the line for operators.token_file to standard output
+    #[command(
+        after_help = "Example:\n  lockstep operators token alice --out alice.token >> /etc/lockstep/operators\n\n\
+                            Keep the file out of the reach of the sidecar's own user, unless api.operators lists \
+                            that user. Its last line must end with a newline before another one is appended. Both \
+                            tokens of a holder are accepted until the line of the old one is removed. The sidecar \
+                            needs no restart."
+    )]
+    Token(TokenArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TokenArgs {
+    /// Name of the holder, as the audit trail shows it
+    holder: Holder,
+    /// New file for the token
+    #[arg(long)]
+    out: PathBuf,
+}
+
+pub(super) fn run(command: OperatorsCommand) -> Result<(), CliError> {
+    let OperatorsCommand::Token(TokenArgs { holder, out }) = command;
+    let made = new_token(&holder, &SeededEntropy::from_machine());
+    new_file::write(&out, &format!("{}\n", made.token), 0o600)?;
+    Ok(out::put(&format!("{}\n", made.line))?)
+}

@@ -1,0 +1,126 @@
+//! The report of a rebuild as text.
+
+use lockstep_proto::SiteId;
+use lockstep_proto::rebuild::{Contradiction, Rebuild, RebuildPhase};
+
+use super::table::Table;
+
+/// One line about how far a rebuild is.
+pub(super) fn progress(rebuild: &Rebuild) -> String {
+    format!("{} projects, {} refs, {} deleted ones", rebuild.projects, rebuild.refs, rebuild.tombstones)
+}
+
+/// The report of a rebuild.
+pub(super) fn report(rebuild: &Rebuild) -> String {
+    let parts = [head(rebuild), nodes(rebuild), sites(rebuild), contradictions(rebuild), not_known(rebuild)];
+    parts.concat() + &next(rebuild)
+}
+
+fn head(rebuild: &Rebuild) -> String {
+    let what = if rebuild.dry_run { "dry run" } else { "rebuild" };
+    let state = match rebuild.phase {
+        RebuildPhase::Running => "in progress",
+        RebuildPhase::Done => "complete",
+        RebuildPhase::Refused => "REFUSED",
+        RebuildPhase::Failed => "FAILED half-way; no node uses the new tables",
+    };
+    format!("{what} into {}: {state}\nfound\n  {}\n", rebuild.into, progress(rebuild))
+}
+
+fn nodes(rebuild: &Rebuild) -> String {
+    let mut table =
+        Table::new(&["node", "site", "refs", "behind others", "only this site has", "not applied", "state"]);
+    for source in &rebuild.sources {
+        table.row(vec![
+            source.node.to_string(),
+            source.site.to_string(),
+            source.refs.to_string(),
+            source.behind.to_string(),
+            source.alone.to_string(),
+            source.unapplied.to_string(),
+            if source.reconciles { "RECONCILES: its refs may be incomplete" } else { "whole" }.to_owned(),
+        ]);
+    }
+    let silent: String = rebuild.silent.iter().map(|why| format!("  {why}\n")).collect();
+    let silent = if silent.is_empty() { silent } else { format!("SILENT PEERS\n{silent}") };
+    let earlier: String = rebuild.earlier.iter().map(|node| format!("  {node}\n")).collect();
+    let earlier = match earlier.is_empty() {
+        true => earlier,
+        false => format!("NODES OF AN EARLIER REFDB: not read; they keep their own values as strays\n{earlier}"),
+    };
+    format!("nodes that were read\n{}{silent}{earlier}", table.render())
+}
+
+fn sites(rebuild: &Rebuild) -> String {
+    let mut table = Table::new(&["site", "role", "epoch", "was it read?"]);
+    for site in &rebuild.sites {
+        let read = if rebuild.unread_sites.contains(&site.site) { "NO" } else { "yes" };
+        table.row(vec![site.site.to_string(), site.role.name().to_owned(), site.epoch.to_string(), read.to_owned()]);
+    }
+    let unknown = match rebuild.roles_unknown.is_empty() {
+        true => String::new(),
+        false => format!(
+            "  no node knew the role of {}: standby; make one active with `lockstep site role`\n",
+            names(&rebuild.roles_unknown)
+        ),
+    };
+    format!("sites of the new refdb\n{}{unknown}", table.render())
+}
+
+fn contradictions(rebuild: &Rebuild) -> String {
+    if rebuild.contradicted == 0 {
+        return String::new();
+    }
+    let line = |one: &Contradiction| {
+        let Contradiction { project, key, version, taken, others } = one;
+        format!("  {project} {key} version {version}\n    taken: {taken}\n    stray: {}\n", others.join("; "))
+    };
+    let lines: String = rebuild.contradictions.iter().map(line).collect();
+    let more = rebuild.contradicted - rebuild.contradictions.len() as u64;
+    let more = if more > 0 { format!("  and {more} more\n") } else { String::new() };
+    format!("CONTRADICTIONS: two transactions have one version\n{lines}{more}")
+}
+
+/// The facts that only the lost refdb knew, as far as they can be told.
+fn not_known(rebuild: &Rebuild) -> String {
+    let mut lines = vec![
+        "a transaction that was acknowledged, and that no node read here has applied, is lost; how many there are \
+         cannot be known"
+            .to_owned(),
+    ];
+    let unapplied: u64 = rebuild.sources.iter().map(|source| source.unapplied).sum();
+    if unapplied > 0 {
+        let why = "transactions or projects that a node has and has not applied are not taken (lockstep parked, \
+                   lockstep quarantine, lockstep status)";
+        lines.push(format!("{unapplied} {why}"));
+    }
+    if !rebuild.unread_sites.is_empty() {
+        lines
+            .push(format!("values that only {} has become strays there when it returns", names(&rebuild.unread_sites)));
+    }
+    lines.push("the Gerrit identity, its instance ids, and the history of failovers begin anew".to_owned());
+    let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+    format!("not in the new refdb\n{lines}")
+}
+
+fn next(rebuild: &Rebuild) -> String {
+    let into = &rebuild.into;
+    match (rebuild.phase, rebuild.dry_run) {
+        (RebuildPhase::Done, false) => {
+            let id = rebuild.identity.as_deref().unwrap_or_default();
+            format!(
+                "next\n  set refdb.prefix = {into:?} in the configuration of every node, and restart the sidecars\n  \
+                 the id of the new refdb is {id}\n"
+            )
+        }
+        (RebuildPhase::Done, true) => {
+            format!("next\n  nothing was written; `lockstep refdb rebuild --into {into}` writes it\n")
+        }
+        (RebuildPhase::Failed, _) => "next\n  repeat the command: it goes on, and does no harm\n".to_owned(),
+        (RebuildPhase::Running | RebuildPhase::Refused, _) => String::new(),
+    }
+}
+
+fn names(sites: &[SiteId]) -> String {
+    sites.iter().map(SiteId::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,242 @@
+//! A label on this node's own pod, so that a Service of Kubernetes selects the pods that take writes.
+//!
+//! The label's value is `active` while the site is active and this node takes writes, and `waiting` while the node does
+//! not take them yet. On other sites it is their role. The label is set by a merge patch to the API server, with the
+//! token of the pod's service account. It is set again every minute, because people and controllers may remove it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockstep_proto::failover::{Role, RoleNotice};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, Response, StatusCode, Url};
+use serde::Deserialize;
+
+use super::Receiver;
+
+/// How often the label is set although nothing has changed.
+const AGAIN: Duration = Duration::from_secs(60);
+/// The answer to a patch that is asked for: the pod's metadata without the rest.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+/// Most bytes of an answer that are read. The metadata of a pod is far smaller.
+const ANSWER: usize = 1 << 20;
+/// Most characters of the API server's own words in a message.
+const SAID: usize = 300;
+
+/// The pod of this node, and the way to the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodLabelSettings {
+    /// The name of the label: `lockstep/role`.
+    pub label: String,
+    /// The namespace of the pod.
+    pub namespace: String,
+    /// The name of the pod.
+    pub pod: String,
+    /// The uid of the pod. If it is set, a later pod of the same name is never labelled.
+    pub uid: Option<String>,
+    /// The URL of the API server: `https://kubernetes.default.svc`.
+    pub url: String,
+    /// The folder with the files `token` and `ca.crt` of the service account. They are read on each use.
+    pub service_account: PathBuf,
+}
+
+/// The label on the pod.
+pub struct PodLabel {
+    name: String,
+    url: Url,
+    settings: PodLabelSettings,
+    timeout: Duration,
+}
+
+/// The part of an answer that is read: the labels of a pod, or the reason of a failure.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    metadata: Metadata,
+    message: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    labels: std::collections::BTreeMap<String, String>,
+}
+
+impl PodLabel {
+    /// A receiver that labels a pod. Each request ends after `timeout`.
+    ///
+    /// # Errors
+    /// The URL cannot be used.
+    pub fn new(settings: PodLabelSettings, timeout: Duration) -> Result<Self, String> {
+        let mut url: Url = settings.url.parse().map_err(|error| format!("handover.kubernetes_url: {error}"))?;
+        url.path_segments_mut()
+            .map_err(|()| format!("handover.kubernetes_url {}: write https://host:port", settings.url))?
+            .pop_if_empty()
+            .extend(["api", "v1", "namespaces", &settings.namespace, "pods", &settings.pod]);
+        url.query_pairs_mut().append_pair("fieldManager", "lockstep");
+        let name = format!("label {} of pod {}/{}", settings.label, settings.namespace, settings.pod);
+        Ok(Self { name, url, settings, timeout })
+    }
+
+    /// A client that trusts the authority of the cluster alone. Clusters replace it, so it is read each time.
+    async fn client(&self) -> Result<Client, String> {
+        let path = self.settings.service_account.join("ca.crt");
+        let wrong = |error: &dyn std::fmt::Display| format!("handover.service_account {}: {error}", path.display());
+        let text = tokio::fs::read(&path).await.map_err(|error| wrong(&error))?;
+        let authorities = Certificate::from_pem_bundle(&text).map_err(|error| wrong(&error))?;
+        if authorities.is_empty() {
+            return Err(wrong(&"it has no certificate"));
+        }
+        // The API server is inside of the cluster: no proxy, and no other server gets the token.
+        let client = Client::builder().timeout(self.timeout).redirect(Policy::none()).no_proxy().https_only(true);
+        client.tls_certs_only(authorities).build().map_err(|error| wrong(&error))
+    }
+
+    async fn token(&self) -> Result<String, String> {
+        let path = self.settings.service_account.join("token");
+        let text = tokio::fs::read_to_string(&path).await;
+        let text = text.map_err(|error| format!("handover.service_account {}: {error}", path.display()))?;
+        Ok(text.trim().to_owned())
+    }
+
+    fn patch(&self, value: &str) -> serde_json::Value {
+        let mut metadata = serde_json::json!({ "labels": { self.settings.label.as_str(): value } });
+        if let Some(uid) = &self.settings.uid {
+            // A patch with another uid than that of the pod is refused.
+            metadata["uid"] = uid.as_str().into();
+        }
+        serde_json::json!({ "metadata": metadata })
+    }
+
+    fn refused(&self, status: StatusCode, said: &str) -> String {
+        let PodLabelSettings { namespace, pod, .. } = &self.settings;
+        let remedy = match status {
+            StatusCode::UNAUTHORIZED => {
+                "it does not know the token: handover.service_account needs one of this cluster"
+            }
+            StatusCode::FORBIDDEN => "the pod's service account needs a Role with `get` and `patch` on this pod",
+            StatusCode::NOT_FOUND => "there is no such pod: correct handover.pod",
+            // Kubernetes says that the uid cannot be changed to the one of the patch.
+            StatusCode::UNPROCESSABLE_ENTITY if said.contains("metadata.uid") => "a newer pod has this name",
+            StatusCode::CONFLICT => "the pod was changed meanwhile, or a newer pod has this name",
+            StatusCode::UNPROCESSABLE_ENTITY => "it does not take this label: correct handover.pod_label",
+            _ => "it is tried again",
+        };
+        format!("the API server answered {status} for pod {namespace}/{pod}: {remedy} ({said})")
+    }
+}
+
+/// The value of the label.
+fn value(notice: &RoleNotice) -> &'static str {
+    match (notice.role, notice.takes_writes) {
+        (Role::Active, false) => "waiting",
+        (role, _) => role.name(),
+    }
+}
+
+/// Reads an answer. One that is too long, or no JSON, is read as empty.
+async fn read(mut response: Response) -> Result<Answer, String> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| text_of(&error))? {
+        if bytes.len() + chunk.len() > ANSWER {
+            return Ok(Answer::default());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+/// An error with its causes, without the URL.
+fn text_of(error: &reqwest::Error) -> String {
+    let mut text = if error.is_timeout() { "no answer in time".to_owned() } else { "no connection".to_owned() };
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[async_trait]
+impl Receiver for PodLabel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn again_after(&self) -> Option<Duration> {
+        Some(AGAIN)
+    }
+
+    async fn tell(&self, notice: &RoleNotice) -> Result<(), String> {
+        let value = value(notice);
+        let body = serde_json::to_vec(&self.patch(value)).map_err(|error| error.to_string())?;
+        let request = self
+            .client()
+            .await?
+            .patch(self.url.clone())
+            .header("content-type", "application/merge-patch+json")
+            .header("accept", format!("{METADATA}, application/json"))
+            .bearer_auth(self.token().await?)
+            .body(body);
+        let response = request.send().await.map_err(|error| format!("the API server: {}", text_of(&error)))?;
+        let status = response.status();
+        let answer = read(response).await?;
+        if !status.is_success() {
+            let said: String = answer.message.chars().take(SAID).collect();
+            return Err(self.refused(status, &said));
+        }
+        let label = &self.settings.label;
+        match answer.metadata.labels.get(label) {
+            Some(set) if set == value => Ok(()),
+            set => {
+                Err(format!("the pod has {label}={set:?} after it was set to {value}: an admission policy changed it"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(uid: Option<&str>) -> PodLabelSettings {
+        PodLabelSettings {
+            label: "lockstep/role".to_owned(),
+            namespace: "gerrit".to_owned(),
+            pod: "gerrit-0".to_owned(),
+            uid: uid.map(str::to_owned),
+            url: "https://kubernetes.default.svc/".to_owned(),
+            service_account: "/nowhere".into(),
+        }
+    }
+
+    #[test]
+    fn the_label_says_active_only_while_the_node_takes_writes() {
+        let notice = |role, takes_writes| RoleNotice {
+            site: "a".parse().unwrap(),
+            node: "a-0".parse().unwrap(),
+            role,
+            epoch: 1,
+            takes_writes,
+            start: 1,
+            number: 1,
+        };
+        assert_eq!(value(&notice(Role::Active, true)), "active");
+        assert_eq!(value(&notice(Role::Active, false)), "waiting");
+        for role in [Role::Standby, Role::Draining, Role::Fenced] {
+            assert_eq!(value(&notice(role, false)), role.name());
+        }
+    }
+
+    #[test]
+    fn the_patch_names_the_pod_and_its_uid() {
+        let label = PodLabel::new(settings(Some("u-1")), Duration::from_secs(1)).unwrap();
+        let path = "https://kubernetes.default.svc/api/v1/namespaces/gerrit/pods/gerrit-0?fieldManager=lockstep";
+        assert_eq!(label.url.as_str(), path);
+        let with = serde_json::json!({"metadata": {"labels": {"lockstep/role": "active"}, "uid": "u-1"}});
+        assert_eq!(label.patch("active"), with);
+        let label = PodLabel::new(settings(None), Duration::from_secs(1)).unwrap();
+        assert_eq!(label.patch("x"), serde_json::json!({"metadata": {"labels": {"lockstep/role": "x"}}}));
+    }
+}

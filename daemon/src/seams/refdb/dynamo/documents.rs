@@ -1,0 +1,102 @@
+//! Documents of the whole installation (the failover, the history, the first sites): one item each, with
+//! `revision` N and `body` S.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure as Return, TransactWriteItem};
+
+use super::Tables;
+use super::commit::{condition_failed, incomplete, reasons, undecided};
+use super::conditions::{at_epoch, revision};
+use super::error::{Conditional, classify, conditional};
+use super::items::{Item, Reader, number, text};
+use super::keys::Key;
+use crate::seams::refdb::{Document, DocumentRecord, RefDbError, SiteRecord, rules};
+
+fn decode(item: &Item) -> Result<DocumentRecord, RefDbError> {
+    let reader = Reader(item);
+    let body = reader.text("body")?.unwrap_or_default().to_owned();
+    Ok(DocumentRecord { revision: reader.number("revision")?, body })
+}
+
+fn encode(which: Document, record: &DocumentRecord) -> Item {
+    let mut item = Key::of_document(which).attributes();
+    item.extend([("revision".to_owned(), number(record.revision)), ("body".to_owned(), text(&record.body))]);
+    item
+}
+
+/// Writes the failover document, if each of these sites has its epoch. None if one has another epoch.
+pub(super) async fn begin_failover(
+    client: &Client,
+    tables: &Tables,
+    record: &DocumentRecord,
+    sites: &[SiteRecord],
+) -> Result<Option<DocumentRecord>, RefDbError> {
+    const WHICH: Document = Document::Failover;
+    let before = record.revision.saturating_sub(1);
+    let mut put = Put::builder()
+        .table_name(&tables.refs)
+        .set_item(Some(encode(WHICH, record)))
+        .condition_expression(revision(before))
+        .return_values_on_condition_check_failure(Return::AllOld);
+    if before > 0 {
+        put = put
+            .expression_attribute_names("#revision", "revision")
+            .expression_attribute_values(":before", number(before));
+    }
+    let mut call = client
+        .transact_write_items()
+        .transact_items(TransactWriteItem::builder().put(put.build().map_err(incomplete)?).build());
+    for site in sites {
+        call = call.transact_items(at_epoch(tables, site)?);
+    }
+    let Err(error) = call.send().await else { return Ok(Some(record.clone())) };
+    match reasons(&error).map(|reasons| (reasons, reasons.split_first())) {
+        Some((_, Some((document, _)))) if condition_failed(document) => {
+            let item = document.item().ok_or_else(|| rules::no_document(WHICH, record.revision))?;
+            decode(item).map(Some)
+        }
+        Some((_, Some((_, rest)))) if rest.iter().any(condition_failed) => Ok(None),
+        Some((reasons, _)) => Err(undecided(reasons)),
+        None => Err(classify(&error)),
+    }
+}
+
+/// A document. None if it was never written.
+pub(super) async fn read(
+    client: &Client,
+    tables: &Tables,
+    which: Document,
+) -> Result<Option<DocumentRecord>, RefDbError> {
+    let key = Key::of_document(which).attributes();
+    let call = client.get_item().table_name(&tables.refs).set_key(Some(key)).consistent_read(true);
+    let answer = call.send().await.map_err(|error| classify(&error))?;
+    answer.item().map(decode).transpose()
+}
+
+/// Writes a document, if its revision is the one after the stored revision. Returns the stored record.
+pub(super) async fn put(
+    client: &Client,
+    tables: &Tables,
+    which: Document,
+    record: &DocumentRecord,
+) -> Result<DocumentRecord, RefDbError> {
+    let before = record.revision.saturating_sub(1);
+    let mut call = client
+        .put_item()
+        .table_name(&tables.refs)
+        .set_item(Some(encode(which, record)))
+        .condition_expression(revision(before))
+        .return_values_on_condition_check_failure(Return::AllOld);
+    if before > 0 {
+        call = call
+            .expression_attribute_names("#revision", "revision")
+            .set_expression_attribute_values(Some(HashMap::from([(":before".to_owned(), number(before))])));
+    }
+    match conditional(call.send().await)? {
+        Conditional::Written => Ok(record.clone()),
+        Conditional::Failed(Some(item)) => decode(&item),
+        Conditional::Failed(None) => Err(rules::no_document(which, record.revision)),
+    }
+}

@@ -1,0 +1,128 @@
+//! The items of a refdb that is being rebuilt: one `TransactWriteItems` of updates, under the condition that the
+//! document of the identity has the revision of this run. So nothing of a run lands after another one has taken over,
+//! or after the refdb is complete.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, ConditionCheck, TransactWriteItem};
+
+use lockstep_proto::RefKey;
+use lockstep_proto::rebuild::KnownSite;
+
+use super::Tables;
+use super::commit::{condition_failed, conflicts, incomplete, item, reasons, undecided, update};
+use super::error::classify;
+use super::items::{number, text};
+use super::keys::Key;
+use super::sites;
+use crate::seams::refdb::{Document, RebuildAnswer, Rebuilt, RefDbError, RefItem, rules};
+
+/// How often a write that conflicted with another one is repeated.
+const CONFLICTS: u32 = 5;
+/// The pause before the first repetition. Later pauses are longer.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Writes the items. One that is there with a higher version or epoch is left out of the next try.
+pub(super) async fn write(
+    client: &Client,
+    tables: &Tables,
+    items: &[Rebuilt],
+    revision: u64,
+) -> Result<RebuildAnswer, RefDbError> {
+    rules::rebuilt_fits(items)?;
+    let (mut left, mut conflicting) = (items.to_vec(), 0);
+    while !left.is_empty() {
+        let mut writes = vec![guard(tables, revision)?];
+        for one in &left {
+            writes.push(item(written(tables, one))?);
+        }
+        let Err(error) = client.transact_write_items().set_transact_items(Some(writes)).send().await else {
+            return Ok(RebuildAnswer::Written);
+        };
+        let Some(reasons) = reasons(&error) else { return Err(classify(&error)) };
+        if reasons.len() != left.len() + 1 {
+            return Err(undecided(reasons));
+        }
+        if condition_failed(&reasons[0]) {
+            return Ok(RebuildAnswer::Superseded);
+        }
+        if reasons.iter().any(condition_failed) {
+            if let Some(answer) = excluded(&left, &reasons[1..]) {
+                return Ok(answer);
+            }
+            let mut failed = reasons[1..].iter().map(condition_failed);
+            left.retain(|_| !failed.next().unwrap_or(false));
+        } else if conflicts(reasons) && conflicting < CONFLICTS {
+            conflicting += 1;
+            tokio::time::sleep(PAUSE * conflicting).await;
+        } else {
+            return Err(undecided(reasons));
+        }
+    }
+    Ok(RebuildAnswer::Written)
+}
+
+/// The condition on the revision of the identity's document.
+fn guard(tables: &Tables, revision: u64) -> Result<TransactWriteItem, RefDbError> {
+    let check = ConditionCheck::builder()
+        .table_name(&tables.refs)
+        .set_key(Some(Key::of_document(Document::Identity).attributes()))
+        .condition_expression("#revision = :revision")
+        .expression_attribute_names("#revision", "revision")
+        .expression_attribute_values(":revision", number(revision))
+        .build()
+        .map_err(incomplete)?;
+    Ok(TransactWriteItem::builder().condition_check(check).build())
+}
+
+fn written(tables: &Tables, one: &Rebuilt) -> UpdateBuilder {
+    match one {
+        Rebuilt::Ref(project, item) => moved(update(tables, &Key::of_ref(project, &item.key)), item),
+        Rebuilt::Directory(project, name) => update(tables, &Key::of_ref(project, &RefKey::Ref(name.clone())))
+            .update_expression("SET dir = :yes")
+            .condition_expression("attribute_not_exists(val) OR val = :absent")
+            .expression_attribute_values(":yes", AttributeValue::Bool(true))
+            .expression_attribute_values(":absent", text("absent")),
+        Rebuilt::Site(site) => placed(update(tables, &Key::of_site(&site.site)), site),
+    }
+}
+
+fn moved(update: UpdateBuilder, item: &RefItem) -> UpdateBuilder {
+    let txn = item.txn.as_ref().map(ToString::to_string).unwrap_or_default();
+    update
+        .update_expression("SET ver = :ver, val = :val, txn = :txn")
+        .condition_expression("attribute_not_exists(ver) OR ver <= :ver")
+        .expression_attribute_values(":ver", number(item.version.0))
+        .expression_attribute_values(":val", text(&item.value))
+        .expression_attribute_values(":txn", text(txn))
+}
+
+fn placed(update: UpdateBuilder, site: &KnownSite) -> UpdateBuilder {
+    let (mut set, mut removed) = (Vec::new(), Vec::new());
+    let mut update = update.condition_expression("attribute_not_exists(#epoch) OR #epoch <= :epoch");
+    let mut attributes = sites::shut_out(&site.into());
+    for name in sites::ATTRIBUTES {
+        update = update.expression_attribute_names(format!("#{name}"), name);
+        match attributes.remove(name) {
+            Some(value) => {
+                set.push(format!("#{name} = :{name}"));
+                update = update.expression_attribute_values(format!(":{name}"), value);
+            }
+            None => removed.push(format!("#{name}")),
+        }
+    }
+    let remove = if removed.is_empty() { String::new() } else { format!(" REMOVE {}", removed.join(", ")) };
+    update.update_expression(format!("SET {}{remove}", set.join(", ")))
+}
+
+/// The answer if a name that must not be live is.
+fn excluded(left: &[Rebuilt], reasons: &[CancellationReason]) -> Option<RebuildAnswer> {
+    left.iter().zip(reasons).find_map(|(one, reason)| match one {
+        Rebuilt::Directory(project, name) if condition_failed(reason) => {
+            Some(RebuildAnswer::NamesExclude(project.clone(), name.clone()))
+        }
+        Rebuilt::Directory(..) | Rebuilt::Ref(..) | Rebuilt::Site(_) => None,
+    })
+}

@@ -1,0 +1,165 @@
+//! The listener for operators: TLS 1.3, and every call of the API.
+//!
+//! A caller is an operator by a certificate of a trusted authority, with a name that the setting `operators.allow`
+//! lists, or by a token of `operators.token_file`. A peer is no operator: a certificate with a name of `tls.allow` is
+//! refused, even if its holder sends a token. Callers without a certificate are bounded by address and in all, so they
+//! keep no holder of a certificate out. A connection carries one request, so that neither a certificate nor a token
+//! outlives its removal. Requests have bounds of their own: bridges and hooks that keep the node busy keep no operator
+//! out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::{Extension, Router};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::addresses::{Addresses, Place};
+use super::admission::Admission;
+use super::context::Api;
+use super::error::Failure;
+use super::handshakes::{Gatekeeper, Handshakes};
+use super::operator_tokens::OperatorTokens;
+use super::operators::Operator;
+use super::out_of_reach::User;
+use super::routes;
+use super::serve::Bounds;
+use crate::seams::tls::{Caller, Callers, Credentials, NamePattern, PeerName};
+
+/// Requests of operators in progress at most.
+const REQUESTS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+/// Connections at most: with a certificate, and without one.
+const CONNECTIONS: usize = 64;
+/// Connections without a certificate from one address at most.
+const FROM_ONE_ADDRESS: usize = 16;
+/// The longest time until the head of a request has arrived.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The settings of the listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorListenerSettings {
+    /// The address.
+    pub address: SocketAddr,
+    /// The file with the tokens of operators. None if they have certificates alone.
+    pub token_file: Option<PathBuf>,
+    /// The names in certificates of operators.
+    pub allow: Vec<NamePattern>,
+    /// The names in certificates of peers, which are refused.
+    pub peers: Vec<NamePattern>,
+}
+
+/// A bound listener that does not serve yet.
+pub(super) struct BoundOperators {
+    listener: TcpListener,
+    settings: OperatorListenerSettings,
+    /// A user who must not be able to write the file with the tokens.
+    others: Option<User>,
+    credentials: Arc<Credentials>,
+}
+
+impl BoundOperators {
+    /// Binds the address. `others` must not be able to write the file with the tokens.
+    pub(super) async fn bind(
+        settings: OperatorListenerSettings,
+        others: Option<User>,
+        credentials: Arc<Credentials>,
+    ) -> std::io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(settings.address).await?, settings, others, credentials })
+    }
+
+    /// The address on which it listens, with the real port when port 0 was asked for.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
+    }
+
+    /// Splits into a listener of connections, a router for each caller, and the bounds of connections.
+    pub(super) fn into_parts(self, api: &Api) -> (Handshakes<Gate>, impl Fn(AtGate) -> Router + use<>, Bounds) {
+        let OperatorListenerSettings { token_file, allow, peers, .. } = self.settings;
+        let tokens = token_file.map(|path| OperatorTokens::at(path, self.others));
+        let router = routes::router(Api { admission: Admission::new(REQUESTS), ..api.clone() });
+        let router = router.layer(middleware::from_fn_with_state(tokens, identify));
+        let for_caller = move |caller: AtGate| router.clone().layer(Extension(caller));
+        // The gate bounds both kinds of connections, so together they never reach this bound.
+        let bounds = Bounds { connections: 2 * CONNECTIONS + 1, silence: SILENCE, keep_alive: false };
+        (Handshakes::start(self.listener, self.credentials, Gate::new(allow, peers)), for_caller, bounds)
+    }
+}
+
+/// A caller that has passed the handshake. It is an operator already, or may present a token.
+#[derive(Clone)]
+pub(super) struct AtGate {
+    operator: Option<Operator>,
+    /// The place of the connection.
+    _place: Arc<(OwnedSemaphorePermit, Option<Place>)>,
+}
+
+/// The names of operators and of peers, and the places of connections.
+pub(super) struct Gate {
+    allow: Vec<NamePattern>,
+    peers: Vec<NamePattern>,
+    certified: Arc<Semaphore>,
+    unknown: Arc<Semaphore>,
+    addresses: Addresses,
+}
+
+impl Gate {
+    fn new(allow: Vec<NamePattern>, peers: Vec<NamePattern>) -> Self {
+        let places = || Arc::new(Semaphore::new(CONNECTIONS));
+        Self { allow, peers, certified: places(), unknown: places(), addresses: Addresses::default() }
+    }
+
+    /// The operator with these names in a certificate.
+    fn operator(&self, names: &[PeerName]) -> Result<Operator, Failure> {
+        let lists = |patterns: &[NamePattern], name: &PeerName| patterns.iter().any(|one| one.matches(name));
+        if let Some(peer) = names.iter().find(|name| lists(&self.peers, name)) {
+            return Err(Failure::peers_are_no_operators(peer));
+        }
+        let operator = names.iter().find(|name| lists(&self.allow, name));
+        operator.cloned().map(Operator::Certificate).ok_or_else(|| Failure::not_allowed(names, "operators.allow"))
+    }
+}
+
+impl Gatekeeper for Gate {
+    type Allowed = AtGate;
+
+    const CALLERS: Callers = Callers::Anyone;
+    const LISTENER: &'static str = "operators.listen";
+
+    fn admit(&self, caller: &Caller, from: IpAddr) -> Result<AtGate, Failure> {
+        let full = || Failure::unavailable("too many connections to the listener for operators; nothing was changed");
+        let (operator, places, address) = match caller {
+            Caller::Certified(names) => (Some(self.operator(names)?), &self.certified, None),
+            Caller::Unknown => {
+                let place = self.addresses.enter(from, FROM_ONE_ADDRESS).ok_or_else(full)?;
+                (None, &self.unknown, Some(place))
+            }
+        };
+        let permit = Arc::clone(places).try_acquire_owned().map_err(|_| full())?;
+        Ok(AtGate { operator, _place: Arc::new((permit, address)) })
+    }
+}
+
+/// Passes a request on with the identity of its operator, and answers 401 to everybody else.
+async fn identify(
+    State(tokens): State<Option<OperatorTokens>>,
+    Extension(caller): Extension<AtGate>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let operator = match (caller.operator, tokens) {
+        (Some(operator), _) => operator,
+        (None, Some(tokens)) => Operator::Token(tokens.holder(request.headers()).await?),
+        (None, None) => {
+            let message = "this listener is for operators: present a certificate that operators.allow lists";
+            return Err(Failure::unauthorized(message));
+        }
+    };
+    request.extensions_mut().insert(operator);
+    Ok(next.run(request).await)
+}

@@ -1,0 +1,170 @@
+//! Tests of the next action of a failover.
+
+use lockstep_proto::Incarnation;
+use lockstep_proto::failover::{AtRisk, PlanRequest, ProbeResult, VerifiedAt};
+
+use super::*;
+use crate::seams::refdb::{IncarnationRecord, IncarnationState};
+use crate::stages::failover::plan::begun;
+
+const NINE: Duration = Duration::from_secs(9);
+const PATIENCE: Patience = Patience { verify: NINE, settle: NINE, catch_up: NINE, serve: NINE, probe: NINE };
+
+/// A failover from `a` (epoch 1) to `b` (epoch 2) with all steps. The steps before `step` are complete, and `step` has
+/// begun.
+pub(in crate::stages::failover) fn failover(kind: FailoverKind, step: FailoverStep) -> Failover {
+    let request =
+        PlanRequest { max_loss: Some(1), ..PlanRequest::new(kind, "a".parse().unwrap(), "b".parse().unwrap()) };
+    let mut failover = begun(1, &request, (1, 2));
+    let steps = &mut failover.steps;
+    let done = steps.iter().position(|one| one.step == step).unwrap();
+    steps.iter_mut().take(done).for_each(|step| (step.began_ms, step.ended_ms) = (Some(1), Some(2)));
+    steps.iter_mut().skip(done).take(1).for_each(|step| step.began_ms = Some(2));
+    failover
+}
+
+fn site(name: &str, role: Role, epoch: u64) -> SiteRecord {
+    SiteRecord::new(name.parse().unwrap(), role, epoch)
+}
+
+fn view(a: SiteRecord, b: SiteRecord) -> View {
+    View { sites: vec![a, b], ..View::default() }
+}
+
+fn incarnation(epoch: u64, state: IncarnationState) -> IncarnationRecord {
+    IncarnationRecord {
+        id: IncarnationId { node: "a-0".parse().unwrap(), number: Incarnation(epoch) },
+        site: "a".parse().unwrap(),
+        epoch,
+        state,
+        window: 1,
+        settled: Vec::new(),
+        published: Vec::new(),
+    }
+}
+
+fn next(failover: &Failover, view: &View) -> Decision {
+    decide(failover, view, Duration::ZERO, &PATIENCE)
+}
+
+#[test]
+fn every_change_of_role_starts_from_an_epoch_of_this_failover() {
+    let (a, b) = (site("a", Role::Active, 1), site("b", Role::Standby, 2));
+    let stop = failover(FailoverKind::Planned, FailoverStep::Stop);
+    assert_eq!(next(&stop, &view(a.clone(), b.clone())), Decision::ChangeRole(a, Role::Draining));
+    let draining = site("a", Role::Draining, 2);
+    let promote = failover(FailoverKind::Planned, FailoverStep::Promote);
+    assert_eq!(next(&promote, &view(draining.clone(), b.clone())), Decision::ChangeRole(b, Role::Active));
+    let last = failover(FailoverKind::Planned, FailoverStep::StandBy);
+    let active = site("b", Role::Active, 3);
+    assert_eq!(next(&last, &view(draining.clone(), active)), Decision::ChangeRole(draining, Role::Standby));
+}
+
+/// A driver that was paused with an old record reads the sites of a later failover. It must change nothing there.
+#[test]
+fn an_old_record_changes_nothing_in_a_later_failover() {
+    let b = site("b", Role::Active, 3);
+    for kind in [FailoverKind::Planned, FailoverKind::Forced] {
+        let later = view(site("a", stopped(kind), 4), b.clone());
+        for step in begun(1, &PlanRequest::new(kind, "a".parse().unwrap(), "b".parse().unwrap()), (1, 2)).steps {
+            let old = failover(kind, step.step);
+            for aborting in [false, true] {
+                let decision = next(&Failover { aborting, ..old.clone() }, &later);
+                let acts = matches!(decision, Decision::ChangeRole(..) | Decision::Fence(_));
+                assert!(!acts, "{kind:?}, {step:?}, aborting {aborting}: {decision:?}");
+            }
+        }
+    }
+    let mut again = view(site("a", Role::Active, 3), b);
+    again.incarnations = vec![incarnation(3, IncarnationState::Open)];
+    let settle = failover(FailoverKind::Forced, FailoverStep::Settle);
+    assert!(matches!(next(&settle, &again), Decision::Wait(_)), "incarnations of a later epoch are not fenced");
+}
+
+#[test]
+fn the_target_is_promoted_only_after_the_source_has_settled() {
+    let mut settling = view(site("a", Role::Fenced, 2), site("b", Role::Standby, 2));
+    settling.incarnations = vec![incarnation(1, IncarnationState::Frozen)];
+    let settle = failover(FailoverKind::Forced, FailoverStep::Settle);
+    assert!(matches!(next(&settle, &settling), Decision::Fence(_)));
+    settling.incarnations = vec![incarnation(1, IncarnationState::Poisoned)];
+    assert!(matches!(next(&settle, &settling), Decision::Next(_)));
+}
+
+#[test]
+fn a_target_without_a_node_that_serves_does_not_hold_the_failover_for_ever() {
+    let view = view(site("a", Role::Fenced, 2), site("b", Role::Active, 3));
+    let serve = failover(FailoverKind::Forced, FailoverStep::Serve);
+    assert!(matches!(next(&serve, &view), Decision::Wait(_)));
+    let late = decide(&serve, &view, Duration::from_secs(10), &PATIENCE);
+    assert!(matches!(late, Decision::Unserved(_)), "{late:?}");
+}
+
+/// Sites `a` (active) and `b` (standby), with one living node each.
+fn pair() -> View {
+    let nodes = vec![NodeRecord::first("a-0", "a"), NodeRecord::first("b-0", "b")];
+    View { nodes, ..view(site("a", Role::Active, 1), site("b", Role::Standby, 2)) }
+}
+
+fn equal() -> VerifiedAt {
+    VerifiedAt { projects: 1, refs: 2, mismatches: 0, failures: 0, examples: Vec::new() }
+}
+
+#[test]
+fn every_living_node_of_the_target_verifies_before_the_source_is_stopped() {
+    let mut verify = failover(FailoverKind::Planned, FailoverStep::Verify);
+    let mut two = pair();
+    two.nodes.push(NodeRecord::first("b-1", "b"));
+    verify.verified.insert("b-0".parse().unwrap(), equal());
+    assert!(matches!(next(&verify, &two), Decision::Wait(why) if why.contains("b-1 has not compared")));
+    two.gone.insert("b-1".parse().unwrap());
+    assert!(matches!(next(&verify, &two), Decision::Next(_)), "a dead node is not waited for");
+    assert!(!failover(FailoverKind::Forced, FailoverStep::Stop).has(FailoverStep::Verify));
+}
+
+#[test]
+fn a_difference_and_a_verification_that_does_not_end_hold_the_failover() {
+    let mut verify = failover(FailoverKind::Planned, FailoverStep::Verify);
+    let late = decide(&verify, &pair(), NINE, &PATIENCE);
+    assert!(matches!(&late, Decision::Held(why) if why.starts_with("b-0 had not compared")), "{late:?}");
+    for found in [VerifiedAt { mismatches: 1, ..equal() }, VerifiedAt { failures: 1, ..equal() }] {
+        verify.verified.insert("b-0".parse().unwrap(), found);
+        assert!(matches!(next(&verify, &pair()), Decision::Held(_)));
+    }
+}
+
+#[test]
+fn an_abort_before_the_source_was_stopped_changes_no_role() {
+    let verify = Failover { aborting: true, ..failover(FailoverKind::Planned, FailoverStep::Verify) };
+    assert_eq!(next(&verify, &pair()), Decision::End(FailoverOutcome::Aborted));
+    let stopping = Failover { aborting: true, ..failover(FailoverKind::Planned, FailoverStep::Stop) };
+    assert!(matches!(next(&stopping, &pair()), Decision::ChangeRole(_, Role::Active)));
+}
+
+#[test]
+fn more_than_the_accepted_loss_and_an_unknown_one_hold_the_failover() {
+    let mut check = failover(FailoverKind::Forced, FailoverStep::CheckLoss);
+    assert!(matches!(next(&check, &pair()), Decision::Held(_)), "nothing was counted");
+    for (count, goes_on) in [(None, false), (Some(0), true), (Some(1), true), (Some(2), false)] {
+        check.lacked = Some(AtRisk { transactions: count, ..AtRisk::default() });
+        assert_eq!(matches!(next(&check, &pair()), Decision::Next(_)), goes_on, "{count:?}");
+    }
+}
+
+#[test]
+fn red_probes_are_waited_for_and_do_not_hold_the_failover_for_ever() {
+    let mut probe = failover(FailoverKind::Forced, FailoverStep::Probe);
+    let mut serving = pair();
+    serving.sites[1] = site("b", Role::Active, 3);
+    let id = IncarnationId { node: "b-0".parse().unwrap(), number: Incarnation(1) };
+    let open = incarnation(3, IncarnationState::Open);
+    serving.incarnations = vec![IncarnationRecord { id, site: "b".parse().unwrap(), ..open }];
+    assert!(matches!(next(&probe, &serving), Decision::Wait(_)), "not probed yet");
+    let probes = |red: Option<&str>| vec![ProbeResult { probe: "push".into(), red: red.map(str::to_owned) }];
+    probe.probed.insert("b-0".parse().unwrap(), ProbedAt { green_ms: None, probes: probes(Some("denied")) });
+    let late = decide(&probe, &serving, NINE, &PATIENCE);
+    assert!(matches!(next(&probe, &serving), Decision::Wait(_)));
+    assert!(matches!(&late, Decision::Next(note) if note.contains("RED: push at b-0: denied")), "{late:?}");
+    probe.probed.insert("b-0".parse().unwrap(), ProbedAt { green_ms: Some(7), probes: probes(None) });
+    assert!(matches!(next(&probe, &serving), Decision::Next(note) if note == "1 of 1 nodes of b are green"));
+}

@@ -1,0 +1,362 @@
+//! The refdb of a canary: the same traits as the real one, over the document of the drill. So the driver, the fencing
+//! and the records of a failover work on it unchanged.
+//!
+//! It has what the steps of a failover need. Every other call answers [`RefDbError::Broken`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::failover::{FailoverKind, FailoverStep, Role};
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
+
+use super::world::{DrillRecord, World};
+use crate::base::clock::Clock;
+use crate::seams::refdb::{
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord,
+    IncarnationState, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt,
+    RefDb, RefDbError, RefItem, RefStore, Registry, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
+};
+
+/// How often a change is tried again when somebody else has changed the document meanwhile.
+const TRIES: usize = 16;
+
+/// The refdb of one drill.
+#[derive(Clone)]
+pub(super) struct Canary {
+    refdb: RefDb,
+    clock: Arc<dyn Clock>,
+    number: u64,
+}
+
+/// Reads the document of the drill, with its revision.
+pub(super) async fn stored(refdb: &RefDb) -> Result<Option<(u64, DrillRecord)>, RefDbError> {
+    let Some(stored) = refdb.registry.document(Document::Drill).await? else { return Ok(None) };
+    let broken = |error| RefDbError::Broken(format!("the drill cannot be read by this release: {error}"));
+    Ok(Some((stored.revision, serde_json::from_str(&stored.body).map_err(broken)?)))
+}
+
+/// Replaces the document of revision `before` (0: there is none). Answers whether it was replaced.
+pub(super) async fn replace(refdb: &RefDb, before: u64, record: &DrillRecord) -> Result<bool, RefDbError> {
+    let body = serde_json::to_string(record).map_err(|error| RefDbError::Broken(error.to_string()))?;
+    let record = DocumentRecord { revision: before + 1, body };
+    Ok(refdb.registry.put_document(Document::Drill, &record).await? == record)
+}
+
+fn not_here<T>() -> Result<T, RefDbError> {
+    Err(RefDbError::Broken("the canary of a drill has no such call".to_owned()))
+}
+
+fn planted<T>(step: FailoverStep) -> Result<T, RefDbError> {
+    Err(RefDbError::NotNow(format!("a failure was planted in step {}", step.name())))
+}
+
+fn absent(what: &dyn std::fmt::Display) -> RefDbError {
+    RefDbError::Broken(format!("the canary has no {what}"))
+}
+
+impl Canary {
+    pub(super) fn new(refdb: &RefDb, clock: &Arc<dyn Clock>, number: u64) -> Self {
+        Self { refdb: refdb.clone(), clock: Arc::clone(clock), number }
+    }
+
+    /// This canary as a refdb.
+    pub(super) fn refdb(&self) -> RefDb {
+        RefDb::of(&Arc::new(self.clone()))
+    }
+
+    async fn record(&self) -> Result<(u64, DrillRecord), RefDbError> {
+        let found = stored(&self.refdb).await?.filter(|(_, record)| record.begun.number == self.number);
+        found.ok_or_else(|| RefDbError::Broken(format!("drill {} was replaced by another one", self.number)))
+    }
+
+    /// The request and the state of the canary.
+    pub(super) async fn world(&self) -> Result<(DrillRecord, World), RefDbError> {
+        let (_, record) = self.record().await?;
+        let world = record.world.clone().ok_or_else(|| absent(&"state: the drill has ended"))?;
+        Ok((record, world))
+    }
+
+    /// Changes the canary by one conditional write, again if somebody else has changed it meanwhile. A change that
+    /// changes nothing is not written.
+    pub(super) async fn change<T>(
+        &self,
+        change: impl Fn(&DrillRecord, &mut World) -> Result<T, RefDbError>,
+    ) -> Result<T, RefDbError> {
+        for _ in 0..TRIES {
+            let (before, mut record) = self.record().await?;
+            let world = record.world.clone().ok_or_else(|| absent(&"state: the drill has ended"))?;
+            let mut next = world.clone();
+            let answer = change(&record, &mut next)?;
+            if next == world {
+                return Ok(answer);
+            }
+            (record.world, record.begun.at_ms) = (Some(next), self.clock.now_ms());
+            if replace(&self.refdb, before, &record).await? {
+                return Ok(answer);
+            }
+        }
+        Err(RefDbError::NotNow("others change the canary at the same time".to_owned()))
+    }
+
+    /// Ends the drill: nothing is left of the canary. Tried again if a write of one of its nodes, which was under way
+    /// when they were stopped, came in between.
+    pub(super) async fn end(&self) -> Result<(), RefDbError> {
+        for _ in 0..TRIES {
+            let (before, record) = self.record().await?;
+            if record.world.is_none() || replace(&self.refdb, before, &DrillRecord { world: None, ..record }).await? {
+                return Ok(());
+            }
+        }
+        Err(RefDbError::NotNow("others change the canary at the same time".to_owned()))
+    }
+
+    /// Commits a transaction into a slot, as a node does: the slot alone decides. Answers whether it is there.
+    pub(super) async fn commit(&self, slot: &Slot, txn: &TxnId) -> Result<bool, RefDbError> {
+        let content = self.change(|_, world| Ok(world.fill(slot, Some(txn.clone())))).await?;
+        Ok(content.as_ref() == Some(txn))
+    }
+
+    /// Opens an incarnation of a site's canary, or answers the open one. None if the site is not active.
+    pub(super) async fn open(&self, site: &SiteId) -> Result<Option<IncarnationRecord>, RefDbError> {
+        self.change(|record, world| match record.request.plant {
+            Some(FailoverStep::Serve) if *site == record.request.to => planted(FailoverStep::Serve),
+            _ => Ok(world.open(site)),
+        })
+        .await
+    }
+
+    /// Notes how many slots of the source the target has applied.
+    pub(super) async fn applied(&self, slots: u64) -> Result<(), RefDbError> {
+        self.change(|record, world| match record.request.plant {
+            Some(FailoverStep::CatchUp) => planted(FailoverStep::CatchUp),
+            _ => {
+                world.applied(&record.request.to, slots);
+                Ok(())
+            }
+        })
+        .await
+    }
+}
+
+/// The step that a change of a role belongs to, so that a failure can be planted in it.
+fn step_of(record: &DrillRecord, site: &SiteId, role: Role) -> Option<FailoverStep> {
+    match role {
+        Role::Draining | Role::Fenced => Some(FailoverStep::Stop),
+        Role::Active if *site == record.request.to => Some(FailoverStep::Promote),
+        Role::Standby => Some(FailoverStep::StandBy),
+        Role::Active => None,
+    }
+}
+
+#[async_trait]
+impl Registry for Canary {
+    async fn rebuild(&self, _: &[Rebuilt], _: u64) -> Result<RebuildAnswer, RefDbError> {
+        not_here()
+    }
+
+    async fn enroll_site(&self, site: &SiteId, _: Role) -> Result<SiteRecord, RefDbError> {
+        self.world().await?.1.site(site).ok_or_else(|| absent(site))
+    }
+
+    async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError> {
+        Ok(self.world().await?.1.sites())
+    }
+
+    async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
+        self.change(|record, world| match step_of(record, &from.site, role) {
+            Some(step) if record.request.plant == Some(step) => planted(step),
+            _ => world.change_role(from, role).ok_or_else(|| absent(&from.site)),
+        })
+        .await
+    }
+
+    async fn change_site(&self, _: Option<&SiteRecord>, _: &SiteRecord, _: u64) -> Result<SiteAnswer, RefDbError> {
+        not_here()
+    }
+
+    async fn begin_failover(&self, _: &DocumentRecord, _: &[SiteRecord]) -> Result<Option<DocumentRecord>, RefDbError> {
+        not_here()
+    }
+
+    async fn shut_out_earlier(&self, _: &SiteId) -> Result<(), RefDbError> {
+        not_here()
+    }
+
+    async fn open_incarnation(&self, _: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
+        not_here()
+    }
+
+    async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {
+        Ok(self.world().await?.1.incarnations(site))
+    }
+
+    async fn last_incarnation(&self, _: &SiteId, _: &NodeId) -> Result<u64, RefDbError> {
+        not_here()
+    }
+
+    async fn mark(&self, _: &SiteId, id: &IncarnationId, settled: &[Seq], _: &[Seq]) -> Result<MarkAnswer, RefDbError> {
+        let settled = settled.first().map_or(0, |seq| seq.0);
+        let state = self.change(|_, world| world.settle(id, settled).ok_or_else(|| absent(id))).await?;
+        Ok(if state == IncarnationState::Open { MarkAnswer::Written } else { MarkAnswer::NotOpen(state) })
+    }
+
+    async fn touch(&self, _: &SiteId, _: &IncarnationId) -> Result<MarkAnswer, RefDbError> {
+        not_here()
+    }
+
+    /// A failure that is planted in `settle` of a planned failover keeps the incarnation open.
+    async fn freeze(&self, _: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
+        self.change(|record, world| match (record.request.plant, record.request.kind) {
+            (Some(FailoverStep::Settle), FailoverKind::Planned) => planted(FailoverStep::Settle),
+            _ => world.close(id, IncarnationState::Frozen).ok_or_else(|| absent(id)),
+        })
+        .await
+    }
+
+    async fn poisoned(&self, _: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
+        self.change(|_, world| world.close(id, IncarnationState::Poisoned).map(|_| ()).ok_or_else(|| absent(id))).await
+    }
+
+    async fn raise_published(&self, _: &SiteId, _: &IncarnationId, _: &[Seq]) -> Result<(), RefDbError> {
+        not_here()
+    }
+
+    async fn drained(&self, _: &SiteId, _: &IncarnationId, _: &[Seq]) -> Result<(), RefDbError> {
+        not_here()
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
+        Ok(self.world().await?.1.nodes())
+    }
+
+    async fn put_node(&self, _: &NodeRecord, _: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
+        not_here()
+    }
+
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
+        self.refdb.registry.went_back().await
+    }
+
+    async fn declare_went_back(&self, _: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
+        not_here()
+    }
+
+    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
+        match which {
+            Document::Failover => {
+                let failover = self.world().await?.1.failover;
+                Ok(failover.map(|(revision, body)| DocumentRecord { revision, body }))
+            }
+            _ => not_here(),
+        }
+    }
+
+    async fn put_document(&self, which: Document, put: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
+        if which != Document::Failover {
+            return not_here();
+        }
+        self.change(|_, world| {
+            let stored = world.failover.as_ref().map_or(0, |(revision, _)| *revision);
+            if put.revision == stored + 1 {
+                world.failover = Some((put.revision, put.body.clone()));
+            }
+            let (revision, body) = world.failover.clone().ok_or_else(|| absent(&"failover"))?;
+            Ok(DocumentRecord { revision, body })
+        })
+        .await
+    }
+
+    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
+        Ok(Vec::new())
+    }
+
+    async fn put_digest(&self, _: &DigestRecord) -> Result<(), RefDbError> {
+        not_here()
+    }
+
+    async fn forget_incarnations(&self, _: &SiteId, _: &[IncarnationId]) -> Result<(), RefDbError> {
+        not_here()
+    }
+
+    async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
+        not_here()
+    }
+
+    async fn enroll_gerrit(&self, _: &GerritRecord) -> Result<GerritRecord, RefDbError> {
+        not_here()
+    }
+
+    async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
+        not_here()
+    }
+
+    async fn claim_instance(&self, _: &str, _: &NodeId, _: Option<&NodeId>) -> Result<NodeId, RefDbError> {
+        not_here()
+    }
+
+    async fn release_instance(&self, _: &str, _: &NodeId) -> Result<(), RefDbError> {
+        not_here()
+    }
+}
+
+fn state_of(content: Option<TxnId>) -> SlotState {
+    content.map_or(SlotState::Poisoned, |txn| SlotState::Committed(txn, Bytes::new()))
+}
+
+#[async_trait]
+impl JournalStore for Canary {
+    async fn slot(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        Ok(self.world().await?.1.slot(slot).map_or(SlotState::Empty, state_of))
+    }
+
+    /// A failure that is planted in `settle` of a forced failover leaves the slot empty.
+    async fn poison(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        self.change(|record, world| match (record.request.plant, record.request.kind) {
+            (Some(FailoverStep::Settle), FailoverKind::Forced) => Ok(SlotState::Poisoned),
+            _ => Ok(state_of(world.fill(slot, None))),
+        })
+        .await
+    }
+
+    async fn collect(&self, _: &[Slot]) -> Result<(), RefDbError> {
+        not_here()
+    }
+}
+
+/// A canary has slots and no refs.
+#[async_trait]
+impl RefStore for Canary {
+    async fn commit(&self, _: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+        not_here()
+    }
+
+    async fn lock(&self, _: &Part) -> Result<CommitAnswer, RefDbError> {
+        not_here()
+    }
+
+    async fn seal(&self, _: &TxnId, _: &Bytes) -> Result<SlotState, RefDbError> {
+        not_here()
+    }
+
+    async fn flip(&self, _: &Part) -> Result<(), RefDbError> {
+        not_here()
+    }
+
+    async fn release(&self, _: &ProjectKey, _: &TxnId, _: &[RefKey]) -> Result<(), RefDbError> {
+        not_here()
+    }
+
+    async fn read(&self, _: &ProjectKey, _: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
+        not_here()
+    }
+
+    async fn scan(&self, _: &ProjectKey, _: Option<&RefKey>, _: usize) -> Result<Vec<RefItem>, RefDbError> {
+        not_here()
+    }
+
+    async fn projects(&self, _: Option<&ProjectName>, _: usize) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
+        not_here()
+    }
+}

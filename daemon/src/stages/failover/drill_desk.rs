@@ -1,0 +1,115 @@
+//! The operators' requests about drills, and the preflight.
+
+use std::time::Duration;
+
+use lockstep_proto::NodeId;
+use lockstep_proto::bridge::ApiError;
+use lockstep_proto::drill::{DrillBegun, DrillReport, DrillRequest, Drills, Preflight};
+use lockstep_proto::failover::{Failover, FailoverStep, Role};
+use lockstep_proto::{SiteId, history::MOST_REASON_BYTES};
+use tokio::time::{Instant, timeout};
+
+use super::desk::{OperatorDesk, given, invalid, refused, unanswered};
+use super::drill::BeginError;
+use super::overview;
+use super::preflight::{Facts, checks};
+use super::view::View;
+use crate::seams::refdb::RefDbError;
+
+/// How long a preflight waits for the refdb.
+const PREFLIGHT: Duration = Duration::from_secs(8);
+/// The steps in which a failure can be planted: those of every drill.
+const PLANTED: [FailoverStep; 8] = [
+    FailoverStep::Verify,
+    FailoverStep::Stop,
+    FailoverStep::Settle,
+    FailoverStep::CatchUp,
+    FailoverStep::Promote,
+    FailoverStep::Serve,
+    FailoverStep::Probe,
+    FailoverStep::StandBy,
+];
+
+impl OperatorDesk {
+    /// Looks at everything that a failover to `to` depends on.
+    pub(super) async fn look_before(&self, to: &SiteId) -> Result<Preflight, ApiError> {
+        let late = || unanswered(RefDbError::NotNow(format!("no answer within {} s", PREFLIGHT.as_secs())));
+        timeout(PREFLIGHT, self.looked(to)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn looked(&self, to: &SiteId) -> Result<Preflight, ApiError> {
+        let began = Instant::now();
+        let failover = self.stored().await?.map(|stored| stored.failover).filter(Failover::is_in_progress);
+        let view = self.view().await?;
+        let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
+        let went_back = self.went_back().await?;
+        let reads = began.elapsed();
+        let sites = overview::sites(&view, &digests, failover.as_ref(), went_back.as_deref());
+        let now_ms = self.clock.now_ms();
+        let facts = Facts { view: &view, digests: &digests, sites: &sites, reads, now_ms, to };
+        let mut all = checks(&facts);
+        all.extend(self.tools.local.checks());
+        Ok(Preflight { by: self.node.clone(), at_ms: now_ms, checks: all })
+    }
+
+    /// Begins a drill, unless the preflight is red.
+    ///
+    /// # Errors
+    /// The request is malformed, the preflight is red, another drill is in progress, or the refdb does not answer.
+    pub(super) async fn begin_drill(&self, actor: &str, request: DrillRequest) -> Result<DrillBegun, ApiError> {
+        given("reason", &request.reason)?;
+        self.check_drill(&request).await?;
+        let preflight = self.look_before(&request.to).await?;
+        let red: Vec<&str> = preflight.checks.iter().flat_map(|check| &check.red).map(String::as_str).collect();
+        if !red.is_empty() {
+            let text: String = red.join("; ").chars().take(MOST_REASON_BYTES).collect();
+            return Err(refused(&format!("the preflight is red: {text}; see `lockstep preflight`")));
+        }
+        let takes_writes = self.view().await?.nodes_that_write().contains(&self.node);
+        match self.drill.begin(actor, request, takes_writes).await {
+            Ok(begun) => Ok(begun),
+            Err(error @ BeginError::Running(_)) => Err(refused(&error.to_string())),
+            Err(BeginError::RefDb(error)) => Err(unanswered(error)),
+        }
+    }
+
+    async fn check_drill(&self, request: &DrillRequest) -> Result<(), ApiError> {
+        if let Some(plant) = request.plant.filter(|plant| !PLANTED.contains(plant)) {
+            let names = PLANTED.map(FailoverStep::name).join(", ");
+            return Err(invalid(&format!("plant {} is no step of a drill; the steps are {names}", plant.name())));
+        }
+        if request.from == request.to {
+            return Err(invalid(&format!("from and to are both {}; name two sites", request.from)));
+        }
+        let view = self.view().await?;
+        if view.role(&request.from) != Some(Role::Active) {
+            let role = view.role(&request.from).map_or("not in the refdb", Role::name);
+            return Err(refused(&format!("from {} is {role}; name an active site", request.from)));
+        }
+        Ok(())
+    }
+
+    /// The sites, and the trend of drills.
+    pub(super) async fn drill_state(&self) -> Result<(View, Drills), ApiError> {
+        Ok((self.view().await?, self.drill.all().await.map_err(unanswered)?))
+    }
+
+    /// Whether this node begins the drills of a schedule: it is the living node with the lowest name.
+    pub(super) fn drives(&self, view: &View) -> bool {
+        let first = view.nodes.iter().filter(|node| view.lives(node)).map(|node| &node.node).min();
+        first == Some(&self.node)
+    }
+
+    /// Notes a drill that was due and was not begun.
+    pub(super) async fn note_refused(&self, report: DrillReport) -> Result<(), String> {
+        self.drill.note(report).await.map_err(|error| error.to_string())
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    pub(super) fn node(&self) -> &NodeId {
+        &self.node
+    }
+}

@@ -1,0 +1,55 @@
+//! Whether a resume is about the pause that the failover is in. A late or repeated one may meet another pause: that
+//! of a guard, which only an operator who has seen it may override.
+
+use lockstep_proto::failover::{Failover, FailoverStep};
+
+/// Refuses a resume that is not about this pause. A repetition of an earlier one would override a guard.
+///
+/// # Errors
+/// The reason, for people.
+pub(super) fn resumes(failover: &Failover, seen: Option<FailoverStep>) -> Result<(), String> {
+    let number = failover.number;
+    let current = failover.current().map(|step| step.step).filter(|_| failover.paused);
+    match (seen, &failover.held) {
+        (None, None) => Ok(()),
+        (None, Some(why)) => Err(format!(
+            "failover {number} holds itself: {why}; a resume must have `step`, as `lockstep failover resume` of this \
+             release has it"
+        )),
+        (Some(seen), _) if current == Some(seen) => Ok(()),
+        (Some(seen), _) => {
+            let seen = seen.name();
+            Err(format!("failover {number} is not paused before {seen} any more; look at it and ask again"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::failover::FailoverKind;
+
+    use super::super::decide::tests::failover;
+    use super::*;
+
+    /// A failover that is paused before a step.
+    fn paused(step: FailoverStep, held: Option<&str>) -> Failover {
+        let mut failover = failover(FailoverKind::Planned, step);
+        failover.steps.iter_mut().filter(|one| one.step == step).for_each(|one| one.began_ms = None);
+        Failover { paused: true, held: held.map(str::to_owned), ..failover }
+    }
+
+    #[test]
+    fn a_resume_of_an_earlier_pause_overrides_no_guard() {
+        let (stop, promote) = (Some(FailoverStep::Stop), Some(FailoverStep::Promote));
+        let asked = paused(FailoverStep::Stop, None);
+        assert!(resumes(&asked, stop).is_ok() && resumes(&asked, None).is_ok(), "as an operator has asked");
+        let held = paused(FailoverStep::Promote, Some("b lacks 3"));
+        for (seen, part) in [(stop, "is not paused before stop any more"), (None, "a resume must have `step`")] {
+            let error = resumes(&held, seen).unwrap_err();
+            assert!(error.contains(part), "{error:?}");
+        }
+        assert!(resumes(&held, promote).is_ok(), "the operator has seen it");
+        let running = Failover { paused: false, ..held };
+        assert!(resumes(&running, promote).is_err(), "a repetition");
+    }
+}

@@ -1,0 +1,121 @@
+//! The list of sites, as a node that starts meets it: which sites it began with, and whether the node's own site is in
+//! it.
+
+use std::collections::BTreeSet;
+
+use lockstep_proto::SiteId;
+
+use crate::seams::refdb::{Document, DocumentRecord, RefDb, RefDbError, Role, SiteRecord};
+use crate::state::site_roles::SiteRoles;
+
+/// Why a node may not join.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// The refdb did not answer, or refused the call.
+    #[error(transparent)]
+    RefDb(#[from] RefDbError),
+    /// An operator has removed the site.
+    #[error(
+        "site {0} was removed from the list of sites: this node takes no part; if the site is to come back, run \
+         `lockstep site add {0}` at another site"
+    )]
+    Removed(SiteId),
+    /// Nobody has added the site.
+    #[error(
+        "site {0} is not in the list of sites: this node takes no part; run `lockstep site add {0}` at another site, \
+         or correct the setting site"
+    )]
+    NotListed(SiteId),
+}
+
+/// The record of a node's site, if the site is in the list. `configured` are the sites of the node's configuration.
+/// They become the list if there is none yet. A site with which the list began becomes active with its first node.
+///
+/// # Errors
+/// The site is not in the list, or the refdb did not answer.
+pub async fn enroll(
+    refdb: &RefDb,
+    site: &SiteId,
+    configured: BTreeSet<SiteId>,
+    roles: &SiteRoles,
+) -> Result<SiteRecord, EnrollError> {
+    let records = refdb.registry.sites().await?;
+    roles.began_with(first_sites(refdb, configured, &records).await?);
+    let own = records.iter().find(|one| one.site == *site).cloned();
+    roles.note(records);
+    match own {
+        Some(own) if own.removed => Err(EnrollError::Removed(site.clone())),
+        Some(own) => Ok(own),
+        None if roles.is_first(site) => {
+            let own = refdb.registry.enroll_site(site, Role::Active).await?;
+            roles.note(vec![own.clone()]);
+            // An operator may have removed it meanwhile.
+            if own.removed { Err(EnrollError::Removed(site.clone())) } else { Ok(own) }
+        }
+        None => Err(EnrollError::NotListed(site.clone())),
+    }
+}
+
+/// The sites with which the list began. If it did not begin yet, it begins with the configured ones, and those that
+/// have a record: an installation of an earlier release has no list.
+async fn first_sites(
+    refdb: &RefDb,
+    mut configured: BTreeSet<SiteId>,
+    records: &[SiteRecord],
+) -> Result<BTreeSet<SiteId>, RefDbError> {
+    const WHICH: Document = Document::FirstSites;
+    let broken = |error: serde_json::Error| RefDbError::Broken(format!("the list of sites cannot be read: {error}"));
+    let stored = match refdb.registry.document(WHICH).await? {
+        Some(stored) => stored,
+        None => {
+            configured.extend(records.iter().map(|one| one.site.clone()));
+            let body = serde_json::to_string(&configured).map_err(broken)?;
+            refdb.registry.put_document(WHICH, &DocumentRecord { revision: 1, body }).await?
+        }
+    };
+    serde_json::from_str(&stored.body).map_err(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seams::refdb::SiteAnswer;
+    use crate::seams::refdb::memory::MemoryRefDb;
+
+    fn name(text: &str) -> SiteId {
+        text.parse().unwrap()
+    }
+
+    async fn joins(refdb: &RefDb, site: &str, configured: &[&str]) -> Result<Role, String> {
+        let (roles, configured) = (SiteRoles::default(), configured.iter().map(|site| name(site)).collect());
+        let own = enroll(refdb, &name(site), configured, &roles).await;
+        own.map(|own| own.role).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn the_configuration_is_the_start_of_the_list_and_not_the_list() {
+        let refdb = MemoryRefDb::new().refdb();
+        assert_eq!(joins(&refdb, "a", &["a", "b"]).await, Ok(Role::Active));
+        assert_eq!(joins(&refdb, "b", &["b"]).await, Ok(Role::Active), "the list began with it");
+        let why = joins(&refdb, "c", &["a", "b", "c"]).await.unwrap_err();
+        assert!(why.contains("lockstep site add c"), "{why}");
+        let added = SiteRecord::new(name("c"), Role::Standby, 1);
+        assert_eq!(refdb.registry.change_site(None, &added, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(joins(&refdb, "c", &["c"]).await, Ok(Role::Standby));
+        let removed = SiteRecord { removed: true, role: Role::Fenced, epoch: 2, ..added.clone() };
+        assert_eq!(refdb.registry.change_site(Some(&added), &removed, 0).await, Ok(SiteAnswer::Changed));
+        let why = joins(&refdb, "c", &["a", "b", "c"]).await.unwrap_err();
+        assert!(why.contains("was removed"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn the_sites_of_an_earlier_release_are_in_the_list() {
+        let refdb = MemoryRefDb::new().refdb();
+        for site in ["a", "b"] {
+            refdb.registry.enroll_site(&name(site), Role::Active).await.unwrap();
+        }
+        assert_eq!(joins(&refdb, "a", &["a"]).await, Ok(Role::Active));
+        assert_eq!(joins(&refdb, "b", &["b"]).await, Ok(Role::Active));
+        assert!(joins(&refdb, "d", &["a", "d"]).await.is_err());
+    }
+}

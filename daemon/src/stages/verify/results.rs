@@ -1,0 +1,97 @@
+//! Keeps what comparisons have found since the start of the process. A later verification hides no earlier finding: the
+//! mismatches of a project go only when that project is compared again, or exists no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_proto::ProjectName;
+use lockstep_proto::overview::Verified;
+
+/// The findings of all comparisons. Bounded by the number of projects.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    /// The number of refs that differ, of the projects that have some.
+    differ: BTreeMap<ProjectName, u64>,
+    /// When the last mismatch was found, in milliseconds since 1970.
+    found_ms: u64,
+    /// The last verification of all projects that has ended, or else the last one of a part.
+    last: Option<Verified>,
+}
+
+impl Results {
+    /// Notes a project that was compared.
+    pub(super) fn compared(&mut self, project: &ProjectName, mismatches: u64, now_ms: u64) {
+        match mismatches {
+            0 => _ = self.differ.remove(project),
+            _ => {
+                self.differ.insert(project.clone(), mismatches);
+                self.found_ms = now_ms;
+            }
+        }
+    }
+
+    /// Notes a verification that has ended. It does not replace one of all projects, unless it was one itself.
+    pub(super) fn ended(&mut self, ended: Verified) {
+        if ended.whole || !self.last.as_ref().is_some_and(|last| last.whole) {
+            self.last = Some(ended);
+        }
+    }
+
+    /// Forgets the projects that exist neither here nor in the refdb: all that are not in `exist`, or only the one that
+    /// was asked for.
+    pub(super) fn exist(&mut self, exist: &BTreeSet<ProjectName>, only: Option<&ProjectName>) {
+        self.differ.retain(|name, _| exist.contains(name) || only.is_some_and(|only| only != name));
+    }
+
+    /// The result for the node's digest: the last verification, with the mismatches that are known now. None if no
+    /// verification has ended or found something since the start of the process.
+    pub(super) fn verified(&self) -> Option<Verified> {
+        let mismatches = self.differ.values().sum();
+        let found = || Verified { at_ms: self.found_ms, projects: 0, whole: false, mismatches };
+        let last = self.last.clone().or_else(|| (mismatches > 0).then(found))?;
+        Some(Verified { mismatches, ..last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> ProjectName {
+        text.parse().unwrap()
+    }
+
+    fn ended(at_ms: u64, whole: bool) -> Verified {
+        Verified { at_ms, projects: 1, whole, mismatches: 0 }
+    }
+
+    fn known(results: &Results) -> u64 {
+        results.verified().unwrap().mismatches
+    }
+
+    #[test]
+    fn a_mismatch_is_known_until_its_own_project_is_compared_again() {
+        let mut results = Results::default();
+        assert_eq!(results.verified(), None, "not verified since the start");
+        results.compared(&name("p"), 3, 5);
+        assert_eq!(known(&results), 3, "while the first verification is in progress");
+        results.ended(Verified { mismatches: 3, ..ended(6, true) });
+        results.compared(&name("q"), 0, 7);
+        results.ended(ended(7, false));
+        assert_eq!(results.verified(), Some(Verified { mismatches: 3, ..ended(6, true) }), "another project is equal");
+        results.exist(&[name("p"), name("q")].into(), None);
+        assert_eq!(known(&results), 3);
+        results.compared(&name("p"), 0, 8);
+        assert_eq!(known(&results), 0);
+    }
+
+    #[test]
+    fn a_project_that_exists_no_more_has_no_mismatches() {
+        let mut results = Results::default();
+        results.compared(&name("p"), 3, 5);
+        results.compared(&name("q"), 4, 5);
+        results.exist(&BTreeSet::new(), Some(&name("p")));
+        assert_eq!(known(&results), 4, "only p was looked for");
+        results.exist(&BTreeSet::new(), None);
+        assert_eq!(results.verified(), None);
+    }
+}

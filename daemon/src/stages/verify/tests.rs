@@ -1,0 +1,251 @@
+//! Tests of whole verifications, with a refdb in memory and a catch-up that brings nothing.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::verify::DEFAULT_SHARE;
+use lockstep_proto::{
+    Command, Pack, ProjectName, ProjectState, RefKey, RefName, RefValue, Slot, Transaction, TxnId, Version,
+};
+
+use super::*;
+use crate::seams::git::model::ModelRepositories;
+use crate::seams::git::{RefMove, Repositories};
+use crate::seams::refdb::{CommitAnswer, CommitRequest};
+use crate::seams::volume::RefRecord;
+use crate::stages::ports::{Behind, CatchUpError, Comparison};
+use crate::state::version_map::Mover;
+
+const TXN: &str = "n.1.0.0.00000000000000aa";
+
+/// Notes the refs that are to be caught up with, and brings none of them, unless they are hot.
+#[derive(Default)]
+struct Stuck {
+    keys: Mutex<Vec<RefKey>>,
+    hot: Mutex<Option<Hot>>,
+}
+
+/// A branch that is committed anew whenever the node has caught up with it.
+#[derive(Clone)]
+struct Hot {
+    context: NodeContext,
+    versions: Arc<VersionMap>,
+    model: ModelRepositories,
+}
+
+impl Hot {
+    /// Applies the refdb's value of branch b at the node, and commits the next one.
+    async fn go_on(&self) {
+        let key = RefKey::Ref(name("b"));
+        let item =
+            self.context.refdb.refs.read(&project(), std::slice::from_ref(&key)).await.unwrap().remove(0).unwrap();
+        let (version, value, txn) = (item.version, item.value.clone(), item.txn.clone().unwrap());
+        let old = self.model.read_ref(&project().name, &name("b")).await.unwrap();
+        let moved = RefMove { name: name("b"), old, new: value.oid() };
+        self.model.move_refs(&project().name, &[moved], &[]).await.unwrap();
+        let record = RefRecord { version, value: value.clone(), txn: txn.clone() };
+        self.versions.moved(&project(), [(key.clone(), record)].into(), Mover::Other).unwrap();
+        let new = RefValue::Oid(self.model.add_object(&project().name, &[], 100 + version.0));
+        let next = Command { key, old: value, new, version: Version(version.0 + 1), predecessor: Some(txn) };
+        commit(&self.context, version.0, vec![next]).await;
+    }
+}
+
+/// Commits a transaction in a slot of the node's only lane.
+async fn commit(context: &NodeContext, seq: u64, commands: Vec<Command>) {
+    let transaction = Transaction {
+        id: format!("n.1.0.{seq}.00000000000000aa").parse().unwrap(),
+        site: context.site.clone(),
+        project: project(),
+        committed_at_ms: 1,
+        commands,
+        pack: Pack::Empty,
+        bases: Vec::new(),
+        request_id: "r".to_owned(),
+        actor: String::new(),
+        traceparent: String::new(),
+        loosens: false,
+    };
+    let encoded = transaction.encode();
+    let request = CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default() };
+    let answer = context.refdb.refs.commit(&request).await;
+    assert!(matches!(answer, Ok(CommitAnswer::Committed)), "{answer:?}");
+}
+
+#[async_trait]
+impl CatchUp for Stuck {
+    async fn keys(&self, _: &ProjectKey, keys: &[RefKey]) -> Result<(), CatchUpError> {
+        self.keys.lock().extend_from_slice(keys);
+        let hot = self.hot.lock().clone();
+        if let Some(hot) = hot {
+            hot.go_on().await;
+        }
+        Ok(())
+    }
+
+    async fn project(&self, _: &ProjectName) -> Result<(), CatchUpError> {
+        Ok(())
+    }
+
+    async fn journal(&self, _: &TxnId) -> Result<Option<Bytes>, CatchUpError> {
+        unreachable!("a verification reads no journal")
+    }
+
+    async fn is_collectable(&self, _: &Slot) -> Result<bool, CatchUpError> {
+        unreachable!("a verification reads no journal")
+    }
+
+    async fn restore_repository(&self, _: &ProjectKey) -> Result<(), CatchUpError> {
+        unreachable!("a verification restores nothing")
+    }
+
+    async fn refetch_objects(&self, _: &ProjectKey) -> Result<(), CatchUpError> {
+        unreachable!("a verification fetches nothing")
+    }
+
+    async fn transfer_state(&self, _: &ProjectName) -> Result<(), CatchUpError> {
+        unreachable!("it reads the whole project at full speed")
+    }
+
+    async fn projects(&self) -> Result<Behind, CatchUpError> {
+        unreachable!("it reads all projects at full speed")
+    }
+
+    async fn settle(&self, _: &ProjectName) -> Result<(), CatchUpError> {
+        unreachable!("it reads the whole project at full speed")
+    }
+
+    async fn everything(&self) -> Result<Behind, CatchUpError> {
+        unreachable!("it reads everything at full speed")
+    }
+
+    fn later(&self, _: &ProjectKey, _: Vec<RefKey>) {
+        unreachable!("a verification waits for its catch-up")
+    }
+}
+
+struct World {
+    verifier: Verifier,
+    stuck: Arc<Stuck>,
+    context: NodeContext,
+    model: ModelRepositories,
+}
+
+fn project() -> ProjectKey {
+    "p#1".parse().unwrap()
+}
+
+fn name(branch: &str) -> RefName {
+    format!("refs/heads/{branch}").parse().unwrap()
+}
+
+impl World {
+    /// A node, and a refdb that has project p with branches a and b. The node knows nothing of it.
+    async fn new() -> (Self, Vec<(RefKey, RefValue)>) {
+        let model = ModelRepositories::new(Default::default());
+        model.create(&project().name, &name("a")).await.unwrap();
+        let context = NodeContext { repositories: Arc::new(model.clone()), ..NodeContext::in_memory() };
+        context.open_incarnation().await;
+        let state = NodeState::load(&context, Duration::from_millis(1)).unwrap();
+        let value = |number| RefValue::Oid(model.add_object(&project().name, &[], number));
+        let active = ProjectState { phase: lockstep_proto::ProjectPhase::Active, incarnation: 1 };
+        let refs = vec![
+            (RefKey::State, RefValue::State(active)),
+            (RefKey::Ref(name("a")), value(1)),
+            (RefKey::Ref(name("b")), value(2)),
+        ];
+        let command = |(key, new): &(RefKey, RefValue)| Command {
+            key: key.clone(),
+            old: RefValue::Absent,
+            new: new.clone(),
+            version: Version(1),
+            predecessor: None,
+        };
+        commit(&context, 0, refs.iter().map(command).collect()).await;
+        let stuck = Arc::new(Stuck::default());
+        let verifier = Verifier::new(&context, &state, Arc::clone(&stuck) as _);
+        (Self { verifier, stuck, context, model }, refs)
+    }
+
+    /// Makes refs known to the node, and shows them on its disk.
+    async fn apply(&self, refs: &[(RefKey, RefValue)]) {
+        for (key, value) in refs {
+            let record = RefRecord { version: Version(1), value: value.clone(), txn: TXN.parse().unwrap() };
+            self.verifier.versions.moved(&project(), [(key.clone(), record)].into(), Mover::Other).unwrap();
+            if let RefKey::Ref(name) = key {
+                let moved = RefMove { name: name.clone(), old: None, new: value.oid() };
+                self.model.move_refs(&project().name, &[moved], &[]).await.unwrap();
+            }
+        }
+    }
+
+    async fn verify(&self, project: Option<&str>) -> Verification {
+        let project = project.map(|name| name.parse().unwrap());
+        self.verifier.begin(VerifyRequest { project, share: 100 }).await.unwrap();
+        for _ in 0..600 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if let Some(ended) = self.verifier.last().filter(|last| last.ended_ms.is_some()) {
+                return ended;
+            }
+        }
+        panic!("the verification does not end: {:?}", self.verifier.last());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_that_only_the_refdb_has_is_a_mismatch() {
+    let (world, _) = World::new().await;
+    for asked in [None, Some("p")] {
+        let ended = world.verify(asked).await;
+        let found: Vec<_> = ended.found.iter().map(|one| (one.project.as_str(), one.name.as_str())).collect();
+        assert_eq!((found, ended.mismatches, ended.failures), (vec![("p#1", "@state")], 1, 0));
+    }
+    assert_eq!(world.verify(Some("nowhere")).await.projects, 0);
+    assert_eq!(world.verifier.verified().map(|last| last.mismatches), Some(1), "p was not compared again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catch_up_is_for_the_refs_that_differ_alone() {
+    let (world, refs) = World::new().await;
+    world.apply(&refs[..2]).await;
+    let ended = world.verify(None).await;
+    let found: Vec<_> = ended.found.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!((found, ended.refs, ended.on_their_way), (vec!["refs/heads/b"], 2, 0));
+    assert!(world.stuck.keys.lock().iter().all(|key| *key == RefKey::Ref(name("b"))));
+    world.apply(&refs[2..]).await;
+    assert!(world.verify(None).await.is_equal());
+    assert_eq!(world.verifier.verified().map(|last| (last.whole, last.mismatches)), Some((true, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_branch_that_is_committed_anew_with_each_look_is_no_mismatch() {
+    let (world, refs) = World::new().await;
+    world.apply(&refs[..2]).await;
+    let World { context, model, .. } = &world;
+    let versions = Arc::clone(&world.verifier.versions);
+    *world.stuck.hot.lock() = Some(Hot { context: context.clone(), versions, model: model.clone() });
+    let ended = world.verify(None).await;
+    assert_eq!((ended.mismatches, ended.on_their_way), (0, 1), "{ended:?}");
+}
+
+/// The failover's own comparison begins when it asks: an older one says nothing about now.
+#[tokio::test(start_paused = true)]
+async fn a_failover_does_not_take_a_comparison_that_is_in_progress_for_its_own() {
+    let (world, _) = World::new().await;
+    let end = async || {
+        while world.verifier.last().is_some_and(|last| last.ended_ms.is_none()) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    for project in [None, Some("p".parse().unwrap())] {
+        let running = world.verifier.begin(VerifyRequest { project, share: DEFAULT_SHARE }).await.unwrap();
+        let refused = world.verifier.begin_all().await.unwrap_err();
+        assert!(refused.contains("is in progress; that of the failover waits"), "{refused}");
+        end().await;
+        let own = world.verifier.begin_all().await.unwrap();
+        assert!(own > running.number && world.verifier.result(own).is_ok());
+        end().await;
+        assert!(world.verifier.result(own).unwrap().is_some());
+    }
+}

@@ -1,0 +1,104 @@
+//! A lost refdb: its tables are deleted, and rebuilt from two of three sites. The third one returns. The page
+//! docs/failover.md shows outputs of this shape.
+
+use std::process::Output;
+
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, fails, ok, refuses};
+use lockstep_tests::e2e::node::Node;
+use lockstep_tests::e2e::until;
+
+use crate::lockstep;
+use crate::seeing::documented;
+
+const MAIN: &str = "refs/heads/main";
+const NEXT: &str = "lockstep-2";
+
+async fn push(node: &Node, clone: &Clone, commit: &str) {
+    let _ = ok(clone.push(&node.repository("p"), &[], &[&format!("{commit}:{MAIN}")]).await);
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+/// Runs a rebuild until it is not refused any more because a node committed a moment ago.
+async fn rebuild(node: &Node, more: &[&str]) -> Output {
+    let args = [&["refdb", "rebuild", "--into", NEXT], more].concat();
+    let ended = until(async || {
+        let output = node.cli(&args).await;
+        (!String::from_utf8_lossy(&output.stderr).contains("wait a moment")).then_some(output)
+    });
+    ended.await.unwrap_or_else(|| panic!("the nodes take commits still\n{}", node.log_tail()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_tables_are_rebuilt_from_two_sites_and_the_third_one_returns() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0", "c-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let one = clone.commit(None, "one");
+    push(&cluster.nodes[0], &clone, &one).await;
+    cluster.show("p", MAIN, Some(&one)).await;
+
+    // A healthy refdb is not rebuilt.
+    let alive = cluster.nodes[0].cli(&["refdb", "rebuild", "--into", NEXT, "--dry-run"]).await;
+    assert_eq!(code(&alive), Some(3), "{alive:?}");
+    refuses(alive, "nothing is lost");
+
+    // This commit reaches no other site before c is gone, and the tables with it.
+    cluster.nodes[2].streams.cut();
+    let only_c = clone.commit(Some(&one), "only at c");
+    push(&cluster.nodes[2], &clone, &only_c).await;
+    cluster.nodes[2].shows("p", MAIN, Some(&only_c)).await;
+    cluster.nodes[2].kill().await;
+    cluster.lose_tables().await;
+
+    let dry = rebuild(&cluster.nodes[0], &["--dry-run"]).await;
+    assert_eq!(code(&dry), Some(2), "{dry:?}");
+    documented("lockstep refdb rebuild --into lockstep-2 --dry-run", &dry);
+    assert!(!cluster.tables().await.iter().any(|table| table.starts_with(NEXT)), "a dry run writes nothing");
+    let refused = rebuild(&cluster.nodes[0], &["--yes"]).await;
+    assert_eq!(code(&refused), Some(3), "c may still reach the old tables: {refused:?}");
+    let done = rebuild(&cluster.nodes[0], &["--yes", "--lost"]).await;
+    assert_eq!(code(&done), Some(2), "c was not read: {done:?}");
+    documented("lockstep refdb rebuild --into lockstep-2 --lost", &done);
+
+    for node in &mut cluster.nodes[..2] {
+        node.stop().await;
+        node.set_refdb_prefix(NEXT);
+        node.start(None);
+    }
+    for node in &mut cluster.nodes[..2] {
+        node.ready().await;
+        node.shows("p", MAIN, Some(&one)).await;
+    }
+    let two = clone.commit(Some(&one), "two");
+    push(&cluster.nodes[0], &clone, &two).await;
+    cluster.nodes[1].shows("p", MAIN, Some(&two)).await;
+    let three = clone.commit(Some(&two), "three");
+    push(&cluster.nodes[1], &clone, &three).await;
+    cluster.nodes[0].shows("p", MAIN, Some(&three)).await;
+
+    // c still has the old configuration. It creates no empty tables, takes no commit, and says what to change.
+    cluster.nodes[2].streams.mend();
+    cluster.nodes[2].start(None);
+    let c = &cluster.nodes[2];
+    c.reports(|status| status.last_errors.iter().any(|error| error.message.contains("set refdb.prefix"))).await;
+    let late = clone.commit(Some(&only_c), "late");
+    let said = fails(clone.push(&c.repository("p"), &[], &[&format!("{late}:{MAIN}")]).await);
+    assert!(said.contains("nothing was changed"), "{said}");
+    assert!(!cluster.tables().await.iter().any(|table| table.starts_with("e2e")), "{:?}", cluster.tables().await);
+
+    cluster.nodes[2].stop().await;
+    cluster.nodes[2].set_refdb_prefix(NEXT);
+    cluster.nodes[2].start(None);
+    cluster.nodes[2].ready().await;
+    let c = &cluster.nodes[2];
+    c.shows("p", MAIN, Some(&three)).await;
+    let strays = ok(c.cli(&["stray", "list", "p"]).await);
+    assert!(strays.contains(&only_c), "{strays}\n{}", c.log_tail());
+    let four = clone.commit(Some(&three), "four");
+    push(c, &clone, &four).await;
+    cluster.show("p", MAIN, Some(&four)).await;
+}

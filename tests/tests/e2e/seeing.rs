@@ -1,0 +1,235 @@
+//! All sites from any site: digests, the two answers, topology, history and the terminal view. The page
+//! docs/failover.md shows outputs of this shape.
+
+use std::process::{Output, Stdio};
+
+use lockstep_proto::failover::Role;
+use lockstep_proto::history::{History, PastChange};
+use lockstep_proto::overview::{Overview, SiteOverview};
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, ok, refuses};
+use lockstep_tests::e2e::node::Node;
+use lockstep_tests::e2e::{PATIENCE, until};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::failover::{fail_over, pair};
+use crate::lockstep;
+
+async fn overview(node: &Node) -> Overview {
+    let output = node.cli(&["status", "--all", "--json"]).await;
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn site<'a>(all: &'a Overview, name: &str) -> &'a SiteOverview {
+    all.sites.iter().find(|site| site.status.site.as_str() == name).expect("the site")
+}
+
+/// Waits until a condition holds for the overview that a node gives.
+async fn shows(node: &Node, is_so: impl Fn(&Overview) -> bool) -> Overview {
+    let came = until(async || Some(overview(node).await).filter(&is_so)).await;
+    match came {
+        Some(all) => all,
+        None => panic!("it is not shown: {:?}\n{}", overview(node).await, node.log_tail()),
+    }
+}
+
+/// Waits until a command ends with an exit code, which depends on heartbeats and digests.
+async fn ends_with(node: &Node, args: &[&str], expected: i32) -> Output {
+    let ended = until(async || Some(node.cli(args).await).filter(|output| code(output) == Some(expected))).await;
+    match ended {
+        Some(output) => output,
+        None => panic!("not {expected}: {:?}\n{}", node.cli(args).await, node.log_tail()),
+    }
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_site_sees_all_sites_while_the_links_between_them_are_cut() {
+    let mut cluster = pair().await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{first}:refs/heads/main")]).await);
+    cluster.show("p", "refs/heads/main", Some(&first)).await;
+    let in_order = |all: &Overview| {
+        let safe = |name: &str| site(all, name).safe.as_ref().is_some_and(|answer| answer.safe);
+        let none = |name: &str| site(all, name).lacks.iter().all(|lack| lack.slots == Some(0));
+        let digests = all.sites.iter().all(|one| one.nodes[0].digest.is_some());
+        safe("b") && safe("c") && none("b") && none("c") && digests && !all.is_degraded()
+    };
+    for node in &cluster.nodes {
+        let all = shows(node, in_order).await;
+        assert!(site(&all, "a").safe.is_none(), "{all:?}");
+    }
+    let [a, b, c] = [&cluster.nodes[0], &cluster.nodes[1], &cluster.nodes[2]];
+    documented("lockstep status --all", &ends_with(c, &["status", "--all"], 0).await);
+    documented("lockstep topology", &c.cli(&["topology"]).await);
+    documented("lockstep verify", &c.cli(&["verify"]).await);
+
+    // c reads no stream any more. It sees the others, and how far it is behind, through the refdb.
+    for node in [a, b, c] {
+        node.streams.cut();
+    }
+    let before = overview(c).await.at_ms;
+    let second = clone.commit(Some(&first), "two");
+    let _ = ok(clone.push(&a.repository("p"), &[], &[&format!("{second}:refs/heads/main")]).await);
+    let cut = |all: &Overview| {
+        let (lack, node) =
+            (site(all, "b").lacks.iter().find(|lack| lack.from.as_str() == "a"), &site(all, "b").nodes[0]);
+        let is_later = node.digest.as_ref().is_some_and(|digest| digest.at_ms > before);
+        let lags = lack.and_then(|lack| lack.seen.as_ref()).is_some_and(|seen| seen.seconds > 1.0);
+        node.lives && is_later && lags && lack.is_some_and(|lack| lack.slots > Some(0))
+    };
+    shows(c, cut).await;
+    for node in [a, b, c] {
+        node.streams.mend();
+    }
+
+    // A site whose only node is dead is not safe, its figures are old, and the exit code says that.
+    cluster.nodes[1].kill().await;
+    let [a, c] = [&cluster.nodes[0], &cluster.nodes[2]];
+    // Each node judges by the heartbeats that it has seen itself, so a and c need not notice at the same moment.
+    for node in [a, c] {
+        let not_safe = |all: &Overview| site(all, "b").safe.as_ref().is_some_and(|answer| !answer.safe);
+        shows(node, |all| not_safe(all) && site(all, "b").nodes[0].is_old && all.is_degraded()).await;
+    }
+    for command in [&["status", "--all"][..], &["topology"], &["status", "--all", "--json"]] {
+        let _ = ends_with(c, command, 2).await;
+    }
+    // It may be unsafe for another reason first, such as its lag.
+    let text = async || String::from_utf8(c.cli(&["status", "--all"]).await.stdout).expect("text");
+    let is_dead = |text: &str| text.contains("NOT SAFE\n  b: no node of b has a heartbeat");
+    assert!(until(async || is_dead(&text().await).then_some(())).await.is_some(), "{}", text().await);
+
+    // No refdb, no answer: that is a failure and not a refusal.
+    c.wire.cut();
+    for command in [&["status", "--all"][..], &["history"], &["topology"]] {
+        let output = c.cli(command).await;
+        assert_eq!(code(&output), Some(1), "{output:?}");
+    }
+    // Nor can a promotion help, and a plan says so in time.
+    for command in ["plan", "execute"] {
+        let sites = ["failover", command, "--from", "a", "--to", "c"];
+        let reason: &[&str] = if command == "execute" { &["--reason", "test"] } else { &[] };
+        // The sidecar answers after eight seconds at the latest. The command gives up later, with another exit code.
+        let output = c.cli(&[&sites[..], reason].concat()).await;
+        assert_eq!(code(&output), Some(3), "{output:?}");
+        refuses(output, "no promotion can help");
+    }
+    c.wire.mend();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_keeps_failovers_and_changes_of_role_with_actor_and_reason() {
+    let cluster = pair().await;
+    fail_over(&cluster.nodes[1], "a", "b", &[]).await;
+    fail_over(&cluster.nodes[2], "b", "a", &[]).await;
+    documented("lockstep history", &cluster.nodes[2].cli(&["history"]).await);
+    let history: History = serde_json::from_str(&ok(cluster.nodes[2].cli(&["history", "--json"]).await)).expect("JSON");
+    let [last, first, roles @ ..] = &history.past[..] else { panic!("{history:?}") };
+    for (number, one) in [(2, last), (1, first)] {
+        let PastChange::Failover(failover) = one else { panic!("{one:?}") };
+        let end = failover.end.as_ref().expect("it has ended");
+        assert_eq!((failover.number, failover.reason.as_str(), end.lost), (number, "test", 0));
+        assert!(end.recovery_ms.is_some() && failover.actor.starts_with("uid "), "{failover:?}");
+    }
+    for (name, one) in ["c", "b"].iter().zip(roles) {
+        let PastChange::Role(change) = one else { panic!("{one:?}") };
+        assert_eq!((change.site.as_str(), change.from, change.to), (*name, Role::Active, Role::Standby));
+        assert_eq!((change.reason.as_str(), change.done), ("one active site", Some(true)));
+    }
+    let long = "x".repeat(2_000);
+    let args = ["site", "role", "c", "active", "--expect-epoch", "2", "--reason", &long];
+    refuses(cluster.nodes[0].cli(&args).await, "reason has 2000 bytes; at most 1000 are kept");
+}
+
+const ENTER: &str = "\u{1b}[?1049h";
+const LEAVE: &str = "\u{1b}[?1049l";
+
+/// Runs a command in a terminal of 80 columns. Once it shows its view, types `keys`, or ends it with SIGTERM if there
+/// are none. Answers what was shown.
+async fn terminal(node: &Node, command: &str, keys: &str) -> String {
+    let line = format!(
+        "stty rows 24 cols 80; sh -c 'echo \"process $$.\"; exec {} {command}'; echo \"ended with $?\"; stty -a",
+        lockstep().display()
+    );
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env("LOCKSTEP_SOCKET", node.socket()).env("TERM", "xterm");
+    script.kill_on_drop(true);
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("util-linux has `script`");
+    let (mut input, mut output) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let mut shown = Vec::new();
+    let enters = async {
+        let has_entered = |shown: &[u8]| String::from_utf8_lossy(shown).contains(ENTER);
+        while !has_entered(&shown) && output.read_buf(&mut shown).await.expect("output") > 0 {}
+    };
+    assert!(timeout(PATIENCE, enters).await.is_ok(), "{command} shows no view\n{}", node.log_tail());
+    if keys.is_empty() {
+        let text = String::from_utf8_lossy(&shown).into_owned();
+        let id = text.split_once("process ").and_then(|(_, rest)| rest.split('.').next()).expect("its process id");
+        let id = Pid::from_raw(id.parse().expect("a number")).expect("a process id");
+        kill_process(id, Signal::TERM).expect("a signal");
+    }
+    input.write_all(keys.as_bytes()).await.expect("keys");
+    let ends = timeout(PATIENCE, output.read_to_end(&mut shown)).await;
+    assert!(ends.is_ok(), "{command} did not end: {:?}", String::from_utf8_lossy(&shown));
+    child.wait().await.expect("an end");
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_terminal_view_restores_the_terminal_and_says_when_there_is_none() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let node = &cluster.nodes[0];
+    // `q`, Ctrl-C as a key, and a signal from outside.
+    for (option, keys) in [("--all", "q"), ("", "\u{3}"), ("--all", "")] {
+        let text = terminal(node, &format!("status --watch {option}"), keys).await;
+        let [enter, leave] = [ENTER, LEAVE].map(|code| text.rfind(code));
+        assert!(enter.is_some() && leave > enter, "{text:?}");
+        assert!(text.contains("ended with 0"), "{text:?}");
+        assert!(text.contains(" icanon") && text.contains(" echo "), "the terminal is not as before: {text:?}");
+    }
+    let output = node.cli(&["status", "--all", "--watch"]).await;
+    assert_eq!(code(&output), Some(64));
+    refuses(output, "--watch needs a terminal");
+}
+
+/// Whether docs/failover.md shows this command with an output of this shape: the same headings and heads of tables.
+pub fn documented(command: &str, output: &Output) {
+    let output = String::from_utf8_lossy(&output.stdout);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/failover.md");
+    let page = std::fs::read_to_string(path).expect("the page");
+    let (_, rest) = page.split_once(&format!("$ {command}\n")).unwrap_or_else(|| panic!("no {command} in the page"));
+    let (shown, _) = rest.split_once("```").expect("the end of the block");
+    println!("$ {command}\n{output}");
+    assert_eq!(heads(shown), heads(&output), "{command} in docs/failover.md");
+}
+
+/// The headings of a text, and the head of the table below each, without runs of spaces. Figures are equal.
+fn heads(text: &str) -> Vec<String> {
+    let once = |word: &str| {
+        // The hash of a plan.
+        if word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return "#".to_owned();
+        }
+        let mut text = String::new();
+        for one in word.chars() {
+            match one.is_ascii_digit() {
+                true if text.ends_with('#') => {}
+                true => text.push('#'),
+                false => text.push(one),
+            }
+        }
+        text
+    };
+    let squeezed = |line: &str| line.split_whitespace().map(once).collect::<Vec<_>>().join(" ");
+    let lines: Vec<&str> = text.lines().collect();
+    let is_heading = |line: &str| !line.starts_with(' ');
+    let is_head = |index: &usize| *index == 0 || is_heading(lines[*index]) || is_heading(lines[*index - 1]);
+    (0..lines.len()).filter(is_head).map(|index| squeezed(lines[index])).collect()
+}

@@ -1,0 +1,77 @@
+//! Mutual TLS between sites, set up with the command line as `docs/security.md` describes it.
+
+use std::path::Path;
+
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, fails, ok};
+use lockstep_tests::e2e::node::{Node, free_port};
+use lockstep_tests::e2e::until;
+
+use crate::lockstep;
+
+const MAIN: &str = "refs/heads/main";
+
+/// Issues the certificate of a node, and has it listen for the sites in `allow`. Returns the port.
+async fn certify(node: &Node, authority: &Path, allow: &str) -> u16 {
+    let out = node.home.join("tls");
+    let port = free_port().port();
+    let (authority, out) = (authority.to_str().expect("text"), out.to_str().expect("text"));
+    let args = ["certs", "issue", "--dir", authority, "--site", &node.site, "--node", &node.name, "--out", out];
+    let section = ok(node.cli(&args).await);
+    let (_, section) = section.split_once("[tls]").expect("the lines of the section");
+    let path = node.home.join("lockstep.toml");
+    let text = std::fs::read_to_string(&path).expect("a configuration");
+    let listener = format!("listen = \"127.0.0.1:{port}\"\nallow = [\"spiffe://lockstep/{allow}/*\"]\n");
+    std::fs::write(&path, format!("{text}[tls]{section}\n{listener}")).expect("a configuration");
+    port
+}
+
+/// Has a node reach its only peer by mutual TLS, in place of its socket.
+fn reach(node: &Node, peer: &Node, port: u16, identity: &str) {
+    let path = node.home.join("lockstep.toml");
+    let text = std::fs::read_to_string(&path).expect("a configuration");
+    let socket = format!("socket = \"{}\"\n", peer.socket().display());
+    assert!(text.contains(&socket), "{text}");
+    let url = format!("url = \"https://127.0.0.1:{port}\"\nidentity = \"{identity}\"\n");
+    std::fs::write(&path, text.replace(&socket, &url)).expect("a configuration");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_repository_is_restored_over_mutual_tls() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
+    cluster.nodes[1].shows("p", MAIN, Some(&first)).await;
+    let authority = cluster.scratch("authority");
+    let dir = authority.to_str().expect("text").to_owned();
+    let made = ok(cluster.nodes[0].cli(&["certs", "init", "--dir", &dir]).await);
+    assert!(made.contains("ca.key"), "{made}");
+    let again = fails(cluster.nodes[0].cli(&["certs", "init", "--dir", &dir]).await);
+    assert!(again.contains("exists and is not replaced"), "{again}");
+    for node in &mut cluster.nodes {
+        let _ = node.stop().await;
+    }
+    let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let ports = [certify(a, &authority, "b").await, certify(b, &authority, "a").await];
+    reach(a, b, ports[1], "spiffe://lockstep/b/b-0");
+    reach(b, a, ports[0], "spiffe://lockstep/a/a-0");
+    let lost = b.repository("p");
+    std::fs::remove_dir_all(&lost).expect("it was there");
+    for node in &mut cluster.nodes {
+        node.start(None);
+        node.ready().await;
+    }
+    let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);
+    b.shows("p", MAIN, Some(&first)).await;
+    let peers = async || String::from_utf8_lossy(&a.cli(&["peers"]).await.stdout).into_owned();
+    let is_seen = |peers: &str| peers.contains("b-0 of b (active), ready") && peers.contains("tls");
+    assert!(until(async || is_seen(&peers().await).then_some(())).await.is_some(), "{}", peers().await);
+    let status = ok(b.cli(&["status"]).await);
+    assert!(status.contains("tls: spiffe://lockstep/b/b-0  expires in 89 days"), "{status}");
+    cluster.nodes[0].kill().await;
+    let away = cluster.nodes[1].cli(&["peers"]).await;
+    assert_eq!(away.status.code(), Some(2), "{away:?}");
+    assert!(!String::from_utf8_lossy(&away.stdout).contains("a-0 of a"), "{away:?}");
+}
