@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep::node::assembly::{Embedded, Seams, seams};
 use lockstep::node::config::{self, Settings};
 use lockstep::seams::embedded::kinesis::EmbeddedKinesisSettings;
-use lockstep::seams::embedded::write_limits::WriteLimits;
+use lockstep::seams::embedded::write_limits::{Answered, WriteLimits};
 use lockstep::seams::refdb::dynamo::{Connection, client};
 use tempfile::TempDir;
 
@@ -49,9 +49,9 @@ impl Cloud {
         Ok(Self { seams: seams(&settings, Some(&embedded)).await?, embedded, folder, _service: service })
     }
 
-    /// The number of records that the streams took, and that their limits refused.
-    pub fn appended(&self) -> (u64, u64) {
-        self.embedded.appended()
+    /// How the limits of the streams answered so far.
+    pub fn answered(&self) -> Answered {
+        self.embedded.answered()
     }
 
     /// The folder of the emulators' files.

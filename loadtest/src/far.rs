@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
-    NodeRecord, OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
-    WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
+    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore,
+    Registry, Role, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -79,23 +79,30 @@ far!(JournalStore, RefDbError:
 );
 
 far!(Registry, RefDbError:
-    prepare() -> ();
+    prepare(may_create: bool) -> ();
+    rebuild(items: &[Rebuilt], revision: u64) -> RebuildAnswer;
     enroll_site(site: &SiteId, role: Role) -> SiteRecord;
     sites() -> Vec<SiteRecord>;
     change_role(from: &SiteRecord, role: Role) -> SiteRecord;
+    change_site(from: Option<&SiteRecord>, to: &SiteRecord, failover: u64) -> SiteAnswer;
+    begin_failover(record: &DocumentRecord, sites: &[SiteRecord]) -> Option<DocumentRecord>;
     open_incarnation(record: &IncarnationRecord) -> OpenAnswer;
     incarnations(site: &SiteId) -> Vec<IncarnationRecord>;
     last_incarnation(site: &SiteId, node: &NodeId) -> u64;
     mark(site: &SiteId, id: &IncarnationId, settled: &[Seq], published: &[Seq]) -> MarkAnswer;
+    touch(site: &SiteId, id: &IncarnationId) -> MarkAnswer;
     freeze(site: &SiteId, id: &IncarnationId) -> IncarnationRecord;
     poisoned(site: &SiteId, id: &IncarnationId) -> ();
+    shut_out_earlier(site: &SiteId) -> ();
     raise_published(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
     drained(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
     nodes() -> Vec<NodeRecord>;
     put_node(record: &NodeRecord, previous: Option<&NodeRecord>) -> NodeAnswer;
     forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
-    failover() -> Option<FailoverRecord>;
-    put_failover(record: &FailoverRecord) -> FailoverRecord;
+    document(which: Document) -> Option<DocumentRecord>;
+    put_document(which: Document, record: &DocumentRecord) -> DocumentRecord;
+    digests() -> Vec<DigestRecord>;
+    put_digest(record: &DigestRecord) -> ();
     gerrit() -> Option<GerritRecord>;
     enroll_gerrit(record: &GerritRecord) -> GerritRecord;
     instances() -> BTreeMap<String, NodeId>;

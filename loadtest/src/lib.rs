@@ -1,4 +1,6 @@
-//! `make bench`: measures the figures that Lockstep promises, and prints one JSON line per figure. The figures that
+//! The load test (`make load`, in `load`), and the benchmarks.
+//!
+//! `make bench` measures the figures that Lockstep promises, and prints one JSON line per figure. The figures that
 //! need a real Gerrit are in the package beside this one (`loadtest/gerrit`), which shares its reports and statistics.
 //!
 //! Every figure runs on whole nodes over the AWS adapters and the embedded emulators, unless its name says otherwise. A
@@ -6,6 +8,8 @@
 //!
 //! | module | idea |
 //! |---|---|
+//! | `cli` | the command line of both |
+//! | `load` | the load test |
 //! | `report`, `stats` | JSON lines, medians |
 //! | `host` | the machine, and the resources that a process uses |
 //! | `cloud`, `site` | the emulators, and nodes on them in this process |
@@ -14,11 +18,13 @@
 //! | `history` | commits made by `git fast-import` |
 //! | `figures` | the figures |
 
+pub mod cli;
 mod cloud;
 mod far;
 mod figures;
 mod history;
 pub mod host;
+pub mod load;
 mod process;
 pub mod report;
 mod site;

@@ -32,6 +32,8 @@ pub struct Process {
     /// The root of its repositories.
     pub root: PathBuf,
     socket: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
 }
 
 impl Process {
@@ -42,10 +44,22 @@ impl Process {
         std::fs::create_dir_all(&root)?;
         let config = home.join("lockstep.toml");
         std::fs::write(&config, text(cloud, &home, site, sites))?;
-        let log = std::fs::File::create(home.join("log"))?;
-        let mut command = Command::new(lockstep()?);
-        command.arg("run").arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        Ok(Self { child: command.spawn()?, client: Client::new(&socket), root, socket })
+        let log = home.join("log");
+        let child = spawn(&config, &log)?;
+        Ok(Self { child, client: Client::new(&socket), root, socket, config, log })
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) -> Fallible<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again after its end.
+    pub fn restart(&mut self) -> Fallible<()> {
+        self.child = spawn(&self.config, &self.log)?;
+        Ok(())
     }
 
     /// Waits until it is ready.
@@ -95,6 +109,13 @@ impl Process {
         }
         Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
     }
+}
+
+fn spawn(config: &Path, log: &Path) -> Fallible<Child> {
+    let log = std::fs::File::options().create(true).append(true).open(log)?;
+    let mut command = Command::new(lockstep()?);
+    command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Ok(command.spawn()?)
 }
 
 impl Drop for Process {

@@ -163,7 +163,7 @@ impl Site {
         let settings = cloud.settings(name, manner.poll, sites)?;
         let recorded = RecordingObserver::new();
         let mut deps =
-            dependencies(&settings, &cloud.seams, git::Settings::default(), recorded.clone(), &Metrics::noop())?;
+            dependencies(&settings, &cloud.seams, None, git::Settings::default(), recorded.clone(), &Metrics::noop())?;
         if let Some(round_trip) = manner.round_trip {
             deps.refdb = far_refdb(&deps.refdb, round_trip);
             deps.eventlog = Arc::new(Far::new(deps.eventlog, round_trip));

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use lockstep::base::clock::{SeededEntropy, SystemClock};
 use lockstep::base::faults::injected_bug::InjectedBugs;
-use lockstep::node::assembly::{Node, NodeDependencies, NodeSettings};
+use lockstep::node::assembly::{Node, NodeDependencies, NodeSettings, ProbeSet};
 use lockstep::seams::blob::memory::MemoryBlobs;
 use lockstep::seams::eventlog::memory::MemoryEventLog;
 use lockstep::seams::git::model::ModelRepositories;
 use lockstep::seams::peers::FallbackPeers;
-use lockstep::seams::refdb::memory::MemoryRefDb;
+use lockstep::seams::refdb::memory::{MemoryRefDb, MemoryTables};
 use lockstep::seams::volume::memory::MemoryStore;
 use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
 use lockstep_proto::{Oid, ProjectName, SiteId};
@@ -115,6 +115,7 @@ fn deps(repositories: &ModelRepositories) -> Fallible<NodeDependencies> {
     let site: SiteId = "eu-aws".parse()?;
     Ok(NodeDependencies {
         refdb: MemoryRefDb::new().refdb(),
+        tables: Arc::new(MemoryTables::default()),
         eventlog: Arc::new(MemoryEventLog::new(1)),
         blobs: Arc::new(MemoryBlobs::default()),
         peers: Arc::new(FallbackPeers::new(Vec::new())),
@@ -123,6 +124,7 @@ fn deps(repositories: &ModelRepositories) -> Fallible<NodeDependencies> {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SeededEntropy::new(1)),
         gerrit: None,
+        probes: ProbeSet::default(),
         observer: RecordingObserver::new(),
         boot: "bench".to_owned(),
         settings: NodeSettings::new(site.clone(), "eu-aws-0".parse()?, vec![site]),

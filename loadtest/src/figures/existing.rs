@@ -2,6 +2,7 @@
 //! import has ended and until another site shows all refs, the bytes in the blob store and on the other site's disk,
 //! and the memory of both sidecars with their git children.
 
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -27,6 +28,8 @@ const REFS: usize = 7_007;
 /// The files of the project, and the lines of each.
 const FILES: usize = 2_000;
 const LINES: usize = 500;
+/// The files that a commit changes. With these, the clone has about the size of that project's, 87 MB.
+const CHANGED: usize = 4;
 /// The bound on the clone's time, and on its bytes.
 const GOAL: Goal = Goal::AtMost(1.5);
 
@@ -103,8 +106,12 @@ fn size(folder: &Path) -> Fallible<Size> {
     let mut size = Size::default();
     let mut work = vec![folder.to_owned()];
     while let Some(folder) = work.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let (path, meta) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
+        // A sidecar at work removes its temporary files and folders.
+        let Some(entries) = present(std::fs::read_dir(folder))? else { continue };
+        for entry in entries {
+            let entry = entry?;
+            let Some(meta) = present(entry.metadata())? else { continue };
+            let path = entry.path();
             if meta.is_dir() {
                 work.push(path);
             } else {
@@ -116,8 +123,16 @@ fn size(folder: &Path) -> Fallible<Size> {
     Ok(size)
 }
 
-/// Makes a repository in which each commit changes one line of a file, with a branch and many changes of one line, and
-/// packs it as git keeps it.
+/// The value, or `None` if the file is gone.
+fn present<T>(read: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// Makes a repository in which each commit changes one line of some files, with a branch and many changes, and packs it
+/// as git keeps it.
 fn make(repository: &Path) -> Fallible<()> {
     std::fs::create_dir_all(repository)?;
     git(&["init", "-q", "--bare", "-b", "main"], repository)?;
@@ -139,28 +154,58 @@ fn make(repository: &Path) -> Fallible<()> {
     git(&["pack-refs", "--all"], repository).map(drop)
 }
 
+/// The content of the project: the lines of each file.
+struct Content {
+    files: Vec<Vec<u64>>,
+    entropy: SeededEntropy,
+}
+
+impl Content {
+    fn new() -> Self {
+        let entropy = SeededEntropy::new(1);
+        let files = (0..FILES).map(|_| (0..LINES).map(|_| entropy.next()).collect()).collect();
+        Self { files, entropy }
+    }
+
+    fn below(&self, most: usize) -> usize {
+        usize::try_from(self.entropy.next() % most as u64).unwrap_or(0)
+    }
+
+    /// The files that a commit changes: some at random, one line of each. With the first commits, a new one too.
+    fn changed(&self, new: Option<usize>) -> BTreeMap<usize, Vec<u64>> {
+        let chosen = new.into_iter().chain((0..CHANGED).map(|_| self.below(FILES)));
+        chosen
+            .map(|file| {
+                let mut lines = self.files[file].clone();
+                lines[self.below(LINES)] = self.entropy.next();
+                (file, lines)
+            })
+            .collect()
+    }
+}
+
 fn write(to: &mut impl Write) -> Fallible<()> {
-    let entropy = SeededEntropy::new(1);
-    let below = |most: usize| usize::try_from(entropy.next() % most as u64).unwrap_or(0);
-    let mut files: Vec<Vec<u64>> = (0..FILES).map(|_| (0..LINES).map(|_| entropy.next()).collect()).collect();
-    let mut commit = |name: &str, mark: usize, from: Option<usize>, (file, lines): (usize, &[u64])| -> Fallible<()> {
-        let content: String = lines.iter().map(|line| format!("{line:016x}\n")).collect();
-        writeln!(to, "commit {name}\nmark :{mark}\ncommitter T <t@x> {} +0000\ndata 1\nm", 1_700_000_000 + mark)?;
-        if let Some(from) = from {
-            writeln!(to, "from :{from}")?;
-        }
-        Ok(writeln!(to, "M 100644 inline d{}/f{file}\ndata {}\n{content}", file % 40, content.len())?)
-    };
+    let mut content = Content::new();
+    let mut commit =
+        |name: &str, mark: usize, from: Option<usize>, files: &BTreeMap<usize, Vec<u64>>| -> Fallible<()> {
+            writeln!(to, "commit {name}\nmark :{mark}\ncommitter T <t@x> {} +0000\ndata 1\nm", 1_700_000_000 + mark)?;
+            if let Some(from) = from {
+                writeln!(to, "from :{from}")?;
+            }
+            for (file, lines) in files {
+                let text: String = lines.iter().map(|line| format!("{line:016x}\n")).collect();
+                writeln!(to, "M 100644 inline d{}/f{file}\ndata {}\n{text}", file % 40, text.len())?;
+            }
+            Ok(())
+        };
     for at in 0..COMMITS {
-        let file = if at < FILES { at } else { below(FILES) };
-        files[file][below(LINES)] = entropy.next();
-        commit("refs/heads/main", at + 1, None, (file, &files[file]))?;
+        let changed = content.changed((at < FILES).then_some(at));
+        commit("refs/heads/main", at + 1, None, &changed)?;
+        changed.into_iter().for_each(|(file, lines)| content.files[file] = lines);
     }
     for change in 1..REFS {
-        let file = below(FILES);
-        let mut lines = files[file].clone();
-        lines[below(LINES)] = entropy.next();
-        commit(&format!("refs/pull/{change}/head"), COMMITS + change, Some(1 + below(COMMITS)), (file, &lines))?;
+        let changed = content.changed(None);
+        commit(&format!("refs/pull/{change}/head"), COMMITS + change, Some(1 + content.below(COMMITS)), &changed)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod commit;
 mod distance;
 mod emulator;
 mod existing;
+mod failover;
 mod lag;
 mod large_push;
 mod memory;
@@ -17,7 +18,7 @@ use crate::Fallible;
 use crate::report::Report;
 
 /// The letters of all figures.
-pub const ALL: [char; 11] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'm', 'n'];
+pub const ALL: [char; 12] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'm', 'n', 'o'];
 /// The letters of the figures that take seconds.
 pub const QUICK: [char; 6] = ['a', 'b', 'c', 'd', 'e', 'i'];
 
@@ -45,6 +46,7 @@ async fn measure(letter: char, report: &Report) -> Fallible<()> {
         'h' => backlog::measure(report).await,
         'm' => behind_limit::measure(report).await,
         'n' => existing::measure(report).await,
+        'o' => failover::measure(report).await,
         _ => memory::measure(report).await,
     }
 }

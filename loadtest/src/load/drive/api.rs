@@ -1,0 +1,132 @@
+//! A request through the bridge API, as Gerrit's bridge sends it. An answer that is lost is asked for again with the
+//! same request id; so is one that says "unknown".
+
+use std::time::Duration;
+
+use http::Method;
+use lockstep::clients::api_client::{Call, Client, ClientError, project_path};
+use lockstep_proto::bridge::{
+    Expected, OBJECTS_JUDGED, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse, RefusalCode,
+    deadline_ms,
+};
+use lockstep_proto::{Oid, ProjectName};
+use tokio::time::{Instant, sleep};
+
+use super::verdict::Verdict;
+use crate::Fallible;
+use crate::load::ledger::Move;
+use crate::load::world::Built;
+
+/// The time that one call may take at the sidecar, in milliseconds. A client then asks again.
+const CALL_MS: u64 = 10_000;
+/// The first pause before the same request is sent again. It doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Sends a batch until it has a verdict, or until `deadline`.
+pub(super) async fn send(
+    client: &Client,
+    project: &ProjectName,
+    request: &str,
+    moves: &[Move],
+    deadline: Instant,
+) -> Verdict {
+    let call = match call(project, request, moves, "/ref-transactions") {
+        Ok(call) => call,
+        Err(why) => return Verdict::Refused { code: format!("not_sent: {why}"), again: false },
+    };
+    let (mut doubt, mut pause) = (None, FIRST_PAUSE);
+    let mut busy = String::new();
+    loop {
+        let longest = Duration::from_millis(deadline_ms(CALL_MS, moves.len()) + 2_000);
+        match client.send::<RefTransactionResponse>(&call, deadline.min(Instant::now() + longest)).await {
+            Ok(answer) => match verdict(&answer) {
+                Verdict::Unknown(why) => doubt = Some(why),
+                verdict => return verdict,
+            },
+            Err(ClientError::NoAnswer(why)) => doubt = Some(why),
+            Err(ClientError::NotSent { why, .. }) => busy = why,
+            // Once a try may have arrived, an error of a later one does not tell the outcome of the first.
+            Err(ClientError::Answered(error)) if doubt.is_none() && !error.retry => {
+                return Verdict::Refused { code: word(error.code), again: false };
+            }
+            Err(ClientError::Answered(error)) => busy = word(error.code),
+        }
+        if Instant::now() + pause >= deadline {
+            return match doubt {
+                Some(why) => Verdict::Unknown(why),
+                None => Verdict::Refused { code: format!("gave_up: {busy}"), again: false },
+            };
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Sends a batch that must be committed. Returns its transaction.
+///
+/// # Errors
+/// It was not committed, or that is not known.
+pub async fn commit_or_fail(
+    client: &Client,
+    project: &ProjectName,
+    built: &Built,
+    deadline: Instant,
+) -> Fallible<Option<String>> {
+    match send(client, project, &built.request, &built.moves, deadline).await {
+        Verdict::Committed(txn) => Ok(txn),
+        other => Err(format!("{project}: the preparation was not committed: {other:?}").into()),
+    }
+}
+
+/// Asks for the outcome of a request without trying it again. `None` if the sidecar does not know it either.
+pub async fn look_up(client: &Client, project: &str, request: &str, moves: &[Move]) -> Option<String> {
+    let call = call(&project.parse().ok()?, request, moves, "/ref-transactions/look-up").ok()?;
+    let end = Instant::now() + Duration::from_millis(CALL_MS + 2_000);
+    let answer: RefTransactionResponse = client.send(&call, end).await.ok()?;
+    match verdict(&answer) {
+        Verdict::Committed(txn) => Some(txn.unwrap_or_default()),
+        Verdict::Refused { .. } | Verdict::Unknown(_) => None,
+    }
+}
+
+fn call(project: &ProjectName, request: &str, moves: &[Move], below: &str) -> Fallible<Call> {
+    let oid = |text: &Option<String>| text.as_ref().map(|text| text.parse::<Oid>()).transpose();
+    let command = |one: &Move| -> Fallible<RefCommand> {
+        let old = oid(&one.old)?.map_or(Expected::Absent, Expected::Oid);
+        Ok(RefCommand { name: one.name.parse()?, old, new: oid(&one.new)?, force: false })
+    };
+    let body = RefTransactionRequest {
+        request_id: request.to_owned(),
+        deadline_ms: Some(deadline_ms(CALL_MS, moves.len())),
+        atomic: true,
+        commands: moves.iter().map(command).collect::<Fallible<_>>()?,
+        actor: Some("load".to_owned()),
+        traceparent: None,
+    };
+    Ok(Call::new(Method::POST, project_path(project, below), &body)?.objects(OBJECTS_JUDGED))
+}
+
+fn verdict(answer: &RefTransactionResponse) -> Verdict {
+    match answer.outcome {
+        Outcome::Committed | Outcome::CommittedNotYetVisible => {
+            Verdict::Committed(answer.txn.as_ref().map(ToString::to_string))
+        }
+        Outcome::Unknown => Verdict::Unknown("the sidecar does not know the outcome yet".to_owned()),
+        Outcome::Refused => {
+            // In an atomic batch, one ref has the reason, and the others refer to it.
+            let reasons = answer.results.iter().filter_map(|result| result.refusal.as_ref());
+            let own = reasons.clone().find(|reason| reason.code != RefusalCode::Transaction);
+            let Some(reason) = own.or_else(|| reasons.clone().next()) else {
+                return Verdict::Refused { code: "no_reason".to_owned(), again: false };
+            };
+            let again = reason.retry || matches!(reason.code, RefusalCode::Stale | RefusalCode::NonFastForward);
+            Verdict::Refused { code: word(reason.code), again }
+        }
+    }
+}
+
+fn word(code: RefusalCode) -> String {
+    let text = serde_json::to_string(&code).unwrap_or_default();
+    text.trim_matches('"').to_owned()
+}

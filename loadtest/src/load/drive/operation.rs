@@ -1,0 +1,154 @@
+//! One operation of a client, with its tries: a client whose ref was moved by somebody else looks at the new value and
+//! tries again, as Gerrit does, and as a person does after a fetch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::ProjectName;
+use tokio::time::{Instant, sleep};
+
+use super::context::Context;
+use super::verdict::Verdict;
+use super::{api, push, read};
+use crate::Fallible;
+use crate::load::ledger::{Ended, Entry};
+use crate::load::measure::{Finished, Outcome};
+use crate::load::model::Class;
+use crate::load::plan::Arrival;
+use crate::load::world::{Built, Effect, build};
+
+/// Carries out an operation, and records its end.
+pub(super) async fn carry_out(context: &Arc<Context>, arrival: &Arrival) {
+    let number = site_of(context, arrival);
+    let mut finished = Finished {
+        class: arrival.class,
+        site: number,
+        at_us: arrival.at_us,
+        ended_us: 0,
+        prepare: Duration::ZERO,
+        answer: Duration::ZERO,
+        tries: 0,
+        refs: 0,
+        result: Outcome::Unknown,
+    };
+    let deadline = Instant::now() + Duration::from_secs_f64(context.profile.run.give_up_s);
+    finished.result = if arrival.class.is_read() {
+        finished.tries = 1;
+        read::carry_out(context, arrival, number, deadline).await
+    } else {
+        write(context, arrival, &mut finished, deadline).await
+    };
+    finished.ended_us = context.now_us();
+    context.recorder.finished(&finished);
+}
+
+/// The site from which the operation comes.
+fn site_of(context: &Context, arrival: &Arrival) -> usize {
+    let count = context.estate.sites.len();
+    if !arrival.at_home {
+        return arrival.site as usize % count;
+    }
+    let project = context.world.project(arrival.project);
+    let home = match arrival.class {
+        Class::CiVote | Class::Comment | Class::Draft | Class::MassRebase => {
+            project.pick(arrival.pick).map_or(arrival.site, |change| change.home)
+        }
+        Class::PushPatchSet => project.pick(arrival.pick / 100).map_or(arrival.site, |change| change.home),
+        // A branch of a project, and a user, have a home too. Otherwise the sites only refuse each other's moves.
+        Class::Submit => arrival.project,
+        Class::BotBump | Class::UserRef => u32::try_from(arrival.pick % 1_000_003).unwrap_or(0),
+        _ => arrival.site,
+    };
+    home as usize % count
+}
+
+async fn write(context: &Arc<Context>, arrival: &Arrival, finished: &mut Finished, deadline: Instant) -> Outcome {
+    let world = &context.world;
+    let is_of_users = arrival.class.is_of_all_users();
+    let project = if is_of_users { world.users() } else { world.project(arrival.project) };
+    loop {
+        finished.tries += 1;
+        let began = Instant::now();
+        let built = prepare(context, arrival, finished, &project.name).await;
+        finished.prepare += began.elapsed();
+        let built = match built {
+            Ok(built) => built,
+            Err(why) => return Outcome::Refused(format!("client: {why}")),
+        };
+        let (sent, began_us) = (Instant::now(), context.ledger_us());
+        let site = &context.estate.sites[finished.site];
+        let verdict = if arrival.git {
+            push::send(context, site, &project.name, &built, deadline).await
+        } else {
+            api::send(&site.client, &project.name, &built.request, &built.moves, deadline).await
+        };
+        finished.answer = sent.elapsed();
+        context.ledger.lock().push(entry(context, arrival, finished.site, &project.name, began_us, &built, &verdict));
+        match verdict {
+            Verdict::Committed(_) => {
+                finished.refs = built.moves.len() as u64;
+                match built.effect {
+                    Effect::None => {}
+                    Effect::Opened(changes) => project.opened(changes),
+                    Effect::Closed(changes) => project.closed(&changes),
+                }
+                return Outcome::Done;
+            }
+            Verdict::Unknown(_) => return Outcome::Unknown,
+            Verdict::Refused { code, again } => {
+                let pause = Duration::from_millis(context.profile.run.retry_pause_ms);
+                let is_last = finished.tries >= context.profile.run.tries || Instant::now() + pause >= deadline;
+                if !again || is_last {
+                    return Outcome::Refused(code);
+                }
+                sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// Makes the request and its objects on a thread for blocking work.
+async fn prepare(
+    context: &Arc<Context>,
+    arrival: &Arrival,
+    finished: &Finished,
+    project: &ProjectName,
+) -> Fallible<Built> {
+    let (context, arrival, project) = (context.clone(), arrival.clone(), project.clone());
+    let (site, tries) = (finished.site, finished.tries);
+    #[expect(clippy::disallowed_methods, reason = "libgit2 blocks; no simulator runs the generator")]
+    let work = tokio::task::spawn_blocking(move || {
+        let places = context.places(&context.estate.sites[site], &project, arrival.git)?;
+        build(&context.world, &arrival, u32::try_from(site)?, &places, tries)
+    });
+    work.await?
+}
+
+fn entry(
+    context: &Context,
+    arrival: &Arrival,
+    site: usize,
+    project: &ProjectName,
+    began_us: i64,
+    built: &Built,
+    verdict: &Verdict,
+) -> Entry {
+    let (ended, txn, why) = match verdict {
+        Verdict::Committed(txn) => (Ended::Committed, txn.clone(), None),
+        Verdict::Refused { code, .. } => (Ended::Refused, None, Some(code.clone())),
+        Verdict::Unknown(why) => (Ended::Unknown, None, Some(why.clone())),
+    };
+    Entry {
+        request: built.request.clone(),
+        class: Some(arrival.class),
+        site,
+        project: project.to_string(),
+        git: arrival.git,
+        began_us,
+        ended_us: context.ledger_us(),
+        ended,
+        txn,
+        why,
+        moves: built.moves.clone(),
+    }
+}

@@ -1,0 +1,134 @@
+//! A request through `git push`: to the site's repository, whose hooks hand it to the sidecar. Each ref carries the
+//! value that it must have (`--force-with-lease`), so that the ledger knows it.
+
+use std::process::Output;
+use std::time::Duration;
+
+use lockstep_proto::ProjectName;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::context::Context;
+use super::verdict::Verdict;
+use crate::Fallible;
+use crate::load::estate::Site;
+use crate::load::git::command;
+use crate::load::ledger::Move;
+use crate::load::world::Built;
+
+/// The pause before a client looks what became of a push without an answer.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The signs of an answer that does not settle the outcome: the sidecar's own word, and git's when it lost the answer.
+const OPEN: [&str; 3] = ["not known", "failed to report", "hook declined"];
+/// The signs that a ref has another value than required: git's own, and the sidecar's.
+const STALE: [&str; 4] = ["stale info", "non-fast-forward", "fetch first", "was faster"];
+
+/// Pushes until there is a verdict, or until `deadline`.
+pub(super) async fn send(
+    context: &Context,
+    site: &Site,
+    project: &ProjectName,
+    built: &Built,
+    deadline: Instant,
+) -> Verdict {
+    let mut doubt = None;
+    loop {
+        let verdict = match push(context, site, project, &built.moves, deadline).await {
+            Ok(output) => read(&output, &built.moves),
+            Err(why) => Verdict::Unknown(why.to_string()),
+        };
+        match verdict {
+            Verdict::Committed(txn) => return Verdict::Committed(txn),
+            // A refusal does not tell the outcome of an earlier push of the same values.
+            Verdict::Refused { code, again } if doubt.is_none() => return Verdict::Refused { code, again },
+            Verdict::Refused { code, .. } => doubt = Some(code),
+            Verdict::Unknown(why) => doubt = Some(why),
+        }
+        if Instant::now() + PAUSE >= deadline {
+            return Verdict::Unknown(doubt.unwrap_or_default());
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn push(
+    context: &Context,
+    site: &Site,
+    project: &ProjectName,
+    moves: &[Move],
+    deadline: Instant,
+) -> Fallible<Output> {
+    let _permit = timeout_at(deadline, context.git.acquire()).await??;
+    let mut command = command(&context.client(site, project)?);
+    command.args(["push", "--porcelain", "--no-verify"]);
+    if moves.len() > 1 {
+        command.arg("--atomic");
+    }
+    for one in moves {
+        command.arg(format!("--force-with-lease={}:{}", one.name, one.old.as_deref().unwrap_or("")));
+    }
+    command.arg(site.project_url(project));
+    for one in moves {
+        command.arg(format!("{}:{}", one.new.as_deref().unwrap_or(""), one.name));
+    }
+    Ok(timeout_at(deadline, Command::from(command).kill_on_drop(true).output()).await??)
+}
+
+/// Reads the verdict from git's output. Every ref of a push has the same one, because it is atomic.
+fn read(output: &Output, moves: &[Move]) -> Verdict {
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let line_of = |one: &Move| {
+        shown.lines().find(|line| {
+            let mut parts = line.split('\t');
+            let is_flag = parts.next().is_some_and(|flag| flag.len() == 1);
+            is_flag && parts.next().is_some_and(|refs| refs.ends_with(&format!(":{}", one.name)))
+        })
+    };
+    let lines: Vec<Option<&str>> = moves.iter().map(line_of).collect();
+    if lines.iter().all(|line| line.is_some_and(|line| !line.starts_with('!'))) {
+        return Verdict::Committed(None);
+    }
+    let shows = |signs: &[&str]| lines.iter().flatten().any(|line| signs.iter().any(|sign| line.contains(sign)));
+    if shows(&OPEN) || !shows(&["[rejected]", "[remote rejected]"]) {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        return Verdict::Unknown(errors.lines().last().unwrap_or("git push said nothing").to_owned());
+    }
+    let is_stale = shows(&STALE);
+    let code = if is_stale { "stale" } else { "rejected" };
+    Verdict::Refused { code: code.to_owned(), again: is_stale || shows(&["try again"]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn the_output_of_git_push_is_read() {
+        let verdict = |text: &str, names: &[&str]| {
+            let output = Output {
+                status: std::process::ExitStatus::from_raw(0),
+                stdout: text.as_bytes().to_vec(),
+                stderr: b"fatal: the remote end hung up".to_vec(),
+            };
+            let one = |name: &&str| Move { name: (*name).to_owned(), old: None, new: Some("1".to_owned()) };
+            read(&output, &names.iter().map(one).collect::<Vec<_>>())
+        };
+        let both = ["refs/a", "refs/b"];
+        assert_eq!(
+            verdict("To x\n*\t1:refs/a\t[new]\n=\t1:refs/b\t[up to date]\nDone\n", &both),
+            Verdict::Committed(None)
+        );
+        let stale = "!\t1:refs/a\t[rejected] (stale info)\n!\t1:refs/b\t[rejected] (atomic push failed)\n";
+        assert_eq!(verdict(stale, &both), Verdict::Refused { code: "stale".to_owned(), again: true });
+        let faster = "!\t1:refs/a\t[remote rejected] (refs/a is 2, not 1: another site or user was faster)\n";
+        assert_eq!(verdict(faster, &both[..1]), Verdict::Refused { code: "stale".to_owned(), again: true });
+        let rule = "!\t1:refs/a\t[remote rejected] (the name is reserved)\n";
+        assert_eq!(verdict(rule, &both[..1]), Verdict::Refused { code: "rejected".to_owned(), again: false });
+        assert!(matches!(verdict("", &both), Verdict::Unknown(why) if why.contains("hung up")));
+        let open = "!\t1:refs/a\t[remote rejected] (its outcome is not known yet)\n";
+        assert!(matches!(verdict(open, &both[..1]), Verdict::Unknown(_)));
+    }
+}

@@ -1,0 +1,122 @@
+//! The estate under load: its sites and their refdb, started on this machine or named by a file.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `local` | emulators and sidecars as processes of their own |
+//! | `child` | a process that ends with this one |
+//! | `forward` | a forwarder, with which a site can be cut off |
+//! | `file` | the file that names an estate, and the safety lock |
+
+mod child;
+mod file;
+mod forward;
+mod local;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lockstep::clients::api_client::Client;
+use lockstep::seams::refdb::RefStore;
+use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefValue};
+
+use crate::Fallible;
+use crate::load::oracle::FinalRef;
+
+pub use file::EstateFile;
+pub use forward::forward;
+pub use local::{Local, LocalSettings, emulators};
+
+/// A site of the estate.
+#[derive(Clone)]
+pub struct Site {
+    /// The name.
+    pub name: String,
+    /// A client of its bridge API.
+    pub client: Client,
+    /// The root of its repositories.
+    pub root: PathBuf,
+    /// The URL below which git reaches its projects.
+    pub url: String,
+    /// The address of its metrics.
+    pub health: Option<String>,
+}
+
+impl Site {
+    /// The repository of a project.
+    #[must_use]
+    pub fn repository(&self, project: &ProjectName) -> PathBuf {
+        self.root.join(format!("{project}.git"))
+    }
+
+    /// The URL of a project.
+    #[must_use]
+    pub fn project_url(&self, project: &ProjectName) -> String {
+        format!("{}/{project}.git", self.url.trim_end_matches('/'))
+    }
+}
+
+/// The estate.
+pub struct Estate {
+    /// The sites.
+    pub sites: Vec<Site>,
+    /// The refdb of all sites. Its refs are read at the end.
+    pub refdb: Arc<DynamoRefDb>,
+    /// The processes, if they were started here.
+    pub local: Option<Local>,
+    /// A description for the report.
+    pub description: String,
+}
+
+/// The reader of a refdb.
+pub(crate) async fn refdb(connection: &Connection, prefix: &str) -> Arc<DynamoRefDb> {
+    Arc::new(DynamoRefDb::new(&client(connection).await, prefix, TableSettings::default()))
+}
+
+/// Items per page of the refdb.
+const PAGE: usize = 1_000;
+
+/// Reads every ref of a project from the refdb, deleted ones included.
+///
+/// # Errors
+/// The refdb does not answer, or has no such project, or a ref is still locked.
+pub async fn final_refs(refdb: &DynamoRefDb, name: &ProjectName) -> Fallible<BTreeMap<String, FinalRef>> {
+    let incarnation = incarnation(refdb, name).await?;
+    let key: ProjectKey = format!("{name}#{incarnation}").parse()?;
+    let (mut refs, mut after): (BTreeMap<String, FinalRef>, Option<RefKey>) = (BTreeMap::new(), None);
+    loop {
+        let page = refdb.scan(&key, after.as_ref(), PAGE).await?;
+        for item in &page {
+            if let Some(lock) = &item.lock {
+                return Err(format!("{name} {}: it is still locked by {lock}", item.key).into());
+            }
+            let value = match &item.value {
+                RefValue::Oid(oid) => Some(oid.to_string()),
+                _ => None,
+            };
+            if let (RefKey::Ref(name), true) = (&item.key, item.version.0 > 0) {
+                refs.insert(name.to_string(), FinalRef { value, version: item.version.0 });
+            }
+        }
+        if page.len() < PAGE {
+            return Ok(refs);
+        }
+        after = page.last().map(|item| item.key.clone());
+    }
+}
+
+async fn incarnation(refdb: &DynamoRefDb, name: &ProjectName) -> Fallible<String> {
+    let mut after: Option<ProjectName> = None;
+    loop {
+        let page = refdb.projects(after.as_ref(), PAGE).await?;
+        let found = page.iter().find(|(one, _)| one == name);
+        if let Some(RefValue::State(state)) = found.map(|(_, item)| &item.value) {
+            return Ok(state.incarnation.to_string());
+        }
+        if page.len() < PAGE {
+            return Err(format!("the refdb has no project {name}").into());
+        }
+        after = page.last().map(|(name, _)| name.clone());
+    }
+}

@@ -1,0 +1,25 @@
+//! Measurements of a run: latencies per class, the course per second, lag per site, processes, metrics of the sidecars,
+//! and the generator's judgement of itself.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `recorder` | takes every operation as it ends |
+//! | `hlog` | histograms as an interval log of HdrHistogram |
+//! | `watch` | the status of every site, several times per second: the lag until a commit is visible |
+//! | `processes` | processor, memory and files of every process |
+//! | `scrape` | the sidecars' own metrics, before and after |
+//! | `own` | whether the generator kept up |
+
+mod hlog;
+mod own;
+mod processes;
+mod recorder;
+mod scrape;
+mod watch;
+
+pub use hlog::write as write_hlog;
+pub use own::{OwnCheck, own_seconds};
+pub use processes::{ProcessCourse, sample_processes};
+pub use recorder::{ClassStats, Finished, Recorder, Recording, Result as Outcome, Second};
+pub use scrape::{Scraped, scrape};
+pub use watch::{SiteWatch, Watched, watch};

@@ -1,0 +1,29 @@
+//! One arrival.
+
+use serde::{Deserialize, Serialize};
+
+use crate::load::model::Class;
+
+/// An operation that a client wants to begin at a certain time. It holds every random number of the operation, so that
+/// carrying it out needs no other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// The intended start, in microseconds after the start of the run.
+    pub at_us: u64,
+    /// The class.
+    pub class: Class,
+    /// The rank of the project.
+    pub project: u32,
+    /// The number of the site to which the client talks.
+    pub site: u32,
+    /// Random bits with which the change, the branch and the user are picked.
+    pub pick: u64,
+    /// The number of changes, or of tags. 0 for the deletion of a draft.
+    pub count: u32,
+    /// New bytes of the pushed content.
+    pub bytes: u32,
+    /// Whether it goes through `git push`.
+    pub git: bool,
+    /// Whether it comes from the site of the change. Otherwise it comes from `site`.
+    pub at_home: bool,
+}

@@ -1,0 +1,79 @@
+//! The values of a profile that no run can have.
+
+use super::fields::{FaultKind, Profile, Shape};
+
+/// The longest run, in seconds: two days.
+const LONGEST_S: f64 = 172_800.0;
+
+/// One sentence per wrong value. Each names the field and the value.
+pub(super) fn faults(profile: &Profile) -> Vec<String> {
+    let mut faults = profile.model.faults();
+    let (run, load, limits) = (&profile.run, &profile.load, &profile.limits);
+    let mut need = |name: &str, value: f64, holds: bool, wanted: &str| {
+        if !holds {
+            faults.push(format!("{name} = {value}: it must be {wanted}"));
+        }
+    };
+    let seconds = |value: f64| (0.0..=LONGEST_S).contains(&value);
+    need("run.seconds", run.seconds, run.seconds >= 1.0 && seconds(run.seconds), "from 1 to 172800 seconds");
+    for (name, value) in [
+        ("run.warm_up_s", run.warm_up_s),
+        ("run.settle_s", run.settle_s),
+        ("run.give_up_s", run.give_up_s),
+        ("load.burst_at_s", load.burst_at_s),
+        ("load.burst_s", load.burst_s),
+    ] {
+        need(name, value, seconds(value), "from 0 to 172800 seconds");
+    }
+    for (name, value) in [
+        ("run.git_share", run.git_share),
+        ("run.reads_share", run.reads_share),
+        ("limits.late_share", limits.late_share),
+        ("limits.dropped_share", limits.dropped_share),
+        ("limits.processor_share", limits.processor_share),
+    ] {
+        need(name, value, (0.0..=1.0).contains(&value), "from 0 to 1");
+    }
+    let rates = load.steps.iter().map(|step| ("load.steps", *step));
+    for (name, value) in [("load.factor", load.factor), ("load.to", load.to)].into_iter().chain(rates) {
+        need(name, value, (0.0..=10_000.0).contains(&value), "from 0 to 10000 times the peak hour");
+    }
+    let compression = load.compression;
+    need("load.compression", compression, (0.01..=10_000.0).contains(&compression), "from 0.01 to 10000");
+    need("load.start_hour", load.start_hour, (0.0..168.0).contains(&load.start_hour), "an hour of the week, 0 to 168");
+    for (name, value, least, most) in [
+        ("run.sites", run.sites, 1, 16),
+        ("run.open_changes", run.open_changes as usize, 0, 1_000),
+        ("run.tries", run.tries as usize, 1, 1_000),
+        ("limits.in_flight", limits.in_flight, 1, 100_000),
+        ("limits.git_processes", limits.git_processes, 1, 1_000),
+    ] {
+        if !(least..=most).contains(&value) {
+            faults.push(format!("{name} = {value}: it must be from {least} to {most}"));
+        }
+    }
+    for (name, value) in [("run.watch_ms", run.watch_ms), ("run.poll_ms", run.poll_ms)] {
+        if !(5..=60_000).contains(&value) {
+            faults.push(format!("{name} = {value}: it must be from 5 to 60000 milliseconds"));
+        }
+    }
+    if load.shape == Shape::Steps && load.steps.is_empty() {
+        faults.push("load.steps is empty: shape \"steps\" needs at least one".to_owned());
+    }
+    for event in profile.events.iter().filter(|event| !(1..=50_000).contains(&event.count)) {
+        faults.push(format!("events.count = {}: it must be from 1 to 50000", event.count));
+    }
+    for event in profile.events.iter().filter(|event| !seconds(event.at_s) || !seconds(event.over_s)) {
+        faults.push(format!("events.at_s = {}, over_s = {}: from 0 to 172800 seconds", event.at_s, event.over_s));
+    }
+    for fault in &profile.faults {
+        if fault.kind != FaultKind::PauseCloud && fault.site >= run.sites {
+            faults.push(format!("faults.site = {}: there are {} sites, from 0", fault.site, run.sites));
+        }
+        if !seconds(fault.at_s) || !seconds(fault.for_s) {
+            let (at, length) = (fault.at_s, fault.for_s);
+            faults.push(format!("faults.at_s = {at}, for_s = {length}: each must be from 0 to 172800 seconds"));
+        }
+    }
+    faults
+}

@@ -1,0 +1,247 @@
+//! The sections of a profile and their fields. A field that a file leaves out has the default that is given here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::load::model::Model;
+
+/// A profile.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Profile {
+    /// Its name: that of the file, whatever the file says.
+    pub name: String,
+    /// Times, sites and targets.
+    pub run: Run,
+    /// The course of the load.
+    pub load: Load,
+    /// The coefficients of the model.
+    pub model: Model,
+    /// The limits within which the generator itself must stay.
+    pub limits: Limits,
+    /// Tags of releases and mass rebases.
+    pub events: Vec<Event>,
+    /// Faults that are injected.
+    pub faults: Vec<Fault>,
+}
+
+/// The way by which pushes reach a site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The bridge API of the sidecar, as Gerrit's bridge calls it.
+    #[default]
+    Api,
+    /// `git push` through the hooks, for the classes that real clients push. The others use the API.
+    Git,
+    /// Each push takes one of the two ways, by `git_share`.
+    Both,
+}
+
+/// Times, sites and targets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Run {
+    /// The seed. The same seed and profile give the same arrivals.
+    pub seed: u64,
+    /// The time of the run in seconds, without warm-up.
+    pub seconds: f64,
+    /// The time at the beginning whose operations are carried out and not measured, in seconds.
+    pub warm_up_s: f64,
+    /// The longest wait at the end until every site has applied everything, in seconds.
+    pub settle_s: f64,
+    /// The number of sites that are started on this machine, if no file names them.
+    pub sites: usize,
+    /// The way of pushes.
+    pub target: Target,
+    /// The share of pushes that go through `git push`, with `target = "both"`.
+    pub git_share: f64,
+    /// The share of the model's reads (fetches, clones, listings) that is offered. The report shows it.
+    pub reads_share: f64,
+    /// Open changes per project when the run begins.
+    pub open_changes: u32,
+    /// How long a client goes on with one operation, in seconds.
+    pub give_up_s: f64,
+    /// The tries of one operation whose ref was moved by somebody else.
+    pub tries: u32,
+    /// The pause of a client before it tries again, in milliseconds. Agents do not pause.
+    pub retry_pause_ms: u64,
+    /// The pause between two reads of a site's status, in milliseconds.
+    pub watch_ms: u64,
+    /// The sidecars' pause between two reads of a shard, in milliseconds, on this machine.
+    pub poll_ms: u64,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            seconds: 60.0,
+            warm_up_s: 5.0,
+            settle_s: 120.0,
+            sites: 3,
+            target: Target::Api,
+            git_share: 0.2,
+            reads_share: 0.0,
+            open_changes: 20,
+            give_up_s: 30.0,
+            tries: 5,
+            retry_pause_ms: 200,
+            watch_ms: 100,
+            poll_ms: 100,
+        }
+    }
+}
+
+/// The shape of the load over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// Always `factor` times the peak hour.
+    #[default]
+    Constant,
+    /// The course of the day from `start_hour`, compressed by `compression`.
+    Day,
+    /// From `factor` to `to`, evenly.
+    Ramp,
+    /// Each entry of `steps` for the same time.
+    Steps,
+    /// `factor`, and `to` for `burst_s` seconds from `burst_at_s`.
+    Burst,
+    /// The arrivals of a recorded trace.
+    Replay,
+}
+
+/// The course of the load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Load {
+    /// The shape.
+    pub shape: Shape,
+    /// The rate as a multiple of the peak hour of the model.
+    pub factor: f64,
+    /// The other rate of `ramp` and `burst`.
+    pub to: f64,
+    /// The rates of `steps`.
+    pub steps: Vec<f64>,
+    /// The beginning of the burst, in seconds from the start.
+    pub burst_at_s: f64,
+    /// The length of the burst, in seconds.
+    pub burst_s: f64,
+    /// The hour of the week at which a `day` begins: 0 is Monday at midnight, in local time.
+    pub start_hour: f64,
+    /// Seconds of the model per second of the run, with `day` and `replay`.
+    pub compression: f64,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            shape: Shape::Constant,
+            factor: 1.0,
+            to: 1.0,
+            steps: Vec::new(),
+            burst_at_s: 0.0,
+            burst_s: 0.0,
+            start_hour: 0.0,
+            compression: 1.0,
+        }
+    }
+}
+
+/// The limits within which the generator itself must stay. A run beyond them is void.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Operations in progress. An arrival above it is dropped, and counted.
+    pub in_flight: usize,
+    /// Git processes in progress. Further operations wait, and their latency grows.
+    pub git_processes: usize,
+    /// A start that is later than this after its intended time is a late start, in milliseconds.
+    pub late_ms: u64,
+    /// The share of starts that may be late.
+    pub late_share: f64,
+    /// The share of arrivals that may be dropped.
+    pub dropped_share: f64,
+    /// The share of the machine's processor time that the generator may take, its git processes left out.
+    pub processor_share: f64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            in_flight: 4_096,
+            git_processes: 8,
+            late_ms: 100,
+            late_share: 0.01,
+            dropped_share: 0.0,
+            processor_share: 0.5,
+        }
+    }
+}
+
+/// The kind of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// One push of `count` tags.
+    Release,
+    /// `count` rebased changes over `over_s` seconds.
+    MassRebase,
+}
+
+/// An event at a time that the profile names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// The time from the start, in seconds.
+    pub at_s: f64,
+    /// The kind.
+    pub kind: EventKind,
+    /// The number of tags or changes.
+    pub count: u32,
+    /// The time over which they are spread, in seconds.
+    #[serde(default)]
+    pub over_s: f64,
+}
+
+/// The kind of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// The sidecar of a site is killed with SIGKILL and started again after `for_s`.
+    Kill,
+    /// The sidecar of a site is stopped with SIGSTOP for `for_s`.
+    Pause,
+    /// The connections of a site to the refdb and the streams are cut for `for_s`.
+    CutOff,
+    /// The emulators of DynamoDB and Kinesis are stopped with SIGSTOP for `for_s`: no site reaches them.
+    PauseCloud,
+}
+
+/// A fault. Faults need sites that the load test has started itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// The time from the start, in seconds.
+    pub at_s: f64,
+    /// The kind.
+    pub kind: FaultKind,
+    /// The number of the site, from 0. Not used by `pause_cloud`.
+    #[serde(default)]
+    pub site: usize,
+    /// The length in seconds.
+    pub for_s: f64,
+}
+
+impl FaultKind {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Pause => "pause",
+            Self::CutOff => "cut_off",
+            Self::PauseCloud => "pause_cloud",
+        }
+    }
+}

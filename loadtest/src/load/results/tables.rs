@@ -1,0 +1,131 @@
+//! The tables of the report, for Markdown and for the page.
+
+use super::types::{ClassReport, Quantiles, Report};
+
+/// A table: its title, its head, and its rows. All columns but the first hold numbers.
+pub(super) struct Table {
+    pub title: &'static str,
+    pub about: &'static str,
+    pub head: Vec<&'static str>,
+    pub rows: Vec<Vec<String>>,
+}
+
+/// A number with three digits.
+pub(super) fn short(value: f64) -> String {
+    if value >= 100.0 || value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else if value >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// Milliseconds with a precision that people need.
+fn ms(value: f64) -> String {
+    if value >= 10.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+}
+
+fn quantiles(of: &Quantiles) -> Vec<String> {
+    if of.count == 0 {
+        return vec!["–".to_owned(); 5];
+    }
+    [of.p50, of.p90, of.p99, of.p999, of.max].map(ms).to_vec()
+}
+
+/// Every table of the report.
+pub(super) fn all(report: &Report) -> Vec<Table> {
+    vec![classes(report), latencies(report), lag(report), processes(report), stages(report), calls(report)]
+}
+
+fn rows_of(report: &Report, row: impl Fn(&str, &ClassReport) -> Vec<String>) -> Vec<Vec<String>> {
+    let classes = report.classes.iter().map(|(name, class)| row(name, class));
+    classes.chain([row("all", &report.total)]).collect()
+}
+
+fn classes(report: &Report) -> Table {
+    let row = |name: &str, class: &ClassReport| {
+        let refused: u64 = class.refused.values().sum();
+        let mut row = vec![name.to_owned()];
+        let counts = [class.offered, class.done, refused, class.unknown, class.dropped, class.late, class.retries];
+        row.extend(counts.map(|count| count.to_string()));
+        row.push(class.refs.to_string());
+        row
+    };
+    Table {
+        title: "Operations",
+        about: "Counts without warm-up. Dropped and late ones are the generator's own fault.",
+        head: vec!["class", "offered", "done", "refused", "unknown", "dropped", "late", "retries", "refs moved"],
+        rows: rows_of(report, row),
+    }
+}
+
+fn latencies(report: &Report) -> Table {
+    let row = |name: &str, class: &ClassReport| {
+        let mut row = vec![name.to_owned()];
+        row.extend(quantiles(&class.latency));
+        // A read has neither objects to make nor a request of its own.
+        let part = |value: f64| if value > 0.0 { ms(value) } else { "–".to_owned() };
+        row.extend([part(class.prepare.p50), part(class.answer.p50), part(class.answer.p99)]);
+        row
+    };
+    Table {
+        title: "Latency",
+        about: "Milliseconds from the intended start to the answer. Then the client's own work, and the answer alone.",
+        head: vec!["class", "p50", "p90", "p99", "p99.9", "max", "client p50", "answer p50", "answer p99"],
+        rows: rows_of(report, row),
+    }
+}
+
+fn lag(report: &Report) -> Table {
+    let row = |site: &super::types::SiteReport| {
+        let mut row = vec![site.name.clone()];
+        row.extend(quantiles(&site.lag));
+        row.push(site.lag.count.to_string());
+        row
+    };
+    Table {
+        title: "Lag",
+        about: "Milliseconds from a commit at another site until it could be read here.",
+        head: vec!["site", "p50", "p90", "p99", "p99.9", "max", "measured"],
+        rows: report.sites.iter().map(row).collect(),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of warm-up")]
+fn processes(report: &Report) -> Table {
+    let warm_up = report.profile.run.warm_up_s as usize;
+    let row = |process: &crate::load::measure::ProcessCourse| {
+        let cores = format!("{:.2}", process.mean_cores(warm_up));
+        vec![process.name.clone(), cores, ms(process.most_memory()), process.most_files().to_string()]
+    };
+    Table {
+        title: "Processes",
+        about: "With their git children. Memory in MiB.",
+        head: vec!["process", "cores (mean)", "memory (most)", "files (most)"],
+        rows: report.processes.iter().map(row).collect(),
+    }
+}
+
+fn stages(report: &Report) -> Table {
+    let row = |stage: &super::types::StageReport| {
+        let bound = stage.p99_at_most_ms.map_or("above the last bucket".to_owned(), |bound| format!("≤ {}", ms(bound)));
+        vec![stage.name.clone(), short(stage.count), ms(stage.mean_ms), bound]
+    };
+    Table {
+        title: "Stages",
+        about: "From the metrics of all sidecars. Milliseconds.",
+        head: vec!["stage", "calls", "mean", "p99"],
+        rows: report.stages.iter().map(row).collect(),
+    }
+}
+
+fn calls(report: &Report) -> Table {
+    let row = |(name, count): (&String, &f64)| vec![name.clone(), short(*count)];
+    Table {
+        title: "Calls",
+        about: "Calls to DynamoDB and Kinesis, and records, from the metrics of all sidecars, preparation left out.",
+        head: vec!["call", "count"],
+        rows: report.calls.iter().map(row).collect(),
+    }
+}

@@ -1,0 +1,16 @@
+//! One run, from the profile to the report.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `order` | the steps of a run in their order |
+//! | `prepare` | creates the projects of a run at every site |
+//! | `sampling` | samples the processes once per second |
+//! | `settle` | waits until every site has applied everything, and collects the evidence |
+
+mod order;
+mod prepare;
+mod sampling;
+mod settle;
+
+pub(crate) use order::judge_folder;
+pub use order::{Ordered, run};

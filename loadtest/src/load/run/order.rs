@@ -1,0 +1,276 @@
+//! The steps of a run in their order.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use lockstep::base::clock::{Clock, SystemClock};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::prepare::prepare;
+use super::sampling::{Courses, sample};
+use super::settle;
+use crate::Fallible;
+use crate::host::Host;
+use crate::load::drive::{Context, drive, inject, progress};
+use crate::load::estate::{Estate, EstateFile, Local, LocalSettings};
+use crate::load::measure::{OwnCheck, Recorder, Scraped, Watched, own_seconds, scrape, watch, write_hlog};
+use crate::load::oracle::{Evidence, Judgement, judge};
+use crate::load::plan::{Plan, read_trace, replay};
+use crate::load::profile::{FaultKind, Profile, Shape};
+use crate::load::results::{self, Gathered, Report, gather};
+use crate::load::world::World;
+
+/// A run, as it was ordered on the command line.
+#[derive(Clone, Debug)]
+pub struct Ordered {
+    /// The profile.
+    pub profile: Profile,
+    /// The trace of `replay`.
+    pub trace: Option<PathBuf>,
+    /// The file that names the estate. Without it, the estate is started here.
+    pub estate: Option<EstateFile>,
+    /// The `lockstep` program for sites that are started here.
+    pub lockstep: PathBuf,
+    /// The folder of the results.
+    pub out: PathBuf,
+    /// Whether the repositories of sites that were started here stay.
+    pub keep: bool,
+    /// The command that repeats the run.
+    pub command: String,
+}
+
+/// A background task that ends with this value.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Carries out a run, and writes its results into the folder.
+///
+/// # Errors
+/// The run could not be carried out: a process did not start, a file could not be written, the trace is none.
+pub async fn run(order: Ordered) -> Fallible<Report> {
+    let profile = order.profile.clone();
+    std::fs::create_dir_all(&order.out)?;
+    let home = tempfile::Builder::new().prefix("lockstep-load-").tempdir()?;
+    let home_path = if order.keep { home.keep() } else { home.path().to_owned() };
+    let sites = order.estate.as_ref().map_or(profile.run.sites, EstateFile::count);
+    let plan = plan(&order, sites)?;
+    say(&format!("{} operations are planned for {sites} sites", plan.arrivals.len()));
+    let estate = Arc::new(open(&order, &home_path).await?);
+    let measured_s = measured(&profile, &plan);
+    let started_ms = SystemClock.now_ms();
+    let context = Arc::new(context(&profile, &estate, &home_path, started_ms, measured_s)?);
+    prepare(&context).await?;
+    say("the projects are at every site; the run begins");
+    let ran = carry_out(&context, plan.arrivals.clone()).await?;
+    say("the run has ended; waiting until every site has applied everything");
+    let resolved = settle::resolve(&context).await;
+    if resolved > 0 {
+        say(&format!("{resolved} requests without an answer turned out to be committed"));
+    }
+    let patience = Duration::from_secs_f64(profile.run.settle_s);
+    let (settled, refs) = settle::settle(&context, patience).await?;
+    settle::store(&context, &order.out, refs).await?;
+    say("the oracle judges");
+    let oracle = judge_folder(&order.out).await?;
+    let recording = context.recorder.take();
+    write_hlog(&order.out.join("latency.hlog"), &recording, SystemTime::UNIX_EPOCH + ran.wall_start)?;
+    let all_seconds = ran.took.as_secs_f64()
+        * std::thread::available_parallelism().map_or(1.0, |cores| {
+            #[expect(clippy::cast_precision_loss, reason = "a few cores")]
+            let cores = cores.get() as f64;
+            cores
+        });
+    let own = OwnCheck::of(&recording, &profile.limits, ran.own_seconds, all_seconds);
+    let report = gather(Gathered {
+        command: order.command.clone(),
+        started_ms,
+        host: Host::look().json(),
+        versions: versions(&order),
+        estate: estate.description.clone(),
+        is_local: estate.local.is_some(),
+        profile,
+        day: plan.day,
+        own,
+        recording,
+        measured_s,
+        settled_after_s: settled.map(|settled| settled.as_secs_f64()),
+        watched: ran.watched,
+        metrics: ran.metrics,
+        processes: ran.processes.into_values().collect(),
+        faults: ran.faults,
+        oracle,
+    });
+    results::write(&order.out, &report)?;
+    if order.keep {
+        say(&format!("the sites stay in {}", home_path.display()));
+    }
+    Ok(report)
+}
+
+/// The time after warm-up. A trace may be shorter than the profile allows.
+#[expect(clippy::cast_precision_loss, reason = "microseconds of a run")]
+fn measured(profile: &Profile, plan: &Plan) -> f64 {
+    let run = &profile.run;
+    if profile.load.shape != Shape::Replay {
+        return run.seconds;
+    }
+    let last = plan.arrivals.last().map_or(0.0, |last| last.at_us as f64 / 1e6);
+    (last - run.warm_up_s).clamp(1.0, run.seconds)
+}
+
+/// Judges the run in a folder, on a thread for blocking work.
+pub(crate) async fn judge_folder(folder: &Path) -> Fallible<Judgement> {
+    let folder = folder.to_owned();
+    #[expect(clippy::disallowed_methods, reason = "git is waited for; no simulator runs the generator")]
+    let judging = tokio::task::spawn_blocking(move || Fallible::Ok(judge(&Evidence::read(&folder)?)));
+    judging.await?
+}
+
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+fn plan(order: &Ordered, sites: usize) -> Fallible<Plan> {
+    if order.profile.load.shape != Shape::Replay {
+        return Ok(Plan::draw(&order.profile, sites)?);
+    }
+    let path = order.trace.as_ref().ok_or("a replay needs a trace: run replay FILE")?;
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let trace = read_trace(&text).map_err(|why| format!("{}: {why}", path.display()))?;
+    Ok(replay(&order.profile, &trace, sites)?)
+}
+
+async fn open(order: &Ordered, home: &Path) -> Fallible<Estate> {
+    if let Some(file) = &order.estate {
+        if !order.profile.faults.is_empty() {
+            return Err(
+                "the profile injects faults, which only sites that are started here take: remove [[faults]]".into()
+            );
+        }
+        return Ok(file.open().await);
+    }
+    let cut_off = order.profile.faults.iter().filter(|fault| fault.kind == FaultKind::CutOff);
+    Local::start(LocalSettings {
+        lockstep: order.lockstep.clone(),
+        own: std::env::current_exe()?,
+        folder: home.to_owned(),
+        sites: order.profile.run.sites,
+        poll_ms: order.profile.run.poll_ms,
+        cut_off: cut_off.map(|fault| fault.site).collect(),
+    })
+    .await
+}
+
+fn context(
+    profile: &Profile,
+    estate: &Arc<Estate>,
+    home: &Path,
+    started_ms: u64,
+    measured_s: f64,
+) -> Fallible<Context> {
+    let (run, limits) = (&profile.run, &profile.limits);
+    let warm_up = Duration::from_secs_f64(run.warm_up_s);
+    let total = warm_up + Duration::from_secs_f64(measured_s);
+    Ok(Context {
+        world: World::new(&format!("{}-{:x}", run.seed, started_ms / 1_000), profile.model.projects)?,
+        recorder: Recorder::new(warm_up, total, Duration::from_millis(limits.late_ms)),
+        git: Semaphore::new(limits.git_processes),
+        profile: profile.clone(),
+        estate: estate.clone(),
+        ledger: Mutex::default(),
+        begun: Mutex::new(Instant::now()),
+        in_flight: 0.into(),
+        clients: home.join("clients"),
+        creating: Mutex::new(()),
+    })
+}
+
+/// The measurements of the time in which operations were in progress.
+struct Ran {
+    wall_start: Duration,
+    took: Duration,
+    own_seconds: f64,
+    watched: Watched,
+    metrics: Scraped,
+    processes: BTreeMap<String, crate::load::measure::ProcessCourse>,
+    faults: Vec<crate::load::drive::FaultMark>,
+}
+
+async fn carry_out(prepared: &Arc<Context>, arrivals: Vec<crate::load::plan::Arrival>) -> Fallible<Ran> {
+    // The plan's time begins now, not when the preparation began.
+    let context = prepared.clone();
+    context.begin();
+    let wall_ms = SystemClock.now_ms();
+    let before = metrics(&context).await;
+    let own_before = own_seconds();
+    let sites = context.estate.sites.clone();
+    let watched = Arc::new(Mutex::new(Watched::new(&sites)));
+    let courses = Courses::default();
+    let marks = Arc::new(Mutex::new(Vec::new()));
+    let run = &context.profile.run;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of warm-up")]
+    let measured_from = wall_ms + (run.warm_up_s * 1_000.0) as u64;
+    let pause = Duration::from_millis(run.watch_ms);
+    let (start, into) = (context.start(), watched.clone());
+    let watching = Task(tokio::spawn(watch(sites, pause, start, measured_from, into)));
+    let sampling = Task(tokio::spawn(sample(context.clone(), courses.clone())));
+    let telling = Task(tokio::spawn(progress(context.clone())));
+    let ((), injected) = tokio::join!(drive(&context, arrivals), inject(context.clone(), marks.clone()));
+    injected?;
+    let (took, own) = (context.start().elapsed(), own_seconds() - own_before);
+    // The last transactions become visible a little later, and belong to the lag.
+    tokio::time::sleep(pause * 3 + Duration::from_secs(1)).await;
+    drop((watching, sampling, telling));
+    let mut grown = Scraped::default();
+    for (after, before) in metrics(&context).await.iter().zip(&before) {
+        grown.add(&after.since(before));
+    }
+    let watched = watched.lock().clone();
+    let (processes, faults) = (courses.lock().clone(), marks.lock().clone());
+    Ok(Ran {
+        wall_start: Duration::from_millis(wall_ms),
+        took,
+        own_seconds: own,
+        watched,
+        metrics: grown,
+        processes,
+        faults,
+    })
+}
+
+async fn metrics(context: &Context) -> Vec<Scraped> {
+    let one = async |site: &crate::load::estate::Site| match &site.health {
+        Some(address) => scrape(address).await,
+        None => Scraped::default(),
+    };
+    futures::future::join_all(context.estate.sites.iter().map(one)).await
+}
+
+fn versions(order: &Ordered) -> BTreeMap<String, String> {
+    let mut versions = BTreeMap::from([("lockstep-loadtest".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    let mut ask = |name: &str, program: &Path| {
+        let output = Command::new(program).arg("--version").output();
+        if let Ok(output) = output.as_ref().map(|output| String::from_utf8_lossy(&output.stdout)) {
+            let version = output.split_whitespace().filter(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+            versions.insert(name.to_owned(), version.collect::<Vec<_>>().join(" "));
+        }
+    };
+    ask("git", Path::new("git"));
+    if order.estate.is_none() {
+        ask("lockstep", &order.lockstep);
+    }
+    let build = if cfg!(debug_assertions) { "not optimised" } else { "optimised" };
+    versions.insert("build".to_owned(), build.to_owned());
+    versions
+}
