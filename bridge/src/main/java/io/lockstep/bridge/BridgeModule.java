@@ -21,6 +21,7 @@ import com.google.gerrit.server.events.EventListener;
 import io.lockstep.bridge.events.EventOutbox;
 import io.lockstep.bridge.indoubt.InDoubtModule;
 import io.lockstep.bridge.refresh.RefreshModule;
+import io.lockstep.bridge.standby.StandbyModule;
 import org.eclipse.jgit.transport.PostReceiveHook;
 
 /**
@@ -32,6 +33,7 @@ public final class BridgeModule extends LifecycleModule {
   protected void configure() {
     install(new RefreshModule());
     install(new InDoubtModule());
+    install(new StandbyModule());
     listener().to(BridgeLifecycle.class);
     DynamicSet.bind(binder(), EventListener.class).to(EventOutbox.class);
     DynamicSet.bind(binder(), ExceptionHook.class).to(SidecarExceptionHook.class);

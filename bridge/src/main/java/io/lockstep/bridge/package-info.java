@@ -21,7 +21,8 @@
  * checks and result codes are those of JGit; only the step that writes a ref differs. {@link
  * io.lockstep.bridge.BridgeModule} adds what runs beside the requests: {@link
  * io.lockstep.bridge.refresh}, {@link io.lockstep.bridge.events} and {@link
- * io.lockstep.bridge.indoubt}, in the work queues of {@link io.lockstep.bridge.work}. {@code
- * JGitCompatibility} contains the differences between Gerrit releases.
+ * io.lockstep.bridge.indoubt}, in the work queues of {@link io.lockstep.bridge.work}. {@link
+ * io.lockstep.bridge.standby} is about a site that takes no writes. {@code JGitCompatibility}
+ * contains the differences between Gerrit releases.
  */
 package io.lockstep.bridge;

@@ -52,6 +52,9 @@ final class Messages {
   /** The outcome of one command, or a {@code ProjectResponse}. */
   record Result(String outcome, Refusal refusal) {}
 
+  /** The part of {@code NodeStatus} that the bridge reads. */
+  record Status(String role) {}
+
   /** Why a command was refused, or why its outcome is unknown. */
   record Refusal(String code, String message) {}
 

@@ -63,6 +63,7 @@ public final class Sidecar implements Closeable {
   private final Duration timeout;
   private final InDoubtUpdates inDoubt;
   private final SidecarMetrics metrics;
+  private final ThreadLocal<Failure> failureOfThread = new ThreadLocal<>();
   private volatile Failure latestFailure;
 
   /**
@@ -138,7 +139,7 @@ public final class Sidecar implements Closeable {
     } catch (SidecarException e) {
       if (e.kind() == SidecarException.Kind.UNKNOWN) {
         inDoubt.add(new InDoubtUpdate(project, transaction, commands));
-        latestFailure = new Failure(e.getMessage(), System.nanoTime());
+        note(e);
       }
       throw e;
     }
@@ -217,6 +218,25 @@ public final class Sidecar implements Closeable {
     return measure(call, () -> Responses.plain(post(call.path(), body, timeout), type));
   }
 
+  /**
+   * The role of this node's site as the sidecar knows it now: {@code active}, {@code standby},
+   * {@code draining} or {@code fenced}.
+   *
+   * @throws IOException the sidecar did not answer, or its answer cannot be read
+   */
+  public String role() throws IOException {
+    return measure(
+        SidecarCall.STATUS,
+        () -> {
+          HttpResponse answer = exchange("GET", SidecarCall.STATUS.path(), "{}", LOOK_UP);
+          String role = Responses.plain(answer, Messages.Status.class).role();
+          if (role == null) {
+            throw new ProtocolException("the sidecar's status has no role");
+          }
+          return role;
+        });
+  }
+
   /** How long an update may take. */
   public Duration timeout() {
     return timeout;
@@ -233,6 +253,27 @@ public final class Sidecar implements Closeable {
     return latest != null && System.nanoTime() - latest.nanos() < timeout.toNanos()
         ? Optional.of(latest.message())
         : Optional.empty();
+  }
+
+  /**
+   * The message of the latest update that failed on this thread; empty if there was none after this
+   * time. The next call does not return it again.
+   *
+   * @param sinceNanos a value of {@link System#nanoTime}
+   */
+  public Optional<String> takeFailureOfThread(long sinceNanos) {
+    Failure latest = failureOfThread.get();
+    if (latest == null || latest.nanos() - sinceNanos < 0) {
+      return Optional.empty();
+    }
+    failureOfThread.remove();
+    return Optional.of(latest.message());
+  }
+
+  private void note(SidecarException failed) {
+    Failure failure = new Failure(failed.getMessage(), System.nanoTime());
+    latestFailure = failure;
+    failureOfThread.set(failure);
   }
 
   private interface Exchange<T> {
@@ -258,8 +299,13 @@ public final class Sidecar implements Closeable {
   }
 
   private HttpResponse post(String path, Object body, Duration timeout) throws IOException {
+    return exchange("POST", path, Json.write(body), timeout);
+  }
+
+  private HttpResponse exchange(String method, String path, String body, Duration timeout)
+      throws IOException {
     try {
-      return connections.exchange("POST", path, Json.write(body), Deadline.in(timeout));
+      return connections.exchange(method, path, body, Deadline.in(timeout));
     } catch (NotSentException e) {
       throw SidecarException.away(endpoint, e);
     }
@@ -280,7 +326,7 @@ public final class Sidecar implements Closeable {
       return verdicts;
     } catch (SidecarException e) {
       outcome = Outcome.of(e.kind());
-      latestFailure = new Failure(e.getMessage(), System.nanoTime());
+      note(e);
       throw e;
     } finally {
       metrics.record(request.call(), outcome, start);

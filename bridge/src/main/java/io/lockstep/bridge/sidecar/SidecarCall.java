@@ -22,6 +22,7 @@ public enum SidecarCall {
   SET_HEAD,
   DELETE_PROJECT,
   HANDSHAKE("/v1/gerrit/hello"),
+  STATUS("/v1/status"),
   FETCH_REFRESH_TASKS("/v1/refresh/tasks"),
   REPORT_REFRESH_TASKS("/v1/refresh/done"),
   SEND_EVENTS("/v1/events"),

@@ -22,6 +22,7 @@ import com.google.gerrit.entities.Change;
 import com.google.gerrit.entities.Project;
 import io.lockstep.bridge.work.TestWorkQueue;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
 import org.junit.jupiter.api.AfterEach;
@@ -61,15 +62,17 @@ final class LateIndexWritesTest {
   }
 
   @Test
-  void aWriteDuringACheckIsCheckedAgainAndManyWritesOnce() {
+  void aWriteDuringACheckIsCheckedAgainAndManyWritesWaitAsOne() {
     writes.watch(Change.id(7));
     writes.onChangeIndexed("p", 7);
     await(() -> checked.size() == 1);
-    for (int n = 0; n < 10; n++) {
+    for (int n = 0; n < 1_000; n++) {
       writes.onChangeIndexed("p", 7);
     }
     gate.countDown();
     await(() -> queue.commands().isEmpty());
-    assertEquals(List.of(change(7), change(7)), checked);
+    // A check runs on each thread of the queue at most, and one waits.
+    assertTrue(checked.size() >= 2 && checked.size() < 100, () -> "checks: " + checked.size());
+    assertEquals(Set.of(change(7)), Set.copyOf(checked));
   }
 }
