@@ -82,8 +82,8 @@ def emulators():
 
 
 def configuration(site, sites, more, prefix):
-    # One file serves all nodes of the site, and no node may be its own peer: the first nodes of the other sites.
-    peers = "".join(f'[peers.{one}-0]\nurl = "https://{host(one, 0)}:7422"\n' for one in sites if one != site)
+    # One file serves all nodes of the site: the first nodes of all sites. A node leaves out itself.
+    peers = "".join(f'[peers.{one}-0]\nurl = "https://{host(one, 0)}:7422"\n' for one in sites)
     allow = ", ".join(f'"spiffe://lockstep/{other}/*"' for other in sites)
     names = ", ".join(f'"{one}"' for one in sites)
     return f"""\

@@ -90,6 +90,10 @@ pub struct NodeStatus {
     /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
+    /// When this node was last ready and reached the refdb, in milliseconds since 1970: reads show the state of that
+    /// time, or a newer one. It is noted every ten seconds, and kept over restarts. None if it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_contact_ms: Option<u64>,
     /// The last errors, newest first.
     pub last_errors: Vec<ErrorStatus>,
 }

@@ -277,6 +277,9 @@ pub struct SiteNode {
     pub node: NodeId,
     /// Whether the node that answers has seen its heartbeat move within the lease.
     pub lives: bool,
+    /// Whether the node was removed, or expelled after a long absence: nothing waits for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expelled: bool,
     /// Whether the node has an open incarnation, so that it takes writes.
     pub takes_writes: bool,
     /// The settled slots of other sites that this node has not durably applied.

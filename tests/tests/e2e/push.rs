@@ -99,6 +99,17 @@ async fn a_refused_user_fetches_what_refused_him() {
     converged(&cluster, "p").await;
 }
 
+/// A sidecar that starts while the refdb is away tells how old the state is that its site serves.
+async fn starts_without_the_refdb(node: &mut Node) {
+    node.reports(|status| status.ready && status.last_contact_ms.is_some()).await;
+    let before = node.status().await.expect("a status").last_contact_ms;
+    node.wire.cut();
+    node.kill().await;
+    node.start(None);
+    node.reports(|status| !status.ready && status.last_contact_ms >= before).await;
+    node.wire.mend();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_refdb_is_away_pushes_are_refused_and_reads_go_on() {
     let mut cluster = Cluster::start(lockstep(), &SITES[..2]).await;
@@ -114,6 +125,7 @@ async fn while_the_refdb_is_away_pushes_are_refused_and_reads_go_on() {
     assert!(text.contains("push again") || text.contains("try again"), "the message names no next step: {text}");
     assert!(!text.contains("DispatchFailure"), "the message shows an error type of the SDK: {text}");
     assert!(ok(git(clone.folder(), &["ls-remote", &a.display().to_string()]).await).contains(&first));
+    starts_without_the_refdb(&mut cluster.nodes[1]).await;
     cluster.nodes[0].wire.mend();
     // The other site may have fenced this node meanwhile. Then it ends, and is started again as Kubernetes does.
     let end = Instant::now() + PATIENCE;

@@ -185,6 +185,7 @@ impl Inspection for Fake {
             handover: Vec::new(),
             tls: None,
             bootstrap: None,
+            last_contact_ms: None,
             last_errors: Vec::new(),
         }
     }

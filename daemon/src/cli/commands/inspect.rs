@@ -12,6 +12,9 @@ use super::{CliError, json};
 use crate::base::clock::{Clock, SystemClock};
 use crate::cli::out;
 
+/// A time of the last contact that says nothing: it is noted every ten seconds.
+const FRESH_MS: u64 = 60_000;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
     #[command(flatten)]
@@ -122,6 +125,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
     let sections = [debts(status), elsewhere(status), origins(status), journal(status), checkpoints(status)].concat();
     [
         head,
+        contact(status),
         went_back,
         bootstrap.unwrap_or_default(),
         totals,
@@ -146,6 +150,14 @@ fn readiness(status: &NodeStatus) -> String {
         (false, true) => "not ready".to_owned(),
         (false, false) => format!("not ready, waiting for: {}", closed.join(", ")),
     }
+}
+
+/// The age of what a node serves that is not in step now. A node in step notes its time every ten seconds.
+fn contact(status: &NodeStatus) -> String {
+    let old = status.last_contact_ms.filter(|at| SystemClock.now_ms().saturating_sub(*at) > FRESH_MS);
+    old.map_or(String::new(), |at| {
+        format!("ready and in contact with the refdb {}: reads show the state of then, or a newer one\n", ago(at))
+    })
 }
 
 fn handover(status: &HandoverStatus) -> String {
@@ -374,11 +386,15 @@ mod tests {
             refdb_not_own: None,
             handover: Vec::new(),
             tls: None,
+            last_contact_ms: Some(0),
             bootstrap: Some(Bootstrap { stage: BootstrapStage::Refs, done: 3, total: 9, left_ms: Some(1_000) }),
             last_errors: Vec::new(),
         };
         let text = render(&status);
         assert!(text.contains("WENT BACK IN TIME, no node commits: heartbeat 7 is missing\n"), "{text}");
+        assert!(text.contains("d ago: reads show the state of then, or a newer one\n"), "{text}");
+        let fresh = NodeStatus { last_contact_ms: Some(SystemClock.now_ms()), ..status.clone() };
+        assert!(!render(&fresh).contains("reads show the state of then"), "{}", render(&fresh));
         assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");
         assert!(text.contains("ago): change p~1: no right\n"), "{text}");
         assert!(text.contains("not ready, waiting for: drained"), "{text}");

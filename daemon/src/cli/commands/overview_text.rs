@@ -5,6 +5,7 @@ use lockstep_proto::SiteId;
 use lockstep_proto::overview::{InFlight, Lack, NodeDigest, NodeOverview, Overview, Seen, SiteOverview, StreamLag};
 
 use super::failover_text::summary;
+use super::site_table::heartbeat;
 use super::table::Table;
 use super::time_text::{short, utc};
 
@@ -59,7 +60,7 @@ pub(super) fn topology(all: &Overview) -> String {
             nodes.row(vec![
                 node.node.to_string(),
                 name.to_string(),
-                heartbeat(node).to_owned(),
+                heartbeat(node.expelled, node.lives).to_owned(),
                 if node.takes_writes { "yes" } else { "no" }.to_owned(),
                 program.to_owned(),
                 digest_age(node),
@@ -82,14 +83,6 @@ fn reader(node: &NodeOverview, site: &SiteId) -> Option<String> {
     Some(format!("{} ({lag})", node.node))
 }
 
-fn heartbeat(node: &NodeOverview) -> &'static str {
-    match (node.expelled, node.lives) {
-        (true, _) => "expelled",
-        (false, true) => "moves",
-        (false, false) => "stands still",
-    }
-}
-
 fn or(text: &str, otherwise: &str) -> String {
     if text.is_empty() { otherwise } else { text }.to_owned()
 }
@@ -98,12 +91,13 @@ fn sites(all: &Overview) -> String {
     let mut table = Table::new(&["site", "role", "epoch", "alive", "take writes", "safe to fail over to now?"]);
     for site in &all.sites {
         let (status, nodes) = (&site.status, &site.nodes);
+        let count = |is: &dyn Fn(&NodeOverview) -> bool| nodes.iter().filter(|node| is(node)).count();
         table.row(vec![
             status.site.to_string(),
             status.role.name().to_owned(),
             status.epoch.to_string(),
-            format!("{}/{}", nodes.iter().filter(|node| node.lives).count(), nodes.len()),
-            nodes.iter().filter(|node| node.takes_writes).count().to_string(),
+            format!("{}/{}", count(&|node| node.lives), count(&|node| !node.expelled)),
+            count(&|node| node.takes_writes).to_string(),
             safe(site).to_owned(),
         ]);
     }

@@ -1,4 +1,4 @@
-//! The table of all sites.
+//! The table of all sites, and the words for a node's heartbeat.
 
 use lockstep_proto::failover::{SiteNode, SiteStatus};
 
@@ -13,10 +13,40 @@ pub(super) fn site_table(sites: &[SiteStatus]) -> String {
             site.site.to_string(),
             site.role.name().to_owned(),
             site.epoch.to_string(),
-            format!("{} of {}", count(|node| node.lives), site.nodes.len()),
+            format!("{} of {}", count(|node| node.lives), count(|node| !node.expelled)),
             count(|node| node.takes_writes && node.lives).to_string(),
             site.unpublished.to_string(),
         ]);
     }
     table.render()
+}
+
+/// The heartbeat of a node, in a word or two. An expelled node has none, and nothing waits for it.
+pub(super) fn heartbeat(expelled: bool, lives: bool) -> &'static str {
+    match (expelled, lives) {
+        (true, _) => "expelled",
+        (false, true) => "moves",
+        (false, false) => "stands still",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expelled_node_is_not_counted() {
+        let node = |name: &str, lives: bool, expelled: bool| {
+            serde_json::json!({
+                "node": name, "lives": lives, "expelled": expelled, "takes_writes": lives, "behind": 0,
+            })
+        };
+        let site = serde_json::json!({
+            "site": "a", "role": "active", "epoch": 1, "unpublished": 0,
+            "nodes": [node("a-0", true, false), node("a-1", false, false), node("a-2", false, true)],
+        });
+        let text = site_table(&[serde_json::from_value(site).unwrap()]);
+        assert!(text.contains("1 of 2"), "{text}");
+        assert_eq!((heartbeat(true, false), heartbeat(false, false)), ("expelled", "stands still"));
+    }
 }

@@ -8,7 +8,7 @@ use lockstep_proto::{NodeId, SiteId};
 
 use super::CliError;
 use super::failover_text::summary;
-use super::site_table::site_table;
+use super::site_table::{heartbeat, site_table};
 use super::table::Table;
 use super::target::{OperatorTarget, Target};
 use crate::cli::out;
@@ -161,7 +161,7 @@ fn nodes(sites: &[SiteStatus]) -> String {
         table.row(vec![
             node.node.to_string(),
             site.site.to_string(),
-            if node.lives { "moves" } else { "stands still" }.to_owned(),
+            heartbeat(node.expelled, node.lives).to_owned(),
             yes(node.takes_writes),
             node.bootstrap.as_ref().map_or_else(|| format!("{} slots", node.behind), |joins| format!("joins: {joins}")),
         ]);

@@ -13,6 +13,7 @@ use lockstep_proto::overview::{
 use tokio::time::{Instant, sleep};
 
 use super::guards::Guards;
+use super::last_contact::LastContact;
 use super::stages::{Stages, streams};
 use crate::seams::refdb::{DigestRecord, RefDbError};
 use crate::seams::volume::StoreError;
@@ -29,6 +30,7 @@ pub(super) struct DigestWriter {
     pub(super) latches: Latches,
     pub(super) board: Arc<StatusBoard>,
     pub(super) guards: Arc<Guards>,
+    pub(super) contact: Arc<LastContact>,
 }
 
 impl DigestWriter {
@@ -65,6 +67,9 @@ impl DigestWriter {
         }
         let standing = ages.look(&self.stages.deps.refdb, &digest.node).await?;
         self.write(&standing.into_iter().fold(digest.clone(), with_standing)).await?;
+        if digest.closed.is_empty() {
+            self.contact.note(digest.at_ms).await?;
+        }
         *last = Some((digest, Instant::now()));
         Ok(())
     }
@@ -132,6 +137,9 @@ enum DigestError {
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The time of the last contact cannot be kept.
+    #[error("the time of the last contact cannot be written into the state folder: {0}")]
+    Contact(#[from] std::io::Error),
 }
 
 /// The digest with the node's standing in the refdb: a node that reads no stream sees no transaction that it lacks, and

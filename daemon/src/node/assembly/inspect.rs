@@ -15,6 +15,7 @@ use lockstep_proto::{ProjectName, ProjectPhase, RefValue, Transaction};
 
 use super::Node;
 use super::guards::Guards;
+use super::last_contact::LastContact;
 use super::repairs::Repairs;
 use super::stages::Stages;
 use crate::base::base_paths::BasePaths;
@@ -39,6 +40,7 @@ pub struct Inspector {
     guards: Arc<Guards>,
     tls: Option<TlsAtNode>,
     handover: Vec<Told>,
+    contact: Option<Arc<LastContact>>,
 }
 
 /// Mutual TLS at this node.
@@ -65,13 +67,13 @@ impl Inspector {
     /// An inspector of the given stages, latches, status board and hooks of one node.
     #[must_use]
     pub(super) fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, guards: Arc<Guards>) -> Self {
-        Self { stages, latches, board, guards, tls: None, handover: Vec::new() }
+        Self { stages, latches, board, guards, tls: None, handover: Vec::new(), contact: None }
     }
 
-    /// Shows mutual TLS and the receivers of notices, too.
+    /// Shows mutual TLS, the receivers of notices and the time of the last contact, too.
     #[must_use]
-    pub(super) fn with(self, tls: Option<TlsAtNode>, handover: Vec<Told>) -> Self {
-        Self { tls, handover, ..self }
+    pub(super) fn with(self, tls: Option<TlsAtNode>, handover: Vec<Told>, contact: Arc<LastContact>) -> Self {
+        Self { tls, handover, contact: Some(contact), ..self }
     }
 
     /// An inspector of a running node whose hooks are not looked at.
@@ -154,6 +156,7 @@ impl Inspection for Inspector {
             handover: self.handover.iter().map(|told| told.lock().clone()).collect(),
             tls: self.tls.as_ref().map(TlsAtNode::status),
             bootstrap: self.stages.state.bootstrap.now(),
+            last_contact_ms: self.contact.as_ref().and_then(|contact| contact.at_ms()),
             last_errors: snapshot.last_errors,
         }
     }

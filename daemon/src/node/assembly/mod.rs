@@ -23,6 +23,7 @@
 //! | `inspect` | collects the data of the status API |
 //! | `digest` | leaves a digest of the node's state in the refdb |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
+//! | `last_contact` | when the node was last ready and reached the refdb |
 //! | `local_health` | the disks and certificates of this machine, for a preflight |
 //! | `probes` | probes the node's own commit path, and what `[probes]` names |
 //! | `production` | builds the seams of a configuration; the only file that names adapters |
@@ -40,6 +41,7 @@ mod guards;
 mod hooks;
 mod inspect;
 mod join;
+mod last_contact;
 mod local_health;
 mod metered;
 mod move_volume;

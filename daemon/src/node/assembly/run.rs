@@ -10,6 +10,7 @@ use super::digest::DigestWriter;
 use super::gauges;
 use super::guards::Guards;
 use super::inspect::TlsAtNode;
+use super::last_contact::LastContact;
 use super::local_health::Machine;
 use super::production::{self, Embedded, Seams};
 use super::{Inspector, Node, Watch};
@@ -96,11 +97,13 @@ impl Sidecar {
         }
         let guards = Guards::new(&settings.base_paths, settings.install_hooks);
         node.stages().context.tasks.spawn("guards", Arc::clone(&guards).watch(Arc::clone(node.stages())));
+        let contact = Arc::new(LastContact::read(&settings.state).await);
         let digests = DigestWriter {
             stages: Arc::clone(node.stages()),
             latches: node.latches().clone(),
             board: Arc::clone(&board),
             guards: Arc::clone(&guards),
+            contact: Arc::clone(&contact),
         };
         node.stages().context.tasks.spawn("digest", digests.run());
         let handover = hand_over(&node, receivers)?;
@@ -126,7 +129,7 @@ impl Sidecar {
             node.stages().context.tasks.spawn("drills", schedule.run());
         }
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards)
-            .with(tls, handover);
+            .with(tls, handover, contact);
         let api = api
             .giving(Arc::clone(&node.stages().deps.repositories))
             .refreshing(node.refreshes())

@@ -264,7 +264,6 @@ mod tests {
                     token_file = \"/etc/tokens\"\n";
         let tcp = "url = \"http://localhost:7420\"\ntoken_file = \"/etc/token\"\n";
         for (peer, wrong) in [
-            ("[peers.a-0]\nsocket = \"/run/other.sock\"\n", true),
             ("[peers.a-1]\nsocket = \"/run/own.sock\"\n", true),
             (&format!("[peers.a-1]\n{tcp}"), true),
             (&format!("[peers.a-1]\n{}", tcp.replace("7420", "7520")), false),
@@ -277,6 +276,18 @@ mod tests {
                 "{peer}: {parsed:?}"
             );
         }
+    }
+
+    /// Replicas share one file, in which each of them is named.
+    #[test]
+    fn the_section_of_the_node_itself_is_checked_and_left_out() {
+        let site = "site = \"a\"\nnode = \"a-1\"\nsites = [\"a\"]\nroot = \"/git\"\nstate = \"/git/.lockstep\"\n\
+                    [blobs]\nurl = \"file:///blobs\"\n[api]\nsocket = \"/run/own.sock\"\n";
+        let shared = "[peers.a-0]\nsocket = \"/run/a-0.sock\"\n[peers.a-1]\nsocket = \"/run/own.sock\"\n";
+        let settings = parse(&format!("{site}{shared}")).expect("a shared file");
+        assert_eq!(settings.peers.keys().collect::<Vec<_>>(), ["a-0"]);
+        let wrong = format!("{site}{}", shared.replace("socket = \"/run/own.sock\"\n", ""));
+        assert!(parse(&wrong).expect_err("no way to it").to_string().contains("peers.a-1.url"));
     }
 
     #[test]

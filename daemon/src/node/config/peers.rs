@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use figment::value::Value;
 use lockstep_proto::NodeId;
 
 use super::fields::{folder, url_address};
@@ -12,22 +11,25 @@ use super::report::{Problems, path, scalar};
 use super::settings::{Api, Peer};
 use crate::seams::tls::PeerName;
 
-/// Reads all peers.
+/// Reads all peers. The section with the name of this node is checked and left out, so that all replicas of a site can
+/// share one file.
 pub(super) fn read(raw: &Raw, node: Option<&NodeId>, api: &Api, to: &mut Problems) -> BTreeMap<String, Peer> {
     itself(raw, node, api, to);
     let with_tls = raw.tls.certificate_file.is_some();
-    raw.peers.iter().filter_map(|(name, raw)| Some((name.clone(), peer(name, raw, with_tls, to)?))).collect()
+    let all = raw.peers.iter().filter_map(|(name, raw)| Some((name.clone(), peer(name, raw, with_tls, to)?)));
+    all.filter(|(name, _)| !is_itself(name, node)).collect()
 }
 
-/// Refuses a peer that is the node itself, by its name, its socket or its address: it has no objects that the node
-/// lacks.
+fn is_itself(name: &str, node: Option<&NodeId>) -> bool {
+    node.is_some_and(|node| node.as_str() == name)
+}
+
+/// Refuses a peer that has another name, but the socket or the address of the node itself: it has no objects that the
+/// node lacks.
 fn itself(raw: &Raw, node: Option<&NodeId>, api: &Api, to: &mut Problems) {
     const REMEDY: &str = "this is the node itself, and a peer must be another node: remove it, or correct it";
-    for (name, peer) in &raw.peers {
+    for (name, peer) in raw.peers.iter().filter(|(name, _)| !is_itself(name, node)) {
         let section = format!("peers.{name}");
-        if node.is_some_and(|node| node.as_str() == name.as_str()) {
-            to.wrong(&section, &Some(Value::from(name.as_str())), REMEDY);
-        }
         let text = |leaf: &Leaf| leaf.as_ref().and_then(scalar);
         if text(&peer.socket).is_some_and(|socket| api.socket.as_os_str() == socket.as_str()) {
             to.wrong(&path(&section, "socket"), &peer.socket, REMEDY);

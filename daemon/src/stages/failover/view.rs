@@ -140,6 +140,7 @@ impl View {
         let node = |node: &NodeRecord| SiteNode {
             node: node.node.clone(),
             lives: self.lives(node),
+            expelled: node.expelled,
             takes_writes: self.takes_writes(node),
             behind: others().map(|other| self.behind(node, &other.site)).sum(),
             bootstrap: None,
