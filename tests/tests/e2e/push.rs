@@ -2,6 +2,7 @@
 
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, git, ok, refuses};
+use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;
 use lockstep_tests::e2e::{PATIENCE, until};
 use tokio::time::{Duration, Instant, sleep};
