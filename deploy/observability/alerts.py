@@ -185,6 +185,13 @@ def alarms():
             "{{ $value }} values gave way to committed ones at {{ $labels.node }}",
         ),
         alert(
+            "LockstepPeopleWait",
+            'sum by (site, node) (increase(lockstep_turns_refused_total{class="people"}[15m])) > 20',
+            "10m",
+            "ticket",
+            "{{ $value | humanize }} changes of people were told to come again at {{ $labels.node }}",
+        ),
+        alert(
             "LockstepEventsDropped",
             "increase(lockstep_events_dropped_total[15m]) > 0",
             "0m",

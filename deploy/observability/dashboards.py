@@ -89,6 +89,19 @@ def replication():
                 "Stale is the usual race of two pushes. Unavailable and not_serving are not usual.",
             ),
             graph(
+                "Turns",
+                [
+                    (f"sum by (site) (lockstep_turns_running{{{AT}}})", "{{site}} commit"),
+                    (f"sum by (site, class) (lockstep_turns_waiting{{{AT}}})", "{{site}} {{class}} wait"),
+                    (
+                        f"sum by (site, class, reason) (rate(lockstep_turns_refused_total{{{AT}}}[$__rate_interval]))",
+                        "{{site}} {{class}} come again per second: {{reason}}",
+                    ),
+                ],
+                "none",
+                "More work comes than the node does, if anything but commits is above zero.",
+            ),
+            graph(
                 "Parked and held",
                 [
                     (f"sum by (site) (lockstep_parked{{{AT}}})", "{{site}} parked"),

@@ -168,6 +168,12 @@ TRIES = {
     "LockstepNotPublished": gauge("lockstep_journal_unpublished", "0+50x60", "500-10x40 0x20", 30),
     "LockstepStreamFull": gauge("lockstep_publish_refused_total", "0+120x90", "0+30x90", 60, {"site": "a"}),
     "LockstepStrays": gauge("lockstep_strays", "0 1x20", "0x20", 10),
+    "LockstepPeopleWait": gauge(
+        'lockstep_turns_refused_total{site="a", node="a-0", class="people", reason="user"}',
+        "0+3x60",
+        "0+1x60",
+        40,
+    ),
     "LockstepEventsDropped": gauge("lockstep_events_dropped_total", "0x5 1x20", "1x30", 8),
     "LockstepEventsWait": gauge("lockstep_events_oldest_seconds", "0+60x60", "0 60 120 0 60 120 0x30", 30),
     "LockstepRefreshWaits": gauge("lockstep_refresh_oldest_seconds", "0+60x60", "0 60 120 0 60 120 0x30", 30),

@@ -279,6 +279,9 @@ pub struct ApiError {
     pub message: String,
     /// Whether the same request, unchanged, may succeed later.
     pub retry: bool,
+    /// After how many seconds to come again: others have to have their turns first. None if nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u32>,
 }
 
 impl ProjectResponse {
@@ -299,7 +302,7 @@ impl ApiError {
     /// An error with any code.
     #[must_use]
     pub fn new(code: RefusalCode, retry: bool, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry }
+        Self { code, message: message.into(), retry, retry_after_seconds: None }
     }
 
     /// The request can never succeed as it is.

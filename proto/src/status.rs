@@ -94,8 +94,91 @@ pub struct NodeStatus {
     /// time, or a newer one. It is noted every ten seconds, and kept over restarts. None if it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_contact_ms: Option<u64>,
+    /// The batches that commit, wait for their turn, or were told to come again. Nodes of earlier releases have no turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<TurnsStatus>,
     /// The last errors, newest first.
     pub last_errors: Vec<ErrorStatus>,
+}
+
+/// The most callers in [`TurnsStatus::shed`].
+pub const MOST_SHED: usize = 10;
+
+/// A class of callers. Classes take turns by their weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CallerClass {
+    /// Everybody whom the configuration does not name as an agent.
+    People,
+    /// The users of `turns.agents`: programs.
+    Agents,
+}
+
+impl CallerClass {
+    /// All classes.
+    pub const ALL: [Self; 2] = [Self::People, Self::Agents];
+
+    /// The name of the class, as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::People => "people",
+            Self::Agents => "agents",
+        }
+    }
+}
+
+/// Why a batch was told to come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ShedReason {
+    /// Its user had enough batches that waited (`turns.waiting_per_user`).
+    User,
+    /// The line of its class was full.
+    Class,
+    /// Its turn did not come in time (`turns.patience`).
+    Late,
+}
+
+/// The turns of a node: who commits next when more batches come than it works on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TurnsStatus {
+    /// The batches that commit now.
+    pub running: u64,
+    /// The most batches that commit at the same time (`turns.running`).
+    pub most_running: u64,
+    /// Each class.
+    pub classes: Vec<ClassTurns>,
+    /// The callers that were told to come again, the latest one first, at most [`MOST_SHED`].
+    pub shed: Vec<ShedCaller>,
+}
+
+/// The turns of a class of callers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClassTurns {
+    /// The class.
+    pub class: CallerClass,
+    /// The batches that wait now.
+    pub waiting: u64,
+    /// The batches that were told to come again, since the start.
+    pub refused: u64,
+}
+
+/// A caller that was told to come again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShedCaller {
+    /// The user, as the caller named it.
+    pub user: String,
+    /// Its class.
+    pub class: CallerClass,
+    /// The project of its last refused batch.
+    pub project: String,
+    /// Why that was refused.
+    pub why: ShedReason,
+    /// How many of its batches were refused since it entered this list.
+    pub count: u64,
+    /// When the last one was, in milliseconds since 1970.
+    pub at_ms: u64,
 }
 
 /// A repository whose git hooks are not in force, so that refs can move without Lockstep.

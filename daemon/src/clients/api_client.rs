@@ -42,8 +42,11 @@ const JAM_PATIENCE: Duration = Duration::from_secs(6);
 /// How long opening a connection over the network may take, with its handshake.
 const CONNECT: Duration = Duration::from_secs(8);
 
-/// The first pause between two attempts. It doubles up to one second.
+/// The first pause between two attempts. It doubles up to the longest one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause between two attempts, unless the sidecar asks for a longer one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A client of one sidecar.
 #[derive(Clone)]
@@ -107,7 +110,7 @@ pub enum ClientError {
     )]
     NoAnswer(String),
     /// The sidecar answered with an error instead of a verdict. Nothing was changed.
-    #[error("{}{}", .0.message, if .0.retry { "; try again later" } else { "" })]
+    #[error("{}{}", .0.message, if .0.retry && .0.retry_after_seconds.is_none() { "; try again later" } else { "" })]
     Answered(ApiError),
 }
 
@@ -119,6 +122,14 @@ impl ClientError {
             Self::NotSent { .. } => Some(RESTART_PATIENCE),
             Self::Answered(error) => error.retry.then_some(JAM_PATIENCE),
             Self::NoAnswer(_) => None,
+        }
+    }
+
+    /// When the sidecar wants to be asked again: others have their turns first.
+    fn again_after(&self) -> Duration {
+        match self {
+            Self::Answered(error) => Duration::from_secs(error.retry_after_seconds.unwrap_or_default().into()),
+            Self::NotSent { .. } | Self::NoAnswer(_) => Duration::ZERO,
         }
     }
 }
@@ -212,7 +223,9 @@ impl Client {
         let started = Instant::now();
         let (mut lost, mut pause) = (None, FIRST_PAUSE);
         loop {
-            match self.send(call, deadline).await {
+            let answer = self.send(call, deadline).await;
+            pause = pause.max(answer.as_ref().err().map_or(Duration::ZERO, ClientError::again_after));
+            match answer {
                 Err(ClientError::NoAnswer(why)) => lost = Some(why),
                 Err(ClientError::NotSent { .. }) if lost.is_some() => {}
                 // After an attempt without an answer, "takes no commits now" does not tell the outcome of that attempt.
@@ -226,7 +239,7 @@ impl Client {
                 return Err(ClientError::NoAnswer(lost.unwrap_or_else(|| "the deadline passed".to_owned())));
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
-use lockstep_proto::status::EventsStatus;
+use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
 use parking_lot::Mutex;
 
 use super::metrics::{ALL, ApplyOutcome, CallEnd, GitOp, Metrics, RefDbOp, list, markdown, observe_board};
@@ -55,6 +55,9 @@ fn traced(lines: &Lines) -> Telemetry {
 fn use_all(metrics: &Metrics) {
     metrics.commit.answered(Outcome::Committed, 0.004, 2);
     metrics.commit.refused(RefusalCode::Stale);
+    metrics.turns.running(1);
+    metrics.turns.waiting(CallerClass::Agents, 2);
+    metrics.turns.refused(CallerClass::Agents, ShedReason::User);
     metrics.refdb.called(RefDbOp::Commit, CallEnd::Answered, 0.003);
     metrics.publish.appended(3, 0.01);
     metrics.publish.refused(1, 1);

@@ -4,14 +4,19 @@ use std::io::{Read, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
+use lockstep::base::clock::SystemClock;
 use lockstep::stages::api::server::BoundApi;
+use lockstep::stages::api::turns::{TurnLimits, Turns};
+use lockstep::telemetry::metrics::Metrics;
 use lockstep_tests::e2e::until;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::fake::{Fake, MAIN, Site, fails, git, ok, value};
+use crate::fake::{Fake, MAIN, Site, fails, git, ok, quiet, value};
 
 /// A fake sidecar that takes two requests at most, and finishes none before the gate lets it.
 struct Jam {
@@ -109,7 +114,7 @@ async fn work_counts_until_it_has_ended_though_its_caller_hung_up() {
 async fn a_caller_that_names_no_deadline_waits_as_long_as_the_configuration_says() {
     let mut jam = Jam::new().await;
     jam.socket.set_file_name("other.sock");
-    let bound = BoundApi::bind(&jam.socket, None).await.unwrap().waiting(std::time::Duration::from_millis(50));
+    let bound = BoundApi::bind(&jam.socket, None).await.unwrap().waiting(Duration::from_millis(50));
     let _ = bound.spawn(jam.fake.clone(), jam.fake.clone(), &CancellationToken::new());
     let unknown = answer(jam.submit("a"));
     assert!(unknown.contains("unknown") && unknown.contains("no answer within the deadline"), "{unknown}");
@@ -137,4 +142,70 @@ async fn a_push_waits_a_moment_for_a_sidecar_that_has_no_time() {
     gate.notify_one();
     ok(push.join().unwrap());
     assert_eq!(value(&site.bare(), MAIN), Some(new));
+}
+
+/// One batch at a time, and one of a user waits.
+fn turns() -> Arc<Turns> {
+    let limits = TurnLimits {
+        running: NonZeroUsize::MIN,
+        per_project: NonZeroUsize::MIN,
+        waiting_per_user: 1,
+        waiting_per_class: 8,
+        patience: Duration::from_secs(600),
+        people_weight: 4,
+        agents: vec!["ci-*".parse().unwrap()],
+    };
+    Turns::new(limits, Arc::new(SystemClock), Metrics::noop().turns)
+}
+
+/// A push by a user whom the variable `WHO` names.
+fn push_as(site: &Site, who: &str) -> std::process::Output {
+    quiet(Command::new("git"), &site.work()).env("WHO", who).args(["push", "origin", "main"]).output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_too_many_batches_is_told_once_when_to_come_again_and_others_have_their_turn() {
+    let mut site = Site::unserved();
+    let (gate, turns) = (Arc::new(Notify::new()), turns());
+    *site.fake.gate.lock() = Some(gate.clone());
+    let bound = BoundApi::bind(&site.socket(), None).await.unwrap().turning(turns.clone());
+    site.tasks = Some(bound.spawn(site.fake.clone(), site.fake.clone(), &site.shutdown));
+    ok(git(&site.bare(), &["config", "lockstep.userVariable", "WHO"]));
+    let batch = |id: &str| {
+        let body = format!(
+            r#"{{"request_id":"{id}","deadline_ms":600000,"actor":"ci-7 <ci-7|account-9@unknown>","commands":[{{"ref":"refs/heads/{id}","old":"absent","new":null}}]}}"#
+        );
+        send(&site.socket(), "POST /v1/projects/tools%2Fbuild/ref-transactions", &body)
+    };
+    let first = batch("first");
+    until(async || (!site.fake.requests.lock().is_empty()).then_some(())).await.expect("it arrives");
+    let second = batch("second");
+    until(async || (turns.status().classes[1].waiting == 1).then_some(())).await.expect("it waits");
+    let third = answer(batch("third"));
+    assert!(third.starts_with("HTTP/1.1 429") && third.contains("retry-after: 1\r\n"), "{third}");
+    for part in ["1 changes of ci-7 wait here already", "\"retry\":true", "\"retry_after_seconds\":1"] {
+        assert!(third.contains(part), "no {part:?} in {third}");
+    }
+    let new = site.commit();
+    let refused = fails(push_as(&site, "ci-7"));
+    assert!(refused.contains("nothing was changed; try again in 1 seconds"), "{refused}");
+    let shed = turns.status().shed;
+    assert_eq!(shed[0].user, "ci-7");
+    assert!((2..=7).contains(&shed[0].count), "git's push asked once a second, for six seconds at most: {shed:?}");
+
+    // A person comes last, and is next.
+    let (work, bare) = (site.work(), site.bare());
+    let push = std::thread::spawn(move || {
+        quiet(Command::new("git"), &work).env("WHO", "alice").args(["push", "origin", "main"]).output().unwrap()
+    });
+    until(async || (turns.status().classes[0].waiting == 1).then_some(())).await.expect("alice waits");
+    gate.notify_one();
+    assert!(answer(first).starts_with("HTTP/1.1 200"));
+    until(async || (site.fake.requests.lock().len() == 2).then_some(())).await.expect("the next one");
+    assert_eq!(site.fake.requests.lock()[1].actor.as_deref(), Some("alice"));
+    gate.notify_one();
+    ok(push.join().unwrap());
+    assert_eq!(value(&bare, MAIN), Some(new));
+    gate.notify_one();
+    assert!(answer(second).starts_with("HTTP/1.1 200"));
 }

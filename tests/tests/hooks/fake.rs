@@ -186,6 +186,7 @@ impl Inspection for Fake {
             tls: None,
             bootstrap: None,
             last_contact_ms: None,
+            turns: None,
             last_errors: Vec::new(),
         }
     }

@@ -129,6 +129,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         went_back,
         bootstrap.unwrap_or_default(),
         totals,
+        turns(status),
         guards(status),
         refresh,
         handover,
@@ -150,6 +151,36 @@ fn readiness(status: &NodeStatus) -> String {
         (false, true) => "not ready".to_owned(),
         (false, false) => format!("not ready, waiting for: {}", closed.join(", ")),
     }
+}
+
+/// Who waits for a turn, and who was told to come again. Nothing while nobody waits and nobody was.
+fn turns(status: &NodeStatus) -> String {
+    let Some(turns) = &status.turns else { return String::new() };
+    let is_quiet = turns.shed.is_empty() && turns.classes.iter().all(|class| class.waiting == 0);
+    if is_quiet {
+        return String::new();
+    }
+    let classes = turns
+        .classes
+        .iter()
+        .map(|one| format!("  {}: {} wait, {} were told to come again", one.class.name(), one.waiting, one.refused));
+    let mut table = Table::new(&["user", "class", "project", "told to come again", "last"]);
+    for one in &turns.shed {
+        table.row(vec![
+            one.user.clone(),
+            one.class.name().to_owned(),
+            one.project.clone(),
+            format!("{} times", one.count),
+            ago(one.at_ms),
+        ]);
+    }
+    let classes: String = classes.collect();
+    format!(
+        "turns: {} of {} commit{classes}\n{}",
+        turns.running,
+        turns.most_running,
+        section("told to come again", &table)
+    )
 }
 
 /// The age of what a node serves that is not in step now. A node in step notes its time every ten seconds.
@@ -333,7 +364,9 @@ fn render_due(due: &[DueStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use lockstep_proto::site_list::{Bootstrap, BootstrapStage};
-    use lockstep_proto::status::{EventsStatus, Latch, OriginStatus};
+    use lockstep_proto::status::{
+        CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus,
+    };
 
     use super::*;
 
@@ -386,6 +419,19 @@ mod tests {
             refdb_not_own: None,
             handover: Vec::new(),
             tls: None,
+            turns: Some(TurnsStatus {
+                running: 64,
+                most_running: 64,
+                classes: vec![ClassTurns { class: CallerClass::Agents, waiting: 3, refused: 9 }],
+                shed: vec![ShedCaller {
+                    user: "ci-1".to_owned(),
+                    class: CallerClass::Agents,
+                    project: "p".to_owned(),
+                    why: ShedReason::User,
+                    count: 9,
+                    at_ms: 0,
+                }],
+            }),
             last_contact_ms: Some(0),
             bootstrap: Some(Bootstrap { stage: BootstrapStage::Refs, done: 3, total: 9, left_ms: Some(1_000) }),
             last_errors: Vec::new(),
@@ -395,6 +441,8 @@ mod tests {
         assert!(text.contains("d ago: reads show the state of then, or a newer one\n"), "{text}");
         let fresh = NodeStatus { last_contact_ms: Some(SystemClock.now_ms()), ..status.clone() };
         assert!(!render(&fresh).contains("reads show the state of then"), "{}", render(&fresh));
+        assert!(text.contains("turns: 64 of 64 commit  agents: 3 wait, 9 were told to come again\n"), "{text}");
+        assert!(text.contains("  ci-1  agents  p        9 times"), "{text}");
         assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");
         assert!(text.contains("ago): change p~1: no right\n"), "{text}");
         assert!(text.contains("not ready, waiting for: drained"), "{text}");

@@ -26,6 +26,9 @@ const MOST_COMMANDS: usize = 1_000_000;
 /// Deadline of a push in milliseconds, unless `lockstep.deadlineMs` is set in the repository.
 const DEADLINE_MS: u64 = 30_000;
 
+/// The variables in which servers name the user who pushes.
+const USER_VARIABLES: [&str; 3] = ["GERRIT_USER_NAME", "REMOTE_USER", "USER"];
+
 /// An error that ends the hook before it has written a line for each ref. git then refuses the whole push.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcReceiveError {
@@ -136,12 +139,13 @@ async fn submit(
     let (project, client) = (git.project()?, Client::new(&git.socket()?));
     let deadline_ms = git.config("lockstep.deadlineMs", "--int")?.and_then(|text| text.parse().ok());
     let deadline_ms = bridge::deadline_ms(deadline_ms.unwrap_or(DEADLINE_MS), commands.len());
+    let named = git.config("lockstep.userVariable", "--no-type")?;
     let request = RefTransactionRequest {
         request_id: format!("push-{:016x}{:016x}", entropy.next(), entropy.next()),
         deadline_ms: Some(deadline_ms),
         atomic: session.atomic,
         commands: commands.to_vec(),
-        actor: ["GERRIT_USER_NAME", "REMOTE_USER", "USER"].iter().find_map(|name| std::env::var(name).ok()),
+        actor: user(named.as_deref()),
         traceparent: std::env::var("TRACEPARENT").ok(),
     };
     // The sidecar answers by the deadline. The extra second covers the time until the answer arrives.
@@ -151,6 +155,15 @@ async fn submit(
         Ok(call) => client.resend(&call.objects(OBJECTS_JUDGED), until).await,
         Err(error) => Err(ClientError::NotSent { at: git.socket()?.display().to_string(), why: error.to_string() }),
     })
+}
+
+/// The user who pushes: the value of the variable that the repository names (`lockstep.userVariable`), or of those that
+/// servers set.
+fn user(named: Option<&str>) -> Option<String> {
+    match named {
+        Some(name) => std::env::var(name).ok(),
+        None => USER_VARIABLES.iter().find_map(|name| std::env::var(name).ok()),
+    }
 }
 
 fn answer(to: &mut impl Write, lines: &[Vec<u8>]) -> io::Result<()> {

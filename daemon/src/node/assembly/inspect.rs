@@ -25,6 +25,7 @@ use crate::seams::tls::Credentials;
 use crate::seams::volume::{Held, parked_pages};
 use crate::stages::api::Inspection;
 use crate::stages::api::readiness::Latches;
+use crate::stages::api::turns::Turns;
 use crate::stages::apply::ParkReason;
 use crate::stages::handover::Told;
 use crate::telemetry::status_board::StatusBoard;
@@ -41,6 +42,7 @@ pub struct Inspector {
     tls: Option<TlsAtNode>,
     handover: Vec<Told>,
     contact: Option<Arc<LastContact>>,
+    turns: Option<Arc<Turns>>,
 }
 
 /// Mutual TLS at this node.
@@ -67,13 +69,19 @@ impl Inspector {
     /// An inspector of the given stages, latches, status board and hooks of one node.
     #[must_use]
     pub(super) fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, guards: Arc<Guards>) -> Self {
-        Self { stages, latches, board, guards, tls: None, handover: Vec::new(), contact: None }
+        Self { stages, latches, board, guards, tls: None, handover: Vec::new(), contact: None, turns: None }
     }
 
-    /// Shows mutual TLS, the receivers of notices and the time of the last contact, too.
+    /// Shows mutual TLS, the receivers of notices, the time of the last contact and the turns, too.
     #[must_use]
-    pub(super) fn with(self, tls: Option<TlsAtNode>, handover: Vec<Told>, contact: Arc<LastContact>) -> Self {
-        Self { tls, handover, contact: Some(contact), ..self }
+    pub(super) fn with(
+        self,
+        tls: Option<TlsAtNode>,
+        handover: Vec<Told>,
+        contact: Arc<LastContact>,
+        turns: Arc<Turns>,
+    ) -> Self {
+        Self { tls, handover, contact: Some(contact), turns: Some(turns), ..self }
     }
 
     /// An inspector of a running node whose hooks are not looked at.
@@ -156,6 +164,7 @@ impl Inspection for Inspector {
             handover: self.handover.iter().map(|told| told.lock().clone()).collect(),
             tls: self.tls.as_ref().map(TlsAtNode::status),
             bootstrap: self.stages.state.bootstrap.now(),
+            turns: self.turns.as_ref().map(|turns| turns.status()),
             last_contact_ms: self.contact.as_ref().and_then(|contact| contact.at_ms()),
             last_errors: snapshot.last_errors,
         }

@@ -27,6 +27,7 @@ use crate::seams::volume::lock::VolumeLock;
 use crate::stages::api::access::TokenFile;
 use crate::stages::api::health::{BoundHealth, DescribeProjects, RenderMetrics};
 use crate::stages::api::server::{ApiTasks, BoundApi};
+use crate::stages::api::turns::Turns;
 use crate::stages::failover::DrillSchedule;
 use crate::stages::handover::{HandOver, Told};
 use crate::telemetry::metrics::{Metrics, observe_board};
@@ -97,6 +98,7 @@ impl Sidecar {
         }
         let guards = Guards::new(&settings.base_paths, settings.install_hooks);
         node.stages().context.tasks.spawn("guards", Arc::clone(&guards).watch(Arc::clone(node.stages())));
+        let turns = Turns::new(settings.turns.clone(), Arc::new(SystemClock), metrics.turns.clone());
         let contact = Arc::new(LastContact::read(&settings.state).await);
         let digests = DigestWriter {
             stages: Arc::clone(node.stages()),
@@ -113,9 +115,11 @@ impl Sidecar {
             let (renderer, stages, latches) =
                 (Arc::clone(telemetry), Arc::clone(node.stages()), node.latches().clone());
             let (seen, watched) = (Arc::clone(&guards), credentials.map(Arc::clone));
+            let waiting = Arc::clone(&turns);
             let render: RenderMetrics = Arc::new(move || {
                 gauges::look(&stages, &seen, &latches, &metrics);
                 gauges::certificates(watched.as_deref(), &metrics);
+                waiting.look();
                 renderer.render().unwrap_or_else(|error| format!("# {error}\n"))
             });
             let stages = Arc::clone(node.stages());
@@ -129,7 +133,7 @@ impl Sidecar {
             node.stages().context.tasks.spawn("drills", schedule.run());
         }
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards)
-            .with(tls, handover, contact);
+            .with(tls, handover, contact, turns.clone());
         let api = api
             .giving(Arc::clone(&node.stages().deps.repositories))
             .refreshing(node.refreshes())
@@ -139,6 +143,7 @@ impl Sidecar {
             .rebuilding(node.rebuilds())
             .forwarding(node.events())
             .taking(settings.api.most_requests)
+            .turning(Arc::clone(&turns))
             .waiting(settings.commit.deadline);
         let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);
         Ok(Self { node, board, api, shutdown, _locks: locks })

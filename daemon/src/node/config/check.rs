@@ -16,7 +16,7 @@ use super::fields::{
 use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
 use super::settings::{Api, Apply, Commit, Drill, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
-use super::{DEFAULT_SOCKET, LOG_FILTER, base_paths, gerrit, handover, operators, peers, probes, tls, value};
+use super::{DEFAULT_SOCKET, LOG_FILTER, base_paths, gerrit, handover, operators, peers, probes, tls, turns, value};
 use crate::seams::git::FsckObjects;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
@@ -50,6 +50,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let embedded_dir = to.optional("embedded.dir", &raw.embedded.dir, folder);
     alone_when_embedded(raw, sites.as_ref(), to);
     let api = api(&raw.api, to);
+    let turns = turns::read(&raw.turns, &api, to);
     let install_hooks = to.or("git.install_hooks", &raw.git.install_hooks, false, flag);
     let fsck_objects = to.or("git.fsck_objects", &raw.git.fsck_objects, FsckObjects::AsConfigured, fsck_objects);
     let health_listen = to.or("health.listen", &raw.health.listen, SocketAddr::from(([127, 0, 0, 1], 7421)), address);
@@ -71,6 +72,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         base_paths: base_paths?,
         state: state?,
         api,
+        turns,
         install_hooks,
         fsck_objects,
         health_listen,
@@ -103,6 +105,7 @@ fn fsck_objects(text: &str) -> Result<FsckObjects, String> {
 fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("", &raw.unknown, Raw::FIELDS);
     to.unknown("api", &raw.api.unknown, raw::Api::FIELDS);
+    to.unknown("turns", &raw.turns.unknown, raw::Turns::FIELDS);
     to.unknown("git", &raw.git.unknown, raw::Git::FIELDS);
     to.unknown("health", &raw.health.unknown, raw::Health::FIELDS);
     to.unknown("refdb", &raw.refdb.unknown, raw::Refdb::FIELDS);

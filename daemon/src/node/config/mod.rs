@@ -26,6 +26,7 @@ pub mod reference;
 mod report;
 pub mod settings;
 mod tls;
+mod turns;
 pub mod value;
 
 use std::path::{Path, PathBuf};

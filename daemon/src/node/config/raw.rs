@@ -79,7 +79,7 @@ section!(
     /// The file before any check: each field as it is written, none if it is absent.
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
-        api: Api, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit,
+        api: Api, turns: Turns, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit,
         apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry, handover: Handover, probes: Probes,
         drill: Drill, tls: Tls, operators: Operators, peers: BTreeMap<String, Peer>, embedded: Embedded,
     }
@@ -91,6 +91,15 @@ section!(Api {
     listen: Leaf,
     token_file: Leaf,
     most_requests: Leaf
+});
+section!(Turns {
+    running: Leaf,
+    per_project: Leaf,
+    waiting_per_user: Leaf,
+    waiting_per_class: Leaf,
+    patience: Leaf,
+    people_weight: Leaf,
+    agents: Leaf,
 });
 section!(Git { install_hooks: Leaf, fsck_objects: Leaf, base_paths: BTreeMap<String, Value> });
 section!(Health { listen: Leaf });

@@ -16,6 +16,7 @@ use crate::seams::probe::ssh::SshKey;
 use crate::seams::tls::{PeerName, TlsFiles};
 use crate::stages::api::operator_listener::OperatorListenerSettings;
 use crate::stages::api::peer_listener::PeerListenerSettings;
+use crate::stages::api::turns::TurnLimits;
 
 /// All settings of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// The listeners of the bridge API.
     pub api: Api,
+    /// Who commits next when more batches come than this node works on.
+    pub turns: TurnLimits,
     /// Whether new repositories get the git hooks (plain git servers).
     pub install_hooks: bool,
     /// Which pushes are held against the rules of git's `fsck`.

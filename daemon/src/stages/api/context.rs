@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Work};
 use super::check;
 use super::error::Failure;
+use super::turns::Turns;
 use crate::seams::git::Repositories;
 use crate::stages::ports::{
     Handshake, Inspection, Operators, Rebuilds, Refreshes, Seeding, StreamEvents, Transactions,
@@ -43,6 +44,8 @@ pub(super) struct Api {
     pub work: TaskTracker,
     /// The bounds on requests in progress.
     pub admission: Admission,
+    /// Who commits next. None if every batch commits at once.
+    pub turns: Option<Arc<Turns>>,
     /// The deadline of a request that names none.
     pub deadline: Duration,
 }

@@ -12,14 +12,17 @@ use lockstep_proto::bridge::{ApiError, RefusalCode};
 
 use crate::seams::tls::PeerName;
 
-/// The value of `Retry-After` when a retry may help. It is small because overloads and restarts are short.
-const RETRY_AFTER_SECONDS: &str = "1";
+/// The value of `Retry-After` when a retry may help and nothing else is known. It is small because overloads and restarts
+/// are short.
+const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// An answer other than a verdict: an [`ApiError`] as the body, and its HTTP status.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     status: StatusCode,
     error: ApiError,
+    /// The value of `Retry-After`, in seconds.
+    again_s: u32,
 }
 
 impl Failure {
@@ -81,6 +84,12 @@ impl Failure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, RefusalCode::Unavailable, message, true)
     }
 
+    /// The caller has to wait for others (429). It may come again after this time.
+    pub(super) fn busy(message: impl Into<String>, seconds: u32) -> Self {
+        let busy = Self::new(StatusCode::TOO_MANY_REQUESTS, RefusalCode::Unavailable, message, true);
+        Self { again_s: seconds, error: ApiError { retry_after_seconds: Some(seconds), ..busy.error }, ..busy }
+    }
+
     /// There is no such route (404).
     pub(super) fn no_route(method: &str, path: &str) -> Self {
         let message = format!(
@@ -96,7 +105,7 @@ impl Failure {
     }
 
     fn new(status: StatusCode, code: RefusalCode, message: impl Into<String>, retry: bool) -> Self {
-        Self { status, error: ApiError::new(code, retry, message) }
+        Self { status, error: ApiError::new(code, retry, message), again_s: RETRY_AFTER_SECONDS }
     }
 }
 
@@ -119,14 +128,14 @@ impl From<ApiError> for Failure {
             | RefusalCode::Locked
             | RefusalCode::Transaction => StatusCode::CONFLICT,
         };
-        Self { status, error }
+        Self { status, error, again_s: RETRY_AFTER_SECONDS }
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         tracing::debug!(status = %self.status, error = %self.error.message, "request answered without a verdict");
-        let retry_after = self.error.retry.then_some([(header::RETRY_AFTER, RETRY_AFTER_SECONDS)]);
+        let retry_after = self.error.retry.then(|| [(header::RETRY_AFTER, self.again_s.to_string())]);
         (self.status, retry_after, Json(self.error)).into_response()
     }
 }

@@ -14,6 +14,7 @@
 //! | `context` | the stages behind the API; work outlives its caller |
 //! | `deadlines` | how long a caller waits |
 //! | `routes` | the table of routes |
+//! | `turns` | who commits next when more batches come than this node works on |
 //! | `transactions`, `projects` | ref transactions and their fate; projects and their `HEAD` |
 //! | `inspection` | status, parked, quarantined |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
@@ -69,5 +70,6 @@ mod serve;
 pub mod server;
 mod sites;
 mod transactions;
+pub mod turns;
 
 pub use crate::stages::ports::{Handshake, Inspection, Seeding, Transactions};

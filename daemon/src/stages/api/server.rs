@@ -28,6 +28,7 @@ use super::out_of_reach::User;
 use super::peer_listener::{BoundPeers, PeerListenerSettings};
 use super::routes;
 use super::serve::{Bounds, SILENCE, serve, serve_each};
+use super::turns::Turns;
 use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
 use crate::seams::tls::Credentials;
@@ -85,6 +86,7 @@ pub struct BoundApi {
     seeding: Option<Arc<dyn Seeding>>,
     events: Option<Arc<dyn StreamEvents>>,
     most_requests: NonZeroUsize,
+    turns: Option<Arc<Turns>>,
     deadline: Duration,
 }
 
@@ -120,6 +122,7 @@ impl BoundApi {
             seeding: None,
             events: None,
             most_requests: DEFAULT_REQUESTS,
+            turns: None,
             deadline: DEFAULT_DEADLINE,
         })
     }
@@ -220,6 +223,12 @@ impl BoundApi {
         Self { most_requests, ..self }
     }
 
+    /// Lets batches take turns.
+    #[must_use]
+    pub fn turning(self, turns: Arc<Turns>) -> Self {
+        Self { turns: Some(turns), ..self }
+    }
+
     /// Sets the deadline of requests that name none.
     #[must_use]
     pub fn waiting(self, deadline: Duration) -> Self {
@@ -268,6 +277,7 @@ impl BoundApi {
             rebuilds: self.rebuilds,
             work: work.clone(),
             admission,
+            turns: self.turns,
             deadline,
         };
         let peers = self.peers.map(|bound| bound.into_parts(&api));

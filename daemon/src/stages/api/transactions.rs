@@ -9,6 +9,7 @@ use lockstep_proto::bridge::{
     ApiError, Outcome, ProjectResponse, RefResult, RefTransactionRequest, RefTransactionResponse,
 };
 use lockstep_proto::named_batch::{BadNames, NamedBatch, NamedResponse};
+use tokio::time::Instant;
 
 use super::admission::Work;
 use super::check;
@@ -30,6 +31,8 @@ use super::extract::{BatchBody, Objects, Project, Txn};
         (status = 400, description = "The request is malformed", body = ApiError),
         (status = 401, description = "There is no valid bearer token (TCP listener only)", body = ApiError),
         (status = 413, description = "The body is too large", body = ApiError),
+        (status = 429, description = "Others have to have their turns first: come again after `Retry-After` seconds",
+            body = ApiError),
         (status = 503,
             description = "This sidecar takes no commits now, or has too many requests in progress: try again",
             body = ApiError)))]
@@ -44,12 +47,18 @@ pub(super) async fn ref_transactions(
     if let Some(answer) = bad.ends(&request) {
         return Ok(Json(bad.join(answer)));
     }
+    let began = Instant::now();
+    let turn = match &api.turns {
+        Some(turns) => Some(turns.take(&project, request.actor.as_deref(), deadline).await?),
+        None => None,
+    };
+    let deadline = deadline.saturating_sub(began.elapsed());
     request.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
     let work = async move {
         let answer = transactions.submit_judged(&project, request, judged).await;
-        drop(large);
+        drop((large, turn));
         answer
     };
     let answer = api.outlive(permit, deadline, work).await;

@@ -1,6 +1,7 @@
 //! The values of labels. They are enums, so that a metric has at most as many series as there are variants.
 
 use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::status::{CallerClass, ShedReason};
 
 use crate::seams::git::GitError;
 
@@ -103,6 +104,22 @@ label!(
         Repair = "repair",
     }
 );
+
+impl Label for CallerClass {
+    fn text(self) -> &'static str {
+        self.name()
+    }
+}
+
+impl Label for ShedReason {
+    fn text(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Class => "class",
+            Self::Late => "late",
+        }
+    }
+}
 
 impl Label for Outcome {
     fn text(self) -> &'static str {

@@ -24,7 +24,7 @@ pub use board::observe_board;
 pub use labels::{ApplyOutcome, CallEnd, GitOp, RefDbOp};
 pub use stages::{
     ApplyMetrics, CommitMetrics, ConsumeMetrics, EventMetrics, GitMetrics, PublishMetrics, RefDbMetrics,
-    RefreshMetrics, SiteMetrics,
+    RefreshMetrics, SiteMetrics, TurnMetrics,
 };
 pub use table::{ALL, Kind, MetricDoc, list, markdown};
 
@@ -33,6 +33,8 @@ pub use table::{ALL, Kind, MetricDoc, list, markdown};
 pub struct Metrics {
     /// Commits, as the bridge sees them.
     pub commit: CommitMetrics,
+    /// Who commits next, and who was told to come again.
+    pub turns: TurnMetrics,
     /// Calls of the refdb, by purpose and end.
     pub refdb: RefDbMetrics,
     /// The publisher, from the journal to the event log.
@@ -57,6 +59,7 @@ impl Metrics {
     pub fn new(meter: &Meter) -> Self {
         Self {
             commit: CommitMetrics::new(meter),
+            turns: TurnMetrics::new(meter),
             refdb: RefDbMetrics::new(meter),
             publish: PublishMetrics::new(meter),
             consume: ConsumeMetrics::new(meter),

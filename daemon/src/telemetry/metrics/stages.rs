@@ -2,7 +2,7 @@
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
-use lockstep_proto::status::EventsStatus;
+use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
@@ -53,6 +53,39 @@ impl CommitMetrics {
     /// Records the refusal of a ref.
     pub fn refused(&self, code: RefusalCode) {
         self.refusals.add(1, &[label("code", code)]);
+    }
+}
+
+/// The metrics of turns: who commits next when more batches come than the node works on.
+#[derive(Clone, Debug)]
+pub struct TurnMetrics {
+    running: Gauge<u64>,
+    waiting: Gauge<u64>,
+    refused: Counter<u64>,
+}
+
+impl TurnMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            running: table::TURNS_RUNNING.gauge(meter),
+            waiting: table::TURNS_WAITING.gauge(meter),
+            refused: table::TURNS_REFUSED.counter(meter),
+        }
+    }
+
+    /// Records how many batches have their turn.
+    pub fn running(&self, count: u64) {
+        self.running.record(count, &[]);
+    }
+
+    /// Records how many batches of a class wait.
+    pub fn waiting(&self, class: CallerClass, count: u64) {
+        self.waiting.record(count, &[label("class", class)]);
+    }
+
+    /// Counts a batch whose user was told to come again.
+    pub fn refused(&self, class: CallerClass, why: ShedReason) {
+        self.refused.add(1, &[label("class", class), label("reason", why)]);
     }
 }
 

@@ -60,6 +60,10 @@ metrics! {
     COMMIT_REFS = Counter "lockstep_commit_refs_total" [] "refs that were committed at this node";
     COMMIT_REFUSALS = Counter "lockstep_commit_refusals_total" ["code"]
         "refs that were refused, by the refusal code of the bridge API";
+    TURNS_RUNNING = Gauge "lockstep_turns_running" [] "batches that have their turn: they commit now";
+    TURNS_WAITING = Gauge "lockstep_turns_waiting" ["class"] "batches that wait for their turn, by class of their user";
+    TURNS_REFUSED = Counter "lockstep_turns_refused_total" ["class", "reason"]
+        "batches whose user was told to come again later, by class of the user: too much work waits";
     REFDB_TRIPS = Counter "lockstep_refdb_round_trips_total" ["op", "end"] "refdb calls, by purpose and end";
     REFDB_SECONDS = Histogram "lockstep_refdb_seconds" ["op"] "duration of a refdb call, in seconds";
     PUBLISH_SLOTS = Counter "lockstep_publish_slots_total" []

@@ -1,6 +1,7 @@
 //! A request through the bridge API, as Gerrit's bridge sends it. An answer that is lost is asked for again with the
 //! same request id; so is one that says "unknown".
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use http::Method;
@@ -22,21 +23,24 @@ const CALL_MS: u64 = 10_000;
 /// The first pause before the same request is sent again. It doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The user who makes what a run needs before it begins.
+const PREPARATION: &str = "load";
 
 /// Sends a batch until it has a verdict, or until `deadline`.
 pub(super) async fn send(
     client: &Client,
+    user: &str,
     project: &ProjectName,
     request: &str,
     moves: &[Move],
     deadline: Instant,
 ) -> Verdict {
-    let call = match call(project, request, moves, "/ref-transactions") {
+    let call = match call(user, project, request, moves, "/ref-transactions") {
         Ok(call) => call,
         Err(why) => return Verdict::Refused { code: format!("not_sent: {why}"), again: false },
     };
     let (mut doubt, mut pause) = (None, FIRST_PAUSE);
-    let mut busy = String::new();
+    let (mut busy, mut told) = (String::new(), 0_u64);
     loop {
         let longest = Duration::from_millis(deadline_ms(CALL_MS, moves.len()) + 2_000);
         match client.send::<RefTransactionResponse>(&call, deadline.min(Instant::now() + longest)).await {
@@ -50,7 +54,14 @@ pub(super) async fn send(
             Err(ClientError::Answered(error)) if doubt.is_none() && !error.retry => {
                 return Verdict::Refused { code: word(error.code), again: false };
             }
-            Err(ClientError::Answered(error)) => busy = word(error.code),
+            Err(ClientError::Answered(error)) => {
+                busy = word(error.code);
+                if let Some(seconds) = error.retry_after_seconds {
+                    told += 1;
+                    // By chance up to half as long again, so that those who were told together do not come together.
+                    pause = Duration::from_secs_f64(f64::from(seconds) * (1.0 + chance(request, told) / 2.0));
+                }
+            }
         }
         if Instant::now() + pause >= deadline {
             return match doubt {
@@ -59,8 +70,15 @@ pub(super) async fn send(
             };
         }
         sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(LONGEST_PAUSE).max(FIRST_PAUSE);
     }
+}
+
+/// A number from 0 to 1 that differs from request to request and from try to try, and is the same in each run.
+fn chance(request: &str, tried: u64) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    (request, tried).hash(&mut hasher);
+    hasher.finish() as f64 / u64::MAX as f64
 }
 
 /// Sends a batch that must be committed. Returns its transaction.
@@ -73,7 +91,7 @@ pub async fn commit_or_fail(
     built: &Built,
     deadline: Instant,
 ) -> Fallible<Option<String>> {
-    match send(client, project, &built.request, &built.moves, deadline).await {
+    match send(client, PREPARATION, project, &built.request, &built.moves, deadline).await {
         Verdict::Committed(txn) => Ok(txn),
         other => Err(format!("{project}: the preparation was not committed: {other:?}").into()),
     }
@@ -81,7 +99,7 @@ pub async fn commit_or_fail(
 
 /// Asks for the outcome of a request without trying it again. `None` if the sidecar does not know it either.
 pub async fn look_up(client: &Client, project: &str, request: &str, moves: &[Move]) -> Option<String> {
-    let call = call(&project.parse().ok()?, request, moves, "/ref-transactions/look-up").ok()?;
+    let call = call(PREPARATION, &project.parse().ok()?, request, moves, "/ref-transactions/look-up").ok()?;
     let end = Instant::now() + Duration::from_millis(CALL_MS + 2_000);
     let answer: RefTransactionResponse = client.send(&call, end).await.ok()?;
     match verdict(&answer) {
@@ -90,7 +108,7 @@ pub async fn look_up(client: &Client, project: &str, request: &str, moves: &[Mov
     }
 }
 
-fn call(project: &ProjectName, request: &str, moves: &[Move], below: &str) -> Fallible<Call> {
+fn call(user: &str, project: &ProjectName, request: &str, moves: &[Move], below: &str) -> Fallible<Call> {
     let oid = |text: &Option<String>| text.as_ref().map(|text| text.parse::<Oid>()).transpose();
     let command = |one: &Move| -> Fallible<RefCommand> {
         let old = oid(&one.old)?.map_or(Expected::Absent, Expected::Oid);
@@ -101,7 +119,7 @@ fn call(project: &ProjectName, request: &str, moves: &[Move], below: &str) -> Fa
         deadline_ms: Some(deadline_ms(CALL_MS, moves.len())),
         atomic: true,
         commands: moves.iter().map(command).collect::<Fallible<_>>()?,
-        actor: Some("load".to_owned()),
+        actor: Some(user.to_owned()),
         traceparent: None,
     };
     Ok(Call::new(Method::POST, project_path(project, below), &body)?.objects(OBJECTS_JUDGED))

@@ -78,9 +78,9 @@ async fn write(context: &Arc<Context>, arrival: &Arrival, finished: &mut Finishe
         let (sent, began_us) = (Instant::now(), context.ledger_us());
         let site = &context.estate.sites[finished.site];
         let verdict = if arrival.git {
-            push::send(context, site, &project.name, &built, deadline).await
+            push::send(context, site, &arrival.user(), &project.name, &built, deadline).await
         } else {
-            api::send(&site.client, &project.name, &built.request, &built.moves, deadline).await
+            api::send(&site.client, &arrival.user(), &project.name, &built.request, &built.moves, deadline).await
         };
         finished.answer = sent.elapsed();
         context.ledger.lock().push(entry(context, arrival, finished.site, &project.name, began_us, &built, &verdict));

@@ -28,13 +28,14 @@ const STALE: [&str; 4] = ["stale info", "non-fast-forward", "fetch first", "was 
 pub(super) async fn send(
     context: &Context,
     site: &Site,
+    user: &str,
     project: &ProjectName,
     built: &Built,
     deadline: Instant,
 ) -> Verdict {
     let mut doubt = None;
     loop {
-        let verdict = match push(context, site, project, &built.moves, deadline).await {
+        let verdict = match push(context, site, user, project, &built.moves, deadline).await {
             Ok(output) => read(&output, &built.moves),
             Err(why) => Verdict::Unknown(why.to_string()),
         };
@@ -55,12 +56,14 @@ pub(super) async fn send(
 async fn push(
     context: &Context,
     site: &Site,
+    user: &str,
     project: &ProjectName,
     moves: &[Move],
     deadline: Instant,
 ) -> Fallible<Output> {
     let _permit = timeout_at(deadline, context.git.acquire()).await??;
     let mut command = command(&context.client(site, project)?);
+    command.env("REMOTE_USER", user);
     command.args(["push", "--porcelain", "--no-verify"]);
     if moves.len() > 1 {
         command.arg("--atomic");

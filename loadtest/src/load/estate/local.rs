@@ -216,6 +216,8 @@ root = "{home}/git"
 state = "{home}/git/.lockstep"
 [api]
 socket = "{home}/run/api.sock"
+[turns]
+agents = ["ci-*", "bot-*"]
 [git]
 install_hooks = true
 [health]

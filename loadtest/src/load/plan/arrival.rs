@@ -27,3 +27,22 @@ pub struct Arrival {
     /// Whether it comes from the site of the change. Otherwise it comes from `site`.
     pub at_home: bool,
 }
+
+/// The number of people.
+const PEOPLE: u64 = 11_000;
+/// The number of accounts that CI jobs share.
+const JOBS: u64 = 50;
+
+impl Arrival {
+    /// The user who wants it. Programs are named `ci-N` or `bot-N`.
+    #[must_use]
+    pub fn user(&self) -> String {
+        let of = |name: &str, count: u64| format!("{name}-{}", (self.pick ^ self.at_us) % count);
+        match self.class {
+            Class::CiVote => of("ci", JOBS),
+            Class::BotBump => of("bot", JOBS),
+            Class::MassRebase | Class::ReleaseTag => "bot-release".to_owned(),
+            _ => of("user", PEOPLE),
+        }
+    }
+}
