@@ -11,16 +11,18 @@ use lockstep::base::clock::{Clock, SystemClock};
 use lockstep::node::assembly::stop_signal;
 
 use crate::load::estate::{EstateFile, emulators, forward};
+use crate::load::knee::Slo;
 use crate::load::model::Day;
 use crate::load::profile::{BUILTIN, Profile, ProfileError, builtin, parse};
 use crate::load::results::{Report, Verdict};
 use crate::load::run::{Ordered, run};
-use crate::load::{compare, oracle, record};
+use crate::load::{compare, knee, oracle, record};
 use crate::report::Report as Figures;
 use crate::{ALL, Fallible, QUICK, letters};
 
 const AFTER: &str = "Exit codes: 0 passed, 1 could not be carried out, 2 wrong arguments or profile, 3 the oracle \
-                     found a violation, 4 void (the generator did not keep up), 5 worse than the base.";
+                     found a violation, 4 void (the generator did not keep up), 5 worse than the base, \
+                     or no step at which the objectives hold.";
 
 /// The load test of Lockstep.
 #[derive(Debug, Parser)]
@@ -59,6 +61,14 @@ enum Command {
         /// The growth of a figure that is not yet worse: 0.1 for 10 %
         #[arg(long, default_value_t = 0.1)]
         tolerance: f64,
+    },
+    /// Finds the highest step of a growing load at which every objective holds; ends with 5 if there is none
+    Knee {
+        /// The report.json of a run with steps, or a folder with those of repeats
+        runs: PathBuf,
+        /// The objectives: p99_ms, lag_ms, seconds_share, failed_share
+        #[arg(long)]
+        slo: Option<PathBuf>,
     },
     /// Records a trace of a site's streams, without names
     Record {
@@ -156,6 +166,14 @@ async fn command(command: Command) -> Fallible<ExitCode> {
             tell(compare::table(&compared).trim_end());
             let is_worse = compared.iter().any(|one| one.is_worse);
             Ok(if is_worse { ExitCode::from(5) } else { ExitCode::SUCCESS })
+        }
+        Command::Knee { runs, slo } => {
+            let slo = slo.as_deref().map(Slo::read).transpose()?.unwrap_or_default();
+            let reports = compare::side(&runs)?;
+            let knees = reports.iter().map(|report| knee::knee(report, &slo)).collect::<Fallible<Vec<_>>>()?;
+            tell(knee::text(&knees, reports[0].profile.model.builds_per_day).trim_end());
+            let is_found = knees.iter().all(|knee| knee.factor().is_some());
+            Ok(if is_found { ExitCode::SUCCESS } else { ExitCode::from(5) })
         }
         Command::Record { config, out } => {
             let recorded = record::record(&config, &out).await?;

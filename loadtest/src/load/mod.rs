@@ -14,6 +14,7 @@
 //! | `oracle` | decides whether the sites hold exactly what their clients were told |
 //! | `results` | the report |
 //! | `compare` | two reports, and whether the second one is worse |
+//! | `knee` | the highest step of a growing load at which every objective holds |
 //! | `record` | a trace of a real site, without names |
 //! | `run` | one run, from the profile to the report |
 
@@ -21,6 +22,7 @@ pub mod compare;
 pub mod drive;
 pub mod estate;
 pub mod git;
+pub mod knee;
 pub mod ledger;
 pub mod measure;
 pub mod model;
