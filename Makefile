@@ -124,7 +124,7 @@ bench-quick: tools ## Measure the figures that take seconds only
 
 bridge: tools bridge-lint ## Build the bridge for each Gerrit release, and test it against JGit's contract on a real sidecar
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test
-	$(MAVEN) --file bridge package
+	$(MAVEN) --threads 2 --file bridge package
 
 bridge-fmt: $(JAVA_FORMAT_JAR) ## Format the bridge's Java sources
 	$(JAVA_FORMAT) --replace $(JAVA_SOURCES)

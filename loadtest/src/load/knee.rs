@@ -215,10 +215,9 @@ mod tests {
             lag_ms: [("a".to_owned(), vec![Some(100); 30])].into(),
             ..Course::default()
         };
-        let process = |name: &str, cores: f64| ProcessCourse {
-            name: name.to_owned(),
-            cores: vec![Some(cores); 30],
-            ..ProcessCourse::default()
+        let process = |name: &str, cores: f64| -> ProcessCourse {
+            let course = serde_json::json!({"name": name, "cores": vec![cores; 30], "memory_mib": [], "files": []});
+            serde_json::from_value(course).unwrap()
         };
         let processes = [process("generator", 1.9), process("a", 0.4), process("emulators", 0.7)];
         of(&profile, &course, &processes, &Slo::default())

@@ -11,6 +11,7 @@ use serde::Deserialize;
 pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("", Raw::FIELDS),
     ("api", Api::FIELDS),
+    ("turns", Turns::FIELDS),
     ("git", Git::FIELDS),
     ("health", Health::FIELDS),
     ("refdb", Refdb::FIELDS),
@@ -35,6 +36,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
 #[cfg(test)]
 pub(super) const TABLES: &[&str] = &[
     "api",
+    "turns",
     "git",
     "base_paths",
     "health",
