@@ -30,6 +30,8 @@ pub struct GitSettings {
     pub login: Option<Login>,
     /// The key of an SSH URL.
     pub key: Option<SshKey>,
+    /// The e-mail address of author and committer. Gerrit takes only addresses of the user who pushes.
+    pub email: String,
     /// The bound of one command of git.
     pub limit: Duration,
 }
@@ -136,13 +138,12 @@ async fn environment(settings: &GitSettings, home: &Path) -> Result<Vec<(&'stati
         ("GIT_CONFIG_NOSYSTEM", "1"),
         ("GIT_TERMINAL_PROMPT", "0"),
         ("GIT_AUTHOR_NAME", "Lockstep probe"),
-        ("GIT_AUTHOR_EMAIL", "probe@localhost"),
         ("GIT_COMMITTER_NAME", "Lockstep probe"),
-        ("GIT_COMMITTER_EMAIL", "probe@localhost"),
         ("LC_ALL", "C"),
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into();
+    envs.extend(["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"].map(|name| (name, settings.email.clone())));
     envs.push(("HOME", home.display().to_string()));
     if let Some(key) = &settings.key {
         envs.push(("GIT_SSH_COMMAND", key.git_command()));
@@ -178,6 +179,8 @@ mod tests {
 
     use super::*;
 
+    const EMAIL: &str = "probe@example.org";
+
     /// An HTTP server that notes each request, as `host path credentials`, and gives this answer.
     async fn server(answer: (StatusCode, &'static str, String)) -> (String, Arc<Mutex<Vec<String>>>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -196,7 +199,7 @@ mod tests {
 
     fn with_login(url: String, password_file: &Path) -> GitProbe {
         let login = Some(Login { user: "probe".to_owned(), password_file: password_file.to_owned() });
-        let settings = GitSettings { url, login, key: None, limit: Duration::from_secs(20) };
+        let settings = GitSettings { url, login, key: None, email: EMAIL.to_owned(), limit: Duration::from_secs(20) };
         GitProbe::new(settings, &"a-0".parse().unwrap())
     }
 
@@ -226,7 +229,8 @@ mod tests {
 
     fn probe(url: &Path) -> GitProbe {
         let url = url.display().to_string();
-        let settings = GitSettings { url, login: None, key: None, limit: Duration::from_secs(20) };
+        let email = EMAIL.to_owned();
+        let settings = GitSettings { url, login: None, key: None, email, limit: Duration::from_secs(20) };
         GitProbe::new(settings, &"a-0".parse().unwrap())
     }
 
@@ -245,6 +249,8 @@ mod tests {
             let mut walk = repository.revwalk().unwrap();
             walk.push_ref("refs/heads/lockstep-probe/a-0").unwrap();
             assert_eq!(walk.count(), commits);
+            let pushed = repository.find_reference("refs/heads/lockstep-probe/a-0").unwrap().peel_to_commit().unwrap();
+            assert_eq!((pushed.author().email(), pushed.committer().email()), (Some(EMAIL), Some(EMAIL)));
         }
         let hook = folder.path().join("hooks/pre-receive");
         std::fs::create_dir_all(folder.path().join("hooks")).unwrap();
