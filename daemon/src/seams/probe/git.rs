@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use lockstep_proto::NodeId;
 use lockstep_proto::failover::ProbeResult;
 use reqwest::Url;
@@ -16,10 +17,6 @@ use tempfile::TempDir;
 use super::child::Run;
 use super::ssh::SshKey;
 use super::{Login, Probe, result};
-
-/// Hands the password to git without naming it in an argument.
-const HELPER: &str =
-    r#"!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' "$PROBE_USER" "$PROBE_PASSWORD"; }; f"#;
 
 /// The place to which a probe pushes, and its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +99,8 @@ impl Client {
         let folder: PathBuf = self.folder.path().to_owned();
         let mut all: Vec<&OsStr> = vec![OsStr::new("-C"), folder.as_os_str()];
         all.extend(args.iter().map(OsStr::new));
-        Run { program: "git", args: all, envs: self.envs.clone(), limit: self.limit }.output().await
+        let run = Run { program: "git", args: all, envs: self.envs.clone(), limit: self.limit };
+        run.output().await.map_err(explained)
     }
 
     /// An empty commit on top of a branch, or the first one.
@@ -132,6 +130,14 @@ impl Client {
     }
 }
 
+/// git asks for a user name when the site refuses the one that it was sent, or when it was given none.
+fn explained(why: String) -> String {
+    match why.contains("could not read Username") {
+        true => format!("the site refuses probes.user with the password in probes.password_file, or needs both: {why}"),
+        false => why,
+    }
+}
+
 /// The environment of git: nothing of the machine's own configuration, and the credentials of the probe's user.
 async fn environment(settings: &GitSettings, home: &Path) -> Result<Vec<(&'static str, String)>, String> {
     let mut envs: Vec<(&'static str, String)> = [
@@ -155,10 +161,10 @@ async fn environment(settings: &GitSettings, home: &Path) -> Result<Vec<(&'stati
     let login = settings.login.as_ref().zip(origin(&settings.url));
     envs.push(("GIT_CONFIG_COUNT", if login.is_some() { "2" } else { "1" }.to_owned()));
     if let Some((login, origin)) = login {
-        envs.push(("PROBE_PASSWORD", login.password().await?));
-        envs.push(("PROBE_USER", login.user.clone()));
-        envs.push(("GIT_CONFIG_KEY_1", format!("credential.{origin}.helper")));
-        envs.push(("GIT_CONFIG_VALUE_1", HELPER.to_owned()));
+        // A credential helper would need a shell, which the image does not have.
+        let secret = BASE64_STANDARD.encode(format!("{}:{}", login.user, login.password().await?));
+        envs.push(("GIT_CONFIG_KEY_1", format!("http.{origin}/.extraHeader")));
+        envs.push(("GIT_CONFIG_VALUE_1", format!("Authorization: Basic {secret}")));
     }
     Ok(envs)
 }
@@ -211,7 +217,8 @@ mod tests {
         std::fs::write(&password_file, "secret\n").unwrap();
         let asks = || (StatusCode::UNAUTHORIZED, header::WWW_AUTHENTICATE.as_str(), "Basic realm=\"x\"".to_owned());
         let (own, seen) = server(asks()).await;
-        with_login(format!("{own}/probe"), &password_file).run().await;
+        let refused = with_login(format!("{own}/probe"), &password_file).run().await;
+        assert!(refused[1].red.as_ref().is_some_and(|why| why.contains("refuses probes.user")), "{refused:?}");
         let basic = "Basic cHJvYmU6c2VjcmV0";
         assert!(seen.lock().iter().any(|one| one.ends_with(basic)), "{:?}", seen.lock());
         let (other, elsewhere) = server(asks()).await;
@@ -223,7 +230,8 @@ mod tests {
         for (url, has_password) in [("/path", false), ("ssh://p@h/probe", false), ("https://h:1/probe", true)] {
             let probe = with_login(url.to_owned(), &password_file);
             let envs = environment(&probe.settings, folder.path()).await.unwrap();
-            assert_eq!(envs.iter().any(|(name, _)| *name == "PROBE_PASSWORD"), has_password, "{url}");
+            let has = envs.iter().any(|(_, value)| value.ends_with(basic));
+            assert_eq!(has, has_password, "{url}");
         }
     }
 
