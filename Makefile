@@ -65,8 +65,8 @@ IMAGE_JARS := .cache/image/bridge
 BUILD_IMAGE = deploy/image/build --bridge $(IMAGE_JARS) --name $(IMAGE) --out .cache/image/lockstep.tar
 
 .PHONY: help demo test sim crash soak load bench bench-gerrit bench-quick failover-bench bridge bridge-fmt bridge-lint \
-  image image-jars image-test deploy-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-kills gerrit-parts \
-  demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint deny docs ci tools
+  image image-jars image-test deploy-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-failover gerrit-kills \
+  gerrit-parts   demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint deny docs ci tools
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -145,6 +145,10 @@ gerrit-e2e: gerrit-parts ## Run the tests of real Gerrits with their sidecars: m
 gerrit-kills: gerrit-parts ## Kill real Gerrits at random while users edit: make gerrit-kills KILLS=200 SEED=7
 	LOCKSTEP_CRASH_SEED=$(or $(SEED),1) LOCKSTEP_KILLS=$(KILLS) $(GERRIT) cargo test --locked --package lockstep-tests \
 	  --test gerrit kills:: -- --ignored --nocapture
+
+gerrit-failover: gerrit-parts ## Fail over between real Gerrits under load: make gerrit-failover ROUNDS=4 SEED=7
+	LOCKSTEP_CRASH_SEED=$(or $(SEED),1) LOCKSTEP_ROUNDS=$(ROUNDS) $(GERRIT) cargo test --locked \
+	  --package lockstep-tests --test gerrit failover::users -- --ignored --nocapture
 
 gerrit-e2e-rolling: ## Test a rolling upgrade of two sites: make gerrit-e2e-rolling FROM=3.12.0 TO=3.13.5
 	make --no-print-directory gerrit-parts VERSION=$(FROM)

@@ -272,14 +272,17 @@ fn peers(settings: &Settings, tls: Option<&Arc<Credentials>>, spill: &Path, most
 
 /// The probes of a configuration.
 fn probes(settings: &Settings) -> Result<ProbeSet, String> {
-    let Probes { git, rest, ssh, login, key, timeout, interval } = settings.probes.clone();
+    let Probes { git, email, rest, session, ssh, login, key, timeout, interval } = settings.probes.clone();
     let mut probes: Vec<Arc<dyn Probe>> = Vec::new();
     if let Some(url) = git {
-        let of_git = GitSettings { url, login: login.clone(), key: key.clone(), limit: timeout };
+        let of_git = GitSettings { url, login: login.clone(), key: key.clone(), email, limit: timeout };
         probes.push(Arc::new(GitProbe::new(of_git, &settings.node)));
     }
     if let Some(url) = rest {
         probes.push(Arc::new(PageProbe::new(&url, login, timeout)?));
+    }
+    if let Some((url, file)) = session {
+        probes.push(Arc::new(PageProbe::of_session(&url, file, timeout)?));
     }
     if let Some(((destination, port), key)) = ssh.zip(key) {
         probes.push(Arc::new(SshProbe { destination, port, key, limit: timeout }));

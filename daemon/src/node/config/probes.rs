@@ -1,5 +1,6 @@
 //! Reads the section `[probes]`: how users reach this site, so that a failover ends its clock when they can.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fields::{folder, http_url, time};
@@ -17,6 +18,7 @@ const GERRIT_SSH: u16 = 29_418;
 /// Reads the section.
 pub(super) fn read(raw: &raw::Probes, to: &mut Problems) -> Probes {
     let login = login(raw, to);
+    let session = session(raw, to);
     let git = to.optional("probes.git", &raw.git, git_url);
     let ssh = to.optional("probes.ssh", &raw.ssh, destination);
     let key = key(raw, to);
@@ -27,7 +29,9 @@ pub(super) fn read(raw: &raw::Probes, to: &mut Problems) -> Probes {
     }
     Probes {
         git,
+        email: to.or("probes.email", &raw.email, "probe@localhost".to_owned(), address),
         rest: to.optional("probes.rest", &raw.rest, page_url),
+        session,
         ssh,
         login,
         key,
@@ -42,6 +46,13 @@ fn login(raw: &raw::Probes, to: &mut Problems) -> Option<Login> {
     both("probes.user", &raw.user, "probes.password_file", &raw.password_file, to);
     let (user, password_file) = user.zip(password_file)?;
     Some(Login { user, password_file })
+}
+
+fn session(raw: &raw::Probes, to: &mut Problems) -> Option<(String, PathBuf)> {
+    let page = to.optional("probes.session", &raw.session, page_url);
+    let file = to.optional("probes.session_file", &raw.session_file, folder);
+    both("probes.session", &raw.session, "probes.session_file", &raw.session_file, to);
+    page.zip(file)
 }
 
 fn key(raw: &raw::Probes, to: &mut Problems) -> Option<SshKey> {
@@ -70,6 +81,13 @@ fn bounded(text: &str) -> Result<Duration, String> {
 fn name(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.len() <= 128 && !text.chars().any(|one| one == ':' || one.is_control());
     if fits { Ok(text.to_owned()) } else { Err("write a user name of 1 to 128 bytes, without ':'".to_owned()) }
+}
+
+/// An e-mail address, as git writes it between angle brackets.
+fn address(text: &str) -> Result<String, String> {
+    let is_odd = |one: char| one.is_whitespace() || one.is_control() || "<>".contains(one);
+    let fits = text.contains('@') && text.len() <= 254 && !text.chars().any(is_odd);
+    if fits { Ok(text.to_owned()) } else { Err("write an e-mail address such as probe@example.org".to_owned()) }
 }
 
 /// A URL of git. One that begins with a dash would be an option.
@@ -122,7 +140,8 @@ mod tests {
     #[test]
     fn a_section_without_settings_probes_nothing_outside() {
         let none = with("").unwrap();
-        assert_eq!((none.git, none.rest, none.ssh), (None, None, None));
+        assert_eq!((none.git, none.rest, none.session, none.ssh), (None, None, None, None));
+        assert_eq!(none.email, "probe@localhost");
     }
 
     #[test]
@@ -139,6 +158,9 @@ mod tests {
             ("git = \"https://probe:secret@h/probe\"", "set probes.user and probes.password_file"),
             ("rest = \"https://probe:secret@h/\"", "set probes.user and probes.password_file"),
             ("timeout = \"11s\"", "write at most 10s"),
+            ("session_file = \"/s\"", "it needs probes.session"),
+            ("session = \"https://h/accounts/self/detail\"", "it needs probes.session_file"),
+            ("email = \"probe <p@h>\"", "write an e-mail address"),
         ] {
             let error = with(section).unwrap_err();
             assert!(error.contains(part), "{section}: {error}");

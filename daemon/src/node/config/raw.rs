@@ -147,7 +147,10 @@ section!(Handover {
 });
 section!(Probes {
     git: Leaf,
+    email: Leaf,
     rest: Leaf,
+    session: Leaf,
+    session_file: Leaf,
     ssh: Leaf,
     user: Leaf,
     password_file: Leaf,

@@ -124,8 +124,12 @@ pub struct Handover {
 pub struct Probes {
     /// The URL of a project that the probe may push to and fetch from.
     pub git: Option<String>,
+    /// The e-mail address of the commits that the probe pushes.
+    pub email: String,
     /// The URL of a page that must answer.
     pub rest: Option<String>,
+    /// The URL of a page that only a signed-in user gets, and the file with the cookie of a session.
+    pub session: Option<(String, PathBuf)>,
     /// `user@host` and the port of Gerrit's SSH server.
     pub ssh: Option<(String, u16)>,
     /// The user of HTTP URLs.

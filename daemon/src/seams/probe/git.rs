@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use lockstep_proto::NodeId;
 use lockstep_proto::failover::ProbeResult;
 use reqwest::Url;
@@ -16,10 +17,6 @@ use tempfile::TempDir;
 use super::child::Run;
 use super::ssh::SshKey;
 use super::{Login, Probe, result};
-
-/// Hands the password to git without naming it in an argument.
-const HELPER: &str =
-    r#"!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' "$PROBE_USER" "$PROBE_PASSWORD"; }; f"#;
 
 /// The place to which a probe pushes, and its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +27,8 @@ pub struct GitSettings {
     pub login: Option<Login>,
     /// The key of an SSH URL.
     pub key: Option<SshKey>,
+    /// The e-mail address of author and committer. Gerrit takes only addresses of the user who pushes.
+    pub email: String,
     /// The bound of one command of git.
     pub limit: Duration,
 }
@@ -100,7 +99,8 @@ impl Client {
         let folder: PathBuf = self.folder.path().to_owned();
         let mut all: Vec<&OsStr> = vec![OsStr::new("-C"), folder.as_os_str()];
         all.extend(args.iter().map(OsStr::new));
-        Run { program: "git", args: all, envs: self.envs.clone(), limit: self.limit }.output().await
+        let run = Run { program: "git", args: all, envs: self.envs.clone(), limit: self.limit };
+        run.output().await.map_err(explained)
     }
 
     /// An empty commit on top of a branch, or the first one.
@@ -130,19 +130,26 @@ impl Client {
     }
 }
 
+/// git asks for a user name when the site refuses the one that it was sent, or when it was given none.
+fn explained(why: String) -> String {
+    match why.contains("could not read Username") {
+        true => format!("the site refuses probes.user with the password in probes.password_file, or needs both: {why}"),
+        false => why,
+    }
+}
+
 /// The environment of git: nothing of the machine's own configuration, and the credentials of the probe's user.
 async fn environment(settings: &GitSettings, home: &Path) -> Result<Vec<(&'static str, String)>, String> {
     let mut envs: Vec<(&'static str, String)> = [
         ("GIT_CONFIG_NOSYSTEM", "1"),
         ("GIT_TERMINAL_PROMPT", "0"),
         ("GIT_AUTHOR_NAME", "Lockstep probe"),
-        ("GIT_AUTHOR_EMAIL", "probe@localhost"),
         ("GIT_COMMITTER_NAME", "Lockstep probe"),
-        ("GIT_COMMITTER_EMAIL", "probe@localhost"),
         ("LC_ALL", "C"),
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into();
+    envs.extend(["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"].map(|name| (name, settings.email.clone())));
     envs.push(("HOME", home.display().to_string()));
     if let Some(key) = &settings.key {
         envs.push(("GIT_SSH_COMMAND", key.git_command()));
@@ -154,10 +161,10 @@ async fn environment(settings: &GitSettings, home: &Path) -> Result<Vec<(&'stati
     let login = settings.login.as_ref().zip(origin(&settings.url));
     envs.push(("GIT_CONFIG_COUNT", if login.is_some() { "2" } else { "1" }.to_owned()));
     if let Some((login, origin)) = login {
-        envs.push(("PROBE_PASSWORD", login.password().await?));
-        envs.push(("PROBE_USER", login.user.clone()));
-        envs.push(("GIT_CONFIG_KEY_1", format!("credential.{origin}.helper")));
-        envs.push(("GIT_CONFIG_VALUE_1", HELPER.to_owned()));
+        // A credential helper would need a shell, which the image does not have.
+        let secret = BASE64_STANDARD.encode(format!("{}:{}", login.user, login.password().await?));
+        envs.push(("GIT_CONFIG_KEY_1", format!("http.{origin}/.extraHeader")));
+        envs.push(("GIT_CONFIG_VALUE_1", format!("Authorization: Basic {secret}")));
     }
     Ok(envs)
 }
@@ -178,6 +185,8 @@ mod tests {
 
     use super::*;
 
+    const EMAIL: &str = "probe@example.org";
+
     /// An HTTP server that notes each request, as `host path credentials`, and gives this answer.
     async fn server(answer: (StatusCode, &'static str, String)) -> (String, Arc<Mutex<Vec<String>>>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -196,7 +205,7 @@ mod tests {
 
     fn with_login(url: String, password_file: &Path) -> GitProbe {
         let login = Some(Login { user: "probe".to_owned(), password_file: password_file.to_owned() });
-        let settings = GitSettings { url, login, key: None, limit: Duration::from_secs(20) };
+        let settings = GitSettings { url, login, key: None, email: EMAIL.to_owned(), limit: Duration::from_secs(20) };
         GitProbe::new(settings, &"a-0".parse().unwrap())
     }
 
@@ -208,7 +217,8 @@ mod tests {
         std::fs::write(&password_file, "secret\n").unwrap();
         let asks = || (StatusCode::UNAUTHORIZED, header::WWW_AUTHENTICATE.as_str(), "Basic realm=\"x\"".to_owned());
         let (own, seen) = server(asks()).await;
-        with_login(format!("{own}/probe"), &password_file).run().await;
+        let refused = with_login(format!("{own}/probe"), &password_file).run().await;
+        assert!(refused[1].red.as_ref().is_some_and(|why| why.contains("refuses probes.user")), "{refused:?}");
         let basic = "Basic cHJvYmU6c2VjcmV0";
         assert!(seen.lock().iter().any(|one| one.ends_with(basic)), "{:?}", seen.lock());
         let (other, elsewhere) = server(asks()).await;
@@ -220,13 +230,15 @@ mod tests {
         for (url, has_password) in [("/path", false), ("ssh://p@h/probe", false), ("https://h:1/probe", true)] {
             let probe = with_login(url.to_owned(), &password_file);
             let envs = environment(&probe.settings, folder.path()).await.unwrap();
-            assert_eq!(envs.iter().any(|(name, _)| *name == "PROBE_PASSWORD"), has_password, "{url}");
+            let has = envs.iter().any(|(_, value)| value.ends_with(basic));
+            assert_eq!(has, has_password, "{url}");
         }
     }
 
     fn probe(url: &Path) -> GitProbe {
         let url = url.display().to_string();
-        let settings = GitSettings { url, login: None, key: None, limit: Duration::from_secs(20) };
+        let email = EMAIL.to_owned();
+        let settings = GitSettings { url, login: None, key: None, email, limit: Duration::from_secs(20) };
         GitProbe::new(settings, &"a-0".parse().unwrap())
     }
 
@@ -245,6 +257,8 @@ mod tests {
             let mut walk = repository.revwalk().unwrap();
             walk.push_ref("refs/heads/lockstep-probe/a-0").unwrap();
             assert_eq!(walk.count(), commits);
+            let pushed = repository.find_reference("refs/heads/lockstep-probe/a-0").unwrap().peel_to_commit().unwrap();
+            assert_eq!((pushed.author().email(), pushed.committer().email()), (Some(EMAIL), Some(EMAIL)));
         }
         let hook = folder.path().join("hooks/pre-receive");
         std::fs::create_dir_all(folder.path().join("hooks")).unwrap();

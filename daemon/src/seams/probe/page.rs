@@ -1,18 +1,34 @@
 //! A page by HTTP, such as a REST call of Gerrit. It is green when it answers with a status of 200 to 299.
+//!
+//! A page that only a signed-in user gets, asked with the cookie of a session, shows whether sessions survive.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::failover::ProbeResult;
+use reqwest::header::{COOKIE, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
+use reqwest::{Client, RequestBuilder, Url};
 
 use super::{Login, Probe, result};
 
+/// How a request names its user.
+enum Credentials {
+    /// It does not.
+    None,
+    /// With a name and a password.
+    Login(Login),
+    /// With the cookie of a session, which is in this file. The file is read on each use.
+    Session(PathBuf),
+}
+
 /// Asks for a page.
 pub struct PageProbe {
+    /// The name of the probe, which is also the name of its setting.
+    name: &'static str,
     url: Url,
-    login: Option<Login>,
+    credentials: Credentials,
     client: Client,
 }
 
@@ -22,19 +38,43 @@ impl PageProbe {
     /// # Errors
     /// The text is not a URL, or the client cannot be built.
     pub fn new(url: &str, login: Option<Login>, limit: Duration) -> Result<Self, String> {
-        let url: Url = url.parse().map_err(|error| format!("probes.rest: {error}"))?;
-        // A redirect leads to a page that asks for a password, or would send the password elsewhere.
+        Self::named("rest", url, login.map_or(Credentials::None, Credentials::Login), limit)
+    }
+
+    /// A probe of `url` with the session whose cookie is in a file: `name=value`. Each run ends after `limit`.
+    ///
+    /// # Errors
+    /// The text is not a URL, or the client cannot be built.
+    pub fn of_session(url: &str, session_file: PathBuf, limit: Duration) -> Result<Self, String> {
+        Self::named("session", url, Credentials::Session(session_file), limit)
+    }
+
+    fn named(name: &'static str, url: &str, credentials: Credentials, limit: Duration) -> Result<Self, String> {
+        let url: Url = url.parse().map_err(|error| format!("probes.{name}: {error}"))?;
+        // A redirect leads to a page that asks for a password, or would send the credentials elsewhere.
         let client = Client::builder().timeout(limit).redirect(Policy::none()).build();
-        let client = client.map_err(|error| format!("probes.rest: {}", error.without_url()))?;
-        Ok(Self { url, login, client })
+        let client = client.map_err(|error| format!("probes.{name}: {}", error.without_url()))?;
+        Ok(Self { name, url, credentials, client })
+    }
+
+    async fn request(&self) -> Result<RequestBuilder, String> {
+        let request = self.client.get(self.url.clone());
+        match &self.credentials {
+            Credentials::None => Ok(request),
+            Credentials::Login(login) => Ok(request.basic_auth(&login.user, Some(login.password().await?))),
+            Credentials::Session(file) => {
+                let failed = |why: String| format!("probes.session_file {}: {why}", file.display());
+                let text = tokio::fs::read_to_string(file).await.map_err(|error| failed(error.to_string()))?;
+                let cookie = HeaderValue::from_str(text.trim());
+                let mut cookie = cookie.map_err(|_| failed("it is no cookie; write one line NAME=VALUE".to_owned()))?;
+                cookie.set_sensitive(true);
+                Ok(request.header(COOKIE, cookie))
+            }
+        }
     }
 
     async fn ask(&self) -> Result<(), String> {
-        let mut request = self.client.get(self.url.clone());
-        if let Some(login) = &self.login {
-            request = request.basic_auth(&login.user, Some(login.password().await?));
-        }
-        let answer = request.send().await.map_err(|error| error.without_url().to_string())?;
+        let answer = self.request().await?.send().await.map_err(|error| error.without_url().to_string())?;
         match answer.status() {
             status if status.is_success() => Ok(()),
             status => Err(format!("it answered {status}")),
@@ -45,7 +85,7 @@ impl PageProbe {
 #[async_trait]
 impl Probe for PageProbe {
     async fn run(&self) -> Vec<ProbeResult> {
-        vec![result("rest", self.ask().await)]
+        vec![result(self.name, self.ask().await)]
     }
 }
 
@@ -87,6 +127,27 @@ mod tests {
             assert_eq!(found.red.is_none(), is_green, "{answer}: {found:?}");
             // The name and the password, in Base64.
             assert!(serves.await.unwrap().contains("authorization: Basic cHJvYmU6c2VjcmV0"), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_green_while_the_site_knows_its_cookie() {
+        let folder = tempfile::tempdir().unwrap();
+        let session_file = folder.path().join("session");
+        let limit = Duration::from_secs(5);
+        for (answer, is_green) in [("200 OK", true), ("403 Forbidden", false), ("302 Found", false)] {
+            std::fs::write(&session_file, "GerritAccount=aBc\n").unwrap();
+            let (url, serves) = service(answer).await;
+            let found = PageProbe::of_session(&url, session_file.clone(), limit).unwrap().run().await;
+            assert_eq!((found[0].probe.as_str(), found[0].red.is_none()), ("session", is_green), "{found:?}");
+            assert!(serves.await.unwrap().contains("cookie: GerritAccount=aBc\r\n"), "{answer}");
+        }
+        for (text, part) in [("one\ntwo", "it is no cookie; write one line NAME=VALUE"), ("", "No such file")] {
+            if text.is_empty() { std::fs::remove_file(&session_file) } else { std::fs::write(&session_file, text) }
+                .unwrap();
+            let found = PageProbe::of_session("http://127.0.0.1:9/", session_file.clone(), limit).unwrap().run().await;
+            let why = found[0].red.clone().unwrap();
+            assert!(why.starts_with("probes.session_file ") && why.contains(part), "{why}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! A user whose request got no answer, or an error, does not know whether it was done. Only requests that were answered
 //! with success are in the ledger.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,39 @@ pub struct Ledger {
     pub failed: usize,
 }
 
+impl Ledger {
+    /// Adds what users were told later or elsewhere.
+    pub fn add(&mut self, other: Self) {
+        self.messages.extend(other.messages);
+        self.changes.extend(other.changes);
+        self.merged.extend(other.merged);
+        self.done += other.done;
+        self.failed += other.failed;
+    }
+
+    /// Checks that a site shows everything that users were told: each message once, each change, each submission.
+    ///
+    /// # Panics
+    /// If something is missing.
+    pub async fn is_kept_at(&self, server: &Server) {
+        let mut by_change: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+        for (change, text) in &self.messages {
+            by_change.entry(*change).or_default().push(text);
+        }
+        for (change, texts) in by_change {
+            let said = server.read(&format!("/changes/p~{change}/messages")).await.to_string();
+            for text in texts {
+                assert_eq!(said.matches(text).count(), 1, "change {change} says {text:?} once: {said}");
+            }
+        }
+        for (query, numbers) in [("project:p", &self.changes), ("project:p is:merged", &self.merged)] {
+            let found = server.find(query).await;
+            let lost: Vec<&u32> = numbers.iter().filter(|number| !found.contains(number)).collect();
+            assert!(lost.is_empty(), "{query} does not find {lost:?}: {found:?}");
+        }
+    }
+}
+
 /// Users at one Gerrit.
 pub struct Load {
     stop: CancellationToken,
@@ -68,6 +102,20 @@ impl Load {
         }
         users.push(tokio::spawn(push(pusher, seed, Arc::clone(&ledger), stop.clone())));
         Self { stop, ledger, users }
+    }
+
+    /// Number of requests that were answered with success so far.
+    #[must_use]
+    pub fn done(&self) -> usize {
+        self.ledger.lock().done
+    }
+
+    /// Leaves the requests in progress alone: a server that is stopped never answers them. Returns what the users were
+    /// told until now.
+    #[must_use]
+    pub fn abandon(self) -> Ledger {
+        self.users.iter().for_each(JoinHandle::abort);
+        std::mem::take(&mut self.ledger.lock())
     }
 
     /// Waits for the requests in progress, and returns what the users were told.

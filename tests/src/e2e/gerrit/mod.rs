@@ -54,6 +54,8 @@ pub struct Kit {
     pub heap: &'static str,
     /// A module that a Gerrit needs if its programs are those of another release.
     pub extra_module: Option<String>,
+    /// More values for `gerrit.config` of every site. `{node}` in a value is the name of the site's node.
+    pub settings: Vec<(&'static str, String)>,
 }
 
 impl Kit {
@@ -88,6 +90,7 @@ impl Kit {
             log_level: "DEBUG",
             heap: "512m",
             extra_module: module.ok().filter(|module| !module.is_empty()),
+            settings: Vec::new(),
         }
     }
 }
@@ -124,6 +127,14 @@ impl Sites {
     /// # Panics
     /// If something does not start.
     pub async fn of(kit: &Kit, binary: &Path, names: &[&str]) -> Self {
+        Self::with_gerrits(kit, binary, names, names.len()).await
+    }
+
+    /// Like [`Sites::of`], with a Gerrit beside the first `gerrits` nodes only.
+    ///
+    /// # Panics
+    /// If something does not start.
+    pub async fn with_gerrits(kit: &Kit, binary: &Path, names: &[&str], gerrits: usize) -> Self {
         let cluster = Cluster::start(binary, names).await;
         let first = Server::found(kit, &cluster.nodes[0], &cluster.scratch("gerrit-0")).await;
         for project in FIRST_PROJECTS {
@@ -132,7 +143,7 @@ impl Sites {
             cluster.exists(project).await;
         }
         let mut servers = vec![first];
-        for (at, node) in cluster.nodes.iter().enumerate().skip(1) {
+        for (at, node) in cluster.nodes.iter().enumerate().take(gerrits).skip(1) {
             servers.push(Server::copy(&servers[0], node, &cluster.scratch(&format!("gerrit-{at}"))).await);
         }
         for (server, node) in servers.iter_mut().zip(&cluster.nodes) {

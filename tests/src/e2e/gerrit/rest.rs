@@ -24,11 +24,22 @@ const NO_SCRIPT: &str = ")]}'";
 pub struct Answer {
     /// The HTTP status, which may be an error.
     pub status: u16,
+    /// The lines before the body.
+    pub head: String,
     /// The body as Gerrit sent it, with its prefix against scripts.
     pub text: String,
 }
 
 impl Answer {
+    /// The cookie of the session that this answer begins, as a request has to send it.
+    #[must_use]
+    pub fn session(&self) -> Option<String> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        let mut cookies = lines.filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")).map(|(_, value)| value);
+        let cookie = cookies.find(|value| value.starts_with("GerritAccount="))?;
+        Some(cookie.split(';').next().unwrap_or(cookie).to_owned())
+    }
+
     /// The JSON of an answer that must be a success.
     ///
     /// # Panics
@@ -121,6 +132,15 @@ pub async fn get(server: SocketAddr, path: &str) -> io::Result<Answer> {
     send(server, &format!("GET {path} HTTP/1.0\r\n\r\n")).await
 }
 
+/// Reads a path as a browser does, with these lines of header.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn browse(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
+    let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    send(server, &format!("GET {path} HTTP/1.0\r\naccept: text/html\r\n{lines}\r\n")).await
+}
+
 /// Sends one request. With HTTP 1.0 the answer ends with the connection.
 async fn send(server: SocketAddr, request: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(server).await?;
@@ -130,7 +150,7 @@ async fn send(server: SocketAddr, request: &str) -> io::Result<Answer> {
     let (head, text) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP answer"))?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("no status: {head}")))?;
-    Ok(Answer { status, text: text.to_owned() })
+    Ok(Answer { status, head: head.to_owned(), text: text.to_owned() })
 }
 
 /// Base64, for basic authentication.

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::rest::{ADMIN, Login};
 use super::{FIRST_PROJECTS, Kit};
 use crate::e2e::git::{ok, quiet};
 use crate::e2e::node::{Node, free_port};
@@ -122,8 +123,11 @@ impl Server {
         ] {
             self.set(key, value).await;
         }
+        for (key, value) in &self.kit.settings {
+            self.set(key, &value.replace("{node}", instance)).await;
+        }
         if let Some(module) = &self.kit.extra_module {
-            self.config(&["--add", "gerrit.installModule", module]).await;
+            let _ = self.config(&["--add", "gerrit.installModule", module]).await;
         }
     }
 
@@ -183,14 +187,23 @@ impl Server {
         }
     }
 
+    /// Sends a signal to the process.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn signal(&self, signal: Signal) {
+        let id = self.child.as_ref().and_then(Child::id).expect("it runs");
+        let id = Pid::from_raw(i32::try_from(id).expect("a process id")).expect("a process id");
+        kill_process(id, signal).expect("a signal");
+    }
+
     /// Stops the process with SIGTERM, and waits for its end.
     ///
     /// # Panics
     /// If it is not running, or does not end for too long.
     pub async fn stop(&mut self) {
+        self.signal(Signal::TERM);
         let mut child = self.child.take().expect("it runs");
-        let id = i32::try_from(child.id().expect("it runs")).expect("a process id");
-        kill_process(Pid::from_raw(id).expect("a process id"), Signal::TERM).expect("a signal");
         let _ = timeout(START, child.wait()).await.expect("it ends").expect("a child");
     }
 
@@ -209,7 +222,7 @@ impl Server {
         if old.extra_module != kit.extra_module
             && let Some(module) = &kit.extra_module
         {
-            self.config(&["--add", "gerrit.installModule", module]).await;
+            let _ = self.config(&["--add", "gerrit.installModule", module]).await;
         }
         let site = self.site.display().to_string();
         for program in [["init", "-d", &site, "--batch", "--no-auto-start"].as_slice(), &["reindex", "-d", &site]] {
@@ -238,7 +251,32 @@ impl Server {
     /// The URL from which the administrator clones a project.
     #[must_use]
     pub fn clone_url(&self, project: &str) -> String {
-        format!("http://admin:secret@{}/a/{project}", self.http)
+        self.clone_url_as(ADMIN, project)
+    }
+
+    /// The URL from which this user clones a project.
+    #[must_use]
+    pub fn clone_url_as(&self, who: Login<'_>, project: &str) -> String {
+        format!("http://{}:{}@{}/a/{project}", who.0, who.1, self.http)
+    }
+
+    /// The lines of a file of known hosts: the host keys of this site, at its address.
+    ///
+    /// # Panics
+    /// If the site has no host keys.
+    #[must_use]
+    pub fn known_hosts(&self) -> String {
+        let files =
+            std::fs::read_dir(self.site.join("etc")).expect("a folder").map(|file| file.expect("a file").path());
+        let keys = files.filter(|path| path.extension().is_some_and(|end| end == "pub"));
+        let line = |path: PathBuf| {
+            let text = std::fs::read_to_string(path).expect("a key");
+            let key: Vec<&str> = text.split_whitespace().take(2).collect();
+            format!("[127.0.0.1]:{} {}\n", self.ssh.port(), key.join(" "))
+        };
+        let lines: String = keys.map(line).collect();
+        assert!(!lines.is_empty(), "no host keys in {}", self.site.display());
+        lines
     }
 
     /// The last lines of its log.
@@ -288,8 +326,16 @@ impl Server {
     /// # Panics
     /// If it cannot be started.
     pub async fn program(&self, name: &str) -> Output {
+        self.program_with(name, &[]).await
+    }
+
+    /// Like [`Server::program`], with these options.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub async fn program_with(&self, name: &str, options: &[&str]) -> Output {
         let site = self.site.display().to_string();
-        self.java(&[name, "-d", &site]).output().await.expect("Java starts")
+        self.java(&[&[name, "-d", &site], options].concat()).output().await.expect("Java starts")
     }
 
     /// Writes the settings of the log. Without them, the war of the tests logs every line of its libraries. Which
@@ -316,13 +362,21 @@ impl Server {
 
     /// Sets a value in `gerrit.config`, for the next start.
     pub async fn set(&self, key: &str, value: &str) {
-        self.config(&[key, value]).await;
+        let _ = self.config(&[key, value]).await;
     }
 
-    async fn config(&self, args: &[&str]) {
+    /// Reads a value of `gerrit.config`.
+    ///
+    /// # Panics
+    /// If it is not set.
+    pub async fn setting(&self, key: &str) -> String {
+        self.config(&["--get", key]).await
+    }
+
+    async fn config(&self, args: &[&str]) -> String {
         let mut command = quiet(Command::new("git"), &self.site);
         command.args(["config", "--file"]).arg(self.site.join("etc/gerrit.config")).args(args);
-        let _ = ok(command.output().await.expect("git runs"));
+        ok(command.output().await.expect("git runs"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Gerrit's SSH: a key of the administrator, and the event stream that a CI server listens to.
+//! Gerrit's SSH: a key of a user, and the event stream that a CI server listens to.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+use super::rest::{ADMIN, Login};
 use super::server::Server;
 use crate::e2e::git::{git, ok, quiet};
 use crate::e2e::until;
@@ -18,6 +19,7 @@ use crate::e2e::until;
 #[derive(Clone, Debug)]
 pub struct Key {
     folder: PathBuf,
+    user: String,
 }
 
 impl Key {
@@ -26,13 +28,21 @@ impl Key {
     /// # Panics
     /// If there is no `ssh-keygen`, or Gerrit refuses the key.
     pub async fn give(server: &Server, folder: &Path) -> Self {
+        Self::give_to(ADMIN, server, folder).await
+    }
+
+    /// Creates a key, and adds it to this user's account at a site.
+    ///
+    /// # Panics
+    /// If there is no `ssh-keygen`, or Gerrit refuses the key.
+    pub async fn give_to(who: Login<'_>, server: &Server, folder: &Path) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
-        let key = Self { folder: folder.to_owned() };
+        let key = Self { folder: folder.to_owned(), user: who.0.to_owned() };
         let mut command = quiet(Command::new("ssh-keygen"), folder);
         command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(key.file());
         let _ = ok(command.output().await.expect("ssh-keygen runs"));
         let public = std::fs::read_to_string(folder.join("key.pub")).expect("a key");
-        let _ = server.rest("POST", "/accounts/self/sshkeys", &json!(public)).await.json();
+        let _ = server.rest_as(who, "POST", "/accounts/self/sshkeys", &json!(public)).await.json();
         key
     }
 
@@ -49,7 +59,9 @@ impl Key {
         self.ssh(server, command).output().await.expect("ssh runs")
     }
 
-    fn file(&self) -> PathBuf {
+    /// The file with the private key.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
         self.folder.join("key")
     }
 
@@ -58,7 +70,8 @@ impl Key {
         for option in ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"] {
             command.args(["-F", "/dev/null", "-o", option]);
         }
-        command.arg("-i").arg(self.file()).args(["-p", &server.ssh.port().to_string(), "admin@127.0.0.1"]).args(args);
+        let to = format!("{}@127.0.0.1", self.user);
+        command.arg("-i").arg(self.file()).args(["-p", &server.ssh.port().to_string(), &to]).args(args);
         command
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -102,7 +103,7 @@ impl RestSettings {
             ))
         })?;
         let password = text.lines().next().unwrap_or_default().trim();
-        let secret = base64(format!("{}:{password}", self.user).as_bytes());
+        let secret = BASE64_STANDARD.encode(format!("{}:{password}", self.user));
         let request = Request::builder()
             .method(method.clone())
             .uri(format!("{}/a{path}", self.prefix))
@@ -128,33 +129,5 @@ impl RestSettings {
         let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
         let body = body.map_err(|error| away(error.to_string()))?.to_bytes();
         Ok(Answer { status, text: String::from_utf8_lossy(&body).into_owned() })
-    }
-}
-
-/// Encodes bytes in base64 with padding (RFC 4648).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let all = chunk.iter().chain([&0; 2]).take(3).fold(0_usize, |all, byte| all << 8 | usize::from(*byte));
-        for at in 0..4 {
-            let digit = char::from(DIGITS[all >> (18 - 6 * at) & 63]);
-            text.push(if at <= chunk.len() { digit } else { '=' });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_as_in_the_rfc() {
-        let rows =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("u:\u{e9}?", "dTrDqT8=")];
-        for (plain, coded) in rows {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
     }
 }

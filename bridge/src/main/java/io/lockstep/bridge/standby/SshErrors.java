@@ -17,19 +17,18 @@ package io.lockstep.bridge.standby;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.sidecar.SidecarException;
 import java.io.FilterOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.util.Optional;
-import java.util.regex.Pattern;
 
 /**
- * The errors of an SSH command. After an internal error it adds why the update failed that the
- * command made on this thread.
+ * The errors of an SSH command. After the first error it adds why the update failed that the
+ * command made on this thread, unless Gerrit's text says it. Gerrit has many texts that do not:
+ * "internal server error", "unavailable", "Cannot post review".
  */
 final class SshErrors extends FilterOutputStream {
-  private static final Pattern INTERNAL = Pattern.compile("internal (server )?error");
-
   private final Sidecar sidecar;
   private final long start = System.nanoTime();
 
@@ -42,11 +41,11 @@ final class SshErrors extends FilterOutputStream {
   @Override
   public void write(byte[] bytes, int from, int length) throws IOException {
     out.write(bytes, from, length);
-    if (INTERNAL.matcher(new String(bytes, from, length, UTF_8)).find()) {
-      Optional<String> reason = sidecar.takeFailureOfThread(start);
-      if (reason.isPresent()) {
-        out.write(("fatal: " + reason.get() + "\n").getBytes(UTF_8));
-      }
+    Optional<String> reason = sidecar.takeFailureOfThread(start);
+    String text = new String(bytes, from, length, UTF_8);
+    if (reason.isPresent() && !text.contains(SidecarException.PREFIX)) {
+      String line = text.endsWith("\n") ? "" : "\n";
+      out.write((line + "fatal: " + reason.get() + "\n").getBytes(UTF_8));
     }
   }
 }

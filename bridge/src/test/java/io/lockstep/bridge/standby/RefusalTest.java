@@ -233,13 +233,18 @@ final class RefusalTest {
         if (line.isEmpty()) {
           throw new IOException("no command");
         }
-        return new Failing();
+        return new Failing(line);
       };
     }
   }
 
   private static final class Failing implements Command {
+    private final String text;
     private java.io.OutputStream errors;
+
+    Failing(String text) {
+      this.text = text;
+    }
 
     @Override
     public void setErrorStream(java.io.OutputStream stream) {
@@ -249,22 +254,29 @@ final class RefusalTest {
     @Override
     public void start(Runnable update) throws IOException {
       update.run();
-      errors.write("fatal: internal server error\n".getBytes(UTF_8));
+      errors.write(text.getBytes(UTF_8));
+      errors.write("more".getBytes(UTF_8));
     }
   }
 
   @Test
-  void anInternalErrorOverSshIsFollowedByTheReason() throws Exception {
+  void anErrorOverSshIsFollowedByTheReasonUnlessItSaysIt() throws Exception {
     CommandFactory factory = intercepted(Provider.class, new RefusalOverSsh()).get();
     assertThrows(IOException.class, () -> factory.createCommand(""));
     refused();
-    for (boolean isRefused : new boolean[] {true, false}) {
-      ByteArrayOutputStream errors = new ByteArrayOutputStream();
-      Command command = factory.createCommand("gerrit set-account");
-      command.setErrorStream(errors);
-      command.start(isRefused ? this::refused : () -> {});
-      String reason = isRefused ? "fatal: Lockstep: " + REASON + "\n" : "";
-      assertEquals("fatal: internal server error\n" + reason, errors.toString(UTF_8));
-    }
+    String added = "fatal: Lockstep: " + REASON + "\n";
+    assertEquals("internal error\n" + added + "more", run(factory, "internal error\n", true));
+    assertEquals("unavailable\n" + added + "more", run(factory, "unavailable", true));
+    assertEquals("Lockstep: x\nmore", run(factory, "Lockstep: x\n", true));
+    assertEquals("internal error\nmore", run(factory, "internal error\n", false));
+  }
+
+  /** The errors of a command that reports this text, after an update that was refused or not. */
+  private String run(CommandFactory factory, String text, boolean isRefused) throws Exception {
+    ByteArrayOutputStream errors = new ByteArrayOutputStream();
+    Command command = factory.createCommand(text);
+    command.setErrorStream(errors);
+    command.start(isRefused ? this::refused : () -> {});
+    return errors.toString(UTF_8);
   }
 }
