@@ -47,12 +47,14 @@ pub(super) async fn ref_transactions(
     if let Some(answer) = bad.ends(&request) {
         return Ok(Json(bad.join(answer)));
     }
-    let began = Instant::now();
-    let turn = match &api.turns {
-        Some(turns) => Some(turns.take(&project, request.actor.as_deref(), deadline).await?),
-        None => None,
+    let (turn, deadline) = match &api.turns {
+        Some(turns) => {
+            let began = Instant::now();
+            let turn = turns.take(&project, request.actor.as_deref(), deadline).await?;
+            (Some(turn), deadline.saturating_sub(began.elapsed()))
+        }
+        None => (None, deadline),
     };
-    let deadline = deadline.saturating_sub(began.elapsed());
     request.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
