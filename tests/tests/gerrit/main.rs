@@ -13,7 +13,6 @@ mod kills;
 mod late;
 mod lost;
 mod odd_objects;
-mod offline;
 mod one_site;
 mod queue;
 mod review;
