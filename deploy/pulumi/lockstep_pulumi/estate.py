@@ -103,7 +103,7 @@ def parse(value: Mapping[str, Any]) -> Estate:
         for holder, one in whole.pop("operators", {}).items()
     }
     whole |= {"sites": tuple(sites), "operators": holders}
-    estate = built(Estate, whole, "", problems)
+    estate: Estate | None = built(Estate, whole, "", problems)
     if problems or estate is None:
         raise InvalidError(problems)
     return estate

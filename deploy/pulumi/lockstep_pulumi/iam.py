@@ -77,15 +77,14 @@ def site_policy(grants: Grants) -> Document:
     resources: dict[str, set[str]] = {}
     for call in calls():
         if call.purpose in grants.purposes():
-            arns = (arn for kind in call.on for arn in grants.arns(kind))
-            resources.setdefault(call.action, set()).update(arns)
+            resources.setdefault(call.action, set()).update(arn for kind in call.on for arn in grants.arns(kind))
     statements: dict[tuple[str, ...], list[str]] = {}
     for action, arns in resources.items():
         if arns:
             statements.setdefault(tuple(sorted(arns)), []).append(action)
     return {
         "Version": "2012-10-17",
-        "Statement": [statement(grants, sorted(actions), arns) for arns, actions in sorted(statements.items())],
+        "Statement": [statement(grants, sorted(actions), on) for on, actions in sorted(statements.items())],
     }
 
 

@@ -143,6 +143,6 @@ def main() -> None:
     stack = pulumi.StackReference(settings.require("shared"))
     keys = stack.require_output("keys")
     regions = sorted({estate.names.region, *estate.streams.values()})
-    arns = {region: keys.apply(lambda found, of=region: str(found[of])) for region in regions}
+    arns = {region: keys[region] for region in regions}
     cluster = kubernetes.Provider("cluster", kubeconfig=settings.require_secret("kubeconfig"))
     site(estate, entry, Shared(arns, stack.require_output("operators")), cluster, topics)

@@ -61,7 +61,7 @@ class Sidecar(pulumi.ComponentResource):
         inside = pulumi.ResourceOptions(parent=self)
         before: list[pulumi.Resource] = []
         if files:
-            metadata = {**args.metadata(), "name": args.secrets}
+            metadata: Any = {**args.metadata(), "name": args.secrets}
             texts = {key: pulumi.Output.secret(text) for key, text in files.items()}
             before.append(
                 kubernetes.core.v1.Secret(f"{name}-secrets", metadata=metadata, string_data=texts, opts=inside)

@@ -20,6 +20,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import pulumi
 import pulumi_aws as aws
@@ -93,7 +94,7 @@ class OperatorTokens(pulumi.ComponentResource):
         lines = []
         for holder, rotation in sorted(holders.items()):
             tokens = {number: self._token(f"{name}-{holder}", number) for number in rotation.accepted}
-            lines += [token.apply(lambda token, of=holder: line(of, token)) for token in tokens.values()]
+            lines += [token.apply(partial(line, holder)) for token in tokens.values()]
             self._stored(f"{name}-{holder}", names, holder, tokens[rotation.used], key_arn)
         file = pulumi.Output.all(*lines).apply(lambda lines: "".join(f"{one}\n" for one in lines))
         self.file = pulumi.Output.secret(file)

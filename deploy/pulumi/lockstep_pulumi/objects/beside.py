@@ -101,7 +101,7 @@ def network_policy(args: SidecarArgs) -> Value:
 
     ingress = [rule(_tcp("http", "ssh"), "from", network.clients)]
     if args.is_active:
-        everybody = [{"namespaceSelector": {}}]
+        everybody: list[Value] = [{"namespaceSelector": {}}]
         ingress.append(rule(_tcp("peers"), "from", network.peers))
         ingress.append(rule(_tcp("health"), "from", network.monitoring or everybody))
         if "listen" in args.config.get("operators", {}):
@@ -152,7 +152,8 @@ def _rules() -> Any:
 
 def monitoring(args: SidecarArgs) -> list[Value]:
     """Objects of the Prometheus operator, and dashboards."""
-    group, found = "monitoring.coreos.com/v1", []
+    group = "monitoring.coreos.com/v1"
+    found: list[Value] = []
     if args.is_active and args.monitors:
         labels = {"site": "__meta_kubernetes_pod_label_lockstep_site", "node": "__meta_kubernetes_pod_name"}
         relabelings = [{"sourceLabels": [source], "targetLabel": target} for target, source in labels.items()]

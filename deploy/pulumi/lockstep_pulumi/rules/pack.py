@@ -37,7 +37,7 @@ def _of_one(rule: Rule) -> policy.Policy:
     def validate(args: policy.ResourceValidationArgs, report: policy.ReportViolation) -> None:
         thing = Thing(args.resource_type, args.name, args.props, args.urn, args.opts.protect)
         for problem in rule.problems(thing):
-            report(problem)
+            report(problem, None)
 
     return policy.ResourceValidationPolicy(validate=validate, **_common(rule))
 
