@@ -65,7 +65,7 @@ IMAGE_JARS := .cache/image/bridge
 BUILD_IMAGE = deploy/image/build --bridge $(IMAGE_JARS) --name $(IMAGE) --out .cache/image/lockstep.tar
 
 .PHONY: help demo test sim crash soak load bench bench-gerrit bench-quick failover-bench bridge bridge-fmt bridge-lint \
-  image image-jars image-test deploy-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-kills gerrit-parts \
+  image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-kills gerrit-parts \
   demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint deny docs ci tools
 
 help: ## List all targets
@@ -85,6 +85,9 @@ sim: tools ## Run the simulator over many seeds, or replay one: make sim SEEDS=1
 deploy-test: ## Test what is in deploy/: chart, Kustomize, configuration, schemas, rules, dashboards (needs go, python3)
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test
 	deploy/test/run
+
+pulumi-test: ## Test deploy/pulumi without an engine: format, lint, types, components, rules, rollout (needs go, python3)
+	deploy/pulumi/run
 
 crash: tools ## Run the crash tests (kills, pauses, power cuts): make crash ROUNDS=20, make crash SEED=7
 	LOCKSTEP_CRASH_SEED=$(or $(SEED),1) LOCKSTEP_CRASH_ROUNDS=$(ROUNDS) \

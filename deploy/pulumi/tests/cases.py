@@ -13,11 +13,12 @@ from typing import Any
 
 from conftest import Seen, under_mocks
 from estates import eks, estate, openstack
+from test_aws import KEY, NAMES, whole
+from test_sidecar import GOLDEN
+
 from lockstep_pulumi.refdb import Provisioned, RefDbArgs, SharedRefDb
 from lockstep_pulumi.rules.model import Thing
 from lockstep_pulumi.rules.pack import rendered
-from test_aws import KEY, NAMES, whole
-from test_sidecar import GOLDEN
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -159,9 +160,7 @@ def cases() -> list[Case]:
             setting(f"{sidecar}/env/0", {"name": "API_TOKEN", "value": "x"}),
             "the variable API_TOKEN",
         ),
-        Case(
-            "rights-are-narrow", [one("Role", "gerrit-role")], setting("rules/0/resourceNames", []), "all pods"
-        ),
+        Case("rights-are-narrow", [one("Role", "gerrit-role")], setting("rules/0/resourceNames", []), "all pods"),
         Case("evicted-one-by-one", [budget, site], setting("spec/maxUnavailable", 2), "more than one"),
         Case("network-limited", [network, site], setting("spec/policyTypes", ["Ingress"]), "no NetworkPolicy"),
         Case("spread-over-nodes", [site], setting(f"{spec}/topologySpreadConstraints", []), "on one node"),
@@ -182,4 +181,3 @@ def program_of_openstack() -> Thing:
     of = estate(openstack("muc-1"), monitoring=False)
     found = under_mocks(lambda: whole(of))
     return thing(found.one("Role", "muc-1-role"))
-

@@ -13,6 +13,7 @@ import pulumi
 import pytest
 from google.protobuf import json_format
 from pulumi.runtime import mocks, rpc, stack
+from pulumi.runtime.settings import get_root_resource
 
 TOP = Path(__file__).resolve().parents[3]
 PACKAGE = TOP / "deploy/pulumi"
@@ -131,6 +132,8 @@ class Run:
     """The result of a program."""
 
     seen: list[Seen]
+    # The outputs of the stack, with secrets opened.
+    outputs: dict[str, Any] = field(default_factory=dict)
 
     def all(self, kind: str) -> list[Seen]:
         return [one for one in self.seen if one.type.endswith(f":{kind}")]
@@ -151,14 +154,20 @@ def under_mocks(program: Callable[[], Any], outputs: dict[str, dict[str, Any]] |
     monitor = Monitor(World(outputs or {}))
     pulumi.runtime.set_mocks(monitor.mocks, project="lockstep", stack="test", preview=False, monitor=monitor)
 
-    async def run() -> None:
+    root = get_root_resource()
+    assert isinstance(root, stack.Stack)
+    root.outputs = {}
+
+    async def run() -> dict[str, Any]:
         await stack.run_pulumi_func(program)
+        found = pulumi.Output.all(**root.outputs)
+        return dict(await found.future() or {})
 
     try:
-        loop.run_until_complete(run())
+        exported = loop.run_until_complete(run())
     finally:
         loop.close()
-    return Run(monitor.seen)
+    return Run(monitor.seen, exported)
 
 
 @pytest.fixture

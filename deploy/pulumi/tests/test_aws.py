@@ -9,6 +9,7 @@ import pulumi_kubernetes as kubernetes
 import pytest
 from conftest import TOP, Run, Runner
 from estates import eks, estate, openstack
+
 from lockstep_pulumi import program
 from lockstep_pulumi.alarms import stream_alarms, table_alarms
 from lockstep_pulumi.blobs import BlobBucket, BucketArgs

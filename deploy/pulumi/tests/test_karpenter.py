@@ -9,6 +9,7 @@ import pytest
 from conftest import Runner
 from crds import problems
 from estates import eks, estate
+
 from lockstep_pulumi import program
 from lockstep_pulumi.invalid import InvalidError
 from lockstep_pulumi.karpenter import NOTICES, KarpenterPools, PoolsArgs

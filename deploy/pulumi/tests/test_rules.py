@@ -15,10 +15,11 @@ from cases import Case, cases, changed, thing
 from conftest import PACKAGE, TOP, Run, Runner
 from estates import estate
 from google.protobuf import empty_pb2, struct_pb2
-from lockstep_pulumi.rules.model import Thing
-from lockstep_pulumi.rules.pack import RULES, rendered, violations
 from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
 from test_aws import whole
+
+from lockstep_pulumi.rules.model import Thing
+from lockstep_pulumi.rules.pack import RULES, rendered, violations
 
 MANDATORY, ADVISORY = analyzer_pb2.MANDATORY, analyzer_pb2.ADVISORY
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from conftest import TOP, Runner
 from estates import DIGEST, estate, openstack
+
 from lockstep_pulumi import program
 from lockstep_pulumi.invalid import InvalidError
 from lockstep_pulumi.objects import settings
@@ -20,7 +21,15 @@ from lockstep_pulumi.objects.site import objects
 from lockstep_pulumi.sidecar import Sidecar
 
 CASE = yaml.safe_load((TOP / "deploy/test/cases/full.yaml").read_text())
-GOLDEN = [part for part in yaml.safe_load_all((TOP / "deploy/test/golden/full.yaml").read_text()) if part]
+
+
+def golden(case: str) -> list[Any]:
+    """What the chart renders for a case."""
+    text = (TOP / f"deploy/test/golden/{case}.yaml").read_text()
+    return [part for part in yaml.safe_load_all(text) if part]
+
+
+GOLDEN = golden("full")
 # Labels that name the tool, and the hash of the configuration, whose text has another form.
 OWN = ("app.kubernetes.io/managed-by", "app.kubernetes.io/version", "helm.sh/chart", "lockstep/config")
 
@@ -63,6 +72,7 @@ def full(**more: Any) -> SidecarArgs:
         ),
         monitors=True,
         rules=True,
+        dashboards="gerrit-muc-1-dashboards" in str(GOLDEN),
         rules_labels=CASE["monitoring"]["rules"]["labels"],
     )
     return replace(args, **more)
@@ -85,17 +95,28 @@ def by_name(parts: list[Any]) -> dict[tuple[str, str], Any]:
     return found
 
 
-def test_the_objects_are_those_of_the_chart():
-    ours, chart = by_name(list(objects(full()))), by_name(GOLDEN)
+def least(**more: Any) -> SidecarArgs:
+    """The settings of the chart's case `least`."""
+    gerrit = GerritArgs("docker.io/gerritcodereview/gerrit:3.13.5")
+    config = {"blobs": {"url": "s3://example-lockstep-packs/prod"}}
+    return replace(SidecarArgs("muc-1", ["muc-1"], "gerrit", "lockstep:0.1.0", gerrit, config), **more)
+
+
+@pytest.mark.parametrize(
+    ("case", "args"),
+    [("full", full()), ("least", least()), ("off", least(sites=["muc-1", "ber-1"], mode="off", config={}))],
+)
+def test_the_objects_are_those_of_the_chart(case: str, args: SidecarArgs):
+    ours, chart = by_name(list(objects(args))), by_name(golden(case))
     # Secrets come from the program here, and not from External Secrets.
-    chart.pop(("ExternalSecret", "gerrit-muc-1"))
-    chart.pop(("ConfigMap", "gerrit-muc-1-dashboards"), None)
+    chart.pop(("ExternalSecret", "gerrit-muc-1"), None)
     assert set(ours) == set(chart)
     for key in chart:
         mine, theirs = ours[key], chart[key]
         if key == ("ConfigMap", "gerrit-muc-1"):
             mine, theirs = (tomllib.loads(one["data"]["lockstep.toml"]) for one in (mine, theirs))
         if key[0] == "PrometheusRule":
+            # The golden file names the source instead of repeating it.
             theirs["spec"] = yaml.safe_load((TOP / "deploy/observability/rules.yaml").read_text())
         assert mine == theirs, key
 
@@ -103,9 +124,8 @@ def test_the_objects_are_those_of_the_chart():
 def test_the_sidecar_is_that_of_the_spec():
     source = yaml.safe_load((TOP / "deploy/spec/spec.yaml").read_text())
     assert spec() == source
-    least = SidecarArgs("muc-1", ["muc-1"], "gerrit", "x@y", GerritArgs("g"), {"blobs": {"url": "s3://b"}})
     own = {"image": "x@y", "imagePullPolicy": "IfNotPresent", "restartPolicy": "Always"}
-    assert sidecar(least) == {**source["sidecar"], **own}
+    assert sidecar(least(image="x@y")) == {**source["sidecar"], **own}
 
 
 def test_a_site_outside_of_aws_takes_its_role_with_a_token_of_its_cluster():

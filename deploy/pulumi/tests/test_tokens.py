@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 from conftest import TOP, Runner
+
 from lockstep_pulumi.invalid import InvalidError
 from lockstep_pulumi.names import Names
 from lockstep_pulumi.tokens import HASH, TOKEN, OperatorTokens, Rotation, line, next_step
