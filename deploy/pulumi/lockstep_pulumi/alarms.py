@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
+from lockstep_pulumi.iam import calls
 from lockstep_pulumi.options import below
 
 # The share of a stream's retention at which a reader that is so far behind is reported.
@@ -28,6 +30,14 @@ class Alarm:
     meaning: str
     # The heading in docs/operations.md that says what to do.
     runbook: str
+    # DynamoDB counts some metrics per operation alone. These are summed up.
+    operations: tuple[str, ...] = ()
+
+
+def operations() -> tuple[str, ...]:
+    """The operations on items that a sidecar calls."""
+    found = {call.call.removeprefix("DynamoDB.").partition("/")[0] for call in calls() if call.purpose == "run"}
+    return tuple(sorted(name for name in found if "." not in name and not name.startswith("Describe")))
 
 
 def table_alarms() -> tuple[Alarm, ...]:
@@ -44,7 +54,7 @@ def table_alarms() -> tuple[Alarm, ...]:
         ),
         Alarm(
             "system-errors", space, "SystemErrors", "Sum", 5, 5, "page",
-            "DynamoDB itself fails calls", "locksteprefdbfails",
+            "DynamoDB itself fails calls", "locksteprefdbfails", operations(),
         ),
     )  # fmt: skip
 
@@ -81,13 +91,9 @@ def raise_alarms(
             f"{name}-{alarm.name}",
             name=f"{'-'.join(dimensions.values())}-{alarm.name}",
             alarm_description=f"{alarm.meaning}. docs/operations.md#{alarm.runbook}",
-            namespace=alarm.namespace,
-            metric_name=alarm.metric,
-            dimensions=dict(dimensions),
-            statistic=alarm.statistic,
+            **measured(alarm, dimensions),
             comparison_operator="GreaterThanThreshold",
             threshold=alarm.threshold,
-            period=60,
             evaluation_periods=alarm.periods,
             treat_missing_data="notBreaching",
             alarm_actions=actions,
@@ -96,3 +102,19 @@ def raise_alarms(
             tags={**tags, "severity": alarm.severity},
             opts=below(parent),
         )
+
+
+def measured(alarm: Alarm, dimensions: Mapping[str, str]) -> dict[str, Any]:
+    """The metric of an alarm, or the sum of its metrics."""
+    one = {"namespace": alarm.namespace, "metric_name": alarm.metric, "period": 60}
+    if not alarm.operations:
+        return {**one, "dimensions": dict(dimensions), "statistic": alarm.statistic}
+    parts = [
+        {
+            "id": f"m{number}",
+            "metric": {**one, "dimensions": {**dimensions, "Operation": name}, "stat": alarm.statistic},
+        }
+        for number, name in enumerate(alarm.operations)
+    ]
+    whole = {"id": "sum", "expression": "SUM(METRICS())", "label": alarm.name, "return_data": True}
+    return {"metric_queries": [whole, *parts]}

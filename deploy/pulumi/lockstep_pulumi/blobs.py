@@ -117,6 +117,8 @@ class BlobBucket(pulumi.ComponentResource):
                     "status": "Enabled",
                     "filter": {"prefix": ""},
                     "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
+                    # The markers of deleted blobs, when their last version is gone.
+                    "expiration": {"expired_object_delete_marker": True},
                     "noncurrent_version_expiration": {"noncurrent_days": args.restorable_days},
                 }
             ],

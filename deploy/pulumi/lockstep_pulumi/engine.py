@@ -17,7 +17,7 @@ from pulumi.automation import events
 from lockstep_pulumi.rollout import Preview, Verify
 
 LOST = (events.OpType.DELETE,)
-REPLACED = (events.OpType.REPLACE,)
+REPLACED = (events.OpType.REPLACE, events.OpType.IMPORT_REPLACEMENT, events.OpType.READ_REPLACEMENT)
 
 
 class PulumiEngine:

@@ -65,6 +65,7 @@ class Estate:
         twice = sorted({site for site in listed if listed.count(site) > 1})
         refuse(
             unless(bool(listed), "sites: none; name one"),
+            *(self.names.length_problem(site) for site in listed),
             unless(not twice, f"sites: {', '.join(twice)} twice; each site has a name of its own"),
         )
 

@@ -50,6 +50,11 @@ class Names:
             unless(REGION.fullmatch(self.region) is not None, f"region: {self.region!r} is no Region of AWS"),
         )
 
+    def length_problem(self, site: str) -> str | None:
+        """The problem with a site whose roles and rules would have names that AWS refuses (64 characters)."""
+        longest = len(f"{self.prefix}-{site}-interruption")
+        return unless(longest <= 64, f"site {site}: prefix and name have more than 50 characters; shorten one of them")
+
     @property
     def refs(self) -> str:
         """The name of the table of refs."""

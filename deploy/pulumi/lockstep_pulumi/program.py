@@ -130,6 +130,20 @@ def config(estate: Estate) -> Document:
     }
 
 
+def cluster(settings: pulumi.Config) -> kubernetes.Provider:
+    """The cluster of a site.
+
+    ConfigMaps and Secrets are changed in place. By default Pulumi would replace them, and a pod that starts meanwhile
+    would not find them.
+    """
+    return kubernetes.Provider(
+        "cluster",
+        kubeconfig=settings.require_secret("kubeconfig"),
+        enable_config_map_mutable=True,
+        enable_secret_mutable=True,
+    )
+
+
 def main() -> None:
     """Creates the stack that the configuration names: `estate` is a file, `part` is "shared" or a site."""
     settings = pulumi.Config("lockstep")
@@ -144,5 +158,4 @@ def main() -> None:
     keys = stack.require_output("keys")
     regions = sorted({estate.names.region, *estate.streams.values()})
     arns = {region: keys[region] for region in regions}
-    cluster = kubernetes.Provider("cluster", kubeconfig=settings.require_secret("kubeconfig"))
-    site(estate, entry, Shared(arns, stack.require_output("operators")), cluster, topics)
+    site(estate, entry, Shared(arns, stack.require_output("operators")), cluster(settings), topics)

@@ -81,6 +81,7 @@ class Site(pulumi.ComponentResource):
     def __init__(self, name: str, names: Names, args: SiteArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Creates stream, role and trust, and for a site in EKS the association and the endpoints."""
         super().__init__("lockstep:index:Site", name, None, opts)
+        refuse(names.length_problem(args.site))
         self._name, self._names, self._args = name, names, args
         region = args.streams[args.site]
         self.stream = SiteStream(name, names, args.site, region, args.keys[region], args.stream, below(self))

@@ -123,7 +123,7 @@ def test_the_bucket_is_private_encrypted_and_keeps_blobs(run: Runner):
     (rule,) = found.one("BucketServerSideEncryptionConfiguration").props["rules"]
     assert rule["applyServerSideEncryptionByDefault"] == {"sseAlgorithm": "aws:kms", "kmsMasterKeyId": KEY}
     (rule,) = found.one("BucketLifecycleConfiguration").props["rules"]
-    assert "expiration" not in rule
+    assert rule["expiration"] == {"expiredObjectDeleteMarker": True}
     assert rule["noncurrentVersionExpiration"] == {"noncurrentDays": 14}
     (refused,) = json.loads(found.one("BucketPolicy").props["policy"])["Statement"]
     assert refused["Effect"] == "Deny"
@@ -239,6 +239,26 @@ def test_every_alarm_has_a_runbook_and_tells_the_topic_of_its_severity(run: Runn
     assert late["alarmActions"] == ["arn:page"]
     assert late["threshold"] == 168 * 3_600_000 / 2
     assert found.one("MetricAlarm", "full").props["alarmActions"] == ["arn:ticket"]
+
+
+def test_errors_of_dynamodb_are_summed_over_the_operations_of_a_sidecar(run: Runner):
+    # CloudWatch has this metric per operation, and an alarm without that dimension would never fire.
+    found = run(lambda: SharedRefDb("r", NAMES, KEY)).one("MetricAlarm", "journal-system-errors").props
+    whole, *parts = found["metricQueries"]
+    assert whole["expression"] == "SUM(METRICS())"
+    dimensions = [part["metric"]["dimensions"] for part in parts]
+    assert {one["TableName"] for one in dimensions} == {"prod-journal"}
+    assert {one["Operation"] for one in dimensions} >= {"GetItem", "TransactWriteItems", "Query"}
+    # CloudWatch takes ten.
+    assert len(parts) < 10
+    assert "metricName" not in found
+
+
+def test_names_that_aws_refuses_are_refused_before():
+    names = {"environment": "prod", "prefix": "p" * 30, "account": "123456789012", "region": "eu-central-1"}
+    with pytest.raises(InvalidError, match="prefix and name have more than 50 characters"):
+        estate(openstack("s" * 21), names=names)
+    assert estate(openstack("s" * 20), names=names)
 
 
 def test_the_program_asks_aws_for_nothing(run: Runner):

@@ -98,6 +98,9 @@ def test_the_stacks_of_sites_take_the_outputs_of_the_shared_stack(run: Runner):
         assert found.one("Secret").props["stringData"]["operators"] == exported["operators"]
         assert exported["operators"] not in found.one("Secret").secrets()
         assert not found.all("Table")
+        # Secrets and ConfigMaps change in place.
+        provider = found.one("kubernetes").props
+        assert (provider["enableConfigMapMutable"], provider["enableSecretMutable"]) == ("true", "true")
         assert set(found.outputs) == {"stream", "role"}
 
 

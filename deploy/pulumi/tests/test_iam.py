@@ -116,7 +116,7 @@ def test_a_site_may_do_this_and_nothing_else():
             "kinesis:ListShards",
             "kinesis:PutRecords",
         ],
-        tuple(KEYS): ["kms:Decrypt", "kms:GenerateDataKey"],
+        tuple(KEYS): ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"],
         ("arn:aws:s3:::packs",): ["s3:ListBucket"],
         ("arn:aws:s3:::packs/prod/*",): ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
     }

@@ -115,7 +115,8 @@ def bucket_only_tls(things: Sequence[Thing]) -> Iterator[tuple[Thing | None, str
 def bucket_keeps_blobs(thing: Thing) -> Iterator[str]:
     """No expiration of current blobs."""
     for rule in thing.props.get("rules", []):
-        if rule.get("expiration") and rule.get("status") == "Enabled":
+        expiration = rule.get("expiration", {})
+        if (expiration.get("days") or expiration.get("date")) and rule.get("status") == "Enabled":
             yield f"the rule {rule.get('id')!r} expires blobs that the journal may still name"
 
 
