@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from google.protobuf import empty_pb2, struct_pb2
 from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
 from test_aws import whole
 
+from lockstep_pulumi import check
 from lockstep_pulumi.rules.model import Thing
 from lockstep_pulumi.rules.pack import RULES, rendered, violations
 
@@ -117,6 +119,17 @@ def test_the_objects_of_the_chart_violate_only_what_a_case_switches_off(analyzer
     assert advisory <= {"image-pinned"}
     # The server and the plain functions agree.
     assert {rule.name for rule, _ in violations(parts)} == mandatory | advisory
+
+
+def test_the_command_checks_what_helm_rendered():
+    out = io.StringIO()
+    golden = TOP / "deploy/test/golden"
+    assert check.main([str(golden / "full.yaml")], io.StringIO(), out) == 0
+    assert out.getvalue().startswith("warning: image-pinned: gerrit-muc-1: the image")
+    text = (golden / "plain-git.yaml").read_text()
+    assert check.main([], io.StringIO(text), out) == 1
+    assert "error: network-limited: gerrit-ber-1: no NetworkPolicy" in out.getvalue()
+    assert check.main([], io.StringIO(""), out) == 2
 
 
 def test_a_value_that_is_not_known_in_a_preview_is_told_and_stops_nothing(analyzer: Analyzer):
