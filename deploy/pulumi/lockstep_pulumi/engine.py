@@ -55,24 +55,39 @@ def by_command(
     command: str,
     patience: float = 300,
     pause: float = 5,
+    attempt: float = 60,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
 ) -> Verify:
-    """Checks a site by a command, in which {site} is its name. It is repeated until it succeeds or patience ends."""
+    """Checks a site by a command, in which {site} is its name.
+
+    It is repeated until it succeeds or patience ends. An attempt that hangs is stopped. Times are in seconds.
+    """
 
     def verify(site: str) -> Sequence[str]:
         ends = now() + patience
         while True:
             words = [word.replace("{site}", site) for word in shlex.split(command)]
-            ran = subprocess.run(words, capture_output=True, text=True, check=False)
-            if ran.returncode == 0:
+            problem = tried(words, attempt)
+            if problem is None:
                 return []
             if now() >= ends:
-                last = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
-                return [f"`{shlex.join(words)}` ends with {ran.returncode}: {''.join(last)}"]
+                return [f"`{shlex.join(words)}` {problem}"]
             sleep(pause)
 
     return verify
+
+
+def tried(words: Sequence[str], seconds: float) -> str | None:
+    """Runs a command for a time. Returns the problem with it, or None."""
+    try:
+        ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return f"does not end within {seconds:g} s"
+    except OSError as error:
+        return f"does not start: {error}"
+    last = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
+    return f"ends with {ran.returncode}: {''.join(last)}" if ran.returncode else None
 
 
 class CommandTraffic:

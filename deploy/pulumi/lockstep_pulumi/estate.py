@@ -25,6 +25,8 @@ class SiteEntry:
     site: str
     eks: EksCluster | None = None
     openstack: OpenStackCluster | None = None
+    # The provider for the issuer in AWS, if another stack has created it.
+    provider_arn: str | None = None
     # The Region of the stream. Without it, the home Region.
     region: str = ""
     namespace: str = "gerrit"
@@ -62,11 +64,21 @@ class Estate:
     def __post_init__(self) -> None:
         """Refuses what does not fit together."""
         listed = [one.site for one in self.sites]
-        twice = sorted({site for site in listed if listed.count(site) > 1})
+        twice = repeated(listed)
+        issuers = repeated([one.openstack.issuer for one in self.sites if one.openstack and not one.provider_arn])
+        pooled = repeated([one.eks.name for one in self.sites if one.eks and one.karpenter_ami])
         refuse(
             unless(bool(listed), "sites: none; name one"),
             *(self.names.length_problem(site) for site in listed),
             unless(not twice, f"sites: {', '.join(twice)} twice; each site has a name of its own"),
+            unless(
+                not issuers,
+                f"sites: {', '.join(issuers)} twice as an issuer; AWS has one provider for it: set provider_arn in one",
+            ),
+            unless(
+                not pooled,
+                f"sites: {', '.join(pooled)} twice with karpenter_ami; pools belong to a cluster: set it in one site",
+            ),
         )
 
     @property
@@ -80,6 +92,11 @@ class Estate:
         known = ", ".join(one.site for one in self.sites)
         refuse(unless(bool(found), f"site {name!r} is not in the estate; its sites are {known}"))
         return found[0]
+
+
+def repeated(names: list[str]) -> list[str]:
+    """The names that are in the list twice."""
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 # The parts of the file that are values of a class of their own.

@@ -75,6 +75,7 @@ def site(
             account=account,
             eks=entry.eks,
             openstack=entry.openstack,
+            provider_arn=entry.provider_arn,
             bucket=estate.bucket.bucket,
             blobs=estate.blobs,
             adopts=entry.adopts,

@@ -172,6 +172,14 @@ def test_a_site_in_openstack_has_a_stream_a_role_and_trust_in_aws_and_nothing_el
     assert (account["namespace"], account["name"]) == ("gerrit", "gerrit-muc-1")
 
 
+def test_a_site_in_a_cluster_whose_issuer_is_known_uses_its_provider(run: Runner):
+    arn = "arn:aws:iam::123456789012:oidc-provider/issuer.example.org/muc-1"
+    found = one_site(run, openstack("muc-1", provider_arn=arn))
+    assert not found.all("OpenIdConnectProvider")
+    (trust,) = json.loads(found.one("Role", "muc-1-role").props["assumeRolePolicy"])["Statement"]
+    assert trust["Principal"] == {"Federated": arn}
+
+
 def test_a_site_in_eks_has_pod_identity_for_its_service_account(run: Runner):
     found = one_site(run, eks("eu-aws"))
     identity = found.one("PodIdentityAssociation").props

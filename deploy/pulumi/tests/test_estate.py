@@ -51,6 +51,8 @@ def test_all_wrong_values_of_a_file_are_told_at_once():
         ({"sites": [openstack("a"), openstack("a")]}, "a twice"),
         ({"names": {"environment": "prod", "prefix": "p", "account": "12", "region": "r"}}, "names.account: '12'"),
         ({"names": {"environment": "prod"}}, "names:"),
+        ({"sites": [openstack("a"), {**openstack("a"), "site": "b"}]}, "twice as an issuer"),
+        ({"sites": [eks("a"), {**eks("a"), "site": "b"}]}, "a-cluster twice with karpenter_ami"),
         ({"bucket": "x"}, "bucket: 'x'; write its fields"),
     ],
 )
@@ -64,8 +66,12 @@ def test_every_stack_file_names_an_estate_and_a_part_of_it():
     known = set(yaml.safe_load((PACKAGE / "program/Pulumi.yaml").read_text())["config"])
     for path in STACKS:
         config = yaml.safe_load(path.read_text())["config"]
-        assert set(config) <= known | {"lockstep:shared", "lockstep:topics"}, path.name
+        own = {"aws:allowedAccountIds", "aws:region", "lockstep:shared", "lockstep:topics"}
+        assert set(config) <= known | own, path.name
         of = read(PACKAGE / "program" / config["lockstep:estate"])
+        # Pulumi refuses to work in another account than the one that the estate names.
+        assert config["aws:allowedAccountIds"] == [of.names.account]
+        assert config["aws:region"] == of.names.region
         part = config["lockstep:part"]
         assert part == "shared" or of.site(part), path.name
     parts = {yaml.safe_load(path.read_text())["config"]["lockstep:part"] for path in STACKS}
@@ -75,7 +81,7 @@ def test_every_stack_file_names_an_estate_and_a_part_of_it():
 def run_stack(run: Runner, name: str, outputs: dict[str, Any] | None = None) -> Run:
     """Runs the program of a stack with the configuration of its file."""
     config = yaml.safe_load((PACKAGE / f"program/Pulumi.{name}.yaml").read_text())["config"]
-    config = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in config.items()}
+    config = {key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in config.items()}
     config["lockstep:estate"] = str(EXAMPLE)
     config["lockstep:kubeconfig"] = "{}"
     pulumi.runtime.set_all_config(config, ["lockstep:kubeconfig"])

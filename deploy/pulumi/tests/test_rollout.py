@@ -182,6 +182,14 @@ def test_a_check_is_repeated_while_there_is_patience(tmp_path: Path):
     assert problem.endswith("ends with 1: no muc-1")
 
 
+def test_a_check_that_hangs_or_is_not_there_fails():
+    sleeps = f"{sys.executable} -c 'import time; time.sleep(60)'"
+    (problem,) = by_command(sleeps, patience=0, attempt=0.2)("muc-1")
+    assert "does not end within 0.2 s" in problem
+    (problem,) = by_command("no-such-command {site}", patience=0)("muc-1")
+    assert problem.startswith("`no-such-command muc-1` does not start")
+
+
 def test_waves_name_sites_of_the_estate():
     assert waves(["a", "b", "c"], ["b"]) == [["b"], ["a", "c"]]
     with pytest.raises(SystemExit, match="x is not in the estate"):
