@@ -89,17 +89,16 @@ def cases() -> list[Case]:
     spec = "spec/template/spec"
     sidecar = f"{spec}/initContainers/2"
 
-    def table_of(kind: str) -> Thing:
-        return next(thing(seen) for seen in scaled.all(kind))
-
-    targets = [thing(seen) for seen in scaled.all("Target")]
+    # Resources are registered in any order.
+    targets = [thing(scaled.one("Target", f"refs-{way}")) for way in ("read", "write")]
+    provisioned = thing(scaled.one("Table", "refs"))
     requests = "spec/template/spec/requirements"
     return [
         Case("table-encrypted", [table], setting("serverSideEncryption", None), "not encrypted"),
         Case("table-restorable", [table], setting("pointInTimeRecovery/enabled", False), "point-in-time"),
         Case("table-protected", [table], setting("deletionProtectionEnabled", False), "deletion protection"),
         Case("table-in-one-region", [table], setting("replicas", [{"regionName": "eu-west-1"}]), "replicated"),
-        Case("table-scales", [targets[0], *targets[1:], table_of("Table")], setting("resourceId", "x"), "not scale"),
+        Case("table-scales", [*targets, provisioned], setting("resourceId", "x"), "not scale"),
         Case("stream-encrypted", [stream], setting("kmsKeyId", "alias/aws/kinesis"), "not encrypted"),
         Case("stream-keeps-records", [stream], setting("retentionPeriod", 24), "24 hours"),
         Case("data-protected", [bucket], lambda props: None, "Pulumi would delete", protect=False),

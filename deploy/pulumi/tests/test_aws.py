@@ -204,6 +204,11 @@ def test_endpoints_answer_to_the_pods_alone(run: Runner):
         f"{region}.sts": "Interface",
         f"{region}.eks-auth": "Interface",
     }
+    for one in found.all("VpcEndpoint"):
+        if one.props["vpcEndpointType"] == "Interface":
+            # The names of the services lead to the endpoint, so no sidecar needs a setting.
+            assert one.props["privateDnsEnabled"] is True
+            assert one.props["subnetIds"] == ["subnet-1", "subnet-2"]
     (rule,) = found.all("SecurityGroupIngressRule")
     assert (rule.props["cidrIpv4"], rule.props["fromPort"], rule.props["toPort"]) == ("10.20.0.0/16", 443, 443)
 

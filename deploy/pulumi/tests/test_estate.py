@@ -110,6 +110,21 @@ def test_the_stacks_of_sites_take_the_outputs_of_the_shared_stack(run: Runner):
         assert set(found.outputs) == {"stream", "role"}
 
 
+def test_settings_of_a_site_reach_its_resources(run: Runner):
+    of = estate(openstack("muc-1", adopts=False, shards=3, retention_hours=200, adopt=True, replicas=5), openstack("b"))
+    found = run(lambda: whole(of))
+    stream = found.one("Stream", "muc-1")
+    assert (stream.props["shardCount"], stream.props["retentionPeriod"], stream.imported) == (3, 200, "prod-muc-1")
+    assert found.one("StatefulSet", "muc-1").props["spec"]["replicas"] == 5
+    assert len(found.one("Role", "muc-1-gerrit").props["rules"][0]["resourceNames"]) == 5
+    writes = [
+        one["Resource"]
+        for one in json.loads(found.one("RolePolicy", "muc-1").props["policy"])["Statement"]
+        if "kinesis:PutRecords" in one["Action"]
+    ]
+    assert writes == [["arn:aws:kinesis:eu-central-1:123456789012:stream/prod-muc-1"]]
+
+
 def test_a_part_that_is_no_site_is_told():
     with pytest.raises(InvalidError, match="'ber-1' is not in the estate; its sites are eu-aws, muc-1, muc-2"):
         estate().site("ber-1")

@@ -224,11 +224,13 @@ elif command == "preview" or command == "up":
         import grpc
         from pulumi.runtime.proto import events_pb2, events_pb2_grpc
         urn = "urn:pulumi:prod::lockstep::aws:dynamodb/table:Table::prod-refs"
-        metadata = {{"op": "replace", "urn": urn, "type": "aws:dynamodb/table:Table", "provider": ""}}
+        def step(op, urn):
+            metadata = {{"op": op, "urn": urn, "type": "aws:dynamodb/table:Table", "provider": ""}}
+            return {{"sequence": 1, "timestamp": 1, "resourcePreEvent": {{"metadata": metadata, "planning": True}}}}
         told = [
-            {{"sequence": 1, "timestamp": 1, "resourcePreEvent": {{"metadata": metadata, "planning": True}}}},
+            step("replace", urn), step("delete", urn + "-old"), step("create", urn + "-new"), step("same", urn + "-x"),
             {{"sequence": 2, "timestamp": 1, "summaryEvent": {{"maybeCorrupt": False, "durationSeconds": 1,
-             "resourceChanges": {{"replace": 1, "same": 9, "create": 2}}, "policyPacks": {{}}}}}},
+             "resourceChanges": {{"replace": 1, "same": 9, "create": 2, "delete": 1}}, "policyPacks": {{}}}}}},
         ]
         address = words[words.index("--event-log") + 1].removeprefix("tcp://")
         with grpc.insecure_channel(address) as channel:
@@ -266,7 +268,8 @@ def calls(log: Path, command: str) -> list[list[str]]:
 def test_the_automation_api_lists_losses_and_takes_the_policy_pack(stub: Path):
     engine = PulumiEngine(PACKAGE / "policy-pack")
     found = engine.preview("prod-shared", stub.parent / "new")
-    assert found == Preview(3, (), ("urn:pulumi:prod::lockstep::aws:dynamodb/table:Table::prod-refs",))
+    table = "urn:pulumi:prod::lockstep::aws:dynamodb/table:Table::prod-refs"
+    assert found == Preview(4, (f"{table}-old",), (table,))
     engine.up("prod-shared", stub.parent / "new")
     (up,) = calls(stub, "up")
     assert up[up.index("--policy-pack") + 1] == str(PACKAGE / "policy-pack")
