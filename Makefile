@@ -82,9 +82,10 @@ sim: tools ## Run the simulator over many seeds, or replay one: make sim SEEDS=1
 	LOCKSTEP_SIM_SEED=$(or $(SEED),1) LOCKSTEP_SIM_SEEDS=$(SEEDS) \
 	  cargo test --locked --package lockstep-tests --test sim -- --nocapture
 
-deploy-test: ## Test what is in deploy/: chart, Kustomize, configuration, schemas, rules, dashboards (needs go, python3)
+deploy-test: ## Test what is in deploy/: chart, Kustomize, schemas, rules, dashboards, and pulumi-test (needs go, python3)
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test
 	deploy/test/run
+	deploy/pulumi/run
 
 pulumi-test: ## Test deploy/pulumi without an engine: format, lint, types, components, rules, rollout (needs go, python3)
 	deploy/pulumi/run
