@@ -115,11 +115,11 @@ def parse(value: Mapping[str, Any]) -> Estate:
     """The estate of a parsed file."""
     problems: list[str] = []
     whole = dict(value)
-    sites = [built(SiteEntry, one, f"sites[{at}]", problems) for at, one in enumerate(whole.pop("sites", ()))]
-    holders = {
-        holder: built(Rotation, {**one, "accepted": tuple(one.get("accepted", (1,)))}, f"operators.{holder}", problems)
-        for holder, one in whole.pop("operators", {}).items()
-    }
+    listed, named = whole.pop("sites", None) or [], whole.pop("operators", None) or {}
+    if not isinstance(listed, list) or not isinstance(named, Mapping):
+        raise InvalidError(["sites is a list, and operators a table of names"])
+    sites = [built(SiteEntry, one, f"sites[{at}]", problems) for at, one in enumerate(listed)]
+    holders = {holder: built(Rotation, one, f"operators.{holder}", problems) for holder, one in named.items()}
     whole |= {"sites": tuple(sites), "operators": holders}
     estate: Estate | None = built(Estate, whole, "", problems)
     if problems or estate is None:

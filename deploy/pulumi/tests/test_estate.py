@@ -53,6 +53,9 @@ def test_all_wrong_values_of_a_file_are_told_at_once():
         ({"names": {"environment": "prod"}}, "names:"),
         ({"sites": [openstack("a"), {**openstack("a"), "site": "b"}]}, "twice as an issuer"),
         ({"sites": [eks("a"), {**eks("a"), "site": "b"}]}, "a-cluster twice with karpenter_ami"),
+        ({"sites": {"site": "a"}}, "sites is a list"),
+        ({"sites": None}, "sites: none"),
+        ({"operators": {"bob": None}}, "operators.bob: None; write its fields"),
         ({"bucket": "x"}, "bucket: 'x'; write its fields"),
     ],
 )

@@ -158,6 +158,7 @@ def test_off_is_gerrit_alone():
     [
         ({"config": {"blobs": {"url": "s3://b"}, "comit": {}}}, "'comit' was unexpected"),
         ({"config": {"blobs": {"url": "s3://b"}, "commit": {"lanes": True}}}, "config.commit.lanes"),
+        ({"config": {"blobs": {"url": "s3://b"}, "tls": "on"}}, "config.tls: 'on' is not of type 'object'"),
         ({"config": {}}, "config.blobs.url: name the blob store"),
         ({"config": {"blobs": {"url": "s3://b"}, "health": {"listen": "x"}}}, "config.health.listen"),
         ({"config": {"blobs": {"url": "s3://b"}, "tls": {"listen": "0.0.0.0:1"}}}, "0.0.0.0:7422"),

@@ -115,12 +115,12 @@ class SidecarArgs:
         """Refuses what no schema can say. The configuration has a schema of its own."""
         listens = [
             unless(
-                str(self.config.get(section, {}).get("listen", port)).endswith(port),
+                str(self.section(section).get("listen", port)).endswith(port),
                 f"config.{section}.listen: write 0.0.0.0{port}, the port of the pod",
             )
             for section, port in (("tls", ":7422"), ("operators", ":7423"))
         ]
-        urls = [str(peer.get("url", "")) for peer in self.config.get("peers", {}).values()]
+        urls = [str(peer.get("url", "")) for peer in self.section("peers").values() if isinstance(peer, Mapping)]
         refuse(
             site_problem("site", self.site),
             unless(self.site in self.sites, f"sites: {self.site} is missing; list the names of all sites"),
@@ -130,11 +130,11 @@ class SidecarArgs:
                 f"replicas: {self.replicas} is more than most_replicas, {self.most_replicas}; raise most_replicas",
             ),
             unless(
-                "listen" not in self.config.get("health", {}),
+                "listen" not in self.section("health"),
                 "config.health.listen: the pod sets it for the kubelet's probes; remove it",
             ),
             unless(
-                self.mode == "off" or bool(self.config.get("blobs", {}).get("url")),
+                self.mode == "off" or bool(self.section("blobs").get("url")),
                 "config.blobs.url: name the blob store, s3://bucket/prefix",
             ),
             unless(
@@ -143,6 +143,11 @@ class SidecarArgs:
             ),
             *listens,
         )
+
+    def section(self, name: str) -> Value:
+        """A section of the configuration. It is empty if it is missing, or no table, which the schema tells."""
+        found = self.config.get(name)
+        return found if isinstance(found, Mapping) else {}
 
     @property
     def name(self) -> str:

@@ -80,7 +80,7 @@ def services(args: SidecarArgs) -> list[Value]:
         found.append(service(args, "-metrics", [("health", 7421)], **hidden, labels={"lockstep/metrics": "true"}))
     if args.is_active and args.peers_service:
         found.append(service(args, "-peers", peers, type=args.peers_service, publishNotReadyAddresses=True))
-    if args.is_active and "listen" in args.config.get("operators", {}):
+    if args.is_active and "listen" in args.section("operators"):
         found.append(service(args, "-operators", [("operators", 7423)], publishNotReadyAddresses=True))
     return found
 
@@ -104,7 +104,7 @@ def network_policy(args: SidecarArgs) -> Value:
         everybody: list[Value] = [{"namespaceSelector": {}}]
         ingress.append(rule(_tcp("peers"), "from", network.peers))
         ingress.append(rule(_tcp("health"), "from", network.monitoring or everybody))
-        if "listen" in args.config.get("operators", {}):
+        if "listen" in args.section("operators"):
             ingress.append(rule(_tcp("operators"), "from", ()))
     credentials = [{"ipBlock": {"cidr": cidr}} for cidr in ("169.254.170.23/32", "169.254.169.254/32")]
 

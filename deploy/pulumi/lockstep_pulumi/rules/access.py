@@ -78,13 +78,6 @@ def closed_network(thing: Thing) -> Iterator[str]:
             yield f"{cidr} may connect"
 
 
-class _Every(tuple[str, ...]):
-    """Every kind."""
-
-    def __contains__(self, kind: object) -> bool:
-        return True
-
-
 RULES = (
     Rule(
         "policy-names-all", "Policies name each action and each resource",
@@ -102,7 +95,7 @@ RULES = (
     ),
     Rule(
         "tagged", "Everything says to which project, environment and site it belongs",
-        "Set tags=names.tagged(site)", "low", tagged, kinds=_Every(), is_mandatory=False,
+        "Set tags=names.tagged(site)", "low", tagged, is_mandatory=False,
     ),
     Rule(
         "network-closed", "Security groups let nobody in from everywhere",

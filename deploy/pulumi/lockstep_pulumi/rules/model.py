@@ -43,12 +43,13 @@ class Rule:
     severity: str
     one: OneCheck | None = None
     all: AllCheck | None = None
+    # The kinds of things that `one` looks at. Without them, all.
     kinds: tuple[str, ...] = ()
     is_mandatory: bool = True
 
     def problems(self, thing: Thing) -> list[str]:
         """The problems of one thing."""
-        if self.one is None or thing.kind not in self.kinds:
+        if self.one is None or (self.kinds and thing.kind not in self.kinds):
             return []
         return [f"{thing.name}: {problem}. {self.remedy}" for problem in self.one(thing)]
 
