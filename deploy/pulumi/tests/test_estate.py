@@ -146,7 +146,8 @@ def large(sites: int) -> Estate:
 
 
 def check_large(run: Runner, sites: int, least: int) -> float:
-    started = time.monotonic()
+    """Makes the estate. Returns the seconds of the processor, which do not depend on what else the machine does."""
+    started = time.process_time()
     found = run(lambda: whole(large(sites)))
     assert len(found.seen) >= least
     urns = [one.urn for one in found.seen]
@@ -158,7 +159,7 @@ def check_large(run: Runner, sites: int, least: int) -> float:
     ]
     assert len(physical) == len(set(physical)), "two resources of AWS have one name"
     assert violations([thing(one) for one in found.seen if one.is_custom]) == []
-    return time.monotonic() - started
+    return time.process_time() - started
 
 
 def test_an_estate_of_2000_resources_is_made_and_keeps_the_rules(run: Runner):

@@ -38,7 +38,7 @@ class Fake:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         if self.meet and step == "up" and stack != "shared":
-            self.meet.wait(10)
+            self.meet.wait(60)
         with self.lock:
             self.at_once -= 1
         if (step, stack, program) in self.fails:
