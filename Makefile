@@ -65,8 +65,9 @@ IMAGE_JARS := .cache/image/bridge
 BUILD_IMAGE = deploy/image/build --bridge $(IMAGE_JARS) --name $(IMAGE) --out .cache/image/lockstep.tar
 
 .PHONY: help demo test sim crash soak load bench bench-gerrit bench-quick failover-bench bridge bridge-fmt bridge-lint \
-  image image-jars image-test deploy-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-failover gerrit-kills \
-  gerrit-parts   demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint deny docs ci tools
+  image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-failover \
+  gerrit-kills gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint \
+  deny docs ci tools
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,9 +83,13 @@ sim: tools ## Run the simulator over many seeds, or replay one: make sim SEEDS=1
 	LOCKSTEP_SIM_SEED=$(or $(SEED),1) LOCKSTEP_SIM_SEEDS=$(SEEDS) \
 	  cargo test --locked --package lockstep-tests --test sim -- --nocapture
 
-deploy-test: ## Test what is in deploy/: chart, Kustomize, configuration, schemas, rules, dashboards (needs go, python3)
+deploy-test: ## Test what is in deploy/: chart, Kustomize, schemas, rules, dashboards, and pulumi-test (needs go, python3)
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test
 	deploy/test/run
+	deploy/pulumi/run
+
+pulumi-test: ## Test deploy/pulumi without an engine: format, lint, types, components, rules, rollout (needs go, python3)
+	deploy/pulumi/run
 
 crash: tools ## Run the crash tests (kills, pauses, power cuts): make crash ROUNDS=20, make crash SEED=7
 	LOCKSTEP_CRASH_SEED=$(or $(SEED),1) LOCKSTEP_CRASH_ROUNDS=$(ROUNDS) \

@@ -29,6 +29,7 @@ def test_a_stale_file_is_found(tmp_path):
         "deploy/kustomize/operator/policy.yaml",
         "deploy/kustomize/operator/beta/policy.yaml",
         "deploy/helm/lockstep/files/spec.yaml",
+        "deploy/pulumi/lockstep_pulumi/data/spec.yaml",
     }
 
 

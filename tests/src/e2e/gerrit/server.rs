@@ -251,13 +251,7 @@ impl Server {
     /// The URL from which the administrator clones a project.
     #[must_use]
     pub fn clone_url(&self, project: &str) -> String {
-        self.clone_url_as(ADMIN, project)
-    }
-
-    /// The URL from which this user clones a project.
-    #[must_use]
-    pub fn clone_url_as(&self, who: Login<'_>, project: &str) -> String {
-        format!("http://{}:{}@{}/a/{project}", who.0, who.1, self.http)
+        format!("http://{}:{}@{}/a/{project}", ADMIN.0, ADMIN.1, self.http)
     }
 
     /// The lines of a file of known hosts: the host keys of this site, at its address.
@@ -326,16 +320,8 @@ impl Server {
     /// # Panics
     /// If it cannot be started.
     pub async fn program(&self, name: &str) -> Output {
-        self.program_with(name, &[]).await
-    }
-
-    /// Like [`Server::program`], with these options.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    pub async fn program_with(&self, name: &str, options: &[&str]) -> Output {
         let site = self.site.display().to_string();
-        self.java(&[&[name, "-d", &site], options].concat()).output().await.expect("Java starts")
+        self.java(&[name, "-d", &site]).output().await.expect("Java starts")
     }
 
     /// Writes the settings of the log. Without them, the war of the tests logs every line of its libraries. Which
