@@ -2,6 +2,7 @@
 //!
 //! | room | job |
 //! |---|---|
+//! | `aws` | the calls on AWS, their policy, and the properties that tables, streams and the bucket should have |
 //! | `refdb` | the global ref database: DynamoDB, memory |
 //! | `eventlog` | one ordered stream per site: Kinesis, memory |
 //! | `blob` | packs too large to travel inline: object store, memory |
@@ -14,6 +15,7 @@
 //! | `peers` | objects from other nodes |
 //! | `embedded` | emulators of DynamoDB and Kinesis in this process, reached through the AWS adapters |
 
+pub mod aws;
 pub mod blob;
 #[cfg(feature = "embedded")]
 pub mod embedded;

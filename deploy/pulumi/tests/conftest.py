@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,3 +174,14 @@ def under_mocks(program: Callable[[], Any], outputs: dict[str, dict[str, Any]] |
 @pytest.fixture
 def run() -> Runner:
     return under_mocks
+
+
+@pytest.fixture
+def lockstep() -> Path:
+    """The real command."""
+    named = os.environ.get("LOCKSTEP_BINARY")
+    found = [Path(named)] if named else [TOP / "target/debug" / name for name in ("lockstep", "lockstep-under-test")]
+    found = [path for path in found if path.exists()]
+    if not found:
+        pytest.skip("there is no lockstep: cargo build --package lockstep, or set LOCKSTEP_BINARY")
+    return found[0]

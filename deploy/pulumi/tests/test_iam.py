@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
+import subprocess
 from pathlib import Path
 
-from conftest import TOP
-
-from lockstep_pulumi.iam import Grants, calls, site_policy
+from lockstep_pulumi.iam import Grants, site_policy
 from lockstep_pulumi.names import Names
 
 NAMES = Names("prod", "prod", "123456789012", "eu-central-1")
@@ -18,73 +16,25 @@ TABLE = "arn:aws:dynamodb:eu-central-1:123456789012:table/prod-"
 STREAM = "arn:aws:kinesis:{}:123456789012:stream/prod-{}"
 
 
-def sources(folder: str) -> str:
-    files = sorted((TOP / "daemon/src/seams" / folder).rglob("*.rs"))
-    return "\n".join(without_tests(path) for path in files)
+def granted(statements: list[dict[str, list[str]]]) -> set[tuple[str, str]]:
+    """Each action with each resource on which it is allowed."""
+    return {(action, arn) for one in statements for action in one["Action"] for arn in one["Resource"]}
 
 
-def without_tests(path: Path) -> str:
-    return "" if path.name == "tests.rs" else path.read_text().split("#[cfg(test)]\nmod tests")[0]
-
-
-def pascal(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("_"))
-
-
-def called(folder: str) -> set[str]:
-    """The operations of the SDK that the sources of a seam call."""
-    found = set(re.findall(r"\bclient\s*\.(\w+)\(\)", sources(folder))) - {"clone", "config"}
-    return {pascal(name) for name in found}
-
-
-def listed(service: str) -> set[str]:
-    prefix = f"{service}."
-    found = {call.call.removeprefix(prefix).partition("/")[0] for call in calls() if call.call.startswith(prefix)}
-    return {name.partition(" ")[0] for name in found}
-
-
-def test_the_calls_are_those_of_the_sources():
-    assert called("refdb/dynamo") == listed("DynamoDB")
-    assert called("eventlog/kinesis") == listed("Kinesis")
-
-
-def test_the_writes_of_transactions_are_those_of_the_sources():
-    kinds = re.findall(r"TransactWriteItem::builder\(\)\s*\.(\w+)\(", sources("refdb/dynamo"))
-    parts = {call.call.partition("/")[2] for call in calls() if "TransactWriteItems/" in call.call}
-    assert {pascal(kind) for kind in kinds} == parts
-
-
-def test_the_calls_of_the_blob_store_are_those_of_the_sources():
-    text = sources("blob")
-    made = {
-        name for name in ("put", "put_multipart", "get", "delete", "list", "copy", "head") if f"store.{name}(" in text
-    }
-    assert made == {"put", "put_multipart", "get", "delete"}
-    assert {"GetObject", "PutObject", "CreateMultipartUpload", "AbortMultipartUpload", "DeleteObject"} <= listed("S3")
-
-
-def test_the_journal_is_never_updated_nor_queried():
-    text = sources("refdb/dynamo")
-    on_journal = {call.action for call in calls() if "journal" in call.on}
-    assert "query(client, &tables.journal" not in text
-    assert not re.search(r"Update::builder\(\)\s*\.table_name\(&tables\.journal\)", text)
-    assert not on_journal & {
-        "dynamodb:UpdateItem",
-        "dynamodb:Query",
-        "dynamodb:BatchGetItem",
-        "dynamodb:ConditionCheckItem",
-    }
-
-
-def test_the_page_for_operators_lists_the_same_actions():
-    page = (TOP / "docs/operations.md").read_text().split("## Requirements in AWS")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (\w+), .*? \| (.*) \|$", page, re.MULTILINE)
-    listed = {service.lower(): set(re.findall(r"`(\w+)`", actions)) for service, actions in rows}
-    ours: dict[str, set[str]] = {}
-    for call in calls():
-        service, _, action = call.action.partition(":")
-        ours.setdefault(service, set()).add(action)
-    assert listed == ours
+def test_the_policy_is_that_of_the_real_command(lockstep: Path, tmp_path: Path):
+    """The command makes it from the daemon's own table of calls, which its tests compare with the calls of a run."""
+    file = tmp_path / "lockstep.toml"
+    file.write_text(
+        'site = "muc-1"\nnode = "muc-1-0"\nsites = ["eu-aws", "muc-1"]\nroot = "/git"\nstate = "/git/.lockstep"\n'
+        '[refdb]\nprefix = "prod"\nregion = "eu-central-1"\n[eventlog]\nprefix = "prod"\nregion = "eu-central-1"\n'
+        '[eventlog.streams.eu-aws]\nregion = "eu-west-1"\n[blobs]\nurl = "s3://packs/prod"\n'
+    )
+    for who, creates in (("run", False), ("run-and-create", True)):
+        options = ["--config", file, "--account", "123456789012", "--for", who]
+        ran = subprocess.run([lockstep, "aws", "policy", *options], capture_output=True, text=True, check=True)
+        of_command = granted(json.loads(ran.stdout)["Statement"])
+        ours = site_policy(Grants(NAMES, "muc-1", STREAMS, "packs", "prod", creates=creates))
+        assert granted(ours["Statement"]) == of_command, who
 
 
 def policy(site: str = "muc-1", **more: object) -> dict[tuple[str, ...], list[str]]:

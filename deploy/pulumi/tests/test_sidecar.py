@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import subprocess
 import tomllib
 from dataclasses import replace
@@ -209,19 +208,14 @@ def test_every_site_finds_the_streams_of_all_sites():
         assert config["tls"]["allow"] == [f"spiffe://lockstep/{site}/*" for site in others]
 
 
-def test_the_configuration_passes_the_check_of_the_real_command(tmp_path: Path):
-    named = os.environ.get("LOCKSTEP_BINARY")
-    found = [Path(named)] if named else [TOP / "target/debug" / name for name in ("lockstep", "lockstep-under-test")]
-    found = [path for path in found if path.exists()]
-    if not found:
-        pytest.skip("there is no lockstep: cargo build --package lockstep, or set LOCKSTEP_BINARY")
+def test_the_configuration_passes_the_check_of_the_real_command(lockstep: Path, tmp_path: Path):
     of = read(TOP / "deploy/pulumi/program/prod.yaml")
     for entry in of.sites:
         file = tmp_path / f"{entry.site}.toml"
         file.write_text(settings.toml(settings.settings(program.sidecar(of, entry))))
         node = f"gerrit-{entry.site}-0"
         env = {"LOCKSTEP_NODE": node, "LOCKSTEP_HANDOVER__POD": f"gerrit/{node}"}
-        command = [found[0], "config", "check", "--config", file]
+        command = [lockstep, "config", "check", "--config", file]
         ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr
         assert f"(site {entry.site}, node {node})" in ran.stdout

@@ -21,6 +21,8 @@ use super::node::{Node, Place};
 use super::throttle::Throttle;
 use super::until;
 use super::wire::Wire;
+use crate::aws::forwarder::Forwarder;
+use crate::aws::record::Record;
 
 /// Sites with their nodes, over emulators in this process.
 pub struct Cluster {
@@ -36,6 +38,15 @@ pub struct Cluster {
     pub throttle: Option<Throttle>,
     /// The event log, with its counts of appended records.
     pub kinesis: EmbeddedKinesis,
+    /// The forwarders that record the calls, in a cluster that has them.
+    _forwarders: Vec<Forwarder>,
+}
+
+/// The part between the nodes and the emulators.
+enum Between {
+    Nothing,
+    Throttle,
+    Record(Arc<Record>),
 }
 
 /// The write limits of the streams: those of Kinesis, and some answers are lost.
@@ -51,12 +62,17 @@ impl Cluster {
 
     /// Like [`Cluster::start`], with other limits of the streams.
     pub async fn start_behind(binary: &Path, names: &[&str], limits: WriteLimits) -> Self {
-        Self::start_with(binary, names, &|_| None, limits, false).await
+        Self::start_with(binary, names, &|_| None, limits, Between::Nothing).await
     }
 
     /// Like [`Cluster::start`], with a refdb of which a test may throttle one partition.
     pub async fn start_throttled(binary: &Path, names: &[&str]) -> Self {
-        Self::start_with(binary, names, &|_| None, limits(), true).await
+        Self::start_with(binary, names, &|_| None, limits(), Between::Throttle).await
+    }
+
+    /// Like [`Cluster::start`], and every call on the emulators is recorded.
+    pub async fn start_recorded(binary: &Path, names: &[&str], record: &Arc<Record>) -> Self {
+        Self::start_with(binary, names, &|_| None, limits(), Between::Record(Arc::clone(record))).await
     }
 
     /// Like [`Cluster::start`], but `elsewhere` may give a node another git volume and another program as its sidecar.
@@ -65,7 +81,7 @@ impl Cluster {
         names: &[&str],
         elsewhere: &dyn Fn(&str) -> Option<(PathBuf, PathBuf)>,
     ) -> Self {
-        Self::start_with(binary, names, elsewhere, limits(), false).await
+        Self::start_with(binary, names, elsewhere, limits(), Between::Nothing).await
     }
 
     /// # Panics
@@ -75,21 +91,32 @@ impl Cluster {
         names: &[&str],
         elsewhere: &dyn Fn(&str) -> Option<(PathBuf, PathBuf)>,
         limits: WriteLimits,
-        throttled: bool,
+        between: Between,
     ) -> Self {
         let folder = tempfile::Builder::new().prefix("lockstep-e2e-").tempdir().expect("a folder");
         let dynamo = EmbeddedDynamo::in_memory().await.expect("a refdb");
-        let throttle = if throttled { Some(Throttle::to(&dynamo.endpoint()).await) } else { None };
-        let refdb = throttle.as_ref().map_or_else(|| dynamo.endpoint(), Throttle::url);
         let settings = EmbeddedKinesisSettings { limits: Some(limits), ..Default::default() };
         let kinesis = EmbeddedKinesis::start(&settings).await.expect("an event log");
+        let (mut throttle, mut forwarders) = (None, Vec::new());
+        let (mut refdb, mut eventlog) = (dynamo.endpoint(), kinesis.endpoint());
+        match between {
+            Between::Nothing => {}
+            Between::Throttle => refdb = throttle.insert(Throttle::to(&refdb).await).url(),
+            Between::Record(record) => {
+                for url in [&mut refdb, &mut eventlog] {
+                    let forwarder = Forwarder::to(url, &record).await;
+                    *url = forwarder.url();
+                    forwarders.push(forwarder);
+                }
+            }
+        }
         let site = |name: &str| name.rsplit_once('-').expect("site-number").0.to_owned();
         let sites: BTreeSet<String> = names.iter().map(|name| site(name)).collect();
         let sites: Vec<String> = sites.into_iter().collect();
         let mut nodes = Vec::new();
         for name in names {
             let home = folder.path().join(name);
-            let (site, streams) = (site(name), Wire::to(&kinesis.endpoint()).await);
+            let (site, streams) = (site(name), Wire::to(&eventlog).await);
             let url = streams.url();
             let blobs = folder.path().join("blobs");
             let (root, program) = elsewhere(name).unwrap_or_else(|| (home.join("git"), binary.to_owned()));
@@ -106,7 +133,7 @@ impl Cluster {
         let long_forms = LongForms::new(Arc::new(blobs), folder.path().to_owned(), usize::MAX);
         let staged = StagedRefs::new(RefDb::of(&raw), long_forms, WRITE_ITEMS, InjectedBugs::default());
         let refdb = Arc::new(staged).refdb();
-        let mut cluster = Self { nodes, refdb, raw, folder, dynamo, throttle, kinesis };
+        let mut cluster = Self { nodes, refdb, raw, folder, dynamo, throttle, kinesis, _forwarders: forwarders };
         cluster.nodes.iter_mut().for_each(|node| node.start(None));
         cluster.ready().await;
         cluster

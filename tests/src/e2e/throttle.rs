@@ -90,7 +90,14 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     forwarded.unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response())
 }
 
-async fn forward(target: SocketAddr, request: Request) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
+/// Passes a request on, over a connection of its own.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn forward(
+    target: SocketAddr,
+    request: Request,
+) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(target).await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;

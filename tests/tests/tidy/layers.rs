@@ -23,11 +23,17 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     ("base", &["clock", "tasks", "backoff", "budget", "ref_names", "base_paths", "observer", "faults"], Within::Order),
     (
         "seams",
-        &["refdb", "eventlog", "blob", "git", "volume", "gerrit", "handover", "probe", "tls", "peers", "embedded"],
-        // A pack is a payload of the blob store, and so is the long form of a transaction. Peers give packs of
-        // repositories, over TLS. A checkpoint is a position of the event log. The emulated event log keeps the limits
-        // of Kinesis.
+        &[
+            "aws", "refdb", "eventlog", "blob", "git", "volume", "gerrit", "handover", "probe", "tls", "peers",
+            "embedded",
+        ],
+        // The adapters of AWS know what their resources should have, and what a denied call needs. A pack is a payload
+        // of the blob store, and so is the long form of a transaction. Peers give packs of repositories, over TLS. A
+        // checkpoint is a position of the event log. The emulated event log keeps the limits of Kinesis.
         Within::Pairs(&[
+            ("refdb", "aws"),
+            ("eventlog", "aws"),
+            ("blob", "aws"),
             ("git", "blob"),
             ("refdb", "blob"),
             ("peers", "blob"),

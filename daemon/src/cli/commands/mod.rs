@@ -15,6 +15,7 @@
 //! | `drill` | drills of a failover, and the preflight |
 //! | `refdb` | rebuilds a lost refdb |
 //! | `certs`, `operators` | makes a private authority, and certificates of nodes and operators; tokens of operators |
+//! | `aws` | compares tables, streams and bucket with what a site needs; prints its IAM policy |
 //! | `bridge` | puts the bridge's jar into Gerrit's `lib` |
 //! | `handover_agent` | runs the program that is told about roles |
 //! | `peers` | the peers of this node, and whether they answer |
@@ -25,6 +26,7 @@
 //! | `table`, `view`, `new_file` | shared: text tables, the terminal view, new files with secrets |
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
 
+mod aws;
 mod bridge;
 mod certs;
 pub mod config;
@@ -154,6 +156,9 @@ enum Command {
     Drill(drill::DrillArgs),
     /// Check whether a failover could go well now
     Preflight(drill::PreflightArgs),
+    /// Look at the tables, streams and bucket of a site at AWS, add what is missing, print the IAM policy
+    #[command(subcommand)]
+    Aws(aws::AwsCommand),
     /// Install the bridge in a Gerrit
     #[command(subcommand)]
     Bridge(bridge::BridgeCommand),
@@ -285,6 +290,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Failback(command) => failback::run(command).await,
         Command::Drill(args) => drill::run(args).await,
         Command::Preflight(args) => drill::preflight(args).await,
+        Command::Aws(command) => aws::run(command).await,
         Command::Bridge(command) => bridge::run(command),
         Command::HandoverAgent(args) => handover_agent::run(args).await,
         Command::Openapi => Ok(out::put(&crate::stages::api::openapi::document())?),

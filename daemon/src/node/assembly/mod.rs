@@ -26,7 +26,8 @@
 //! | `last_contact` | when the node was last ready and reached the refdb |
 //! | `local_health` | the disks and certificates of this machine, for a preflight |
 //! | `probes` | probes the node's own commit path, and what `[probes]` names |
-//! | `production` | builds the seams of a configuration; the only file that names adapters |
+//! | `production` | builds the seams of a configuration; names adapters |
+//! | `provision` | the resources of a site at AWS, for `lockstep aws`; names adapters |
 //! | `guards` | looks whether the hooks of the repositories are in force |
 //! | `hooks` | installs the git hooks in new repositories |
 //! | `run` | `lockstep run`: a sidecar from its configuration to its end |
@@ -47,6 +48,7 @@ mod metered;
 mod move_volume;
 mod probes;
 mod production;
+pub mod provision;
 mod recall;
 mod recovery;
 mod repairs;

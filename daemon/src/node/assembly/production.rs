@@ -1,4 +1,4 @@
-//! Builds the seams of a configuration. This is the only file that names adapters.
+//! Builds the seams of a configuration. Beside `provision`, this is the only file that names adapters.
 //!
 //! With `[embedded]`, the emulators run in this process, and the AWS adapters reach them on the loopback interface.
 
@@ -17,7 +17,7 @@ use crate::base::clock::{Clock, Entropy, SeededEntropy, SystemClock};
 use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Observer;
 use crate::node::config::Settings;
-use crate::node::config::settings::{Gerrit as GerritSettings, GerritRefresh, Peer, Probes};
+use crate::node::config::settings::{Gerrit as GerritSettings, GerritRefresh, Peer, Probes, Refdb};
 use crate::seams::blob::BlobStore;
 use crate::seams::blob::object::{ObjectBlobs, OpenError};
 use crate::seams::eventlog::EventLog;
@@ -138,17 +138,8 @@ fn is_local(endpoint: Option<&String>) -> bool {
 pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<Seams, OpenError> {
     let refdb = &settings.refdb;
     let endpoint = embedded.map(Embedded::dynamo_endpoint).or_else(|| refdb.endpoint.clone());
-    let local = is_local(endpoint.as_ref());
-    let connection = Connection {
-        region: refdb.region.clone().or_else(|| local.then(|| "us-east-1".to_owned())),
-        made_up_credentials: local,
-        endpoint,
-        connect_timeout: refdb.connect_timeout,
-        call_timeout: refdb.attempt_timeout,
-    };
-    let client = dynamo::client(&connection).await;
-    let warm = refdb.warm_throughput.map(|(reads, writes)| Warm { reads: signed(reads), writes: signed(writes) });
-    let created = TableSettings { warm };
+    let client = dynamo::client(&connection(refdb, endpoint)).await;
+    let created = TableSettings { warm: warm(refdb) };
     let blobs = match &settings.embedded_dir {
         Some(folder) => ObjectBlobs::local(&folder.join("blobs")),
         None => ObjectBlobs::from_url(&settings.blobs_url, &[]),
@@ -159,6 +150,23 @@ pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<S
         eventlog: Arc::new(eventlog(settings, embedded).await),
         blobs: Arc::new(blobs?),
     })
+}
+
+/// The way to the tables at an endpoint. None: the endpoint of the Region.
+pub(super) fn connection(refdb: &Refdb, endpoint: Option<String>) -> Connection {
+    let local = is_local(endpoint.as_ref());
+    Connection {
+        region: refdb.region.clone().or_else(|| local.then(|| "us-east-1".to_owned())),
+        made_up_credentials: local,
+        endpoint,
+        connect_timeout: refdb.connect_timeout,
+        call_timeout: refdb.attempt_timeout,
+    }
+}
+
+/// The warm throughput of new tables.
+pub(super) fn warm(refdb: &Refdb) -> Option<Warm> {
+    refdb.warm_throughput.map(|(reads, writes)| Warm { reads: signed(reads), writes: signed(writes) })
 }
 
 async fn eventlog(settings: &Settings, embedded: Option<&Embedded>) -> RoutedEventLog {
@@ -190,14 +198,18 @@ async fn eventlog(settings: &Settings, embedded: Option<&Embedded>) -> RoutedEve
 
 /// The event log that has the streams of a place.
 async fn stream_log(place: StreamPlace, prefix: String, streams: KinesisSettings) -> Arc<dyn EventLog> {
+    Arc::new(KinesisEventLog::new(kinesis::client(&streams_at(place)).await, prefix, streams))
+}
+
+/// The way to the streams of a place.
+pub(super) fn streams_at(place: StreamPlace) -> ClientSettings {
     let local = is_local(place.endpoint.as_ref());
-    let reach = ClientSettings {
+    ClientSettings {
         region: place.region.or_else(|| local.then(|| "us-east-1".to_owned())),
         test_credentials: local,
         endpoint: place.endpoint,
         ..ClientSettings::default()
-    };
-    Arc::new(KinesisEventLog::new(kinesis::client(&reach).await, prefix, streams))
+    }
 }
 
 fn signed(number: u64) -> i64 {

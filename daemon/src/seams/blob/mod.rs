@@ -11,9 +11,11 @@
 //! | `object` | any store that `object_store` supports: S3, a folder |
 //! | `long_form` | the long forms of transactions that do not fit into a journal slot |
 //! | `digest` | the hash of a payload, off the threads that run the tasks when it is large |
+//! | `bucket` | the bucket of S3: its properties, for `lockstep aws` |
 //! | `receive` | checks length and hash while a blob arrives |
 //! | `memory` | a store in memory, for tests and the simulator |
 
+pub mod bucket;
 mod digest;
 pub mod long_form;
 pub mod memory;

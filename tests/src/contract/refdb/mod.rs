@@ -1,5 +1,6 @@
 //! The contract of [`RefDb`]: one test per sentence. `refdb_contract!(make)` makes a `#[tokio::test]` of every case.
 //! `make` is an async function that returns an empty refdb, together with everything that must live as long as it.
+//! `refdb_contract!(one_test make)` makes one function `every_case`, which runs them one after the other.
 
 pub mod commit;
 pub mod gerrit;
@@ -12,6 +13,8 @@ pub mod rebuild;
 pub mod sites;
 pub mod slots;
 
+use std::pin::Pin;
+
 use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDb, RefItem, SlotState};
 use lockstep_proto::ProjectKey;
 
@@ -20,11 +23,20 @@ use crate::build;
 /// The refdb that a case runs against.
 pub type Db = RefDb;
 
+/// A case of the contract as a value.
+pub type Case = fn(Db) -> Pin<Box<dyn Future<Output = ()>>>;
+
 /// Makes one test per case of the contract.
 #[macro_export]
 macro_rules! refdb_contract {
     ($make:path) => {
-        $crate::refdb_contract!(@tests $make;
+        $crate::refdb_contract!(@list tests $make);
+    };
+    (one_test $make:path) => {
+        $crate::refdb_contract!(@list every_case $make);
+    };
+    (@list $how:ident $make:path) => {
+        $crate::refdb_contract!(@$how $make;
             commit::a_commit_writes_every_ref_and_the_slot,
             commit::one_stale_ref_refuses_the_whole_batch,
             commit::every_obstacle_is_listed,
@@ -125,6 +137,17 @@ macro_rules! refdb_contract {
                 $crate::contract::refdb::$module::$case(db).await;
             }
         )*
+    };
+    (@every_case $make:path; $($module:ident :: $case:ident),* $(,)?) => {
+        async fn every_case() {
+            // In boxes: the futures of all cases together are too large for a stack.
+            let cases: &[$crate::contract::refdb::Case] =
+                &[$(|db| Box::pin($crate::contract::refdb::$module::$case(db))),*];
+            for case in cases {
+                let (db, _backend) = $make().await;
+                case(db).await;
+            }
+        }
     };
 }
 

@@ -3,6 +3,7 @@
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
+use crate::seams::aws::denied;
 use crate::seams::eventlog::EventLogError;
 
 /// Error codes of calls that may succeed later, although nobody changes anything.
@@ -48,7 +49,16 @@ pub(super) fn by_code(code: &str, message: &str, what: &str) -> EventLogError {
         return EventLogError::Absent(what.to_owned());
     }
     let text = format!("{what}: {code}: {message}");
-    if LATER.contains(&code) { EventLogError::NotNow(text) } else { EventLogError::Broken(text) }
+    match code {
+        code if LATER.contains(&code) => EventLogError::NotNow(text),
+        code if denied::is_denied(Some(code)) => EventLogError::Broken(denied::in_use(&text)),
+        _ => EventLogError::Broken(text),
+    }
+}
+
+/// AWS's message, if it denied the call because the caller has no right to it.
+pub(super) fn denial<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<String> {
+    denied::is_denied(error.code()).then(|| error.message().unwrap_or("AWS gives no reason").to_owned())
 }
 
 /// Whether the call was rejected for its arguments: an iterator that is too old or unknown, or a sequence number that

@@ -10,11 +10,14 @@
 //! |---|---|
 //! | `append`, `reader` | appends records; reads one shard |
 //! | `streams` | creates streams and lists their shards |
+//! | `provision`, `compared` | the properties that a stream should have, for `lockstep aws` |
 //! | `client`, `errors` | timeouts without retries; the meaning of errors |
 
 mod append;
 mod client;
+mod compared;
 mod errors;
+mod provision;
 mod reader;
 mod streams;
 
@@ -25,6 +28,8 @@ use aws_sdk_kinesis::Client;
 use lockstep_proto::SiteId;
 
 pub use self::client::{ClientSettings, client};
+pub use self::compared::StreamWishes;
+pub use self::provision::ProvidedStream;
 use super::{EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 
 /// How streams are created.
@@ -69,8 +74,14 @@ impl KinesisEventLog {
     /// The name of the site's stream.
     #[must_use]
     pub fn stream(&self, site: &SiteId) -> String {
-        format!("{}-{site}", self.prefix)
+        stream_name(&self.prefix, site)
     }
+}
+
+/// The name of a site's stream.
+#[must_use]
+pub fn stream_name(prefix: &str, site: &SiteId) -> String {
+    format!("{prefix}-{site}")
 }
 
 #[async_trait]

@@ -7,7 +7,8 @@ use aws_sdk_kinesis::types::{Shard, StreamDescriptionSummary, StreamStatus};
 use tokio::time::{Instant, sleep};
 
 use super::KinesisSettings;
-use super::errors::explain;
+use super::errors::{denial, explain};
+use crate::seams::aws::denied;
 use crate::seams::eventlog::{EventLogError, ShardInfo, StreamInfo};
 
 /// Creates the stream if it does not exist, and waits until it is usable.
@@ -44,8 +45,8 @@ fn too_short(stream: &str, hours: i32, retention: Duration) -> Option<String> {
     (u64::try_from(hours).unwrap_or(0) < wanted).then(|| {
         format!(
             "stream {stream} keeps records for {hours} hours, eventlog.retention is {wanted} hours: a node away for \
-             longer misses stream events. Run: aws kinesis increase-stream-retention-period --stream-name {stream} \
-             --retention-period-hours {wanted}"
+             longer misses stream events. Run `lockstep aws apply`, or: aws kinesis increase-stream-retention-period \
+             --stream-name {stream} --retention-period-hours {wanted}"
         )
     })
 }
@@ -61,10 +62,13 @@ pub(super) async fn describe(client: &Client, stream: &str) -> Result<StreamInfo
     Ok(StreamInfo { created: identity(&summary), shards })
 }
 
-async fn summary(client: &Client, stream: &str) -> Result<StreamDescriptionSummary, EventLogError> {
+pub(super) async fn summary(client: &Client, stream: &str) -> Result<StreamDescriptionSummary, EventLogError> {
     let what = format!("stream {stream}");
     let answer = client.describe_stream_summary().stream_name(stream).send().await;
-    let answer = answer.map_err(|error| explain(&error, &what))?;
+    let answer = answer.map_err(|error| match denial(&error) {
+        Some(why) => EventLogError::Broken(denied::to_run("kinesis:DescribeStreamSummary", &what, &why)),
+        None => explain(&error, &what),
+    })?;
     answer.stream_description_summary.ok_or_else(|| EventLogError::NotNow(format!("{what}: no description")))
 }
 
@@ -72,9 +76,12 @@ async fn summary(client: &Client, stream: &str) -> Result<StreamDescriptionSumma
 async fn create(client: &Client, stream: &str, shards: u16) -> Result<(), EventLogError> {
     match client.create_stream().stream_name(stream).shard_count(i32::from(shards.max(1))).send().await {
         Ok(_) => Ok(()),
-        Err(error) => match explain(&error, &format!("stream {stream}")) {
-            EventLogError::NotNow(_) => Ok(()),
-            error => Err(error),
+        Err(error) => match (denial(&error), explain(&error, &format!("stream {stream}"))) {
+            (Some(why), _) => {
+                Err(EventLogError::Broken(denied::to_create("kinesis:CreateStream", &format!("stream {stream}"), &why)))
+            }
+            (None, EventLogError::NotNow(_)) => Ok(()),
+            (None, error) => Err(error),
         },
     }
 }

@@ -14,6 +14,7 @@ use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as Return;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 
 use super::items::Item;
+use crate::seams::aws::{causes, denied};
 use crate::seams::refdb::RefDbError;
 
 /// Error codes with which DynamoDB says that it did nothing, and that a later call may succeed.
@@ -82,6 +83,11 @@ pub(super) async fn put_new(client: &Client, table: &str, item: Item) -> Result<
     conditional(call.send().await)
 }
 
+/// AWS's message, if it denied the call because the caller has no right to it.
+pub(super) fn denial<E: Error + ProvideErrorMetadata + 'static>(error: &SdkError<E>) -> Option<String> {
+    denied::is_denied(error.code()).then(|| error.message().unwrap_or("AWS gives no reason").to_owned())
+}
+
 /// Classifies a failed call.
 pub(super) fn classify<E: Error + ProvideErrorMetadata + 'static>(error: &SdkError<E>) -> RefDbError {
     let why = causes(error);
@@ -95,25 +101,10 @@ pub(super) fn classify<E: Error + ProvideErrorMetadata + 'static>(error: &SdkErr
     }
 }
 
-/// The text of an error and its causes. It leaves out the SDK's inner structure, because users read it in the output of
-/// `git push`.
-fn causes(error: &dyn Error) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // Some errors repeat their cause in their own text.
-        if !texts.iter().any(|before| before.contains(&text)) {
-            texts.push(text);
-        }
-        cause = error.source();
-    }
-    texts.join(": ")
-}
-
 fn by_answer(code: Option<&str>, status: u16, why: String) -> RefDbError {
     match code {
         Some(code) if NOT_NOW.contains(&code) => RefDbError::NotNow(why),
+        code if denied::is_denied(code) => RefDbError::Broken(denied::in_use(&why)),
         _ if status == 429 => RefDbError::NotNow(why),
         _ if (400..500).contains(&status) && status != 408 => RefDbError::Broken(why),
         _ => RefDbError::Unknown(why),

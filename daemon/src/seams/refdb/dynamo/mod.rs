@@ -16,11 +16,13 @@
 //! | `elsewhere` | opens other tables |
 //! | `rebuild` | the items of a refdb that is being rebuilt |
 //! | `tables` | creation and checks of the tables |
+//! | `provision`, `compared` | the properties that the tables should have, for `lockstep aws` |
 //! | `side_by_side` | tests: records beside those of the release before |
 //! | `client`, `error` | timeouts without retries; the meaning of errors |
 
 mod client;
 mod commit;
+mod compared;
 mod conditions;
 mod digests;
 mod documents;
@@ -32,6 +34,7 @@ mod items;
 mod keys;
 mod locks;
 mod nodes;
+mod provision;
 mod rebuild;
 mod refs;
 #[cfg(test)]
@@ -50,7 +53,9 @@ use bytes::Bytes;
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
 pub use client::{Connection, client};
+pub use compared::TableWishes;
 pub use elsewhere::DynamoTables;
+pub use provision::ProvidedTable;
 pub use tables::{TableSettings, Warm};
 
 use super::rules;
@@ -76,11 +81,24 @@ struct Tables {
     journal: String,
 }
 
+impl Tables {
+    fn of(prefix: &str) -> Self {
+        let [refs, journal] = table_names(prefix);
+        Self { refs, journal }
+    }
+}
+
+/// The names of the tables with a prefix: refs and registry, journal.
+#[must_use]
+pub fn table_names(prefix: &str) -> [String; 2] {
+    [format!("{prefix}-refs"), format!("{prefix}-journal")]
+}
+
 impl DynamoRefDb {
     /// A refdb in the tables `<prefix>-refs` and `<prefix>-journal`. The retries of `client` are switched off.
     #[must_use]
     pub fn new(client: &Client, prefix: &str, settings: TableSettings) -> Self {
-        let tables = Tables { refs: format!("{prefix}-refs"), journal: format!("{prefix}-journal") };
+        let tables = Tables::of(prefix);
         Self { client: client::without_retries(client), tables, settings, round_trips: AtomicU64::new(0) }
     }
 

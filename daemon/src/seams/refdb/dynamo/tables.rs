@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::create_table::CreateTableError;
+use aws_sdk_dynamodb::operation::create_table::builders::CreateTableFluentBuilder;
 use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, MultiRegionConsistency, ScalarAttributeType,
@@ -17,7 +18,8 @@ use aws_sdk_dynamodb::types::{
 
 use super::Tables;
 use super::commit::incomplete;
-use super::error::classify;
+use super::error::{classify, denial};
+use crate::seams::aws::denied;
 use crate::seams::refdb::RefDbError;
 
 /// The pause between two checks of a table that is being created, and the number of checks: four minutes in all.
@@ -41,6 +43,11 @@ pub struct Warm {
     pub writes: i64,
 }
 
+/// The tables and their keys.
+pub(super) fn shapes(tables: &Tables) -> [(&str, &'static [&'static str]); 2] {
+    [(&tables.refs, &["pk", "sk"]), (&tables.journal, &["pk"])]
+}
+
 /// Creates both tables if they are missing and may be created, waits until they are active, and checks them.
 pub(super) async fn prepare(
     client: &Client,
@@ -48,7 +55,7 @@ pub(super) async fn prepare(
     settings: TableSettings,
     may_create: bool,
 ) -> Result<(), RefDbError> {
-    for (table, keys) in [(&tables.refs, &["pk", "sk"][..]), (&tables.journal, &["pk"][..])] {
+    for (table, keys) in shapes(tables) {
         if describe(client, table).await?.is_none() {
             if !may_create {
                 return Err(missing(table));
@@ -72,15 +79,36 @@ async fn describe(client: &Client, table: &str) -> Result<Option<TableDescriptio
     match client.describe_table().table_name(table).send().await {
         Ok(answer) => Ok(answer.table),
         Err(error) if is_absent(&error) => Ok(None),
-        Err(error) => Err(classify(&error)),
+        Err(error) => Err(match denial(&error) {
+            Some(why) => RefDbError::Broken(denied::to_run("dynamodb:DescribeTable", &format!("table {table}"), &why)),
+            None => classify(&error),
+        }),
     }
 }
 
-fn is_absent(error: &SdkError<DescribeTableError>) -> bool {
+pub(super) fn is_absent(error: &SdkError<DescribeTableError>) -> bool {
     matches!(error.as_service_error(), Some(DescribeTableError::ResourceNotFoundException(_)))
 }
 
 async fn create(client: &Client, table: &str, keys: &[&str], settings: TableSettings) -> Result<(), RefDbError> {
+    match creation(client, table, keys, settings)?.send().await {
+        Ok(_) => Ok(()),
+        // Another sidecar creates the table at this moment.
+        Err(error) if matches!(error.as_service_error(), Some(CreateTableError::ResourceInUseException(_))) => Ok(()),
+        Err(error) => Err(match denial(&error) {
+            Some(why) => RefDbError::Broken(denied::to_create("dynamodb:CreateTable", &format!("table {table}"), &why)),
+            None => classify(&error),
+        }),
+    }
+}
+
+/// The call that creates a table.
+pub(super) fn creation(
+    client: &Client,
+    table: &str,
+    keys: &[&str],
+    settings: TableSettings,
+) -> Result<CreateTableFluentBuilder, RefDbError> {
     let warm = settings.warm.map(|warm| {
         WarmThroughput::builder().read_units_per_second(warm.reads).write_units_per_second(warm.writes).build()
     });
@@ -93,12 +121,7 @@ async fn create(client: &Client, table: &str, keys: &[&str], settings: TableSett
             .key_schema(schema.build().map_err(incomplete)?)
             .attribute_definitions(text.build().map_err(incomplete)?);
     }
-    match call.send().await {
-        Ok(_) => Ok(()),
-        // Another sidecar creates the table at this moment.
-        Err(error) if matches!(error.as_service_error(), Some(CreateTableError::ResourceInUseException(_))) => Ok(()),
-        Err(error) => Err(classify(&error)),
-    }
+    Ok(call)
 }
 
 /// Waits until a table takes reads and writes.

@@ -1,0 +1,81 @@
+//! Comparisons as text: what differs, what the endpoint does not tell, and how much is as wanted.
+
+use crate::cli::commands::table::Table;
+use crate::seams::aws::{Property, Row, Verdict};
+
+/// The differences of a comparison.
+pub(super) fn compared(rows: &[Row]) -> String {
+    let of = |verdict: Verdict| rows.iter().filter(move |row| row.verdict == verdict);
+    let mut text = String::new();
+    let missing = table(of(Verdict::Missing));
+    if !missing.is_empty() {
+        text.push_str(&format!("missing; `lockstep aws apply` adds it\n{missing}"));
+    }
+    let differ = table(of(Verdict::Differs));
+    if !differ.is_empty() {
+        text.push_str(&format!("different; for you to decide\n{differ}"));
+        for row in of(Verdict::Differs) {
+            let remedy = row.remedy.as_deref().unwrap_or_default();
+            text.push_str(&format!("  {} of {}: {remedy}\n", row.property, row.resource));
+        }
+    }
+    let silent: Vec<String> =
+        of(Verdict::NotAnswered).map(|row| format!("  {} of {}\n", row.property, row.resource)).collect();
+    if !silent.is_empty() {
+        text.push_str(&format!("not answered by this endpoint\n{}", silent.concat()));
+    }
+    let same = of(Verdict::Same).count();
+    if !rows.is_empty() {
+        text.push_str(&format!("as wanted: {same} of {} properties\n", rows.len()));
+    }
+    text
+}
+
+fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
+    let mut table = Table::new(&["resource", "region", "property", "wanted", "found"]);
+    for row in rows {
+        table.row(vec![
+            row.resource.clone(),
+            row.region.clone(),
+            row.property.to_string(),
+            row.wanted.clone(),
+            row.found.clone(),
+        ]);
+    }
+    table.render()
+}
+
+/// A step that was taken.
+pub(super) fn step(row: &Row) -> String {
+    match row.property {
+        Property::Existence => format!("{} created", row.resource),
+        _ => format!("{}: {} was {}, now {}", row.resource, row.property, row.found, row.wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seams::aws::Rows;
+
+    #[test]
+    fn differences_are_told_with_their_remedy_and_the_rest_is_counted() {
+        let mut rows = Rows::of("stream l-a", "eu-west-1");
+        rows.missing_unless(false, Property::Retention, "168 hours or more", "24 hours");
+        rows.missing_unless(true, Property::Existence, "a stream", "a stream");
+        rows.differs_unless(false, Property::StreamMode, "ON_DEMAND", "PROVISIONED", "aws kinesis update-stream-mode");
+        rows.not_answered(Property::RecordSize, "1024 KiB");
+        let rows = rows.done();
+        let text = compared(&rows);
+        for part in [
+            "missing; `lockstep aws apply` adds it",
+            "24 hours",
+            "mode of stream l-a: aws kinesis update-stream-mode",
+            "not answered by this endpoint\n  record size of stream l-a",
+            "as wanted: 1 of 4 properties",
+        ] {
+            assert!(text.contains(part), "no {part:?} in\n{text}");
+        }
+        assert_eq!(step(&rows[0]), "stream l-a: retention was 24 hours, now 168 hours or more");
+    }
+}

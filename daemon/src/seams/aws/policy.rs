@@ -1,0 +1,165 @@
+//! The IAM policy of a caller: the actions of its calls, on the resources of one site.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::calls::{Caller, On, of};
+
+/// The resources of a site, as a policy names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// The partition of AWS: `aws`, `aws-cn` or `aws-us-gov`.
+    pub partition: String,
+    /// The number of the account.
+    pub account: String,
+    /// The Region of the tables.
+    pub tables_region: String,
+    /// The name of the table of refs.
+    pub refs: String,
+    /// The name of the table of the journal.
+    pub journal: String,
+    /// Region and name of the stream of every site.
+    pub streams: BTreeSet<(String, String)>,
+    /// Region and name of the streams that the site owns.
+    pub own_streams: BTreeSet<(String, String)>,
+    /// Bucket and prefix of the blobs. None: they are not in S3.
+    pub blobs: Option<(String, String)>,
+    /// The ARNs of the KMS keys that encrypt the resources. None for AWS's own keys, which need no permission.
+    pub keys: Vec<String>,
+}
+
+impl Resources {
+    fn arns(&self, on: On) -> Vec<String> {
+        let (partition, account) = (&self.partition, &self.account);
+        let table =
+            |name: &str| vec![format!("arn:{partition}:dynamodb:{}:{account}:table/{name}", self.tables_region)];
+        let stream =
+            |(region, name): &(String, String)| format!("arn:{partition}:kinesis:{region}:{account}:stream/{name}");
+        match on {
+            On::Refs => table(&self.refs),
+            On::Journal => table(&self.journal),
+            On::Streams => self.streams.iter().map(stream).collect(),
+            On::OwnStream => self.own_streams.iter().map(stream).collect(),
+            On::Bucket => self.blobs.iter().map(|(bucket, _)| format!("arn:{partition}:s3:::{bucket}")).collect(),
+            On::Objects => self.blobs.iter().map(|(bucket, prefix)| objects(partition, bucket, prefix)).collect(),
+        }
+    }
+}
+
+fn objects(partition: &str, bucket: &str, prefix: &str) -> String {
+    match prefix.trim_matches('/') {
+        "" => format!("arn:{partition}:s3:::{bucket}/*"),
+        prefix => format!("arn:{partition}:s3:::{bucket}/{prefix}/*"),
+    }
+}
+
+/// The policy that allows the calls of a caller, and nothing else.
+#[must_use]
+pub fn policy(resources: &Resources, caller: Caller) -> Value {
+    let mut allowed: BTreeMap<On, BTreeSet<&str>> = BTreeMap::new();
+    for (action, on) in of(caller).flat_map(|call| call.actions) {
+        allowed.entry(*on).or_default().insert(action);
+    }
+    let statement = |(on, actions): (On, BTreeSet<&str>)| {
+        let arns = resources.arns(on);
+        (!arns.is_empty()).then(|| json!({"Sid": sid(on), "Effect": "Allow", "Action": actions, "Resource": arns}))
+    };
+    let mut statements: Vec<Value> = allowed.into_iter().filter_map(statement).collect();
+    let uses_key = match caller {
+        Caller::Run => &["kms:Decrypt", "kms:GenerateDataKey"][..],
+        // DynamoDB makes a grant for itself when a table begins to use a key.
+        Caller::RunAndCreate | Caller::Apply => &[
+            "kms:CreateGrant",
+            "kms:Decrypt",
+            "kms:DescribeKey",
+            "kms:Encrypt",
+            "kms:GenerateDataKey",
+            "kms:ReEncryptFrom",
+            "kms:ReEncryptTo",
+        ],
+        Caller::Plan => &[],
+    };
+    if !resources.keys.is_empty() && !uses_key.is_empty() {
+        let services = ["dynamodb.*.amazonaws.com", "kinesis.*.amazonaws.com", "s3.*.amazonaws.com"];
+        statements.push(json!({
+            "Sid": "Keys", "Effect": "Allow", "Action": uses_key, "Resource": resources.keys,
+            "Condition": {"StringLike": {"kms:ViaService": services}},
+        }));
+    }
+    json!({"Version": "2012-10-17", "Statement": statements})
+}
+
+fn sid(on: On) -> &'static str {
+    match on {
+        On::Refs => "Refs",
+        On::Journal => "Journal",
+        On::Streams => "Streams",
+        On::OwnStream => "OwnStream",
+        On::Objects => "Blobs",
+        On::Bucket => "Bucket",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resources() -> Resources {
+        let stream = |region: &str, name: &str| (region.to_owned(), name.to_owned());
+        Resources {
+            partition: "aws".to_owned(),
+            account: "123456789012".to_owned(),
+            tables_region: "eu-central-1".to_owned(),
+            refs: "l-refs".to_owned(),
+            journal: "l-journal".to_owned(),
+            streams: [stream("eu-central-1", "l-a"), stream("eu-west-1", "l-b")].into(),
+            own_streams: [stream("eu-central-1", "l-a")].into(),
+            blobs: Some(("packs".to_owned(), "prod".to_owned())),
+            keys: Vec::new(),
+        }
+    }
+
+    fn statement(policy: &Value, sid: &str) -> Option<Value> {
+        policy["Statement"].as_array()?.iter().find(|one| one["Sid"] == sid).cloned()
+    }
+
+    #[test]
+    fn a_sidecar_that_runs_may_create_nothing_and_no_statement_has_a_star_for_a_resource() {
+        let run = policy(&resources(), Caller::Run);
+        let text = run.to_string();
+        assert!(!text.contains("Create") && !text.contains("\"*\"") && !text.contains(":*\""), "{text}");
+        assert_eq!(statement(&run, "OwnStream"), None);
+        assert_eq!(statement(&run, "Keys"), None);
+        let blobs = statement(&run, "Blobs").unwrap();
+        assert_eq!(blobs["Resource"], json!(["arn:aws:s3:::packs/prod/*"]));
+        assert_eq!(statement(&run, "Bucket").unwrap()["Action"], json!(["s3:ListBucket"]));
+        let streams = statement(&run, "Streams").unwrap();
+        let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/l-b";
+        assert_eq!(streams["Resource"][1], arn, "a node publishes what dead nodes of other sites left");
+        assert!(streams["Action"].to_string().contains("kinesis:PutRecords"));
+    }
+
+    #[test]
+    fn a_sidecar_that_creates_may_create_its_own_stream_alone() {
+        let creates = policy(&resources(), Caller::RunAndCreate);
+        let own = statement(&creates, "OwnStream").unwrap();
+        assert_eq!(own["Action"], json!(["kinesis:CreateStream"]));
+        assert_eq!(own["Resource"], json!(["arn:aws:kinesis:eu-central-1:123456789012:stream/l-a"]));
+    }
+
+    #[test]
+    fn keys_are_usable_through_the_services_alone_and_blobs_in_a_folder_need_nothing() {
+        let keys = vec!["arn:aws:kms:eu-central-1:123456789012:key/k".to_owned()];
+        let run = policy(&Resources { keys, blobs: None, ..resources() }, Caller::Run);
+        let used = statement(&run, "Keys").unwrap();
+        assert_eq!(used["Action"], json!(["kms:Decrypt", "kms:GenerateDataKey"]));
+        assert!(used["Condition"]["StringLike"]["kms:ViaService"].is_array());
+        assert_eq!((statement(&run, "Blobs"), statement(&run, "Bucket")), (None, None));
+        let whole = Resources { blobs: Some(("packs".to_owned(), String::new())), ..resources() };
+        assert_eq!(
+            statement(&policy(&whole, Caller::Run), "Blobs").unwrap()["Resource"],
+            json!(["arn:aws:s3:::packs/*"])
+        );
+    }
+}

@@ -1,0 +1,11 @@
+//! The servers that tests put between a client and the emulators of AWS.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `record` | the calls that were made, and those that are denied or answered by a test |
+//! | `forwarder` | stands in front of an emulator and records every call |
+//! | `s3` | a small S3 in memory that records every call |
+
+pub mod forwarder;
+pub mod record;
+pub mod s3;
