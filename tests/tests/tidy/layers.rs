@@ -23,10 +23,13 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     ("base", &["clock", "tasks", "backoff", "budget", "ref_names", "base_paths", "observer", "faults"], Within::Order),
     (
         "seams",
-        &["refdb", "eventlog", "blob", "git", "volume", "gerrit", "handover", "probe", "tls", "peers", "embedded"],
+        &[
+            "refdb", "eventlog", "blob", "git", "volume", "copy", "gerrit", "handover", "probe", "tls", "peers",
+            "embedded",
+        ],
         // A pack is a payload of the blob store, and so is the long form of a transaction. Peers give packs of
         // repositories, over TLS. A checkpoint is a position of the event log. The emulated event log keeps the limits
-        // of Kinesis.
+        // of Kinesis. Copies of a volume lie in the sidecar's own folder of it.
         Within::Pairs(&[
             ("git", "blob"),
             ("refdb", "blob"),
@@ -35,6 +38,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             ("peers", "tls"),
             ("volume", "eventlog"),
             ("embedded", "eventlog"),
+            ("copy", "volume"),
         ]),
     ),
     (
@@ -95,7 +99,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("aws_config", &["seams/refdb/dynamo", "seams/eventlog/kinesis", "seams/embedded", "node/assembly"]),
     ("dynoxide", &["seams/embedded"]),
     ("ferrokinesis", &["seams/embedded"]),
-    ("git2", &["seams/git/"]),
+    ("git2", &["seams/git/", "seams/copy/"]),
     ("object_store", &["seams/blob/", "node/assembly"]),
     ("redb", &["seams/volume/"]),
     ("rustls", &["seams/tls/"]),

@@ -326,6 +326,35 @@ pub fn dependencies(
     observer: Arc<dyn Observer>,
     metrics: &Metrics,
 ) -> Result<NodeDependencies, VolumeError> {
+    let outside = Outside {
+        refdb: RefDb::of(&seams.refdb),
+        tables: Arc::clone(&seams.tables),
+        eventlog: Arc::clone(&seams.eventlog),
+        blobs: Arc::clone(&seams.blobs),
+    };
+    on_volume(settings, outside, tls, git, observer, metrics)
+}
+
+/// The seams to the outside of a node's volume, of any implementation.
+pub(super) struct Outside {
+    pub(super) refdb: RefDb,
+    pub(super) tables: Arc<dyn Tables>,
+    pub(super) eventlog: Arc<dyn EventLog>,
+    pub(super) blobs: Arc<dyn BlobStore>,
+}
+
+/// Builds the dependencies of one node on its own volume.
+///
+/// # Errors
+/// The volume cannot be used.
+pub(super) fn on_volume(
+    settings: &Settings,
+    outside: Outside,
+    tls: Option<&Arc<Credentials>>,
+    git: crate::seams::git::Settings,
+    observer: Arc<dyn Observer>,
+    metrics: &Metrics,
+) -> Result<NodeDependencies, VolumeError> {
     let root = settings.base_paths.root();
     std::fs::create_dir_all(root).map_err(|error| VolumeError::Root { root: root.to_owned(), error })?;
     std::fs::create_dir_all(&settings.state)
@@ -337,10 +366,10 @@ pub fn dependencies(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_machine());
     Ok(NodeDependencies {
-        refdb: metered(&RefDb::of(&seams.refdb), &metrics.refdb),
-        tables: Arc::clone(&seams.tables),
-        eventlog: Arc::clone(&seams.eventlog),
-        blobs: Arc::clone(&seams.blobs),
+        refdb: metered(&outside.refdb, &metrics.refdb),
+        tables: outside.tables,
+        eventlog: outside.eventlog,
+        blobs: outside.blobs,
         peers: Arc::new(peers(settings, tls, &repositories.spill(), most_bytes)),
         repositories: Arc::new(MeteredRepositories::new(Arc::new(repositories), metrics.git.clone())),
         store: Arc::new(store),
