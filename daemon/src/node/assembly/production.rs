@@ -28,10 +28,10 @@ use crate::seams::gerrit::rest::{RestGerrit, RestSettings};
 use crate::seams::git::{LocalRepositories, Repositories};
 use crate::seams::peers::http::{Address, HttpPeer};
 use crate::seams::peers::{FallbackPeers, Peers};
-use crate::seams::probe::Probe;
 use crate::seams::probe::git::{GitProbe, GitSettings};
 use crate::seams::probe::page::PageProbe;
 use crate::seams::probe::ssh::SshProbe;
+use crate::seams::probe::{Group, Probe};
 use crate::seams::refdb::dynamo::{self, Connection, DynamoRefDb, DynamoTables, TableSettings, Warm};
 use crate::seams::refdb::{RefDb, Tables};
 use crate::seams::tls::Credentials;
@@ -275,7 +275,7 @@ fn probes(settings: &Settings) -> Result<ProbeSet, String> {
     let Probes { git, rest, ssh, login, key, timeout, interval } = settings.probes.clone();
     let mut probes: Vec<Arc<dyn Probe>> = Vec::new();
     if let Some(url) = git {
-        let of_git = GitSettings { url, login: login.clone(), key: key.clone(), limit: timeout };
+        let of_git = GitSettings { url, login: login.clone(), key: key.clone(), limit: timeout, group: Group::Own };
         probes.push(Arc::new(GitProbe::new(of_git, &settings.node)));
     }
     if let Some(url) = rest {

@@ -116,6 +116,10 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
         let (small, to) = (folder.path().join("small"), folder.path().join("to"));
         std::fs::write(&small, b"small").unwrap();
-        assert_eq!(copy(Way::Reflink, &small, &to, &Stop::default()).unwrap(), Some(5), "small files are copied everywhere");
+        assert_eq!(
+            copy(Way::Reflink, &small, &to, &Stop::default()).unwrap(),
+            Some(5),
+            "small files are copied everywhere"
+        );
     }
 }

@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 
 use super::super::Node;
 use crate::node::config::Settings;
-use crate::seams::probe::Probe;
 use crate::seams::probe::git::{GitProbe, GitSettings};
+use crate::seams::probe::{Group, Probe};
 
 /// The beginning of its name.
 const NAME: &str = "lockstep-drill";
@@ -39,7 +39,9 @@ impl Canary {
         let repository: PathBuf = settings.base_paths.git_dir(&name);
         let (url, limit) = (repository.display().to_string(), settings.probes.timeout);
         let node: NodeId = settings.node.clone();
-        let probe = GitProbe::new(GitSettings { url, login: None, key: None, limit }, &node);
+        // Its git ends with the child.
+        let group = Group::OfThisProcess;
+        let probe = GitProbe::new(GitSettings { url, login: None, key: None, limit, group }, &node);
         Ok(Self { probe, pause: settings.probes.interval })
     }
 

@@ -12,7 +12,8 @@ use crate::base::base_paths::BasePaths;
 use crate::node::config::Settings;
 use crate::node::config::settings::CopyBy;
 use crate::seams::copy::{
-    self, Copied, Need, Overrides, SITE_PARTS, Stop, Way, copy_repository, copy_site, fits, is_on_file_system_of, measure,
+    self, Copied, Need, Overrides, SITE_PARTS, Stop, Way, copy_repository, copy_site, fits, is_on_file_system_of,
+    measure,
 };
 use crate::seams::volume::NodeStore;
 use crate::seams::volume::disk::DiskStore;

@@ -57,7 +57,9 @@ impl Running {
     async fn end(&mut self) -> String {
         kill(self.group.take());
         let how = self.child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
-        format!("the sidecar on the copy has ended before its end ({how}); if it was killed, look at drill.silent.memory")
+        format!(
+            "the sidecar on the copy has ended before its end ({how}); if it was killed, look at drill.silent.memory"
+        )
     }
 }
 
