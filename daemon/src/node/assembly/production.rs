@@ -331,6 +331,7 @@ pub fn dependencies(
         tables: Arc::clone(&seams.tables),
         eventlog: Arc::clone(&seams.eventlog),
         blobs: Arc::clone(&seams.blobs),
+        peers: None,
     };
     on_volume(settings, outside, tls, git, observer, metrics)
 }
@@ -341,6 +342,8 @@ pub(super) struct Outside {
     pub(super) tables: Arc<dyn Tables>,
     pub(super) eventlog: Arc<dyn EventLog>,
     pub(super) blobs: Arc<dyn BlobStore>,
+    /// None: the peers of the settings.
+    pub(super) peers: Option<Arc<dyn Peers>>,
 }
 
 /// Builds the dependencies of one node on its own volume.
@@ -370,7 +373,7 @@ pub(super) fn on_volume(
         tables: outside.tables,
         eventlog: outside.eventlog,
         blobs: outside.blobs,
-        peers: Arc::new(peers(settings, tls, &repositories.spill(), most_bytes)),
+        peers: outside.peers.unwrap_or_else(|| Arc::new(peers(settings, tls, &repositories.spill(), most_bytes))),
         repositories: Arc::new(MeteredRepositories::new(Arc::new(repositories), metrics.git.clone())),
         store: Arc::new(store),
         clock,

@@ -19,6 +19,7 @@ use super::super::production::{Outside, on_volume};
 use super::super::{Inspector, Node, NodeDependencies, Watch, git_settings};
 use super::canary::Canary;
 use super::contents::Contents;
+use super::own_objects::OwnObjects;
 use super::plan::{Plan, settings};
 use super::words::{FOUND, Word, say};
 use crate::base::clock::{Clock, SystemClock};
@@ -114,6 +115,7 @@ impl Standby {
             tables: Arc::new(tables.clone()),
             eventlog: Arc::new(MemoryEventLog::new(1)),
             blobs: Arc::new(MemoryBlobs::default()),
+            peers: Some(Arc::new(OwnObjects)),
         };
         let git = git_settings(&settings).map_err(|error| error.to_string())?;
         let deps = on_volume(&settings, outside, None, git, watch, &Metrics::noop());

@@ -132,10 +132,11 @@ mod tests {
     #[test]
     fn a_project_that_differs_or_is_not_there_is_named() {
         let name = |text: &str| -> ProjectName { text.parse().unwrap() };
-        let expected = Contents::from(["same", "other", "away", "gone"].map(|one| (name(one), refs(&[("refs/x", 1)]))));
+        let expected =
+            Contents::from(["same", "other", "away", "gone"].map(|one| (name(one), refs(&[("refs/heads/x", 1)]))));
         let found = Contents::from([
-            (name("same"), refs(&[("refs/x", 1)])),
-            (name("other"), refs(&[("refs/x", 2)])),
+            (name("same"), refs(&[("refs/heads/x", 1)])),
+            (name("other"), refs(&[("refs/heads/x", 2)])),
             (name("canary"), refs(&[])),
         ]);
         let differ = differences(&expected, &found, &[name("gone")]);

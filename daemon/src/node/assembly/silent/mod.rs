@@ -16,6 +16,7 @@
 //! | `plan` | the knowledge of the child, and its configuration |
 //! | `words` | the lines on the child's standard output |
 //! | `child` | the standby on the copy |
+//! | `own_objects` | stands in for its peers |
 //! | `canary` | a project of the copy that is pushed to |
 
 mod canary;
@@ -24,6 +25,7 @@ mod contents;
 mod copies;
 mod job;
 mod obstacles;
+mod own_objects;
 mod parent;
 mod plan;
 mod words;

@@ -118,7 +118,7 @@ pub(super) fn settings(plan: &Plan) -> Settings {
             commit_within: 300 * second,
         },
         telemetry: Telemetry { otlp_endpoint: None, log_format: LogFormat::Text, log_filter: "warn".to_owned() },
-        handover: Handover { program: None, webhook: None, token_file: None, timeout: second },
+        handover: Handover { program: None, webhook: None, token_file: None, pod_label: None, timeout: second },
         probes: Probes {
             git: None,
             rest: None,
@@ -183,6 +183,11 @@ otlp_endpoint = "http://out.example.org:4318"
 program = "/out/handover"
 webhook = "https://out.example.org/"
 token_file = "/out/handover-token"
+pod_label = "lockstep/out"
+pod = "out/out-0"
+pod_uid = "out"
+kubernetes_url = "https://out.example.org"
+service_account = "/out/account"
 [probes]
 git = "https://out.example.org/probe"
 rest = "https://out.example.org/page"

@@ -149,12 +149,12 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// The packs that git sees: those that have an index, and are there.
+    /// The packs that git sees: those that have an index, and are there. git's maintenance names some of them otherwise
+    /// than `pack-*`.
     fn pack_stems(&self) -> Result<BTreeSet<String>, CopyError> {
         let names = names(&self.from.join("objects/pack"))?;
         let stems = |end: &str| -> BTreeSet<String> {
-            let stem = |name: &OsString| Some(name.to_str()?.strip_suffix(end)?.to_owned());
-            names.iter().filter_map(stem).filter(|stem| stem.starts_with("pack-")).collect()
+            names.iter().filter_map(|name| Some(name.to_str()?.strip_suffix(end)?.to_owned())).collect()
         };
         Ok(&stems(".idx") & &stems(".pack"))
     }
