@@ -4,8 +4,8 @@
 //! Between the two stands an agent, this command again, in a process group of its own. The program runs in the group of
 //! the agent. The agent waits for the end of its standard input, which only the owner holds open, and kills the group
 //! then. The owner kills the group when it drops the leash. So the program lives on only if owner and agent are both
-//! killed at once, or if it leaves the group. It has inherited the lock of the volume then, as every child of a sidecar,
-//! and the next start waits for it.
+//! killed at once, or if it leaves the group. It has inherited the lock of the volume then, like every child of a
+//! sidecar, and the next start waits for it.
 
 use std::ffi::OsStr;
 use std::io::Read;

@@ -1,6 +1,6 @@
-//! The memory that a new process can get: what the machine has, and what the control group of this process lets it have.
+//! The memory that a new process can get: that of the machine, within the limits of this process's control groups.
 //!
-//! In a container the second one counts. The kernel may kill the whole container, and not only the process that is
+//! In a container the limit counts. The kernel may kill the whole container, and not only the process that is
 //! chosen first, when its group has no memory left.
 
 use std::path::{Path, PathBuf};

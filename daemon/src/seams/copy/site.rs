@@ -136,8 +136,8 @@ fn commits(folder: &Path) -> Result<BTreeSet<OsString>, CopyError> {
     Ok(found)
 }
 
-/// Takes everything out of the configuration that leads out of the machine. To Gerrit, a value in `secure.config` counts
-/// more than the same one in `gerrit.config`.
+/// Takes everything out of the configuration that leads out of the machine. Gerrit prefers a value in `secure.config`
+/// to the same one in `gerrit.config`.
 fn silence(etc: &Path, with: &Overrides<'_>) -> Result<(), CopyError> {
     let (path, secure) = (&etc.join("gerrit.config"), etc.join("secure.config"));
     strip(path)?;

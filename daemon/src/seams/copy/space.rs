@@ -20,8 +20,8 @@ pub struct Need {
     pub inodes: u64,
 }
 
-/// Counts a file, or the files and folders below a folder, and their bytes on the disk. What is not there, or vanishes
-/// meanwhile, does not count.
+/// Counts a file, or the files and folders below a folder, and their bytes on the disk. Absent files, and those that
+/// vanish meanwhile, do not count.
 ///
 /// # Errors
 /// A folder cannot be read, or the owner has given up.

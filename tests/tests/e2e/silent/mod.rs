@@ -3,7 +3,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `processes` | the processes on a copy: what they have open, and what they were told |
+//! | `processes` | the processes on a copy: their open files and sockets, and their environment |
 //! | `ways` | how a copy is made, where none can be made, and a copy that is not sound |
 
 mod processes;
@@ -57,7 +57,7 @@ async fn fit(node: &Node) {
     assert!(until(green).await.is_some(), "{:?}", node.cli(&["preflight", "--to", "b"]).await);
 }
 
-/// What a busy machine may say instead of beginning a drill: a heartbeat or a digest is late, or the refdb is.
+/// The refusals of a busy machine: a heartbeat or a digest is late, or the refdb is.
 const NOT_NOW: [&str; 2] = ["the preflight is red", "look with `lockstep sites` before you ask again"];
 
 /// Runs a drill, again while a busy machine does not begin it.
@@ -105,7 +105,7 @@ async fn listener() -> (String, std::sync::Arc<std::sync::Mutex<String>>) {
     (url, seen)
 }
 
-/// What was seen of the processes on the copies.
+/// The traces of the processes on the copies.
 #[derive(Default)]
 struct Seen {
     standbys: BTreeSet<i32>,

@@ -1,4 +1,4 @@
-//! What the kernel tells about processes: those on a copy, what they have open, and what they were told.
+//! Facts of the kernel about processes: those on a copy, their open files and sockets, and their environment.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

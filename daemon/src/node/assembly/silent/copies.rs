@@ -146,8 +146,8 @@ impl VolumeCopies {
     }
 }
 
-/// The program that removes a copy which `program` has made. Whoever can write into the volume could have put that name
-/// there, so it is not run unless the settings name it, too.
+/// The program that removes a copy which `program` has made. Anybody who can write into the volume could have put that
+/// name there, so it is not run unless the settings name it, too.
 fn remover<'a>(program: &str, copy: &'a CopyBy) -> Result<&'a Path, String> {
     match copy {
         CopyBy::Command(set) if set.as_os_str() == program => Ok(set),

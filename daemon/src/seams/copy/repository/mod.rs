@@ -4,7 +4,7 @@
 //! |---|---|
 //! | writes objects, then the ref that needs them | refs first, then objects |
 //! | packs refs: writes `packed-refs`, then removes the loose ones | loose refs first, then `packed-refs` |
-//! | repacks: writes a pack, then removes loose objects and old packs | loose objects, then packs, until two looks find the same packs |
+//! | repacks: writes a pack, then removes loose objects and old packs | loose objects, then packs, until all stay |
 //! | makes a pack visible by its index | the index last |
 //!
 //! Caches that name packs (multi-pack indexes, commit graphs) are left out: git works without them.
