@@ -139,7 +139,8 @@ async fn a_standby_comes_up_on_a_copy_while_the_real_one_goes_on_and_nobody_hear
     let cluster = with(&format!("copy = \"full\"\n[handover]\nwebhook = \"{webhook}\"")).await;
     let b = &cluster.nodes[1];
     let load = Load::start(&cluster, "p", &[0], 2, 5);
-    let upkeep = Upkeep::of(vec![b.repository("p")]);
+    // It goes on until the end: its git would leave a lock behind if it was killed.
+    let _upkeep = Upkeep::of(vec![b.repository("p")]);
     let before = sites(b).await;
     let (folder, done) = (copies(b), CancellationToken::new());
     let watched = tokio::spawn(watch(folder.clone(), done.clone()));
@@ -173,7 +174,6 @@ async fn a_standby_comes_up_on_a_copy_while_the_real_one_goes_on_and_nobody_hear
     let told = told.lock().expect("a lock").clone();
     assert!(told.contains("standby") && !told.contains("\"role\":\"active\""), "{told}");
     assert!(!folder.exists(), "nothing is left");
-    drop(upkeep);
     let ledger = load.stop().await;
     ledger.check(&converged(&cluster, "p").await, &b.repository("p"));
 }
