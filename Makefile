@@ -220,9 +220,10 @@ docs: ## Build the API documentation of the workspace; every warning is an error
 ci: ## Run the pipeline
 	.ci/run
 
-tools: ## Install git, a C compiler and mkfs.ext4 if they are missing
+tools: ## Install git, a C compiler, mkfs.ext4 and mkfs.xfs if they are missing
 	@missing=''; for tool in git gcc; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	command -v mkfs.ext4 > /dev/null || missing="$$missing e2fsprogs"; \
+	command -v mkfs.xfs > /dev/null || missing="$$missing xfsprogs"; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing:$$missing"; apt-get update -qq; \
 	  apt-get install -y --no-install-recommends $$missing libc6-dev; \

@@ -24,6 +24,7 @@
 //! | [`seed`] | bodies for seeding: an existing repository becomes a project |
 //! | [`failover`] | bodies of the failover API, and the state of a failover |
 //! | [`drill`] | drills of a failover, their trend, and the preflight |
+//! | [`silent`] | silent drills: a standby on a copy of its volume |
 //! | [`overview`] | all sites with the digests of their nodes, and the answers for a failover |
 //! | [`history`] | past failovers and changes of role |
 //! | [`site_list`] | sites that join and leave, and the progress of a node that takes everything from others |
@@ -51,6 +52,7 @@ pub mod rebuild;
 pub mod record;
 pub mod refresh;
 pub mod seed;
+pub mod silent;
 pub mod site_list;
 pub mod slot;
 pub mod status;

@@ -45,8 +45,12 @@ pub trait Observer: Send + Sync {
     fn failover_ended(&self, _number: u64, _outcome: &dyn Debug) {}
     /// This node has driven a drill to its end. `red` says why it is red. It is empty if the drill is green.
     fn drill_ended(&self, _number: u64, _red: &[String]) {}
+    /// A silent drill of this node has ended. `red` says why it is red. It is empty if the drill is green.
+    fn silent_drill_ended(&self, _id: &str, _red: &[String]) {}
     /// All repositories were looked at: the number of strays in them.
     fn strays(&self, _count: u64) {}
+    /// The node starts: the present step, for people. The last one is followed by the stages' own reports.
+    fn starting(&self, _step: &dyn Display) {}
     /// A stage failed and will try again.
     fn failed(&self, _stage: &'static str, _why: &dyn Display) {}
 }

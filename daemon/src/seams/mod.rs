@@ -8,6 +8,7 @@
 //! | `blob` | packs too large to travel inline: object store, memory |
 //! | `git` | repositories on the volume: libgit2 for objects, git for refs; a model |
 //! | `volume` | the node's own durable store: redb, memory |
+//! | `copy` | copies of a volume, for silent drills |
 //! | `gerrit` | a stock Gerrit reached by REST; a recording fake |
 //! | `handover` | programs and services that move the users' traffic |
 //! | `probe` | users of a site: a push and a fetch by git, a page, a command over SSH |
@@ -17,6 +18,7 @@
 
 pub mod aws;
 pub mod blob;
+pub mod copy;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod eventlog;

@@ -59,6 +59,8 @@ struct Board {
     origins: BTreeMap<SiteId, Origin>,
     counters: Counters,
     errors: VecDeque<ErrorStatus>,
+    /// The last step of the start.
+    start: String,
 }
 
 /// The status board. Every method locks it for a few microseconds only.
@@ -72,6 +74,17 @@ impl StatusBoard {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, board: Mutex::default() }
+    }
+
+    /// Keeps the present step of the node's start.
+    pub fn starting(&self, step: &str) {
+        self.board().start = step.chars().take(ERROR_CHARS).collect();
+    }
+
+    /// The last step of the node's start. Empty before the first one.
+    #[must_use]
+    pub fn start(&self) -> String {
+        self.board().start.clone()
     }
 
     /// Counts a batch that was committed here.

@@ -44,6 +44,9 @@ struct Arguments {
     /// Replace the refdb by an older backup in the middle.
     #[arg(long)]
     rewound: bool,
+    /// Lose the refdb at the end, and rebuild it.
+    #[arg(long)]
+    rebuilt: bool,
     /// The duration of the faults, in virtual seconds.
     #[arg(long)]
     seconds: Option<u64>,
@@ -62,6 +65,7 @@ impl Arguments {
             (None, false) if self.losses => Scenario::losses(),
             (None, false) if self.expulsion => Scenario::expulsion(),
             (None, false) if self.rewound => Scenario::rewound(),
+            (None, false) if self.rebuilt => Scenario::rebuilt(),
             (None, false) => Scenario::general(),
         };
         scenario.safety_ms = self.seconds.map_or(scenario.safety_ms, |seconds| seconds * 1_000);

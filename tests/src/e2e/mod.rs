@@ -14,6 +14,7 @@
 //! | `load` | pushers, and the ledger of the answers to their pushes |
 //! | `verify` | the checks at the end: repositories equal the refdb, `git fsck` is clean, no ref stays locked |
 //! | `rig` | a volume whose power can be cut |
+//! | `xfs` | a file system with reflinks |
 //! | `gerrit` | real Gerrits beside the sidecars |
 //! | `kubernetes` | a small API server that keeps pods and their labels |
 //! | `upkeep` | gc, pack-refs and maintenance, over and over, in every repository |
@@ -30,6 +31,7 @@ pub mod throttle;
 pub mod upkeep;
 pub mod verify;
 pub mod wire;
+pub mod xfs;
 
 use std::time::Duration;
 

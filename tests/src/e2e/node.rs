@@ -38,7 +38,7 @@ pub struct Node {
     pub root: PathBuf,
     /// The folders of the projects: the root and the base paths.
     base_paths: BasePaths,
-    /// The address of `/livez`, `/readyz` and `/metrics`.
+    /// The address of `/livez`, `/startz`, `/readyz` and `/metrics`.
     pub health: SocketAddr,
     /// The node's connection to the refdb.
     pub wire: Wire,
@@ -125,6 +125,17 @@ impl Node {
         let seconds = deadline.as_secs();
         let text = text.replace("deadline = \"10s\"\n", &format!("deadline = \"{seconds}s\"\n"));
         std::fs::write(&path, text).expect("a configuration");
+    }
+
+    /// Replaces a line of the configuration, for the next start.
+    ///
+    /// # Panics
+    /// If there is no such line, or the configuration cannot be written.
+    pub fn replace_setting(&self, line: &str, by: &str) {
+        let path = self.home.join("lockstep.toml");
+        let text = std::fs::read_to_string(&path).expect("a configuration");
+        assert!(text.contains(line), "no {line} in: {text}");
+        std::fs::write(&path, text.replace(line, by)).expect("a configuration");
     }
 
     /// Adds sections to the configuration, for the next start.
@@ -288,9 +299,17 @@ impl Node {
     /// # Panics
     /// If it is not running.
     pub fn signal(&self, signal: Signal) {
+        kill_process(self.id(), signal).expect("a signal");
+    }
+
+    /// The id of the process.
+    ///
+    /// # Panics
+    /// If it is not running.
+    #[must_use]
+    pub fn id(&self) -> Pid {
         let id = self.child.as_ref().and_then(Child::id).expect("it runs");
-        let id = Pid::from_raw(i32::try_from(id).expect("a process id")).expect("a process id");
-        kill_process(id, signal).expect("a signal");
+        Pid::from_raw(i32::try_from(id).expect("a process id")).expect("a process id")
     }
 
     /// Stops the process with SIGTERM, and waits for its end.

@@ -137,7 +137,8 @@ impl Drop for Rig {
     }
 }
 
-fn run(program: &str, paths: &[&Path], options: &[&str]) -> Result<(), String> {
+/// Runs a program that must succeed.
+pub(super) fn run(program: &str, paths: &[&Path], options: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(options).args(paths).output();
     let output = output.map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {

@@ -126,6 +126,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         &["collection"],
     ),
     found(InjectedBug::ShortReadIsEnd, "reads that give a few records at a time, crashes", &["readiness"]),
+    found(
+        InjectedBug::ReadyBeforeWhole,
+        "a lost refdb; rebuilds that end early, and nodes that are started with what there is",
+        &["rebuild"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

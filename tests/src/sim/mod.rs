@@ -19,6 +19,7 @@
 //! | [`node`], [`world`] | the real node, and the sites |
 //! | [`nemesis`], [`action`], [`forgery`] | the faults of nodes and streams |
 //! | [`failovers`], [`site_list`] | operators that move the writes of a site to another; that add and remove sites |
+//! | `rebuilds` | a lost refdb that is rebuilt |
 //! | [`rotten`] | committed content that every node holds as bad |
 //! | `fake` | a tiny node with a mistake on demand, for the tests of the simulator itself |
 //! | `run` | one run, from its start to convergence |
@@ -59,6 +60,7 @@ pub mod node;
 pub mod peers;
 pub mod rates;
 pub mod read_limits;
+mod rebuilds;
 pub mod refdb;
 pub mod repositories;
 pub mod rotten;

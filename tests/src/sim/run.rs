@@ -23,7 +23,7 @@ use super::rotten::is_rotten;
 use super::scenario::Scenario;
 use super::trace::Trace;
 use super::world::{World, name};
-use super::{failovers, site_list};
+use super::{failovers, rebuilds, site_list};
 
 /// The number of trace lines that a failure prints.
 const TAIL: usize = 60;
@@ -144,6 +144,9 @@ impl Phases {
             self.verify().await?;
             took
         };
+        if self.world.scenario.rebuild {
+            rebuilds::rebuild(self).await?;
+        }
         if self.world.scenario.lose_a_site {
             self.lose_a_site().await?;
         }

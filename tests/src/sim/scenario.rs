@@ -128,6 +128,8 @@ pub struct Scenario {
     pub expel_a_node: bool,
     /// Whether the refdb is replaced by an older backup in the middle. The run ends without convergence.
     pub rewind: bool,
+    /// Whether the refdb is lost and rebuilt at the end.
+    pub rebuild: bool,
 }
 
 impl Scenario {
@@ -194,6 +196,7 @@ impl Scenario {
             lose_a_site: false,
             expel_a_node: false,
             rewind: false,
+            rebuild: false,
         }
     }
 
@@ -258,6 +261,16 @@ impl Scenario {
             (Action::Restart, 1),
         ];
         scenario
+    }
+
+    /// The general scenario with a refdb that is lost at the end and rebuilt from the sites.
+    #[must_use]
+    pub fn rebuilt() -> Self {
+        let mut scenario = Self { name: "rebuilt".into(), rebuild: true, events: 0, ..Self::general() };
+        // A project that is deleted at the end has no refs to look for, and a bad record is not taken over.
+        scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
+        scenario.actions.retain(|(action, _)| !matches!(action, Action::BadRecord | Action::Forge));
+        Self { safety_ms: 20_000, ..scenario }
     }
 
     /// A refdb that goes back in time. No call takes effect long after it was sent, and no node is cut off without

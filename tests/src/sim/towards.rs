@@ -28,6 +28,7 @@ impl Scenario {
             P::RequestsForgotten => self.with_repeats(),
             P::PromotedUnsettled => self.among_failovers(),
             P::RemovedWhileActive => *self = Self { name: self.name.clone(), ..Self::site_list() },
+            P::ReadyBeforeWhole => *self = Self { name: self.name.clone(), ..Self::rebuilt() },
             P::OlderRefdbNotSeen => *self = Self { name: self.name.clone(), ..Self::rewound() },
             P::RefusedInFlight => {
                 self.commits_fail(|rates| (rates.late, rates.late_ms) = (250, 8_000));

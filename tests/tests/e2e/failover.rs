@@ -23,7 +23,11 @@ const LATE: &str = "refs/heads/late";
 
 /// Three sites, of which `a` is active and the others stand by.
 pub async fn pair() -> Cluster {
-    let cluster = Cluster::start(lockstep(), &["a-0", "b-0", "c-0"]).await;
+    standbys(Cluster::start(lockstep(), &["a-0", "b-0", "c-0"]).await).await
+}
+
+/// Makes the sites `b` and `c` standbys beside `a`.
+pub async fn standbys(cluster: Cluster) -> Cluster {
     cluster.create("p").await;
     for site in ["b", "c"] {
         let args = ["site", "role", site, "standby", "--expect-epoch", "1", "--reason", "one active site"];

@@ -26,6 +26,7 @@ mod refresh;
 mod reused_packs;
 mod seed;
 mod seeing;
+mod silent;
 mod site_list;
 mod symbolic;
 mod throttled;

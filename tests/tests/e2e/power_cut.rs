@@ -40,7 +40,7 @@ async fn cuts(cuts: u64, of_a_base_path: bool) {
     let folder = tempfile::Builder::new().prefix("lockstep-rig-").tempdir().expect("a folder");
     let mut rig = match Rig::new(folder.path(), lockstep()).await {
         Ok(rig) => rig,
-        Err(why) => return not_run(&why),
+        Err(why) => return not_run("power cut rig", &why),
     };
     let root = if of_a_base_path { folder.path().join("git") } else { rig.root() };
     let on_rig = |name: &str| (name == "b-0").then(|| (root.clone(), rig.program()));
@@ -82,9 +82,10 @@ async fn cuts(cuts: u64, of_a_base_path: bool) {
 
 /// Prints that the test was not run. It writes to the terminal, because the test harness hides the output of passing
 /// tests.
-fn not_run(why: &str) {
+/// Says on the terminal that a test was not run, and why.
+pub fn not_run(what: &str, why: &str) {
     use std::io::Write;
-    let text = format!("power cut rig: NOT RUN: {why}\n");
+    let text = format!("{what}: NOT RUN: {why}\n");
     let mut terminal = std::fs::File::options().write(true).open("/dev/stderr");
     let _ = terminal.as_mut().map(|terminal| terminal.write_all(text.as_bytes()));
     eprint!("{text}");

@@ -7,6 +7,7 @@ use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, ok, refuses};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::until;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::lockstep;
 use crate::seeing::documented;
@@ -101,4 +102,50 @@ async fn lost_tables_are_rebuilt_from_two_sites_and_the_third_one_returns() {
     let four = clone.commit(Some(&three), "four");
     push(c, &clone, &four).await;
     cluster.show("p", MAIN, Some(&four)).await;
+}
+
+/// While a volume moves to the rebuilt refdb, which throttles it, the node is alive and says how far it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_answers_its_probes_while_its_volume_moves_to_a_rebuilt_refdb() {
+    let mut cluster = Cluster::start_throttled(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let one = clone.commit(None, "one");
+    push(&cluster.nodes[0], &clone, &one).await;
+    cluster.show("p", MAIN, Some(&one)).await;
+    cluster.lose_tables().await;
+    let done = rebuild(&cluster.nodes[0], &["--yes", "--lost"]).await;
+    assert!(matches!(code(&done), Some(0 | 2)), "{done:?}");
+    cluster.throttle.as_ref().expect("a throttle").refuse(Some("p"));
+    let node = &mut cluster.nodes[0];
+    node.stop().await;
+    node.set_refdb_prefix(NEXT);
+    node.start(None);
+    let health = node.health;
+    let moving = async || {
+        let readyz = get(health, "/readyz").await?;
+        let says = readyz.contains("waiting for: start") && readyz.contains("moving the volume to the rebuilt refdb");
+        (readyz.starts_with("HTTP/1.1 503") && says).then_some(readyz)
+    };
+    assert!(until(moving).await.is_some(), "{:?}\n{}", get(health, "/readyz").await, node.log_tail());
+    let livez = get(health, "/livez").await.expect("it is alive");
+    assert!(livez.starts_with("HTTP/1.1 200"), "{livez}");
+    assert!(get(health, "/startz").await.is_some_and(|text| text.starts_with("HTTP/1.1 503")), "no Gerrit starts yet");
+    assert!(get(health, "/metrics").await.is_some_and(|text| text.starts_with("HTTP/1.1 200")));
+    cluster.throttle.as_ref().expect("a throttle").refuse(None);
+    let node = &mut cluster.nodes[0];
+    node.ready().await;
+    assert!(get(health, "/startz").await.is_some_and(|text| text.starts_with("HTTP/1.1 200")));
+    assert!(get(health, "/readyz").await.is_some_and(|text| text.starts_with("HTTP/1.1 200")));
+    node.shows("p", MAIN, Some(&one)).await;
+}
+
+/// The answer of the health listener, if it answers.
+async fn get(address: std::net::SocketAddr, path: &str) -> Option<String> {
+    let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
 }

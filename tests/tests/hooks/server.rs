@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lockstep::base::clock::SeededEntropy;
 use lockstep::stages::api::access::TokenFile;
-use lockstep::stages::api::health::BoundHealth;
+use lockstep::stages::api::health::{BoundHealth, Health};
 use lockstep::stages::api::readiness::Latches;
 use lockstep::stages::api::server::{BindError, BoundApi};
 use tokio::io::AsyncWriteExt;
@@ -184,8 +184,18 @@ fn readiness_names_the_latches_that_are_closed() {
     let (latches, [joined, drained]) = Latches::new(["joined", "predecessors drained"]);
     let shutdown = CancellationToken::new();
     let (metrics, projects) = (|| "lockstep_up 1\n".to_owned(), || vec!["project p is degraded: bad".to_owned()]);
-    let thread = bound.spawn(latches, Arc::new(metrics), Arc::new(projects), shutdown.clone()).unwrap();
+    let early = || "# early\n".to_owned();
+    let health = Health::starting(Arc::new(|| "moving the volume: 3 of 9".to_owned()), Arc::new(early));
+    let thread = bound.spawn(health.clone(), shutdown.clone()).unwrap();
     let get = |path: &str| ask(address, &format!("GET {path} HTTP/1.1"), "");
+    assert!(get("/livez").starts_with("HTTP/1.1 200"), "a start is no reason for a restart");
+    let answer = get("/readyz");
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.ends_with("waiting for: start\nmoving the volume: 3 of 9\n"), "{answer}");
+    assert!(get("/startz").starts_with("HTTP/1.1 503") && get("/startz").ends_with(": 3 of 9\n"), "{}", get("/startz"));
+    assert!(get("/metrics").ends_with("# early\n"));
+    health.serve(latches, Arc::new(metrics), Arc::new(projects));
+    assert!(get("/startz").starts_with("HTTP/1.1 200"), "it has started, and is not ready");
     joined.open();
     let answer = get("/readyz");
     assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("waiting for: predecessors drained\n"), "{answer}");

@@ -107,6 +107,18 @@ fn a_refdb_that_went_back_is_seen_by_every_node_and_gets_no_more_commits() {
     }
 }
 
+#[test]
+fn a_lost_refdb_is_rebuilt_with_every_value_whoever_dies() {
+    let mut early = 0;
+    for seed in 1..=4 {
+        let end = simulate(seed, Scenario::rebuilt(), InjectedBugs::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.trace.contains("THE REFDB IS LOST") && report.trace.contains(" REBUILDS\n"), "{report}");
+        early += report.trace.matches("AND ITS WRITES FAIL").count();
+    }
+    assert!(early > 2, "rebuilds ended early {early} times");
+}
+
 /// Injects a bug and runs seeds until one of the bug's own properties is violated. A seed in which another property
 /// objects first shows a consequence of the bug, and the next seed is run: which property is first depends on timing.
 fn finds(bug: InjectedBug) {
@@ -200,4 +212,5 @@ bugs! {
     finds_held_collected: HeldCollected,
     finds_leftover_forgotten: LeftoverForgotten,
     finds_short_read_is_end: ShortReadIsEnd,
+    finds_ready_before_whole: ReadyBeforeWhole,
 }

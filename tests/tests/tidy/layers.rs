@@ -24,12 +24,13 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     (
         "seams",
         &[
-            "aws", "refdb", "eventlog", "blob", "git", "volume", "gerrit", "handover", "probe", "tls", "peers",
+            "aws", "refdb", "eventlog", "blob", "git", "volume", "copy", "gerrit", "handover", "probe", "tls", "peers",
             "embedded",
         ],
         // The adapters of AWS know what their resources should have, and what a denied call needs. A pack is a payload
         // of the blob store, and so is the long form of a transaction. Peers give packs of repositories, over TLS. A
-        // checkpoint is a position of the event log. The emulated event log keeps the limits of Kinesis.
+        // checkpoint is a position of the event log. The emulated event log keeps the limits of Kinesis. Copies of a
+        // volume lie in the sidecar's own folder of it.
         Within::Pairs(&[
             ("refdb", "aws"),
             ("eventlog", "aws"),
@@ -41,6 +42,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             ("peers", "tls"),
             ("volume", "eventlog"),
             ("embedded", "eventlog"),
+            ("copy", "volume"),
         ]),
     ),
     (
@@ -101,7 +103,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("aws_config", &["seams/refdb/dynamo", "seams/eventlog/kinesis", "seams/embedded", "node/assembly"]),
     ("dynoxide", &["seams/embedded"]),
     ("ferrokinesis", &["seams/embedded"]),
-    ("git2", &["seams/git/"]),
+    ("git2", &["seams/git/", "seams/copy/"]),
     ("object_store", &["seams/blob/", "node/assembly"]),
     ("redb", &["seams/volume/"]),
     ("rustls", &["seams/tls/"]),

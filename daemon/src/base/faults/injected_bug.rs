@@ -100,11 +100,13 @@ pub enum InjectedBug {
     LeftoverForgotten,
     /// A reader takes an answer with few records for the end of the shard.
     ShortReadIsEnd,
+    /// A refdb that is being rebuilt lets nodes in before all of it is written.
+    ReadyBeforeWhole,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -152,6 +154,7 @@ impl InjectedBug {
         Self::HeldCollected,
         Self::LeftoverForgotten,
         Self::ShortReadIsEnd,
+        Self::ReadyBeforeWhole,
     ];
 }
 

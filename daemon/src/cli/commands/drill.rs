@@ -6,12 +6,13 @@ use http::Method;
 use lockstep_proto::SiteId;
 use lockstep_proto::drill::{DrillBegun, DrillReport, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{FailoverKind, FailoverStep, Role, SitesStatus};
+use lockstep_proto::silent::SilentDrills;
 use tokio::time::Instant;
 
 use super::table::Table;
 use super::target::{OperatorTarget, Target};
-use super::time_text::utc;
-use super::{CliError, json};
+use super::time_text::{seconds, utc};
+use super::{CliError, json, silent};
 use crate::cli::out;
 use crate::clients::api_client::{Call, Client};
 
@@ -27,6 +28,7 @@ const FOLLOW: Duration = Duration::from_secs(90);
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  lockstep drill --to muc-1 --reason 'before the maintenance'\n  \
                   lockstep drill --to muc-1 --forced --plant settle --reason 'does the alarm ring?'\n  \
+                  lockstep drill --silent --reason 'once a week'\n  \
                   lockstep drill history"
 )]
 pub(super) struct DrillArgs {
@@ -64,6 +66,9 @@ struct RunArgs {
     /// Step in which a failure is planted: the drill must turn red
     #[arg(long)]
     plant: Option<FailoverStep>,
+    /// Bring this node's standby up on a copy of its volume, where nobody sees it
+    #[arg(long, conflicts_with_all = ["from", "to", "forced", "plant"])]
+    silent: bool,
     /// Reason, for the trend
     #[arg(long, default_value = "by hand")]
     reason: String,
@@ -94,7 +99,20 @@ pub(super) async fn run(args: DrillArgs) -> Result<(), CliError> {
 
 async fn history(target: &Target, as_json: bool) -> Result<(), CliError> {
     let drills: Drills = target.get("/v1/drills").await.map_err(CliError::unrefused)?;
-    Ok(out::put(&if as_json { json(&drills)? } else { trend(&drills) })?)
+    let of_copies: SilentDrills = target.get("/v1/drills/silent").await.map_err(CliError::unrefused)?;
+    if as_json {
+        return Ok(out::put(&json(&All { drills, silent: of_copies })?)?);
+    }
+    let of_copies = silent::trend(&of_copies);
+    Ok(out::put(&format!("{}{}{of_copies}", trend(&drills), if of_copies.is_empty() { "" } else { "\n" }))?)
+}
+
+/// Both trends. The fields of the drills on a canary stand at the top, as before there were others.
+#[derive(serde::Serialize)]
+struct All {
+    #[serde(flatten)]
+    drills: Drills,
+    silent: SilentDrills,
 }
 
 /// The site that was given, or the only one with a role.
@@ -112,6 +130,9 @@ async fn site(target: &Target, given: Option<SiteId>, option: &str, role: Role) 
 
 async fn drill(args: RunArgs) -> Result<(), CliError> {
     let target = &args.target.target;
+    if args.silent {
+        return silent::run(&args.target, args.reason, args.json).await;
+    }
     let kind = if args.forced { FailoverKind::Forced } else { FailoverKind::Planned };
     let request = DrillRequest {
         kind,
@@ -139,10 +160,6 @@ async fn follow(target: &Target, number: u64) -> Result<DrillReport, CliError> {
         tokio::time::sleep(LOOK).await;
     }
     Err(CliError::Failed(format!("drill {number} has left no report; look with `lockstep drill history`")))
-}
-
-fn seconds(span_ms: Option<u64>) -> String {
-    span_ms.map_or("-".to_owned(), |span_ms| format!("{:.1} s", span_ms as f64 / 1_000.0))
 }
 
 /// A report as text.

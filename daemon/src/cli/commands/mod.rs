@@ -17,7 +17,8 @@
 //! | `certs`, `operators` | makes a private authority, and certificates of nodes and operators; tokens of operators |
 //! | `aws` | compares tables, streams and bucket with what a site needs; prints its IAM policy |
 //! | `bridge` | puts the bridge's jar into Gerrit's `lib` |
-//! | `handover_agent` | runs the program that is told about roles |
+//! | `handover_agent`, `agents` | runs the program that is told about roles; a standby on a copy, programs on a leash |
+//! | `silent` | silent drills of this node |
 //! | `peers` | the peers of this node, and whether they answer |
 //! | `walk` | finds the repositories of a volume as Gerrit lists them |
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
@@ -26,6 +27,7 @@
 //! | `table`, `view`, `new_file` | shared: text tables, the terminal view, new files with secrets |
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
 
+mod agents;
 mod aws;
 mod bridge;
 mod certs;
@@ -50,6 +52,7 @@ mod refdb;
 mod refdb_text;
 mod remote;
 mod seed;
+mod silent;
 mod site_table;
 mod sites;
 mod status;
@@ -165,6 +168,12 @@ enum Command {
     /// Run the program that is told about roles (the sidecar starts this)
     #[command(hide = true)]
     HandoverAgent(handover_agent::AgentArgs),
+    /// Bring a standby up on a copy of a volume (the sidecar starts this)
+    #[command(hide = true)]
+    SilentDrill,
+    /// Run a program that ends with standard input (the sidecar starts this)
+    #[command(hide = true)]
+    Leash(agents::LeashArgs),
     /// Print the OpenAPI document of the bridge API
     Openapi,
     /// Print the name, kind and labels of every metric (deploy/observability/metrics.txt)
@@ -293,6 +302,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Aws(command) => aws::run(command).await,
         Command::Bridge(command) => bridge::run(command),
         Command::HandoverAgent(args) => handover_agent::run(args).await,
+        Command::SilentDrill => crate::node::assembly::run_child().await.map_err(CliError::Failed),
+        Command::Leash(args) => agents::leash(args).await,
         Command::Openapi => Ok(out::put(&crate::stages::api::openapi::document())?),
         Command::Metrics => Ok(out::put(&crate::telemetry::metrics::list())?),
     }

@@ -11,6 +11,11 @@ pub(super) fn utc(at_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", time.hour(), time.minute(), time.second())
 }
 
+/// A span in milliseconds in seconds, with tenths. A dash if there is none.
+pub(super) fn seconds(span_ms: Option<u64>) -> String {
+    span_ms.map_or("-".to_owned(), |span_ms| format!("{:.1} s", span_ms as f64 / 1_000.0))
+}
+
 /// A span in milliseconds in its largest fitting unit.
 pub(super) fn short(span_ms: u64) -> String {
     match span_ms / 1_000 {

@@ -26,6 +26,7 @@
 //! | `last_contact` | when the node was last ready and reached the refdb |
 //! | `local_health` | the disks and certificates of this machine, for a preflight |
 //! | `probes` | probes the node's own commit path, and what `[probes]` names |
+//! | `silent` | silent drills: a standby on a copy of the volume, in a process of its own |
 //! | `production` | builds the seams of a configuration; names adapters |
 //! | `provision` | the resources of a site at AWS, for `lockstep aws`; names adapters |
 //! | `guards` | looks whether the hooks of the repositories are in force |
@@ -54,6 +55,7 @@ mod recovery;
 mod repairs;
 mod run;
 mod settings;
+mod silent;
 mod stages;
 mod streams_away;
 mod term;
@@ -74,6 +76,7 @@ pub use probes::ProbeSet;
 pub use production::{Embedded, Seams, VolumeError, dependencies, seams};
 pub use run::{RunError, Sidecar, run, stop_signal};
 pub use settings::NodeSettings;
+pub use silent::run_child;
 pub use watch::Watch;
 
 use crate::base::clock::{Clock, Entropy};
@@ -91,7 +94,8 @@ use crate::stages::api::readiness::Latches;
 use crate::stages::failover::{DrillStage, OperatorDesk};
 use crate::stages::handshake::HandshakeStage;
 use crate::stages::ports::{
-    Handshake, LocalHealth, Operators, Rebuilds, Refreshes, SeedCommits, Seeding, StreamEvents, Transactions,
+    Handshake, LocalHealth, Operators, Rebuilds, Refreshes, SeedCommits, Seeding, StandbyCopies, StreamEvents,
+    Transactions,
 };
 use crate::stages::rebuild::RebuildDesk;
 use crate::stages::seed::Seeder;
@@ -253,19 +257,19 @@ impl Node {
     /// looked at.
     #[must_use]
     pub fn operators(&self) -> Arc<dyn Operators> {
-        self.desk(Arc::new(Unseen))
+        self.desk(Arc::new(Unseen), None)
     }
 
     /// The stage that drives drills of this node, without a preflight.
     #[must_use]
     pub fn drills(&self) -> Arc<DrillStage> {
-        self.desk(Arc::new(Unseen)).drills()
+        self.desk(Arc::new(Unseen), None).drills()
     }
 
-    /// The desk of the operators. `local` looks at the machine of the node.
-    fn desk(&self, local: Arc<dyn LocalHealth>) -> Arc<OperatorDesk> {
+    /// The desk of the operators. `local` looks at the machine of the node, and `copies` makes copies of its volume.
+    fn desk(&self, local: Arc<dyn LocalHealth>, copies: Option<Arc<dyn StandbyCopies>>) -> Arc<OperatorDesk> {
         let probes = NodeProbes { stages: Arc::clone(&self.stages), front: Arc::clone(&self.front) };
-        Arc::new(self.stages.operator_desk(Arc::new(probes), local))
+        Arc::new(self.stages.operator_desk(Arc::new(probes), local, copies))
     }
 
     /// The front, which knows whether this node takes commits.
@@ -359,6 +363,7 @@ impl Node {
 /// because nobody knows then which of the unsynced moves are on the disk. It is also due if a base path is new or has
 /// changed since this node last stopped. The projects of such base paths are returned.
 async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<ProjectName>), StartError> {
+    deps.observer.starting(&"repairing the repositories after the last end");
     let before = deps.store.facts()?;
     let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != deps.boot;
     let projects = deps.store.projects()?;

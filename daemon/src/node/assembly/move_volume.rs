@@ -78,6 +78,7 @@ pub(super) async fn to_rebuilt_refdb(deps: &NodeDependencies) -> Result<(), Move
 async fn move_to(deps: &NodeDependencies, bound: &BoundTo, refdb: RefdbIdentity) -> Result<(), MoveError> {
     let before = bound.refdb.as_ref().map_or("one without an identity", |refdb| refdb.id.as_str());
     tracing::warn!(refdb = refdb.id, before, "the refdb was rebuilt: this volume moves to it");
+    deps.observer.starting(&"moving the volume to the rebuilt refdb: repairing the repositories");
     // The refs must be readable: the last process may have been killed.
     let report = deps.repositories.repair(true).await?;
     tracing::info!(?report, "the repair before the move is complete");
@@ -96,8 +97,11 @@ async fn move_to(deps: &NodeDependencies, bound: &BoundTo, refdb: RefdbIdentity)
             );
             said = Instant::now();
         }
+        let of = projects.len();
+        deps.observer.starting(&format!("moving the volume to the rebuilt refdb: {at} of {of} projects are compared"));
         compare_project(deps, rebuilds, project, &mut found).await?;
     }
+    deps.observer.starting(&"moving the volume to the rebuilt refdb: writing the new version map");
     deps.repositories.sync().await?;
     let Found { keep, living, alone, strays } = found;
     if strays > 0 || !alone.is_empty() {
@@ -223,7 +227,10 @@ where
         match call().await {
             Ok(answer) => return Ok(answer),
             Err(error @ RefDbError::Broken(_)) => return Err(error),
-            Err(error) => tracing::warn!(%error, "the move to the rebuilt refdb waits"),
+            Err(error) => {
+                deps.observer.starting(&format!("moving the volume to the rebuilt refdb, and waiting for it: {error}"));
+                tracing::warn!(%error, "the move to the rebuilt refdb waits");
+            }
         }
         backoff.wait().await;
     }

@@ -28,10 +28,10 @@ use crate::seams::gerrit::rest::{RestGerrit, RestSettings};
 use crate::seams::git::{LocalRepositories, Repositories};
 use crate::seams::peers::http::{Address, HttpPeer};
 use crate::seams::peers::{FallbackPeers, Peers};
-use crate::seams::probe::Probe;
 use crate::seams::probe::git::{GitProbe, GitSettings};
 use crate::seams::probe::page::PageProbe;
 use crate::seams::probe::ssh::SshProbe;
+use crate::seams::probe::{Group, Probe};
 use crate::seams::refdb::dynamo::{self, Connection, DynamoRefDb, DynamoTables, TableSettings, Warm};
 use crate::seams::refdb::{RefDb, Tables};
 use crate::seams::tls::Credentials;
@@ -287,7 +287,8 @@ fn probes(settings: &Settings) -> Result<ProbeSet, String> {
     let Probes { git, email, rest, session, ssh, login, key, timeout, interval } = settings.probes.clone();
     let mut probes: Vec<Arc<dyn Probe>> = Vec::new();
     if let Some(url) = git {
-        let of_git = GitSettings { url, login: login.clone(), key: key.clone(), email, limit: timeout };
+        let of_git =
+            GitSettings { url, login: login.clone(), key: key.clone(), email, limit: timeout, group: Group::Own };
         probes.push(Arc::new(GitProbe::new(of_git, &settings.node)));
     }
     if let Some(url) = rest {
@@ -341,6 +342,38 @@ pub fn dependencies(
     observer: Arc<dyn Observer>,
     metrics: &Metrics,
 ) -> Result<NodeDependencies, VolumeError> {
+    let outside = Outside {
+        refdb: RefDb::of(&seams.refdb),
+        tables: Arc::clone(&seams.tables),
+        eventlog: Arc::clone(&seams.eventlog),
+        blobs: Arc::clone(&seams.blobs),
+        peers: None,
+    };
+    on_volume(settings, outside, tls, git, observer, metrics)
+}
+
+/// The seams to the outside of a node's volume, of any implementation.
+pub(super) struct Outside {
+    pub(super) refdb: RefDb,
+    pub(super) tables: Arc<dyn Tables>,
+    pub(super) eventlog: Arc<dyn EventLog>,
+    pub(super) blobs: Arc<dyn BlobStore>,
+    /// None: the peers of the settings.
+    pub(super) peers: Option<Arc<dyn Peers>>,
+}
+
+/// Builds the dependencies of one node on its own volume.
+///
+/// # Errors
+/// The volume cannot be used.
+pub(super) fn on_volume(
+    settings: &Settings,
+    outside: Outside,
+    tls: Option<&Arc<Credentials>>,
+    git: crate::seams::git::Settings,
+    observer: Arc<dyn Observer>,
+    metrics: &Metrics,
+) -> Result<NodeDependencies, VolumeError> {
     let root = settings.base_paths.root();
     std::fs::create_dir_all(root).map_err(|error| VolumeError::Root { root: root.to_owned(), error })?;
     std::fs::create_dir_all(&settings.state)
@@ -352,11 +385,11 @@ pub fn dependencies(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_machine());
     Ok(NodeDependencies {
-        refdb: metered(&RefDb::of(&seams.refdb), &metrics.refdb),
-        tables: Arc::clone(&seams.tables),
-        eventlog: Arc::clone(&seams.eventlog),
-        blobs: Arc::clone(&seams.blobs),
-        peers: Arc::new(peers(settings, tls, &repositories.spill(), most_bytes)),
+        refdb: metered(&outside.refdb, &metrics.refdb),
+        tables: outside.tables,
+        eventlog: outside.eventlog,
+        blobs: outside.blobs,
+        peers: outside.peers.unwrap_or_else(|| Arc::new(peers(settings, tls, &repositories.spill(), most_bytes))),
         repositories: Arc::new(MeteredRepositories::new(Arc::new(repositories), metrics.git.clone())),
         store: Arc::new(store),
         clock,

@@ -13,6 +13,7 @@ use super::inspect::TlsAtNode;
 use super::last_contact::LastContact;
 use super::local_health::Machine;
 use super::production::{self, Embedded, Seams};
+use super::silent::VolumeCopies;
 use super::{Inspector, Node, Watch};
 use crate::base::base_paths::BasePaths;
 use crate::base::clock::{Clock, SeededEntropy, SystemClock};
@@ -25,10 +26,10 @@ use crate::seams::handover::webhook::Webhook;
 use crate::seams::tls::Credentials;
 use crate::seams::volume::lock::VolumeLock;
 use crate::stages::api::access::TokenFile;
-use crate::stages::api::health::{BoundHealth, DescribeProjects, RenderMetrics};
+use crate::stages::api::health::{BoundHealth, DescribeProjects, Health, RenderMetrics};
 use crate::stages::api::server::{ApiTasks, BoundApi};
 use crate::stages::api::turns::Turns;
-use crate::stages::failover::DrillSchedule;
+use crate::stages::failover::{DrillSchedule, OperatorDesk, SilentSchedule};
 use crate::stages::handover::{HandOver, Told};
 use crate::telemetry::metrics::{Metrics, observe_board};
 use crate::telemetry::status_board::StatusBoard;
@@ -87,7 +88,8 @@ impl Sidecar {
         let api = &settings.api;
         let api = bound.operated(&api.operators_socket, api.operators.clone()).await.map_err(RunError::of)?;
         let (api, tls) = with_tls(api, settings).await?;
-        let health = telemetry.map(|telemetry| Ok((telemetry, health(settings)?))).transpose()?;
+        let shutdown = CancellationToken::new();
+        let health = telemetry.map(|telemetry| starting(settings, telemetry, &board, &shutdown)).transpose()?;
         let tcp = api.tcp_address().map(tracing::field::display);
         tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API is listening");
         let credentials = tls.as_ref().map(|tls| &tls.credentials);
@@ -109,8 +111,7 @@ impl Sidecar {
         };
         node.stages().context.tasks.spawn("digest", digests.run());
         let handover = hand_over(&node, receivers)?;
-        let shutdown = CancellationToken::new();
-        if let Some((telemetry, health)) = health {
+        if let Some((telemetry, health)) = telemetry.zip(health) {
             observe_board(&telemetry.meter(), &board);
             let (renderer, stages, latches) =
                 (Arc::clone(telemetry), Arc::clone(node.stages()), node.latches().clone());
@@ -124,14 +125,13 @@ impl Sidecar {
             });
             let stages = Arc::clone(node.stages());
             let projects: DescribeProjects = Arc::new(move || super::inspect::lines(&stages));
-            health.spawn(node.latches().clone(), render, projects, shutdown.clone()).map_err(RunError::of)?;
+            health.serve(node.latches().clone(), render, projects);
         }
         let machine = Machine::new(settings, credentials.map(Arc::clone), Arc::new(SystemClock));
-        let desk = node.desk(Arc::new(machine));
-        if let Some(every) = settings.drill.every {
-            let schedule = DrillSchedule { desk: Arc::clone(&desk), every, to: settings.drill.to.clone() };
-            node.stages().context.tasks.spawn("drills", schedule.run());
-        }
+        let copies = VolumeCopies::new(settings, Arc::clone(&node.stages().deps.store)).map_err(RunError::of)?;
+        node.stages().context.tasks.spawn("copies", Arc::clone(&copies).clean());
+        let desk = node.desk(Arc::new(machine), Some(copies));
+        schedule_drills(settings, &node, &desk);
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards)
             .with(tls, handover, contact, turns.clone());
         let api = api
@@ -154,6 +154,18 @@ impl Sidecar {
         self.node.stop(grace).await;
         self.shutdown.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(2), self.api.finish()).await;
+    }
+}
+
+/// Begins drills by themselves, as the configuration says.
+fn schedule_drills(settings: &Settings, node: &Node, desk: &Arc<OperatorDesk>) {
+    let tasks = &node.stages().context.tasks;
+    if let Some(every) = settings.drill.every {
+        let schedule = DrillSchedule { desk: Arc::clone(desk), every, to: settings.drill.to.clone() };
+        tasks.spawn("drills", schedule.run());
+    }
+    if let Some(every) = settings.drill.silent.every {
+        tasks.spawn("silent-drills", SilentSchedule { desk: Arc::clone(desk), every }.run());
     }
 }
 
@@ -223,14 +235,28 @@ async fn lock(base_paths: &BasePaths) -> Result<Vec<VolumeLock>, RunError> {
     Ok(locks)
 }
 
-fn health(settings: &Settings) -> Result<BoundHealth, RunError> {
+/// Binds the health listener, and answers from now on: alive, and not ready.
+fn starting(
+    settings: &Settings,
+    telemetry: &Arc<Telemetry>,
+    board: &Arc<StatusBoard>,
+    shutdown: &CancellationToken,
+) -> Result<Health, RunError> {
+    let (renderer, board) = (Arc::clone(telemetry), Arc::clone(board));
+    let metrics = Arc::new(move || renderer.render().unwrap_or_else(|error| format!("# {error}\n")));
+    let start = Arc::new(move || match board.start() {
+        step if step.is_empty() => "opening the volume".to_owned(),
+        step => step,
+    });
+    let health = Health::starting(start, metrics);
     let address = settings.health_listen;
     let failed =
         |error| RunError(format!("health.listen {address} cannot be bound: {error}; free it, or set another address"));
     let bound = BoundHealth::bind(address).map_err(failed)?;
     let address = bound.address().ok().map(tracing::field::display);
     tracing::info!(address, "the health and metrics endpoint is listening");
-    Ok(bound)
+    bound.spawn(health.clone(), shutdown.clone()).map_err(RunError::of)?;
+    Ok(health)
 }
 
 /// Runs a sidecar until SIGTERM, SIGINT or SIGHUP, or until it is fenced. A signal stops it in order; a second signal

@@ -23,7 +23,9 @@ use crate::stages::events::Events;
 use crate::stages::failover::{DeskTools, Driver, OperatorDesk, Tools};
 use crate::stages::handshake::{HandshakeSettings, HandshakeStage};
 use crate::stages::membership::{Fencer, IncarnationOpener, Member, NotedLocks, RoleReader, Running, Watcher};
-use crate::stages::ports::{CatchUp, Fencing, FencingOver, LocalHealth, Probes, SeedCommits, Transactions};
+use crate::stages::ports::{
+    CatchUp, Fencing, FencingOver, LocalHealth, Probes, SeedCommits, StandbyCopies, Transactions,
+};
 use crate::stages::publish::LeftoverPublisher;
 use crate::stages::rebuild::RebuildDesk;
 use crate::stages::reconcile::{Collector, Releaser, Repayer, RepositoryRestorer, Sweeper};
@@ -147,10 +149,15 @@ impl Stages {
     }
 
     /// The stage that takes the requests of operators.
-    pub(super) fn operator_desk(&self, probes: Arc<dyn Probes>, local: Arc<dyn LocalHealth>) -> OperatorDesk {
+    pub(super) fn operator_desk(
+        &self,
+        probes: Arc<dyn Probes>,
+        local: Arc<dyn LocalHealth>,
+        copies: Option<Arc<dyn StandbyCopies>>,
+    ) -> OperatorDesk {
         let fencer = self.fencer.clone();
         let fencing: FencingOver = Arc::new(move |refdb| Arc::new(fencer.over(refdb)) as Arc<dyn Fencing>);
-        OperatorDesk::new(&self.context, &self.state, DeskTools { fencing, probes, local })
+        OperatorDesk::new(&self.context, &self.state, DeskTools { fencing, probes, local, copies })
     }
 
     pub(super) fn request_forgetter(&self) -> RequestForgetter {

@@ -135,8 +135,19 @@ impl Observer for Watch {
         }
     }
 
+    fn silent_drill_ended(&self, id: &str, red: &[String]) {
+        match red {
+            [] => tracing::info!(id, "the silent drill is green"),
+            red => self.failed("drill", &format!("silent drill {id} is red: {}", red.join("; "))),
+        }
+    }
+
     fn strays(&self, count: u64) {
         self.metrics.apply.strays(count);
+    }
+
+    fn starting(&self, step: &dyn Display) {
+        self.board.starting(&step.to_string());
     }
 
     fn failed(&self, stage: &'static str, why: &dyn Display) {

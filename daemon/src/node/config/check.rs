@@ -15,8 +15,10 @@ use super::fields::{
 };
 use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
-use super::settings::{Api, Apply, Commit, Drill, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
-use super::{DEFAULT_SOCKET, LOG_FILTER, base_paths, gerrit, handover, operators, peers, probes, tls, turns, value};
+use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
+use super::{
+    DEFAULT_SOCKET, LOG_FILTER, base_paths, drill, gerrit, handover, operators, peers, probes, tls, turns, value,
+};
 use crate::seams::git::FsckObjects;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
@@ -60,7 +62,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let (commit, apply, lease) = (commit(&raw.commit, to), apply(&raw.apply, to), lease(&raw.lease, to));
     let (gerrit, telemetry) = (gerrit::read(&raw.gerrit, to), telemetry(&raw.telemetry, to));
     let handover = handover::read(&raw.handover, to);
-    let drill = drill(&raw.drill, sites.as_ref(), to);
+    let drill = drill::read(&raw.drill, sites.as_ref(), to);
     let probes = probes::read(&raw.probes, to);
     let tls = tls::read(&raw.tls, to);
     let operators = operators::read(raw, tls.as_ref(), to);
@@ -122,6 +124,7 @@ fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("handover", &raw.handover.unknown, raw::Handover::FIELDS);
     to.unknown("probes", &raw.probes.unknown, raw::Probes::FIELDS);
     to.unknown("drill", &raw.drill.unknown, raw::Drill::FIELDS);
+    to.unknown("drill.silent", &raw.drill.silent.unknown, raw::Silent::FIELDS);
     to.unknown("tls", &raw.tls.unknown, raw::Tls::FIELDS);
     to.unknown("operators", &raw.operators.unknown, raw::Operators::FIELDS);
     for (name, peer) in &raw.peers {
@@ -286,22 +289,6 @@ fn lease(raw: &raw::Lease, to: &mut Problems) -> Lease {
         to.wrong("lease.expelled_after", &raw.expelled_after, "write more than lease.expires_after");
     }
     lease
-}
-
-/// The shortest pause between two drills. One takes some seconds, and two dozen writes of the refdb.
-const OFTEN: Duration = Duration::from_secs(60);
-
-fn drill(raw: &raw::Drill, sites: Option<&BTreeSet<SiteId>>, to: &mut Problems) -> Drill {
-    let every = |text: &str| {
-        let every = time(text)?;
-        if every >= OFTEN { Ok(every) } else { Err(format!("write at least {OFTEN:?}")) }
-    };
-    let site = |text: &str| {
-        let site: SiteId = parsed(text)?;
-        let is_known = sites.is_none_or(|sites| sites.contains(&site));
-        if is_known { Ok(site) } else { Err("name one of `sites`".to_owned()) }
-    };
-    Drill { every: to.optional("drill.every", &raw.every, every), to: to.optional("drill.to", &raw.to, site) }
 }
 
 fn telemetry(raw: &raw::Telemetry, to: &mut Problems) -> Telemetry {

@@ -26,6 +26,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("handover", Handover::FIELDS),
     ("probes", Probes::FIELDS),
     ("drill", Drill::FIELDS),
+    ("drill.silent", Silent::FIELDS),
     ("tls", Tls::FIELDS),
     ("operators", Operators::FIELDS),
     ("peers.*", Peer::FIELDS),
@@ -52,6 +53,7 @@ pub(super) const TABLES: &[&str] = &[
     "handover",
     "probes",
     "drill",
+    "silent",
     "tls",
     "operators",
     "peers",
@@ -159,7 +161,18 @@ section!(Probes {
     timeout: Leaf,
     interval: Leaf,
 });
-section!(Drill { every: Leaf, to: Leaf });
+section!(Drill { every: Leaf, to: Leaf, silent: Silent });
+section!(Silent {
+    copy: Leaf,
+    command: Leaf,
+    memory: Leaf,
+    within: Leaf,
+    every: Leaf,
+    gerrit_command: Leaf,
+    gerrit_site: Leaf,
+    gerrit_url: Leaf,
+    gerrit_keep: Leaf,
+});
 section!(Tls {
     certificate_file: Leaf,
     key_file: Leaf,

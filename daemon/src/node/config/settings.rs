@@ -39,7 +39,7 @@ pub struct Settings {
     pub install_hooks: bool,
     /// Which pushes are held against the rules of git's `fsck`.
     pub fsck_objects: FsckObjects,
-    /// The address that serves `/livez`, `/readyz` and `/metrics`.
+    /// The address that serves `/livez`, `/startz`, `/readyz` and `/metrics`.
     pub health_listen: SocketAddr,
     /// The tables of the refdb, and the timeouts of its calls.
     pub refdb: Refdb,
@@ -149,6 +149,47 @@ pub struct Drill {
     pub every: Option<Duration>,
     /// The site to which they move. None: the first standby.
     pub to: Option<SiteId>,
+    /// Drills on a copy of this node's volume.
+    pub silent: SilentDrill,
+}
+
+/// Drills on a copy of this node's volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SilentDrill {
+    /// How the copy is made.
+    pub copy: CopyBy,
+    /// The most memory of the sidecar on the copy, in bytes, and of each git that it starts.
+    pub memory: u64,
+    /// How long the drill may take once the copy is made.
+    pub within: Duration,
+    /// The age of this node's last silent drill from which the next one is due. None: only by command.
+    pub every: Option<Duration>,
+    /// The Gerrit that is started on the copy.
+    pub gerrit: Option<DrillGerrit>,
+}
+
+/// How the copy of a volume is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyBy {
+    /// By reflinks.
+    Reflink,
+    /// Byte by byte.
+    Full,
+    /// By this program: a snapshot, or the clone of a volume.
+    Command(PathBuf),
+}
+
+/// A second Gerrit, on the copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrillGerrit {
+    /// The program that starts it and runs until it ends.
+    pub program: PathBuf,
+    /// The folder of this node's Gerrit, of which configuration, index and chosen libraries are copied.
+    pub site: PathBuf,
+    /// The URL at which the second one listens, on this machine.
+    pub url: String,
+    /// Files below `lib/` and `plugins/` that the second one has too.
+    pub keep: Vec<PathBuf>,
 }
 
 /// Mutual TLS with the sidecars of other sites.

@@ -1,7 +1,7 @@
 //! Runs a program with a bound.
 //!
-//! The program runs under `timeout` of the coreutils, in a process group of its own. So it ends in time even if the
-//! sidecar is killed meanwhile, and does not hold the volume's lock against the next one.
+//! The program runs under `timeout` of the coreutils. So it ends in time even if the sidecar is killed meanwhile, and
+//! does not hold the volume's lock against the next one.
 
 use std::ffi::OsStr;
 use std::process::Stdio;
@@ -17,12 +17,22 @@ const MOST_OUTPUT: u64 = 16 * 1024;
 /// How long a program may take to end after it was asked to.
 const KILL_AFTER: &str = "--kill-after=1";
 
+/// The process group of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// One of its own. Everything that the program has started ends with it when its time is over.
+    Own,
+    /// That of this process, which somebody kills as a whole.
+    OfThisProcess,
+}
+
 /// A program to run: its arguments and environment. Nothing else is inherited but `PATH`.
 pub(super) struct Run<'a> {
     pub(super) program: &'a str,
     pub(super) args: Vec<&'a OsStr>,
     pub(super) envs: Vec<(&'a str, String)>,
     pub(super) limit: Duration,
+    pub(super) group: Group,
 }
 
 impl Run<'_> {
@@ -36,6 +46,7 @@ impl Run<'_> {
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(self.envs.iter().map(|(name, value)| (name, value)))
+            .args((self.group == Group::OfThisProcess).then_some("--foreground"))
             .arg(KILL_AFTER)
             .arg(format!("{:.3}", self.limit.as_secs_f64()))
             .arg(self.program)
@@ -73,8 +84,22 @@ mod tests {
     use super::*;
 
     async fn run(program: &str, args: &[&str]) -> Result<String, String> {
+        run_in(Group::Own, program, args).await
+    }
+
+    async fn run_in(group: Group, program: &str, args: &[&str]) -> Result<String, String> {
         let args = args.iter().map(OsStr::new).collect();
-        Run { program, args, envs: Vec::new(), limit: Duration::from_millis(300) }.output().await
+        Run { program, args, envs: Vec::new(), limit: Duration::from_millis(300), group }.output().await
+    }
+
+    #[tokio::test]
+    async fn a_program_is_in_the_process_group_that_was_chosen() {
+        let own = rustix::process::getpgrp().as_raw_nonzero().to_string();
+        let args = ["-d ", "-f5", "/proc/self/stat"];
+        assert_eq!(run_in(Group::OfThisProcess, "cut", &args).await, Ok(own.clone()));
+        assert_ne!(run_in(Group::Own, "cut", &args).await.unwrap(), own);
+        let hangs = run_in(Group::OfThisProcess, "sleep", &["30"]).await.unwrap_err();
+        assert!(hangs.starts_with("no answer within 300ms"), "{hangs}");
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use lockstep_proto::failover::ProbeResult;
 use reqwest::Url;
 use tempfile::TempDir;
 
-use super::child::Run;
+use super::child::{Group, Run};
 use super::ssh::SshKey;
 use super::{Login, Probe, result};
 
@@ -31,6 +31,8 @@ pub struct GitSettings {
     pub email: String,
     /// The bound of one command of git.
     pub limit: Duration,
+    /// The process group of git.
+    pub group: Group,
 }
 
 /// Pushes and fetches.
@@ -82,6 +84,7 @@ struct Client {
     folder: TempDir,
     envs: Vec<(&'static str, String)>,
     limit: Duration,
+    group: Group,
 }
 
 impl Client {
@@ -89,7 +92,7 @@ impl Client {
         let folder = tempfile::Builder::new().prefix("lockstep-probe-").tempdir();
         let folder = folder.map_err(|error| format!("a temporary folder: {error}"))?;
         let envs = environment(settings, folder.path()).await?;
-        let client = Self { folder, envs, limit: settings.limit };
+        let client = Self { folder, envs, limit: settings.limit, group: settings.group };
         client.git(&["init", "-q", "--bare", "."]).await?;
         Ok(client)
     }
@@ -99,8 +102,8 @@ impl Client {
         let folder: PathBuf = self.folder.path().to_owned();
         let mut all: Vec<&OsStr> = vec![OsStr::new("-C"), folder.as_os_str()];
         all.extend(args.iter().map(OsStr::new));
-        let run = Run { program: "git", args: all, envs: self.envs.clone(), limit: self.limit };
-        run.output().await.map_err(explained)
+        let (envs, limit, group) = (self.envs.clone(), self.limit, self.group);
+        Run { program: "git", args: all, envs, limit, group }.output().await.map_err(explained)
     }
 
     /// An empty commit on top of a branch, or the first one.
@@ -205,7 +208,8 @@ mod tests {
 
     fn with_login(url: String, password_file: &Path) -> GitProbe {
         let login = Some(Login { user: "probe".to_owned(), password_file: password_file.to_owned() });
-        let settings = GitSettings { url, login, key: None, email: EMAIL.to_owned(), limit: Duration::from_secs(20) };
+        let (email, limit) = (EMAIL.to_owned(), Duration::from_secs(20));
+        let settings = GitSettings { url, login, key: None, email, limit, group: Group::Own };
         GitProbe::new(settings, &"a-0".parse().unwrap())
     }
 
@@ -237,8 +241,8 @@ mod tests {
 
     fn probe(url: &Path) -> GitProbe {
         let url = url.display().to_string();
-        let email = EMAIL.to_owned();
-        let settings = GitSettings { url, login: None, key: None, email, limit: Duration::from_secs(20) };
+        let (email, limit) = (EMAIL.to_owned(), Duration::from_secs(20));
+        let settings = GitSettings { url, login: None, key: None, email, limit, group: Group::Own };
         GitProbe::new(settings, &"a-0".parse().unwrap())
     }
 

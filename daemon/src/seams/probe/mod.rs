@@ -17,6 +17,8 @@ pub mod git;
 pub mod page;
 pub mod ssh;
 
+pub use child::Group;
+
 use std::path::PathBuf;
 
 use async_trait::async_trait;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep_proto::failover::ProbeResult;
 
-use super::child::Run;
+use super::child::{Group, Run};
 use super::{Probe, result};
 
 /// The key of the probe's user, and the hosts that it knows.
@@ -63,7 +63,7 @@ impl Probe for SshProbe {
         let (options, port) = (self.key.options(), self.port.to_string());
         let mut args: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
         args.extend(["-p", &port, &self.destination, "gerrit", "version"].map(OsStr::new));
-        let run = Run { program: "ssh", args, envs: Vec::new(), limit: self.limit };
+        let run = Run { program: "ssh", args, envs: Vec::new(), limit: self.limit, group: Group::Own };
         vec![result("ssh", run.output().await.map(|_| ()))]
     }
 }

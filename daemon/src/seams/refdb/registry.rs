@@ -225,6 +225,8 @@ pub enum Document {
     Drill,
     /// Past drills: a [`lockstep_proto::drill::Drills`].
     DrillHistory,
+    /// Past silent drills: a [`lockstep_proto::silent::SilentDrills`].
+    SilentDrills,
 }
 
 /// The stored state of a document.

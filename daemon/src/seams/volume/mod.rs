@@ -43,6 +43,7 @@ pub use registered::Registered;
 pub use requests::{CommittedRequest, RequestKey, command_digest};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -341,6 +342,11 @@ pub trait NodeStore: Send + Sync {
 
     /// Ends the move intents up to this number. Their moves must be durable in the version map.
     fn end_intents(&self, until: u64) -> Result<(), StoreError>;
+
+    /// Writes a copy of the store at one moment into a new file. The store goes on meanwhile. Blocks.
+    fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        Err(StoreError { op: "copy the store", why: format!("{}: this store is in memory", path.display()) })
+    }
 
     /// Makes one step durable.
     async fn commit(&self, changes: Changes) -> Result<(), StoreError>;

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
+use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
 
 use super::admission::Look;
 use super::context::{Answer, Api};
@@ -46,4 +47,29 @@ pub(super) async fn drill(
     Body(request): Body<DrillRequest>,
 ) -> Answer<DrillBegun> {
     Ok(Json(desk(&api)?.drill(&operator.to_string(), request).await?))
+}
+
+/// Shows past silent drills of all nodes, newest first, and the one that is in progress at this node.
+#[utoipa::path(get, path = "/v1/drills/silent", tag = "failover",
+    responses((status = 200, description = "The drills", body = SilentDrills),
+        (status = 503, description = "The refdb does not answer: try again", body = ApiError)))]
+pub(super) async fn silent_drills(State(api): State<Api>, _permit: Look) -> Answer<SilentDrills> {
+    Ok(Json(desk(&api)?.silent_drills().await?))
+}
+
+/// Begins a silent drill of this node: a standby on a copy of its volume. Changes no role. Operators only.
+#[utoipa::path(post, path = "/v1/drills/silent", tag = "failover", request_body = SilentRequest,
+    responses((status = 200, description = "The drill has begun", body = SilentBegun),
+        (status = 400, description = "The body is malformed", body = ApiError),
+        (status = 403, description = "The caller is no operator", body = ApiError),
+        (status = 409, description = "The preflight is red, the site is no standby, a silent drill of this node is in \
+            progress, or no copy can be made", body = ApiError),
+        (status = 503, description = "The refdb does not answer: try again", body = ApiError)))]
+pub(super) async fn silent_drill(
+    State(api): State<Api>,
+    operator: Operator,
+    _permit: Look,
+    Body(request): Body<SilentRequest>,
+) -> Answer<SilentBegun> {
+    Ok(Json(desk(&api)?.silent_drill(&operator.to_string(), request).await?))
 }

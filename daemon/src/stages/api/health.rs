@@ -1,13 +1,16 @@
-//! Health and metrics: `/livez`, `/readyz`, `/metrics`. They have a listener and a thread of their own, so that they
-//! answer even when the pipeline's runtime is stuck.
+//! Health and metrics: `/livez`, `/startz`, `/readyz`, `/metrics`. They have a listener and a thread of their own, so
+//! that they answer even when the pipeline's runtime is stuck.
 //!
 //! `/livez` answers 200 as long as this process runs, because a restart would cure nothing that `/readyz` reports.
 //! `/readyz` answers 200 when every latch is open, and otherwise 503 with the name of each closed latch, one per line.
+//! `/startz` answers 200 when the node is there. Before that, while its volume is opened, repaired or moved to a
+//! rebuilt refdb, `/startz` and `/readyz` answer 503 and say how far that is.
+//!
 //! `/readyz?verbose` adds one line per latch, and one per project that is not in order: a node with degraded projects
 //! is ready for all others.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use axum::Router;
@@ -33,11 +36,40 @@ pub struct BoundHealth(TcpListener);
 /// Describes the projects that are not in order, one line each. Must not wait for anything.
 pub type DescribeProjects = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
+/// Describes the present step of the start, in one line. Must not wait for anything.
+pub type DescribeStart = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// The answers of the listener. Clones share them.
 #[derive(Clone)]
-struct Health {
+pub struct Health {
+    start: DescribeStart,
+    metrics: RenderMetrics,
+    node: Arc<OnceLock<NodeHealth>>,
+}
+
+/// The answers about a node that is there.
+struct NodeHealth {
     latches: Latches,
     metrics: RenderMetrics,
     projects: DescribeProjects,
+}
+
+impl Health {
+    /// The answers while the node starts. `metrics` renders those that need no node.
+    #[must_use]
+    pub fn starting(start: DescribeStart, metrics: RenderMetrics) -> Self {
+        Self { start, metrics, node: Arc::default() }
+    }
+
+    /// The node is there: answers about it from now on. A second call changes nothing.
+    pub fn serve(&self, latches: Latches, metrics: RenderMetrics, projects: DescribeProjects) {
+        let _ = self.node.set(NodeHealth { latches, metrics, projects });
+    }
+
+    /// The answer about a node that is not there yet.
+    fn starts(&self) -> (StatusCode, String) {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: start\n{}\n", (self.start)()))
+    }
 }
 
 impl BoundHealth {
@@ -63,15 +95,9 @@ impl BoundHealth {
     ///
     /// # Errors
     /// The thread or its runtime cannot be started.
-    pub fn spawn(
-        self,
-        latches: Latches,
-        metrics: RenderMetrics,
-        projects: DescribeProjects,
-        shutdown: CancellationToken,
-    ) -> std::io::Result<JoinHandle<()>> {
+    pub fn spawn(self, health: Health, shutdown: CancellationToken) -> std::io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let router = router(Health { latches, metrics, projects });
+        let router = router(health);
         std::thread::Builder::new().name("health".to_owned()).spawn(move || {
             runtime.block_on(async {
                 match tokio::net::TcpListener::from_std(self.0) {
@@ -86,12 +112,21 @@ impl BoundHealth {
 fn router(health: Health) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
+        .route("/startz", get(startz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(health)
 }
 
-async fn readyz(State(health): State<Health>, RawQuery(query): RawQuery) -> impl IntoResponse {
+async fn startz(State(health): State<Health>) -> (StatusCode, String) {
+    match health.node.get() {
+        Some(_) => (StatusCode::OK, "ok\n".to_owned()),
+        None => health.starts(),
+    }
+}
+
+async fn readyz(State(health): State<Health>, RawQuery(query): RawQuery) -> (StatusCode, String) {
+    let Some(health) = health.node.get() else { return health.starts() };
     let closed = health.latches.closed();
     let mut lines = match closed.is_empty() {
         true => "ok\n".to_owned(),
@@ -112,5 +147,6 @@ async fn readyz(State(health): State<Health>, RawQuery(query): RawQuery) -> impl
 }
 
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (health.metrics)())
+    let render = health.node.get().map_or(&health.metrics, |node| &node.metrics);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render())
 }

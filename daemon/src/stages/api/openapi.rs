@@ -56,6 +56,8 @@ use utoipa::OpenApi;
         super::drills::preflight,
         super::drills::drills,
         super::drills::drill,
+        super::drills::silent_drills,
+        super::drills::silent_drill,
         openapi_json
     )
 )]

@@ -48,6 +48,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/refdb/rebuild", get(rebuild::show).post(rebuild::begin)),
         ("/v1/preflight", post(drills::preflight)),
         ("/v1/drills", get(drills::drills).post(drills::drill)),
+        ("/v1/drills/silent", get(drills::silent_drills).post(drills::silent_drill)),
         ("/v1/repairs", post(inspection::repair)),
         ("/v1/verification", get(inspection::verification).post(inspection::verify)),
         ("/v1/openapi.json", get(openapi::openapi_json)),

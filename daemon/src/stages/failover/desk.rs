@@ -14,6 +14,7 @@ use lockstep_proto::failover::{
 };
 use lockstep_proto::history::{History, MOST_REASON_BYTES, PastChange, RoleChange};
 use lockstep_proto::overview::Overview;
+use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
 use lockstep_proto::{NodeId, SiteId};
 
@@ -29,11 +30,12 @@ use super::overview;
 use super::plan::{EXPOSURE, begun, plan};
 use super::record::{self, Stored};
 use super::resume::resumes;
+use super::silent::SilentStage;
 use super::view::View;
 use crate::base::clock::Clock;
 use crate::base::faults::injected_bug::InjectedBugs;
 use crate::seams::refdb::{RefDb, RefDbError, Role, SiteAnswer, SiteRecord};
-use crate::stages::ports::{FencingOver, LocalHealth, Operators, Probes};
+use crate::stages::ports::{FencingOver, LocalHealth, Operators, Probes, StandbyCopies};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::gone_nodes::GoneNodes;
 use crate::state::site_roles::SiteRoles;
@@ -59,6 +61,7 @@ pub struct OperatorDesk {
     pub(super) bugs: InjectedBugs,
     pub(super) tools: DeskTools,
     pub(super) drill: Arc<DrillStage>,
+    pub(super) silent: Arc<SilentStage>,
 }
 
 /// The means of a node that its desk uses for drills.
@@ -70,6 +73,8 @@ pub struct DeskTools {
     pub probes: Arc<dyn Probes>,
     /// Looks at the disks and certificates of this machine.
     pub local: Arc<dyn LocalHealth>,
+    /// Makes copies of this node's volume. `None` at a node without one.
+    pub copies: Option<Arc<dyn StandbyCopies>>,
 }
 
 impl OperatorDesk {
@@ -80,8 +85,9 @@ impl OperatorDesk {
         let digests = DigestReader::new(Arc::clone(&clock));
         let (gone, roles, bugs) = (state.gone.clone(), Arc::clone(&state.roles), context.bugs);
         let drill = DrillStage::new(context, Arc::clone(&tools.fencing), Arc::clone(&tools.probes));
+        let silent = Arc::new(SilentStage::new(context, &roles, tools.copies.clone()));
         let (node, drill) = (context.node.clone(), Arc::new(drill));
-        Self { node, refdb, clock, gone, roles, digests, bugs, tools, drill }
+        Self { node, refdb, clock, gone, roles, digests, bugs, tools, drill, silent }
     }
 
     /// The stage that drives drills of this node.
@@ -293,6 +299,14 @@ impl Operators for OperatorDesk {
 
     async fn drill(&self, actor: &str, request: DrillRequest) -> Result<DrillBegun, ApiError> {
         self.begin_drill(actor, request).await
+    }
+
+    async fn silent_drills(&self) -> Result<SilentDrills, ApiError> {
+        self.silent_drills_now().await
+    }
+
+    async fn silent_drill(&self, actor: &str, request: SilentRequest) -> Result<SilentBegun, ApiError> {
+        self.begin_silent(actor, request).await
     }
 
     async fn change_role(&self, actor: &str, site: &SiteId, request: RoleRequest) -> Result<SitesStatus, ApiError> {

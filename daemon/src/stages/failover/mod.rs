@@ -24,6 +24,7 @@
 //! | `driver` | takes the steps |
 //! | `tools` | the means of a node that its driver uses |
 //! | `own_part` | what each node of the target does itself: verify its refs, and probe |
+//! | `silent` | a standby on a copy of its volume |
 //! | `drill_desk` | the operators' requests about drills, and the preflight |
 //! | `resume` | whether a resume is about the pause that the failover is in |
 //! | `desk` | the operators' requests: plan, execute, pause, resume, abort, roles of sites |
@@ -47,6 +48,7 @@ mod plan;
 mod preflight;
 mod record;
 mod resume;
+mod silent;
 mod site_list;
 mod slot_ages;
 mod tools;
@@ -55,5 +57,6 @@ mod view;
 pub use desk::{DeskTools, OperatorDesk};
 pub use drill::{BeginError, DrillSchedule, DrillStage};
 pub use driver::{Driver, DriverLimits};
+pub use silent::SilentSchedule;
 pub use slot_ages::{SlotAges, Standing};
 pub use tools::Tools;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use lockstep_proto::SiteId;
 
 use crate::seams::refdb::{Document, DocumentRecord, RefDb, RefDbError, Role, SiteRecord};
+use crate::state::bound_refdb;
 use crate::state::site_roles::SiteRoles;
 
 /// Why a node may not join.
@@ -57,7 +58,9 @@ pub async fn enroll(
 }
 
 /// The sites with which the list began. If it did not begin yet, it begins with the configured ones, and those that
-/// have a record: an installation of an earlier release has no list.
+/// have a record: an installation of an earlier release has no list. In a rebuilt refdb it begins with those that have
+/// a record alone: the rebuild has written one for each site that anybody knew, and a site that nobody knew must not
+/// become active by its own configuration.
 async fn first_sites(
     refdb: &RefDb,
     mut configured: BTreeSet<SiteId>,
@@ -68,6 +71,9 @@ async fn first_sites(
     let stored = match refdb.registry.document(WHICH).await? {
         Some(stored) => stored,
         None => {
+            if bound_refdb::read(refdb).await?.is_some_and(|(_, identity)| identity.is_rebuilt()) {
+                configured.clear();
+            }
             configured.extend(records.iter().map(|one| one.site.clone()));
             let body = serde_json::to_string(&configured).map_err(broken)?;
             refdb.registry.put_document(WHICH, &DocumentRecord { revision: 1, body }).await?
@@ -78,6 +84,8 @@ async fn first_sites(
 
 #[cfg(test)]
 mod tests {
+    use lockstep_proto::rebuild::{LEAP, RefdbIdentity};
+
     use super::*;
     use crate::seams::refdb::SiteAnswer;
     use crate::seams::refdb::memory::MemoryRefDb;
@@ -106,6 +114,18 @@ mod tests {
         assert_eq!(refdb.registry.change_site(Some(&added), &removed, 0).await, Ok(SiteAnswer::Changed));
         let why = joins(&refdb, "c", &["a", "b", "c"]).await.unwrap_err();
         assert!(why.contains("was removed"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_site_that_no_rebuild_knew_is_not_in_the_list_of_the_rebuilt_refdb() {
+        let refdb = MemoryRefDb::new().refdb();
+        let rebuilt = RefdbIdentity { floor: LEAP, ..RefdbIdentity::first("1".to_owned()) };
+        bound_refdb::write(&refdb, 0, &rebuilt).await.unwrap();
+        let added = SiteRecord::new(name("a"), Role::Standby, 1_001);
+        assert_eq!(refdb.registry.change_site(None, &added, 0).await, Ok(SiteAnswer::Changed));
+        let why = joins(&refdb, "unknown", &["a", "unknown"]).await.unwrap_err();
+        assert!(why.contains("lockstep site add unknown"), "{why}");
+        assert_eq!(joins(&refdb, "a", &["a", "unknown"]).await, Ok(Role::Standby), "as the rebuild has written it");
     }
 
     #[tokio::test]

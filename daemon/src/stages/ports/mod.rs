@@ -13,6 +13,7 @@
 //! | `fencing` | from failover to membership: end an incarnation |
 //! | `comparison`, `probes` | from failover to verify: compare all refs; to the assembly: act as a user of this node |
 //! | `local_health` | from failover to the assembly: the disks and certificates of this machine |
+//! | `standby_copies` | from failover to the assembly: a standby on a copy of the volume |
 //! | `leftovers` | from membership to publish: the journals of dead incarnations |
 //! | `seed_commits` | from seed to commit |
 //! | `refreshed` | from events to refresh: does Gerrit show the refs? |
@@ -35,6 +36,7 @@ mod refreshes;
 mod seed_commits;
 mod seeding;
 mod sink;
+mod standby_copies;
 mod stream_events;
 mod transactions;
 
@@ -56,5 +58,6 @@ pub use refreshes::Refreshes;
 pub use seed_commits::SeedCommits;
 pub use seeding::Seeding;
 pub use sink::{Done, Sink};
+pub use standby_copies::{BroughtUp, CopyMade, Doing, StandbyCopies, StandbyCopy};
 pub use stream_events::StreamEvents;
 pub use transactions::Transactions;

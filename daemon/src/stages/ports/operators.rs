@@ -8,6 +8,7 @@ use lockstep_proto::failover::{
 };
 use lockstep_proto::history::History;
 use lockstep_proto::overview::Overview;
+use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
 use lockstep_proto::{NodeId, SiteId};
 
@@ -59,6 +60,12 @@ pub trait Operators: Send + Sync {
 
     /// Begins a drill, unless the preflight is red or one is in progress.
     async fn drill(&self, actor: &str, request: DrillRequest) -> Result<DrillBegun, ApiError>;
+
+    /// The trend of silent drills, and the one that is in progress at this node.
+    async fn silent_drills(&self) -> Result<SilentDrills, ApiError>;
+
+    /// Begins a silent drill of this node, unless the preflight is red, one is in progress, or no copy can be made.
+    async fn silent_drill(&self, actor: &str, request: SilentRequest) -> Result<SilentBegun, ApiError>;
 
     /// Changes the role of a site to active or standby, while no failover is in progress.
     async fn change_role(&self, actor: &str, site: &SiteId, request: RoleRequest) -> Result<SitesStatus, ApiError>;

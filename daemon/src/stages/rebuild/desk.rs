@@ -50,6 +50,7 @@ impl RebuildDesk {
             peers: Arc::clone(&context.peers),
             pages: Arc::clone(&self.pages),
             entropy: Arc::clone(&context.entropy),
+            bugs: context.bugs,
             request,
             report,
         }

@@ -17,6 +17,7 @@ use super::pages::VersionPages;
 use super::reader::{Reader, Way, cursor};
 use super::target::{Target, wanted};
 use crate::base::clock::Entropy;
+use crate::base::faults::injected_bug::InjectedBugs;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::{Rebuilt, RefDb, Tables};
 use crate::state::went_back::WentBack;
@@ -40,6 +41,8 @@ pub(super) struct Job {
     pub(super) peers: Arc<dyn Peers>,
     pub(super) pages: Arc<VersionPages>,
     pub(super) entropy: Arc<dyn Entropy>,
+    /// Defects that a test has switched on.
+    pub(super) bugs: InjectedBugs,
     pub(super) request: RebuildRequest,
     /// The report, which others read meanwhile.
     pub(super) report: Arc<Mutex<Rebuild>>,
@@ -144,7 +147,7 @@ impl Job {
         let sources = sources.iter().map(volume).collect();
         let wanted = RefdbIdentity { sources, ..wanted(&self.request.into, id, lineage, floor, by) };
         let refdb = self.tables.open(&self.request.into);
-        let target = Target::claim(refdb, Arc::clone(entropy), wanted, self.request.take_over).await?;
+        let target = Target::claim(refdb, Arc::clone(entropy), wanted, self.request.take_over, self.bugs).await?;
         self.say(|report| report.identity = Some(target.id().to_owned()));
         Ok(target)
     }

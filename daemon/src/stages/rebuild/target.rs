@@ -9,6 +9,7 @@ use lockstep_proto::rebuild::{Builder, RefdbIdentity, RefdbState};
 use super::error::RebuildError;
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::refdb::{REBUILT_ITEMS, RebuildAnswer, Rebuilt, RefDb, RefDbError};
 use crate::state::bound_refdb;
 
@@ -35,6 +36,7 @@ impl Target {
         entropy: Arc<dyn Entropy>,
         wanted: RefdbIdentity,
         takes_over: bool,
+        bugs: InjectedBugs,
     ) -> Result<Self, RebuildError> {
         let retry = Retry(&entropy);
         retry.until_ok(|| refdb.registry.prepare(true)).await?;
@@ -59,6 +61,9 @@ impl Target {
                     }
                 }
             }
+        }
+        if bugs.has(InjectedBug::ReadyBeforeWhole) {
+            identity.state = RefdbState::Ready;
         }
         let (revision, stored) = retry.until_ok(|| bound_refdb::write(&refdb, before, &identity)).await?;
         if stored != identity {

@@ -16,6 +16,7 @@ use super::pages::VersionPages;
 use super::reader::{Reader, Way, cursor};
 use super::target::{Target, wanted};
 use crate::base::clock::{Entropy, SeededEntropy};
+use crate::base::faults::injected_bug::InjectedBugs;
 use crate::seams::refdb::Rebuilt;
 use crate::seams::refdb::memory::MemoryTables;
 use crate::seams::volume::RefRecord;
@@ -167,7 +168,7 @@ async fn claim_with(
     let source = |node: &&str| SourceVolume { node: node.parse().unwrap(), volume: format!("volume of {node}") };
     let sources = sources.iter().map(source).collect();
     let wanted = RefdbIdentity { sources, ..wanted("next", format!("{run:032x}"), lineage, LEAP, by) };
-    Target::claim(tables.at("next").refdb(), entropy, wanted, takes_over).await
+    Target::claim(tables.at("next").refdb(), entropy, wanted, takes_over, InjectedBugs::default()).await
 }
 
 fn item(project: &str, name: &str, value: RefValue) -> Rebuilt {

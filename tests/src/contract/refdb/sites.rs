@@ -84,7 +84,7 @@ mod cases {
     }
 
     pub async fn a_document_is_written_in_the_order_of_its_revisions(db: Db) {
-        let drills = [Document::Drill, Document::DrillHistory];
+        let drills = [Document::Drill, Document::DrillHistory, Document::SilentDrills];
         for which in
             [Document::Failover, Document::History, Document::FirstSites, Document::Identity].into_iter().chain(drills)
         {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ALICE, BOTH, May, PEER, Way, World};
 
 /// The calls that change roles, fences, locks or data. Operators alone may make them.
-const OF_OPERATORS: [&str; 10] = [
+const OF_OPERATORS: [&str; 11] = [
     "put /v1/sites/{site}",
     "delete /v1/sites/{site}",
     "put /v1/sites/{site}/role",
@@ -16,13 +16,14 @@ const OF_OPERATORS: [&str; 10] = [
     "post /v1/repairs",
     "post /v1/refdb/rebuild",
     "post /v1/drills",
+    "post /v1/drills/silent",
 ];
 
 /// The calls that peers may make.
 const OF_PEERS: [&str; 3] = ["get /v1/peer", "post /v1/peer/versions", "post /v1/projects/{project}/objects"];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
-const OF_BRIDGES: [&str; 28] = [
+const OF_BRIDGES: [&str; 29] = [
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
     "put /v1/projects/{project}",
@@ -51,6 +52,7 @@ const OF_BRIDGES: [&str; 28] = [
     "get /v1/refdb/rebuild",
     "post /v1/preflight",
     "get /v1/drills",
+    "get /v1/drills/silent",
 ];
 
 /// Open to everybody whom a listener of the bridge lets in.

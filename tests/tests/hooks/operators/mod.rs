@@ -27,6 +27,7 @@ use lockstep_proto::failover::{
 };
 use lockstep_proto::history::History;
 use lockstep_proto::overview::Overview;
+use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
 use lockstep_proto::status::NodeStatus;
 use lockstep_proto::{NodeId, SiteId};
@@ -88,6 +89,14 @@ impl Operators for Desk {
     }
 
     async fn drill(&self, _: &str, _: DrillRequest) -> Result<DrillBegun, ApiError> {
+        Err(away())
+    }
+
+    async fn silent_drills(&self) -> Result<SilentDrills, ApiError> {
+        Err(away())
+    }
+
+    async fn silent_drill(&self, _: &str, _: SilentRequest) -> Result<SilentBegun, ApiError> {
         Err(away())
     }
 

@@ -95,6 +95,7 @@ impl Key {
             Document::Identity => Self::new("@identity", "@refdb"),
             Document::Drill => Self::new("@failover", "@drill"),
             Document::DrillHistory => Self::new("@failover", "@drills"),
+            Document::SilentDrills => Self::new("@failover", "@silent-drills"),
         }
     }
 

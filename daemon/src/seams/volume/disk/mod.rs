@@ -4,6 +4,7 @@
 //! for a writer. The cache is small on purpose: the whole idle sidecar has 30 MiB, and the machine's page cache holds
 //! the file anyway.
 
+mod copy;
 mod tables;
 mod write;
 
@@ -361,6 +362,10 @@ impl NodeStore for DiskStore {
     fn end_intents(&self, until: u64) -> Result<(), StoreError> {
         let mut file = self.intents.lock();
         file.end(until).map_err(Into::into).map_err(failed("end move intents"))
+    }
+
+    fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        self.write_copy(path).map_err(failed("copy the store"))
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {

@@ -1,0 +1,73 @@
+//! A project of the copy that is pushed to and fetched from by git, through the hooks, as users do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
+use lockstep_proto::{NodeId, ProjectName};
+use tokio::time::{Instant, sleep};
+
+use super::super::Node;
+use crate::node::config::Settings;
+use crate::seams::probe::git::{GitProbe, GitSettings};
+use crate::seams::probe::{Group, Probe};
+
+/// The beginning of its name.
+const NAME: &str = "lockstep-drill";
+/// How long a push that is refused is tried again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The project.
+pub(super) struct Canary {
+    probe: GitProbe,
+    pause: Duration,
+}
+
+impl Canary {
+    /// Creates the project, under a name that no project of the volume has.
+    pub(super) async fn create(node: &Node, settings: &Settings) -> Result<Self, String> {
+        let name = free_name(node)?;
+        let request = CreateProjectRequest {
+            request_id: "silent-drill".to_owned(),
+            head: "refs/heads/main".parse().map_err(|error| format!("{error}"))?,
+        };
+        let created = node.transactions().create_project(&name, request).await.map_err(|error| error.message)?;
+        if created.outcome != Outcome::Committed {
+            let why = created.refusal.map(|refusal| refusal.message).unwrap_or_default();
+            return Err(format!("project {name} of the promoted copy is {:?}: {why}", created.outcome));
+        }
+        let repository: PathBuf = settings.base_paths.git_dir(&name);
+        let (url, limit) = (repository.display().to_string(), settings.probes.timeout);
+        let node: NodeId = settings.node.clone();
+        // Its git ends with the child.
+        let group = Group::OfThisProcess;
+        let email = settings.probes.email.clone();
+        let probe = GitProbe::new(GitSettings { url, login: None, key: None, email, limit, group }, &node);
+        Ok(Self { probe, pause: settings.probes.interval })
+    }
+
+    /// Pushes and fetches, again until both are green.
+    pub(super) async fn probe(&self) -> Result<(), String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let results = self.probe.run().await;
+            let red = results.iter().filter_map(|one| Some(format!("{}: {}", one.probe, one.red.as_ref()?)));
+            let red: Vec<String> = red.collect();
+            if red.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                return Err(format!("the probes of the promoted copy are red: {}", red.join("; ")));
+            }
+            sleep(self.pause).await;
+        }
+    }
+}
+
+fn free_name(node: &Node) -> Result<ProjectName, String> {
+    let taken = node.stages().deps.store.projects().map_err(|error| error.to_string())?;
+    let is_free = |name: &ProjectName| !taken.iter().any(|(other, _)| other == name);
+    let names = std::iter::once(NAME.to_owned()).chain((1..=taken.len()).map(|number| format!("{NAME}-{number}")));
+    let free = names.filter_map(|name| name.parse().ok()).find(is_free);
+    free.ok_or_else(|| format!("every name that begins with {NAME} is taken"))
+}

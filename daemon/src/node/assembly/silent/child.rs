@@ -1,0 +1,319 @@
+//! The standby on the copy: `lockstep silent-drill`, a child of the sidecar.
+//!
+//! Its refdb, event log and blob store are in its memory, and it has no peers. First a node with an empty refdb
+//! rebuilds one from the version map, as after a lost refdb. Then a second node on the same volume moves to it, joins,
+//! and becomes active by a forced failover.
+
+use std::io::BufRead;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::failover::{ExecuteRequest, Failover, FailoverKind, FailoverStep, PlanRequest};
+use lockstep_proto::rebuild::{RebuildPhase, RebuildRequest};
+use lockstep_proto::silent::SilentStep;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::super::production::{Outside, on_volume};
+use super::super::{Inspector, Node, NodeDependencies, Watch, git_settings};
+use super::canary::Canary;
+use super::contents::Contents;
+use super::own_objects::OwnObjects;
+use super::plan::{Plan, settings};
+use super::words::{FOUND, Word, say};
+use crate::base::clock::{Clock, SystemClock};
+use crate::node::config::Settings;
+use crate::seams::blob::memory::MemoryBlobs;
+use crate::seams::copy::leash::{self, Leashed};
+use crate::seams::eventlog::memory::MemoryEventLog;
+use crate::seams::probe::Probe;
+use crate::seams::probe::page::PageProbe;
+use crate::seams::refdb::Tables;
+use crate::seams::refdb::memory::MemoryTables;
+use crate::seams::volume::lock::VolumeLock;
+use crate::stages::api::server::BoundApi;
+use crate::stages::ports::{Comparison, Operators};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::status_board::StatusBoard;
+use crate::telemetry::{self, Telemetry};
+
+/// The prefix of the refdb that is rebuilt.
+const REBUILT: &str = "drill";
+/// The pause between two looks at something that goes on by itself.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a node that is asked for a thing is waited for. The parent bounds the whole.
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// Runs the child. Standard input has its plan in the first line. It ends with its standard input.
+///
+/// # Errors
+/// There is no plan, or the parent does not listen.
+pub async fn run_child() -> Result<(), String> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(|error| format!("the plan cannot be read: {error}"))?;
+    let plan: Plan = serde_json::from_str(&line).map_err(|error| format!("the plan cannot be read: {error}"))?;
+    leash::end_with_input().map_err(|error| error.to_string())?;
+    bounded(plan.memory)?;
+    let logs = telemetry::Settings {
+        site: plan.site.clone(),
+        node: plan.node.clone(),
+        log_format: telemetry::LogFormat::Text,
+        log_filter: "warn".to_owned(),
+        otlp_endpoint: None,
+    };
+    let logs = Telemetry::build(&logs).map_err(|error| error.to_string())?;
+    logs.install().map_err(|error| error.to_string())?;
+    match Standby::new(plan)?.run().await {
+        Ok(()) => say(&Word::End),
+        Err(why) => {
+            say(&Word::Red(why))?;
+            say(&Word::End)
+        }
+    }
+}
+
+/// Bounds the memory of this process and of each that it starts, and has the kernel choose it first if memory is short.
+fn bounded(bytes: u64) -> Result<(), String> {
+    let maximum = getrlimit(Resource::Data).maximum;
+    let limit = Rlimit { current: Some(maximum.map_or(bytes, |maximum| maximum.min(bytes))), maximum };
+    setrlimit(Resource::Data, limit).map_err(|error| format!("drill.silent.memory: {error}"))?;
+    // A kernel without this file has no such choice.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    Ok(())
+}
+
+/// Measures the steps.
+struct Steps(Instant);
+
+impl Steps {
+    fn done(&mut self, step: &str) -> Result<(), String> {
+        let took_ms = u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0 = Instant::now();
+        say(&Word::Step(SilentStep { step: step.to_owned(), took_ms }))
+    }
+}
+
+/// The standby on the copy.
+struct Standby {
+    plan: Plan,
+    settings: Settings,
+    tables: MemoryTables,
+    deps: NodeDependencies,
+    board: Arc<StatusBoard>,
+}
+
+impl Standby {
+    /// Opens the copy.
+    fn new(plan: Plan) -> Result<Self, String> {
+        let (settings, tables) = (settings(&plan), MemoryTables::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let board = Arc::new(StatusBoard::new(Arc::clone(&clock)));
+        let watch = Arc::new(Watch::new(Arc::clone(&board), Metrics::noop(), clock));
+        let outside = Outside {
+            refdb: tables.open(MemoryTables::CURRENT),
+            tables: Arc::new(tables.clone()),
+            eventlog: Arc::new(MemoryEventLog::new(1)),
+            blobs: Arc::new(MemoryBlobs::default()),
+            peers: Some(Arc::new(OwnObjects)),
+        };
+        let git = git_settings(&settings).map_err(|error| error.to_string())?;
+        let deps = on_volume(&settings, outside, None, git, watch, &Metrics::noop());
+        let deps = deps.map_err(|error| error.to_string())?;
+        Ok(Self { plan, settings, tables, deps, board })
+    }
+
+    async fn run(self) -> Result<(), String> {
+        let mut steps = Steps(Instant::now());
+        let lock = VolumeLock::take(self.settings.base_paths.root(), Duration::ZERO).await;
+        let _lock = lock.map_err(|error| error.to_string())?;
+        for site in self.deps.store.bound().map_err(|error| error.to_string())?.sites {
+            self.deps.eventlog.ensure(&site.site).await.map_err(|error| error.to_string())?;
+        }
+        say(&Word::Doing("making a refdb from the version map of the copy".to_owned()))?;
+        self.rebuild().await?;
+        steps.done("rebuild")?;
+        say(&Word::Doing("waiting until the standby on the copy is ready".to_owned()))?;
+        let deps = NodeDependencies { refdb: self.tables.open(REBUILT), ..self.deps.clone() };
+        let node = Node::start(deps).await.map_err(|error| error.to_string())?;
+        let shutdown = CancellationToken::new();
+        let _api = self.serve(&node, &shutdown).await?;
+        let gerrit = self.gerrit()?;
+        until(&node, "the standby on the copy is ready", || node.is_ready()).await?;
+        steps.done("start")?;
+        say(&Word::Doing("promoting the standby on the copy".to_owned()))?;
+        self.promote(&node).await?;
+        say(&Word::TakesWrites)?;
+        steps.done("promote")?;
+        say(&Word::Doing("probing the standby on the copy".to_owned()))?;
+        let canary = Canary::create(&node, &self.settings).await?;
+        canary.probe().await?;
+        steps.done("probe")?;
+        if let Some(gerrit) = gerrit {
+            say(&Word::Doing("waiting for the Gerrit on the copy".to_owned()))?;
+            self.wait_for(gerrit).await?;
+            steps.done("gerrit")?;
+        }
+        say(&Word::Green)?;
+        say(&Word::Doing("comparing all refs".to_owned()))?;
+        self.verify(&node).await?;
+        let found = self.found().await?;
+        let text = serde_json::to_vec(&found).map_err(|error| error.to_string())?;
+        let path = self.plan.folder.join(FOUND);
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        steps.done("compare")
+    }
+
+    /// Makes a refdb in memory from the version map. The node that does it finds an empty refdb, and commits nothing.
+    async fn rebuild(&self) -> Result<(), String> {
+        let node = Node::start(self.deps.clone()).await.map_err(|error| error.to_string())?;
+        until(&node, "the copy sees that its refdb is lost", || node.went_back()).await?;
+        let (rebuilds, into) = (node.rebuilds(), REBUILT.to_owned());
+        let request = RebuildRequest { into, from_sites: Vec::new(), dry_run: false, take_over: false, lost: true };
+        rebuilds.begin("silent drill", request).map_err(|error| error.message)?;
+        let ended = || rebuilds.rebuild().filter(|one| one.phase != RebuildPhase::Running);
+        until(&node, "the refdb of the copy is made", || ended().is_some()).await?;
+        node.kill();
+        match ended() {
+            Some(one) if one.phase == RebuildPhase::Done => Ok(()),
+            one => Err(format!(
+                "no refdb can be made from the version map of the copy: {}",
+                one.and_then(|one| one.why).unwrap_or_default()
+            )),
+        }
+    }
+
+    /// Serves the API to the hooks of the canary, and to the Gerrit on the copy.
+    async fn serve(
+        &self,
+        node: &Node,
+        shutdown: &CancellationToken,
+    ) -> Result<crate::stages::api::server::ApiTasks, String> {
+        let api = BoundApi::bind(&self.settings.api.socket, None).await.map_err(|error| error.to_string())?;
+        let api = api
+            .giving(Arc::clone(&self.deps.repositories))
+            .refreshing(node.refreshes())
+            .guarded(node.handshake())
+            .forwarding(node.events())
+            .waiting(self.settings.commit.deadline);
+        Ok(api.spawn(node.transactions(), Arc::new(Inspector::of(node, Arc::clone(&self.board))), shutdown))
+    }
+
+    fn gerrit(&self) -> Result<Option<Leashed>, String> {
+        let Some(gerrit) = &self.plan.gerrit else { return Ok(None) };
+        let lockstep = std::env::current_exe().map_err(|error| error.to_string())?;
+        let envs = [
+            ("LOCKSTEP_DRILL_SITE", gerrit.site.as_os_str()),
+            ("LOCKSTEP_DRILL_ROOT", self.plan.root.as_os_str()),
+            ("LOCKSTEP_DRILL_URL", gerrit.url.as_ref()),
+        ];
+        let failed = |error| format!("drill.silent.gerrit_command {}: {error}", gerrit.program.display());
+        Leashed::start(&lockstep, &gerrit.program, &envs).map_err(failed).map(Some)
+    }
+
+    /// Waits until the Gerrit answers, or has ended.
+    async fn wait_for(&self, mut running: Leashed) -> Result<(), String> {
+        let Some(gerrit) = &self.plan.gerrit else { return Ok(()) };
+        let page = format!("{}config/server/version", gerrit.url);
+        let probe = PageProbe::new(&page, None, self.settings.probes.timeout)?;
+        let answers = async {
+            while probe.run().await.iter().any(|one| one.red.is_some()) {
+                sleep(self.settings.probes.interval).await;
+            }
+        };
+        let command = gerrit.program.display();
+        tokio::select! {
+            biased;
+            () = answers => Ok(()),
+            ended = running.end() => {
+                let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+                Err(format!("drill.silent.gerrit_command {command} has ended ({how}) before {page} answered"))
+            }
+        }
+    }
+
+    /// Promotes the site of the copy over the active one, as if that were gone.
+    async fn promote(&self, node: &Node) -> Result<(), String> {
+        let desk = node.operators();
+        let plan = PlanRequest::new(FailoverKind::Forced, self.plan.from.clone(), self.plan.site.clone());
+        let planned = desk.plan(&plan).await.map_err(|error| error.message)?;
+        let request = ExecuteRequest {
+            plan,
+            plan_hash: planned.hash,
+            reason: "silent drill".to_owned(),
+            pause_before: Vec::new(),
+        };
+        desk.execute("silent drill", request).await.map_err(|error| error.message)?;
+        let failover = self.ended(node, desk.as_ref()).await?;
+        let probed = failover.end.as_ref().and_then(|end| end.green_ms);
+        let note = |step: FailoverStep| {
+            failover.steps.iter().find(|one| one.step == step).map(|one| one.note.clone()).unwrap_or_default()
+        };
+        match (failover.unserved, probed) {
+            (true, _) => Err(format!("the promoted copy took no writes: {}", note(FailoverStep::Serve))),
+            (false, None) => Err(format!("the commit path of the promoted copy is red: {}", note(FailoverStep::Probe))),
+            (false, Some(_)) => Ok(()),
+        }
+    }
+
+    /// Waits for the end of the failover.
+    async fn ended(&self, node: &Node, desk: &dyn Operators) -> Result<Failover, String> {
+        loop {
+            let failover = desk.sites().await.map_err(|error| error.message)?.failover;
+            match failover {
+                Some(failover) if failover.end.is_some() => return Ok(failover),
+                Some(failover) if failover.held.is_some() => {
+                    return Err(format!("the failover on the copy holds: {}", failover.held.unwrap_or_default()));
+                }
+                _ if node.is_fenced() => return Err(FENCED.to_owned()),
+                _ => sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// Compares the refs of the copy, on its disk and in its version map, with its refdb.
+    async fn verify(&self, node: &Node) -> Result<(), String> {
+        let verifier = &node.stages().verifier;
+        let number = verifier.begin_all().await?;
+        loop {
+            match verifier.result(number)? {
+                Some(result) if result.is_equal() => return Ok(()),
+                Some(result) => {
+                    let (count, failed, first) = (result.mismatches, result.failures, result.examples.join("; "));
+                    return say(&Word::Red(format!(
+                        "{count} refs differ and {failed} projects cannot be compared: {first}"
+                    )));
+                }
+                None => sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// The refs that the repositories show.
+    async fn found(&self) -> Result<Contents, String> {
+        let mut found = Contents::new();
+        for (name, _) in self.deps.store.projects().map_err(|error| error.to_string())? {
+            if self.deps.repositories.exists(&name).await.map_err(|error| error.to_string())? {
+                let refs = self.deps.repositories.list_refs(&name).await.map_err(|error| error.to_string())?;
+                found.insert(name, refs.into_iter().collect());
+            }
+        }
+        Ok(found)
+    }
+}
+
+const FENCED: &str = "the standby on the copy has stopped; its log is in the log of this sidecar";
+
+/// Waits until something is so.
+async fn until(node: &Node, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
+    let wait = async {
+        while !is_so() {
+            if node.is_fenced() {
+                return Err(FENCED.to_owned());
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    };
+    timeout(LONG, wait).await.unwrap_or_else(|_| Err(format!("not in time: {what}")))
+}

@@ -1,0 +1,38 @@
+//! The child tells its parent how far it is: words on its standard output, one line of JSON each.
+
+use std::io::Write;
+
+use lockstep_proto::silent::SilentStep;
+use serde::{Deserialize, Serialize};
+
+/// The name of the file with the refs that the child has found, in the folder of the copy.
+pub(super) const FOUND: &str = "refs.json";
+
+/// A word of the child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Word {
+    /// The present step.
+    Doing(String),
+    /// A step was completed.
+    Step(SilentStep),
+    /// The standby takes writes.
+    TakesWrites,
+    /// Every probe is green.
+    Green,
+    /// Something is wrong.
+    Red(String),
+    /// The child is done: [`FOUND`] has the refs.
+    End,
+}
+
+/// Says a word.
+///
+/// # Errors
+/// The parent does not listen any more.
+pub(super) fn say(word: &Word) -> Result<(), String> {
+    let mut line = serde_json::to_string(word).map_err(|error| error.to_string())?;
+    line.push('\n');
+    let mut out = std::io::stdout().lock();
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("nobody listens: {error}"))
+}

@@ -1,0 +1,107 @@
+//! Programs on a leash: a program that ends, with everything that it has started, when the process that started it
+//! ends, however that happens.
+//!
+//! Between the two stands an agent, this command again, in a process group of its own. The program runs in the group of
+//! the agent. The agent waits for the end of its standard input, which only the owner holds open, and kills the group
+//! then. The owner kills the group when it drops the leash. So the program lives on only if owner and agent are both
+//! killed at once, or if it leaves the group. It has inherited the lock of the volume then, like every child of a
+//! sidecar, and the next start waits for it.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getpgrp, getrlimit, kill_process_group, setrlimit};
+use tokio::process::{Child, ChildStdin, Command};
+
+/// The environment that a program keeps. The rest may hold credentials.
+const KEPT: [&str; 2] = ["PATH", "HOME"];
+
+/// A program with its agent. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Leashed {
+    child: Child,
+    /// Held open until the end.
+    _input: Option<ChildStdin>,
+    group: Option<Pid>,
+}
+
+impl Leashed {
+    /// Starts a program, without arguments. `lockstep` is this command: its subcommand `leash` is the agent. The output
+    /// of the program goes to the standard error output of this process.
+    ///
+    /// # Errors
+    /// The agent cannot be started. A program that cannot be started ends the agent.
+    pub fn start(lockstep: &Path, program: &Path, envs: &[(&str, &OsStr)]) -> std::io::Result<Self> {
+        let kept = KEPT.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        let mut command = Command::new(lockstep);
+        command.arg("leash").arg(program).env_clear().envs(kept).envs(envs.iter().copied());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0).kill_on_drop(true).spawn()?;
+        let (input, group) = (child.stdin.take(), group_of(&child));
+        Ok(Self { child, _input: input, group })
+    }
+
+    /// Waits for the end of the program. The exit status is that of the program.
+    ///
+    /// # Errors
+    /// The operating system does not tell it.
+    pub async fn end(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+}
+
+impl Drop for Leashed {
+    fn drop(&mut self) {
+        kill(self.group);
+    }
+}
+
+/// The group of a process that was started in a group of its own.
+#[must_use]
+pub fn group_of(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+}
+
+/// Kills a process group. A group that has ended is no error.
+pub fn kill(group: Option<Pid>) {
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// Kills the process group of this process, itself included, when its standard input ends. The process must have been
+/// started in a group of its own.
+///
+/// # Errors
+/// No thread can be started.
+pub fn end_with_input() -> std::io::Result<()> {
+    let wait = || {
+        let (mut input, mut rest) = (std::io::stdin(), [0_u8; 64]);
+        // An interrupted read is no end.
+        while input
+            .read(&mut rest)
+            .map_or_else(|error| error.kind() == std::io::ErrorKind::Interrupted, |read| read > 0)
+        {}
+        kill(Some(getpgrp()));
+    };
+    std::thread::Builder::new().name("leash".to_owned()).spawn(wait).map(|_| ())
+}
+
+/// The agent: runs the program until it ends, or until standard input ends.
+///
+/// # Errors
+/// The program cannot be run, or has not ended with exit code 0.
+pub async fn agent(program: &Path) -> Result<(), String> {
+    end_with_input().map_err(|error| format!("the leash of {}: {error}", program.display()))?;
+    // The owner may have bounded its own memory. A Gerrit has a bound of its own.
+    let maximum = getrlimit(Resource::Data).maximum;
+    let unbounded = setrlimit(Resource::Data, Rlimit { current: maximum, maximum });
+    unbounded.map_err(|error| format!("the leash of {}: {error}", program.display()))?;
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    let failed = |error: std::io::Error| format!("{} cannot be run: {error}", program.display());
+    let status = command.spawn().map_err(failed)?.wait().await.map_err(failed)?;
+    if status.success() { Ok(()) } else { Err(format!("{} ended with {status}", program.display())) }
+}

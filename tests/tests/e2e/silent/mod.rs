@@ -1,0 +1,278 @@
+//! Silent drills: a standby on a copy of its volume, while the real one goes on. The page docs/failover.md shows
+//! outputs of this shape.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `processes` | the processes on a copy: their open files and sockets, and their environment |
+//! | `ways` | how a copy is made, where none can be made, and a copy that is not sound |
+
+mod processes;
+mod ways;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use lockstep_proto::failover::{Role, SitesStatus};
+use lockstep_proto::silent::{SilentDrills, SilentReport};
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{fails, ok};
+use lockstep_tests::e2e::load::Load;
+use lockstep_tests::e2e::node::Node;
+use lockstep_tests::e2e::until;
+use lockstep_tests::e2e::upkeep::Upkeep;
+use lockstep_tests::e2e::verify::converged;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rustix::process::{Signal, kill_process};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::processes::{environment, files, network_sockets, processes_in};
+use crate::failover::{fail_over, pair};
+use crate::seeing::documented;
+
+const DRILL: [&str; 5] = ["drill", "--silent", "--reason", "once a week", "--json"];
+
+/// Three sites of which `a` is active, with settings for silent drills at `b`.
+async fn with(section: &str) -> Cluster {
+    with_settings(pair().await, section).await
+}
+
+async fn with_settings(mut cluster: Cluster, section: &str) -> Cluster {
+    let _ = cluster.nodes[1].stop().await;
+    cluster.nodes[1].add_settings(&format!("[drill.silent]\nmemory = \"512MiB\"\n{section}\n"));
+    cluster.nodes[1].start(None);
+    cluster.ready().await;
+    fit(&cluster.nodes[1]).await;
+    cluster
+}
+
+/// Waits until the preflight is green: each node has left a digest.
+async fn fit(node: &Node) {
+    let green = async || node.cli(&["preflight", "--to", "b"]).await.status.success().then_some(());
+    assert!(until(green).await.is_some(), "{:?}", node.cli(&["preflight", "--to", "b"]).await);
+}
+
+/// The refusals of a busy machine: a heartbeat or a digest is late, or the refdb is.
+const NOT_NOW: [&str; 2] = ["the preflight is red", "look with `lockstep sites` before you ask again"];
+
+/// Runs a drill, again while a busy machine does not begin it.
+async fn drill(node: &Node, args: &[&str]) -> Output {
+    let ran = until(async || {
+        let output = node.cli(args).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        (!NOT_NOW.iter().any(|late| said.contains(late))).then_some(output)
+    });
+    ran.await.unwrap_or_else(|| panic!("no drill begins\n{}", node.log_tail()))
+}
+
+fn copies(node: &Node) -> PathBuf {
+    node.root.join(".lockstep/drill")
+}
+
+async fn sites(node: &Node) -> SitesStatus {
+    serde_json::from_str(&ok(node.cli(&["sites", "--json"]).await)).expect("JSON")
+}
+
+async fn drills(node: &Node) -> Option<SilentDrills> {
+    let text = node.cli(&["drill", "history", "--json"]).await;
+    let all: serde_json::Value = serde_json::from_slice(&text.stdout).ok()?;
+    serde_json::from_value(all["silent"].clone()).ok()
+}
+
+fn report(output: &Output) -> SilentReport {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// A server that answers every request with 200 and keeps what it was sent.
+async fn listener() -> (String, std::sync::Arc<std::sync::Mutex<String>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let noted = std::sync::Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 4_096];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            noted.lock().expect("a lock").push_str(&String::from_utf8_lossy(&request[..length]));
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        }
+    });
+    (url, seen)
+}
+
+/// The traces of the processes on the copies.
+#[derive(Default)]
+struct Seen {
+    standbys: BTreeSet<i32>,
+    sockets: Vec<String>,
+    environment: BTreeSet<String>,
+    files: BTreeSet<PathBuf>,
+}
+
+/// Looks at the processes on the copies, over and over, until it is cancelled.
+async fn watch(folder: PathBuf, done: CancellationToken) -> Seen {
+    let mut seen = Seen::default();
+    while !done.is_cancelled() {
+        for process in processes_in(&folder) {
+            seen.sockets.extend(network_sockets(process));
+            seen.files.extend(files(process));
+            if processes::runs(process, "silent-drill") {
+                seen.standbys.insert(process.as_raw_nonzero().get());
+                seen.environment.extend(environment(process));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    seen
+}
+
+/// While users push to `a`, and the repositories of `b` are packed and collected, a standby comes up on a copy of `b`.
+/// It has no connection to any network, it writes nowhere else, and nobody outside hears that it is active.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_comes_up_on_a_copy_while_the_real_one_goes_on_and_nobody_hears_of_it() {
+    let (webhook, told) = listener().await;
+    let cluster = with(&format!("copy = \"full\"\n[handover]\nwebhook = \"{webhook}\"")).await;
+    let b = &cluster.nodes[1];
+    let load = Load::start(&cluster, "p", &[0], 2, 5);
+    // It goes on until the end: its git would leave a lock behind if it was killed.
+    let _upkeep = Upkeep::of(vec![b.repository("p")]);
+    let before = sites(b).await;
+    let (folder, done) = (copies(b), CancellationToken::new());
+    let watched = tokio::spawn(watch(folder.clone(), done.clone()));
+    let output = drill(b, &DRILL[..4]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}\n{}", b.log_tail());
+    documented("lockstep drill --silent --reason 'once a week'", &output);
+    let output = drill(b, &DRILL).await;
+    done.cancel();
+    let seen = watched.await.expect("a watch");
+    assert_eq!(seen.standbys.len(), 2, "one standby on each copy was seen");
+    assert_eq!(seen.sockets, Vec::<String>::new(), "a standby on a copy has no way out");
+    let known = ["GIT_CONFIG_NOSYSTEM", "HOME", "LC_ALL", "PATH", "TMPDIR"].map(str::to_owned);
+    assert_eq!(seen.environment, BTreeSet::from(known), "it has no credentials");
+    let lock = b.root.join(".lockstep/lock");
+    let elsewhere = seen.files.iter().filter(|path| !path.starts_with(&folder) && **path != lock);
+    assert_eq!(elsewhere.collect::<Vec<_>>(), Vec::<&PathBuf>::new(), "it writes nowhere else");
+    // The real sidecar shows that all this can be seen.
+    assert!(!network_sockets(b.id()).is_empty() && environment(b.id()).iter().any(|name| !known_to(&seen, name)));
+    assert!(files(b.id()).iter().any(|path| path.starts_with(&b.root)), "{:?}", files(b.id()));
+    let report = report(&output);
+    assert!(report.is_green() && report.figures.green_ms >= report.figures.took_writes_ms, "{report:?}");
+    assert!(report.figures.projects == 1 && report.figures.refs > 0 && report.figures.lacked.is_some(), "{report:?}");
+    let steps: Vec<&str> = report.figures.steps.iter().map(|one| one.step.as_str()).collect();
+    assert_eq!(steps, ["rebuild", "start", "promote", "probe", "compare"]);
+    let all = until(async || drills(b).await.filter(|all| all.past.len() == 2)).await;
+    assert!(all.is_some_and(|all| all.past.iter().all(SilentReport::is_green)), "{:?}", drills(b).await);
+
+    let after = sites(b).await;
+    let roles = |status: &SitesStatus| status.sites.iter().map(|one| (one.role, one.epoch)).collect::<Vec<_>>();
+    assert_eq!((roles(&before), after.failover.is_none()), (roles(&after), true), "no real site has changed");
+    let told = told.lock().expect("a lock").clone();
+    assert!(told.contains("standby") && !told.contains("\"role\":\"active\""), "{told}");
+    assert!(!folder.exists(), "nothing is left");
+    let ledger = load.stop().await;
+    ledger.check(&converged(&cluster, "p").await, &b.repository("p"));
+}
+
+fn known_to(seen: &Seen, name: &str) -> bool {
+    seen.environment.contains(name)
+}
+
+/// The steps of a drill, as it says them, in which somebody is killed.
+const STEPS: [&str; 7] = [
+    "copying",
+    "making a refdb",
+    "waiting until the standby",
+    "promoting",
+    "probing",
+    "comparing",
+    "removing the copy",
+];
+
+/// The sidecar, the standby on the copy, or both are killed in each step. Nothing is left after the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_that_is_killed_at_any_moment_leaves_nothing() {
+    let mut cluster = with("copy = \"full\"").await;
+    let load = Load::start(&cluster, "p", &[0], 1, 6);
+    let mut dice = ChaCha8Rng::seed_from_u64(12);
+    let (mut hit, mut left) = (0, 0);
+    for (round, step) in STEPS.into_iter().enumerate() {
+        let (own, child) = [(true, false), (false, true), (true, true)][round % 3];
+        let b = &cluster.nodes[1];
+        fit(b).await;
+        let (folder, ended) = (copies(b), AtomicBool::new(false));
+        let drilled = async {
+            let output = drill(b, &DRILL).await;
+            ended.store(true, Ordering::SeqCst);
+            output
+        };
+        let kill = async {
+            let is_there = async || {
+                let doing = drills(b).await.and_then(|all| all.running).map(|running| running.doing);
+                (ended.load(Ordering::SeqCst) || doing.is_some_and(|doing| doing.contains(step))).then_some(())
+            };
+            assert!(until(is_there).await.is_some(), "it is never {step}\n{}", b.log_tail());
+            tokio::time::sleep(Duration::from_millis(dice.random_range(0..200))).await;
+            let victims = if child { processes_in(&folder) } else { Vec::new() };
+            if own {
+                b.signal(Signal::KILL);
+            }
+            for victim in victims {
+                let _ = kill_process(victim, Signal::KILL);
+            }
+        };
+        let (output, ()) = tokio::join!(drilled, kill);
+        // The kill may come when the drill is done.
+        let code = output.status.code();
+        if own {
+            assert!(matches!(code, Some(0 | 1)), "round {round}, {step}: {output:?}");
+            let _ = cluster.nodes[1].end().await;
+            let none = async || processes_in(&folder).is_empty().then_some(());
+            assert!(until(none).await.is_some(), "round {round}, {step}: a standby outlives its sidecar");
+            left += u32::from(folder.exists());
+            cluster.nodes[1].start(None);
+            cluster.ready().await;
+        } else {
+            assert!(matches!(code, Some(0 | 2)), "round {round}, {step}: {output:?}");
+            let report = report(&output);
+            assert!(report.is_green() || report.red[0].contains("has ended before its end"), "{report:?}");
+        }
+        hit += u32::from(code != Some(0));
+        let gone = async || (!folder.exists()).then_some(());
+        assert!(until(gone).await.is_some(), "round {round}, {step}: a copy is left\n{}", cluster.nodes[1].log_tail());
+    }
+    assert!(hit >= 4 && left >= 2, "most kills must hit a drill: {hit} did, and {left} left a copy");
+    let b = &cluster.nodes[1];
+    fit(b).await;
+    let green = drill(b, &DRILL).await;
+    assert_eq!(green.status.code(), Some(0), "{green:?}\n{}", b.log_tail());
+    let ledger = load.stop().await;
+    ledger.check(&converged(&cluster, "p").await, &b.repository("p"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_real_standby_is_promoted_while_a_drill_runs() {
+    let cluster = with("copy = \"full\"").await;
+    let [a, b] = [&cluster.nodes[0], &cluster.nodes[1]];
+    let (drilled, folder) = (drill(b, &DRILL), copies(b));
+    let promote = async {
+        let up = async || (!processes_in(&folder).is_empty()).then_some(());
+        assert!(until(up).await.is_some(), "no standby comes up on the copy\n{}", b.log_tail());
+        let (text, _) = fail_over(a, "a", "b", &[]).await;
+        assert!(text.contains("done. b took writes"), "{text}");
+    };
+    let (output, ()) = tokio::join!(drilled, promote);
+    let report = report(&output);
+    let gave_way = report.red.first().is_some_and(|why| why.contains("became active meanwhile"));
+    assert!(report.is_green() || gave_way, "{report:?}");
+    assert!(!folder.exists() && processes_in(&folder).is_empty());
+    let roles: Vec<Role> = sites(a).await.sites.iter().map(|site| site.role).collect();
+    assert_eq!(roles, [Role::Standby, Role::Active, Role::Standby]);
+    let refused = b.cli(&DRILL).await;
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    assert!(fails(refused).contains("a silent drill is of a node of a standby site"));
+}
