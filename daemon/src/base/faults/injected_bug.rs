@@ -100,11 +100,15 @@ pub enum InjectedBug {
     LeftoverForgotten,
     /// A reader takes an answer with few records for the end of the shard.
     ShortReadIsEnd,
+    /// The digest of a project is not kept when a ref is deleted.
+    DigestMissesDeletion,
+    /// The digest that a node tells leaves out moves that are not durable yet.
+    DigestMissesOverlay,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -152,6 +156,8 @@ impl InjectedBug {
         Self::HeldCollected,
         Self::LeftoverForgotten,
         Self::ShortReadIsEnd,
+        Self::DigestMissesDeletion,
+        Self::DigestMissesOverlay,
     ];
 }
 
