@@ -134,6 +134,7 @@ impl Sidecar {
             .seeding(node.seeding())
             .obeying(desk)
             .rebuilding(node.rebuilds())
+            .telling(node.peer_refs())
             .forwarding(node.events())
             .taking(settings.api.most_requests)
             .waiting(settings.commit.deadline);
