@@ -126,6 +126,8 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         &["collection"],
     ),
     found(InjectedBug::ShortReadIsEnd, "reads that give a few records at a time, crashes", &["readiness"]),
+    found(InjectedBug::DigestMissesDeletion, "deletions of refs", &["digests"]),
+    found(InjectedBug::DigestMissesOverlay, "any move between two durable steps", &["digests"]),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

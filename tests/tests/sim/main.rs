@@ -16,6 +16,7 @@ mod requests;
 mod seeding;
 mod site_list;
 mod streams;
+mod verify;
 mod went_back;
 
 use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
@@ -200,4 +201,6 @@ bugs! {
     finds_held_collected: HeldCollected,
     finds_leftover_forgotten: LeftoverForgotten,
     finds_short_read_is_end: ShortReadIsEnd,
+    finds_digest_misses_deletion: DigestMissesDeletion,
+    finds_digest_misses_overlay: DigestMissesOverlay,
 }
