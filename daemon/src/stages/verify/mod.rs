@@ -52,6 +52,7 @@ use crate::state::bound_refdb::BoundRefdb;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::materialize::Materializer;
+use crate::state::site_roles::SiteRoles;
 use crate::state::version_map::VersionMap;
 use log::Log;
 use pace::Pace;
@@ -70,6 +71,7 @@ pub struct Verifier {
     store: Arc<dyn NodeStore>,
     versions: Arc<VersionMap>,
     bound: Arc<BoundRefdb>,
+    roles: Arc<SiteRoles>,
     materializer: Materializer,
     durability: Durability,
     peers: Arc<dyn Peers>,
@@ -88,7 +90,7 @@ impl Verifier {
     /// The store failed.
     pub fn load(context: &NodeContext, state: &NodeState, catch_up: Arc<dyn CatchUp>) -> Result<Self, StoreError> {
         let NodeContext { site, node, refdb, store, peers, clock, tasks, .. } = context.clone();
-        let NodeState { versions, bound, materializer, durability, .. } = state.clone();
+        let NodeState { versions, bound, roles, materializer, durability, .. } = state.clone();
         let log = Arc::new(Mutex::new(Log::load(store.as_ref())?));
         let serving = Arc::default();
         Ok(Self {
@@ -98,6 +100,7 @@ impl Verifier {
             store,
             versions,
             bound,
+            roles,
             materializer,
             durability,
             peers,
