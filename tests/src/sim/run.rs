@@ -245,14 +245,7 @@ impl Phases {
         result?;
         let Some(changing) = changing else { return Ok(()) };
         self.heal().await;
-        let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
-        while !changing.is_finished() {
-            self.pass(200).await?;
-            if self.world.trace.now_ms() > until {
-                let what = "the list of sites did not change in time".to_owned();
-                return Err(Violation { property: "site-list", what });
-            }
-        }
+        site_list::has_changed(self, &changing).await?;
         self.pass(10_000).await?;
         match self.world.serves_outside() {
             Some(node) => Err(Violation { property: "site-list", what: format!("{node} serves outside of the list") }),
