@@ -85,14 +85,23 @@ impl Cloud {
     pub fn settings(&self, site: &str, poll: Duration, sites: &[&str]) -> Fallible<Settings> {
         settings(self.folder(), site, poll, sites)
     }
+
+    /// The same with more sections of the configuration file.
+    pub fn settings_with(&self, site: &str, poll: Duration, sites: &[&str], more: &str) -> Fallible<Settings> {
+        Ok(config::parse(&(text(self.folder(), site, poll, sites)? + more))?)
+    }
 }
 
 /// The configuration of a site, as an operator would write it.
 fn settings(folder: &Path, site: &str, poll: Duration, sites: &[&str]) -> Fallible<Settings> {
+    Ok(config::parse(&text(folder, site, poll, sites)?)?)
+}
+
+fn text(folder: &Path, site: &str, poll: Duration, sites: &[&str]) -> Fallible<String> {
     let home = folder.join(site);
     std::fs::create_dir_all(&home)?;
     std::fs::create_dir_all(folder.join("aws/blobs"))?;
-    let text = format!(
+    Ok(format!(
         r#"
 site = "{site}"
 node = "{site}-0"
@@ -112,6 +121,5 @@ url = "file://{folder}/aws/blobs"
         home = home.display(),
         folder = folder.display(),
         poll = poll.as_millis(),
-    );
-    Ok(config::parse(&text)?)
+    ))
 }

@@ -30,6 +30,7 @@
 //! | [`site_list`] | sites that join and leave, and the progress of a node that takes everything from others |
 //! | [`debt`] | projects that a node cannot bring up to date, as the status API shows them |
 //! | [`peer`] | bodies of calls between peers |
+//! | [`digests`] | bodies of the calls by which two sites compare their refs |
 //! | [`status`] | bodies of the status API |
 //! | [`verify`] | bodies of the verification API |
 
@@ -37,6 +38,7 @@ pub mod announcement;
 pub mod bridge;
 pub mod debt;
 mod decode_error;
+pub mod digests;
 pub mod drill;
 pub mod failover;
 pub mod gerrit;

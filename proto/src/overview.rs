@@ -82,7 +82,8 @@ pub struct NodeDigest {
     /// The subjects that its Gerrit must still look at. None if no Gerrit is refreshed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<RefreshQueue>,
-    /// The last verification that has ended. None if there was none since the start of the process.
+    /// The last verification against the refdb that has ended. None if there was none. Earlier releases forget it when
+    /// they are restarted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verified>,
     /// Whether the node follows the list of sites in the refdb. Earlier releases read the sites of their configuration.

@@ -22,6 +22,9 @@ pub struct PeerAnswer {
     pub epoch: u64,
     /// Whether every latch of its `/readyz` is open.
     pub ready: bool,
+    /// The closed latches. Empty if the node is ready, or of an earlier release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
 }
 
 /// A peer of `[peers]`, as it answered just now.

@@ -141,6 +141,11 @@ pub struct VersionsRequest {
     /// The last entry of the page before. None for the first page.
     #[serde(default)]
     pub after: Option<VersionsCursor>,
+    /// The only project to tell about. None: all projects. A node of an earlier release does not know this field, and
+    /// tells about all of them.
+    #[schema(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<ProjectName>,
 }
 
 /// A position in a version map. The order is by the name of the project; within it `@state` is first.

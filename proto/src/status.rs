@@ -10,6 +10,7 @@ use crate::name::{NodeId, SiteId};
 use crate::peer::TlsStatus;
 use crate::site_list::Bootstrap;
 use crate::slot::{Incarnation, LaneId, TxnId};
+use crate::verify::LastVerified;
 
 /// The status of one node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -97,6 +98,10 @@ pub struct NodeStatus {
     /// The batches that commit, wait for their turn, or were told to come again. Nodes of earlier releases have no turns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns: Option<TurnsStatus>,
+    /// The last verification of the refs of this node against each side: the refdb, and peers. Empty if there was none
+    /// since the volume was new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verified: Vec<LastVerified>,
     /// The last errors, newest first.
     pub last_errors: Vec<ErrorStatus>,
 }

@@ -1,4 +1,5 @@
-//! Bodies of the verification API (JSON): the refs of a node's disk and version map are compared with the refdb.
+//! Bodies of the verification API (JSON): the refs of a node's disk and version map are compared with the refdb, or
+//! with those of peers.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,6 +10,10 @@ use crate::name::ProjectName;
 pub const DEFAULT_SHARE: u32 = 20;
 /// The most mismatches, and the most projects that could not be compared, that are listed. All are counted.
 pub const MOST_FOUND: usize = 100;
+/// The value of [`VerifyRequest::against`] that stands for every peer.
+pub const ALL_PEERS: &str = "all";
+/// The most comparisons with different peers whose last result is kept.
+pub const MOST_KEPT: usize = 32;
 
 /// Begins a verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -20,12 +25,27 @@ pub struct VerifyRequest {
     pub project: Option<ProjectName>,
     /// The share of the read units of a partition of the refdb that it takes at most, in percent: 1 to 100.
     pub share: u32,
+    /// The site, or the peer of `[peers]`, to compare with; [`ALL_PEERS`] for every peer. None: the refdb.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
+    /// Whether only the version maps of the two nodes are compared, and not their disks. Only for a comparison with
+    /// peers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub maps_only: bool,
+}
+
+impl VerifyRequest {
+    /// A comparison with the refdb. `project` is none for all projects, and `share` is in percent.
+    #[must_use]
+    pub fn of_refdb(project: Option<ProjectName>, share: u32) -> Self {
+        Self { project, share, against: None, maps_only: false }
+    }
 }
 
 /// The state of the verification that is in progress, or was the last one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Verification {
-    /// The number of verifications since the start of the process.
+    /// The number of verifications of the node. Each has its own number.
     pub number: u64,
     /// The request.
     pub request: VerifyRequest,
@@ -54,6 +74,43 @@ pub struct Verification {
     pub failures: u64,
     /// The first of them, at most [`MOST_FOUND`].
     pub failed: Vec<NotCompared>,
+    /// The peers that were compared to their end. Empty for a comparison with the refdb.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerCompared>,
+}
+
+/// A peer whose projects were compared with those of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PeerCompared {
+    /// The name of the peer in `[peers]`.
+    pub peer: String,
+    /// The site of its node.
+    pub site: String,
+    /// The name of its node.
+    pub node: String,
+    /// Projects that exist at one of the two nodes.
+    pub projects: u64,
+    /// Projects whose digests were equal, so that no ref of them was read.
+    pub by_digest: u64,
+    /// Refs that differ.
+    pub mismatches: u64,
+    /// Projects that could not be compared.
+    pub failures: u64,
+}
+
+/// The last verification of one kind that has ended. It outlives a restart of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LastVerified {
+    /// The other side: `refdb`, or the name of a peer.
+    pub against: String,
+    /// When it ended, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The number of projects that were compared.
+    pub projects: u64,
+    /// Whether it was about all projects, and every one of them could be compared.
+    pub whole: bool,
+    /// The number of refs that differed.
+    pub mismatches: u64,
 }
 
 /// The cost of a verification.
@@ -78,7 +135,7 @@ pub struct NotCompared {
     pub why: String,
 }
 
-/// A ref that differs, even after this node has caught up.
+/// A ref that differs, even after this node, and the peer that it was compared with, have caught up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Mismatch {
     /// The project, with its incarnation.
@@ -94,6 +151,15 @@ pub struct Mismatch {
     /// The value on the disk of this node. None if the ref is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<String>,
+    /// The peer that this node was compared with. None for a comparison with the refdb.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The version and value in the version map of that peer. None if it knows no such ref.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub there: Option<Side>,
+    /// The value on the disk of that peer. None if the ref is not there, or the disks were not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_there: Option<String>,
     /// The side that is right.
     pub right: Right,
     /// Why, for people.
@@ -115,10 +181,13 @@ pub struct Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
-    /// The refdb. This node is behind, or its disk is wrong.
+    /// The refdb. This node is behind, or its disk is wrong. In a comparison with a peer: neither node is right.
     Refdb,
-    /// This node: it knows a later version than the refdb, which went back.
+    /// This node: it knows a later version than the refdb, which went back. In a comparison with a peer: this node has
+    /// what the refdb has, or a later version.
     ThisNode,
+    /// The peer: it has what the refdb has, or a later version.
+    Peer,
 }
 
 impl Verification {

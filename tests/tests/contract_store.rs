@@ -2,29 +2,29 @@
 
 use lockstep::seams::volume::disk::DiskStore;
 use lockstep::seams::volume::memory::MemoryStore;
-use lockstep_tests::contract::store as contract;
+use lockstep_tests::contract::{store as contract, store_digests};
 
 /// Makes a test per function of the contract, over both stores.
 macro_rules! on_both_stores {
-    ($($name:ident),* $(,)?) => {
-        mod memory {
+    ($contract:ident in $memory:ident and $disk:ident: $($name:ident),* $(,)?) => {
+        mod $memory {
             $(#[tokio::test]
             async fn $name() {
-                super::contract::$name(&super::MemoryStore::default()).await;
+                super::$contract::$name(&super::MemoryStore::default()).await;
             })*
         }
 
-        mod disk {
+        mod $disk {
             $(#[tokio::test]
             async fn $name() {
                 let folder = tempfile::tempdir().unwrap();
-                super::contract::$name(&super::DiskStore::open(&folder.path().join("node.redb")).unwrap()).await;
+                super::$contract::$name(&super::DiskStore::open(&folder.path().join("node.redb")).unwrap()).await;
             })*
         }
     };
 }
 
-on_both_stores!(
+on_both_stores!(contract in memory and disk:
     a_new_store_is_empty,
     entries_are_replaced_and_tombstones_stay,
     the_later_of_two_entries_stays,
@@ -44,6 +44,11 @@ on_both_stores!(
     a_volume_that_moves_to_another_refdb_forgets_the_one_before,
     committed_requests_are_kept_until_they_are_forgotten,
     a_thousand_entries_are_one_step,
+);
+
+on_both_stores!(store_digests in digests_in_memory and digests_on_disk:
+    a_digest_is_that_of_the_entries_after_every_step,
+    results_of_verifications_stay_until_the_refdb_changes,
 );
 
 #[tokio::test]

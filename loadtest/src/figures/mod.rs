@@ -13,12 +13,13 @@ mod large_push;
 mod memory;
 mod proportion;
 mod round_trips;
+mod verify;
 
 use crate::Fallible;
 use crate::report::Report;
 
 /// The letters of all figures.
-pub const ALL: [char; 12] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'm', 'n', 'o'];
+pub const ALL: [char; 13] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'm', 'n', 'o', 'p'];
 /// The letters of the figures that take seconds.
 pub const QUICK: [char; 6] = ['a', 'b', 'c', 'd', 'e', 'i'];
 
@@ -47,6 +48,7 @@ async fn measure(letter: char, report: &Report) -> Fallible<()> {
         'm' => behind_limit::measure(report).await,
         'n' => existing::measure(report).await,
         'o' => failover::measure(report).await,
+        'p' => verify::measure(report).await,
         _ => memory::measure(report).await,
     }
 }

@@ -5,3 +5,4 @@ pub mod eventlog;
 pub mod refdb;
 pub mod repositories;
 pub mod store;
+pub mod store_digests;

@@ -16,7 +16,7 @@ use lockstep::seams::refdb::memory::{Backup, MemoryTables};
 use lockstep::seams::refdb::{RefDb, Tables};
 use lockstep::seams::volume::NodeStore;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
-use lockstep::stages::ports::{Operators, Rebuilds, Refreshes, StreamEvents};
+use lockstep::stages::ports::{Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
 use lockstep_proto::drill::DrillRequest;
 use lockstep_proto::{NodeId, Oid, ProjectName, RefName, SiteId};
 
@@ -132,6 +132,11 @@ pub trait SimNode: Send + Sync {
     }
     /// The version map for peers, and the rebuilding of a lost refdb, if the node has them.
     fn rebuilds(&self) -> Option<Arc<dyn Rebuilds>> {
+        None
+    }
+
+    /// Digests and refs for peers, if the node has them.
+    fn peer_refs(&self) -> Option<Arc<dyn PeerRefs>> {
         None
     }
 

@@ -131,6 +131,8 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "a lost refdb; rebuilds that end early, and nodes that are started with what there is",
         &["rebuild"],
     ),
+    found(InjectedBug::DigestMissesDeletion, "deletions of refs", &["digests"]),
+    found(InjectedBug::DigestMissesOverlay, "any move between two durable steps", &["digests"]),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

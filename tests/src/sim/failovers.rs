@@ -67,7 +67,7 @@ async fn act(world: &World, dice: &Dice, desk: Arc<dyn Operators>) -> Result<Str
     }
     let Some(plan) = choose(world, dice, &status) else { return Ok("finds nothing to do".to_owned()) };
     let seen = desk.plan(&plan).await?;
-    let pause_before = if dice.chance(200) { vec![FailoverStep::Promote] } else { Vec::new() };
+    let pause_before = if dice.chance(world.scenario.pauses) { vec![FailoverStep::Promote] } else { Vec::new() };
     let request =
         ExecuteRequest { plan: plan.clone(), plan_hash: seen.hash, reason: "the seed".to_owned(), pause_before };
     let begun = desk.execute("operator", request).await?;

@@ -127,7 +127,7 @@ struct ModelVolume {
 
 impl ModelVolume {
     fn new(bugs: InjectedBugs) -> Self {
-        Self { repositories: ModelRepositories::new(bugs), store: MemoryStore::default() }
+        Self { repositories: ModelRepositories::new(bugs), store: MemoryStore::injected(bugs) }
     }
 }
 

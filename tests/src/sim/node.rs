@@ -12,7 +12,7 @@ use lockstep::node::assembly::{Inspector, Node, NodeDependencies, NodeSettings, 
 use lockstep::seams::refdb::staged::WRITE_ITEMS;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
 use lockstep::stages::events::EventLimits;
-use lockstep::stages::ports::{Operators, Rebuilds, Refreshes, StreamEvents};
+use lockstep::stages::ports::{Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
 use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
 use lockstep::state::debts::RetryPace;
@@ -207,6 +207,10 @@ impl SimNode for RealNode {
 
     fn rebuilds(&self) -> Option<Arc<dyn Rebuilds>> {
         Some(self.0.rebuilds())
+    }
+
+    fn peer_refs(&self) -> Option<Arc<dyn PeerRefs>> {
+        Some(self.0.peer_refs())
     }
 
     async fn drill(&self, request: DrillRequest) -> Result<u64, String> {

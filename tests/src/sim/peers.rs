@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use lockstep::seams::blob::Payload;
 use lockstep::seams::git::Repositories;
 use lockstep::seams::peers::{PeerError, Peers, serve};
-use lockstep::stages::ports::Rebuilds;
+use lockstep::stages::ports::{PeerRefs, Rebuilds};
+use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::{NodeId, Oid, ProjectName, SiteId};
@@ -56,6 +57,11 @@ impl FaultyPeer {
     /// The port of the peer's process, if it is up.
     fn rebuilds(&self) -> Option<Arc<dyn Rebuilds>> {
         self.up.get(&self.node)?.rebuilds()
+    }
+
+    fn peer_refs(&self) -> Result<Arc<dyn PeerRefs>, PeerError> {
+        let found = self.up.get(&self.node).and_then(|node| node.peer_refs());
+        found.ok_or_else(|| PeerError::NotNow("connection refused".into()))
     }
 }
 
@@ -105,6 +111,7 @@ impl Peers for FaultyPeer {
             role: String::new(),
             epoch: 0,
             ready: true,
+            waits_for: Vec::new(),
         });
         let problem = answer.is_none().then(|| "connection refused".to_owned());
         let (name, way) = (self.node.to_string(), "simulated".to_owned());
@@ -124,6 +131,26 @@ impl Peers for FaultyPeer {
                 let Some(rebuilds) = rebuilds else { return Err(PeerError::NotNow("connection refused".into())) };
                 rebuilds.versions(&request).map_err(|error| PeerError::NotNow(error.message))
             }
+        };
+        self.link.remote(Kind::Read, what, None, call).await
+    }
+
+    async fn digests(&self, _peer: &str, request: &DigestsRequest) -> Result<DigestsPage, PeerError> {
+        let what = format!("digests of {} after {:?}", self.node, request.after);
+        let (stage, request) = (self.peer_refs(), request.clone());
+        let call = move || {
+            let (stage, request) = (stage.clone(), request.clone());
+            async move { stage?.digests(request).await.map_err(|error| PeerError::NotNow(error.message)) }
+        };
+        self.link.remote(Kind::Read, what, None, call).await
+    }
+
+    async fn refs(&self, _peer: &str, request: &RefsRequest) -> Result<RefsAnswer, PeerError> {
+        let what = format!("refs of {}: {} {:?}", self.node, request.project, request.keys);
+        let (stage, request) = (self.peer_refs(), request.clone());
+        let call = move || {
+            let (stage, request) = (stage.clone(), request.clone());
+            async move { stage?.refs(request).await.map_err(|error| PeerError::NotNow(error.message)) }
         };
         self.link.remote(Kind::Read, what, None, call).await
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::seams::refdb::{RefDb, Role, SlotState};
+use lockstep::stages::api::Inspection;
 use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
-use lockstep_proto::verify::{Mismatch, VerifyRequest};
+use lockstep_proto::verify::{ALL_PEERS, Mismatch, Verification, VerifyRequest};
 use lockstep_proto::{NodeId, ProjectName, SiteId, Slot, TxnId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -247,14 +248,7 @@ impl Phases {
         result?;
         let Some(changing) = changing else { return Ok(()) };
         self.heal().await;
-        let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
-        while !changing.is_finished() {
-            self.pass(200).await?;
-            if self.world.trace.now_ms() > until {
-                let what = "the list of sites did not change in time".to_owned();
-                return Err(Violation { property: "site-list", what });
-            }
-        }
+        site_list::has_changed(self, &changing).await?;
         self.pass(10_000).await?;
         match self.world.serves_outside() {
             Some(node) => Err(Violation { property: "site-list", what: format!("{node} serves outside of the list") }),
@@ -341,37 +335,46 @@ impl Phases {
         }
     }
 
-    /// Has every node compare its refs with the refdb, as `lockstep verify` does. All must be equal.
+    /// Has every node compare its refs with the refdb, and with its peers, as `lockstep verify` does: all are equal.
     async fn verify(&self) -> Result<(), Violation> {
-        let request = VerifyRequest { project: None, share: 100 };
-        let violates = |node: &NodeId, what: String| Violation { property: "verify", what: format!("{node}: {what}") };
+        let of_refdb = VerifyRequest::of_refdb(None, 100);
+        let of_peers = VerifyRequest { against: Some(ALL_PEERS.to_owned()), ..of_refdb.clone() };
         for node in self.world.nodes() {
             let life = self.world.life(&node);
             let Some(inspection) = life.and_then(|life| life.node.inspection()) else { continue };
-            let begun = inspection.verify(request.clone()).await;
-            let begun = begun.map_err(|error| violates(&node, error.message))?;
-            let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
-            let ended = loop {
-                self.pass(100).await?;
-                match inspection
-                    .verification()
-                    .await
-                    .filter(|last| last.ended_ms.is_some() && last.number == begun.number)
-                {
-                    Some(ended) => break ended,
-                    None if self.world.trace.now_ms() > until => return Err(violates(&node, "it does not end".into())),
-                    None => {}
-                }
-            };
-            let is_bad = |found: &&Mismatch| found.name.parse().is_ok_and(|name| !is_rotten(&name));
-            if let Some(found) = ended.found.iter().find(is_bad) {
-                return Err(violates(&node, format!("{found:?}")));
-            }
-            if let Some(failed) = ended.failed.first() {
-                return Err(violates(&node, format!("{failed:?}")));
+            for request in [of_refdb.clone(), of_peers.clone()] {
+                self.verify_node(&node, inspection.as_ref(), request).await?;
             }
         }
         Ok(())
+    }
+
+    async fn verify_node(
+        &self,
+        node: &NodeId,
+        inspection: &dyn Inspection,
+        request: VerifyRequest,
+    ) -> Result<(), Violation> {
+        let violates = |what: String| Violation { property: "verify", what: format!("{node}: {what}") };
+        let begun = inspection.verify(request).await.map_err(|error| violates(error.message))?;
+        let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
+        let is_ours = |last: &Verification| last.ended_ms.is_some() && last.number == begun.number;
+        let ended = loop {
+            self.pass(100).await?;
+            match inspection.verification().await.filter(is_ours) {
+                Some(ended) => break ended,
+                None if self.world.trace.now_ms() > until => return Err(violates("it does not end".into())),
+                None => {}
+            }
+        };
+        let is_bad = |found: &&Mismatch| found.name.parse().is_ok_and(|name| !is_rotten(&name));
+        if let Some(found) = ended.found.iter().find(is_bad) {
+            return Err(violates(format!("{found:?}")));
+        }
+        match ended.failed.first() {
+            Some(failed) => Err(violates(format!("{failed:?}"))),
+            None => Ok(()),
+        }
     }
 
     /// Keeps a node away until it is expelled and the journal is collected past it, then brings it back.

@@ -120,6 +120,8 @@ pub struct Scenario {
     pub one_active: bool,
     /// Whether a site is added to the list of sites, and another one removed.
     pub list_moves: bool,
+    /// The share of failovers that an operator has pause before the promotion, in permille.
+    pub pauses: u64,
     /// The share of an operator's looks at a failover in progress that abort it, in permille. The others resume it.
     pub aborts: u64,
     /// Whether one site's volumes are lost at the end, so that it must recover.
@@ -192,6 +194,7 @@ impl Scenario {
             torn_reads: 300,
             one_active: false,
             list_moves: false,
+            pauses: 200,
             aborts: 250,
             lose_a_site: false,
             expel_a_node: false,

@@ -8,9 +8,13 @@ use lockstep::seams::refdb::{DigestRecord, Role, SiteRecord};
 use lockstep::stages::ports::Operators;
 use lockstep_proto::site_list::{AddSiteRequest, RemoveSiteRequest, StreamPlace};
 use lockstep_proto::{NodeId, SiteId};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::check::Violation;
 use super::dice::Dice;
+use super::failovers;
+use super::run::Phases;
 use super::world::{World, name};
 
 /// How long the operator waits for an answer.
@@ -94,6 +98,23 @@ pub async fn change(world: Arc<World>) {
         }
     }
     world.trace.note(site.as_str(), "THE LIST HAS CHANGED");
+}
+
+/// Waits until [`change`] has ended, without faults. No site is changed while a failover is in progress, and the
+/// nemesis, who resumes those that are held, has stopped. So they are resumed here.
+pub(super) async fn has_changed(phases: &Phases, changing: &JoinHandle<()>) -> Result<(), Violation> {
+    let world = &phases.world;
+    let until = world.trace.now_ms() + world.scenario.converge_ms;
+    while !changing.is_finished() {
+        phases.pass(200).await?;
+        let unfinished = failovers::unfinished(world).await;
+        if world.trace.now_ms() > until {
+            let failover = unfinished.unwrap_or_else(|| "no failover is in progress".to_owned());
+            let what = format!("the list of sites did not change in time: {failover}");
+            return Err(Violation { property: "site-list", what });
+        }
+    }
+    Ok(())
 }
 
 async fn pause(dice: &Dice, from: u64, to: u64) {

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::eventlog::Position;
 use lockstep::seams::volume::{
-    BoundTo, Changes, CommittedRequest, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered,
-    RequestKey, ShardId, StoreError, VolumeFacts,
+    BoundTo, Changes, CommittedRequest, Debt, DigestAt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark,
+    Registered, RequestKey, ShardId, StoreError, VolumeFacts,
 };
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq};
@@ -45,6 +45,14 @@ impl NodeStore for WatchedStore {
         limit: usize,
     ) -> Result<Vec<(RefKey, RefRecord)>, StoreError> {
         self.inner.references(project, after, limit)
+    }
+
+    fn digest(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<DigestAt, StoreError> {
+        self.inner.digest(project, keys)
+    }
+
+    async fn build_digests(&self, limit: usize) -> Result<bool, StoreError> {
+        self.inner.build_digests(limit).await
     }
 
     fn projects(&self) -> Result<Vec<(ProjectName, RefRecord)>, StoreError> {
@@ -109,6 +117,10 @@ impl NodeStore for WatchedStore {
 
     fn registered(&self) -> Result<Registered, StoreError> {
         self.inner.registered()
+    }
+
+    fn verified(&self) -> Result<Option<String>, StoreError> {
+        self.inner.verified()
     }
 
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {

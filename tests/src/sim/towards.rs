@@ -56,6 +56,7 @@ impl Scenario {
                 self.commits_fail(|rates| (rates.late, rates.late_ms) = (100, 20_000));
                 self.act(&[(Action::Fence, 10), (Action::Pause, 10), (Action::Crash, 10)]);
             }
+            P::DigestMissesDeletion | P::DigestMissesOverlay => self.more(Ask::Delete, 20),
             P::OwnStreamSkipped => self.act(&[(Action::PowerCut, 5), (Action::Crash, 5)]),
             P::BatchCaughtUpInPart => {
                 self.more(Ask::Batch, 40);

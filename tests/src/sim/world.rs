@@ -429,9 +429,15 @@ impl World {
 
     /// Checks every node. A node that is fenced is ended and started again, as Kubernetes does.
     pub fn tick(self: &Arc<Self>) {
+        let is_fifth = (self.trace.now_ms() / self.scenario.tick_ms.max(1)).is_multiple_of(5);
         for node in self.nodes() {
             let life = self.life(&node);
             self.watch.tick(&node, life.as_ref().is_some_and(|life| life.node.is_ready()));
+            if let Some(life) = life.as_ref().filter(|_| is_fifth)
+                && let (Some(peer_refs), Some(rebuilds)) = (life.node.peer_refs(), life.node.rebuilds())
+            {
+                self.watch.tells(&node, peer_refs.as_ref(), rebuilds.as_ref());
+            }
             let is_up = life.is_some();
             let reaches = !self.faults.is_paused(&node) && !self.faults.is_cut(&node, Seam::RefDb);
             if self.scenario.judges_availability() {

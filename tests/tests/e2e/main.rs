@@ -1,5 +1,6 @@
 //! End-to-end tests: real sidecars, real git, and emulators of the cloud in this process.
 
+mod against;
 mod aws;
 mod base_paths;
 mod command;

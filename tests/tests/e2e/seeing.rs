@@ -70,6 +70,7 @@ async fn every_site_sees_all_sites_while_the_links_between_them_are_cut() {
     documented("lockstep status --all", &ends_with(c, &["status", "--all"], 0).await);
     documented("lockstep topology", &c.cli(&["topology"]).await);
     documented("lockstep verify", &c.cli(&["verify"]).await);
+    documented("lockstep verify --against b", &c.cli(&["verify", "--against", "b"]).await);
 
     // c reads no stream any more. It sees the others, and how far it is behind, through the refdb.
     for node in [a, b, c] {

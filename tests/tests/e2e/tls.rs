@@ -70,6 +70,9 @@ async fn a_lost_repository_is_restored_over_mutual_tls() {
     assert!(until(async || is_seen(&peers().await).then_some(())).await.is_some(), "{}", peers().await);
     let status = ok(b.cli(&["status"]).await);
     assert!(status.contains("tls: spiffe://lockstep/b/b-0  expires in 89 days"), "{status}");
+    // Two sites compare themselves over the same way.
+    let compared = ok(b.cli(&["verify", "--against", "a"]).await);
+    assert!(compared.contains("  a-0 (site a): 1 project, 1 by digest alone: equal"), "{compared}");
     cluster.nodes[0].kill().await;
     let away = cluster.nodes[1].cli(&["peers"]).await;
     assert_eq!(away.status.code(), Some(2), "{away:?}");

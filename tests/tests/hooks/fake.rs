@@ -8,10 +8,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep::stages::api::server::{ApiTasks, BoundApi};
 use lockstep::stages::api::{Inspection, Transactions};
+use lockstep::stages::ports::PeerRefs;
 use lockstep_proto::bridge::*;
 use lockstep_proto::debt::{Repair, RepairAnswer};
+use lockstep_proto::digests::{DigestsHead, DigestsPage, DigestsRequest, RefsAnswer, RefsRequest, SET_DIGEST_FORMAT};
 use lockstep_proto::gerrit::BasePath;
-use lockstep_proto::peer::PeerStatus;
+use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::verify::{Verification, VerifyRequest};
 use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
@@ -187,7 +189,20 @@ impl Inspection for Fake {
             bootstrap: None,
             last_contact_ms: None,
             turns: None,
+            verified: Vec::new(),
             last_errors: Vec::new(),
+        }
+    }
+
+    fn introduction(&self) -> PeerAnswer {
+        PeerAnswer {
+            site: "eu-aws".parse().unwrap(),
+            node: "eu-aws-0".parse().unwrap(),
+            version: "fake".to_owned(),
+            role: "active".to_owned(),
+            epoch: 1,
+            ready: true,
+            waits_for: Vec::new(),
         }
     }
 
@@ -217,6 +232,24 @@ impl Inspection for Fake {
 
     async fn repair(&self, _: Repair) -> Result<RepairAnswer, ApiError> {
         Ok(RepairAnswer { done: false, message: "there is nothing to repair".to_owned() })
+    }
+}
+
+#[async_trait]
+impl PeerRefs for Fake {
+    async fn digests(&self, _: DigestsRequest) -> Result<DigestsPage, ApiError> {
+        let (site, node) = ("eu-aws".parse().unwrap(), "eu-aws-0".parse().unwrap());
+        let head = DigestsHead { site, node, format: SET_DIGEST_FORMAT, refdb: None, reconciles: false };
+        Ok(DigestsPage { head, projects: Vec::new(), next: None })
+    }
+
+    async fn refs(&self, request: RefsRequest) -> Result<RefsAnswer, ApiError> {
+        let gate = self.gate.lock().clone();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
+        let behind = request.catch_up.then(|| "the fake catches up with nothing".to_owned());
+        Ok(RefsAnswer { refs: Vec::new(), behind })
     }
 }
 

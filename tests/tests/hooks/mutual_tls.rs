@@ -15,6 +15,7 @@ use lockstep::seams::tls::{Credentials, connect};
 use lockstep::stages::api::peer_listener::PeerListenerSettings;
 use lockstep::stages::api::server::BoundApi;
 use lockstep_proto::Oid;
+use lockstep_proto::digests::{DigestsRequest, RefsRequest};
 use lockstep_tests::contract::repositories::{Fixture, name, project};
 use lockstep_tests::e2e::until;
 use lockstep_tests::local_git::LocalFixture;
@@ -39,6 +40,7 @@ struct Server {
     address: SocketAddr,
     want: Oid,
     home: tempfile::TempDir,
+    fake: Arc<Fake>,
 }
 
 impl Server {
@@ -57,8 +59,9 @@ impl Server {
         let bound = bound.peered(settings, credentials).await.unwrap();
         let address = bound.peer_address().unwrap();
         let fake = Arc::new(Fake::default());
-        let _ = bound.giving(fixture.origin()).spawn(fake.clone(), fake, &CancellationToken::new());
-        Self { fixture, address, want, home }
+        let bound = bound.giving(fixture.origin()).telling(fake.clone());
+        let _ = bound.spawn(fake.clone(), fake.clone(), &CancellationToken::new());
+        Self { fixture, address, want, home, fake }
     }
 
     fn peer(&self, credentials: Arc<Credentials>, expected: &str) -> HttpPeer {
@@ -173,8 +176,51 @@ async fn a_peer_may_make_the_calls_of_peers_only() {
             }
         }
     }
-    assert_eq!(open, ["get /v1/peer", "post /v1/peer/versions", "post /v1/projects/{project}/objects"]);
+    let calls = [
+        "get /v1/peer",
+        "post /v1/peer/digests",
+        "post /v1/peer/refs",
+        "post /v1/peer/versions",
+        "post /v1/projects/{project}/objects",
+    ];
+    assert_eq!(open, calls);
     assert!(closed > 20, "{closed}");
+}
+
+/// Digests and refs are answered over TLS. Requests beyond the bound of a peer are refused at once, and keep no other
+/// peer out.
+#[tokio::test(flavor = "multi_thread")]
+async fn digests_and_refs_are_answered_within_the_bound_of_each_peer() {
+    let (home, ca) = (tempfile::tempdir().unwrap(), new_authority());
+    let own = Identity::new(home.path(), &[SERVER], &ca, &[&ca]).credentials();
+    let greedy = Identity::new(home.path(), &[CALLER], &ca, &[&ca]).credentials();
+    let modest = Identity::new(home.path(), &["spiffe://lockstep/muc-2/b"], &ca, &[&ca]).credentials();
+    let server = Server::start(home, own, &[CALLER, "spiffe://lockstep/muc-2/*"]).await;
+    let greedy = Arc::new(server.peer(greedy, SERVER));
+    let page = greedy.digests("origin", &DigestsRequest::default()).await.unwrap();
+    assert_eq!((page.head.node.as_str(), page.next), ("eu-aws-0", None));
+    let request = RefsRequest { project: "p#1".parse().unwrap(), keys: Vec::new(), catch_up: true };
+    assert!(greedy.refs("origin", &request).await.unwrap().behind.is_some());
+    // The four requests that this peer may have wait at the gate.
+    let gate = Arc::new(tokio::sync::Notify::new());
+    *server.fake.gate.lock() = Some(Arc::clone(&gate));
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        let (greedy, request) = (Arc::clone(&greedy), request.clone());
+        waiting.spawn(async move { greedy.refs("origin", &request).await });
+    }
+    for _ in 0..8 {
+        let refused = waiting.join_next().await.unwrap().unwrap().unwrap_err().to_string();
+        assert!(refused.contains("already works on 4 requests"), "{refused}");
+    }
+    assert!(server.peer(modest, SERVER).digests("origin", &DigestsRequest::default()).await.is_ok());
+    *server.fake.gate.lock() = None;
+    while !waiting.is_empty() {
+        gate.notify_waiters();
+        if let Ok(Some(answer)) = tokio::time::timeout(Duration::from_millis(50), waiting.join_next()).await {
+            assert!(answer.unwrap().is_ok());
+        }
+    }
 }
 
 /// Waits until a caller that asks without a pause has asked some times more. At least two of its requests then began

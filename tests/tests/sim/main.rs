@@ -16,6 +16,7 @@ mod requests;
 mod seeding;
 mod site_list;
 mod streams;
+mod verify;
 mod went_back;
 
 use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
@@ -213,4 +214,6 @@ bugs! {
     finds_leftover_forgotten: LeftoverForgotten,
     finds_short_read_is_end: ShortReadIsEnd,
     finds_ready_before_whole: ReadyBeforeWhole,
+    finds_digest_misses_deletion: DigestMissesDeletion,
+    finds_digest_misses_overlay: DigestMissesOverlay,
 }

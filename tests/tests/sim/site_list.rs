@@ -24,6 +24,17 @@ fn a_site_joins_and_another_one_leaves_under_all_faults() {
     }
 }
 
+/// A failover that is held when the faults end holds up the list only until an operator resumes it.
+#[test]
+fn the_list_changes_although_every_failover_pauses_before_its_promotion() {
+    for seed in 1..=2 {
+        let scenario = Scenario { name: "site-list-held".into(), pauses: 1_000, ..Scenario::site_list() };
+        let end = simulate(seed, scenario, InjectedBugs::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.trace.contains(" LEAVES"), "{report}");
+    }
+}
+
 async fn record(story: &Story, site: &str) -> SiteRecord {
     let sites = story.world.refdb().registry.sites().await.unwrap();
     sites.into_iter().find(|one| one.site.as_str() == site).unwrap()

@@ -102,11 +102,15 @@ pub enum InjectedBug {
     ShortReadIsEnd,
     /// A refdb that is being rebuilt lets nodes in before all of it is written.
     ReadyBeforeWhole,
+    /// The digest of a project is not kept when a ref is deleted.
+    DigestMissesDeletion,
+    /// The digest that a node tells leaves out moves that are not durable yet.
+    DigestMissesOverlay,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 50] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -155,6 +159,8 @@ impl InjectedBug {
         Self::LeftoverForgotten,
         Self::ShortReadIsEnd,
         Self::ReadyBeforeWhole,
+        Self::DigestMissesDeletion,
+        Self::DigestMissesOverlay,
     ];
 }
 

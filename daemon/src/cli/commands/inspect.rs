@@ -5,6 +5,7 @@ use lockstep_proto::debt::{HeldElsewhere, Repair, RepairAnswer};
 use lockstep_proto::failover::HandoverStatus;
 use lockstep_proto::peer::TlsStatus;
 use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, NodeStatus, RefreshStatus};
+use lockstep_proto::verify::LastVerified;
 
 use super::table::Table;
 use super::target::{OperatorTarget, Target};
@@ -131,6 +132,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         totals,
         turns(status),
         guards(status),
+        verified(status),
         refresh,
         handover,
         tls,
@@ -138,6 +140,16 @@ pub(super) fn render(status: &NodeStatus) -> String {
         errors(status),
     ]
     .concat()
+}
+
+/// When the refs of the node were verified last, and against whom.
+fn verified(status: &NodeStatus) -> String {
+    let line = |one: &LastVerified| {
+        let of = if one.whole { "all projects" } else { "a part" };
+        let result = if one.mismatches > 0 { format!("{} DIFFER", one.mismatches) } else { "equal".to_owned() };
+        format!("verified against {}: {of}, {result} ({})\n", one.against, ago(one.at_ms))
+    };
+    status.verified.iter().map(line).collect()
 }
 
 fn readiness(status: &NodeStatus) -> String {
@@ -434,6 +446,13 @@ mod tests {
             }),
             last_contact_ms: Some(0),
             bootstrap: Some(Bootstrap { stage: BootstrapStage::Refs, done: 3, total: 9, left_ms: Some(1_000) }),
+            verified: vec![LastVerified {
+                against: "b-0".to_owned(),
+                at_ms: SystemClock.now_ms() - 300_000,
+                projects: 2,
+                whole: true,
+                mismatches: 3,
+            }],
             last_errors: Vec::new(),
         };
         let text = render(&status);
@@ -446,6 +465,7 @@ mod tests {
         assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");
         assert!(text.contains("ago): change p~1: no right\n"), "{text}");
         assert!(text.contains("not ready, waiting for: drained"), "{text}");
+        assert!(text.contains("verified against b-0: all projects, 3 DIFFER (5m ago)\n"), "{text}");
         assert!(
             text.contains("\ntakes everything from the refdb and from peers: 3 of 9 projects are compared"),
             "{text}"

@@ -165,7 +165,7 @@ fn nodes(all: &Overview) -> String {
         let refresh = digest.refresh.as_ref().map_or("-".to_owned(), |refresh| refresh.due.to_string());
         table.row([vec![name], cells.to_vec(), vec![digest.degraded.to_string(), refresh, verified]].concat());
     }
-    format!("nodes (set aside: parked/quarantined/owed; verified: since their start)\n{}", table.render())
+    format!("nodes (set aside: parked/quarantined/owed; verified: against the refdb)\n{}", table.render())
 }
 
 /// The age of a digest. An old one is marked.

@@ -1,10 +1,12 @@
-//! `lockstep verify`: compares the refs of the sidecar's node with the refdb.
+//! `lockstep verify`: compares the refs of the sidecar's node with the refdb, or with those of peers.
 
 use std::time::Duration;
 
 use http::Method;
 use lockstep_proto::ProjectName;
-use lockstep_proto::verify::{DEFAULT_SHARE, Estimate, Mismatch, Right, Side, Verification, VerifyRequest};
+use lockstep_proto::verify::{
+    DEFAULT_SHARE, Estimate, Mismatch, PeerCompared, Right, Side, Verification, VerifyRequest,
+};
 
 use super::table::Table;
 use super::target::Target;
@@ -18,12 +20,20 @@ const SAY: u32 = 10;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lockstep verify\n  lockstep verify tools/build\n  \
-                        lockstep verify --share 50 --json | jq .found")]
+                        lockstep verify --share 50 --json | jq .found\n  lockstep verify --against muc-1\n  \
+                        lockstep verify --against all tools/build")]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     target: Target,
     /// Project to compare [default: all]
     project: Option<ProjectName>,
+    /// Compare with this site, or this peer of [peers], or all of them, by digests; the refdb is read for the refs that
+    /// differ alone
+    #[arg(long, value_name = "SITE|PEER|all")]
+    against: Option<String>,
+    /// Compare only the version maps of the two nodes, and not their disks
+    #[arg(long, requires = "against")]
+    maps_only: bool,
     /// Share of a partition's read units of the refdb that it takes at most, in percent
     #[arg(long, default_value_t = DEFAULT_SHARE, value_parser = clap::value_parser!(u32).range(1..=100))]
     share: u32,
@@ -33,27 +43,27 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) async fn run(args: VerifyArgs) -> Result<(), CliError> {
-    let request = VerifyRequest { project: args.project.clone(), share: args.share };
+    let (project, share) = (args.project.clone(), args.share);
+    let request = VerifyRequest { project, share, against: args.against.clone(), maps_only: args.maps_only };
     let begun: Verification =
         args.target.change(Method::POST, "/v1/verification".to_owned(), &request).await.map_err(CliError::unrefused)?;
     if begun.request != request {
         return Err(CliError::Failed("another verification is in progress; wait for its end".to_owned()));
     }
-    if !args.json {
+    if !args.json && args.against.is_none() {
         out::put(&estimate(&begun.estimate, args.share))?;
     }
     let ended = until_end(&args, begun.number).await?;
     if ended.projects + ended.failures == 0
         && let Some(project) = &args.project
     {
-        return Err(CliError::Failed(format!("project {project} exists neither at this node nor in the refdb")));
+        let other = if args.against.is_some() { "at a peer that was compared" } else { "in the refdb" };
+        return Err(CliError::Failed(format!("project {project} exists neither at this node nor {other}")));
     }
     out::put(&if args.json { json(&ended)? } else { render(&ended) })?;
     match () {
         () if ended.mismatches > 0 => Err(CliError::Degraded),
-        () if ended.failures > 0 => {
-            Err(CliError::Failed(format!("{} could not be compared", projects(ended.failures))))
-        }
+        () if ended.failures > 0 => Err(CliError::Failed(format!("{} could not be compared", not_compared(&ended)))),
         () => Ok(()),
     }
 }
@@ -86,6 +96,14 @@ fn estimate(estimate: &Estimate, share: u32) -> String {
     )
 }
 
+fn not_compared(ended: &Verification) -> String {
+    match (&ended.request.against, ended.failures) {
+        (None, count) => projects(count),
+        (Some(_), 1) => "1 peer or project of a peer".to_owned(),
+        (Some(_), count) => format!("{count} peers or projects of a peer"),
+    }
+}
+
 fn render(ended: &Verification) -> String {
     let took_ms = ended.ended_ms.unwrap_or(ended.began_ms).saturating_sub(ended.began_ms);
     let head = format!(
@@ -100,21 +118,52 @@ fn render(ended: &Verification) -> String {
         0 => String::new(),
         repaired => format!("{repaired} were behind, and this verification has brought them up to date\n"),
     };
-    let mut table = Table::new(&["project", "ref", "refdb", "version map", "disk", "right", "why"]);
+    let failed: String = ended.failed.iter().map(|one| format!("  {}: {}\n", one.project, one.why)).collect();
+    let failed = if failed.is_empty() { failed } else { format!("NOT COMPARED\n{failed}") };
+    let found = if ended.found.is_empty() { String::new() } else { format!("DIFFERENT\n{}", differ(ended).render()) };
+    head + &repaired + &peers(&ended.peers) + &found + &failed
+}
+
+/// The peers that were compared to their end.
+fn peers(compared: &[PeerCompared]) -> String {
+    let line = |one: &PeerCompared| {
+        let PeerCompared { peer, site, node, projects: count, by_digest, mismatches, failures } = one;
+        let verdict = match (mismatches, failures) {
+            (0, 0) => "equal".to_owned(),
+            (0, failures) => format!("{failures} not compared"),
+            (mismatches, _) => format!("{mismatches} DIFFER"),
+        };
+        let node = if node == peer { String::new() } else { format!(", node {node}") };
+        format!("  {peer} (site {site}{node}): {}, {by_digest} by digest alone: {verdict}\n", projects(*count))
+    };
+    compared.iter().map(line).collect()
+}
+
+/// The refs that differ, with a column per side.
+fn differ(ended: &Verification) -> Table {
+    let with_peers = ended.request.against.is_some();
+    let sides: &[&str] = match with_peers {
+        true => &["project", "ref", "refdb", "here", "disk here", "peer", "there", "disk there", "right", "why"],
+        false => &["project", "ref", "refdb", "version map", "disk", "right", "why"],
+    };
+    let mut table = Table::new(sides);
     for found in &ended.found {
-        let Mismatch { project, name, refdb, here, disk, right, why } = found;
+        let Mismatch { project, name, refdb, here, disk, peer, there, disk_there, right, why } = found;
+        let peer = peer.as_deref().unwrap_or("-");
         let right = match right {
             Right::Refdb => "refdb",
             Right::ThisNode => "this node",
+            Right::Peer => peer,
         };
-        let disk = disk.as_deref().map_or("-", short).to_owned();
-        let cells = [project, name, &side(refdb.as_ref()), &side(here.as_ref()), &disk, right, why];
-        table.row(cells.map(|cell: &str| cell.to_owned()).to_vec());
+        let shown = |disk: &Option<String>| disk.as_deref().map_or("-", short).to_owned();
+        let mut cells = vec![project.clone(), name.clone(), side(refdb.as_ref()), side(here.as_ref()), shown(disk)];
+        if with_peers {
+            cells.extend([peer.to_owned(), side(there.as_ref()), shown(disk_there)]);
+        }
+        cells.extend([right.to_owned(), why.clone()]);
+        table.row(cells);
     }
-    let failed: String = ended.failed.iter().map(|one| format!("  {}: {}\n", one.project, one.why)).collect();
-    let failed = if failed.is_empty() { failed } else { format!("NOT COMPARED\n{failed}") };
-    let found = if ended.found.is_empty() { String::new() } else { format!("DIFFERENT\n{}", table.render()) };
-    head + &repaired + &found + &failed
+    table
 }
 
 fn projects(count: u64) -> String {

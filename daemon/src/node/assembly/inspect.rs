@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::debt::{MOST_SHOWN, ProjectHealth, ProjectStatus, Repair, RepairAnswer};
-use lockstep_proto::peer::{PeerStatus, TlsStatus};
+use lockstep_proto::peer::{PeerAnswer, PeerStatus, TlsStatus};
 use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
 use lockstep_proto::verify::{Verification, VerifyRequest};
 use lockstep_proto::{ProjectName, ProjectPhase, RefValue, Transaction};
@@ -166,7 +166,21 @@ impl Inspection for Inspector {
             bootstrap: self.stages.state.bootstrap.now(),
             turns: self.turns.as_ref().map(|turns| turns.status()),
             last_contact_ms: self.contact.as_ref().and_then(|contact| contact.at_ms()),
+            verified: self.stages.verifier.each_verified(),
             last_errors: snapshot.last_errors,
+        }
+    }
+
+    fn introduction(&self) -> PeerAnswer {
+        let (settings, site, waits_for) = (&self.stages.deps.settings, self.site(), self.latches.closed());
+        PeerAnswer {
+            site: settings.site.clone(),
+            node: settings.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            role: site.as_ref().map_or("unknown", |site| site.role.name()).to_owned(),
+            epoch: site.map_or(0, |site| site.epoch),
+            ready: waits_for.is_empty(),
+            waits_for,
         }
     }
 

@@ -89,13 +89,13 @@ use crate::seams::gerrit::Gerrit;
 use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::{RefDb, Tables};
-use crate::seams::volume::{NodeStore, RefRecord, StoreError, VolumeFacts};
+use crate::seams::volume::{NodeStore, RefRecord, StoreError, VolumeFacts, build_all};
 use crate::stages::api::readiness::Latches;
 use crate::stages::failover::{DrillStage, OperatorDesk};
 use crate::stages::handshake::HandshakeStage;
 use crate::stages::ports::{
-    Handshake, LocalHealth, Operators, Rebuilds, Refreshes, SeedCommits, Seeding, StandbyCopies, StreamEvents,
-    Transactions,
+    Handshake, LocalHealth, Operators, PeerRefs, Rebuilds, Refreshes, SeedCommits, Seeding, StandbyCopies,
+    StreamEvents, Transactions,
 };
 use crate::stages::rebuild::RebuildDesk;
 use crate::stages::seed::Seeder;
@@ -104,6 +104,9 @@ use local_health::Unseen;
 use probes::NodeProbes;
 use stages::Stages;
 use term::CurrentTerm;
+
+/// Records per step when digests are built. A commit waits for one step at most.
+const DIGESTS_STEP: usize = 5_000;
 
 /// The seams, settings and observers that a node is built on.
 #[derive(Clone)]
@@ -206,6 +209,7 @@ impl Node {
             watches: AtomicBool::new(false),
         };
         tasks.spawn("durability", stages.state.durability.clone().run());
+        tasks.spawn("set-digests", build_digests(Arc::clone(&stages)));
         if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.deps.gerrit) {
             tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
         }
@@ -284,6 +288,12 @@ impl Node {
         Arc::clone(&self.rebuilds) as Arc<dyn Rebuilds>
     }
 
+    /// The port through which peers read digests and refs of this node.
+    #[must_use]
+    pub fn peer_refs(&self) -> Arc<dyn PeerRefs> {
+        Arc::new(self.stages.verifier.clone())
+    }
+
     /// The latches that `/readyz` shows.
     #[must_use]
     pub fn latches(&self) -> &Latches {
@@ -354,6 +364,13 @@ impl Node {
         };
         let _ = tokio::time::timeout(grace, orderly).await;
         self.tasks.abort();
+    }
+}
+
+/// Builds the digests of a store that a release without digests has written. The node serves meanwhile.
+async fn build_digests(stages: Arc<Stages>) {
+    if let Err(error) = build_all(stages.deps.store.as_ref(), DIGESTS_STEP).await {
+        stages.deps.observer.failed("set-digests", &error);
     }
 }
 

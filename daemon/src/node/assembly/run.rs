@@ -141,6 +141,7 @@ impl Sidecar {
             .seeding(node.seeding())
             .obeying(desk)
             .rebuilding(node.rebuilds())
+            .telling(node.peer_refs())
             .forwarding(node.events())
             .taking(settings.api.most_requests)
             .turning(Arc::clone(&turns))

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::{Oid, ProjectName};
 
-use super::{MOST_OIDS, PeerError, Peers};
+use super::{MOST_OIDS, PeerError, Peers, unknown};
 use crate::seams::blob::Payload;
 
 /// Peers in the order in which they are asked. An empty list stands for a node without peers.
@@ -23,6 +24,10 @@ impl FallbackPeers {
     #[must_use]
     pub fn new(peers: Vec<Arc<dyn Peers>>) -> Self {
         Self { peers }
+    }
+
+    fn named(&self, peer: &str) -> Result<&dyn Peers, PeerError> {
+        self.peers.iter().find(|one| one.is(peer)).map(AsRef::as_ref).ok_or_else(|| unknown(peer))
     }
 }
 
@@ -73,10 +78,15 @@ impl Peers for FallbackPeers {
     }
 
     async fn versions(&self, peer: &str, request: &VersionsRequest) -> Result<VersionsPage, PeerError> {
-        match self.peers.iter().find(|one| one.is(peer)) {
-            Some(one) => one.versions(peer, request).await,
-            None => Err(PeerError::NotNow(format!("peer {peer} is not one of [peers]"))),
-        }
+        self.named(peer)?.versions(peer, request).await
+    }
+
+    async fn digests(&self, peer: &str, request: &DigestsRequest) -> Result<DigestsPage, PeerError> {
+        self.named(peer)?.digests(peer, request).await
+    }
+
+    async fn refs(&self, peer: &str, request: &RefsRequest) -> Result<RefsAnswer, PeerError> {
+        self.named(peer)?.refs(peer, request).await
     }
 }
 

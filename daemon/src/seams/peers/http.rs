@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use lockstep_proto::bridge::{ApiError, ObjectsMissing, ObjectsRequest};
+use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::{Oid, ProjectName};
@@ -151,6 +152,24 @@ impl HttpPeer {
         request.body(Full::new(body)).map_err(|error| self.not_now(error))
     }
 
+    /// Posts a body, and reads the answer. A peer of an earlier release has no such route, and says so.
+    async fn call<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, PeerError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.not_now(error))?;
+        let answer = self.send(self.request(Method::POST, path.to_owned(), body.into()).await?).await?;
+        match answer.status() {
+            StatusCode::OK => self.words(answer).await,
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {
+                let why = self.words::<ApiError>(answer).await?.message;
+                Err(self.not_now(format!("{why}; a peer of an earlier release does not serve {path}: upgrade it")))
+            }
+            _ => Err(self.not_now(self.words::<ApiError>(answer).await?.message)),
+        }
+    }
+
     async fn introduction(&self) -> Result<PeerAnswer, PeerError> {
         let request = self.request(Method::GET, "/v1/peer".to_owned(), Bytes::new()).await?;
         let answer = self.send(request).await?;
@@ -231,11 +250,14 @@ impl Peers for HttpPeer {
     }
 
     async fn versions(&self, _peer: &str, request: &VersionsRequest) -> Result<VersionsPage, PeerError> {
-        let body = serde_json::to_vec(request).map_err(|error| self.not_now(error))?;
-        let answer = self.send(self.request(Method::POST, "/v1/peer/versions".to_owned(), body.into()).await?).await?;
-        match answer.status() {
-            StatusCode::OK => self.words(answer).await,
-            _ => Err(self.not_now(self.words::<ApiError>(answer).await?.message)),
-        }
+        self.call("/v1/peer/versions", request).await
+    }
+
+    async fn digests(&self, _peer: &str, request: &DigestsRequest) -> Result<DigestsPage, PeerError> {
+        self.call("/v1/peer/digests", request).await
+    }
+
+    async fn refs(&self, _peer: &str, request: &RefsRequest) -> Result<RefsAnswer, PeerError> {
+        self.call("/v1/peer/refs", request).await
     }
 }

@@ -7,6 +7,8 @@
 //!   absent *now*: another peer may have them, and this one may have them later.
 //! - The answer of [`Peers::versions`] is one page of bounded size. A reader compares the heads of all pages: a
 //!   version map that changed in between must be read again.
+//! - So is the answer of [`Peers::digests`]. It is no snapshot: a project may move between its page and the next.
+//! - A peer of an earlier release serves no digests. That is an error which says so, and never an empty page.
 //! - A peer is not trusted: [`crate::seams::git::Repositories::ingest`] checks its packs, like all content from
 //!   outside.
 
@@ -15,6 +17,7 @@ pub mod http;
 pub mod serve;
 
 use async_trait::async_trait;
+use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::{Oid, ProjectName};
@@ -52,8 +55,22 @@ pub trait Peers: Send + Sync {
 
     /// Returns a page of the version map of the peer with this name, as [`PeerStatus`] gives it.
     async fn versions(&self, peer: &str, _request: &VersionsRequest) -> Result<VersionsPage, PeerError> {
-        Err(PeerError::NotNow(format!("peer {peer} is not one of [peers]")))
+        Err(unknown(peer))
     }
+
+    /// Returns a page of the digests of the peer with this name.
+    async fn digests(&self, peer: &str, _request: &DigestsRequest) -> Result<DigestsPage, PeerError> {
+        Err(unknown(peer))
+    }
+
+    /// Returns some refs of the peer with this name.
+    async fn refs(&self, peer: &str, _request: &RefsRequest) -> Result<RefsAnswer, PeerError> {
+        Err(unknown(peer))
+    }
+}
+
+fn unknown(peer: &str) -> PeerError {
+    PeerError::NotNow(format!("peer {peer} is not one of [peers]"))
 }
 
 /// Most ids per list in a request. With both lists full, the request stays below the cap on its body.

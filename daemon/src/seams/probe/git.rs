@@ -262,7 +262,7 @@ mod tests {
             walk.push_ref("refs/heads/lockstep-probe/a-0").unwrap();
             assert_eq!(walk.count(), commits);
             let pushed = repository.find_reference("refs/heads/lockstep-probe/a-0").unwrap().peel_to_commit().unwrap();
-            assert_eq!((pushed.author().email(), pushed.committer().email()), (Some(EMAIL), Some(EMAIL)));
+            assert_eq!((pushed.author().email().ok(), pushed.committer().email().ok()), (Some(EMAIL), Some(EMAIL)));
         }
         let hook = folder.path().join("hooks/pre-receive");
         std::fs::create_dir_all(folder.path().join("hooks")).unwrap();

@@ -16,9 +16,10 @@ use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    BoundTo, Changes, CommittedRequest, Debt, Held, Mailbox, MoveIntent, NodeStore, Rebind, RefRecord, RefreshMark,
-    Registered, RequestKey, ShardId, StoreError, VolumeFacts,
+    BoundTo, Changes, CommittedRequest, Debt, DigestAt, Held, Mailbox, MoveIntent, NodeStore, Rebind, RefRecord,
+    RefreshMark, Registered, RequestKey, SetDigest, ShardId, StoreError, VolumeFacts,
 };
+use crate::base::faults::injected_bug::InjectedBugs;
 use crate::seams::eventlog::Position;
 
 /// A store in memory. Clones are handles to the same store.
@@ -33,6 +34,7 @@ pub struct Snapshot(State);
 struct State {
     projects: BTreeMap<ProjectName, RefRecord>,
     refs: BTreeMap<ProjectKey, BTreeMap<RefKey, RefRecord>>,
+    digests: BTreeMap<ProjectKey, SetDigest>,
     /// The number of refs that have the object as their value.
     values: BTreeMap<ProjectKey, BTreeMap<Oid, u64>>,
     checkpoints: BTreeMap<ShardId, Position>,
@@ -48,15 +50,24 @@ struct State {
     registered: Registered,
     bound: BoundTo,
     requests: BTreeMap<RequestKey, CommittedRequest>,
+    verified: Option<String>,
     intents: BTreeMap<u64, Vec<MoveIntent>>,
+    bugs: InjectedBugs,
     #[cfg(test)]
     steps: Vec<Changes>,
 }
 
 impl MemoryStore {
+    /// Creates an empty store with the bugs that a test injects.
+    #[must_use]
+    pub fn injected(bugs: InjectedBugs) -> Self {
+        Self(Arc::new(Mutex::new(State { bugs, ..State::default() })))
+    }
+
     /// Loses everything, as a new disk would.
     pub fn wipe(&self) {
-        *self.state() = State::default();
+        let mut state = self.state();
+        *state = State { bugs: state.bugs, ..State::default() };
     }
 
     /// Returns a copy of the present content.
@@ -115,12 +126,13 @@ impl State {
             self.registered = self.registered.and(&registered);
         }
         self.requests.extend(changes.requests);
+        self.verified = changes.verified.or(self.verified.take());
     }
 
     /// Removes everything that speaks of the refdb that the volume belonged to.
     fn forget_refdb(&mut self, rebind: &Rebind) {
         self.projects.retain(|name, _| rebind.keep.contains(name));
-        (self.refs, self.values) = Default::default();
+        (self.refs, self.values, self.digests, self.verified) = Default::default();
         (self.low_water, self.debts, self.requests) = Default::default();
         self.registered = Registered::default();
         self.intents.clear();
@@ -132,6 +144,7 @@ impl State {
         for project in &changes.forget_projects {
             self.refs.remove(project);
             self.values.remove(project);
+            self.digests.remove(project);
         }
         self.checkpoints.retain(|shard, _| !changes.forget_shards.contains(shard));
         self.low_water.retain(|lane, _| !changes.forget_lanes.contains(lane));
@@ -162,7 +175,9 @@ impl State {
         if let Some(oid) = record.value.oid() {
             *values.entry(oid).or_default() += 1;
         }
-        let before = self.refs.entry(project).or_default().insert(key, record);
+        let refs = self.refs.entry(project.clone()).or_default();
+        self.digests.entry(project).or_default().replace(&key, refs.get(&key), &record, self.bugs);
+        let before = refs.insert(key, record);
         if let Some(Entry::Occupied(mut count)) = before.and_then(|it| it.value.oid()).map(|oid| values.entry(oid)) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -194,6 +209,17 @@ impl NodeStore for MemoryStore {
         let behind =
             state.refs.get(project).into_iter().flat_map(|refs| refs.range::<RefKey, _>((begin, Bound::Unbounded)));
         Ok(behind.take(limit).map(|(key, record)| (key.clone(), record.clone())).collect())
+    }
+
+    fn digest(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<DigestAt, StoreError> {
+        let state = self.state();
+        let refs = state.refs.get(project);
+        let entries = keys.iter().map(|key| refs.and_then(|refs| refs.get(key)).cloned()).collect();
+        Ok(DigestAt { digest: Some(state.digests.get(project).copied().unwrap_or_default()), entries })
+    }
+
+    async fn build_digests(&self, _limit: usize) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     fn projects(&self) -> Result<Vec<(ProjectName, RefRecord)>, StoreError> {
@@ -265,6 +291,10 @@ impl NodeStore for MemoryStore {
 
     fn registered(&self) -> Result<Registered, StoreError> {
         Ok(self.state().registered.clone())
+    }
+
+    fn verified(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.state().verified.clone())
     }
 
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {

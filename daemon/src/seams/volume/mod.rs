@@ -20,6 +20,7 @@
 //! | `refresh_marks` | one mark per subject that Gerrit must refresh |
 //! | `registered` | how far this volume's node has come in the refdb |
 //! | `requests` | committed requests, for callers that repeat them |
+//! | `set_digest` | the digest of a project's entries in the version map |
 
 mod bound;
 mod debt;
@@ -33,6 +34,7 @@ mod parked_pages;
 mod refresh_marks;
 mod registered;
 mod requests;
+mod set_digest;
 
 pub use bound::BoundTo;
 pub use debt::{Debt, MOST_REFS};
@@ -41,6 +43,7 @@ pub use parked_pages::parked_pages;
 pub use refresh_marks::{Difference, RefreshMark};
 pub use registered::Registered;
 pub use requests::{CommittedRequest, RequestKey, command_digest};
+pub use set_digest::{DigestAt, SetDigest, build_all};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -149,7 +152,8 @@ pub struct VolumeFacts {
 }
 
 /// The move of a volume to another refdb. Everything that speaks of the one before is removed in the same step: the
-/// version map, move intents, low-water marks, debts, committed requests, and the numbers that were registered there.
+/// version map with its digests, move intents, low-water marks, debts, committed requests, results of verifications,
+/// and the numbers that were registered there.
 /// The move intents are gone even if the step fails, so the facts must say before it that the node reconciles.
 /// Checkpoints, refresh marks and events stay. Parked and quarantined records become records that were never committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,6 +217,8 @@ pub struct Changes {
     pub requests: Vec<(RequestKey, CommittedRequest)>,
     /// Committed requests whose time is over.
     pub forget_requests: Vec<RequestKey>,
+    /// The results of the last verifications, as JSON.
+    pub verified: Option<String>,
 }
 
 impl Changes {
@@ -244,6 +250,7 @@ impl Changes {
             && self.registered.is_none()
             && self.requests.is_empty()
             && self.forget_requests.is_empty()
+            && self.verified.is_none()
     }
 }
 
@@ -273,6 +280,14 @@ pub trait NodeStore: Send + Sync {
         after: Option<&RefKey>,
         limit: usize,
     ) -> Result<Vec<(RefKey, RefRecord)>, StoreError>;
+
+    /// Returns the digest of a project's entries (without `@state`), and the entries of some keys, all of one moment.
+    /// The store keeps the digest in the step that writes the entries.
+    fn digest(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<DigestAt, StoreError>;
+
+    /// Builds the digests of entries that an earlier release has written, up to `limit` entries per call. Returns
+    /// whether all of them are built. Steps may be committed between two calls.
+    async fn build_digests(&self, limit: usize) -> Result<bool, StoreError>;
 
     /// Returns every project with an `@state` entry.
     fn projects(&self) -> Result<Vec<(ProjectName, RefRecord)>, StoreError>;
@@ -322,6 +337,9 @@ pub trait NodeStore: Send + Sync {
 
     /// Returns how far this volume's node has come in the refdb; zeros for a new volume.
     fn registered(&self) -> Result<Registered, StoreError>;
+
+    /// Returns the results of the last verifications, as JSON. `None` if nothing was verified yet.
+    fn verified(&self) -> Result<Option<String>, StoreError>;
 
     /// Returns a committed request.
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError>;

@@ -15,7 +15,7 @@ use super::error::Failure;
 use super::turns::Turns;
 use crate::seams::git::Repositories;
 use crate::stages::ports::{
-    Handshake, Inspection, Operators, Rebuilds, Refreshes, Seeding, StreamEvents, Transactions,
+    Handshake, Inspection, Operators, PeerRefs, Rebuilds, Refreshes, Seeding, StreamEvents, Transactions,
 };
 
 /// How long past its deadline a request still waits for the commit stage, whose answer says more than "no answer".
@@ -40,6 +40,8 @@ pub(super) struct Api {
     pub operators: Option<Arc<dyn Operators>>,
     /// The stage that serves the version map and rebuilds a lost refdb.
     pub rebuilds: Option<Arc<dyn Rebuilds>>,
+    /// The stage that tells peers what this node has.
+    pub peer_refs: Option<Arc<dyn PeerRefs>>,
     /// Tracks the tasks that do the work of requests, and that go on when a client hangs up.
     pub work: TaskTracker,
     /// The bounds on requests in progress.

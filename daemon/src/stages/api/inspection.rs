@@ -43,6 +43,9 @@ pub(super) async fn quarantine(State(api): State<Api>, _permit: Look) -> Answer<
     Ok(Json(api.inspection.quarantined().await?))
 }
 
+/// The longest name of a site or a peer, in bytes.
+const MOST_NAME: usize = 255;
+
 /// The longest time that a repair may take until it is answered. The work goes on.
 const REPAIR: Duration = Duration::from_secs(120);
 
@@ -67,8 +70,8 @@ pub(super) async fn repair(
     Ok(Json(answer.unwrap_or_else(late)?))
 }
 
-/// Begins to compare the refs of this node, on its disk and in its version map, with the refdb. If a verification is in
-/// progress, answers that one.
+/// Begins to compare the refs of this node, on its disk and in its version map, with the refdb or with peers. If a
+/// verification is in progress, answers that one.
 #[utoipa::path(post, path = "/v1/verification", tag = "status", request_body = VerifyRequest,
     responses((status = 200, description = "The verification that has begun, or is in progress", body = Verification),
         (status = 400, description = "The body is malformed", body = ApiError),
@@ -80,6 +83,16 @@ pub(super) async fn verify(
 ) -> Answer<Verification> {
     if !(1..=100).contains(&request.share) {
         let message = format!("share {} is not a percentage; give 1 to 100", request.share);
+        return Err(ApiError::new(RefusalCode::Invalid, false, message).into());
+    }
+    let against = request.against.as_deref();
+    if against.is_some_and(|against| against.is_empty() || against.len() > MOST_NAME) {
+        let message =
+            format!("against has {} bytes; give the name of a site or of a peer, or all", against.map_or(0, str::len));
+        return Err(ApiError::new(RefusalCode::Invalid, false, message).into());
+    }
+    if request.maps_only && against.is_none() {
+        let message = "maps_only is for a comparison with peers; give against, too, or leave it out";
         return Err(ApiError::new(RefusalCode::Invalid, false, message).into());
     }
     Ok(Json(api.inspection.verify(request).await?))

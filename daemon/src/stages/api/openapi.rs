@@ -36,6 +36,8 @@ use utoipa::OpenApi;
         super::inspection::verification,
         super::objects::objects,
         super::peers::answer,
+        super::peers::digests,
+        super::peers::refs,
         super::peers::peers,
         super::rebuild::versions,
         super::rebuild::begin,

@@ -35,6 +35,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/quarantine", get(inspection::quarantine)),
         ("/v1/peer", get(peers::answer)),
         ("/v1/peer/versions", post(rebuild::versions)),
+        ("/v1/peer/digests", post(peers::digests)),
+        ("/v1/peer/refs", post(peers::refs)),
         ("/v1/peers", get(peers::peers)),
         ("/v1/sites", get(sites::sites)),
         ("/v1/overview", get(sites::overview)),

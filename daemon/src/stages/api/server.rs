@@ -32,7 +32,7 @@ use super::turns::Turns;
 use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
 use crate::seams::tls::Credentials;
-use crate::stages::ports::{Operators, Rebuilds, Refreshes, StreamEvents};
+use crate::stages::ports::{Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
 
 /// The default bound on requests in progress. A push counts as one request until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -80,6 +80,7 @@ pub struct BoundApi {
     peers: Option<BoundPeers>,
     desk: Option<Arc<dyn Operators>>,
     rebuilds: Option<Arc<dyn Rebuilds>>,
+    peer_refs: Option<Arc<dyn PeerRefs>>,
     repositories: Option<Arc<dyn Repositories>>,
     refreshes: Option<Arc<dyn Refreshes>>,
     handshake: Option<Arc<dyn Handshake>>,
@@ -116,6 +117,7 @@ impl BoundApi {
             peers: None,
             desk: None,
             rebuilds: None,
+            peer_refs: None,
             repositories: None,
             refreshes: None,
             handshake: None,
@@ -185,6 +187,12 @@ impl BoundApi {
     #[must_use]
     pub fn rebuilding(self, rebuilds: Arc<dyn Rebuilds>) -> Self {
         Self { rebuilds: Some(rebuilds), ..self }
+    }
+
+    /// Sets the stage that tells peers what this node has.
+    #[must_use]
+    pub fn telling(self, peer_refs: Arc<dyn PeerRefs>) -> Self {
+        Self { peer_refs: Some(peer_refs), ..self }
     }
 
     /// Sets the repositories whose objects peers may fetch.
@@ -275,6 +283,7 @@ impl BoundApi {
             events,
             operators: self.desk,
             rebuilds: self.rebuilds,
+            peer_refs: self.peer_refs,
             work: work.clone(),
             admission,
             turns: self.turns,

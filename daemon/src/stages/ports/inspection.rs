@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::debt::{Repair, RepairAnswer};
-use lockstep_proto::peer::PeerStatus;
+use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::verify::{Verification, VerifyRequest};
 
@@ -12,6 +12,9 @@ use lockstep_proto::verify::{Verification, VerifyRequest};
 pub trait Inspection: Send + Sync {
     /// The whole status of the node.
     async fn status(&self) -> NodeStatus;
+
+    /// The node in few words, for peers: its name, its role and its health. It reads no store.
+    fn introduction(&self) -> PeerAnswer;
 
     /// The subjects that Gerrit has to refresh, oldest first, at most one page of them.
     async fn due(&self) -> Vec<DueStatus>;
@@ -28,7 +31,8 @@ pub trait Inspection: Send + Sync {
     /// Ends a debt as an operator asks, if that is possible now. An [`ApiError`] means that nothing was tried.
     async fn repair(&self, repair: Repair) -> Result<RepairAnswer, ApiError>;
 
-    /// Begins to compare the refs of this node with the refdb, or answers the verification that is in progress.
+    /// Begins to compare the refs of this node with the refdb or with peers. Answers the verification that is in
+    /// progress, if there is one.
     async fn verify(&self, request: VerifyRequest) -> Result<Verification, ApiError>;
 
     /// The verification that is in progress, or was the last one.

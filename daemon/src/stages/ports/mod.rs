@@ -10,6 +10,7 @@
 //! | `met_locks` | from commit to membership: locks that stand in the way |
 //! | `operators` | from the API to failover: sites, plans, roles |
 //! | `rebuilds` | from the API to rebuild: the version map for peers, a new refdb for operators |
+//! | `peer_refs` | from the API to verify: digests and refs for peers |
 //! | `fencing` | from failover to membership: end an incarnation |
 //! | `comparison`, `probes` | from failover to verify: compare all refs; to the assembly: act as a user of this node |
 //! | `local_health` | from failover to the assembly: the disks and certificates of this machine |
@@ -29,6 +30,7 @@ mod leftovers;
 mod local_health;
 mod met_locks;
 mod operators;
+mod peer_refs;
 mod probes;
 mod rebuilds;
 mod refreshed;
@@ -51,6 +53,7 @@ pub use leftovers::Leftovers;
 pub use local_health::LocalHealth;
 pub use met_locks::MetLocks;
 pub use operators::Operators;
+pub use peer_refs::PeerRefs;
 pub use probes::Probes;
 pub use rebuilds::Rebuilds;
 pub use refreshed::Refreshed;

@@ -1,6 +1,7 @@
 //! Serves this node's version map, page by page, in the order of the names of projects. A page is bounded in entries
 //! and in bytes, and it is made from the map alone: the refdb need not answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lockstep_proto::rebuild::{VersionsCursor, VersionsEntry, VersionsHead, VersionsPage, VersionsRequest};
@@ -71,7 +72,7 @@ impl VersionPages {
         let head = self.head()?;
         let mut page = Filling::default();
         let after = request.after.as_ref();
-        for (name, state) in self.versions.projects()? {
+        for (name, state) in self.projects(request.only.as_ref())? {
             if after.is_some_and(|after| name < after.project) {
                 continue;
             }
@@ -82,6 +83,13 @@ impl VersionPages {
             }
         }
         Ok(VersionsPage { head, entries: page.entries, next: None })
+    }
+
+    /// The projects to tell about, with their `@state`.
+    fn projects(&self, only: Option<&ProjectName>) -> Result<BTreeMap<ProjectName, RefRecord>, StoreError> {
+        let Some(name) = only else { return self.versions.projects() };
+        let state = self.versions.get(&ProjectKey::of_name(name), &RefKey::State)?;
+        Ok(state.into_iter().map(|state| (name.clone(), state)).collect())
     }
 
     /// Adds the entries of a project after a key. Returns false if the page is full before all of them are in it.

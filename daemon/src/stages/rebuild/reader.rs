@@ -21,7 +21,7 @@ pub(super) enum Way {
 
 impl Way {
     async fn page(&self, after: Option<VersionsCursor>) -> Result<VersionsPage, RebuildError> {
-        let request = VersionsRequest { after };
+        let request = VersionsRequest { after, only: None };
         match self {
             Self::Own(pages) => Ok(pages.page(&request)?),
             Self::Peer(peers, name) => peers.versions(name, &request).await.map_err(RebuildError::Peer),

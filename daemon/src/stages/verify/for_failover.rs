@@ -18,15 +18,16 @@ impl Comparison for Verifier {
     /// have given it a small share.
     async fn begin_all(&self) -> Result<u64, String> {
         let before = self.last().map_or(0, |last| last.number);
-        let request = VerifyRequest { project: None, share: DEFAULT_SHARE };
+        let request = VerifyRequest::of_refdb(None, DEFAULT_SHARE);
         let begun = self.begin(request.clone()).await.map_err(|error| error.to_string())?;
         if begun.number > before && begun.request == request {
             return Ok(begun.number);
         }
         let (number, share) = (begun.number, begun.request.share);
         let of = begun.request.project.map_or_else(|| "all projects".to_owned(), |project| project.to_string());
+        let against = begun.request.against.map(|against| format!(" against {against}")).unwrap_or_default();
         Err(format!(
-            "verification {number} of {of} at {share} % is in progress; that of the failover waits for its end"
+            "verification {number} of {of}{against} at {share} % is in progress; that of the failover waits for its end"
         ))
     }
 

@@ -91,27 +91,33 @@ pub(super) fn judge(project: &ProjectKey, look: &Look, caught_up: Option<&str>) 
             (Right::Refdb, why.to_owned())
         }
     };
-    let of_item = |item: &RefItem| {
-        let txn = item.txn.as_ref().map(ToString::to_string).unwrap_or_default();
-        Side { version: item.version.0, value: text(&item.value), txn }
-    };
-    let of_record = |record: &RefRecord| Side {
-        version: record.version.0,
-        value: text(&record.value),
-        txn: record.txn.to_string(),
-    };
     Some(Mismatch {
         project: project.to_string(),
         name: look.key.to_string(),
         refdb: look.refdb.as_ref().map(of_item),
         here: look.here.as_ref().map(of_record),
         disk: look.disk.as_ref().map(text),
+        peer: None,
+        there: None,
+        disk_there: None,
         right,
         why,
     })
 }
 
-fn text(value: &RefValue) -> String {
+/// The refdb's item as a side of a mismatch.
+pub(super) fn of_item(item: &RefItem) -> Side {
+    let txn = item.txn.as_ref().map(ToString::to_string).unwrap_or_default();
+    Side { version: item.version.0, value: text(&item.value), txn }
+}
+
+/// A record of a version map as a side of a mismatch.
+pub(super) fn of_record(record: &RefRecord) -> Side {
+    Side { version: record.version.0, value: text(&record.value), txn: record.txn.to_string() }
+}
+
+/// A value as text; empty if there is none.
+pub(super) fn text(value: &RefValue) -> String {
     if value.is_absent() { String::new() } else { value.to_string() }
 }
 

@@ -61,6 +61,9 @@ impl Verifier {
             refdb: Some(Side { version: item.version.0, value: item.value.to_string(), txn }),
             here: None,
             disk: None,
+            peer: None,
+            there: None,
+            disk_there: None,
             right: Right::Refdb,
             why: format!("the project exists in the refdb, and this node does not have it{behind}"),
         };
@@ -75,7 +78,7 @@ impl Verifier {
 }
 
 /// The key of a project by the value of its `@state`. None if it is deleted.
-fn living(name: &ProjectName, value: &RefValue) -> Option<ProjectKey> {
+pub(super) fn living(name: &ProjectName, value: &RefValue) -> Option<ProjectKey> {
     match value {
         RefValue::State(state) if state.phase != ProjectPhase::Deleted => {
             Some(ProjectKey::new(name, state.incarnation))

@@ -1,27 +1,35 @@
-//! The verify stage: compares the refs of this node, on the disk and in the version map, with the refdb.
+//! The verify stage: compares the refs of this node, on the disk and in the version map, with the refdb, or with those
+//! of peers.
 //!
-//! A ref that differs may be on its way. So it counts as a mismatch only if it still differs after this node has caught
-//! up with it, twice. An error is never read as "equal": a project that cannot be compared is named. A catch-up repairs
-//! a ref that is behind. Such refs are counted apart.
+//! A ref that differs may be on its way. So it counts as a mismatch only if it still differs after this node, and the
+//! peer, have caught up with it, twice. An error is never read as "equal": a project or a peer that cannot be compared
+//! is named. A catch-up repairs a ref that is behind. Such refs are counted apart.
 //!
 //! Reading the refdb costs read units. A verification takes a share of the read units of one partition, and tells the
-//! cost before it begins. It keeps nothing in the refdb.
+//! cost before it begins. It keeps nothing in the refdb. A comparison with a peer reads the refdb for the refs that
+//! differ alone: projects with equal digests are equal.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `listing` | the projects of this node, and those that only the refdb has |
 //! | `project` | compares one project |
 //! | `judge` | names the side that is right about a ref, and why: a pure function |
+//! | `against` | compares this node with peers |
+//! | `serve` | the other side of that: digests and refs for peers |
 //! | `for_failover` | the verification as the step of a failover |
-//! | `results` | keeps the mismatches of all verifications since the start of the process |
+//! | `log` | the verification in progress, and the last ones, which outlive a restart |
+//! | `results` | keeps the mismatches of all verifications |
 //! | `pace` | bounds the rate of reads |
 
+mod against;
 mod for_failover;
 mod judge;
 mod listing;
+mod log;
 mod pace;
 mod project;
 mod results;
+mod serve;
 #[cfg(test)]
 mod tests;
 
@@ -29,53 +37,79 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use lockstep_proto::ProjectKey;
 use lockstep_proto::overview::Verified;
-use lockstep_proto::verify::{Estimate, MOST_FOUND, NotCompared, Verification, VerifyRequest};
+use lockstep_proto::verify::{Estimate, LastVerified, Verification, VerifyRequest};
+use lockstep_proto::{NodeId, ProjectKey, SiteId};
 use parking_lot::Mutex;
 
 use crate::base::clock::Clock;
 use crate::base::tasks::Tasks;
+use crate::seams::peers::Peers;
 use crate::seams::refdb::RefDb;
-use crate::seams::volume::StoreError;
+use crate::seams::volume::{NodeStore, StoreError};
 use crate::stages::ports::CatchUp;
+use crate::state::bound_refdb::BoundRefdb;
 use crate::state::context::{NodeContext, NodeState};
+use crate::state::durability::Durability;
 use crate::state::materialize::Materializer;
+use crate::state::site_roles::SiteRoles;
 use crate::state::version_map::VersionMap;
+use log::Log;
 use pace::Pace;
 use project::{Compared, Failure};
-use results::Results;
+use serve::Serving;
 
 /// Number of projects that are compared at the same time.
 const AT_ONCE: usize = 16;
 
-/// Compares the refs of one node with the refdb.
+/// Compares the refs of one node with the refdb, or with those of peers. Serves its digests and refs to peers.
 #[derive(Clone)]
 pub struct Verifier {
+    site: SiteId,
+    node: NodeId,
     refdb: RefDb,
+    store: Arc<dyn NodeStore>,
     versions: Arc<VersionMap>,
+    bound: Arc<BoundRefdb>,
+    roles: Arc<SiteRoles>,
     materializer: Materializer,
+    durability: Durability,
+    peers: Arc<dyn Peers>,
     catch_up: Arc<dyn CatchUp>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     log: Arc<Mutex<Log>>,
-}
-
-/// The verifications since the start of the process.
-#[derive(Default)]
-struct Log {
-    /// The verification that is in progress, or was the last one.
-    last: Option<Verification>,
-    results: Results,
+    serving: Arc<Serving>,
 }
 
 impl Verifier {
-    /// Creates the verifier of a node. Before a ref counts as a mismatch, the node catches up through `catch_up`.
-    #[must_use]
-    pub fn new(context: &NodeContext, state: &NodeState, catch_up: Arc<dyn CatchUp>) -> Self {
-        let NodeContext { refdb, clock, tasks, .. } = context.clone();
-        let NodeState { versions, materializer, .. } = state.clone();
-        Self { refdb, versions, materializer, catch_up, clock, tasks, log: Arc::default() }
+    /// Creates the verifier of a node, with the results of earlier lives. Before a ref counts as a mismatch, the node
+    /// catches up through `catch_up`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn load(context: &NodeContext, state: &NodeState, catch_up: Arc<dyn CatchUp>) -> Result<Self, StoreError> {
+        let NodeContext { site, node, refdb, store, peers, clock, tasks, .. } = context.clone();
+        let NodeState { versions, bound, roles, materializer, durability, .. } = state.clone();
+        let log = Arc::new(Mutex::new(Log::load(store.as_ref())?));
+        let serving = Arc::default();
+        Ok(Self {
+            site,
+            node,
+            refdb,
+            store,
+            versions,
+            bound,
+            roles,
+            materializer,
+            durability,
+            peers,
+            catch_up,
+            clock,
+            tasks,
+            log,
+            serving,
+        })
     }
 
     /// Begins a verification, unless one is in progress. Answers the one that is in progress then.
@@ -87,28 +121,26 @@ impl Verifier {
             return Ok(running);
         }
         let here = self.here(request.project.as_ref())?;
-        let estimate = self.estimate(&here, request.share).await?;
-        let mut log = self.log.lock();
-        if let Some(running) = log.running() {
-            return Ok(running);
-        }
-        let begun = Verification {
-            number: log.last.as_ref().map_or(0, |one| one.number) + 1,
-            request,
-            estimate,
-            began_ms: self.clock.now_ms(),
-            ended_ms: None,
-            projects: 0,
-            refs: 0,
-            on_their_way: 0,
-            repaired: 0,
-            mismatches: 0,
-            found: Vec::new(),
-            failures: 0,
-            failed: Vec::new(),
+        let estimate = match request.against {
+            None => self.estimate(&here, request.share).await?,
+            Some(_) => Estimate { projects: here.len() as u64, ..Estimate::default() },
         };
-        log.last = Some(begun.clone());
-        self.tasks.spawn("verify", self.clone().run(begun.request.clone(), here));
+        let begun = {
+            let mut log = self.log.lock();
+            if let Some(running) = log.running() {
+                return Ok(running);
+            }
+            log.begin(request, estimate, self.clock.now_ms())
+        };
+        // A number that was given out is never given out again, not even by the next life of the node.
+        self.keep();
+        match &begun.request.against {
+            None => self.tasks.spawn("verify", self.clone().run(begun.request.clone(), here)),
+            Some(against) => {
+                let against = against.clone();
+                self.tasks.spawn("verify", self.clone().run_against(begun.request.clone(), against));
+            }
+        }
         Ok(begun)
     }
 
@@ -118,11 +150,24 @@ impl Verifier {
         self.log.lock().last.clone()
     }
 
-    /// The last verification that has ended, with the mismatches that are known now, for the node's digest. None if
-    /// nothing was verified since the start of the process.
+    /// The last verification against the refdb that has ended, with the mismatches that are known now, for the node's
+    /// digest. None if nothing was verified yet.
     #[must_use]
     pub fn verified(&self) -> Option<Verified> {
         self.log.lock().results.verified()
+    }
+
+    /// The last verification against each side: the refdb, and peers.
+    #[must_use]
+    pub fn each_verified(&self) -> Vec<LastVerified> {
+        self.log.lock().each()
+    }
+
+    /// Has the results kept with the next durable step.
+    fn keep(&self) {
+        let kept = self.log.lock().to_keep();
+        self.durability.stage(|changes| changes.verified = Some(kept));
+        self.durability.want();
     }
 
     async fn run(self, request: VerifyRequest, here: BTreeSet<ProjectKey>) {
@@ -145,6 +190,7 @@ impl Verifier {
             Err(error) => self.log.lock().failed("(projects that only the refdb has)".to_owned(), &error.into()),
         }
         self.log.lock().end(self.clock.now_ms());
+        self.keep();
     }
 
     fn note(&self, project: &ProjectKey, compared: Result<Compared, Failure>) {
@@ -174,40 +220,5 @@ impl Verifier {
         }
         let seconds = read_units as f64 / Pace::rate(share);
         Ok(Estimate { projects: projects.len() as u64, refs, read_units, seconds })
-    }
-}
-
-impl Log {
-    fn running(&self) -> Option<Verification> {
-        self.last.clone().filter(|one| one.ended_ms.is_none())
-    }
-
-    fn compared(&mut self, project: &ProjectKey, compared: Compared, now_ms: u64) {
-        let mismatches = compared.mismatches.len() as u64;
-        self.results.compared(&project.name, mismatches, now_ms);
-        let Some(last) = &mut self.last else { return };
-        last.projects += 1;
-        last.refs += compared.refs;
-        last.on_their_way += compared.on_their_way;
-        last.repaired += compared.repaired;
-        last.mismatches += mismatches;
-        let room = MOST_FOUND.saturating_sub(last.found.len());
-        last.found.extend(compared.mismatches.into_iter().take(room));
-    }
-
-    fn failed(&mut self, project: String, failure: &Failure) {
-        let Some(last) = &mut self.last else { return };
-        last.failures += 1;
-        if last.failed.len() < MOST_FOUND {
-            last.failed.push(NotCompared { project, why: failure.to_string() });
-        }
-    }
-
-    fn end(&mut self, at_ms: u64) {
-        let Some(last) = &mut self.last else { return };
-        last.ended_ms = Some(at_ms);
-        let whole = last.request.project.is_none() && last.failures == 0;
-        let (projects, mismatches) = (last.projects, last.mismatches);
-        self.results.ended(Verified { at_ms, projects, whole, mismatches });
     }
 }

@@ -25,9 +25,9 @@ pub(super) const ROUNDS: u32 = 2;
 /// The pause before each of these looks.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// The most refs of a project that are looked at again. More than that are counted, and not listed.
-const MOST_DIFFERENT: usize = 10_000;
+pub(super) const MOST_DIFFERENT: usize = 10_000;
 /// Refs that are looked at again at once.
-const BATCH: usize = 100;
+pub(super) const BATCH: usize = 100;
 
 /// Why a project could not be compared.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +44,11 @@ pub(super) enum Failure {
     /// The repository cannot be compared with the version map.
     #[error(transparent)]
     Disk(#[from] MaterializeError),
+    /// A peer did not answer, or its answer cannot be used.
+    #[error("{0}")]
+    Peer(String),
     /// More refs differ than are looked at again.
-    #[error("more than {MOST_DIFFERENT} refs differ: this node has not caught up; try again later")]
+    #[error("more than {MOST_DIFFERENT} refs differ: one side has not caught up; try again later")]
     TooMany,
 }
 
@@ -99,8 +102,8 @@ impl Verifier {
     }
 
     /// Brings refs up to the refdb's state. Returns why some of them could not be brought there.
-    async fn catch_up(&self, project: &ProjectKey, keys: &BTreeSet<RefKey>, pace: &Pace) -> Option<String> {
-        let keys: Vec<RefKey> = keys.iter().cloned().collect();
+    pub(super) async fn catch_up(&self, project: &ProjectKey, keys: &BTreeSet<RefKey>, pace: &Pace) -> Option<String> {
+        let keys: Vec<RefKey> = keys.iter().filter(|key| **key != RefKey::State).cloned().collect();
         let mut failed = self.catch_up.project(&project.name).await.err();
         for batch in keys.chunks(BATCH) {
             pace.take(batch.len() as u64).await;
@@ -194,8 +197,18 @@ impl Verifier {
         Ok(found)
     }
 
+    /// A ref as this node has it, also of a project that it does not have.
+    pub(super) async fn own_look(&self, project: &ProjectKey, key: &RefKey) -> Result<Look, Failure> {
+        let has_it = *key != RefKey::State && self.versions.project_key(&project.name)?.as_ref() == Some(project);
+        if has_it {
+            return self.look(project, key).await;
+        }
+        let here = self.versions.get(project, key)?;
+        Ok(Look { key: key.clone(), refdb: None, here, disk: None })
+    }
+
     /// A ref as this node has it.
-    async fn look(&self, project: &ProjectKey, key: &RefKey) -> Result<Look, Failure> {
+    pub(super) async fn look(&self, project: &ProjectKey, key: &RefKey) -> Result<Look, Failure> {
         let _guard = self.versions.locks.lock(&project.name, [key.clone()]).await;
         let here = self.versions.get(project, key)?;
         let repositories = &self.materializer.repositories;

@@ -1,10 +1,14 @@
-//! Keeps what comparisons have found since the start of the process. A later verification hides no earlier finding: the
-//! mismatches of a project go only when that project is compared again, or exists no more.
+//! Keeps what comparisons with the refdb have found. A later verification hides no earlier finding: the mismatches of a
+//! project go only when that project is compared again, or exists no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_proto::ProjectName;
 use lockstep_proto::overview::Verified;
+use serde::{Deserialize, Serialize};
+
+/// The most projects with mismatches that are kept by name beyond a restart.
+const MOST_NAMED: usize = 1_000;
 
 /// The findings of all comparisons. Bounded by the number of projects.
 #[derive(Debug, Default)]
@@ -13,11 +17,44 @@ pub(super) struct Results {
     differ: BTreeMap<ProjectName, u64>,
     /// When the last mismatch was found, in milliseconds since 1970.
     found_ms: u64,
+    /// The number of refs that differed in projects that are not known by name any more. A verification of all projects
+    /// replaces it.
+    unnamed: u64,
     /// The last verification of all projects that has ended, or else the last one of a part.
     last: Option<Verified>,
 }
 
+/// The findings as they are stored. Bounded.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Kept {
+    differ: BTreeMap<ProjectName, u64>,
+    found_ms: u64,
+    unnamed: u64,
+    last: Option<Verified>,
+}
+
 impl Results {
+    /// The findings of an earlier life of the node.
+    pub(super) fn from_kept(kept: Kept) -> Self {
+        let Kept { differ, found_ms, unnamed, last } = kept;
+        Self { differ, found_ms, unnamed, last }
+    }
+
+    /// The findings for the store.
+    pub(super) fn to_keep(&self) -> Kept {
+        let differ = self.differ.iter().take(MOST_NAMED).map(|(name, count)| (name.clone(), *count)).collect();
+        let more: u64 = self.differ.values().skip(MOST_NAMED).sum();
+        Kept { differ, found_ms: self.found_ms, unnamed: self.unnamed + more, last: self.last.clone() }
+    }
+
+    /// Notes refs of a project that are wrong here. Earlier findings stay.
+    pub(super) fn at_least(&mut self, project: &ProjectName, wrong: u64, now_ms: u64) {
+        if wrong > self.differ.get(project).copied().unwrap_or_default() {
+            self.differ.insert(project.clone(), wrong);
+            self.found_ms = now_ms;
+        }
+    }
+
     /// Notes a project that was compared.
     pub(super) fn compared(&mut self, project: &ProjectName, mismatches: u64, now_ms: u64) {
         match mismatches {
@@ -31,6 +68,9 @@ impl Results {
 
     /// Notes a verification that has ended. It does not replace one of all projects, unless it was one itself.
     pub(super) fn ended(&mut self, ended: Verified) {
+        if ended.whole {
+            self.unnamed = 0;
+        }
         if ended.whole || !self.last.as_ref().is_some_and(|last| last.whole) {
             self.last = Some(ended);
         }
@@ -43,9 +83,9 @@ impl Results {
     }
 
     /// The result for the node's digest: the last verification, with the mismatches that are known now. None if no
-    /// verification has ended or found something since the start of the process.
+    /// verification has ended or found something.
     pub(super) fn verified(&self) -> Option<Verified> {
-        let mismatches = self.differ.values().sum();
+        let mismatches = self.differ.values().sum::<u64>() + self.unnamed;
         let found = || Verified { at_ms: self.found_ms, projects: 0, whole: false, mismatches };
         let last = self.last.clone().or_else(|| (mismatches > 0).then(found))?;
         Some(Verified { mismatches, ..last })
@@ -71,7 +111,7 @@ mod tests {
     #[test]
     fn a_mismatch_is_known_until_its_own_project_is_compared_again() {
         let mut results = Results::default();
-        assert_eq!(results.verified(), None, "not verified since the start");
+        assert_eq!(results.verified(), None, "not verified yet");
         results.compared(&name("p"), 3, 5);
         assert_eq!(known(&results), 3, "while the first verification is in progress");
         results.ended(Verified { mismatches: 3, ..ended(6, true) });
@@ -82,6 +122,23 @@ mod tests {
         assert_eq!(known(&results), 3);
         results.compared(&name("p"), 0, 8);
         assert_eq!(known(&results), 0);
+    }
+
+    #[test]
+    fn findings_are_kept_within_bounds_and_none_is_lost() {
+        let mut results = Results::default();
+        for number in 0..MOST_NAMED + 5 {
+            results.compared(&name(&format!("p{number:05}")), 2, 5);
+        }
+        let mut again = Results::from_kept(results.to_keep());
+        assert_eq!(known(&again), known(&results));
+        assert_eq!(again.differ.len(), MOST_NAMED);
+        again.compared(&name("p00000"), 0, 6);
+        assert_eq!(known(&again), known(&results) - 2);
+        again.exist(&BTreeSet::new(), None);
+        assert_eq!(known(&again), 10, "they are not known by name");
+        again.ended(ended(7, true));
+        assert_eq!(known(&again), 0);
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl World {
         };
         commit(&context, 0, refs.iter().map(command).collect()).await;
         let stuck = Arc::new(Stuck::default());
-        let verifier = Verifier::new(&context, &state, Arc::clone(&stuck) as _);
+        let verifier = Verifier::load(&context, &state, Arc::clone(&stuck) as _).unwrap();
         (Self { verifier, stuck, context, model }, refs)
     }
 
@@ -182,7 +182,7 @@ impl World {
 
     async fn verify(&self, project: Option<&str>) -> Verification {
         let project = project.map(|name| name.parse().unwrap());
-        self.verifier.begin(VerifyRequest { project, share: 100 }).await.unwrap();
+        self.verifier.begin(VerifyRequest::of_refdb(project, 100)).await.unwrap();
         for _ in 0..600 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             if let Some(ended) = self.verifier.last().filter(|last| last.ended_ms.is_some()) {
@@ -239,7 +239,7 @@ async fn a_failover_does_not_take_a_comparison_that_is_in_progress_for_its_own()
         }
     };
     for project in [None, Some("p".parse().unwrap())] {
-        let running = world.verifier.begin(VerifyRequest { project, share: DEFAULT_SHARE }).await.unwrap();
+        let running = world.verifier.begin(VerifyRequest::of_refdb(project, DEFAULT_SHARE)).await.unwrap();
         let refused = world.verifier.begin_all().await.unwrap_err();
         assert!(refused.contains("is in progress; that of the failover waits"), "{refused}");
         end().await;

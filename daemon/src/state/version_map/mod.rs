@@ -4,7 +4,13 @@
 //! A local commit moves its refs before anything is synced, because the journal is the write-ahead log. Such a move
 //! stays in the overlay until the next sync has made the refs durable; then the durable map takes it over. A power cut
 //! therefore takes the overlay together with the refs, and the durable map never runs ahead of the disk.
+//!
+//! | file | content |
+//! |---|---|
+//! | `digest` | the digest of a project's records, those of the overlay included |
+//! | `locks` | in-process locks on refs |
 
+mod digest;
 mod locks;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -125,7 +125,7 @@ async fn verify(estate: &Estate) -> Vec<String> {
 async fn verify_site(client: &Client) -> Fallible<Verification> {
     const PATIENCE: Duration = Duration::from_secs(300);
     let end = Instant::now() + PATIENCE;
-    let begin = Call::new(Method::POST, "/v1/verification", &VerifyRequest { project: None, share: 100 })?;
+    let begin = Call::new(Method::POST, "/v1/verification", &VerifyRequest::of_refdb(None, 100))?;
     let begun: Verification = client.send(&begin, end).await?;
     loop {
         let now: Option<Verification> = client.send(&Call::get("/v1/verification"), end).await?;

@@ -8,6 +8,7 @@ pub mod chain;
 pub mod checkpoints;
 pub mod collection;
 pub mod convergence;
+pub mod digests;
 pub mod durability;
 pub mod events;
 pub mod fencing;

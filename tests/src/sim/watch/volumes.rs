@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lockstep::seams::git::RefMove;
 use lockstep::seams::volume::{Changes, NodeStore};
+use lockstep::stages::ports::{PeerRefs, Rebuilds};
 use lockstep_proto::{NodeId, Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, RefValue, SiteId, Version};
 
 use super::{Known, Local, Watch};
@@ -209,9 +210,17 @@ impl Watch {
         let low_water = if local.broken { Ok(()) } else { low_water(facts, local, changes) };
         let covered = if local.broken { Ok(()) } else { judge.covered(local, changes) };
         let whole = if local.ready { whole(facts, local, changes) } else { Ok(()) };
+        let digests = check::digests::stored(local.volume.store().as_ref(), changes);
         known.judge(&self.trace, "marks", low_water.map_err(|what| format!("{node}: {what}")));
         known.judge(&self.trace, "checkpoints", covered.map_err(|what| format!("{node}: {what}")));
         known.judge(&self.trace, "batches", whole.map_err(|what| format!("{node}: {what}")));
+        known.judge(&self.trace, "digests", digests.map_err(|what| format!("{node}: {what}")));
+    }
+
+    /// A node tells its peers digests and records.
+    pub fn tells(&self, node: &NodeId, peer_refs: &dyn PeerRefs, rebuilds: &dyn Rebuilds) {
+        let told = check::digests::told(peer_refs, rebuilds);
+        self.known().judge(&self.trace, "digests", told.map_err(|what| format!("{node}: {what}")));
     }
 
     /// A node opens a shard.

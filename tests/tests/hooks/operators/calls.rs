@@ -20,7 +20,13 @@ const OF_OPERATORS: [&str; 11] = [
 ];
 
 /// The calls that peers may make.
-const OF_PEERS: [&str; 3] = ["get /v1/peer", "post /v1/peer/versions", "post /v1/projects/{project}/objects"];
+const OF_PEERS: [&str; 5] = [
+    "get /v1/peer",
+    "post /v1/peer/digests",
+    "post /v1/peer/refs",
+    "post /v1/peer/versions",
+    "post /v1/projects/{project}/objects",
+];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
 const OF_BRIDGES: [&str; 29] = [

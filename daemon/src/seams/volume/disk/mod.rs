@@ -5,6 +5,7 @@
 //! the file anyway.
 
 mod copy;
+mod digests;
 mod tables;
 mod write;
 
@@ -24,8 +25,8 @@ use redb::{
 
 use super::intents::IntentFile;
 use super::{
-    BoundTo, Changes, CommittedRequest, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered,
-    RequestKey, ShardId, StoreError, VolumeFacts, encoding, keys,
+    BoundTo, Changes, CommittedRequest, Debt, DigestAt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark,
+    Registered, RequestKey, SetDigest, ShardId, StoreError, VolumeFacts, encoding, keys,
 };
 use crate::seams::eventlog::Position;
 
@@ -53,6 +54,9 @@ impl DiskStore {
         let open = || -> Fallible<Database> {
             let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
             tables::prepare(&database)?;
+            let txn = database.begin_write()?;
+            digests::check(&txn)?;
+            txn.commit()?;
             if let Some(folder) = path.parent() {
                 std::fs::File::open(folder)?.sync_all()?;
             }
@@ -129,6 +133,23 @@ impl DiskStore {
                 Ok((keys::read_reference(key.value())?.1, encoding::read_record(record.value())?))
             })
             .collect()
+    }
+
+    fn read_digest(&self, project: &ProjectKey, wanted: &[RefKey]) -> Fallible<DigestAt> {
+        let txn = self.database.begin_read()?;
+        let refs = txn.open_table(tables::REFS)?;
+        let read = |key: &RefKey| -> Fallible<Option<RefRecord>> {
+            let found = refs.get(keys::reference(project, key).as_slice())?;
+            Ok(found.map(|bytes| encoding::read_record(bytes.value())).transpose()?)
+        };
+        let entries = wanted.iter().map(read).collect::<Fallible<_>>()?;
+        if !digests::coverage(&txn.open_table(tables::FACTS)?)?.has_project(project) {
+            return Ok(DigestAt { digest: None, entries });
+        }
+        let table = txn.open_table(tables::DIGESTS)?;
+        let found = table.get(keys::project(project).as_slice())?;
+        let found = found.map(|bytes| SetDigest::from_bytes(bytes.value())).transpose()?;
+        Ok(DigestAt { digest: Some(found.unwrap_or_default()), entries })
     }
 
     fn read_projects(&self) -> Fallible<Vec<(ProjectName, RefRecord)>> {
@@ -232,6 +253,13 @@ impl DiskStore {
             .collect()
     }
 
+    fn build(&self, limit: usize) -> Fallible<bool> {
+        let txn = self.database.begin_write()?;
+        let is_done = digests::build(&txn, limit)?;
+        txn.commit()?;
+        Ok(is_done)
+    }
+
     fn write(&self, changes: &Changes) -> Fallible<()> {
         let txn = self.database.begin_write()?;
         write::apply(&txn, changes)?;
@@ -266,6 +294,21 @@ impl NodeStore for DiskStore {
         limit: usize,
     ) -> Result<Vec<(RefKey, RefRecord)>, StoreError> {
         self.read_references(project, after, limit).map_err(failed("read the refs of a project"))
+    }
+
+    fn digest(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<DigestAt, StoreError> {
+        self.read_digest(project, keys).map_err(failed("read the digest of a project"))
+    }
+
+    async fn build_digests(&self, limit: usize) -> Result<bool, StoreError> {
+        const OP: &str = "build digests";
+        let store = self.clone();
+        #[expect(clippy::disallowed_methods, reason = "a commit waits for an fsync")]
+        let built = tokio::task::spawn_blocking(move || store.build(limit)).await;
+        match built {
+            Ok(result) => result.map_err(failed(OP)),
+            Err(stopped) => Err(StoreError { op: OP, why: stopped.to_string() }),
+        }
     }
 
     fn projects(&self) -> Result<Vec<(ProjectName, RefRecord)>, StoreError> {
@@ -336,6 +379,11 @@ impl NodeStore for DiskStore {
 
     fn registered(&self) -> Result<Registered, StoreError> {
         self.read_registered().map_err(failed("read the registered numbers"))
+    }
+
+    fn verified(&self) -> Result<Option<String>, StoreError> {
+        let found = self.get(tables::FACTS, tables::VERIFIED, |text| Ok(text.to_owned()));
+        found.map_err(failed("read the results of verifications"))
     }
 
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {

@@ -13,6 +13,10 @@ pub const REFS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("refs");
 pub const PROJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("projects");
 /// Values of refs: [`crate::seams::volume::keys::value`] to the number of refs that have this value.
 pub const VALUES: TableDefinition<&[u8], u64> = TableDefinition::new("values");
+/// Digests of the entries in [`REFS`]: [`crate::seams::volume::keys::project`] to
+/// [`crate::seams::volume::SetDigest::to_bytes`]. A release without this table leaves it unchanged. The next one with
+/// it notices that.
+pub const DIGESTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("digests");
 /// The directory marks that an earlier release knew. This release keeps none: they would outlive their incarnation.
 const DIRECTORIES: TableDefinition<&[u8], ()> = TableDefinition::new("directories");
 /// Checkpoints: shard to position, both as JSON.
@@ -37,7 +41,8 @@ pub const INBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("inbox");
 pub const RECEIVED: TableDefinition<&str, &str> = TableDefinition::new("received");
 /// Blocks of received announcements: origin and block to one bit per number of the block.
 pub const RECEIVED_BLOCKS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("received_blocks");
-/// The volume's facts, as JSON. The table has the rows [`VOLUME`], [`REGISTERED`] and [`BOUND`].
+/// The volume's facts, as JSON. The table has the rows [`VOLUME`], [`REGISTERED`], [`BOUND`], [`COVERAGE`] and
+/// [`VERIFIED`]. A release leaves the rows unchanged that it does not know.
 pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
 /// Committed requests: project name and request id to the request, as JSON. A release without this table leaves it
 /// unchanged.
@@ -46,6 +51,10 @@ pub const REQUESTS: TableDefinition<(&str, &str), &str> = TableDefinition::new("
 pub const REGISTERED: &str = "registered";
 /// The key in [`FACTS`] of the refdb that the volume belongs to, as JSON.
 pub const BOUND: &str = "refdb";
+/// The key in [`FACTS`] of the entries that the digests cover, as JSON.
+pub const COVERAGE: &str = "digests";
+/// The key in [`FACTS`] of the results of the last verifications, as JSON.
+pub const VERIFIED: &str = "verified";
 /// The key in [`FACTS`] of the facts themselves.
 pub const VOLUME: &str = "volume";
 
@@ -96,6 +105,7 @@ pub fn prepare(database: &Database) -> Fallible<()> {
         txn.open_table(RECEIVED_BLOCKS)?;
         txn.open_table(FACTS)?;
         txn.open_table(REQUESTS)?;
+        txn.open_table(DIGESTS)?;
     }
     txn.delete_table(DIRECTORIES)?;
     txn.commit()?;

@@ -3,6 +3,7 @@
 use lockstep_proto::{Oid, ProjectKey, RefKey};
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
+use super::digests::{self, Changing};
 use super::{Fallible, tables};
 use crate::seams::volume::{Changes, Held, Rebind, RefRecord, Registered, encoding, keys};
 
@@ -24,7 +25,12 @@ pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
         txn.open_table(tables::FACTS)?.insert(tables::BOUND, encoding::json(bound).as_str())?;
     }
     if let Some(facts) = &changes.facts {
-        txn.open_table(tables::FACTS)?.insert(tables::VOLUME, encoding::json(facts).as_str())?;
+        let mut table = txn.open_table(tables::FACTS)?;
+        table.insert(tables::VOLUME, encoding::json(facts).as_str())?;
+        digests::started(&mut table, facts.starts)?;
+    }
+    if let Some(verified) = &changes.verified {
+        txn.open_table(tables::FACTS)?.insert(tables::VERIFIED, verified.as_str())?;
     }
     if let Some(registered) = &changes.registered {
         let mut facts = txn.open_table(tables::FACTS)?;
@@ -47,6 +53,8 @@ fn forget_refdb(txn: &WriteTransaction, rebind: &Rebind) -> Fallible<()> {
     txn.open_table(tables::DEBTS)?.retain(|_, _| false)?;
     txn.open_table(tables::REQUESTS)?.retain(|_, _| false)?;
     txn.open_table(tables::FACTS)?.remove(tables::REGISTERED)?;
+    txn.open_table(tables::FACTS)?.remove(tables::VERIFIED)?;
+    digests::forget_all(txn)?;
     let (mut parked, mut quarantine) = (txn.open_table(tables::PARKED)?, txn.open_table(tables::QUARANTINE)?);
     let mut held: Vec<(String, Held)> = Vec::new();
     for table in [&parked, &quarantine] {
@@ -68,11 +76,17 @@ fn forget_projects(txn: &WriteTransaction, projects: &[ProjectKey]) -> Fallible<
         let range = || begin.as_slice()..end.as_slice();
         txn.open_table(tables::REFS)?.retain_in(range(), |_, _| false)?;
         txn.open_table(tables::VALUES)?.retain_in(range(), |_, _| false)?;
+        txn.open_table(tables::DIGESTS)?.remove(begin.as_slice())?;
     }
     Ok(())
 }
 
 fn put_refs(txn: &WriteTransaction, refs: &[(ProjectKey, RefKey, RefRecord)]) -> Fallible<()> {
+    if refs.is_empty() {
+        return Ok(());
+    }
+    let mut changing = Changing::begin(txn)?;
+    let mut digests = txn.open_table(tables::DIGESTS)?;
     let mut map = txn.open_table(tables::REFS)?;
     let mut projects = txn.open_table(tables::PROJECTS)?;
     let mut values = txn.open_table(tables::VALUES)?;
@@ -82,8 +96,10 @@ fn put_refs(txn: &WriteTransaction, refs: &[(ProjectKey, RefKey, RefRecord)]) ->
             projects.insert(project.name.as_str(), bytes.as_slice())?;
             continue;
         }
-        let before = map.insert(keys::reference(project, key).as_slice(), bytes.as_slice())?;
+        let at = keys::reference(project, key);
+        let before = map.insert(at.as_slice(), bytes.as_slice())?;
         let before = before.map(|before| encoding::read_record(before.value())).transpose()?;
+        changing.replace(&digests, (project, key, &at), before.as_ref(), record)?;
         if let Some(oid) = before.and_then(|before| before.value.oid()) {
             count(&mut values, project, &oid, |count| count.saturating_sub(1))?;
         }
@@ -91,7 +107,7 @@ fn put_refs(txn: &WriteTransaction, refs: &[(ProjectKey, RefKey, RefRecord)]) ->
             count(&mut values, project, &oid, |count| count + 1)?;
         }
     }
-    Ok(())
+    changing.end(&mut digests)
 }
 
 /// Changes the number of refs of the project that have the object as their value. Zero removes the row.

@@ -1,0 +1,168 @@
+//! Digests and refs of this node for peers. Each answer is bounded. One peer at a time reads the disk or catches up, so
+//! that peers take a bounded share of this node however many of them ask.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::digests::{
+    DigestsHead, DigestsPage, DigestsRequest, MOST_DIGESTS, MOST_KEYS, MOST_OFF_DISK, ProjectDigest, RefLook,
+    RefsAnswer, RefsRequest, SET_DIGEST_FORMAT,
+};
+use lockstep_proto::rebuild::VersionsEntry;
+use lockstep_proto::verify::DEFAULT_SHARE;
+use lockstep_proto::{ProjectKey, ProjectName, RefKey};
+use tokio::sync::Mutex;
+
+use super::Verifier;
+use super::judge::shows;
+use super::listing::living;
+use super::pace::Pace;
+use super::project::Failure;
+use crate::seams::volume::{RefRecord, StoreError};
+use crate::stages::ports::PeerRefs;
+
+/// About the most bytes of a page. An answer of a peer may have twice as many.
+const BYTES: usize = 400 * 1024;
+/// The bytes of a project in a page, beside its name and the refs that it names.
+const PROJECT_BYTES: usize = 400;
+/// Projects between two chances for other tasks.
+const YIELD: usize = 100;
+/// The most refs that are read from the disk for one page, beyond those of its first project.
+const MOST_ON_DISK: u64 = 200_000;
+
+/// The work that is done for one peer at a time.
+pub(super) struct Serving {
+    disk: Mutex<()>,
+    catch_up: Mutex<Pace>,
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self { disk: Mutex::default(), catch_up: Mutex::new(Pace::of_share(DEFAULT_SHARE)) }
+    }
+}
+
+#[async_trait]
+impl PeerRefs for Verifier {
+    async fn digests(&self, request: DigestsRequest) -> Result<DigestsPage, ApiError> {
+        let _one_at_a_time = if request.disk { Some(self.serving.disk.lock().await) } else { None };
+        self.page(&request).await.map_err(ApiError::unavailable)
+    }
+
+    async fn refs(&self, request: RefsRequest) -> Result<RefsAnswer, ApiError> {
+        let RefsRequest { project, keys, catch_up } = request;
+        if keys.len() > MOST_KEYS {
+            let message = format!("{} refs in `keys`; ask for at most {MOST_KEYS}, then for the next ones", keys.len());
+            return Err(ApiError::new(RefusalCode::Invalid, false, message));
+        }
+        let behind = match catch_up {
+            true => {
+                let pace = self.serving.catch_up.lock().await;
+                self.catch_up(&project, &keys.iter().cloned().collect(), &pace).await
+            }
+            false => None,
+        };
+        let mut refs = Vec::with_capacity(keys.len());
+        for key in &keys {
+            let look = self.own_look(&project, key).await.map_err(ApiError::unavailable)?;
+            let record = look.here.map(|record| entry(&project, key.clone(), record));
+            refs.push(RefLook { key: key.clone(), record, disk: look.disk });
+        }
+        Ok(RefsAnswer { refs, behind })
+    }
+}
+
+impl Verifier {
+    async fn page(&self, request: &DigestsRequest) -> Result<DigestsPage, StoreError> {
+        let head = self.head()?;
+        let mut page = DigestsPage { head, projects: Vec::new(), next: None };
+        let (mut bytes, mut on_disk) = (0, 0);
+        for (name, state) in self.states(request.only.as_ref())? {
+            if request.after.as_ref().is_some_and(|after| name <= *after) {
+                continue;
+            }
+            if page.projects.len() >= MOST_DIGESTS || bytes >= BYTES || on_disk >= MOST_ON_DISK {
+                page.next = page.projects.last().map(|last| last.state.project.name.clone());
+                return Ok(page);
+            }
+            let told = self.tell(&name, state, request.disk).await?;
+            let named: usize = told.off_disk_refs.iter().map(|key| key.to_string().len() + 4).sum();
+            bytes += PROJECT_BYTES + name.as_str().len() + named + told.problem.as_ref().map_or(0, String::len);
+            on_disk += if request.disk { told.refs } else { 0 };
+            page.projects.push(told);
+            if page.projects.len().is_multiple_of(YIELD) {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(page)
+    }
+
+    /// The `@state` records of all projects, or of the one that was asked for.
+    pub(super) fn states(&self, only: Option<&ProjectName>) -> Result<BTreeMap<ProjectName, RefRecord>, StoreError> {
+        match only {
+            None => self.versions.projects(),
+            Some(name) => {
+                let state = self.versions.get(&ProjectKey::of_name(name), &RefKey::State)?;
+                Ok(state.into_iter().map(|state| (name.clone(), state)).collect())
+            }
+        }
+    }
+
+    pub(super) fn head(&self) -> Result<DigestsHead, StoreError> {
+        let (facts, registered) = (self.store.facts()?, self.store.registered()?);
+        // Such a volume has no ref because it has not asked for any, not because there is none.
+        let is_new = registered.beat == 0 && self.versions.projects()?.is_empty();
+        Ok(DigestsHead {
+            site: self.site.clone(),
+            node: self.node.clone(),
+            format: SET_DIGEST_FORMAT,
+            refdb: self.bound.refdb().map(|refdb| refdb.id),
+            reconciles: facts.reconciles || is_new,
+        })
+    }
+
+    /// One project of this node, with its digest.
+    pub(super) async fn tell(
+        &self,
+        name: &ProjectName,
+        state: RefRecord,
+        disk: bool,
+    ) -> Result<ProjectDigest, StoreError> {
+        let project = living(name, &state.value);
+        let state = entry(&ProjectKey::of_name(name), RefKey::State, state);
+        let mut told =
+            ProjectDigest { state, digest: None, refs: 0, off_disk: 0, off_disk_refs: Vec::new(), problem: None };
+        let Some(project) = project else { return Ok(told) };
+        if let Some(digest) = self.versions.digest(&project)? {
+            told.refs = digest.count();
+            told.digest = Some(digest.to_string());
+        }
+        if disk {
+            match self.off_disk(&project).await {
+                Ok(off_disk) => {
+                    told.off_disk = off_disk.len() as u64;
+                    told.off_disk_refs = off_disk.into_iter().take(MOST_OFF_DISK).collect();
+                }
+                Err(Failure::Store(error)) => return Err(error),
+                Err(error) => told.problem = Some(error.to_string()),
+            }
+        }
+        Ok(told)
+    }
+
+    /// The refs for which the disk shows another value than the version map. Some may be moving at this moment.
+    async fn off_disk(&self, project: &ProjectKey) -> Result<Vec<RefKey>, Failure> {
+        let (differ, _) = self.materializer.differing(project).await?;
+        let mut differ: Vec<RefKey> = differ.into_keys().map(RefKey::Ref).collect();
+        if !shows(&self.look(project, &RefKey::Head).await?) {
+            differ.push(RefKey::Head);
+        }
+        Ok(differ)
+    }
+}
+
+fn entry(project: &ProjectKey, key: RefKey, record: RefRecord) -> VersionsEntry {
+    let RefRecord { version, value, txn } = record;
+    VersionsEntry { project: project.clone(), key, version, value, txn }
+}
