@@ -11,6 +11,13 @@ MINUTES ?= 10
 ROUNDS ?= 5
 # The kills of `make gerrit-kills`. Each takes about half a minute.
 KILLS ?= 5
+# The failovers of each kind in `make failover-bench`. A pair takes about half a minute.
+FAILOVERS ?= 100
+# The profile of `make load`, and further arguments, such as ARGS='--set load.factor=2'. Only `smoke` takes a build that
+# is not optimised.
+PROFILE ?= smoke
+ARGS ?=
+LOAD_BUILD = $(if $(filter smoke,$(PROFILE)),debug,release)
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := .cache/tools
 CARGO_DENY := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
@@ -52,9 +59,14 @@ MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 MINISTACK := .cache/examples/ministack-1.5.33/bin/ministack
 KINESIS_MOCK := .cache/examples/kinesis-mock-0.6.2/node_modules/kinesis-local/main.js
 
-.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge bridge-fmt bridge-lint gerrit-war \
-  gerrit-e2e gerrit-e2e-rolling gerrit-kills gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators \
-  example-parts fmt lint deny docs ci tools
+# The name of the image, and where its jars are collected.
+IMAGE ?= localhost/lockstep:dev
+IMAGE_JARS := .cache/image/bridge
+BUILD_IMAGE = deploy/image/build --bridge $(IMAGE_JARS) --name $(IMAGE) --out .cache/image/lockstep.tar
+
+.PHONY: help demo test sim crash soak load bench bench-gerrit bench-quick failover-bench bridge bridge-fmt bridge-lint \
+  image image-jars image-test deploy-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-kills gerrit-parts \
+  demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint deny docs ci tools
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,19 +75,23 @@ demo: tools ## Run three sites on this machine and replicate pushes between them
 	cargo run --locked --package lockstep -- demo
 
 test: gerrit-parts ## Run every test: units, contracts, simulator, end to end, one review over two real Gerrits, layout
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
 	$(GERRIT) cargo test --locked --package lockstep-tests --test gerrit a_change_is_reviewed_over_two_sites -- --ignored
 
 sim: tools ## Run the simulator over many seeds, or replay one: make sim SEEDS=1000, make sim SEED=7
 	LOCKSTEP_SIM_SEED=$(or $(SEED),1) LOCKSTEP_SIM_SEEDS=$(SEEDS) \
 	  cargo test --locked --package lockstep-tests --test sim -- --nocapture
 
+deploy-test: ## Test what is in deploy/: chart, Kustomize, configuration, schemas, rules, dashboards (needs go, python3)
+	cargo build --locked --package lockstep-tests --bin lockstep-under-test
+	deploy/test/run
+
 crash: tools ## Run the crash tests (kills, pauses, power cuts): make crash ROUNDS=20, make crash SEED=7
 	LOCKSTEP_CRASH_SEED=$(or $(SEED),1) LOCKSTEP_CRASH_ROUNDS=$(ROUNDS) \
 	  cargo test --locked --package lockstep-tests --test e2e -- --nocapture --test-threads 1 crash:: power_cut::
 
 soak: tools ## Run simulator and crash tests with new seeds for a given time: make soak MINUTES=60
-	cargo test --locked --package lockstep-tests --test e2e large:: -- --ignored --nocapture --test-threads 1
+	cargo test --locked --package lockstep-tests --test e2e -- large:: throttled:: --ignored --nocapture --test-threads 1
 	end=$$(( SECONDS + $(MINUTES) * 60 )); from=$$(date +%s); \
 	while (( SECONDS < end )); do \
 	  echo "soak: seeds $$from to $$(( from + $(SEEDS) - 1 ))"; \
@@ -83,11 +99,19 @@ soak: tools ## Run simulator and crash tests with new seeds for a given time: ma
 	  from=$$(( from + $(SEEDS) )); \
 	done
 
+load: tools ## Run the load test on this machine: make load (a minute), make load PROFILE=100k (10 minutes and the build)
+	cargo build $(if $(filter release,$(LOAD_BUILD)),--release) --locked --package lockstep --package lockstep-loadtest
+	target/$(LOAD_BUILD)/lockstep-loadtest run $(PROFILE) $(ARGS) --out .cache/load/$(PROFILE)-$$(date +%s)
+
 IN_GERRIT = $(filter j k l,$(ONLY))
 BEFORE_BENCH = $(if $(ONLY),$(if $(IN_GERRIT),bench-gerrit),bench-gerrit)
 bench: tools $(BEFORE_BENCH) ## Measure all figures of docs/performance.md (40 minutes and the build), or some: ONLY=b,e
 	$(if $(IN_GERRIT),,cargo build --release --locked --package lockstep --package lockstep-loadtest)
-	$(if $(IN_GERRIT),,target/release/lockstep-loadtest $(if $(ONLY),--only $(ONLY)))
+	$(if $(IN_GERRIT),,target/release/lockstep-loadtest bench $(if $(ONLY),--only $(ONLY)))
+
+failover-bench: tools ## Measure failovers of three sites under load, planned and forced: make failover-bench FAILOVERS=100
+	cargo build --release --locked --package lockstep --package lockstep-loadtest
+	FAILOVERS=$(FAILOVERS) target/release/lockstep-loadtest bench --only o
 
 bench-gerrit: gerrit-parts ## Measure figures j to l in a real Gerrit, with the bridge and without: ONLY=j
 	cargo build --release --locked --package lockstep
@@ -96,7 +120,7 @@ bench-gerrit: gerrit-parts ## Measure figures j to l in a real Gerrit, with the 
 
 bench-quick: tools ## Measure the figures that take seconds only
 	cargo build --release --locked --package lockstep --package lockstep-loadtest
-	target/release/lockstep-loadtest --quick
+	target/release/lockstep-loadtest bench --quick
 
 bridge: tools bridge-lint ## Build the bridge for each Gerrit release, and test it against JGit's contract on a real sidecar
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test
@@ -151,6 +175,20 @@ example-parts: tools
 gerrit-parts: $(WAR) tools
 	$(MAVEN) --file bridge --projects $(BRIDGE) -DskipTests package
 	$(MAVEN) --file bridge/test-plugin package -Dgerrit.version=$(VERSION)
+
+image: image-jars ## Build the OCI image of the sidecar, .cache/image/lockstep.tar: make image IMAGE=registry/lockstep:1
+	program=$$(deploy/image/binary); $(BUILD_IMAGE) --program "$$program"
+
+image-test: image-jars ## Check the image: two builds have one digest, no shell, no emulators, no rights, a read-only root
+	program=$$(deploy/image/binary); deploy/image/test "$$program" $(IMAGE_JARS)
+
+image-jars: tools
+	$(MAVEN) --file bridge -DskipTests package
+	mkdir -p $(IMAGE_JARS) && rm -f $(IMAGE_JARS)/*.jar
+	cp bridge/gerrit-*/target/lockstep-bridge-gerrit-*.jar $(IMAGE_JARS)/
+
+k8s-e2e: image-jars gerrit-parts ## Run sites on a real Kubernetes on this machine, as root: make k8s-e2e ONLY=outage STAY=1
+	$(GERRIT) deploy/k8s-e2e/run $(if $(ONLY),-k $(ONLY))
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -58,7 +58,7 @@ async fn accepts(node: &Node, gerrit: &HelloRequest) {
     assert_eq!(answer, HelloResponse { accepted: true, reason: None });
 }
 
-async fn refuses(node: &Node, gerrit: &HelloRequest) -> String {
+async fn why_not(node: &Node, gerrit: &HelloRequest) -> String {
     let answer = handshake(node, gerrit).await;
     assert!(!answer.accepted, "{answer:?}");
     answer.reason.expect("a reason")
@@ -82,20 +82,20 @@ async fn two_sites() -> (Cluster, String) {
 async fn the_first_gerrit_says_who_the_others_must_be() {
     let (mut cluster, _) = two_sites().await;
     let [a, b] = &cluster.nodes[..] else { panic!("two nodes") };
-    assert!(refuses(a, &gerrit("one", "")).await.contains("gerrit.instanceId is not set"));
+    assert!(why_not(a, &gerrit("one", "")).await.contains("gerrit.instanceId is not set"));
     accepts(a, &gerrit("one", "eu")).await;
     accepts(a, &gerrit("one", "eu")).await;
-    let why = refuses(b, &gerrit("two", "muc")).await;
+    let why = why_not(b, &gerrit("two", "muc")).await;
     assert!(why.contains("gerrit.serverId is two, the others have one") && why.contains("initialised apart"), "{why}");
     let users = HelloRequest { all_users: "Users".parse().expect("a name"), ..gerrit("one", "muc") };
-    assert!(refuses(b, &users).await.contains("gerrit.allUsers is Users"));
-    let why = refuses(b, &gerrit("one", "eu")).await;
+    assert!(why_not(b, &users).await.contains("gerrit.allUsers is Users"));
+    let why = why_not(b, &gerrit("one", "eu")).await;
     assert!(why.contains("eu, which the Gerrit of node a-0 has already"), "{why}");
     accepts(b, &gerrit("one", "muc")).await;
     // A node may change its own id, which frees the previous one.
     accepts(a, &gerrit("one", "eu-new")).await;
     accepts(b, &gerrit("one", "eu")).await;
-    assert!(refuses(a, &gerrit("one", "eu")).await.contains("node b-0"));
+    assert!(why_not(a, &gerrit("one", "eu")).await.contains("node b-0"));
 
     cluster.nodes[1].wire.cut();
     let away = try_handshake(&cluster.nodes[1], &gerrit("one", "eu")).await;
@@ -116,7 +116,7 @@ async fn a_gerrit_that_would_follow_nothing_is_refused() {
     cluster.nodes[0].set_gerrit("refresh = \"none\"");
     cluster.nodes[0].start(None);
     cluster.ready().await;
-    let why = refuses(&cluster.nodes[0], &gerrit("one", "eu")).await;
+    let why = why_not(&cluster.nodes[0], &gerrit("one", "eu")).await;
     assert!(why.contains("gerrit.refresh is not \"bridge\"") && why.contains("reindex"), "{why}");
     accepts(&cluster.nodes[1], &gerrit("one", "muc")).await;
 }
@@ -124,14 +124,14 @@ async fn a_gerrit_that_would_follow_nothing_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gerrit_whose_projects_are_not_in_the_refdb_is_refused() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
-    let why = refuses(&cluster.nodes[0], &gerrit("one", "eu")).await;
+    let why = why_not(&cluster.nodes[0], &gerrit("one", "eu")).await;
     assert!(why.contains("All-Projects is not in the refdb") && why.contains("lockstep seed"), "{why}");
     for project in PROJECTS {
         cluster.create(project).await;
     }
     accepts(&cluster.nodes[0], &gerrit("two", "eu")).await;
     // The request that was refused first has left nothing behind.
-    assert!(refuses(&cluster.nodes[0], &gerrit("one", "eu")).await.contains("gerrit.serverId"));
+    assert!(why_not(&cluster.nodes[0], &gerrit("one", "eu")).await.contains("gerrit.serverId"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +188,7 @@ async fn values_of_an_old_backup_are_never_committed() {
     accepts(a, &gerrit("one", "eu")).await;
     for (name, value) in [(starred, &other_star), (drafted, &draft)] {
         behind::set(&users, name, Some(value));
-        let why = refuses(a, &gerrit("one", "eu")).await;
+        let why = why_not(a, &gerrit("one", "eu")).await;
         assert!(why.contains(&format!("{name} of All-Users at {value}")), "{why}");
         let _ = ok(a.cli(&["stray", "discard", "All-Users", name]).await);
         accepts(a, &gerrit("one", "eu")).await;
@@ -220,7 +220,7 @@ async fn a_contradicting_value_is_kept_and_reported_until_it_is_adopted_or_disca
 
     let b = &cluster.nodes[1];
     for _ in 0..2 {
-        let why = refuses(b, &gerrit("one", "muc")).await;
+        let why = why_not(b, &gerrit("one", "muc")).await;
         assert!(why.contains(&format!("{CONFIG} of All-Projects at {ours}")) && why.contains("stray adopt"), "{why}");
     }
     let other = truth(&cluster, "All-Users").await;
@@ -235,7 +235,7 @@ async fn a_contradicting_value_is_kept_and_reported_until_it_is_adopted_or_disca
     // No other site commits first, but the value contradicts all the same. The sidecar runs.
     let rewritten = behind::commit(&projects, Some(&first), "rewritten");
     behind::set(&projects, CONFIG, Some(&rewritten));
-    let why = refuses(b, &gerrit("one", "muc")).await;
+    let why = why_not(b, &gerrit("one", "muc")).await;
     assert!(why.contains(&rewritten), "{why}");
     cluster.show("All-Projects", CONFIG, Some(&ours)).await;
     let _ = ok(b.cli(&["stray", "discard", "All-Projects", CONFIG, &rewritten]).await);
@@ -258,7 +258,7 @@ async fn a_site_that_was_initialised_apart_is_refused_and_never_merged() {
     cluster.nodes[1].start(None);
     cluster.ready().await;
     let b = &cluster.nodes[1];
-    let why = refuses(b, &gerrit("one", "muc")).await;
+    let why = why_not(b, &gerrit("one", "muc")).await;
     assert!(why.contains("All-Users on this node's disk has a history of its own"), "{why}");
     assert!(why.contains(&apart) && why.contains("copy the folder"), "{why}");
     // Another commit of the first site replaces the written one, and the handshake is still denied.
@@ -267,7 +267,7 @@ async fn a_site_that_was_initialised_apart_is_refused_and_never_merged() {
     let second = clone.commit(Some(&first), "two");
     let _ = ok(clone.push(&cluster.nodes[0].repository("All-Users"), &[], &[&format!("{second}:{CONFIG}")]).await);
     b.shows("All-Users", CONFIG, Some(&second)).await;
-    assert!(refuses(b, &gerrit("one", "muc")).await.contains(&apart));
+    assert!(why_not(b, &gerrit("one", "muc")).await.contains(&apart));
     refuses(b.cli(&["stray", "adopt", "All-Users", CONFIG]).await, "nothing in common");
     let committed = truth(&cluster, "All-Users").await;
     assert!(!committed.refs.contains_key("refs/users/01/1000001"), "{committed:?}");

@@ -1,0 +1,165 @@
+{{/* The name of everything: NAME-SITE, so that a node's name is unique over all sites. */}}
+{{- define "lockstep.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" (default "gerrit" .Values.nameOverride) .Values.site | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "lockstep.selector" -}}
+app.kubernetes.io/name: lockstep
+app.kubernetes.io/instance: {{ include "lockstep.fullname" . }}
+{{- end -}}
+
+{{- define "lockstep.labels" -}}
+{{ include "lockstep.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+lockstep/site: {{ .Values.site }}
+{{- end -}}
+
+{{- define "lockstep.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (include "lockstep.fullname" .) -}}
+{{- end -}}
+
+{{/* An image: call with (list image chart). A digest wins over a tag. */}}
+{{- define "lockstep.image" -}}
+{{- $image := index . 0 -}}
+{{- $chart := index . 1 -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository (default $chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "lockstep.tlsSecret" -}}
+{{- if .Values.tls.certManager.enabled -}}
+{{- printf "%s-tls" (include "lockstep.fullname" .) -}}
+{{- else -}}
+{{- .Values.tls.secretName -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "lockstep.secrets" -}}
+{{- .Values.secrets.secretName | default (printf "%s-secrets" (include "lockstep.fullname" .)) -}}
+{{- end -}}
+
+{{/* What no schema can say. */}}
+{{- define "lockstep.check" -}}
+{{- $v := .Values -}}
+{{- if not (has $v.site $v.sites) -}}
+{{- fail (printf "sites: %s is missing; list the names of all sites, this one included" $v.site) -}}
+{{- end -}}
+{{- if gt (int $v.replicas) (int $v.mostReplicas) -}}
+{{- fail (printf "replicas: %d is more than mostReplicas, %d; raise mostReplicas first" (int $v.replicas) (int $v.mostReplicas)) -}}
+{{- end -}}
+{{- if and $v.tls.certManager.enabled $v.tls.secretName -}}
+{{- fail "tls.secretName: tls.certManager.enabled makes a Secret of its own; set one of the two" -}}
+{{- end -}}
+{{- if and $v.tls.certManager.enabled (not $v.tls.certManager.issuer.name) -}}
+{{- fail "tls.certManager.issuer.name: name the issuer of the certificate" -}}
+{{- end -}}
+{{- if and $v.secrets.externalSecrets.enabled (not $v.secrets.externalSecrets.store.name) -}}
+{{- fail "secrets.externalSecrets.store.name: name the store of the secrets" -}}
+{{- end -}}
+{{- if and $v.gerrit.shared.files (not $v.gerrit.shared.secretName) -}}
+{{- fail "gerrit.shared.secretName: name the Secret that has gerrit.shared.files" -}}
+{{- end -}}
+{{- if and (eq $v.mode "active") (not (dig "blobs" "url" "" $v.config)) (not (dig "embedded" "dir" "" $v.config)) -}}
+{{- fail "config.blobs.url: name the blob store, s3://bucket/prefix" -}}
+{{- end -}}
+{{- range $section, $port := dict "tls" "7422" "operators" "7423" -}}
+{{- $listen := dig $section "listen" "" $v.config -}}
+{{- if and $listen (not (hasSuffix (print ":" $port) $listen)) -}}
+{{- fail (printf "config.%s.listen: %s; write 0.0.0.0:%s, the port of the pod" $section $listen $port) -}}
+{{- end -}}
+{{- end -}}
+{{- if dig "health" "listen" "" $v.config -}}
+{{- fail "config.health.listen: the pod sets it for the kubelet's probes; remove it" -}}
+{{- end -}}
+{{- range $name, $peer := (dig "peers" dict $v.config) -}}
+{{- if and (hasPrefix "https://" (dig "url" "" $peer)) (not (include "lockstep.tlsSecret" $)) -}}
+{{- fail (printf "config.peers.%s.url: https needs a certificate of this site; set tls.secretName or tls.certManager" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The sidecar's configuration in TOML. Values of the user win over those of the chart. */}}
+{{- define "lockstep.config" -}}
+{{- $v := .Values -}}
+{{- $own := dict "site" $v.site "sites" $v.sites "root" "/var/gerrit/git" "state" "/var/gerrit/git/.lockstep" -}}
+{{- $_ := set $own "git" (dict "install_hooks" (not $v.bridge.enabled)) -}}
+{{- $_ := set $own "gerrit" (dict "refresh" (ternary "bridge" "none" $v.bridge.enabled)) -}}
+{{- if $v.rbac.create -}}
+{{- $_ := set $own "handover" (dict "pod_label" "lockstep/role") -}}
+{{- end -}}
+{{- if include "lockstep.tlsSecret" . -}}
+{{- $folder := "/etc/lockstep-tls/" -}}
+{{- $tls := dict "certificate_file" (print $folder "tls.crt") "key_file" (print $folder "tls.key") "trust_file" (print $folder "ca.crt") -}}
+{{- $allow := list -}}
+{{- range without $v.sites $v.site -}}
+{{- $allow = append $allow (printf "spiffe://%s/%s/*" $v.tls.trustDomain .) -}}
+{{- end -}}
+{{- if $allow -}}
+{{- $_ := set $tls "listen" "0.0.0.0:7422" -}}
+{{- $_ := set $tls "allow" $allow -}}
+{{- end -}}
+{{- $_ := set $own "tls" $tls -}}
+{{- end -}}
+{{- mergeOverwrite $own (deepCopy $v.config) | toToml -}}
+{{- end -}}
+
+{{/* gerrit.config: the user's text, and the part that docs/gerrit.md asks for. */}}
+{{- define "lockstep.gerritConfig" -}}
+{{- with .Values.gerrit.config }}
+{{- . | trim }}
+{{ end -}}
+[gerrit]
+	basePath = git
+{{- if and (eq .Values.mode "active") .Values.bridge.enabled }}
+	installDbModule = io.lockstep.bridge.BridgeDbModule
+	installModule = io.lockstep.bridge.BridgeModule
+[core]
+	usePerRequestRefCache = false
+[lockstep]
+	socket = /run/lockstep/api.sock
+{{- end }}
+{{- end -}}
+
+{{/* The spec that all deployments share. */}}
+{{- define "lockstep.spec" -}}
+{{- .Files.Get "files/spec.yaml" -}}
+{{- end -}}
+
+{{- define "lockstep.sidecar" -}}
+{{- $sidecar := deepCopy (include "lockstep.spec" . | fromYaml).sidecar -}}
+{{- $_ := set $sidecar "image" (include "lockstep.image" (list .Values.image .Chart)) -}}
+{{- $_ := set $sidecar "imagePullPolicy" .Values.image.pullPolicy -}}
+{{- with .Values.sidecar.resources -}}
+{{- $_ := set $sidecar "resources" . -}}
+{{- end -}}
+{{- with .Values.aws.region -}}
+{{- $_ := set $sidecar "env" (append $sidecar.env (dict "name" "AWS_REGION" "value" .)) -}}
+{{- end -}}
+{{- with .Values.aws.roleArn -}}
+{{- $token := dict "name" "AWS_WEB_IDENTITY_TOKEN_FILE" "value" "/var/run/secrets/aws/token" -}}
+{{- $_ := set $sidecar "env" (concat $sidecar.env (list (dict "name" "AWS_ROLE_ARN" "value" .) $token)) -}}
+{{- $mount := dict "name" "aws-token" "mountPath" "/var/run/secrets/aws" "readOnly" true -}}
+{{- $_ := set $sidecar "volumeMounts" (append $sidecar.volumeMounts $mount) -}}
+{{- end -}}
+{{- with .Values.sidecar.env -}}
+{{- $_ := set $sidecar "env" (concat $sidecar.env .) -}}
+{{- end -}}
+{{- if include "lockstep.isNative" . -}}
+{{- $_ := set $sidecar "restartPolicy" "Always" -}}
+{{- end -}}
+{{- toYaml $sidecar -}}
+{{- end -}}
+
+{{/* Kubernetes has native sidecars from 1.29. Before, the sidecar is a container like Gerrit. */}}
+{{- define "lockstep.isNative" -}}
+{{- if semverCompare ">=1.29.0-0" .Capabilities.KubeVersion.Version -}}true{{- end -}}
+{{- end -}}
