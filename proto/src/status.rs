@@ -95,7 +95,7 @@ pub struct NodeStatus {
     /// time, or a newer one. It is noted every ten seconds, and kept over restarts. None if it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_contact_ms: Option<u64>,
-    /// The batches that commit, wait for their turn, or were told to come again. Nodes of earlier releases have no turns.
+    /// The batches that commit, wait for their turn, or were told to come again. None from earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns: Option<TurnsStatus>,
     /// The last verification of the refs of this node against each side: the refdb, and peers. Empty if there was none

@@ -197,8 +197,8 @@ impl Story {
         self.agrees().await;
     }
 
-    /// All sites hold the same, each index matches the refs, users find all that they were told, and nothing was fetched
-    /// as a whole.
+    /// All sites hold the same, each index matches the refs, users find all that they were told, and nothing was
+    /// fetched as a whole.
     async fn agrees(&self) {
         let truth = in_lockstep(&self.sites, "p").await;
         assert!(truth.refs.len() > self.edited.len(), "{truth:?}");
@@ -227,8 +227,8 @@ async fn fenced_and_ready(node: &mut Node) {
     }
 }
 
-/// A user for the probes, with the rights that the guide lists, and `[probes]` at each site with a Gerrit. Its token, its
-/// key and its sessions are made now, long before a failover.
+/// A user for the probes, with the rights that the guide lists, and `[probes]` at each site with a Gerrit. Its token,
+/// its key and its sessions are made now, long before a failover.
 pub async fn configure_probes(sites: &mut Sites) {
     let (a, b) = sites.two();
     let account = json!({"http_password": PROBE.1, "email": "probe@example.com"});

@@ -180,7 +180,7 @@ async fn user_of(server: &Server, session: &str) -> Option<String> {
     answer.json()["username"].as_str().map(str::to_owned)
 }
 
-/// Reading goes on, also for a user who has never been here. What is only this site's own can be written.
+/// Reading goes on, also for a user who has never been here. The site's own data can be written.
 async fn serves_readers(a: &Server, b: &Server, jo: &Key) {
     b.answers(JO, "/accounts/self", 200).await;
     b.shows("the key of jo opens b", async || jo.opens(b).await).await;

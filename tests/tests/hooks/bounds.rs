@@ -172,9 +172,9 @@ async fn a_user_with_too_many_batches_is_told_once_when_to_come_again_and_others
     site.tasks = Some(bound.spawn(site.fake.clone(), site.fake.clone(), &site.shutdown));
     ok(git(&site.bare(), &["config", "lockstep.userVariable", "WHO"]));
     let batch = |id: &str| {
-        let body = format!(
-            r#"{{"request_id":"{id}","deadline_ms":600000,"actor":"ci-7 <ci-7|account-9@unknown>","commands":[{{"ref":"refs/heads/{id}","old":"absent","new":null}}]}}"#
-        );
+        let command = format!(r#"{{"ref":"refs/heads/{id}","old":"absent","new":null}}"#);
+        let actor = "ci-7 <ci-7|account-9@unknown>";
+        let body = format!(r#"{{"request_id":"{id}","deadline_ms":600000,"actor":"{actor}","commands":[{command}]}}"#);
         send(&site.socket(), "POST /v1/projects/tools%2Fbuild/ref-transactions", &body)
     };
     let first = batch("first");

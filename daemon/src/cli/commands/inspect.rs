@@ -165,7 +165,7 @@ fn readiness(status: &NodeStatus) -> String {
     }
 }
 
-/// Who waits for a turn, and who was told to come again. Nothing while nobody waits and nobody was.
+/// The batches that wait for a turn, and the users who were told to come again. Nothing if there are none.
 fn turns(status: &NodeStatus) -> String {
     let Some(turns) = &status.turns else { return String::new() };
     let is_quiet = turns.shed.is_empty() && turns.classes.iter().all(|class| class.waiting == 0);
@@ -387,9 +387,8 @@ mod tests {
         assert_eq!([5, 119, 120, 7_200, 200_000].map(age), ["5s ago", "119s ago", "2m ago", "2h ago", "2d ago"]);
     }
 
-    #[test]
-    fn the_table_shows_lag_and_what_readiness_waits_for() {
-        let status = NodeStatus {
+    fn sample() -> NodeStatus {
+        NodeStatus {
             site: "eu-aws".parse().expect("a site"),
             node: "eu-aws-0".parse().expect("a node"),
             root: None,
@@ -454,7 +453,12 @@ mod tests {
                 mismatches: 3,
             }],
             last_errors: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn the_table_shows_lag_and_what_readiness_waits_for() {
+        let status = sample();
         let text = render(&status);
         assert!(text.contains("WENT BACK IN TIME, no node commits: heartbeat 7 is missing\n"), "{text}");
         assert!(text.contains("d ago: reads show the state of then, or a newer one\n"), "{text}");

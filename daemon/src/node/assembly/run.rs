@@ -1,5 +1,6 @@
 //! `lockstep run`: one sidecar, from its configuration to its end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,10 +81,7 @@ impl Sidecar {
         let metrics = telemetry.map_or_else(Metrics::noop, |telemetry| Metrics::new(&telemetry.meter()));
         let watch = Arc::new(Watch::new(Arc::clone(&board), metrics.clone(), clock));
         let entropy = SeededEntropy::from_machine();
-        let tcp = match &settings.api.tcp {
-            Some((address, file)) => Some((*address, TokenFile::ensure(file.clone(), &entropy).map_err(RunError::of)?)),
-            None => None,
-        };
+        let tcp = tcp(settings, &entropy)?;
         let bound = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
         let api = &settings.api;
         let api = bound.operated(&api.operators_socket, api.operators.clone()).await.map_err(RunError::of)?;
@@ -156,6 +154,12 @@ impl Sidecar {
         self.shutdown.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(2), self.api.finish()).await;
     }
+}
+
+/// The loopback address of the bridge API with its tokens, if the configuration has one.
+fn tcp(settings: &Settings, entropy: &SeededEntropy) -> Result<Option<(SocketAddr, TokenFile)>, RunError> {
+    let Some((address, file)) = &settings.api.tcp else { return Ok(None) };
+    Ok(Some((*address, TokenFile::ensure(file.clone(), entropy).map_err(RunError::of)?)))
 }
 
 /// Begins drills by themselves, as the configuration says.

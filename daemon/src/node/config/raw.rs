@@ -83,8 +83,9 @@ section!(
     /// The file before any check: each field as it is written, none if it is absent.
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
-        api: Api, turns: Turns, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit,
-        apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry, handover: Handover, probes: Probes,
+        api: Api, turns: Turns, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs,
+        commit: Commit, apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry, handover: Handover,
+        probes: Probes,
         drill: Drill, tls: Tls, operators: Operators, peers: BTreeMap<String, Peer>, embedded: Embedded,
     }
 );

@@ -33,7 +33,7 @@ pub struct Settings {
     pub state: PathBuf,
     /// The listeners of the bridge API.
     pub api: Api,
-    /// Who commits next when more batches come than this node works on.
+    /// The order of batches when more of them come than this node works on.
     pub turns: TurnLimits,
     /// Whether new repositories get the git hooks (plain git servers).
     pub install_hooks: bool,

@@ -46,7 +46,7 @@ pub(super) struct Api {
     pub work: TaskTracker,
     /// The bounds on requests in progress.
     pub admission: Admission,
-    /// Who commits next. None if every batch commits at once.
+    /// The turns of batches. None if every batch commits at once.
     pub turns: Option<Arc<Turns>>,
     /// The deadline of a request that names none.
     pub deadline: Duration,

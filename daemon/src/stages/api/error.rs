@@ -12,8 +12,8 @@ use lockstep_proto::bridge::{ApiError, RefusalCode};
 
 use crate::seams::tls::PeerName;
 
-/// The value of `Retry-After` when a retry may help and nothing else is known. It is small because overloads and restarts
-/// are short.
+/// The value of `Retry-After` when a retry may help and nothing else is known. It is small because overloads and
+/// restarts are short.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// An answer other than a verdict: an [`ApiError`] as the body, and its HTTP status.

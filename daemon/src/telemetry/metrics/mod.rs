@@ -33,7 +33,7 @@ pub use table::{ALL, Kind, MetricDoc, list, markdown};
 pub struct Metrics {
     /// Commits, as the bridge sees them.
     pub commit: CommitMetrics,
-    /// Who commits next, and who was told to come again.
+    /// The turns of batches.
     pub turns: TurnMetrics,
     /// Calls of the refdb, by purpose and end.
     pub refdb: RefDbMetrics,

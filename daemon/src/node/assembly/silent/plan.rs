@@ -82,16 +82,7 @@ pub(super) fn settings(plan: &Plan) -> Settings {
             tcp: None,
             most_requests: DEFAULT_REQUESTS,
         },
-        // Nobody but the drill calls, so nobody waits.
-        turns: TurnLimits {
-            running: DEFAULT_REQUESTS,
-            per_project: DEFAULT_REQUESTS,
-            waiting_per_user: 0,
-            waiting_per_class: 0,
-            patience: second,
-            people_weight: 1,
-            agents: Vec::new(),
-        },
+        turns: turns(),
         // For the canary alone: existing repositories have no hooks in the copy.
         install_hooks: true,
         fsck_objects: FsckObjects::AsConfigured,
@@ -130,17 +121,7 @@ pub(super) fn settings(plan: &Plan) -> Settings {
         },
         telemetry: Telemetry { otlp_endpoint: None, log_format: LogFormat::Text, log_filter: "warn".to_owned() },
         handover: Handover { program: None, webhook: None, token_file: None, pod_label: None, timeout: second },
-        probes: Probes {
-            git: None,
-            email: "drill@localhost".to_owned(),
-            rest: None,
-            session: None,
-            ssh: None,
-            login: None,
-            key: None,
-            timeout: PROBE,
-            interval: Duration::from_millis(200),
-        },
+        probes: probes(),
         drill: Drill {
             every: None,
             to: None,
@@ -156,6 +137,34 @@ pub(super) fn settings(plan: &Plan) -> Settings {
         operators: None,
         peers: BTreeMap::new(),
         embedded_dir: None,
+    }
+}
+
+/// Nobody but the drill calls, so nobody waits.
+fn turns() -> TurnLimits {
+    TurnLimits {
+        running: DEFAULT_REQUESTS,
+        per_project: DEFAULT_REQUESTS,
+        waiting_per_user: 0,
+        waiting_per_class: 0,
+        patience: Duration::from_secs(1),
+        people_weight: 1,
+        agents: Vec::new(),
+    }
+}
+
+/// The probe of the canary. Nothing else is probed.
+fn probes() -> Probes {
+    Probes {
+        git: None,
+        email: "drill@localhost".to_owned(),
+        rest: None,
+        session: None,
+        ssh: None,
+        login: None,
+        key: None,
+        timeout: PROBE,
+        interval: Duration::from_millis(200),
     }
 }
 

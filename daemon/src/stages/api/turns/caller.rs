@@ -1,4 +1,4 @@
-//! Who sends a batch, as far as turns are concerned: a user, or everybody whose name is not known.
+//! The sender of a batch, as far as turns are concerned: a user, or all users of a project whose names are not known.
 
 use std::fmt;
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //! neither clocks nor tasks.
 //!
 //! Classes take turns by their weights (smooth weighted round robin), and the callers of a class take turns one by one.
-//! A batch of a project that has its share of the running ones is passed over until one of them ends. Whoever already
-//! has the most batches in a full line gives way to one who has fewer.
+//! A batch of a project that has its share of the running ones is passed over until one of them ends. In a full line
+//! the caller with the most batches gives way to one that has fewer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(super) enum Full {
     Class,
 }
 
-/// What becomes of a batch that comes.
+/// The fate of a batch that comes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entered {
     /// It runs.
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gives_up_is_forgotten() {
+    fn a_batch_that_is_given_up_is_forgotten() {
         let mut line = line(Bounds { running: 1, ..BOUNDS });
         assert_eq!(line.enter(&person("a"), &project("p")), Entered::Runs);
         let Entered::Waits(ticket, None) = line.enter(&person("b"), &project("p")) else { panic!("b waits") };

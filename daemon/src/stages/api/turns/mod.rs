@@ -1,4 +1,4 @@
-//! Who commits next when more batches come than this node works on: people before programs, and nobody twice while
+//! The order of batches when more of them come than this node works on: people before programs, and nobody twice while
 //! another one waits. So a storm of one user slows that user.
 //!
 //! A batch waits for its turn for a bounded time. One that cannot wait, or waits too long, is refused with 429 and the
@@ -6,7 +6,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `caller` | who sends a batch |
+//! | `caller` | the sender of a batch |
 //! | `line` | the batches that run and wait, without a clock |
 //! | `pace` | how fast batches end |
 
@@ -164,7 +164,7 @@ impl Turns {
         Err(self.refuse(&mut self.state.lock(), &caller, project, why))
     }
 
-    /// Who runs, waits and was refused.
+    /// The batches that run and wait, and the users who were refused.
     #[must_use]
     pub fn status(&self) -> TurnsStatus {
         let state = self.state.lock();
@@ -195,7 +195,7 @@ impl Turns {
         state.pace.ended(Instant::now());
         for ticket in state.line.leave(project) {
             if let Some(tell) = state.waiting.remove(&ticket) {
-                // Whoever hangs up at this moment finds that it runs, and gives the turn back.
+                // A caller that hangs up at this moment finds that it runs, and gives the turn back.
                 let _ = tell.send(None);
             }
         }

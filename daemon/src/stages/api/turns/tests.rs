@@ -1,3 +1,5 @@
+//! Tests: a storm does not keep others waiting, and no turn is lost.
+
 use super::*;
 use crate::base::clock::SystemClock;
 use crate::telemetry::metrics::Metrics;
@@ -74,7 +76,7 @@ async fn a_batch_whose_turn_does_not_come_in_time_is_refused_and_its_place_is_fr
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_hangs_up_leaves_no_turn_behind() {
+async fn a_caller_that_hangs_up_leaves_no_turn_behind() {
     let turns = turns(1);
     let held = turns.take(&project(), Some("alice"), 60 * SECOND).await.ok().unwrap();
     let waits = batch(&turns, "bob");

@@ -89,7 +89,7 @@ async fn stage(takes: u64, red: Option<&str>) -> (Arc<SilentStage>, Arc<MadeUp>,
 }
 
 fn asked(stage: &Arc<SilentStage>) -> Asked {
-    let claim = stage.claim().ok().expect("no drill is in progress");
+    let Ok(claim) = stage.claim() else { panic!("no drill is in progress") };
     Asked { claim, actor: "uid 0".to_owned(), reason: "test".to_owned(), from: "a".parse().unwrap() }
 }
 
