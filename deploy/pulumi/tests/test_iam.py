@@ -31,7 +31,8 @@ def test_the_policy_is_that_of_the_real_command(lockstep: Path, tmp_path: Path):
     )
     for who, creates in (("run", False), ("run-and-create", True)):
         options = ["--config", file, "--account", "123456789012", "--for", who]
-        ran = subprocess.run([lockstep, "aws", "policy", *options], capture_output=True, text=True, check=True)
+        command = [lockstep, "aws", "policy", *options]
+        ran = subprocess.run(command, env={}, capture_output=True, text=True, check=True)
         of_command = granted(json.loads(ran.stdout)["Statement"])
         ours = site_policy(Grants(NAMES, "muc-1", STREAMS, "packs", "prod", creates=creates))
         assert granted(ours["Statement"]) == of_command, who
