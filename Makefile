@@ -89,6 +89,7 @@ deploy-test: ## Test what is in deploy/: chart, Kustomize, schemas, rules, dashb
 	deploy/pulumi/run
 
 pulumi-test: ## Test deploy/pulumi without an engine: format, lint, types, components, rules, rollout (needs go, python3)
+	cargo build --locked --package lockstep-tests --bin lockstep-under-test
 	deploy/pulumi/run
 
 crash: tools ## Run the crash tests (kills, pauses, power cuts): make crash ROUNDS=20, make crash SEED=7

@@ -170,6 +170,7 @@ async fn command(command: Command) -> Fallible<ExitCode> {
         Command::Knee { runs, slo } => {
             let slo = slo.as_deref().map(Slo::read).transpose()?.unwrap_or_default();
             let reports = compare::side(&runs)?;
+            compare::alike(reports.iter())?;
             let knees = reports.iter().map(|report| knee::knee(report, &slo)).collect::<Fallible<Vec<_>>>()?;
             tell(knee::text(&knees, reports[0].profile.model.builds_per_day).trim_end());
             let is_found = knees.iter().all(|knee| knee.factor().is_some());

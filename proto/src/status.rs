@@ -145,7 +145,19 @@ pub enum ShedReason {
     Late,
 }
 
-/// The turns of a node: who commits next when more batches come than it works on.
+impl ShedReason {
+    /// The name of the reason, as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Class => "class",
+            Self::Late => "late",
+        }
+    }
+}
+
+/// The turns of a node: the order of batches when more of them come than it works on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TurnsStatus {
     /// The batches that commit now.

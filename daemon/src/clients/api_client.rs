@@ -224,7 +224,9 @@ impl Client {
         let (mut lost, mut pause) = (None, FIRST_PAUSE);
         loop {
             let answer = self.send(call, deadline).await;
-            pause = pause.max(answer.as_ref().err().map_or(Duration::ZERO, ClientError::again_after));
+            if lost.is_none() {
+                pause = pause.max(answer.as_ref().err().map_or(Duration::ZERO, ClientError::again_after));
+            }
             match answer {
                 Err(ClientError::NoAnswer(why)) => lost = Some(why),
                 Err(ClientError::NotSent { .. }) if lost.is_some() => {}

@@ -75,13 +75,13 @@ fn find(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Fallible<()> {
     Ok(())
 }
 
-/// Compares two sides. A figure may grow by `tolerance` (0.1 for 10 %) without being worse.
+/// Checks that runs can be put beside each other.
 ///
 /// # Errors
-/// The profiles differ in more than their seeds, or the machines have different numbers of cores.
-pub fn compare(base: &[Report], new: &[Report], tolerance: f64) -> Fallible<Vec<Compared>> {
-    let first = base.first().ok_or("there is no base")?;
-    for other in base.iter().chain(new) {
+/// There is none, the profiles differ in more than their seeds, or the machines have different numbers of cores.
+pub fn alike<'a>(mut reports: impl Iterator<Item = &'a Report>) -> Fallible<()> {
+    let first = reports.next().ok_or("there is no run")?;
+    for other in reports {
         let mut profile = other.profile.clone();
         profile.run.seed = first.profile.run.seed;
         if profile != first.profile {
@@ -91,6 +91,15 @@ pub fn compare(base: &[Report], new: &[Report], tolerance: f64) -> Fallible<Vec<
             return Err("the machines or the kinds of build differ: such runs cannot be compared".into());
         }
     }
+    Ok(())
+}
+
+/// Compares two sides. A figure may grow by `tolerance` (0.1 for 10 %) without being worse.
+///
+/// # Errors
+/// The profiles differ in more than their seeds, or the machines have different numbers of cores.
+pub fn compare(base: &[Report], new: &[Report], tolerance: f64) -> Fallible<Vec<Compared>> {
+    alike(base.iter().chain(new))?;
     type Series = fn(&Report) -> Vec<Option<f64>>;
     let figures: [(&str, Series); 6] = [
         ("latency, median (ms)", |report| report.course.p50_ms.clone()),

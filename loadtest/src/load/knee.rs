@@ -105,12 +105,14 @@ pub fn knee(report: &Report, slo: &Slo) -> Fallible<Knee> {
 
 fn of(profile: &Profile, course: &Course, processes: &[ProcessCourse], slo: &Slo) -> Knee {
     let factors = &profile.load.steps;
-    let length = profile.run.seconds / factors.len().max(1) as f64;
+    // The steps begin with the warm-up, as the plan draws them.
+    let length = (profile.run.warm_up_s + profile.run.seconds) / factors.len().max(1) as f64;
     let steps: Vec<Step> = factors
         .iter()
         .enumerate()
         .map(|(at, factor)| {
-            let (from, to) = ((at as f64 + SETTLING) * length, (at as f64 + 1.0) * length);
+            let from = ((at as f64 + SETTLING) * length).max(profile.run.warm_up_s);
+            let to = (at as f64 + 1.0) * length;
             step(*factor, seconds(from, to, course.offered.len()), course, processes, slo)
         })
         .collect();
@@ -129,7 +131,11 @@ fn step(factor: f64, seconds: std::ops::Range<usize>, course: &Course, processes
     let count = seconds.len().max(1) as f64;
     let sum = |series: &[u64]| seconds.clone().filter_map(|at| series.get(at)).sum::<u64>() as f64;
     let share = |is: &dyn Fn(usize) -> bool| seconds.clone().filter(|at| is(*at)).count() as f64 / count;
-    let is_slow = |at: usize| course.p99_ms.get(at).copied().flatten().is_some_and(|ms| ms > slo.p99_ms);
+    // A second in which nothing ends although something is in progress is a stall, and has no latency.
+    let is_slow = |at: usize| match course.p99_ms.get(at).copied().flatten() {
+        Some(ms) => ms > slo.p99_ms,
+        None => course.in_flight.get(at).is_some_and(|count| *count > 0),
+    };
     let is_late = |at: usize| {
         let lags = course.lag_ms.values().chain(course.backlog_ms.values());
         lags.filter_map(|site| site.get(at).copied().flatten()).any(|ms| ms > slo.lag_ms)
@@ -174,13 +180,14 @@ pub fn text(knees: &[Knee], builds_per_day: f64) -> String {
         // Writing to a text does not fail.
         let _ = writeln!(text, "| {factor} | {offered} | {done} | {slow} | {late} | {failed} | {busiest} | {broken} |");
     }
-    let mut factors: Vec<f64> = knees.iter().filter_map(Knee::factor).collect();
+    // A run without a knee counts as none of the load.
+    let mut factors: Vec<f64> = knees.iter().map(|knee| knee.factor().unwrap_or(0.0)).collect();
     factors.sort_by(f64::total_cmp);
-    if factors.len() < knees.len() {
+    if knees.iter().any(|knee| knee.factor().is_none()) {
         text.push_str("\nAt least one run broke an objective at its first step: it has no knee.\n");
     }
     if let (Some(least), Some(most)) = (factors.first(), factors.last()) {
-        let middle = factors[factors.len() / 2];
+        let middle = factors[(factors.len() - 1) / 2];
         let headroom = |builds: f64| round(middle * builds_per_day / builds);
         let _ = writeln!(
             text,
@@ -190,7 +197,7 @@ pub fn text(knees: &[Knee], builds_per_day: f64) -> String {
             headroom(100_000.0),
             headroom(300_000.0)
         );
-        if first.held == first.steps.len() {
+        if knees.iter().all(|knee| knee.held == knee.steps.len()) {
             text.push_str("No objective broke: the knee is higher than the last step.\n");
         }
     }
@@ -204,7 +211,7 @@ mod tests {
 
     /// Three steps of ten seconds. At the second one, `slow` seconds are beyond the latency.
     fn run(slow: usize, failed: u64) -> Knee {
-        let set = ["run.seconds=30", "run.warm_up_s=0", "load.shape=\"steps\"", "load.steps=[1.0, 2.0, 4.0]"];
+        let set = ["run.seconds=27", "run.warm_up_s=3", "load.shape=\"steps\"", "load.steps=[1.0, 2.0, 4.0]"];
         let profile = parse("test", "", &set.map(str::to_owned)).unwrap();
         let latency = |at: usize| Some(if (20 - slow..20).contains(&at) { 80.0 } else { 20.0 });
         let course = Course {
@@ -247,6 +254,15 @@ mod tests {
         let all_slow = run(20, 0);
         assert_eq!(all_slow.factor(), None);
         assert!(text(&[all_slow], 100_000.0).contains("it has no knee"));
+    }
+
+    #[test]
+    fn a_second_in_which_nothing_ends_is_slow() {
+        let slo = Slo::default();
+        let course =
+            |in_flight: u64| Course { in_flight: vec![in_flight; 10], p99_ms: vec![None; 10], ..Course::default() };
+        assert_eq!(step(1.0, 0..10, &course(3), &[], &slo).broken, ["latency"]);
+        assert!(step(1.0, 0..10, &course(0), &[], &slo).broken.is_empty());
     }
 
     #[test]

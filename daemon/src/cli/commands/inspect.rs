@@ -176,12 +176,13 @@ fn turns(status: &NodeStatus) -> String {
         .classes
         .iter()
         .map(|one| format!("  {}: {} wait, {} were told to come again", one.class.name(), one.waiting, one.refused));
-    let mut table = Table::new(&["user", "class", "project", "told to come again", "last"]);
+    let mut table = Table::new(&["user", "class", "project", "why", "told to come again", "last"]);
     for one in &turns.shed {
         table.row(vec![
             one.user.clone(),
             one.class.name().to_owned(),
             one.project.clone(),
+            one.why.name().to_owned(),
             format!("{} times", one.count),
             ago(one.at_ms),
         ]);
@@ -465,7 +466,7 @@ mod tests {
         let fresh = NodeStatus { last_contact_ms: Some(SystemClock.now_ms()), ..status.clone() };
         assert!(!render(&fresh).contains("reads show the state of then"), "{}", render(&fresh));
         assert!(text.contains("turns: 64 of 64 commit  agents: 3 wait, 9 were told to come again\n"), "{text}");
-        assert!(text.contains("  ci-1  agents  p        9 times"), "{text}");
+        assert!(text.contains("  ci-1  agents  p        user  9 times"), "{text}");
         assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");
         assert!(text.contains("ago): change p~1: no right\n"), "{text}");
         assert!(text.contains("not ready, waiting for: drained"), "{text}");

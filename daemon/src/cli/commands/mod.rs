@@ -120,7 +120,7 @@ enum Command {
     Status(status::StatusArgs),
     /// Show who reads whom: sites, nodes, roles and streams
     Topology(status::TopologyArgs),
-    /// Compare the refs of this node with the refdb, and tell who is right where they differ
+    /// Compare the refs of this node with the refdb or with peers, and tell who is right where they differ
     Verify(verify::VerifyArgs),
     /// List past failovers and changes of role
     History(history::HistoryArgs),

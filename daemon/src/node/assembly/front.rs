@@ -167,6 +167,10 @@ impl Transactions for Front {
         committer.delete_project(project, request).await
     }
 
+    fn is_repeated(&self, project: &ProjectName, request_id: &str) -> bool {
+        self.committer().is_some_and(|committer| committer.is_repeated(project, request_id))
+    }
+
     async fn look_up(
         &self,
         project: &ProjectName,

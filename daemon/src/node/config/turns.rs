@@ -14,7 +14,7 @@ use crate::stages::api::turns::{TurnLimits, UserPattern};
 /// The most batches that commit at the same time, if nothing is set.
 const RUNNING: usize = 64;
 
-/// Reads the section. Requests that wait are requests in progress, so the bounds fit into `api.most_requests`.
+/// Reads the section. Requests that wait are requests in progress, so the bounds must fit into `api.most_requests`.
 pub(super) fn read(raw: &raw::Turns, api: &Api, to: &mut Problems) -> TurnLimits {
     let most = api.most_requests;
     let at_least_one = |count: usize| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
@@ -23,14 +23,30 @@ pub(super) fn read(raw: &raw::Turns, api: &Api, to: &mut Problems) -> TurnLimits
         to.wrong("turns.running", &raw.running, format!("write at most api.most_requests, which is {most}"));
     }
     let per_project = to.or("turns.per_project", &raw.per_project, at_least_one(running.get().div_ceil(2)), requests);
+    if per_project > running {
+        to.wrong("turns.per_project", &raw.per_project, format!("write at most turns.running, which is {running}"));
+    }
     // Two classes wait. A fifth of the rest stays for other requests.
-    let of_class = most.get().saturating_sub(running.get()) * 2 / 5;
+    let of_class = (most.get().saturating_sub(running.get()) * 2 / 5).max(1);
     let waiting_per_class = to.or("turns.waiting_per_class", &raw.waiting_per_class, of_class, number(1..=10_000));
-    let of_user = waiting_per_class.div_ceil(2);
+    let all = running.get().saturating_add(waiting_per_class.saturating_mul(2));
+    if all > most.get() && (raw.running.is_some() || raw.waiting_per_class.is_some()) {
+        let why = format!(
+            "turns.running and the waiting batches of two classes are {all} requests, and api.most_requests is {most}: \
+             write less, or raise that"
+        );
+        to.wrong("turns.waiting_per_class", &raw.waiting_per_class, why);
+    }
+    let waiting_per_user =
+        to.or("turns.waiting_per_user", &raw.waiting_per_user, waiting_per_class.div_ceil(2), number(1..=10_000));
+    if waiting_per_user > waiting_per_class {
+        let why = format!("write at most turns.waiting_per_class, which is {waiting_per_class}");
+        to.wrong("turns.waiting_per_user", &raw.waiting_per_user, why);
+    }
     TurnLimits {
         running,
         per_project,
-        waiting_per_user: to.or("turns.waiting_per_user", &raw.waiting_per_user, of_user, number(1..=10_000)),
+        waiting_per_user,
         waiting_per_class,
         patience: to.or("turns.patience", &raw.patience, Duration::from_secs(5), time),
         people_weight: to.or("turns.people_weight", &raw.people_weight, 4, number(1..=1_000)),
@@ -69,12 +85,18 @@ mod tests {
         let usual = with("", "").unwrap();
         let bounds = (usual.running.get(), usual.per_project.get(), usual.waiting_per_user, usual.waiting_per_class);
         assert_eq!(bounds, (64, 32, 38, 76));
-        assert!(bounds.0 + 2 * bounds.3 < 256, "other requests have room");
         let small = with("most_requests = 2", "").unwrap();
-        assert_eq!((small.running.get(), small.per_project.get(), small.waiting_per_class), (1, 1, 0));
-        assert!(
-            with("most_requests = 2", "running = 3").unwrap_err().contains("at most api.most_requests, which is 2")
-        );
+        assert_eq!((small.running.get(), small.per_project.get(), small.waiting_per_class), (1, 1, 1));
+        for (turns, part) in [
+            ("running = 3", "at most api.most_requests, which is 2"),
+            ("running = 2", "are 4 requests, and api.most_requests is 2"),
+            ("waiting_per_class = 500", "are 1001 requests"),
+            ("waiting_per_user = 9", "at most turns.waiting_per_class, which is 1"),
+            ("per_project = 2", "at most turns.running, which is 1"),
+        ] {
+            let error = with("most_requests = 2", turns).unwrap_err();
+            assert!(error.contains(part), "{turns}: {error}");
+        }
     }
 
     #[test]

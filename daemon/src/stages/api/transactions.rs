@@ -48,12 +48,12 @@ pub(super) async fn ref_transactions(
         return Ok(Json(bad.join(answer)));
     }
     let (turn, deadline) = match &api.turns {
-        Some(turns) => {
+        Some(turns) if !api.transactions.is_repeated(&project, &request.request_id) => {
             let began = Instant::now();
             let turn = turns.take(&project, request.actor.as_deref(), deadline).await?;
             (Some(turn), deadline.saturating_sub(began.elapsed()))
         }
-        None => (None, deadline),
+        _ => (None, deadline),
     };
     request.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     let unknown = unknown_batch(&request);

@@ -64,6 +64,11 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
         Begin::Start(sender)
     }
 
+    /// Whether the id is that of a try in progress, or of one whose answer is kept.
+    pub fn knows(&self, project: &ProjectName, id: &str) -> bool {
+        self.known().tries.contains_key(&(project.clone(), id.to_owned()))
+    }
+
     /// The answer to a request id, if it is still kept and belongs to the same request.
     pub fn answered(&self, project: &ProjectName, id: &str, fingerprint: u64) -> Option<A> {
         let known = self.known();

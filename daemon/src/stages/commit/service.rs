@@ -57,6 +57,10 @@ impl Transactions for Arc<Committer> {
         self.batch(key, request, judged, None).await
     }
 
+    fn is_repeated(&self, project: &ProjectName, request_id: &str) -> bool {
+        self.requests.knows(project, request_id)
+    }
+
     async fn create_project(
         &self,
         project: &ProjectName,

@@ -33,6 +33,12 @@ pub trait Transactions: Send + Sync {
         self.submit(project, request).await
     }
 
+    /// Whether a request with this id is in progress here, or has an answer that is kept. A repeated one gets that
+    /// answer, and is no work.
+    fn is_repeated(&self, _project: &ProjectName, _request_id: &str) -> bool {
+        false
+    }
+
     /// Creates a project that takes commits at once.
     async fn create_project(
         &self,

@@ -113,11 +113,7 @@ impl Label for CallerClass {
 
 impl Label for ShedReason {
     fn text(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Class => "class",
-            Self::Late => "late",
-        }
+        self.name()
     }
 }
 

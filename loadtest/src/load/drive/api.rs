@@ -56,7 +56,7 @@ pub(super) async fn send(
             }
             Err(ClientError::Answered(error)) => {
                 busy = word(error.code);
-                if let Some(seconds) = error.retry_after_seconds {
+                if let Some(seconds) = error.retry_after_seconds.filter(|_| doubt.is_none()) {
                     told += 1;
                     // By chance up to half as long again, so that those who were told together do not come together.
                     pause = Duration::from_secs_f64(f64::from(seconds) * (1.0 + chance(request, told) / 2.0));

@@ -28,7 +28,7 @@ pub(super) enum AwsCommand {
     #[command(after_help = "Examples:\n  lockstep aws plan --config lockstep.toml\n  lockstep aws plan --all-sites \
                             --kms-key arn:aws:kms:eu-central-1:123456789012:key/ID --tag team=scm")]
     Plan(LookArgs),
-    /// The same, with exit code 2 if something differs
+    /// Compare as `plan` does: exit code 2 if something differs, 1 if AWS denied a call or did not answer
     Check(LookArgs),
     /// Create what is missing, and add properties that are missing. Deletes and loosens nothing
     #[command(

@@ -9,6 +9,9 @@ use lockstep_proto::status::CallerClass;
 /// The class of a caller.
 pub(super) type Class = CallerClass;
 
+/// The most characters of a name that count.
+const LONGEST: usize = 64;
+
 /// A caller that takes turns with others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Caller {
@@ -58,11 +61,13 @@ impl UserPattern {
     }
 }
 
-/// The caller of a batch, by its `actor`: a user name, or `NAME <MAIL>` as Gerrit writes it. Unknown callers share one
-/// place per project.
+/// The caller of a batch, by its `actor`: a name, or `NAME <MAIL>` as Gerrit writes it. Control characters are left out,
+/// because operators read the name in a terminal. Unknown callers share one place per project.
 pub(super) fn caller(actor: Option<&str>, project: &ProjectName, agents: &[UserPattern]) -> Caller {
-    let name = actor.map(|actor| actor.split(" <").next().unwrap_or(actor).trim()).filter(|name| !name.is_empty());
-    let Some(name) = name else {
+    let name = actor.map(|actor| actor.split(" <").next().unwrap_or(actor));
+    let name: String = name.into_iter().flat_map(str::chars).filter(|one| !one.is_control()).take(LONGEST).collect();
+    let name = name.trim();
+    if name.is_empty() {
         return Caller { class: Class::People, name: format!("unknown users of {project}").into() };
     };
     let is_agent = agents.iter().any(|pattern| pattern.matches(name));
@@ -85,6 +90,8 @@ mod tests {
             assert_eq!(of(Some(name)).class, Class::People, "{name}");
         }
         assert_eq!(&*of(Some("alice <alice|account-1@unknown>")).name, "alice");
+        assert_eq!(&*of(Some("al\u{1b}[2Jice")).name, "al[2Jice");
+        assert_eq!(of(Some(&"x".repeat(900))).name.len(), LONGEST);
         assert_eq!(of(None), of(Some(" ")));
         assert_eq!(&*of(None).name, "unknown users of tools/build");
         for text in ["", "*", "a*b", "**"] {

@@ -75,26 +75,49 @@ struct State {
 pub(super) struct Turn {
     turns: Arc<Turns>,
     project: ProjectName,
+    began: Instant,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.ended(&self.project);
+        let mut state = self.turns.state.lock();
+        state.pace.held(self.began.elapsed());
+        state.leave(&self.project);
     }
 }
 
 /// A place in the line. If it is dropped while it waits, it is given up.
 struct Place<'a> {
-    turns: &'a Arc<Turns>,
+    turns: &'a Turns,
     ticket: Ticket,
     project: &'a ProjectName,
+    /// Gets `None` when the turn comes, or why it does not. Sent while the state is locked.
+    told: oneshot::Receiver<Option<Full>>,
     has_ended: bool,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if !self.has_ended && !self.turns.give_up(&self.ticket) {
-            self.turns.ended(self.project);
+        if self.has_ended {
+            return;
+        }
+        let mut state = self.turns.state.lock();
+        state.waiting.remove(&self.ticket);
+        // Not in the line any more: the turn has come, or the place went to another caller.
+        if !state.line.give_up(&self.ticket) && matches!(self.told.try_recv(), Ok(None)) {
+            state.leave(self.project);
+        }
+    }
+}
+
+impl State {
+    /// A batch on a project has ended. Tells those that run now.
+    fn leave(&mut self, project: &ProjectName) {
+        for ticket in self.line.leave(project) {
+            if let Some(tell) = self.waiting.remove(&ticket) {
+                // A caller that hangs up at this moment finds that it runs, and gives the turn back.
+                let _ = tell.send(None);
+            }
         }
     }
 }
@@ -130,7 +153,7 @@ impl Turns {
         deadline: Duration,
     ) -> Result<Turn, Failure> {
         let caller = caller(actor, project, &self.limits.agents);
-        let turn = || Turn { turns: Arc::clone(self), project: project.clone() };
+        let turn = || Turn { turns: Arc::clone(self), project: project.clone(), began: Instant::now() };
         let (ticket, told) = {
             let mut state = self.state.lock();
             match state.line.enter(&caller, project) {
@@ -147,8 +170,8 @@ impl Turns {
                 }
             }
         };
-        let mut place = Place { turns: self, ticket, project, has_ended: false };
-        let why = match timeout(self.limits.patience.min(deadline / 2), told).await {
+        let mut place = Place { turns: self, ticket, project, told, has_ended: false };
+        let why = match timeout(self.limits.patience.min(deadline / 2), &mut place.told).await {
             Ok(Ok(None)) => {
                 place.has_ended = true;
                 return Ok(turn());
@@ -190,33 +213,17 @@ impl Turns {
         }
     }
 
-    fn ended(&self, project: &ProjectName) {
-        let mut state = self.state.lock();
-        state.pace.ended(Instant::now());
-        for ticket in state.line.leave(project) {
-            if let Some(tell) = state.waiting.remove(&ticket) {
-                // A caller that hangs up at this moment finds that it runs, and gives the turn back.
-                let _ = tell.send(None);
-            }
-        }
-    }
-
-    fn give_up(&self, ticket: &Ticket) -> bool {
-        let mut state = self.state.lock();
-        state.waiting.remove(ticket);
-        state.line.give_up(ticket)
-    }
-
     fn refuse(&self, state: &mut State, caller: &Caller, project: &ProjectName, why: ShedReason) -> Failure {
         let (class, line) = (caller.class, &state.line);
-        let seconds = state.pace.seconds(line.waiting(class), line.share(class), Instant::now());
+        let waiting = line.waiting(class);
+        let seconds = state.pace.seconds(waiting, line.share(class), self.limits.running);
         *state.refused.entry(class).or_default() += 1;
         self.metrics.refused(class, why);
         note(&mut state.shed, caller, project, why, self.clock.now_ms());
         let name = &caller.name;
         let because = match why {
             ShedReason::User => format!("{} changes of {name} wait here already", self.limits.waiting_per_user),
-            ShedReason::Class => format!("{} changes of {} wait here", line.waiting(class), class.name()),
+            ShedReason::Class => format!("{waiting} changes of {} wait here", class.name()),
             ShedReason::Late => format!("the turn of {name} did not come in time"),
         };
         Failure::busy(format!("{because}; nothing was changed; try again in {seconds} seconds"), seconds)

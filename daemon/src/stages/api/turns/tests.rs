@@ -95,3 +95,30 @@ async fn a_caller_that_hangs_up_leaves_no_turn_behind() {
     assert_eq!(turns.status().running, 0);
     batch(&turns, "dave").await.unwrap().unwrap();
 }
+
+/// Polls a call once, so that it has its place in the line.
+async fn enter(turns: &Arc<Turns>, user: &'static str) -> tokio::task::JoinHandle<Result<(), String>> {
+    let waits = batch(turns, user);
+    tokio::task::yield_now().await;
+    waits
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_hangs_up_after_it_gave_way_frees_no_turn_of_others() {
+    let turns = turns(1);
+    let held = turns.take(&project(), Some("alice"), 60 * SECOND).await.ok().unwrap();
+    let mut busy = Vec::new();
+    for user in ["bob", "bob", "carol", "dave"] {
+        busy.push(enter(&turns, user).await);
+    }
+    // The line of people is full. Bob has the most places, and his last one goes to erin.
+    let last_of_bob = busy.remove(1);
+    let _erin = batch(&turns, "erin");
+    last_of_bob.abort();
+    tokio::task::yield_now().await;
+    let _ = last_of_bob.await;
+    let status = turns.status();
+    assert_eq!((status.running, status.classes[0].waiting), (1, 4), "{status:?}");
+    drop(held);
+    assert_eq!(turns.status().running, 1, "one of those that wait");
+}
