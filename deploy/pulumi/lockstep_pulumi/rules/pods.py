@@ -9,7 +9,7 @@ from lockstep_pulumi.objects.pod import spec
 from lockstep_pulumi.rules.model import Props, Rule, Thing
 
 WORKLOADS = ("DaemonSet", "Deployment", "Job", "Pod", "ReplicaSet", "StatefulSet")
-PROBES = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+PROBES = {"startupProbe": "/startz", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
 # The time in which Gerrit ends, and then the sidecar ends its incarnation, in seconds.
 GRACE = 160
 
