@@ -161,6 +161,7 @@ async fn dies_at(cluster: &mut Cluster, node: usize, failpoint: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make soak"]
 async fn a_large_push_is_all_or_nothing_when_its_node_dies_on_the_way() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
     cluster.create("p").await;
