@@ -97,7 +97,7 @@ crash: tools ## Run the crash tests (kills, pauses, power cuts): make crash ROUN
 	  cargo test --locked --package lockstep-tests --test e2e -- --nocapture --test-threads 1 crash:: power_cut::
 
 soak: tools ## Run simulator and crash tests with new seeds for a given time: make soak MINUTES=60
-	cargo test --locked --package lockstep-tests --test e2e -- large:: throttled:: --ignored --nocapture --test-threads 1
+	cargo test --locked --package lockstep-tests --test e2e -- large:: throttled:: silent:: --ignored --nocapture --test-threads 1
 	end=$$(( SECONDS + $(MINUTES) * 60 )); from=$$(date +%s); \
 	while (( SECONDS < end )); do \
 	  echo "soak: seeds $$from to $$(( from + $(SEEDS) - 1 ))"; \

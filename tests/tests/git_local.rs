@@ -98,7 +98,7 @@ async fn random_histories_arrive_whole() {
 async fn a_pack_costs_what_is_new_not_what_is_there() {
     let fixture = volumes(&Settings::default()).await;
     let repository = Repository::open_bare(fixture.origin_dir(&project())).unwrap();
-    let mut content: Files = (0..300).map(|n| (format!("d{}/f{n}", n % 30), vec![b'x'; n])).collect();
+    let mut content: Files = (0..60).map(|n| (format!("d{}/f{n}", n % 30), vec![b'x'; n])).collect();
     let mut history = vec![commit(&repository, &[], &content)];
     for step in 1..=400 {
         content.insert("d1/counter".into(), format!("{step}").into_bytes());

@@ -195,6 +195,7 @@ const STEPS: [&str; 7] = [
 
 /// The sidecar, the standby on the copy, or both are killed in each step. Nothing is left after the next start.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make soak"]
 async fn a_drill_that_is_killed_at_any_moment_leaves_nothing() {
     let mut cluster = with("copy = \"full\"").await;
     let load = Load::start(&cluster, "p", &[0], 1, 6);
