@@ -61,8 +61,8 @@ impl UserPattern {
     }
 }
 
-/// The caller of a batch, by its `actor`: a name, or `NAME <MAIL>` as Gerrit writes it. Control characters are left out,
-/// because operators read the name in a terminal. Unknown callers share one place per project.
+/// The caller of a batch, by its `actor`: a name, or `NAME <MAIL>` as Gerrit writes it. Control characters are left
+/// out, because operators read the name in a terminal. Unknown callers share one place per project.
 pub(super) fn caller(actor: Option<&str>, project: &ProjectName, agents: &[UserPattern]) -> Caller {
     let name = actor.map(|actor| actor.split(" <").next().unwrap_or(actor));
     let name: String = name.into_iter().flat_map(str::chars).filter(|one| !one.is_control()).take(LONGEST).collect();
