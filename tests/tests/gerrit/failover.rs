@@ -322,7 +322,7 @@ async fn each_probe_of_a_real_gerrit_is_green_and_turns_red_with_its_reason() {
         a.ssh.port()
     );
     for (file, content, reasons) in [
-        ("known_hosts", other_host.as_str(), ["ssh", "Host key verification failed"]),
+        ("known_hosts", other_host.as_str(), ["ssh at ", "REMOTE HOST IDENTIFICATION HAS CHANGED"]),
         ("password", "another", ["rest", "401"]),
         ("session-a-0", "GerritAccount=another", ["session", "403"]),
     ] {
