@@ -30,13 +30,24 @@ fn commit(repository: &Path, parent: Option<&str>, text: &str) -> String {
     try_commit(repository, parent, text).expect("a commit")
 }
 
-/// `None` if git has not found the object that it has just written: it looks once, and a repack may be under way.
+/// Runs a git that writes an object. `None` if its folder was empty and `git prune-packed` removed it at that moment:
+/// git looks for the folder once.
+fn write(repository: &Path, args: &[&str]) -> Option<String> {
+    let output = run(repository, args);
+    let is_overtaken =
+        String::from_utf8_lossy(&output.stderr).contains("unable to create temporary file: No such file");
+    assert!(output.status.success() || is_overtaken, "{args:?}: {output:?}");
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// `None` if git has not found the object that it has just written, or the folder for it: it looks once, and a repack
+/// may be under way.
 fn try_commit(repository: &Path, parent: Option<&str>, text: &str) -> Option<String> {
     let blob = repository.join(format!("input-{}", text.replace(' ', "-")));
     fs::write(&blob, text).unwrap();
-    let blob_id = git(repository, &["hash-object", "-w", blob.to_str().unwrap()]);
+    let blob_id = write(repository, &["hash-object", "-w", blob.to_str().unwrap()]);
     fs::remove_file(&blob).unwrap();
-    let entry = format!("100644,{blob_id},{}", "file");
+    let entry = format!("100644,{},file", blob_id?);
     let index = repository.join(format!("index-{}", text.replace(' ', "-")));
     let mut add = Command::new("git");
     add.env("GIT_INDEX_FILE", &index).arg("-C").arg(repository);
@@ -50,7 +61,7 @@ fn try_commit(repository: &Path, parent: Option<&str>, text: &str) -> Option<Str
     let tree = String::from_utf8(tree.stdout).unwrap().trim().to_owned();
     let mut args = vec!["commit-tree", &tree, "-m", text];
     args.extend(parent.iter().flat_map(|parent| ["-p", parent]));
-    Some(git(repository, &args))
+    write(repository, &args)
 }
 
 fn stay(path: &Path) -> PathBuf {
