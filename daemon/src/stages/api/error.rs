@@ -21,8 +21,6 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 pub(super) struct Failure {
     status: StatusCode,
     error: ApiError,
-    /// The value of `Retry-After`, in seconds.
-    again_s: u32,
 }
 
 impl Failure {
@@ -87,7 +85,7 @@ impl Failure {
     /// The caller has to wait for others (429). It may come again after this time.
     pub(super) fn busy(message: impl Into<String>, seconds: u32) -> Self {
         let busy = Self::new(StatusCode::TOO_MANY_REQUESTS, RefusalCode::Unavailable, message, true);
-        Self { again_s: seconds, error: ApiError { retry_after_seconds: Some(seconds), ..busy.error }, ..busy }
+        Self { error: ApiError { retry_after_seconds: Some(seconds), ..busy.error }, ..busy }
     }
 
     /// There is no such route (404).
@@ -105,7 +103,7 @@ impl Failure {
     }
 
     fn new(status: StatusCode, code: RefusalCode, message: impl Into<String>, retry: bool) -> Self {
-        Self { status, error: ApiError::new(code, retry, message), again_s: RETRY_AFTER_SECONDS }
+        Self { status, error: ApiError::new(code, retry, message) }
     }
 }
 
@@ -128,14 +126,15 @@ impl From<ApiError> for Failure {
             | RefusalCode::Locked
             | RefusalCode::Transaction => StatusCode::CONFLICT,
         };
-        Self { status, error, again_s: RETRY_AFTER_SECONDS }
+        Self { status, error }
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         tracing::debug!(status = %self.status, error = %self.error.message, "request answered without a verdict");
-        let retry_after = self.error.retry.then(|| [(header::RETRY_AFTER, self.again_s.to_string())]);
+        let seconds = self.error.retry_after_seconds.unwrap_or(RETRY_AFTER_SECONDS);
+        let retry_after = self.error.retry.then(|| [(header::RETRY_AFTER, seconds.to_string())]);
         (self.status, retry_after, Json(self.error)).into_response()
     }
 }

@@ -93,17 +93,14 @@ struct Place<'a> {
     project: &'a ProjectName,
     /// Gets `None` when the turn comes, or why it does not. Sent while the state is locked.
     told: oneshot::Receiver<Option<Full>>,
-    has_ended: bool,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if self.has_ended {
-            return;
-        }
         let mut state = self.turns.state.lock();
         state.waiting.remove(&self.ticket);
-        // Not in the line any more: the turn has come, or the place went to another caller.
+        // Not in the line any more: the turn has come, or the place went to another caller. A message that was received
+        // already is not there any more.
         if !state.line.give_up(&self.ticket) && matches!(self.told.try_recv(), Ok(None)) {
             state.leave(self.project);
         }
@@ -170,16 +167,10 @@ impl Turns {
                 }
             }
         };
-        let mut place = Place { turns: self, ticket, project, told, has_ended: false };
+        let mut place = Place { turns: self, ticket, project, told };
         let why = match timeout(self.limits.patience.min(deadline / 2), &mut place.told).await {
-            Ok(Ok(None)) => {
-                place.has_ended = true;
-                return Ok(turn());
-            }
-            Ok(Ok(Some(full))) => {
-                place.has_ended = true;
-                reason(full)
-            }
+            Ok(Ok(None)) => return Ok(turn()),
+            Ok(Ok(Some(full))) => reason(full),
             // It may have come just now: then the place gives it back.
             Ok(Err(_)) | Err(_) => ShedReason::Late,
         };
