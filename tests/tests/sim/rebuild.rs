@@ -45,6 +45,14 @@ async fn lose(story: &Story, nodes: &[&str]) {
     }
 }
 
+/// `blr-1` dies with what it alone has, once that is durable there. Then the tables are gone.
+async fn lose_beside_blr_1(story: &Story) {
+    story.pass(300).await;
+    story.crash("blr-1-0");
+    story.cut("blr-1-0", Seam::EventLog, None);
+    lose(story, &READ).await;
+}
+
 async fn rebuild(story: &Story, at: &str, request: RebuildRequest) -> Rebuild {
     let stage = story.life(at).node.rebuilds().unwrap();
     stage.begin("a test", request).unwrap();
@@ -103,10 +111,7 @@ fn a_lost_refdb_is_rebuilt_and_a_site_that_was_away_returns_without_losing_a_val
         // This commit reaches no other site: its stream is cut, its node dies, and then the refdb is lost.
         story.cut("blr-1-0", Seam::EventLog, Some(Cut::Requests));
         let only_blr = push(story, "blr-1-0", "only blr", Some(one)).await;
-        story.pass(300).await;
-        story.crash("blr-1-0");
-        story.cut("blr-1-0", Seam::EventLog, None);
-        lose(story, &READ).await;
+        lose_beside_blr_1(story).await;
 
         let refused = rebuild(story, "muc-1-0", request()).await;
         assert_eq!(refused.phase, RebuildPhase::Refused, "blr-1 may still commit: {refused:?}");
@@ -257,10 +262,7 @@ fn a_project_that_only_an_unread_site_knows_keeps_its_values_and_gives_its_name_
         let object = story.object("blr-1-0", &project);
         let answer = story.push("blr-1-0", "only blr", &project, (BRANCH, None, Some(object))).await.unwrap();
         assert_eq!(answer.outcome, Outcome::Committed, "{answer:?}");
-        story.pass(300).await;
-        story.crash("blr-1-0");
-        story.cut("blr-1-0", Seam::EventLog, None);
-        lose(story, &READ).await;
+        lose_beside_blr_1(story).await;
         let report = rebuild(story, "muc-1-0", lost()).await;
         assert_eq!((report.phase, report.projects), (RebuildPhase::Done, 1), "{report:?}");
         use_next(story, &READ).await;
@@ -405,10 +407,7 @@ fn moves_of_the_time_before_are_forgotten_by_a_volume_that_has_moved() {
             let answer = story.push("blr-1-0", id, &p0(), (NEW, old, new)).await.unwrap();
             assert_eq!(answer.outcome, Outcome::Committed, "{answer:?}");
         }
-        story.pass(300).await;
-        story.crash("blr-1-0");
-        story.cut("blr-1-0", Seam::EventLog, None);
-        lose(story, &READ).await;
+        lose_beside_blr_1(story).await;
         assert_eq!(rebuild(story, "muc-1-0", lost()).await.phase, RebuildPhase::Done);
         use_next(story, &NODES).await;
         ready(story, &NODES).await;
@@ -443,10 +442,7 @@ fn a_node_of_an_earlier_refdb_is_no_source_of_a_second_rebuild() {
             let answer = story.push("blr-1-0", &format!("new {at}"), &p0(), (NEW, old, Some(new))).await.unwrap();
             assert_eq!(answer.outcome, Outcome::Committed, "{answer:?}");
         }
-        story.pass(300).await;
-        story.crash("blr-1-0");
-        story.cut("blr-1-0", Seam::EventLog, None);
-        lose(story, &READ).await;
+        lose_beside_blr_1(story).await;
         assert_eq!(rebuild(story, "muc-1-0", lost()).await.phase, RebuildPhase::Done);
         use_next(story, &READ).await;
         ready(story, &READ).await;

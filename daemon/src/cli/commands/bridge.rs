@@ -10,7 +10,7 @@ use crate::cli::out;
 
 /// Where the image has the jars.
 const JARS: &str = "/usr/share/lockstep/bridge";
-/// How the name of a jar begins, before the release of Gerrit and the version of Lockstep.
+/// The beginning of a jar's name, before the release of Gerrit and the version of Lockstep.
 const PREFIX: &str = "lockstep-bridge-gerrit-";
 
 #[derive(Debug, clap::Subcommand)]
