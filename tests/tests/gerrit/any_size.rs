@@ -69,7 +69,7 @@ async fn an_offline_program_deletes_in_batches_of_three_thousand() {
         node.call("/v1/projects/All-Users/ref-transactions", &request).await.expect("it answers");
     assert_eq!(made.outcome, Outcome::Committed);
     sites.servers[0].stop().await;
-    let said = text(&sites.servers[0].program("DeleteZombieDrafts").await);
+    let said = text(&sites.servers[0].program("DeleteZombieDrafts", &[]).await);
     let left = truth(&sites.cluster, "All-Users").await;
     assert_eq!(left.refs.keys().filter(|name| name.contains("draft-comments")).count(), 0, "{said}");
 }

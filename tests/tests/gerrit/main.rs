@@ -13,6 +13,7 @@ mod kills;
 mod late;
 mod lost;
 mod odd_objects;
+mod offline;
 mod one_site;
 mod queue;
 mod review;
