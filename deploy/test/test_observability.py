@@ -156,6 +156,7 @@ TRIES = {
     "LockstepRefdbNotOwn": gauge("lockstep_refdb_not_own", "0 1x20", "0x20", 5),
     "LockstepQuarantined": gauge("lockstep_quarantined", "0 1x20", "0x20", 5),
     "LockstepGuardsOff": gauge("lockstep_guards_off", "0 2x20", "0 1 1 0x20", 10),
+    "LockstepLocksLeft": gauge("lockstep_left_locks", "0 1x20", "0 1x4 0x20", 10),
     "LockstepEpochsDiffer": (
         {"lockstep_epoch" + NODE: "2x30", 'lockstep_epoch{site="a", node="a-1"}': "3x30"},
         {"lockstep_epoch" + NODE: "2 2 3x30", 'lockstep_epoch{site="a", node="a-1"}': "3x30"},

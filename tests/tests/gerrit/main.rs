@@ -11,6 +11,7 @@ mod failover;
 mod full_speed;
 mod kills;
 mod late;
+mod left_lock;
 mod lost;
 mod odd_objects;
 mod offline;
