@@ -1,5 +1,5 @@
-//! Gerrit's offline programs beside a sidecar. They load the bridge's repository manager, so their writes are commits at
-//! every site. Without a sidecar, and at a standby, they end with the reason, and change nothing.
+//! Gerrit's offline programs beside a sidecar. They load the bridge's repository manager, so their writes are commits
+//! at every site. Without a sidecar, and at a standby, they end with the reason, and change nothing.
 
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;

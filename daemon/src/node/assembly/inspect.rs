@@ -71,7 +71,8 @@ impl Inspector {
     /// An inspector of the given stages, latches, status board and hooks of one node.
     #[must_use]
     pub(super) fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, guards: Arc<Guards>) -> Self {
-        Self { stages, latches, board, guards, locks: None, tls: None, handover: Vec::new(), contact: None, turns: None }
+        let (locks, tls, contact, turns) = (None, None, None, None);
+        Self { stages, latches, board, guards, locks, tls, handover: Vec::new(), contact, turns }
     }
 
     /// Shows mutual TLS, the receivers of notices, the time of the last contact and the turns, too.
