@@ -179,7 +179,6 @@ bugs! {
     finds_window_not_poisoned: WindowNotPoisoned,
     finds_own_stream_skipped: OwnStreamSkipped,
     finds_batch_caught_up_in_part: BatchCaughtUpInPart,
-    finds_scan_is_one_moment: ScanIsOneMoment,
     finds_missing_base_is_bad: MissingBaseIsBad,
     finds_name_conflict_committed: NameConflictCommitted,
     finds_collect_below_slow_node: CollectBelowSlowNode,

@@ -26,8 +26,6 @@ pub enum InjectedBug {
     OwnStreamSkipped,
     /// Catching up applies only some refs of a transaction.
     BatchCaughtUpInPart,
-    /// A state transfer takes a scan of the items for one moment.
-    ScanIsOneMoment,
     /// A pack whose base is missing counts as bad content.
     MissingBaseIsBad,
     /// Names that exclude each other are not checked at commit.
@@ -114,7 +112,7 @@ pub enum InjectedBug {
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 51] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -125,7 +123,6 @@ impl InjectedBug {
         Self::WindowNotPoisoned,
         Self::OwnStreamSkipped,
         Self::BatchCaughtUpInPart,
-        Self::ScanIsOneMoment,
         Self::MissingBaseIsBad,
         Self::NameConflictCommitted,
         Self::CollectBelowSlowNode,
