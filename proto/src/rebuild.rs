@@ -133,6 +133,9 @@ pub struct KnownSite {
     /// The place of its stream.
     #[serde(default)]
     pub stream: StreamPlace,
+    /// Whether its records must be signed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub signed: bool,
 }
 
 /// Asks a node for a page of its version map.

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::debt::{DebtStatus, HeldElsewhere, ProjectStatus};
 use crate::failover::HandoverStatus;
 use crate::gerrit::BasePath;
+use crate::keys::NodeSigning;
 use crate::name::{NodeId, SiteId};
 use crate::peer::TlsStatus;
 use crate::site_list::Bootstrap;
@@ -88,6 +89,9 @@ pub struct NodeStatus {
     /// Mutual TLS with other sites. None if it is not configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsStatus>,
+    /// The signing of records. None if this node does not sign, and records need not be signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<NodeSigning>,
     /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,

@@ -15,6 +15,7 @@
 //! | `committed_requests` | committed requests of the bridge, for callers that repeat them |
 //! | `went_back` | whether the refdb is older than this node, because it was restored from a backup |
 //! | `bound_refdb` | the refdb that this node's volume belongs to |
+//! | `signing` | signs the transactions of this node, and verifies those of streams |
 //! | `site_roles` | the list of sites with their roles, as this node read them last |
 //! | `bootstrap` | the progress of a node that takes everything from the refdb and from peers |
 //! | `gone_nodes` | the nodes whose heartbeat stands still |
@@ -34,6 +35,7 @@ pub mod low_water;
 pub mod low_water_extent;
 pub mod materialize;
 pub mod quiesce;
+pub mod signing;
 pub mod site_roles;
 pub mod version_map;
 pub mod went_back;

@@ -81,6 +81,12 @@ impl SiteRoles {
         self.records.borrow().iter().filter(|one| one.removed).map(|one| one.site.clone()).collect()
     }
 
+    /// Whether records must be signed: a site of the list demands it.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.records.borrow().iter().any(|one| one.signed && !one.removed)
+    }
+
     /// A receiver that notices each change of a record.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<Vec<SiteRecord>> {

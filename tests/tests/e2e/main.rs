@@ -27,6 +27,7 @@ mod refresh;
 mod reused_packs;
 mod seed;
 mod seeing;
+mod signing;
 mod silent;
 mod site_list;
 mod symbolic;

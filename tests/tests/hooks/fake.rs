@@ -186,6 +186,7 @@ impl Inspection for Fake {
             refdb_not_own: None,
             handover: Vec::new(),
             tls: None,
+            signing: None,
             bootstrap: None,
             last_contact_ms: None,
             turns: None,

@@ -3,6 +3,7 @@
 use http::Method;
 use lockstep_proto::debt::{HeldElsewhere, Repair, RepairAnswer};
 use lockstep_proto::failover::HandoverStatus;
+use lockstep_proto::keys::NodeSigning;
 use lockstep_proto::peer::TlsStatus;
 use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, NodeStatus, RefreshStatus};
 use lockstep_proto::verify::LastVerified;
@@ -122,6 +123,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
     let refresh = status.refresh.as_ref().map(refresh).unwrap_or_default();
     let handover: String = status.handover.iter().map(handover).collect();
     let tls = status.tls.as_ref().map(tls).unwrap_or_default();
+    let signing = status.signing.as_ref().map(signing).unwrap_or_default();
     let went_back = went_back.or(not_own).unwrap_or_default();
     let sections = [debts(status), elsewhere(status), origins(status), journal(status), checkpoints(status)].concat();
     [
@@ -136,6 +138,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         refresh,
         handover,
         tls,
+        signing,
         sections,
         errors(status),
     ]
@@ -211,6 +214,15 @@ fn handover(status: &HandoverStatus) -> String {
     });
     let problem = status.problem.as_ref().map(|why| format!("  NOT TAKEN, it is tried again: {why}"));
     format!("hand-over: {} was told: {told}{}\n", status.receiver, problem.unwrap_or_default())
+}
+
+fn signing(status: &NodeSigning) -> String {
+    let key = status.key.map_or("none".to_owned(), |key| key.to_string());
+    let required = if status.required { "required" } else { "not required" };
+    let met: Vec<String> =
+        status.unsigned.iter().filter(|(_, count)| **count > 0).map(|(end, count)| format!("{count} {end}")).collect();
+    let met = if met.is_empty() { String::new() } else { format!("  records without a good one: {}", met.join(", ")) };
+    format!("signing: {required}  key {key}{met}\n")
 }
 
 fn tls(status: &TlsStatus) -> String {
@@ -445,6 +457,11 @@ mod tests {
                 }],
             }),
             last_contact_ms: Some(0),
+            signing: Some(NodeSigning {
+                key: None,
+                required: true,
+                unsigned: [("forged".to_owned(), 2), ("true".to_owned(), 0)].into(),
+            }),
             bootstrap: Some(Bootstrap { stage: BootstrapStage::Refs, done: 3, total: 9, left_ms: Some(1_000) }),
             verified: vec![LastVerified {
                 against: "b-0".to_owned(),
@@ -478,6 +495,7 @@ mod tests {
         assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
         assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
         assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");
+        assert!(text.contains("\nsigning: required  key none  records without a good one: 2 forged\n"), "{text}");
         assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
     }
 }

@@ -16,6 +16,7 @@
 //! | `refdb` | rebuilds a lost refdb |
 //! | `certs`, `operators` | makes a private authority, and certificates of nodes and operators; tokens of operators |
 //! | `aws` | compares tables, streams and bucket with what a site needs; prints its IAM policy |
+//! | `keys` | the keys by which sites sign their records, and whether they must |
 //! | `bridge` | puts the bridge's jar into Gerrit's `lib` |
 //! | `handover_agent`, `agents` | runs the program that is told about roles; a standby on a copy, programs on a leash |
 //! | `silent` | silent drills of this node |
@@ -42,6 +43,7 @@ mod history;
 mod hook;
 mod import;
 mod inspect;
+mod keys;
 mod new_file;
 mod old_sins;
 mod operators;
@@ -138,6 +140,12 @@ enum Command {
     /// Make tokens for operators over the network
     #[command(subcommand)]
     Operators(operators::OperatorsCommand),
+    /// Make, list, retire or drop the keys by which sites sign their records
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Require that records are signed, or no longer require it
+    #[command(subcommand)]
+    Signing(keys::SigningCommand),
     /// Show all sites with their roles and nodes, from any site
     Sites(sites::SitesArgs),
     /// Change the role of a site, add a site, or remove one
@@ -281,6 +289,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Import(args) => import::run(args).await,
         Command::Seed(args) => seed::run(args).await,
         Command::Stray(command) => stray::run(command).await,
+        Command::Keys(command) => keys::keys(command).await,
+        Command::Signing(command) => keys::signing(command).await,
         Command::Status(args) => status::status(args).await,
         Command::Topology(args) => status::topology(args).await,
         Command::Verify(args) => verify::run(args).await,

@@ -3,15 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::join::Join;
 use super::recall;
 use super::term::Term;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{IncarnationRecord, Role};
 use crate::stages::membership::OpenError;
+use crate::state::signing::KeyError;
 
+/// The pause between two looks of a node without the right key. A failover or an operator may end its need for one.
+const KEY: Duration = Duration::from_secs(5);
 /// How long a node that steps down publishes. The rest is left to the publisher of leftovers.
 const PUBLISH: Duration = Duration::from_secs(10);
+
+/// Why a node that has joined takes no commits.
+enum Closed {
+    /// Its site is not active.
+    NotActive,
+    /// It may not sign for its site.
+    Key(KeyError),
+}
 
 impl Join {
     /// Opens an incarnation whenever the site becomes active, and ends it whenever the site stops being active.
@@ -27,14 +40,20 @@ impl Join {
         }
     }
 
-    /// Opens an incarnation as soon as the site is active. Until then the node serves reads.
+    /// Opens an incarnation as soon as the site is active and the node may sign for it. Until then it serves reads.
     async fn open_when_active(&self, first: &mut bool) -> IncarnationRecord {
         loop {
             match self.until_ok("open an incarnation", || self.open_incarnation()).await {
-                Some(incarnation) => return incarnation,
-                None => {
+                Ok(incarnation) => return incarnation,
+                Err(Closed::NotActive) => {
                     self.begin_to_serve(first);
                     self.follow_role().await;
+                }
+                Err(Closed::Key(why)) => {
+                    self.begin_to_serve(first);
+                    self.front.close_with(&why.to_string());
+                    self.stages.deps.observer.failed("join", &why);
+                    sleep(KEY).await;
                 }
             }
         }
@@ -113,14 +132,16 @@ impl Join {
         }
     }
 
-    /// Opens an incarnation. None if the site is not active.
-    async fn open_incarnation(&self) -> Result<Option<IncarnationRecord>, OpenError> {
+    /// Opens an incarnation, unless nothing but a change of the site or of the node's key helps.
+    async fn open_incarnation(&self) -> Result<Result<IncarnationRecord, Closed>, OpenError> {
         match self.stages.opener().open_incarnation().await {
-            Ok(incarnation) => Ok(Some(incarnation)),
+            Ok(incarnation) => Ok(Ok(incarnation)),
             Err(OpenError::NotActive(own)) => {
                 self.stages.state.roles.note(vec![own]);
-                Ok(None)
+                Ok(Err(Closed::NotActive))
             }
+            Err(OpenError::Key(KeyError::RefDb(error))) => Err(error.into()),
+            Err(OpenError::Key(why)) => Ok(Err(Closed::Key(why))),
             Err(error) => Err(error),
         }
     }

@@ -434,6 +434,10 @@ impl Join {
     /// Starts to read the streams. The node has caught up when each stream was read to its end once, or is away and the
     /// refdb was read instead.
     async fn consume(&self) {
+        if self.stages.state.signing.is_required() {
+            self.until_ok("keys", || self.stages.state.signing.read()).await;
+        }
+        self.tasks.spawn("keys", Arc::clone(&self.stages.state.signing).run());
         let begin = || FollowSites::begin(Arc::clone(&self.stages), self.caught_up.clone());
         let follows = self.until_ok("streams", begin).await;
         let without = streams_away::catch_up(Arc::clone(&self.stages), follows.unread(), self.caught_up.clone());

@@ -89,6 +89,7 @@ use crate::seams::gerrit::Gerrit;
 use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::{RefDb, Tables};
+use crate::seams::signing::SiteSigner;
 use crate::seams::volume::{NodeStore, RefRecord, StoreError, VolumeFacts, build_all};
 use crate::stages::api::readiness::Latches;
 use crate::stages::failover::{DrillStage, OperatorDesk};
@@ -135,6 +136,8 @@ pub struct NodeDependencies {
     pub probes: ProbeSet,
     /// Receives every event and failure of the stages.
     pub observer: Arc<dyn Observer>,
+    /// The key with which the node signs its transactions. None if it does not sign.
+    pub signer: Option<Arc<SiteSigner>>,
     /// The boot id of the machine, or an empty text if it is not known.
     pub boot: String,
     /// The limits and intervals of the node.

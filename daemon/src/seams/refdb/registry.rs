@@ -227,6 +227,8 @@ pub enum Document {
     DrillHistory,
     /// Past silent drills: a [`lockstep_proto::silent::SilentDrills`].
     SilentDrills,
+    /// The public keys of the sites: a [`lockstep_proto::keys::SiteKeys`].
+    Keys,
 }
 
 /// The stored state of a document.

@@ -18,27 +18,30 @@ pub struct SiteRecord {
     pub removed: bool,
     /// The place of the site's stream, for nodes whose configuration does not name the site.
     pub stream: StreamPlace,
+    /// Whether records must be signed: the incarnations of this epoch, and of those after it, sign every transaction.
+    /// Programs of earlier releases, which cannot sign, open no incarnation at such a site, for ever.
+    pub signed: bool,
 }
 
 impl SiteRecord {
     /// The record of a site in the list, whose stream is in the usual place.
     #[must_use]
     pub fn new(site: SiteId, role: Role, epoch: u64) -> Self {
-        Self { site, role, epoch, removed: false, stream: StreamPlace::default() }
+        Self { site, role, epoch, removed: false, stream: StreamPlace::default(), signed: false }
     }
 }
 
 impl From<&KnownSite> for SiteRecord {
     fn from(known: &KnownSite) -> Self {
-        let KnownSite { site, role, epoch, removed, stream } = known.clone();
-        Self { site, role, epoch, removed, stream }
+        let KnownSite { site, role, epoch, removed, stream, signed } = known.clone();
+        Self { site, role, epoch, removed, stream, signed }
     }
 }
 
 impl From<&SiteRecord> for KnownSite {
     fn from(record: &SiteRecord) -> Self {
-        let SiteRecord { site, role, epoch, removed, stream } = record.clone();
-        Self { site, role, epoch, removed, stream }
+        let SiteRecord { site, role, epoch, removed, stream, signed } = record.clone();
+        Self { site, role, epoch, removed, stream, signed }
     }
 }
 

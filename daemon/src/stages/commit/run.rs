@@ -234,11 +234,11 @@ impl Committer {
             }
             let locator = self.long_forms.locator(&request.transaction, &request.encoded);
             let long_form = UnusedBlob::before_put(self, locator.map(|locator| locator.key));
-            let request = match self.store_long_form(&request).await {
+            let request = match self.slot_bytes(&request).await {
                 Ok(encoded) => CommitRequest { encoded, ..request },
-                Err(error) => {
+                Err(refused) => {
                     self.journal.give_back(&slot);
-                    return Err(Some(unavailable(&error)));
+                    return Err(Some(refused));
                 }
             };
             crate::base::faults::failpoint::reach("commit.before_send");
@@ -263,7 +263,14 @@ impl Committer {
         }
     }
 
-    /// The bytes for the slot. If they are a locator, the long form is in the blob store when this returns.
+    /// The bytes for the slot: the transaction or its locator, with the signature of this site if it has a key. All
+    /// copies of a commit have the same bytes, and so has the record that anybody publishes.
+    async fn slot_bytes(&self, request: &CommitRequest) -> Result<Bytes, Refusal> {
+        let bytes = self.store_long_form(request).await.map_err(|error| unavailable(&error))?;
+        self.signing.sign(bytes).map_err(|why| unavailable(&why))
+    }
+
+    /// The bytes to be signed. If they are a locator, the long form is in the blob store when this returns.
     async fn store_long_form(&self, request: &CommitRequest) -> Result<Bytes, BlobError> {
         let (long_forms, transaction) = (self.long_forms.clone(), request.transaction.clone());
         let encoded = request.encoded.clone();

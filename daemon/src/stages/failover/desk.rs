@@ -13,6 +13,7 @@ use lockstep_proto::failover::{
     RoleRequest, SiteStatus, SitesStatus,
 };
 use lockstep_proto::history::{History, MOST_REASON_BYTES, PastChange, RoleChange};
+use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
@@ -366,6 +367,18 @@ impl Operators for OperatorDesk {
     ) -> Result<SitesStatus, ApiError> {
         self.expel(actor, node, request).await?;
         self.sites().await
+    }
+
+    async fn signing(&self) -> Result<SigningStatus, ApiError> {
+        self.signing_status().await
+    }
+
+    async fn require_signing(&self, actor: &str, request: RequireSigningRequest) -> Result<SigningStatus, ApiError> {
+        self.require(actor, request).await
+    }
+
+    async fn change_key(&self, actor: &str, request: ChangeKeyRequest) -> Result<SigningStatus, ApiError> {
+        self.key_becomes(actor, request).await
     }
 }
 

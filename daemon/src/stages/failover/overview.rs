@@ -277,6 +277,7 @@ mod tests {
             refresh: None,
             verified: None,
             follows_list: true,
+            signs_with: None,
             bootstrap: None,
         }
     }

@@ -28,7 +28,8 @@ impl OperatorDesk {
         }
         self.all_follow(&view, |_| true).await?;
         let epoch = before.map_or(0, |one| one.epoch) + 1;
-        let to = SiteRecord { stream: request.stream, ..SiteRecord::new(site.clone(), Role::Standby, epoch) };
+        let signed = view.sites.iter().any(|one| one.signed);
+        let to = SiteRecord { stream: request.stream, signed, ..SiteRecord::new(site.clone(), Role::Standby, epoch) };
         tracing::warn!(%site, actor, reason = request.reason, "an operator adds a site to the list of sites");
         let entry = self.list_change(actor, &request.reason, before, &to, ListChange::Added);
         self.noted(entry, before, &to, failover).await
@@ -62,7 +63,8 @@ impl OperatorDesk {
             _ => (Role::Fenced, epoch + 1),
         };
         let stream = before.map(|one| one.stream.clone()).unwrap_or_default();
-        let to = SiteRecord { removed: true, stream, ..SiteRecord::new(site.clone(), role, epoch) };
+        let signed = before.is_some_and(|one| one.signed);
+        let to = SiteRecord { removed: true, stream, signed, ..SiteRecord::new(site.clone(), role, epoch) };
         tracing::warn!(%site, actor, reason = request.reason, "an operator removes a site from the list of sites");
         let entry = self.list_change(actor, &request.reason, before, &to, ListChange::Removed);
         self.noted(entry, before, &to, failover).await

@@ -7,6 +7,7 @@ use lockstep_proto::failover::{
     ActRequest, ExecuteRequest, Failover, FailoverPlan, PlanRequest, RoleRequest, SitesStatus,
 };
 use lockstep_proto::history::History;
+use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
@@ -51,6 +52,15 @@ pub trait Operators: Send + Sync {
         node: &NodeId,
         request: RemoveNodeRequest,
     ) -> Result<SitesStatus, ApiError>;
+
+    /// Whether records must be signed, and the keys of the sites.
+    async fn signing(&self) -> Result<SigningStatus, ApiError>;
+
+    /// Requires signatures at every site of the list, or no longer requires them, while no failover is in progress.
+    async fn require_signing(&self, actor: &str, request: RequireSigningRequest) -> Result<SigningStatus, ApiError>;
+
+    /// Retires a key of a site, or drops one that was retired.
+    async fn change_key(&self, actor: &str, request: ChangeKeyRequest) -> Result<SigningStatus, ApiError>;
 
     /// Whether a failover or a drill to a site could go well now.
     async fn preflight(&self, request: &PreflightRequest) -> Result<Preflight, ApiError>;

@@ -117,6 +117,7 @@ pub(super) fn sites(heads: &[&VersionsHead], configured: &BTreeSet<SiteId>) -> (
         epoch: EPOCHS,
         removed: false,
         stream: StreamPlace::default(),
+        signed: known.values().any(|site| site.signed),
     };
     let mut sites: Vec<KnownSite> = raised.chain(unknown.iter().map(standby)).collect();
     sites.sort_by(|one, other| one.site.cmp(&other.site));
@@ -208,6 +209,7 @@ mod tests {
             epoch: u64::MAX,
             removed: false,
             stream: StreamPlace::default(),
+            signed: false,
         };
         let beyond = VersionsHead { sites: vec![site], ..head("b", None) };
         assert_eq!(numbers(&[&beyond]), Err(RebuildError::BadNumbers(beyond.node.clone())));
@@ -224,6 +226,7 @@ mod tests {
             epoch,
             removed: false,
             stream: StreamPlace::default(),
+            signed: false,
         };
         let older = VersionsHead { sites: vec![site("a", Role::Active, 3)], ..head("a", None) };
         let newer = VersionsHead { sites: vec![site("a", Role::Fenced, 4)], ..head("b", None) };

@@ -25,6 +25,11 @@ fn record(id: IncarnationId) -> IncarnationRecord {
     }
 }
 
+/// A new incarnation at a site, under its epoch.
+pub(super) fn record_of(site: &SiteRecord) -> IncarnationRecord {
+    IncarnationRecord { site: site.site.clone(), epoch: site.epoch, ..record(incarnation("node-a", 1)) }
+}
+
 /// Enrols the site and opens an incarnation of `node`.
 async fn open(db: &Db, node: &str, number: u64) -> IncarnationRecord {
     db.registry.enroll_site(&site("site-a"), Role::Active).await.expect("a site");

@@ -36,7 +36,7 @@ fn write(item: &RefItem) -> Rebuilt {
 
 fn placed(epoch: u64, role: Role) -> KnownSite {
     let stream = StreamPlace { region: Some("eu-west-1".into()), endpoint: None };
-    KnownSite { site: site("muc-1"), role, epoch, removed: role == Role::Fenced, stream }
+    KnownSite { site: site("muc-1"), role, epoch, removed: role == Role::Fenced, stream, signed: role == Role::Fenced }
 }
 
 async fn sites(db: &Db) -> Vec<KnownSite> {

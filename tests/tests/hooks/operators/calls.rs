@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ALICE, BOTH, May, PEER, Way, World};
 
 /// The calls that change roles, fences, locks or data. Operators alone may make them.
-const OF_OPERATORS: [&str; 11] = [
+const OF_OPERATORS: [&str; 13] = [
+    "post /v1/signing",
+    "post /v1/signing/keys",
     "put /v1/sites/{site}",
     "delete /v1/sites/{site}",
     "put /v1/sites/{site}/role",
@@ -30,6 +32,7 @@ const OF_PEERS: [&str; 5] = [
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
 const OF_BRIDGES: [&str; 29] = [
+    "get /v1/signing",
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
     "put /v1/projects/{project}",
