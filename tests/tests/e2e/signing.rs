@@ -36,7 +36,7 @@ async fn restart(node: &mut Node) {
     node.ready().await;
 }
 
-async fn signing(node: &Node) -> SigningStatus {
+pub async fn signing(node: &Node) -> SigningStatus {
     serde_json::from_str(&ok(node.cli(&["signing", "status", "--json"]).await)).expect("JSON")
 }
 
@@ -79,7 +79,7 @@ async fn next_step(cluster: &Cluster, site: &SiteId, to: &str) -> Transaction {
 }
 
 /// Gives each node the key of its site, and requires signatures once every node has told that it signs.
-async fn requires(cluster: &mut Cluster) -> Vec<String> {
+pub async fn requires(cluster: &mut Cluster) -> Vec<String> {
     let mut names = Vec::new();
     for at in 0..cluster.nodes.len() {
         let (file, name) = new_key(cluster, &format!("key-{at}")).await;

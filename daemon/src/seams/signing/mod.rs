@@ -38,6 +38,12 @@ impl SiteSigner {
         Ed25519KeyPair::from_seed_unchecked(seed).ok().and_then(Self::of)
     }
 
+    /// A new key that is in no file and ends with this value. None if the machine gives no randomness.
+    #[must_use]
+    pub fn throwaway() -> Option<Self> {
+        Ed25519KeyPair::generate().ok().and_then(Self::of)
+    }
+
     fn of(pair: Ed25519KeyPair) -> Option<Self> {
         let public = pair.public_key().as_ref().try_into().ok()?;
         Some(Self { pair, public })

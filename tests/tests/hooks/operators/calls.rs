@@ -31,7 +31,7 @@ const OF_PEERS: [&str; 5] = [
 ];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
-const OF_BRIDGES: [&str; 29] = [
+const OF_BRIDGES: [&str; 30] = [
     "get /v1/signing",
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
