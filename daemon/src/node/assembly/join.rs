@@ -210,7 +210,10 @@ impl Join {
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
-            self.stages.state.requests.skipped_some();
+            // A node that never had an incarnation has committed nothing, so its memory lacks nothing.
+            if deps.refdb.registry.last_incarnation(&settings.site, &settings.node).await? > 0 {
+                self.stages.state.requests.skipped_some();
+            }
             self.reconcile_and_beat(&mut record, starts).await?;
             if let Some(evidence) = self.stages.context.went_back.evidence() {
                 return Err(JoinError::WentBack(Box::new(evidence)));
