@@ -24,6 +24,7 @@ use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefValue};
 use crate::Fallible;
 use crate::load::oracle::FinalRef;
 
+pub(in crate::load) use child::NICE;
 pub use file::EstateFile;
 pub use forward::forward;
 pub use local::{Local, LocalSettings, emulators};
