@@ -71,16 +71,16 @@ INFRA ?= deploy/pulumi/program
 ORGANIZATION ?= example
 WAVES ?=
 REPORT ?=
-LOCKSTEP_VERIFY ?=
-LOCKSTEP_DRILL ?=
-LOCKSTEP_TRAFFIC ?=
-export LOCKSTEP_VERIFY LOCKSTEP_DRILL LOCKSTEP_TRAFFIC
+INFRA_VERIFY ?=
+INFRA_DRILL ?=
+INFRA_TRAFFIC ?=
+export INFRA_VERIFY INFRA_DRILL INFRA_TRAFFIC
 # The version that ran before, in a work tree of its own.
 INFRA_OLD = .cache/infra/$(ENVIRONMENT)
 INFRA_ESTATE = --estate $(INFRA)/$(ENVIRONMENT).yaml
 INFRA_STACKS = $(INFRA_ESTATE) --stacks $(ORGANIZATION)/$(ENVIRONMENT)- --policy-pack deploy/pulumi/policy-pack \
   --approvals $(INFRA)/approvals/$(ENVIRONMENT).yaml
-INFRA_CHECKS = --verify "$$LOCKSTEP_VERIFY" $${LOCKSTEP_TRAFFIC:+--traffic "$$LOCKSTEP_TRAFFIC"}
+INFRA_CHECKS = --verify "$$INFRA_VERIFY" $${INFRA_TRAFFIC:+--traffic "$$INFRA_TRAFFIC"}
 
 .PHONY: help demo test sim crash soak load bench bench-gerrit bench-quick failover-bench bridge bridge-fmt bridge-lint \
   image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-failover \
@@ -129,11 +129,11 @@ infra-promote: ## Pipeline: deploy to an environment, verify each site, go back 
 	  $$([ ! -d $(INFRA_OLD) ] || echo --old $(INFRA_OLD)/$(INFRA)) $(foreach wave,$(WAVES),--wave $(wave))
 	deploy/pipelines/deployed record $(ENVIRONMENT)
 
-infra-verify: ## Pipeline: check every site of an environment by LOCKSTEP_VERIFY
-	deploy/pulumi/run deploy verify $(INFRA_ESTATE) --verify "$$LOCKSTEP_VERIFY"
+infra-verify: ## Pipeline: check every site of an environment by INFRA_VERIFY
+	deploy/pulumi/run deploy verify $(INFRA_ESTATE) --verify "$$INFRA_VERIFY"
 
-infra-drill: ## Pipeline: take a drill of a failover in an environment by LOCKSTEP_DRILL
-	deploy/pulumi/run deploy drill $(INFRA_ESTATE) --drill "$$LOCKSTEP_DRILL"
+infra-drill: ## Pipeline: take a drill of a failover in an environment by INFRA_DRILL
+	deploy/pulumi/run deploy drill $(INFRA_ESTATE) --drill "$$INFRA_DRILL"
 
 infra-rollback: ## Pipeline: deploy the version before to an environment, and verify each site (needs pulumi)
 	deploy/pipelines/deployed checkout $(ENVIRONMENT) before $(INFRA_OLD)
