@@ -52,11 +52,12 @@ class Block:
 
 def blocks(path):
     """The blocks of a page. A block that is no command of a shell is `text` or has no language."""
-    found, inside, start, mark = [], None, 0, ""
+    found, inside, start, mark, indent = [], None, 0, "", 0
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line.startswith("```"):
+        if line.lstrip().startswith("```"):
             if inside is None:
-                language, _, mark = line[3:].partition(" ")
+                indent = len(line) - len(line.lstrip())
+                language, _, mark = line.strip()[3:].partition(" ")
                 assert language in ("sh", "text"), f"{path.name}:{number}: {language!r} is no language of these pages"
                 inside, start = [], number
             else:
@@ -64,7 +65,9 @@ def blocks(path):
                     found.append(Block(path.name, start, mark, "\n".join(inside)))
                 inside = None
         elif inside is not None:
-            inside.append(line)
+            # A block in a list is indented as the list is.
+            assert not line[:indent].strip(), f"{path.name}:{number}: the block is indented by {indent}"
+            inside.append(line[indent:])
     assert inside is None, f"{path.name}: a block does not end"
     return found
 
