@@ -103,7 +103,7 @@ sim: tools ## Run the simulator over many seeds, or replay one: make sim SEEDS=1
 	  cargo test --locked --package lockstep-tests --test sim -- --nocapture
 
 deploy-test: ## Test what is in deploy/: chart, Kustomize, schemas, rules, dashboards, and pulumi-test (needs go, python3)
-	cargo build --locked --package lockstep-tests --bin lockstep-under-test
+	cargo build --locked --package lockstep-tests --bin lockstep-under-test --package lockstep --example shared-emulators
 	deploy/test/run
 	deploy/pulumi/run
 
