@@ -111,10 +111,10 @@ pulumi-test: ## Test deploy/pulumi without an engine: format, lint, types, compo
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test
 	deploy/pulumi/run
 
-infra-lint: ## Pipeline: check format, lint and types of the infrastructure's program (needs python3, go)
+infra-lint: ## Pipeline: check format, lint and types of the infrastructure's program (needs python3)
 	deploy/pulumi/run lint
 
-infra-unit: ## Pipeline: test the infrastructure's program, without an engine
+infra-unit: ## Pipeline: test the infrastructure's program, without an engine (needs python3, go)
 	deploy/pulumi/run -k "not rules"
 
 infra-policy: ## Pipeline: hold the rules against their cases and against the estates

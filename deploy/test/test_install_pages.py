@@ -8,7 +8,7 @@ import time
 
 import kubernetes_validate
 import pytest
-from conftest import TOOLS, TOP, objects, run
+from conftest import BEFORE_NATIVE, NATIVE, TOOLS, TOP, objects, run
 from crds import Crds
 from pages import REASONS, Shell, blocks, words
 from test_live import free_port
@@ -330,6 +330,51 @@ def test_a_command_of_a_page_that_fails_fails_the_test(place):
         assert time.monotonic() - began < 30
     finally:
         shell.stop()
+
+
+def source(path):
+    return (TOP / path).read_text()
+
+
+def test_the_matrix_names_the_versions_that_are_tested():
+    table = source("docs/install/upgrade.md").partition("## Compatibility")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", table, re.MULTILINE))
+    tools, program = source("deploy/test/tools"), source("deploy/pulumi/run")
+
+    def pinned(name, text=tools):
+        return re.search(rf"^{name}=([0-9.]+)$", text, re.MULTILINE)[1]
+
+    assert rows["Helm"] == pinned("helm")
+    assert rows["Kustomize"] == pinned("kustomize")
+    operators = [pinned(name) for name in ("prometheus_operator", "cert_manager", "external_secrets")]
+    assert rows["CRDs of the Prometheus operator, cert-manager, External Secrets"] == ", ".join(operators)
+    assert rows["CRDs of Karpenter"] == pinned("karpenter", program)
+    sdk = rows["Pulumi's SDK"]
+    assert f"\npulumi=={sdk}\n" in source("deploy/pulumi/requirements.txt")
+    kubernetes = pinned("kubernetes", source("deploy/k8s-e2e/binaries"))
+    assert rows["Kubernetes, real API server and kubelets"] == kubernetes
+    git = re.search(r"^git 1:([0-9.]+)-", source("deploy/image/packages.amd64.lock"), re.MULTILINE)[1]
+    assert rows["git in the image"] == git
+    rendered = [version.rpartition(".")[0] for version in (BEFORE_NATIVE, NATIVE)]
+    assert rows["Kubernetes, the chart's objects against the schemas of"] == ", ".join(rendered)
+    listed = re.search(r'"kubernetes", \[(.+?)\]', source("deploy/test/test_kustomize.py"))[1].replace('"', "")
+    assert rows["Kubernetes, the Kustomize component against the schemas of"] == listed
+    releases = source("docs/gerrit.md").partition("## Releases")[2].partition("\n\n| end-to-end")[0]
+    of_gerrit = re.findall(r"^\| 3\.\d+ \| `[^`]+` \| ([0-9.]+)[^|]*\| ([0-9.]+) \|", releases, re.MULTILINE)
+    assert rows["Gerrit, the bridge against JGit's contract"] == ", ".join(bridge for bridge, _ in of_gerrit)
+    assert rows["Gerrit, in a real server with its sidecar"] == ", ".join(server for _, server in of_gerrit)
+
+
+def test_the_sizes_are_those_of_the_pages_that_measured_them():
+    """Each figure of the page stands in the page with its circumstances, so that a new measurement changes both."""
+    measured = re.sub(r"\s+", " ", source("docs/performance.md") + source("docs/deploy.md") + source("docs/load/README.md"))
+    figures = 0
+    for row in re.findall(r"^\| (?!figure|operation|---)([^|]+) \| ([^|]+) \|", source("docs/install/sizing.md"), re.M):
+        for figure in re.findall(r"\d[\d,.]*(?: (?:MiB|ms|s))?", row[1]):
+            figures += 1
+            number = figure.rstrip(",.").split()[0]
+            assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]\d)", measured), f"{row[0]}: {figure}"
+    assert figures > 40
 
 
 def test_the_pages_that_readers_find_are_all_pages():
