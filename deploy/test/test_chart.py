@@ -230,8 +230,9 @@ def test_off_runs_gerrit_alone_with_the_same_volume_and_names():
     assert not kinds & {"Role", "PodMonitor", "Certificate", "ExternalSecret"}
 
 
-def test_only_architectures_with_an_image_are_allowed():
-    assert pod(rendered(LEAST))["nodeSelector"]["kubernetes.io/arch"] == "amd64"
+@pytest.mark.parametrize("case", ACTIVE, ids=name)
+def test_only_architectures_with_an_image_are_allowed(case, spec):
+    assert spec["nodes"].items() <= pod(rendered(case))["nodeSelector"].items()
 
 
 def test_a_canary_is_the_pod_with_the_highest_number():
@@ -310,6 +311,8 @@ REFUSED = [
     (["--set", "config.operators.listen=0.0.0.0:9"], ["config.operators.listen: 0.0.0.0:9; write 0.0.0.0:7423"]),
     (["--set", "config.health.listen=0.0.0.0:9"], ["config.health.listen: the pod sets it"]),
     (["--set", "aws.roleArn=role/x"], ["aws/roleArn"]),
+    (["--set", r"nodeSelector.kubernetes\.io/arch=arm64"], ['nodeSelector: kubernetes.io/arch is "arm64"; write amd64']),
+    (["--set", r"nodeSelector.kubernetes\.io/arch=null"], ["nodeSelector: kubernetes.io/arch is", "write amd64"]),
     (["--set", "config.peers.b.url=https://b:7422"], ["config.peers.b.url: https needs a certificate"]),
 ]
 

@@ -77,6 +77,11 @@ lockstep/site: {{ .Values.site }}
 {{- fail (printf "config.%s.listen: %s; write 0.0.0.0:%s, the port of the pod" $section $listen $port) -}}
 {{- end -}}
 {{- end -}}
+{{- range $label, $value := (include "lockstep.spec" . | fromYaml).nodes -}}
+{{- if and (eq $v.mode "active") (ne (toString (get $v.nodeSelector $label)) $value) -}}
+{{- fail (printf "nodeSelector: %s is %q; write %s, for which there is an image" $label (toString (get $v.nodeSelector $label)) $value) -}}
+{{- end -}}
+{{- end -}}
 {{- if dig "health" "listen" "" $v.config -}}
 {{- fail "config.health.listen: the pod sets it for the kubelet's probes; remove it" -}}
 {{- end -}}
