@@ -143,6 +143,13 @@ def alarms():
             "Refs of {{ $value }} repositories can bypass Lockstep at {{ $labels.node }}",
         ),
         alert(
+            "LockstepLocksLeft",
+            "lockstep_left_locks > 0",
+            "5m",
+            "ticket",
+            "{{ $value }} locks were left behind in repositories of {{ $labels.node }}",
+        ),
+        alert(
             "LockstepEpochsDiffer",
             "max by (site) (lockstep_epoch) != min by (site) (lockstep_epoch)",
             "10m",

@@ -413,6 +413,12 @@ def gerrit():
                 "Plain git servers only: refs can bypass Lockstep there.",
             ),
             graph(
+                "Locks that programs left behind",
+                [(f"sum by (site) (lockstep_left_locks{{{AT}}})", "{{site}}")],
+                "none",
+                "Commits are not visible where they are.",
+            ),
+            graph(
                 "Errors of operations on repositories",
                 [
                     (

@@ -162,6 +162,7 @@ TRIES = {
         AT,
     ),
     "LockstepGuardsOff": gauge("lockstep_guards_off", "0 2x20", "0 1 1 0x20", 10),
+    "LockstepLocksLeft": gauge("lockstep_left_locks", "0 1x20", "0 1x4 0x20", 10),
     "LockstepEpochsDiffer": (
         {"lockstep_epoch" + NODE: "2x30", 'lockstep_epoch{site="a", node="a-1"}': "3x30"},
         {"lockstep_epoch" + NODE: "2 2 3x30", 'lockstep_epoch{site="a", node="a-1"}': "3x30"},

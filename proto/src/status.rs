@@ -75,6 +75,9 @@ pub struct NodeStatus {
     /// Repositories whose git hooks are not in force: the first hundred. Nodes of earlier releases do not look.
     #[serde(default)]
     pub guards_off: Vec<GuardStatus>,
+    /// Locks that programs left behind in repositories: the first hundred. Nodes of earlier releases do not look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_locks: Vec<LeftLockStatus>,
     /// Why the refdb is known to be older than this node: it was restored from a backup. Then no node commits. None
     /// while it is not known to be older.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -211,6 +214,18 @@ pub struct GuardStatus {
     pub repository: String,
     /// The reason and the remedy, for people to read.
     pub reason: String,
+}
+
+/// A lock that a program left behind in a repository. While it is there, commits on what it locks are true everywhere
+/// and may not be visible at this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeftLockStatus {
+    /// The project.
+    pub project: String,
+    /// The path of the lock file.
+    pub path: String,
+    /// When it was made, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// Counts of the subjects that the node's Gerrit must look at.

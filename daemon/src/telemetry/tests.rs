@@ -77,6 +77,7 @@ fn use_all(metrics: &Metrics) {
     let bad: Result<(), GitError> = Err(GitError::NoRepository("tools".parse().unwrap()));
     metrics.git.ended(GitOp::Ingest, &bad, 0.5);
     metrics.site.guards(1);
+    metrics.site.left_locks(1);
     metrics.site.state(true, 7);
     metrics.site.went_back(true, false);
     metrics.site.certificates(1, 2);

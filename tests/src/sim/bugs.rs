@@ -33,6 +33,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     ),
     found(InjectedBug::OwnStreamSkipped, "two nodes in one site", &["convergence"]),
     found(InjectedBug::BatchCaughtUpInPart, "changes (patch set + meta) under contention", &["batches"]),
+    found(
+        InjectedBug::ScanIsOneMoment,
+        "items that are read one by one; volumes that are lost when the journal is collected; shards that throttle",
+        &["batches"],
+    ),
     found(InjectedBug::MissingBaseIsBad, "commits of several sites on each other, one stream behind", &["held"]),
     found(InjectedBug::NameConflictCommitted, "clients that create `t`, `t/x`, `t/x/y`, `t/z`", &["names"]),
     found(InjectedBug::CollectBelowSlowNode, "pauses, cut links, early collection", &["collection"]),
@@ -97,6 +102,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         InjectedBug::OlderRefdbNotSeen,
         "a refdb that is replaced by a backup while nodes run, crash and start",
         &["hindsight"],
+    ),
+    found(
+        InjectedBug::SnapshotKeepsMarks,
+        "volumes that are put back to an earlier state, on the same boot",
+        &["marks"],
     ),
     found(
         InjectedBug::RequestsForgotten,

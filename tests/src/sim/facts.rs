@@ -176,6 +176,15 @@ impl Facts {
         values.collect()
     }
 
+    /// The number of times that a name which had been a folder was freed, and a ref of this name created.
+    #[must_use]
+    pub fn freed(&self) -> usize {
+        let loosens =
+            |step: &Step| self.transactions.get(&step.txn).is_some_and(|transaction| transaction.loosened().is_some());
+        let pairs = self.chains.values().flat_map(|chain| chain.windows(2));
+        pairs.filter(|pair| loosens(&pair[0]) && pair[1].value.oid().is_some()).count()
+    }
+
     /// Adds a commit, after the checkers have judged it.
     pub fn commit(&mut self, transaction: &Transaction) {
         for command in &transaction.commands {

@@ -72,13 +72,16 @@ fn set(name: &str) -> Option<u64> {
 #[test]
 fn every_property_holds_under_the_general_faults() {
     let (from, count) = (set("LOCKSTEP_SIM_SEED").unwrap_or(1), set("LOCKSTEP_SIM_SEEDS").unwrap_or(GOOD_SEEDS));
+    let mut freed = 0;
     for seed in from..from + count {
         let end = simulate(seed, Scenario::general(), InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         println!("{report}");
         assert!(report.faults > 100 && report.heard[0] > 20, "{report}");
         assert!(report.events[0] > 5 && report.events[1] > report.events[0], "{report}");
+        freed += report.freed;
     }
+    assert!(freed > 0 || count < GOOD_SEEDS, "no emptied folder became a branch in {count} seeds");
 }
 
 #[test]
@@ -188,6 +191,7 @@ bugs! {
     finds_window_not_poisoned: WindowNotPoisoned,
     finds_own_stream_skipped: OwnStreamSkipped,
     finds_batch_caught_up_in_part: BatchCaughtUpInPart,
+    finds_scan_is_one_moment: ScanIsOneMoment,
     finds_missing_base_is_bad: MissingBaseIsBad,
     finds_name_conflict_committed: NameConflictCommitted,
     finds_collect_below_slow_node: CollectBelowSlowNode,
@@ -217,6 +221,7 @@ bugs! {
     finds_origin_judges_nothing: OriginJudgesNothing,
     finds_receivers_judge_taste: ReceiversJudgeTaste,
     finds_older_refdb_not_seen: OlderRefdbNotSeen,
+    finds_snapshot_keeps_marks: SnapshotKeepsMarks,
     finds_requests_forgotten: RequestsForgotten,
     finds_long_form_after_slot: LongFormAfterSlot,
     finds_long_form_dropped_early: LongFormDroppedEarly,

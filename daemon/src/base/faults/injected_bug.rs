@@ -26,6 +26,8 @@ pub enum InjectedBug {
     OwnStreamSkipped,
     /// Catching up applies only some refs of a transaction.
     BatchCaughtUpInPart,
+    /// A state transfer takes a scan of the items for one moment.
+    ScanIsOneMoment,
     /// A pack whose base is missing counts as bad content.
     MissingBaseIsBad,
     /// Names that exclude each other are not checked at commit.
@@ -84,6 +86,8 @@ pub enum InjectedBug {
     ReceiversJudgeTaste,
     /// A node goes on against a refdb that is older than itself.
     OlderRefdbNotSeen,
+    /// A volume that was put back to a snapshot goes on with the low-water marks of its node's record.
+    SnapshotKeepsMarks,
     /// Committed requests are kept in memory alone.
     RequestsForgotten,
     /// A slot names a long form that is on its way to the blob store, to save a round trip.
@@ -118,7 +122,7 @@ pub enum InjectedBug {
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 56] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -129,6 +133,7 @@ impl InjectedBug {
         Self::WindowNotPoisoned,
         Self::OwnStreamSkipped,
         Self::BatchCaughtUpInPart,
+        Self::ScanIsOneMoment,
         Self::MissingBaseIsBad,
         Self::NameConflictCommitted,
         Self::CollectBelowSlowNode,
@@ -158,6 +163,7 @@ impl InjectedBug {
         Self::OriginJudgesNothing,
         Self::ReceiversJudgeTaste,
         Self::OlderRefdbNotSeen,
+        Self::SnapshotKeepsMarks,
         Self::RequestsForgotten,
         Self::LongFormAfterSlot,
         Self::LongFormDroppedEarly,

@@ -5,7 +5,7 @@ use lockstep_proto::debt::{HeldElsewhere, Repair, RepairAnswer};
 use lockstep_proto::failover::HandoverStatus;
 use lockstep_proto::keys::NodeSigning;
 use lockstep_proto::peer::TlsStatus;
-use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, NodeStatus, RefreshStatus};
+use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, LeftLockStatus, NodeStatus, RefreshStatus};
 use lockstep_proto::verify::LastVerified;
 
 use super::table::Table;
@@ -134,6 +134,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         totals,
         turns(status),
         guards(status),
+        left_locks(status),
         verified(status),
         refresh,
         handover,
@@ -278,6 +279,15 @@ fn until(at_ms: u64) -> String {
 fn guards(status: &NodeStatus) -> String {
     let line = |one: &GuardStatus| format!("hooks of {} are not in force: {}\n", one.project, one.reason);
     status.guards_off.iter().map(line).collect()
+}
+
+fn left_locks(status: &NodeStatus) -> String {
+    let line = |one: &LeftLockStatus| {
+        let (name, path, made) = (&one.project, &one.path, ago(one.since_ms));
+        let told = "commits may not be visible here; if no git process uses it, remove";
+        format!("a lock was left behind in {name} ({made}): {told} {path}\n")
+    };
+    status.left_locks.iter().map(line).collect()
 }
 
 fn refresh(status: &RefreshStatus) -> String {
@@ -439,6 +449,7 @@ mod tests {
                 repository: "/g/p.git".to_owned(),
                 reason: "the hooks are not installed; run `lockstep hook install` on it: /g/p.git".to_owned(),
             }],
+            left_locks: vec![LeftLockStatus { project: "p".to_owned(), path: "/g/x.lock".to_owned(), since_ms: 0 }],
             refdb_went_back: Some("heartbeat 7 is missing".to_owned()),
             refdb_not_own: None,
             handover: Vec::new(),
@@ -482,6 +493,7 @@ mod tests {
         assert!(text.contains("d ago: reads show the state of then, or a newer one\n"), "{text}");
         let fresh = NodeStatus { last_contact_ms: Some(SystemClock.now_ms()), ..status.clone() };
         assert!(!render(&fresh).contains("reads show the state of then"), "{}", render(&fresh));
+        assert!(text.contains("d ago): commits may not be visible here; if no git process"), "{text}");
         assert!(text.contains("turns: 64 of 64 commit  agents: 3 wait, 9 were told to come again\n"), "{text}");
         assert!(text.contains("  ci-1  agents  p        user  9 times"), "{text}");
         assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");

@@ -21,6 +21,7 @@ use super::stages::Stages;
 use super::streams_away;
 use super::term::CurrentTerm;
 use crate::base::backoff::Backoff;
+use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
 use crate::seams::git::GitError;
 use crate::seams::refdb::{MOST_NEEDS, NodeAnswer, NodeRecord, RefDbError};
@@ -344,6 +345,14 @@ impl Join {
             tracing::warn!("the volume was restored from a snapshot: this node reconciles with the refdb");
             let report = deps.repositories.repair(true).await?;
             tracing::info!(?report, "the repair of the snapshot is complete");
+        }
+        if let Some(before) = previous.filter(|_| is_snapshot && deps.bugs.has(InjectedBug::SnapshotKeepsMarks)) {
+            for one in deps.refdb.incarnations().await? {
+                let lanes = one.id.lanes(one.published.iter().copied());
+                let known: Vec<_> = lanes.map(|(lane, end)| (before.mark(&lane).min(end), lane)).collect();
+                self.stages.state.low_water.transfer_state(known.into_iter().map(|(mark, lane)| (lane, mark)));
+            }
+            return Ok(false);
         }
         Ok(is_snapshot)
     }

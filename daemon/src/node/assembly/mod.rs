@@ -30,6 +30,7 @@
 //! | `production` | builds the seams of a configuration; names adapters |
 //! | `provision` | the resources of a site at AWS, for `lockstep aws`; names adapters |
 //! | `guards` | looks whether the hooks of the repositories are in force |
+//! | `left_locks` | looks for locks that programs left behind in the repositories |
 //! | `hooks` | installs the git hooks in new repositories |
 //! | `run` | `lockstep run`: a sidecar from its configuration to its end |
 
@@ -44,6 +45,7 @@ mod hooks;
 mod inspect;
 mod join;
 mod last_contact;
+mod left_locks;
 mod local_health;
 mod metered;
 mod move_volume;

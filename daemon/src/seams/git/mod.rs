@@ -30,6 +30,7 @@
 //! | `ref_files` | reads refs from the disk |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
 //! | `foreign_lock` | locks of other programs: their age, and words for people |
+//! | `left_locks` | looks for locks that programs left behind |
 //! | `settings` | limits and paths |
 //! | `settings_seen` | the settings of a repository as git sees them there |
 //! | `small_file` | a small file that is read and replaced as a whole |
@@ -45,6 +46,7 @@ mod ingest;
 mod intent;
 mod judge;
 mod layout;
+pub mod left_locks;
 mod local;
 mod misplaced;
 pub mod model;

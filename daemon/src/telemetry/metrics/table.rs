@@ -119,6 +119,8 @@ metrics! {
     FAILURES = Counter "lockstep_task_failures_total" ["stage"] "failures of a stage's task, which then tries again";
     GUARDS_OFF = Gauge "lockstep_guards_off" []
         "repositories whose git hooks are not in force, so that refs can bypass Lockstep";
+    LEFT_LOCKS = Gauge "lockstep_left_locks" []
+        "locks that programs left behind in repositories, so that commits may not be visible here";
     READY = Gauge "lockstep_ready" [] "1 when every latch of /readyz is open, else 0";
     EPOCH = Gauge "lockstep_epoch" [] "epoch of the site, as this node knows it";
     CERTIFICATE_EXPIRES = Gauge "lockstep_certificate_expires_timestamp_seconds" ["certificate"]

@@ -319,9 +319,9 @@ impl Server {
     ///
     /// # Panics
     /// If it cannot be started.
-    pub async fn program(&self, name: &str) -> Output {
+    pub async fn program(&self, name: &str, args: &[&str]) -> Output {
         let site = self.site.display().to_string();
-        self.java(&[name, "-d", &site]).output().await.expect("Java starts")
+        self.java(&[name, "-d", &site]).args(args).output().await.expect("Java starts")
     }
 
     /// Writes the settings of the log. Without them, the war of the tests logs every line of its libraries. Which

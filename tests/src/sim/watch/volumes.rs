@@ -208,7 +208,7 @@ impl Watch {
         let Known { facts, events, mirror, locals, .. } = &mut *known;
         let Some(local) = locals.get_mut(node) else { return };
         let judge = Judge { facts, events, mirror, node };
-        let low_water = if local.broken { Ok(()) } else { low_water(facts, local, changes) };
+        let low_water = low_water(facts, local, changes);
         let covered = if local.broken { Ok(()) } else { judge.covered(local, changes) };
         let whole = if local.ready { whole(facts, local, changes) } else { Ok(()) };
         let digests = check::digests::stored(local.volume.store().as_ref(), changes);
