@@ -40,7 +40,7 @@ async fn fixture() -> LocalFixture {
 }
 
 /// A text that does not compress. A pack of several of them is too large for memory.
-fn noise(seed: u64) -> String {
+pub fn noise(seed: u64) -> String {
     let dice = SeededEntropy::new(seed);
     (0..50_000).map(|_| format!("{:016x}", lockstep::base::clock::Entropy::next(&dice))).collect()
 }

@@ -224,7 +224,7 @@ fn ids(message: &str) -> impl Iterator<Item = git2::Oid> {
 }
 
 /// Returns the bytes of the indexes that git maps as a whole. They count as its address space, but not as its memory.
-fn mapped_bytes(packs: &Path) -> std::io::Result<u64> {
+pub(super) fn mapped_bytes(packs: &Path) -> std::io::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(packs)? {
         let entry = entry?;

@@ -18,8 +18,11 @@ use super::pack::Packer;
 use super::pool::Pool;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
-use super::{Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories, Settings};
-use super::{ancestry, base_path_stamp, create, fitness, ingest, judge, misplaced, ref_files, repair, symbolic_refs};
+use super::{
+    FetchStep, Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories, Settings,
+    UploadPack, ancestry, base_path_stamp, create, fitness, ingest, judge, misplaced, ref_files, repair, symbolic_refs,
+    upload_pack,
+};
 use crate::base::base_paths::BasePaths;
 use crate::base::ref_names::{self, RefClass};
 use crate::seams::blob::Payload;
@@ -243,6 +246,14 @@ impl Repositories for LocalRepositories {
             packer.pack(&wants, &hints, &|oid| is_committed(&wire(oid)))
         })
         .await
+    }
+
+    async fn upload_pack(&self, project: &ProjectName, step: FetchStep) -> Result<UploadPack, GitError> {
+        let owner = project.clone();
+        let prepared = self.blocking(upload_pack::OP, move |volume| {
+            upload_pack::prepare(&volume.settings, &volume.layout, &owner, step)
+        });
+        prepared.await?.start(project)
     }
 
     async fn judge(&self, project: &ProjectName, pack: &Payload, judged: Judged) -> Result<(), GitError> {

@@ -23,6 +23,7 @@
 //! | `ingest`, `scan`, `index_pack` | check objects from outside, and add them |
 //! | `parse` | parses objects exactly as far as git walks them, at origin and receivers alike |
 //! | `judge` | the server's own rules for objects, before the commit |
+//! | `upload_pack` | answers a fetch of git |
 //! | `objects`, `pool`, `ancestry` | queries: presence of objects, open repositories, fast-forwards |
 //! | `writer`, `update_ref`, `child` | move refs through long-lived git processes |
 //! | `symbolic_refs` | symbolic refs that are in the place of a committed ref |
@@ -63,12 +64,14 @@ mod stale_locks;
 mod symbolic_refs;
 mod trees;
 mod update_ref;
+mod upload_pack;
 mod walk;
 mod writer;
 
 pub use local::LocalRepositories;
 pub use scan::PackLimits;
 pub use settings::{FsckObjects, OnCreate, PrepareError, Settings};
+pub use upload_pack::{FetchStep, UploadPack};
 
 use std::cmp::Ordering;
 use std::path::PathBuf;
@@ -295,6 +298,12 @@ pub trait Repositories: Send + Sync {
         hints: &[Oid],
         is_committed: &IsCommitted,
     ) -> Result<Packed, GitError>;
+
+    /// Starts git's own `upload-pack` for one step of a fetch, in version 2 of git's protocol. It is read-only, shows
+    /// replicated refs alone, and is killed when the value is dropped.
+    async fn upload_pack(&self, project: &ProjectName, _step: FetchStep) -> Result<UploadPack, GitError> {
+        Err(layout::failed(project, upload_pack::OP, "these repositories are not read by git"))
+    }
 
     /// Judges a pack that was made here by the rules of this server (git's `receive.fsckObjects` and `receive.fsck.*`).
     /// [`GitError::Flawed`] names the first object that breaks one. A repository without rules takes everything.
