@@ -28,6 +28,11 @@ const OP: &str = "ingest a pack";
 /// The check that every receiver makes.
 const CONNECTED: &str = "--check-self-contained-and-connected";
 
+/// A pack of this size, in bytes, is indexed by several threads.
+const LARGE: u64 = 16 << 20;
+/// That many threads. Each has a cache of up to 96 MiB.
+const THREADS: usize = 2;
+
 /// Where a pack may find the objects that it points to and does not bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
@@ -81,7 +86,10 @@ impl Quarantine<'_> {
         let space = self.settings.child_memory + mapped_bytes(&objects.join("pack"))?;
         let limits = Limits { address_space: space, seconds: self.settings.child_seconds };
         let mut command = child::git(self.settings, self.git_dir);
-        command.args(["index-pack", "--threads=1", option]).env("GIT_OBJECT_DIRECTORY", folder);
+        command.args(["index-pack", option]).env("GIT_OBJECT_DIRECTORY", folder);
+        // Threads share one arena: each further one would take 128 MiB of the address space.
+        let threads = if pack.len() < LARGE { 1 } else { THREADS };
+        command.arg(format!("--threads={threads}")).env("MALLOC_ARENA_MAX", "1");
         if beside == Beside::Repository {
             command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &objects);
         }

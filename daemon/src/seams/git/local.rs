@@ -87,6 +87,23 @@ impl LocalRepositories {
         ended.unwrap_or_else(|error| Err(failed("(all)", op, error)))
     }
 
+    async fn packed(
+        &self,
+        project: &ProjectName,
+        wants: &[Oid],
+        hints: &[Oid],
+        is_committed: &IsCommitted,
+        rehearses: bool,
+    ) -> Result<Packed, GitError> {
+        let (wants, hints, is_committed) = (wants.to_vec(), hints.to_vec(), Arc::clone(is_committed));
+        self.on_objects("pack objects", project, move |volume, objects| {
+            let (settings, layout, quarantine) = (&*volume.settings, &volume.layout, &volume.quarantine(objects));
+            let packer = Packer { settings, layout, objects, quarantine, rehearses };
+            packer.pack(&wants, &hints, &|oid| is_committed(&wire(oid)))
+        })
+        .await
+    }
+
     /// Runs blocking work on a repository's objects. The job may run again after a failure.
     async fn on_objects<T: Send + 'static>(
         &self,
@@ -239,13 +256,17 @@ impl Repositories for LocalRepositories {
         hints: &[Oid],
         is_committed: &IsCommitted,
     ) -> Result<Packed, GitError> {
-        let (wants, hints, is_committed) = (wants.to_vec(), hints.to_vec(), Arc::clone(is_committed));
-        self.on_objects("pack objects", project, move |volume, objects| {
-            let (settings, layout, quarantine) = (&*volume.settings, &volume.layout, &volume.quarantine(objects));
-            let packer = Packer { settings, layout, objects, quarantine };
-            packer.pack(&wants, &hints, &|oid| is_committed(&wire(oid)))
-        })
-        .await
+        self.packed(project, wants, hints, is_committed, true).await
+    }
+
+    async fn pack_for_peer(
+        &self,
+        project: &ProjectName,
+        wants: &[Oid],
+        haves: &[Oid],
+        is_known: &IsCommitted,
+    ) -> Result<Packed, GitError> {
+        self.packed(project, wants, haves, is_known, false).await
     }
 
     async fn upload_pack(&self, project: &ProjectName, step: FetchStep) -> Result<UploadPack, GitError> {

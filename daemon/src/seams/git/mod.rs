@@ -26,6 +26,7 @@
 //! | `upload_pack` | answers a fetch of git |
 //! | `objects`, `pool`, `ancestry` | queries: presence of objects, open repositories, fast-forwards |
 //! | `writer`, `update_ref`, `child` | move refs through long-lived git processes |
+//! | `first_refs` | creates the refs of a project that arrives |
 //! | `symbolic_refs` | symbolic refs that are in the place of a committed ref |
 //! | `fitness` | tells whether Lockstep can take a repository |
 //! | `ref_files` | reads refs from the disk |
@@ -39,6 +40,7 @@ mod ancestry;
 mod base_path_stamp;
 mod child;
 mod create;
+mod first_refs;
 pub mod fitness;
 mod foreign_lock;
 mod index_pack;
@@ -303,6 +305,18 @@ pub trait Repositories: Send + Sync {
     /// replicated refs alone, and is killed when the value is dropped.
     async fn upload_pack(&self, project: &ProjectName, _step: FetchStep) -> Result<UploadPack, GitError> {
         Err(layout::failed(project, upload_pack::OP, "these repositories are not read by git"))
+    }
+
+    /// Packs objects as [`Repositories::pack`] does, for one peer. The peer judges the pack when it takes it, so it is
+    /// not rehearsed here.
+    async fn pack_for_peer(
+        &self,
+        project: &ProjectName,
+        wants: &[Oid],
+        haves: &[Oid],
+        is_known: &IsCommitted,
+    ) -> Result<Packed, GitError> {
+        self.pack(project, wants, haves, is_known).await
     }
 
     /// Judges a pack that was made here by the rules of this server (git's `receive.fsckObjects` and `receive.fsck.*`).
