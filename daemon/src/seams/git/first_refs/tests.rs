@@ -33,7 +33,7 @@ fn git(git_dir: &Path, args: &[&str]) -> String {
 }
 
 #[test]
-fn only_very_many_creations_that_exclude_each_other_not_are_taken() {
+fn only_very_many_creations_are_taken() {
     let (_folder, commit, _) = repository();
     let main = create_line("refs/heads/main", commit);
     assert_eq!(of(&lines(commit, &[])).map(|refs| refs.len()), Some(FEWEST));

@@ -1,7 +1,5 @@
 //! Tests: requests within their bounds, and the pace of callers.
 
-use std::io::Write;
-
 use axum::body::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
