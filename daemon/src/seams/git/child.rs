@@ -11,6 +11,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::Settings;
+use super::early_end::EarlyEnd;
 
 /// The end of a one-shot child.
 pub(super) struct Ended {
@@ -92,11 +93,12 @@ impl Limits {
     }
 }
 
-/// Runs a one-shot child to its end, within limits if there are any. Its output goes to `output`; `scratch` is a folder
-/// for its error output. Blocks.
+/// Runs a one-shot child to its end, within limits if there are any. Another thread may end it through `early`. Its
+/// output goes to `output`; `scratch` is a folder for its error output. Blocks.
 pub(super) fn run(
     mut command: Command,
     limits: Option<Limits>,
+    early: &EarlyEnd,
     input: File,
     output: File,
     scratch: &Path,
@@ -113,7 +115,7 @@ pub(super) fn run(
         child.wait()?;
         return Err(error);
     }
-    let status = child.wait()?;
+    let status = early.wait(&mut child)?;
     Ok(Ended { status, stderr: beginning(errors)? })
 }
 
@@ -138,7 +140,7 @@ mod tests {
         let mut output = tempfile::tempfile().unwrap();
         let input = File::open("/dev/null").unwrap();
         let limits = Limits { address_space: 1 << 30, seconds: 17 };
-        let ended = run(command, Some(limits), input, output.try_clone().unwrap(), folder.path()).unwrap();
+        let ended = run(command, Some(limits), &EarlyEnd::default(), input, output.try_clone().unwrap(), folder.path()).unwrap();
         assert!(ended.status.success(), "{}", ended.stderr);
         let mut text = String::new();
         output.rewind().unwrap();
@@ -159,7 +161,7 @@ mod tests {
         command.args(["-c", grows]);
         let (input, output) = (File::open("/dev/null").unwrap(), tempfile::tempfile().unwrap());
         let limits = Limits { address_space: 64 << 20, seconds: 17 };
-        let ended = run(command, Some(limits), input, output, folder.path()).unwrap();
+        let ended = run(command, Some(limits), &EarlyEnd::default(), input, output, folder.path()).unwrap();
         assert!(!ended.status.success());
     }
 }

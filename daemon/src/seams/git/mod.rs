@@ -20,7 +20,7 @@
 //! | `base_path_stamp` | recognises a base path that was changed or restored |
 //! | `create` | creates and deletes repositories |
 //! | `pack`, `packfile`, `walk`, `trees` | pack the objects that other sites lack |
-//! | `ingest`, `scan`, `index_pack` | check objects from outside, and add them |
+//! | `ingest`, `scan`, `index_pack`, `early_end` | check objects from outside, and add them |
 //! | `parse` | parses objects exactly as far as git walks them, at origin and receivers alike |
 //! | `judge` | the server's own rules for objects, before the commit |
 //! | `upload_pack` | answers a fetch of git |
@@ -40,6 +40,7 @@ mod ancestry;
 mod base_path_stamp;
 mod child;
 mod create;
+mod early_end;
 mod first_refs;
 pub mod fitness;
 mod foreign_lock;

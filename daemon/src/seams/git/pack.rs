@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use git2::{ObjectType, Oid};
 
+use super::early_end::EarlyEnd;
 use super::index_pack::{Beside, Quarantine};
 use super::layout::{Layout, failed};
 use super::objects::{Objects, native, wire};
@@ -250,7 +251,7 @@ impl Packer<'_> {
         names.write_all(input)?;
         let mut names = names.into_inner().map_err(|error| error.into_error())?;
         names.rewind()?;
-        child::run(command, None, names, output.try_clone()?, &tmp)
+        child::run(command, None, &EarlyEnd::default(), names, output.try_clone()?, &tmp)
     }
 
     /// Loads a small pack into memory after all.
