@@ -35,6 +35,8 @@ use utoipa::OpenApi;
         super::inspection::verify,
         super::inspection::verification,
         super::objects::objects,
+        super::fetches::info_refs,
+        super::fetches::upload_pack,
         super::peers::answer,
         super::peers::digests,
         super::peers::refs,

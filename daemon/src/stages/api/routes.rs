@@ -9,7 +9,7 @@ use lockstep_proto::limits;
 use super::context::Api;
 use super::error::Failure;
 use super::{
-    drills, events, gerrit, inspection, objects, openapi, peers, projects, rebuild, refresh, seed, signing, sites,
+    drills, events, fetches, gerrit, inspection, objects, openapi, peers, projects, rebuild, refresh, seed, signing, sites,
     transactions,
 };
 
@@ -21,6 +21,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}", put(projects::create_project).delete(projects::delete_project)),
         ("/v1/projects/{project}/head", put(projects::set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
+        ("/v1/projects/{project}/git/info/refs", get(fetches::info_refs)),
+        ("/v1/projects/{project}/git/git-upload-pack", post(fetches::upload_pack)),
         ("/v1/projects/{project}/strays", get(gerrit::strays).post(gerrit::end_stray)),
         ("/v1/projects/{project}/seed", post(seed::seed)),
         ("/v1/gerrit/hello", post(gerrit::hello)),

@@ -22,12 +22,14 @@ const OF_OPERATORS: [&str; 13] = [
 ];
 
 /// The calls that peers may make.
-const OF_PEERS: [&str; 5] = [
+const OF_PEERS: [&str; 7] = [
     "get /v1/peer",
     "post /v1/peer/digests",
     "post /v1/peer/refs",
     "post /v1/peer/versions",
     "post /v1/projects/{project}/objects",
+    "get /v1/projects/{project}/git/info/refs",
+    "post /v1/projects/{project}/git/git-upload-pack",
 ];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
