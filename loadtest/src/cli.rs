@@ -13,7 +13,7 @@ use lockstep::node::assembly::stop_signal;
 use crate::load::estate::{EstateFile, emulators, forward};
 use crate::load::knee::Slo;
 use crate::load::model::Day;
-use crate::load::profile::{BUILTIN, Profile, ProfileError, builtin, parse};
+use crate::load::profile::{BUILTIN, Profile, ProfileError, Target, builtin, parse};
 use crate::load::results::{Report, Verdict};
 use crate::load::run::{Ordered, run};
 use crate::load::{compare, knee, oracle, record};
@@ -218,6 +218,10 @@ async fn run_all(args: RunArgs) -> Fallible<ExitCode> {
     let mut set = args.set.clone();
     set.extend(args.seed.map(|seed| format!("run.seed={seed}")));
     let profile = read(&args.profile, &set)?;
+    if profile.run.target == Target::Gerrit {
+        let why = "run.target = \"gerrit\": another program runs real Gerrits: make load-gerrit PROFILE=...";
+        return Err(ProfileError(vec![why.to_owned()]).into());
+    }
     let estate = args.estate.as_deref().map(EstateFile::read).transpose()?;
     let lockstep = match (&args.lockstep, &estate) {
         (Some(path), _) => path.clone(),

@@ -38,8 +38,8 @@ pub(super) async fn carry_out(context: &Arc<Context>, arrival: &Arrival) {
     } else {
         write(context, arrival, &mut finished, deadline).await
     };
-    finished.ended_us = context.now_us();
-    context.recorder.finished(&finished);
+    finished.ended_us = context.pace.now_us();
+    context.pace.recorder.finished(&finished);
 }
 
 /// The site from which the operation comes.

@@ -35,6 +35,8 @@ pub enum Target {
     Git,
     /// Each push takes one of the two ways, by `git_share`.
     Both,
+    /// Real Gerrits, by git, REST and SSH: `lockstep-loadtest-gerrit run` (`make load-gerrit`).
+    Gerrit,
 }
 
 /// Times, sites and targets.

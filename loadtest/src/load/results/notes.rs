@@ -2,7 +2,7 @@
 
 use crate::load::model::Model;
 use crate::load::plan::Intensity;
-use crate::load::profile::Profile;
+use crate::load::profile::{Profile, Target};
 
 /// The sentences for a profile.
 #[must_use]
@@ -39,7 +39,9 @@ pub fn notes(profile: &Profile, is_local: bool) -> Vec<String> {
          history."
             .to_owned(),
     );
-    notes.push("No Gerrit runs. Its indexes, caches, REST and SSH are not measured.".to_owned());
+    if run.target != Target::Gerrit {
+        notes.push("No Gerrit runs. Its indexes, caches, REST and SSH are not measured.".to_owned());
+    }
     if is_local {
         notes.push(
             "Sites, emulators and generator share one machine, and the emulators stand for DynamoDB and Kinesis \
