@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use lockstep::clients::api_client::Client;
 use lockstep_loadtest::Fallible;
-use lockstep_loadtest::load::estate::{Estate, Site};
+use lockstep_loadtest::load::estate::{Estate, Routes, Site};
 use lockstep_loadtest::load::model::Class;
 use lockstep_loadtest::load::plan::Arrival;
 use lockstep_loadtest::load::profile::Profile;
@@ -68,8 +68,8 @@ pub fn estate(sites: &Sites, description: String) -> Estate {
         url: format!("file://{}", node.root.display()),
         health: Some(node.health.to_string()),
     };
-    let all = sites.cluster.nodes.iter().map(site).collect();
-    Estate { sites: all, refdb: sites.cluster.raw.clone(), local: None, description }
+    let (all, refdb) = (sites.cluster.nodes.iter().map(site).collect::<Vec<_>>(), sites.cluster.raw.clone());
+    Estate { routes: Routes::new(all.len()), sites: all, refdb, local: None, description }
 }
 
 /// The sites, as their clients see them.

@@ -17,19 +17,10 @@ use super::world::{Account, BRANCH};
 /// Carries out an operation, and records its end.
 pub async fn carry_out(shared: &Arc<Shared>, arrival: &Arrival) {
     let site = site_of(shared, arrival);
-    let mut finished = Finished {
-        class: arrival.class,
-        site,
-        at_us: arrival.at_us,
-        ended_us: 0,
-        prepare: Duration::ZERO,
-        answer: Duration::ZERO,
-        tries: 1,
-        refs: 0,
-        result: Outcome::Unknown,
-    };
+    let mut finished = Finished::begun(arrival.class, site, arrival.at_us);
     let deadline = Instant::now() + Duration::from_secs_f64(shared.profile.run.give_up_s);
     finished.result = if arrival.class.is_read() {
+        finished.tries = 1;
         reads(shared, arrival, site, deadline).await
     } else {
         writes(shared, arrival, &mut finished, deadline).await
@@ -59,6 +50,7 @@ fn site_of(shared: &Shared, arrival: &Arrival) -> usize {
 async fn writes(shared: &Arc<Shared>, arrival: &Arrival, finished: &mut Finished, deadline: Instant) -> Outcome {
     let pause = Duration::from_millis(shared.profile.run.retry_pause_ms);
     loop {
+        finished.tries += 1;
         let mut act = Act::new(shared, arrival, finished.site, finished.tries, deadline);
         let said = act.carry_out().await;
         finished.prepare += act.prepare;
@@ -79,7 +71,6 @@ async fn writes(shared: &Arc<Shared>, arrival: &Arrival, finished: &mut Finished
                     return Outcome::Refused(code);
                 }
                 sleep(pause).await;
-                finished.tries += 1;
             }
         }
     }

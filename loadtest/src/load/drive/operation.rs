@@ -19,18 +19,8 @@ use crate::load::world::{Built, Effect, build};
 
 /// Carries out an operation, and records its end.
 pub(super) async fn carry_out(context: &Arc<Context>, arrival: &Arrival) {
-    let number = site_of(context, arrival);
-    let mut finished = Finished {
-        class: arrival.class,
-        site: number,
-        at_us: arrival.at_us,
-        ended_us: 0,
-        prepare: Duration::ZERO,
-        answer: Duration::ZERO,
-        tries: 0,
-        refs: 0,
-        result: Outcome::Unknown,
-    };
+    let number = context.estate.routes.of(site_of(context, arrival));
+    let mut finished = Finished::begun(arrival.class, number, arrival.at_us);
     let deadline = Instant::now() + Duration::from_secs_f64(context.profile.run.give_up_s);
     finished.result = if arrival.class.is_read() {
         finished.tries = 1;
@@ -62,7 +52,8 @@ fn site_of(context: &Context, arrival: &Arrival) -> usize {
     home as usize % count
 }
 
-async fn write(context: &Arc<Context>, arrival: &Arrival, finished: &mut Finished, deadline: Instant) -> Outcome {
+/// Tries an operation that moves refs, at the site that `finished` names.
+pub(super) async fn write(context: &Arc<Context>, arrival: &Arrival, finished: &mut Finished, deadline: Instant) -> Outcome {
     let world = &context.world;
     let is_of_users = arrival.class.is_of_all_users();
     let project = if is_of_users { world.users() } else { world.project(arrival.project) };

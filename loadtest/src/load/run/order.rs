@@ -146,14 +146,14 @@ async fn open(order: &Ordered, home: &Path) -> Fallible<Estate> {
         }
         return Ok(file.open().await);
     }
-    let cut_off = order.profile.faults.iter().filter(|fault| fault.kind == FaultKind::CutOff);
     Local::start(LocalSettings {
         lockstep: order.lockstep.clone(),
         own: std::env::current_exe()?,
         folder: home.to_owned(),
         sites: order.profile.run.sites,
         poll_ms: order.profile.run.poll_ms,
-        cut_off: cut_off.map(|fault| fault.site).collect(),
+        round_trip_ms: order.profile.run.round_trip_ms,
+        faults: order.profile.faults.clone(),
     })
     .await
 }
