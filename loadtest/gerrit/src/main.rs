@@ -74,6 +74,9 @@ struct RunArgs {
     /// The seed
     #[arg(long)]
     seed: Option<u64>,
+    /// Finds the largest share of reads that keeps a run valid by short trials first, and runs with it
+    #[arg(long)]
+    find_reads: bool,
     /// The folder of the results; by default, a new one below load-results
     #[arg(long)]
     out: Option<PathBuf>,
@@ -113,7 +116,8 @@ async fn load(args: RunArgs) -> Fallible<ExitCode> {
     let replaced: String = args.set.iter().map(|set| format!(" --set {set}")).collect();
     let seed = profile.run.seed;
     let command = format!("lockstep-loadtest-gerrit run {} --seed {seed}{replaced}", args.profile);
-    let report = run(Ordered { profile, out: out.clone(), command }).await?;
+    let command = if args.find_reads { format!("{command} --find-reads") } else { command };
+    let report = run(Ordered { profile, out: out.clone(), find_reads: args.find_reads, command }).await?;
     for line in summary(&report) {
         println!("{line}");
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_loadtest::load::drive::{Reading, read};
+use lockstep_loadtest::load::drive::{Pace, Reading, read};
 use lockstep_loadtest::load::measure::{Finished, Outcome};
 use lockstep_loadtest::load::model::Class;
 use lockstep_loadtest::load::plan::Arrival;
@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::world::{Account, BRANCH};
 
 /// Carries out an operation, and records its end.
-pub async fn carry_out(shared: &Arc<Shared>, arrival: &Arrival) {
+pub async fn carry_out(shared: &Arc<Shared>, pace: &Pace, arrival: &Arrival) {
     let site = site_of(shared, arrival);
     let mut finished = Finished::begun(arrival.class, site, arrival.at_us);
     let deadline = Instant::now() + Duration::from_secs_f64(shared.profile.run.give_up_s);
@@ -25,8 +25,8 @@ pub async fn carry_out(shared: &Arc<Shared>, arrival: &Arrival) {
     } else {
         writes(shared, arrival, &mut finished, deadline).await
     };
-    finished.ended_us = shared.pace.now_us();
-    shared.pace.recorder.finished(&finished);
+    finished.ended_us = pace.now_us();
+    pace.recorder.finished(&finished);
 }
 
 /// The site from which the operation comes.

@@ -11,7 +11,7 @@ use lockstep_loadtest::host::Host;
 use lockstep_loadtest::load::drive::{Pace, open_loop};
 use lockstep_loadtest::load::estate::Estate;
 use lockstep_loadtest::load::ledger::Ended;
-use lockstep_loadtest::load::measure::{Recorder, write_hlog};
+use lockstep_loadtest::load::measure::{Recorder, Recording, write_hlog};
 use lockstep_loadtest::load::oracle::{Evidence, Judgement, MOST_SHOWN, Violation, judge_sites};
 use lockstep_loadtest::load::plan::{Arrival, Plan};
 use lockstep_loadtest::load::profile::Profile;
@@ -38,6 +38,12 @@ use crate::pair::sidecar;
 
 /// The most memory of a Gerrit.
 const HEAP: &str = "1g";
+/// The shares of reads that are tried, from 0 to 1.
+const SHARES: [f64; 9] = [0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0];
+/// Warm-up and length of one trial, in seconds.
+const TRIAL_S: (f64, f64) = (5.0, 40.0);
+/// The longest time that a trial's operations may need after its end, in seconds.
+const BACKLOG_S: f64 = 3.0;
 /// The pause between two comparisons of the indexes.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -48,6 +54,8 @@ pub struct Ordered {
     pub profile: Profile,
     /// The folder of the results.
     pub out: PathBuf,
+    /// Whether `run.reads_share` is found by trials, instead of taken from the profile.
+    pub find_reads: bool,
     /// The command that repeats the run.
     pub command: String,
 }
@@ -60,27 +68,29 @@ pub struct Ordered {
 /// # Panics
 /// If a Gerrit or a sidecar does not start.
 pub async fn run(order: Ordered) -> Fallible<Report> {
-    let profile = &order.profile;
+    let mut profile = order.profile.clone();
     std::fs::create_dir_all(&order.out)?;
-    let plan = Plan::draw(profile, profile.run.sites)?;
     let kit = Kit { heap: HEAP, log_level: "WARN", ..Kit::from_env() };
-    say(&format!("{} operations are planned; {} Gerrits are started", plan.arrivals.len(), profile.run.sites));
-    let sites = start(&kit, &sidecar()?, profile).await;
+    say(&format!("{} Gerrits are started", profile.run.sites));
+    let sites = start(&kit, &sidecar()?, &profile).await;
     let (major, minor) = kit.release;
     let estate = estate(
         &sites,
         format!("{} sites with a Gerrit {major}.{minor} each, on this machine", profile.run.sites),
     );
-    let shared = Arc::new(shared(profile, &sites));
+    let shared = Arc::new(shared(&profile, &sites));
     let listeners = listeners(&shared, &sites).await?;
     populate(&shared).await?;
-    say("accounts, projects and first changes are at every site; the run begins");
+    if order.find_reads {
+        profile.run.reads_share = find_reads(&shared, &estate, &sites, &profile).await?;
+    }
+    let plan = Plan::draw(&profile, profile.run.sites)?;
+    say(&format!("the sites are prepared; the run begins, with {} operations", plan.arrivals.len()));
     let started_ms = SystemClock.now_ms();
-    let ran = drive(&shared, &estate, &sites, plan.arrivals).await?;
+    let (ran, recording) = drive(&shared, &estate, &sites, &profile, plan.arrivals).await?;
     say("the run has ended; waiting until every site has applied everything");
     let patience = Duration::from_secs_f64(profile.run.settle_s);
     let (settled, oracle) = judge_all(&shared, &estate, &listeners, &order.out, patience).await?;
-    let recording = shared.pace.recorder.take();
     write_hlog(&order.out.join("latency.hlog"), &recording, SystemTime::UNIX_EPOCH + ran.wall_start)?;
     let own = ran.own(&recording, &profile.limits);
     let notes = notes(&ran, &listeners, plan.day.refs * plan.day.peak_per_second)?;
@@ -91,11 +101,11 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
         versions: versions(&kit),
         estate: estate.description.clone(),
         is_local: true,
-        profile: profile.clone(),
+        measured_s: profile.run.seconds,
+        profile,
         day: plan.day,
         own,
         recording,
-        measured_s: profile.run.seconds,
         settled_after_s: settled.map(|settled| settled.as_secs_f64()),
         watched: ran.watched,
         metrics: ran.metrics,
@@ -113,17 +123,12 @@ fn say(text: &str) {
 }
 
 fn shared(profile: &Profile, sites: &Sites) -> Shared {
-    let (run, limits) = (&profile.run, &profile.limits);
-    let warm_up = Duration::from_secs_f64(run.warm_up_s);
-    let total = warm_up + Duration::from_secs_f64(run.seconds);
-    let recorder = Recorder::new(warm_up, total, Duration::from_millis(limits.late_ms));
     Shared {
         profile: profile.clone(),
-        pace: Arc::new(Pace::new(recorder, limits.in_flight)),
         places: places(sites),
         world: World::new(profile.model.projects),
         told: Mutex::default(),
-        git: Semaphore::new(limits.git_processes),
+        git: Semaphore::new(profile.limits.git_processes),
         clients: sites.cluster.scratch("clients"),
         creating: Mutex::new(()),
     }
@@ -139,17 +144,57 @@ async fn listeners(shared: &Arc<Shared>, sites: &Sites) -> Fallible<Vec<Listener
     Ok(listeners)
 }
 
-async fn drive(shared: &Arc<Shared>, estate: &Estate, sites: &Sites, arrivals: Vec<Arrival>) -> Fallible<Measured> {
+async fn drive(
+    shared: &Arc<Shared>,
+    estate: &Estate,
+    sites: &Sites,
+    profile: &Profile,
+    arrivals: Vec<Arrival>,
+) -> Fallible<(Measured, Recording)> {
+    let (run, limits) = (&profile.run, &profile.limits);
+    let warm_up = Duration::from_secs_f64(run.warm_up_s);
+    let total = warm_up + Duration::from_secs_f64(run.seconds);
+    let recorder = Recorder::new(warm_up, total, Duration::from_millis(limits.late_ms));
+    let pace = Arc::new(Pace::new(recorder, limits.in_flight));
     let others = processes(sites);
     let operation = |arrival: Arrival| {
-        let shared = shared.clone();
-        async move { carry_out(&shared, &arrival).await }
+        let (shared, pace) = (shared.clone(), pace.clone());
+        async move { carry_out(&shared, &pace, &arrival).await }
     };
     let work = async {
-        open_loop(&shared.pace, arrivals, operation).await;
+        open_loop(&pace, arrivals, operation).await;
         Ok(())
     };
-    measure(&shared.pace, &estate.sites, &shared.profile.run, move || others.clone(), work).await
+    let measured = measure(&pace, &estate.sites, run, move || others.clone(), work).await?;
+    Ok((measured, pace.recorder.take()))
+}
+
+/// Finds the largest share of the model's reads that the generator can offer beside its Gerrits: by short runs with more
+/// and more of them, until one is void or leaves a backlog. The oracle judges these runs with the main one.
+async fn find_reads(
+    shared: &Arc<Shared>,
+    estate: &Estate,
+    sites: &Sites,
+    profile: &Profile,
+) -> Fallible<f64> {
+    let mut found = 0.0;
+    for share in SHARES {
+        let mut trial = profile.clone();
+        trial.run.reads_share = share;
+        (trial.run.warm_up_s, trial.run.seconds) = (TRIAL_S.0, TRIAL_S.1);
+        trial.events.clear();
+        let plan = Plan::draw(&trial, trial.run.sites)?;
+        let (ran, recording) = drive(shared, estate, sites, &trial, plan.arrivals).await?;
+        let own = ran.own(&recording, &trial.limits);
+        let over = ran.took.as_secs_f64() - TRIAL_S.0 - TRIAL_S.1;
+        let faults = own.faults.join("; ");
+        say(&format!("{} % of the reads: {over:.1} s of work were left at the end; {faults}", share * 100.0));
+        if !own.is_valid() || over > BACKLOG_S {
+            break;
+        }
+        found = share;
+    }
+    Ok(found)
 }
 
 /// Waits until all sites agree, and judges them. Returns the time until they agreed.

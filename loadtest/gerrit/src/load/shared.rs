@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use lockstep_loadtest::Fallible;
-use lockstep_loadtest::load::drive::Pace;
 use lockstep_loadtest::load::git::borrow_objects;
 use lockstep_loadtest::load::ledger::Ended;
 use lockstep_loadtest::load::profile::Profile;
@@ -45,8 +43,6 @@ impl Place {
 pub struct Shared {
     /// The profile.
     pub profile: Profile,
-    /// The start, the operations in progress, and their recorder.
-    pub pace: Arc<Pace>,
     /// The sites.
     pub places: Vec<Place>,
     /// Projects and open changes.

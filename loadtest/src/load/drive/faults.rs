@@ -28,7 +28,7 @@ const BYTES: u32 = 400;
 /// A fault that was injected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FaultMark {
-    /// The kind.
+    /// The kind, and its own value if it has one.
     pub kind: String,
     /// The site. None if it concerns all.
     pub site: Option<usize>,
@@ -68,7 +68,7 @@ pub async fn inject(context: Arc<Context>, marks: Arc<Mutex<Vec<FaultMark>>>) ->
                 _ => local.set(&fault, false).await?,
             }
             marks.lock().push(FaultMark {
-                kind: fault.kind.name().to_owned(),
+                kind: label(&fault),
                 site: fault.kind.is_of_one_site().then_some(fault.site),
                 from_s,
                 to_s: context.start().elapsed().as_secs_f64(),
@@ -79,6 +79,16 @@ pub async fn inject(context: Arc<Context>, marks: Arc<Mutex<Vec<FaultMark>>>) ->
         }
     };
     join_all(faults.into_iter().map(one)).await.into_iter().collect()
+}
+
+/// The kind of a fault, with its own value.
+fn label(fault: &Fault) -> String {
+    let name = fault.kind.name();
+    match fault.kind {
+        FaultKind::Far => format!("{name} ({} ms)", fault.round_trip_ms),
+        FaultKind::Throttle => format!("{name} ({:.0} %)", fault.share * 100.0),
+        _ => name.to_owned(),
+    }
 }
 
 /// An operator moves the writes of a killed site to another one, and its users follow. Returns the time until the probes

@@ -53,12 +53,20 @@ fn site_of(context: &Context, arrival: &Arrival) -> usize {
 }
 
 /// Tries an operation that moves refs, at the site that `finished` names.
-pub(super) async fn write(context: &Arc<Context>, arrival: &Arrival, finished: &mut Finished, deadline: Instant) -> Outcome {
+pub(super) async fn write(
+    context: &Arc<Context>,
+    arrival: &Arrival,
+    finished: &mut Finished,
+    deadline: Instant,
+) -> Outcome {
     let world = &context.world;
     let is_of_users = arrival.class.is_of_all_users();
     let project = if is_of_users { world.users() } else { world.project(arrival.project) };
+    let routes = &context.estate.routes;
     loop {
         finished.tries += 1;
+        // Users follow a failover.
+        finished.site = routes.of(finished.site);
         let began = Instant::now();
         let built = prepare(context, arrival, finished, &project.name).await;
         finished.prepare += began.elapsed();
@@ -66,14 +74,16 @@ pub(super) async fn write(context: &Arc<Context>, arrival: &Arrival, finished: &
             Ok(built) => built,
             Err(why) => return Outcome::Refused(format!("client: {why}")),
         };
-        let (sent, began_us) = (Instant::now(), context.ledger_us());
+        let (asked, began_us, user) = (Instant::now(), context.ledger_us(), arrival.user());
         let site = &context.estate.sites[finished.site];
         let verdict = if arrival.git {
-            push::send(context, site, &arrival.user(), &project.name, &built, deadline).await
+            push::send(context, site, &user, &project.name, &built, deadline).await
         } else {
-            api::send(&site.client, &arrival.user(), &project.name, &built.request, &built.moves, deadline).await
+            let (project, has_moved) = (&project.name, || routes.of(finished.site) != finished.site);
+            let sent = api::Sent { user: &user, project, request: &built.request, moves: &built.moves };
+            api::send(&site.client, sent, has_moved, deadline).await
         };
-        finished.answer = sent.elapsed();
+        finished.answer = asked.elapsed();
         context.ledger.lock().push(entry(context, arrival, finished.site, &project.name, began_us, &built, &verdict));
         match verdict {
             Verdict::Committed(_) => {
