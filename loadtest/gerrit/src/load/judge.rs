@@ -64,10 +64,12 @@ pub fn judge(place: &Place, shown: &Shown, told: &[Told]) -> Fallible<Vec<Violat
             }
             Fact::Draft { change, text } => {
                 let count = shown.drafts.get(change).map_or(0, |drafts| drafts.matches(&**text).count());
-                let ended = match () {
-                    () if gone.contains(&**text) => Ended::Refused,
-                    () if open.contains(&**text) => Ended::Unknown,
-                    () => one.ended,
+                let ended = if gone.contains(&**text) {
+                    Ended::Refused
+                } else if open.contains(&**text) {
+                    Ended::Unknown
+                } else {
+                    one.ended
                 };
                 counted(ended, count, || format!("the draft {text} of change {change}"))
             }

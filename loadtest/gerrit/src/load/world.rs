@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 /// The branch of every project that changes are made for.
 pub const BRANCH: &str = "master";
-/// The kinds of accounts, and their number. Programs have the rights of administrators.
+/// The kinds of accounts, and their number.
 pub const ACCOUNTS: [(&str, u64); 3] = [("user", 16), ("ci", 4), ("bot", 4)];
 /// The password of all of them.
 const PASSWORD: &str = "load";
@@ -142,14 +142,9 @@ fn index(pick: u64, length: usize) -> usize {
 pub struct Account(String);
 
 impl Account {
-    /// Every account that a run makes, with the groups that it is in.
-    pub fn all() -> impl Iterator<Item = (Self, &'static [&'static str])> {
-        let groups = |kind: &str| -> &'static [&'static str] {
-            if kind == "user" { &[] } else { &["Administrators"] }
-        };
-        let of = move |(kind, count): (&'static str, u64)| {
-            (0..count).map(move |number| (Self(format!("{kind}-{number}")), groups(kind)))
-        };
+    /// Every account that a run makes.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let of = |(kind, count)| (0..count).map(move |number: u64| Self(format!("{kind}-{number}")));
         ACCOUNTS.into_iter().flat_map(of)
     }
 
