@@ -2,11 +2,15 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
+use tokio::time::{Instant, sleep};
 
 use crate::Fallible;
 
+/// How long a process may take until it is ready.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// The nice value of what is measured. Operations begin on time only if the generator comes first.
 pub(in crate::load) const NICE: i32 = 10;
 
@@ -59,4 +63,29 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until a process has printed this many URLs into its log.
+pub(super) async fn printed(process: &mut Process, log: &Path, count: usize) -> Fallible<Vec<String>> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let text = std::fs::read_to_string(log)?;
+        // A line that is not whole yet has no end.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let urls: Vec<String> = whole.lines().filter(|line| line.starts_with("http://")).map(str::to_owned).collect();
+        if urls.len() >= count {
+            return Ok(urls);
+        }
+        if process.has_ended() || Instant::now() >= end {
+            return Err(format!("a process did not start: {}", tail(log)).into());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The last lines of a log.
+pub(super) fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(10)..].join("\n")
 }

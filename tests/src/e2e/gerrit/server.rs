@@ -187,6 +187,12 @@ impl Server {
         }
     }
 
+    /// The id of the process, if it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
     /// Sends a signal to the process.
     ///
     /// # Panics
