@@ -89,6 +89,10 @@ pub struct NodeDigest {
     /// Whether the node follows the list of sites in the refdb. Earlier releases read the sites of their configuration.
     #[serde(default)]
     pub follows_list: bool,
+    /// Whether the node obeys the mode of its site, and keeps it in each change of a site's record. Earlier releases do
+    /// not.
+    #[serde(default)]
+    pub obeys_mode: bool,
     /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,

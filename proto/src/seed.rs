@@ -13,6 +13,23 @@ pub struct SeedRequest {
     /// How long to wait for the end of the seed, in milliseconds: 0 to 30,000.
     #[serde(default)]
     pub wait_ms: u64,
+    /// What to do with refs on the disk that differ from the committed ones, in a project that takes commits already.
+    #[serde(default)]
+    pub differences: Differences,
+}
+
+/// What a seed does with refs on the disk that differ from the committed ones, in a project that takes commits already:
+/// something wrote them without Lockstep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Differences {
+    /// Name them as problems.
+    #[default]
+    Refuse,
+    /// Commit the values of the disk. A value whose ref another site has moved meanwhile is kept as a stray.
+    Commit,
+    /// Write the committed values. The values of the disk are kept as strays.
+    SetAside,
 }
 
 /// The progress of a seed.

@@ -17,11 +17,13 @@
 //! | `bound_refdb` | the refdb that this node's volume belongs to |
 //! | `site_roles` | the list of sites with their roles, as this node read them last |
 //! | `bootstrap` | the progress of a node that takes everything from the refdb and from peers |
+//! | `coming_back` | whether this node comes back from a time in which its site was off |
 //! | `gone_nodes` | the nodes whose heartbeat stands still |
 //! | `gerrit_session` | tracks Gerrit processes: only the newest one is answered |
 
 pub mod bootstrap;
 pub mod bound_refdb;
+pub mod coming_back;
 pub mod committed_requests;
 pub mod context;
 pub mod debts;

@@ -394,6 +394,8 @@ pub async fn a_volume_that_moves_to_another_refdb_forgets_the_one_before(store: 
         role: Role::Standby,
         epoch: 4,
         removed: true,
+        off: false,
+        left: 3,
         stream: StreamPlace { region: Some("eu-west-1".into()), endpoint: None },
     }];
     let (bound, kept) = (BoundTo { refdb, sites }, store.projects().expect("a read"));
@@ -472,6 +474,7 @@ fn filled_facts() -> VolumeFacts {
         reconciles: true,
         restoring,
         of_other_refdb,
+        came_back: 5,
     }
 }
 

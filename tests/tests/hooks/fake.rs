@@ -187,6 +187,7 @@ impl Inspection for Fake {
             handover: Vec::new(),
             tls: None,
             bootstrap: None,
+            coming_back: None,
             last_contact_ms: None,
             turns: None,
             verified: Vec::new(),

@@ -112,6 +112,7 @@ impl DigestWriter {
             refresh: refresh.map(|it| RefreshQueue { due: it.due, oldest_ms: it.oldest_ms }),
             verified: self.stages.verifier.verified(),
             follows_list: true,
+            obeys_mode: true,
             bootstrap: state.bootstrap.now(),
         })
     }

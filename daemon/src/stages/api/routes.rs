@@ -43,6 +43,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/history", get(sites::history)),
         ("/v1/sites/{site}", put(sites::add_site).delete(sites::remove_site)),
         ("/v1/sites/{site}/role", put(sites::change_role)),
+        ("/v1/sites/{site}/mode", put(sites::change_mode)),
         ("/v1/nodes/{node}", delete(sites::remove_node)),
         ("/v1/failover", post(sites::execute)),
         ("/v1/failover/plan", post(sites::plan)),

@@ -15,7 +15,7 @@ use lockstep_proto::failover::{
 use lockstep_proto::history::{History, MOST_REASON_BYTES, PastChange, RoleChange};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
-use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
+use lockstep_proto::site_list::{AddSiteRequest, ModeRequest, RemoveNodeRequest, RemoveSiteRequest};
 use lockstep_proto::{NodeId, SiteId};
 
 use tokio::time::timeout;
@@ -326,6 +326,9 @@ impl Operators for OperatorDesk {
                 request.expect_epoch
             )));
         }
+        if record.off {
+            return Err(refused(&format!("Lockstep is off at {site}; switch it on with `lockstep site mode {site} active`")));
+        }
         if request.role == Role::Active && !matches!(record.role, Role::Active | Role::Standby) {
             let role = record.role.name();
             return Err(refused(&format!("{site} is {role}; make it a standby first, then look at it again")));
@@ -358,6 +361,11 @@ impl Operators for OperatorDesk {
         self.sites().await
     }
 
+    async fn change_mode(&self, actor: &str, site: &SiteId, request: ModeRequest) -> Result<SitesStatus, ApiError> {
+        self.switch(actor, site, request).await?;
+        self.sites().await
+    }
+
     async fn remove_node(
         &self,
         actor: &str,
@@ -381,6 +389,7 @@ impl OperatorDesk {
             epoch: site.epoch,
             done: None,
             list: None,
+            mode: None,
         }
     }
 

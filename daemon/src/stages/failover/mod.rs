@@ -30,6 +30,7 @@
 //! | `desk` | the operators' requests: plan, execute, pause, resume, abort, roles of sites |
 //! | `node_list` | the operators' requests that remove nodes which will not come back |
 //! | `site_list` | the operators' requests that add sites to the list of sites, and remove them |
+//! | `site_mode` | the operators' requests that switch Lockstep off at a site, and on again |
 
 mod at_risk;
 mod decide;
@@ -50,6 +51,7 @@ mod record;
 mod resume;
 mod silent;
 mod site_list;
+mod site_mode;
 mod slot_ages;
 mod tools;
 mod view;

@@ -277,6 +277,7 @@ mod tests {
             refresh: None,
             verified: None,
             follows_list: true,
+            obeys_mode: true,
             bootstrap: None,
         }
     }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ALICE, BOTH, May, PEER, Way, World};
 
 /// The calls that change roles, fences, locks or data. Operators alone may make them.
-const OF_OPERATORS: [&str; 11] = [
+const OF_OPERATORS: [&str; 12] = [
     "put /v1/sites/{site}",
     "delete /v1/sites/{site}",
     "put /v1/sites/{site}/role",
+    "put /v1/sites/{site}/mode",
     "delete /v1/nodes/{node}",
     "post /v1/failover",
     "post /v1/failover/acts",

@@ -1,7 +1,7 @@
-//! Sites: one item per site, with `role` S and `epoch` N, and optionally `removed` BOOL, `region` S and `endpoint` S of
-//! its stream. An earlier release ignores the optional attributes.
+//! Sites: one item per site, with `role` S and `epoch` N, and optionally `removed` BOOL, `switched_off` BOOL,
+//! `left_at` N (an epoch), `region` S and `endpoint` S of its stream. An earlier release ignores the optional attributes.
 //!
-//! Once a name was freed, or the list of sites has changed, the role is followed by `/2`, for ever. A program of an
+//! Once a name was freed, the list of sites has changed, or a site was switched off, the role is followed by `/2`, for ever. A program of an
 //! earlier release knows no such role: it opens no incarnation, because the write that opens one demands the role
 //! `active`.
 
@@ -44,12 +44,15 @@ pub(super) fn decode(item: &Item) -> Result<SiteRecord, RefDbError> {
         role,
         epoch: reader.number("epoch")?,
         removed: reader.flag("removed")?,
+        off: reader.flag("switched_off")?,
+        left: reader.number_optional("left_at")?.unwrap_or(0),
         stream: StreamPlace { region: optional("region")?, endpoint: optional("endpoint")? },
     })
 }
 
 /// The names of a record's attributes, without its key.
-pub(super) const ATTRIBUTES: [&str; 5] = ["role", "epoch", "removed", "region", "endpoint"];
+pub(super) const ATTRIBUTES: [&str; 7] =
+    ["role", "epoch", "removed", "switched_off", "left_at", "region", "endpoint"];
 
 fn encode(record: &SiteRecord, role: &str) -> Item {
     let mut item = Key::of_site(&record.site).attributes();
@@ -65,8 +68,13 @@ pub(super) fn shut_out(record: &SiteRecord) -> Item {
 
 fn attributes(record: &SiteRecord, role: &str) -> Item {
     let mut item = Item::from([("role".to_owned(), text(role)), ("epoch".to_owned(), number(record.epoch))]);
-    if record.removed {
-        item.insert("removed".to_owned(), AttributeValue::Bool(true));
+    for (name, is_set) in [("removed", record.removed), ("switched_off", record.off)] {
+        if is_set {
+            item.insert(name.to_owned(), AttributeValue::Bool(true));
+        }
+    }
+    if record.left > 0 {
+        item.insert("left_at".to_owned(), number(record.left));
     }
     let StreamPlace { region, endpoint } = &record.stream;
     let place = [("region", region), ("endpoint", endpoint)];
@@ -157,8 +165,8 @@ pub(super) async fn shut_out_earlier(client: &Client, tables: &Tables, site: &Si
     }
 }
 
-/// Writes a record over `from`, if the failover document has this revision. A change of the list shuts out programs of
-/// earlier releases. Those that are shut out stay so.
+/// Writes a record over `from`, if the failover document has this revision. A change of the list or of the mode shuts
+/// out programs of earlier releases. Those that are shut out stay so.
 pub(super) async fn change(
     client: &Client,
     tables: &Tables,
@@ -192,8 +200,8 @@ pub(super) async fn change(
 /// The text of the role after a change: of a site that shut out nobody before, and of one that did.
 pub(super) fn texts_after(from: Option<&SiteRecord>, to: &SiteRecord) -> [String; 2] {
     let [plain, shut_out] = texts(to.role);
-    let changes_list = from.is_none_or(|from| from.removed != to.removed);
-    [if changes_list { shut_out.clone() } else { plain }, shut_out]
+    let shuts_out = from.is_none_or(|from| (from.removed, from.off) != (to.removed, to.off));
+    [if shuts_out { shut_out.clone() } else { plain }, shut_out]
 }
 
 fn put(tables: &Tables, to: &SiteRecord, role: &str) -> PutBuilder {
