@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Begins or continues the seed of a project, and asks for its progress.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SeedRequest {
     /// Whether to open the project although no other site holds it: for a first site that has no second one yet.
@@ -61,6 +61,10 @@ pub struct SeedResponse {
     pub digest: Option<String>,
     /// The nodes or sites that the seed waits for, as text for people to read.
     pub waits_for: Option<String>,
+    /// The number of strays of the project, if it took commits before the seed. Each is a value that was on the disk, and
+    /// gave way to a committed one.
+    #[serde(default)]
+    pub strays: u64,
     /// The first problems that stop the seed.
     pub problems: Vec<String>,
     /// The number of further problems.

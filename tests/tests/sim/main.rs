@@ -16,6 +16,7 @@ mod requests;
 mod seeding;
 mod site_list;
 mod streams;
+mod switched_off;
 mod verify;
 mod went_back;
 

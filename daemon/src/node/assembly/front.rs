@@ -225,6 +225,7 @@ impl SeedCommits for Front {
         let (committer, _inside) = self.enter_as_seeder(&project.name)?;
         SeedCommits::open(&committer, project, head, request_id).await
     }
+
     async fn point_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
         let (committer, _inside) = self.enter_as_seeder(project)?;
         SeedCommits::point_head(&committer, project, request).await
