@@ -29,6 +29,7 @@ mod seed;
 mod seeing;
 mod silent;
 mod site_list;
+mod switched_off;
 mod symbolic;
 mod throttled;
 mod tls;
