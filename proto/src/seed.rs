@@ -18,8 +18,8 @@ pub struct SeedRequest {
     pub differences: Differences,
 }
 
-/// What a seed does with refs on the disk that differ from the committed ones, in a project that takes commits already:
-/// something wrote them without Lockstep.
+/// What a seed does with refs on the disk that differ from the committed ones, in a project that takes commits
+/// already: something wrote them without Lockstep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Differences {

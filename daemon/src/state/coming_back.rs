@@ -1,9 +1,9 @@
 //! Whether this node comes back from a time in which its site was off.
 //!
-//! In that time the Gerrits of the site wrote to the repositories themselves. So a ref on the disk may have a value that
-//! nobody has committed, and that users were told to be safe. While the node comes back, such values stay on the disk:
-//! only a ref that somebody else has moved meanwhile gives way, and its value is kept as a stray. The node takes no
-//! commits but those of the seeder, which bring the values of the disk into the refdb.
+//! In that time the Gerrits of the site wrote to the repositories themselves. So a ref on the disk may have a value
+//! that nobody has committed, and that users were told to be safe. While the node comes back, such values stay on the
+//! disk: only a ref that somebody else has moved meanwhile gives way, and its value is kept as a stray. The node takes
+//! no commits but those of the seeder, which bring the values of the disk into the refdb.
 
 use std::sync::Arc;
 
@@ -56,7 +56,8 @@ impl ComesBack {
         let found = match now.differ.first() {
             None if now.has_compared_all() => "the comparison is about to end".to_owned(),
             None => {
-                format!("{} of {} projects are compared", now.compared, now.total.map_or("?".to_owned(), |it| it.to_string()))
+                let total = now.total.map_or("?".to_owned(), |total| total.to_string());
+                format!("{} of {total} projects are compared", now.compared)
             }
             Some(first) => format!(
                 "{count} projects differ so far, {} first; an operator has to run `lockstep seed --again {}`",
@@ -82,7 +83,8 @@ mod tests {
         assert!(!back.is_so() && back.told().is_none());
         back.begin(3);
         assert!(back.told().unwrap().contains("0 of ? projects are compared"), "{:?}", back.told());
-        let differ = vec![DifferentProject { project: "p".to_owned(), refs: Some(2), first: "refs/heads/a".to_owned() }];
+        let one = DifferentProject { project: "p".to_owned(), refs: Some(2), first: "refs/heads/a".to_owned() };
+        let differ = vec![one];
         let found = ComingBack { left: 3, compared: 4, total: Some(4), differ, more: 1 };
         back.note(found.clone());
         back.begin(3);

@@ -174,8 +174,8 @@ fn what_users_write_while_a_site_is_off_is_committed_when_it_comes_back() {
     });
 }
 
-/// A site at which nobody wrote comes back by itself, as the role that the operator gave it. The committed values can be
-/// taken instead of those on the disk, and lose nothing either.
+/// A site at which nobody wrote comes back by itself, with the role that the operator gave it. The committed values can
+/// be taken instead of those on the disk, and lose nothing either.
 #[test]
 fn a_site_comes_back_as_a_standby_and_what_was_written_is_set_aside() {
     tell(async |story| {
@@ -200,7 +200,8 @@ fn a_site_comes_back_as_a_standby_and_what_was_written_is_set_aside() {
         switch(story, SiteMode::Active, Some(Role::Standby)).await;
         assert_eq!(finds(story).await, BTreeMap::from([("p0".to_owned(), Some(3))]));
         let refused = seed(story, Differences::Commit).await;
-        assert_eq!(refused.stage, SeedStage::Failed, "a standby commits nothing: {refused:?}");
+        assert_eq!(refused.stage, SeedStage::Failed, "{refused:?}");
+        assert!(refused.problems[0].contains("the role of this site is standby"), "{refused:?}");
         let done = seed(story, Differences::SetAside).await;
         assert_eq!((done.stage, done.strays), (SeedStage::Open, 2), "{done:?}");
         story.until("the node is ready", async || story.life(AT).node.is_ready()).await;
@@ -214,9 +215,9 @@ fn a_site_comes_back_as_a_standby_and_what_was_written_is_set_aside() {
     });
 }
 
-/// An operator removes the sidecar and the hooks, and forgets to switch the site off. The next transaction on a ref that
-/// was written meanwhile puts the value aside. The operator may also make up for it: after a time that was off, however
-/// short, everything that differs is found.
+/// An operator removes the sidecar and the hooks, and forgets to switch the site off. The next transaction on a ref
+/// that was written meanwhile puts the value aside. The operator may also make up for it: after a time that was off,
+/// however short, everything that differs is found.
 #[test]
 fn a_site_that_was_never_switched_off_loses_nothing_either() {
     tell(async |story| {

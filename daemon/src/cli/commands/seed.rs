@@ -41,8 +41,10 @@ const PAUSE: Duration = Duration::from_millis(500);
   lockstep seed
   lockstep seed --root /srv/gerrit/git --alone
   lockstep seed --root /srv/gerrit/git All-Projects All-Users tools/build
-  lockstep seed --again tools/build        (after Lockstep was off)
-  lockstep seed --set-aside tools/build    (the committed values, where both have changed)")]
+
+After Lockstep was off at this site:
+  lockstep seed --again
+  lockstep seed --set-aside tools/build")]
 pub(super) struct SeedArgs {
     #[command(flatten)]
     target: Target,
@@ -240,7 +242,8 @@ impl Seed<'_> {
         let mut lines =
             vec![format!("{project}: open; {} refs on the disk = refdb (sha256 {})", seed.refs, &digest[..16])];
         if seed.strays > 0 {
-            lines.push(format!("{project}: {} values are kept as strays: `lockstep stray list {project}`", seed.strays));
+            let strays = seed.strays;
+            lines.push(format!("{project}: {strays} values are kept as strays: `lockstep stray list {project}`"));
         }
         if self.reports {
             let report = old_sins::begin(&git).and_then(|report| report.lines(project.as_str()));

@@ -111,7 +111,7 @@ impl ComeBack {
         Ok((differ.len() as u64 + u64::from(head.is_some()), first.unwrap_or_default()))
     }
 
-    /// Notes durably that the volume has come back. False if a repository is being restored: its refs are not there yet.
+    /// Notes durably that the volume has come back. False if a repository is being restored: its refs are not there.
     async fn end(&self) -> Result<bool, MaterializeError> {
         let state = &self.stages.state;
         let Some(ComingBack { left, .. }) = state.comes_back.now() else { return Ok(true) };

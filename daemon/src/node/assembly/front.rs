@@ -55,8 +55,8 @@ impl Front {
         *self.state.lock() = State::Open(committer);
     }
 
-    /// Sets the state of the node to mind. Projects whose state the node could not learn take no commits. While the node
-    /// comes back, it takes commits of the seeder alone.
+    /// Sets the state of the node to mind. Projects whose state the node could not learn take no commits. While the
+    /// node comes back, it takes commits of the seeder alone.
     pub fn minding(&self, debts: Arc<Debts>, comes_back: ComesBack) {
         *self.debts.lock() = Some(debts);
         *self.comes_back.lock() = comes_back;

@@ -327,7 +327,8 @@ impl Operators for OperatorDesk {
             )));
         }
         if record.off {
-            return Err(refused(&format!("Lockstep is off at {site}; switch it on with `lockstep site mode {site} active`")));
+            let way = format!("lockstep site mode {site} active");
+            return Err(refused(&format!("Lockstep is off at {site}; switch it on with `{way}`")));
         }
         if request.role == Role::Active && !matches!(record.role, Role::Active | Role::Standby) {
             let role = record.role.name();

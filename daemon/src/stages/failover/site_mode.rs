@@ -34,7 +34,7 @@ impl OperatorDesk {
             self.all_run(&view, &OBEYS_MODE, |_| true).await?;
         }
         let mode = request.mode.name();
-        tracing::warn!(%site, mode, actor, reason = request.reason, "an operator switches Lockstep off or on at a site");
+        tracing::warn!(%site, mode, actor, reason = request.reason, "an operator changes the mode of a site");
         let entry = RoleChange {
             at_ms: self.clock.now_ms(),
             actor: actor.to_owned(),

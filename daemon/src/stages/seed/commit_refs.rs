@@ -70,7 +70,7 @@ impl Run {
 
     /// The refs that differ. A ref that is not on the disk any more was committed by an earlier try, and is deleted.
     async fn todo(&self, key: &ProjectKey, head: &RefName) -> Result<Todo, Failure> {
-        // Refs of a project that takes commits move meanwhile. Nobody else moves those of a project that is being seeded.
+        // Nobody else moves the refs of a project that is being seeded.
         let (differ, shown) = match self.takes_commits()? {
             true => self.seeder.materializer.differing_for_sure(key).await?,
             false => self.seeder.materializer.differing(key).await?,
@@ -101,7 +101,15 @@ impl Run {
             self.step_by_step(key, trunk, &self.behind_tips(key).await?).await?;
         }
         let refs = [todo.trunk, todo.tips, todo.rest].concat();
-        let mut parts = ref_names::parts(&refs, |command| &command.name, self.seeder.limits.part_refs);
+        // A name that gives way to one above or below it must be gone first.
+        let (gone, others): (Vec<RefCommand>, Vec<RefCommand>) =
+            refs.into_iter().partition(|command| command.new.is_none());
+        self.commit_parts(key, &gone).await?;
+        self.commit_parts(key, &others).await
+    }
+
+    async fn commit_parts(&self, key: &ProjectKey, refs: &[RefCommand]) -> Result<(), Failure> {
+        let mut parts = ref_names::parts(refs, |command| &command.name, self.seeder.limits.part_refs);
         parts.reverse();
         let mut behind = None;
         while let Some(part) = parts.pop() {
@@ -211,8 +219,8 @@ enum Judged {
     Again(String),
 }
 
-/// Judges the answer to a part. In a project that is `shared`, another site may have moved a ref meanwhile: the ref then
-/// has that value here, too, and the value of the disk is a stray.
+/// Judges the answer to a part. In a project that is `shared`, another site may have moved a ref meanwhile: the ref
+/// then has that value here, too, and the value of the disk is a stray.
 fn judge(response: &RefTransactionResponse, part: &[RefCommand], shared: bool) -> Judged {
     let (mut refused, mut again) = (Vec::new(), None);
     for (result, command) in response.results.iter().zip(part) {

@@ -46,6 +46,7 @@ use crate::seams::volume::NodeStore;
 use crate::stages::ports::{CatchUp, SeedCommits, Seeding};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::materialize::Materializer;
+use crate::state::site_roles::SiteRoles;
 
 /// Number of projects that are filled at the same time. The refs of each of them are in memory.
 const PROJECTS: usize = 2;
@@ -81,6 +82,8 @@ pub struct Seeder {
     refdb: RefDb,
     /// The repositories and the version map.
     materializer: Materializer,
+    /// The roles of all sites.
+    roles: Arc<SiteRoles>,
     /// The node's own store, which knows the repositories that are being restored.
     store: Arc<dyn NodeStore>,
     /// The apply stage, which fetches a project that this node does not know yet.
@@ -107,6 +110,7 @@ type Jobs = Arc<Mutex<BTreeMap<ProjectName, Job>>>;
 struct Job {
     progress: watch::Receiver<SeedResponse>,
     alone: Arc<AtomicBool>,
+    differences: Differences,
 }
 
 fn has_ended(progress: &SeedResponse) -> bool {
@@ -124,25 +128,30 @@ impl Seeder {
         limits: SeedLimits,
     ) -> Self {
         let NodeContext { site, node, refdb, store, entropy, tasks, .. } = context.clone();
-        let (materializer, turns) = (state.materializer.clone(), Arc::new(Semaphore::new(PROJECTS)));
+        let NodeState { materializer, roles, .. } = state.clone();
+        let turns = Arc::new(Semaphore::new(PROJECTS));
         let jobs = Jobs::default();
-        Self { site, node, refdb, materializer, store, catch_up, commits, entropy, tasks, limits, turns, jobs }
+        Self { site, node, refdb, materializer, roles, store, catch_up, commits, entropy, tasks, limits, turns, jobs }
     }
 
-    /// The running job of a project, or a new one.
-    fn job(&self, project: &ProjectName, alone: bool, differences: Differences) -> Job {
+    /// The running job of a project, or a new one. A job that runs with another aim is an error.
+    fn job(&self, project: &ProjectName, alone: bool, differences: Differences) -> Result<Job, ApiError> {
         let mut jobs = self.jobs.lock();
         let runs = |job: &&Job| !has_ended(&job.progress.borrow()) && job.progress.has_changed().is_ok();
         if let Some(job) = jobs.get(project).filter(runs) {
+            if job.differences != differences {
+                let why = "is being seeded with another way to treat differences; try again when that has ended";
+                return Err(ApiError::unavailable(format!("project {project} {why}")));
+            }
             job.alone.fetch_or(alone, Ordering::SeqCst);
-            return job.clone();
+            return Ok(job.clone());
         }
         let (sender, progress) = watch::channel(SeedResponse::default());
-        let job = Job { progress, alone: Arc::new(AtomicBool::new(alone)) };
+        let job = Job { progress, alone: Arc::new(AtomicBool::new(alone)), differences };
         jobs.insert(project.clone(), job.clone());
         let run = job::Run::new(self.clone(), project.clone(), differences, sender, Arc::clone(&job.alone));
         self.tasks.spawn("seed", run.run());
-        job
+        Ok(job)
     }
 
     fn forget(&self, project: &ProjectName) {
@@ -156,7 +165,7 @@ impl Seeder {
 #[async_trait]
 impl Seeding for Seeder {
     async fn seed(&self, project: &ProjectName, request: SeedRequest) -> Result<SeedResponse, ApiError> {
-        let mut job = self.job(project, request.alone, request.differences);
+        let mut job = self.job(project, request.alone, request.differences)?;
         let wait = Duration::from_millis(request.wait_ms);
         // An error means that the job ended with the node. Its last progress is then the answer.
         let _ = timeout(wait, job.progress.wait_for(has_ended)).await;

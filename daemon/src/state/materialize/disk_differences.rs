@@ -40,8 +40,8 @@ impl Materializer {
         Ok((differ, count))
     }
 
-    /// The refs that differ, each with both values as they were under the ref's lock, and the number of refs on the disk. A
-    /// ref that just moves is not among them.
+    /// The refs that differ, each with both values as they were under the ref's lock, and the number of refs on the
+    /// disk. A ref that just moves is not among them.
     ///
     /// # Errors
     /// The disk or the version map cannot be read. Never take this for "equal".
