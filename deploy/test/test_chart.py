@@ -252,7 +252,8 @@ def test_another_configuration_is_another_pod():
     [
         ("least", "exec gerrit-muc-1-0 -c lockstep -- lockstep status --all"),
         ("full", "Pods below number 2 keep the version before"),
-        ("off", "WITHOUT Lockstep"),
+        ("off", "lockstep site mode muc-1 off --expect-epoch N"),
+        ("least", "lockstep site mode muc-1 active --expect-epoch N"),
     ],
 )
 def test_the_notes_tell_the_next_command(case, says, tmp_path):

@@ -94,6 +94,10 @@ pub struct NodeDigest {
     #[schema(value_type = Option<String>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signs_with: Option<KeyId>,
+    /// Whether the node obeys the mode of its site, and keeps it in each change of a site's record. Earlier releases do
+    /// not.
+    #[serde(default)]
+    pub obeys_mode: bool,
     /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,

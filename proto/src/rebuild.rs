@@ -130,6 +130,12 @@ pub struct KnownSite {
     /// Whether it was removed from the list of sites.
     #[serde(default)]
     pub removed: bool,
+    /// Whether Lockstep is switched off at the site.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub off: bool,
+    /// The epoch at which it was switched off last. Zero if it never was.
+    #[serde(default)]
+    pub left: u64,
     /// The place of its stream.
     #[serde(default)]
     pub stream: StreamPlace,

@@ -9,7 +9,7 @@ use crate::gerrit::BasePath;
 use crate::keys::NodeSigning;
 use crate::name::{NodeId, SiteId};
 use crate::peer::TlsStatus;
-use crate::site_list::Bootstrap;
+use crate::site_list::{Bootstrap, ComingBack};
 use crate::slot::{Incarnation, LaneId, TxnId};
 use crate::verify::LastVerified;
 
@@ -98,6 +98,10 @@ pub struct NodeStatus {
     /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
+    /// Set while the node comes back from a time in which its site was off: it takes no commits until its disk equals
+    /// the committed state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coming_back: Option<ComingBack>,
     /// When this node was last ready and reached the refdb, in milliseconds since 1970: reads show the state of that
     /// time, or a newer one. It is noted every ten seconds, and kept over restarts. None if it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]

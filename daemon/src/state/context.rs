@@ -24,6 +24,7 @@ use crate::seams::signing::SiteSigner;
 use crate::seams::volume::{NodeStore, StoreError};
 use crate::state::bootstrap::Bootstrapping;
 use crate::state::bound_refdb::BoundRefdb;
+use crate::state::coming_back::ComesBack;
 use crate::state::committed_requests::CommittedRequests;
 use crate::state::debts::{Debts, RetryPace};
 use crate::state::durability::Durability;
@@ -101,6 +102,8 @@ pub struct NodeState {
     pub quiesce: Arc<Quiesce>,
     /// How far the node is with taking everything from the refdb and from peers.
     pub bootstrap: Arc<Bootstrapping>,
+    /// Whether the node comes back from a time in which its site was off.
+    pub comes_back: ComesBack,
     /// The directory marks that the running incarnation has set.
     pub folders: Arc<KnownFolders>,
     /// Begins a heartbeat at once, which writes this node's low-water marks.
@@ -126,10 +129,12 @@ impl NodeState {
         let NodeContext { store, repositories, bugs, fenced, .. } = context.clone();
         let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
         let low_water = Arc::new(LowWater::new(store.low_water()?));
+        let comes_back = ComesBack::default();
         let materializer = Materializer {
             repositories: Arc::clone(&repositories),
             versions: Arc::clone(&versions),
             mover: Mover::Other,
+            comes_back: comes_back.clone(),
         };
         let requests = Arc::new(CommittedRequests::new(Arc::clone(&store), bugs));
         let durability = Durability::new(Arc::clone(&versions), repositories, Arc::clone(&store), pace, bugs, fenced);
@@ -163,6 +168,7 @@ impl NodeState {
             gone,
             quiesce,
             bootstrap,
+            comes_back,
             folders,
             beat,
             signing,

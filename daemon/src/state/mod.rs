@@ -18,11 +18,13 @@
 //! | `signing` | signs the transactions of this node, and verifies those of streams |
 //! | `site_roles` | the list of sites with their roles, as this node read them last |
 //! | `bootstrap` | the progress of a node that takes everything from the refdb and from peers |
+//! | `coming_back` | whether this node comes back from a time in which its site was off |
 //! | `gone_nodes` | the nodes whose heartbeat stands still |
 //! | `gerrit_session` | tracks Gerrit processes: only the newest one is answered |
 
 pub mod bootstrap;
 pub mod bound_refdb;
+pub mod coming_back;
 pub mod committed_requests;
 pub mod context;
 pub mod debts;

@@ -59,6 +59,12 @@ impl SiteRoles {
         self.records.borrow().iter().find(|one| one.site == *site).cloned()
     }
 
+    /// Whether Lockstep is switched off at a site.
+    #[must_use]
+    pub fn is_off(&self, site: &SiteId) -> bool {
+        self.of(site).is_some_and(|own| own.off)
+    }
+
     /// The names of the active sites.
     #[must_use]
     pub fn active(&self) -> Vec<SiteId> {

@@ -263,6 +263,9 @@ pub struct SiteStatus {
     pub role: Role,
     /// The epoch of the site: each change of role raises it by one.
     pub epoch: u64,
+    /// Whether Lockstep is switched off at the site. Earlier releases see a fenced site.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub off: bool,
     /// The nodes of the site.
     pub nodes: Vec<SiteNode>,
     /// The committed slots of this site that the event log does not have yet. Other sites can read them in the refdb.

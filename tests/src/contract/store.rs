@@ -392,7 +392,7 @@ pub async fn a_volume_that_moves_to_another_refdb_forgets_the_one_before(store: 
     let refdb = Some(RefdbIdentity::first("b".to_owned()));
     let stream = StreamPlace { region: Some("eu-west-1".into()), endpoint: None };
     let site = SiteRecord::new("eu-aws".parse().expect("a site"), Role::Standby, 4);
-    let sites = vec![KnownSite::from(&SiteRecord { removed: true, signed: true, stream, ..site })];
+    let sites = vec![KnownSite::from(&SiteRecord { removed: true, left: 3, signed: true, stream, ..site })];
     let (bound, kept) = (BoundTo { refdb, sites }, store.projects().expect("a read"));
     let before = (store.refresh_marks(), store.checkpoints());
     let held = [store.parked(None, 9).expect("a read").len(), store.quarantined().expect("a read").len()];
@@ -469,6 +469,7 @@ fn filled_facts() -> VolumeFacts {
         reconciles: true,
         restoring,
         of_other_refdb,
+        came_back: 5,
     }
 }
 

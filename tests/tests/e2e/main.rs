@@ -30,6 +30,7 @@ mod seeing;
 mod signing;
 mod silent;
 mod site_list;
+mod switched_off;
 mod symbolic;
 mod throttled;
 mod tls;

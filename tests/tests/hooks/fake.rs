@@ -197,6 +197,7 @@ impl Inspection for Fake {
             tls: None,
             signing: None,
             bootstrap: None,
+            coming_back: None,
             last_contact_ms: None,
             turns: None,
             verified: Vec::new(),

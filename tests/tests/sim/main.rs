@@ -17,6 +17,7 @@ mod seeding;
 mod signing;
 mod site_list;
 mod streams;
+mod switched_off;
 mod verify;
 mod went_back;
 

@@ -131,6 +131,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         contact(status),
         went_back,
         bootstrap.unwrap_or_default(),
+        coming_back(status),
         totals,
         turns(status),
         guards(status),
@@ -144,6 +145,29 @@ pub(super) fn render(status: &NodeStatus) -> String {
         errors(status),
     ]
     .concat()
+}
+
+/// What a node has found that comes back from a time in which its site was off, and what to do.
+fn coming_back(status: &NodeStatus) -> String {
+    let Some(back) = &status.coming_back else { return String::new() };
+    let total = back.total.map_or("?".to_owned(), |total| total.to_string());
+    let mut text = format!(
+        "COMES BACK, takes no commits: Lockstep was off at this site; {} of {total} projects compared, {} differ\n",
+        back.compared,
+        back.differ.len() as u64 + back.more
+    );
+    for one in &back.differ {
+        let refs = one.refs.map_or("cannot be compared".to_owned(), |refs| format!("{refs} refs"));
+        text += &format!("  {}: {refs}, {}\n", one.project, one.first);
+    }
+    if back.more > 0 {
+        text += &format!("  and {} more projects\n", back.more);
+    }
+    if !back.differ.is_empty() {
+        text += "  `lockstep seed --again [PROJECT]` commits what is on the disk, `lockstep seed --set-aside PROJECT` \
+                 keeps it as strays\n";
+    }
+    text
 }
 
 /// When the refs of the node were verified last, and against whom.
@@ -398,7 +422,7 @@ fn render_due(due: &[DueStatus]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::site_list::{Bootstrap, BootstrapStage};
+    use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, DifferentProject};
     use lockstep_proto::status::{
         CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus,
     };
@@ -473,6 +497,17 @@ mod tests {
                 required: true,
                 unsigned: [("forged".to_owned(), 2), ("true".to_owned(), 0)].into(),
             }),
+            coming_back: Some(ComingBack {
+                left: 3,
+                compared: 8,
+                total: Some(9),
+                differ: vec![DifferentProject {
+                    project: "p".to_owned(),
+                    refs: Some(2),
+                    first: "refs/heads/a".to_owned(),
+                }],
+                more: 1,
+            }),
             bootstrap: Some(Bootstrap { stage: BootstrapStage::Refs, done: 3, total: 9, left_ms: Some(1_000) }),
             verified: vec![LastVerified {
                 against: "b-0".to_owned(),
@@ -504,6 +539,9 @@ mod tests {
             text.contains("\ntakes everything from the refdb and from peers: 3 of 9 projects are compared"),
             "{text}"
         );
+        let differ = "off at this site; 8 of 9 projects compared, 2 differ\n  p: 2 refs, refs/heads/a\n";
+        assert!(text.contains(differ), "{text}");
+        assert!(text.contains("  and 1 more projects\n  `lockstep seed --again [PROJECT]` commits"), "{text}");
         assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
         assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
         assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");

@@ -113,6 +113,7 @@ impl DigestWriter {
             verified: self.stages.verifier.verified(),
             follows_list: true,
             signs_with: state.signing.key(),
+            obeys_mode: true,
             bootstrap: state.bootstrap.now(),
         })
     }

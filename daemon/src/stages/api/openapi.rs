@@ -54,6 +54,7 @@ use utoipa::OpenApi;
         super::sites::execute,
         super::sites::act,
         super::sites::change_role,
+        super::sites::change_mode,
         super::sites::add_site,
         super::sites::remove_site,
         super::sites::remove_node,

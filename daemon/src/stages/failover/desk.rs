@@ -16,7 +16,7 @@ use lockstep_proto::history::{History, MOST_REASON_BYTES, PastChange, RoleChange
 use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
-use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
+use lockstep_proto::site_list::{AddSiteRequest, ModeRequest, RemoveNodeRequest, RemoveSiteRequest};
 use lockstep_proto::{NodeId, SiteId};
 
 use tokio::time::timeout;
@@ -327,6 +327,10 @@ impl Operators for OperatorDesk {
                 request.expect_epoch
             )));
         }
+        if record.off {
+            let way = format!("lockstep site mode {site} active");
+            return Err(refused(&format!("Lockstep is off at {site}; switch it on with `{way}`")));
+        }
         if request.role == Role::Active && !matches!(record.role, Role::Active | Role::Standby) {
             let role = record.role.name();
             return Err(refused(&format!("{site} is {role}; make it a standby first, then look at it again")));
@@ -356,6 +360,11 @@ impl Operators for OperatorDesk {
         request: RemoveSiteRequest,
     ) -> Result<SitesStatus, ApiError> {
         self.remove(actor, site, request).await?;
+        self.sites().await
+    }
+
+    async fn change_mode(&self, actor: &str, site: &SiteId, request: ModeRequest) -> Result<SitesStatus, ApiError> {
+        self.switch(actor, site, request).await?;
         self.sites().await
     }
 
@@ -394,6 +403,7 @@ impl OperatorDesk {
             epoch: site.epoch,
             done: None,
             list: None,
+            mode: None,
         }
     }
 

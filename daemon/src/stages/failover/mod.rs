@@ -31,6 +31,7 @@
 //! | `signing` | the operators' requests about signed records, and the keys of sites |
 //! | `node_list` | the operators' requests that remove nodes which will not come back |
 //! | `site_list` | the operators' requests that add sites to the list of sites, and remove them |
+//! | `site_mode` | the operators' requests that switch Lockstep off at a site, and on again |
 
 mod at_risk;
 mod decide;
@@ -52,6 +53,7 @@ mod resume;
 mod signing;
 mod silent;
 mod site_list;
+mod site_mode;
 mod slot_ages;
 mod tools;
 mod view;

@@ -278,6 +278,7 @@ mod tests {
             verified: None,
             follows_list: true,
             signs_with: None,
+            obeys_mode: true,
             bootstrap: None,
         }
     }

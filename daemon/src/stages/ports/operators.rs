@@ -10,7 +10,7 @@ use lockstep_proto::history::History;
 use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
-use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
+use lockstep_proto::site_list::{AddSiteRequest, ModeRequest, RemoveNodeRequest, RemoveSiteRequest};
 use lockstep_proto::{NodeId, SiteId};
 
 /// Takes the requests of operators. Every change carries the authenticated identity of the operator.
@@ -44,6 +44,9 @@ pub trait Operators: Send + Sync {
         site: &SiteId,
         request: RemoveSiteRequest,
     ) -> Result<SitesStatus, ApiError>;
+
+    /// Switches Lockstep off at a site, or on again, while no failover is in progress.
+    async fn change_mode(&self, actor: &str, site: &SiteId, request: ModeRequest) -> Result<SitesStatus, ApiError>;
 
     /// Removes a node whose heartbeat stands still, and that can commit nothing any more: nothing waits for it.
     async fn remove_node(

@@ -30,6 +30,7 @@ use lockstep_proto::{
 use crate::base::ref_names;
 use crate::seams::git::{GitError, RefMove, Repositories};
 use crate::seams::volume::{RefRecord, StoreError};
+use crate::state::coming_back::ComesBack;
 use crate::state::version_map::{Mover, VersionMap};
 
 /// The target of `HEAD` in a project whose creation did not name one.
@@ -64,6 +65,8 @@ pub struct Materializer {
     pub versions: Arc<VersionMap>,
     /// The cause to record for each move.
     pub mover: Mover,
+    /// Whether the node comes back from a time in which its site was off.
+    pub comes_back: ComesBack,
 }
 
 impl Materializer {
@@ -345,6 +348,7 @@ impl Materializer {
     fn of_model(model: &crate::seams::git::model::ModelRepositories) -> Self {
         let store = Arc::new(crate::seams::volume::memory::MemoryStore::default());
         let versions = Arc::new(VersionMap::new(store, Default::default()));
-        Self { repositories: Arc::new(model.clone()), versions, mover: Mover::Other }
+        let comes_back = ComesBack::default();
+        Self { repositories: Arc::new(model.clone()), versions, mover: Mover::Other, comes_back }
     }
 }

@@ -100,7 +100,8 @@ impl Materializer {
     ) -> Result<bool, MaterializeError> {
         let key = RefKey::Ref(step.name.clone());
         let known = self.versions.get(project, &key)?;
-        if known.is_none() && steps.is_empty() {
+        // While the node comes back, the disk is no copy: it has what users wrote.
+        if known.is_none() && steps.is_empty() && !self.comes_back.is_so() {
             let Some(new) = step.new else { return Ok(false) };
             let is_ahead = is_there(self.contains(&project.name, old, new).await, |contained| contained)?;
             return Ok(is_ahead || self.is_apart(&project.name, old, new).await?);

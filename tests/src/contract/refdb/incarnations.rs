@@ -82,6 +82,24 @@ mod cases {
         assert_eq!(only(&db).await, wanted);
     }
 
+    pub async fn a_site_that_is_off_opens_no_incarnation_even_if_it_is_active(db: Db) {
+        let there = site("site-a");
+        let first = db.registry.enroll_site(&there, Role::Active).await.expect("a site");
+        let off = SiteRecord { off: true, left: 2, ..SiteRecord::new(there.clone(), Role::Fenced, 2) };
+        assert_eq!(db.registry.change_site(Some(&first), &off, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(db.registry.sites().await, Ok(vec![off.clone()]));
+        // A program that does not know the mark keeps it.
+        let active = db.registry.change_role(&off, Role::Active).await.expect("a change");
+        assert_eq!(active, SiteRecord { role: Role::Active, epoch: 3, ..off });
+        let wanted = IncarnationRecord { epoch: 3, ..record(incarnation("node-a", 1)) };
+        assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::NotAllowed(active.clone())));
+        let on = SiteRecord { off: false, epoch: 4, ..active.clone() };
+        assert_eq!(db.registry.change_site(Some(&active), &on, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(db.registry.sites().await, Ok(vec![on]), "the mark stays");
+        let wanted = IncarnationRecord { epoch: 4, ..wanted };
+        assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::Opened));
+    }
+
     pub async fn a_removed_site_opens_no_incarnation_even_if_it_is_active(db: Db) {
         let there = site("site-a");
         let first = db.registry.enroll_site(&there, Role::Active).await.expect("a site");

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ALICE, BOTH, May, PEER, Way, World};
 
 /// The calls that change roles, fences, locks or data. Operators alone may make them.
-const OF_OPERATORS: [&str; 13] = [
+const OF_OPERATORS: [&str; 14] = [
     "post /v1/signing",
     "post /v1/signing/keys",
     "put /v1/sites/{site}",
     "delete /v1/sites/{site}",
     "put /v1/sites/{site}/role",
+    "put /v1/sites/{site}/mode",
     "delete /v1/nodes/{node}",
     "post /v1/failover",
     "post /v1/failover/acts",

@@ -29,7 +29,7 @@ use lockstep_proto::history::History;
 use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
-use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
+use lockstep_proto::site_list::{AddSiteRequest, ModeRequest, RemoveNodeRequest, RemoveSiteRequest};
 use lockstep_proto::status::NodeStatus;
 use lockstep_proto::{NodeId, SiteId};
 use lockstep_tests::e2e::{PATIENCE, until};
@@ -107,6 +107,11 @@ impl Operators for Desk {
     }
 
     async fn remove_site(&self, actor: &str, _: &SiteId, _: RemoveSiteRequest) -> Result<SitesStatus, ApiError> {
+        self.0.lock().push(actor.to_owned());
+        self.sites().await
+    }
+
+    async fn change_mode(&self, actor: &str, _: &SiteId, _: ModeRequest) -> Result<SitesStatus, ApiError> {
         self.0.lock().push(actor.to_owned());
         self.sites().await
     }

@@ -116,7 +116,8 @@ fn site_allows(tables: &Tables, record: &IncarnationRecord) -> Result<ConditionC
         .table_name(&tables.refs)
         .set_key(Some(Key::of_site(&record.site).attributes()))
         .condition_expression(
-            "#role IN (:active, :still_active, :signing) AND #epoch = :epoch AND attribute_not_exists(removed)",
+            "#role IN (:active, :still_active, :signing) AND #epoch = :epoch AND attribute_not_exists(removed) \
+             AND attribute_not_exists(switched_off)",
         )
         .expression_attribute_names("#role", "role")
         .expression_attribute_names("#epoch", "epoch")

@@ -168,11 +168,13 @@ fn the_release_before_knows_no_role_of_a_site_that_shuts_it_out() {
 
 /// A change of the list of sites is for ever: programs of an earlier release open nothing in that site any more.
 #[test]
-fn an_added_and_a_removed_site_shut_out_the_release_before() {
+fn an_added_a_removed_and_a_switched_off_site_shut_out_the_release_before() {
     let listed = |role| SiteRecord::new("s".parse().unwrap(), role, 5);
     let removed = SiteRecord { removed: true, ..listed(Role::Fenced) };
     let (added, standby) = (listed(Role::Standby), listed(Role::Standby));
-    for (from, to) in [(None, &added), (Some(&standby), &removed), (Some(&removed), &added)] {
+    let off = SiteRecord { off: true, left: 5, ..listed(Role::Fenced) };
+    let changes = [(None, &added), (Some(&standby), &removed), (Some(&removed), &added), (Some(&standby), &off)];
+    for (from, to) in changes {
         for role in sites::texts_after(from, to) {
             assert_eq!(role_as_before(&site(&role)), None, "it opens no incarnation: it demands the role `active`");
         }

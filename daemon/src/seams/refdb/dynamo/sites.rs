@@ -1,9 +1,11 @@
-//! Sites: one item per site, with `role` S and `epoch` N, and optionally `removed` BOOL, `region` S and `endpoint` S of
-//! its stream, and `signed` BOOL. An earlier release ignores the optional attributes.
+//! Sites: one item per site, with `role` S and `epoch` N, and optionally `removed` BOOL, `switched_off` BOOL, `left_at` N
+//! (an epoch), `region` S and `endpoint` S of its stream, and `signed` BOOL. An earlier release ignores the optional
+//! attributes.
 //!
-//! Once a name was freed, or the list of sites has changed, the role is followed by `/2`, for ever. Once its records
-//! had to be signed, it is followed by `/3`, for ever. A program of a release before that knows no such role: it opens
-//! no incarnation, because the write that opens one demands the role `active` in a form that it knows.
+//! Once a name was freed, the list of sites has changed, or a site was switched off, the role is followed by `/2`, for
+//! ever. Once its records had to be signed, it is followed by `/3`, for ever. A program of a release before that knows
+//! no such role: it opens no incarnation, because the write that opens one demands the role `active` in a form that it
+//! knows.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::builders::PutBuilder;
@@ -45,13 +47,16 @@ pub(super) fn decode(item: &Item) -> Result<SiteRecord, RefDbError> {
         role,
         epoch: reader.number("epoch")?,
         removed: reader.flag("removed")?,
+        off: reader.flag("switched_off")?,
+        left: reader.number_optional("left_at")?.unwrap_or(0),
         stream: StreamPlace { region: optional("region")?, endpoint: optional("endpoint")? },
         signed: reader.flag("signed")?,
     })
 }
 
 /// The names of a record's attributes, without its key.
-pub(super) const ATTRIBUTES: [&str; 6] = ["role", "epoch", "removed", "region", "endpoint", "signed"];
+pub(super) const ATTRIBUTES: [&str; 8] =
+    ["role", "epoch", "removed", "switched_off", "left_at", "region", "endpoint", "signed"];
 
 fn encode(record: &SiteRecord, role: &str) -> Item {
     let mut item = Key::of_site(&record.site).attributes();
@@ -67,8 +72,13 @@ pub(super) fn shut_out(record: &SiteRecord) -> Item {
 
 fn attributes(record: &SiteRecord, role: &str) -> Item {
     let mut item = Item::from([("role".to_owned(), text(role)), ("epoch".to_owned(), number(record.epoch))]);
-    if record.removed {
-        item.insert("removed".to_owned(), AttributeValue::Bool(true));
+    for (name, is_set) in [("removed", record.removed), ("switched_off", record.off)] {
+        if is_set {
+            item.insert(name.to_owned(), AttributeValue::Bool(true));
+        }
+    }
+    if record.left > 0 {
+        item.insert("left_at".to_owned(), number(record.left));
     }
     if record.signed {
         item.insert("signed".to_owned(), AttributeValue::Bool(true));
@@ -169,8 +179,8 @@ pub(super) async fn shut_out_earlier(client: &Client, tables: &Tables, site: &Si
     }
 }
 
-/// Writes a record over `from`, if the failover document has this revision. A change of the list shuts out programs of
-/// earlier releases. Those that are shut out stay so.
+/// Writes a record over `from`, if the failover document has this revision. A change of the list or of the mode shuts
+/// out programs of earlier releases. Those that are shut out stay so.
 pub(super) async fn change(
     client: &Client,
     tables: &Tables,
@@ -203,8 +213,8 @@ pub(super) async fn change(
 
 /// The text of the role after a change, for each of the three texts that it may have had before.
 pub(super) fn texts_after(from: Option<&SiteRecord>, to: &SiteRecord) -> [String; 3] {
-    let changes_list = from.is_none_or(|from| from.removed != to.removed);
-    let least = if to.signed { 2 } else { usize::from(changes_list) };
+    let shuts_out = from.is_none_or(|from| (from.removed, from.off) != (to.removed, to.off));
+    let least = if to.signed { 2 } else { usize::from(shuts_out) };
     let texts = texts(to.role);
     [0, 1, 2].map(|before: usize| texts[before.max(least)].clone())
 }
