@@ -28,6 +28,7 @@
 //! | `symbolic_refs` | symbolic refs that are in the place of a committed ref |
 //! | `fitness` | tells whether Lockstep can take a repository |
 //! | `ref_files` | reads refs from the disk |
+//! | `watched` | reads refs that other programs write, for shadow mode |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
 //! | `foreign_lock` | locks of other programs: their age, and words for people |
 //! | `settings` | limits and paths |
@@ -64,6 +65,7 @@ mod symbolic_refs;
 mod trees;
 mod update_ref;
 mod walk;
+pub mod watched;
 mod writer;
 
 pub use local::LocalRepositories;
