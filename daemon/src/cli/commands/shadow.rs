@@ -20,7 +20,7 @@ use crate::stages::api::readiness::{Latch, Latches};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ShadowCommand {
     /// Watch the repositories of this site and write a journal, until SIGTERM or Ctrl-C; changes nothing else
-    #[command(after_help = "Example:\n  lockstep shadow watch --config lockstep.toml --journal /var/lib/lockstep/shadow")]
+    #[command(after_help = "Example:\n  lockstep shadow watch --config lockstep.toml --journal /var/lib/shadow")]
     Watch(WatchArgs),
     /// Compare the journals of all sites
     #[command(after_help = "Example:\n  lockstep shadow report muc-1/shadow eu-aws/shadow")]
@@ -97,8 +97,8 @@ async fn watch(args: WatchArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Serves `/livez`, `/startz`, `/readyz` and `/metrics`. Ready once the latch is open, after the first look: a Gerrit need
-/// not wait for that.
+/// Serves `/livez`, `/startz`, `/readyz` and `/metrics`. Ready once the latch is open, after the first look: a Gerrit
+/// need not wait for that.
 fn serve(
     address: std::net::SocketAddr,
     counts: &Arc<Mutex<WatchCounts>>,

@@ -293,7 +293,8 @@ fn together_and_in_order(from: &Seen, arrivals: &BTreeMap<usize, Vec<usize>>, wa
         if let Some((before, _)) = last.insert(project, (*end, *entry))
             && *first < before
         {
-            found.put(Kind::OrderOfProposals, &key, format!("it came from {} to {} before an earlier one", way.from, way.to));
+            let what = format!("it came from {} to {} before an earlier one", way.from, way.to);
+            found.put(Kind::OrderOfProposals, &key, what);
         }
     }
 }
@@ -345,7 +346,8 @@ fn states(one: &Seen, other: &Seen, patience_ms: u64, found: &mut Found) {
     for name in names {
         let (ours, theirs) = (one.states.get(name), other.states.get(name));
         if ours != theirs && is_quiet(one, name) && is_quiet(other, name) {
-            let refs = |state: Option<&State>| state.map_or("no repository".to_owned(), |it| format!("{} refs", it.refs));
+            let none = || "no repository".to_owned();
+            let refs = |state: Option<&State>| state.map_or_else(none, |state| format!("{} refs", state.refs));
             let (a, b) = (&one.watched.node, &other.watched.node);
             let what = format!("{} at {a}, {} at {b}", refs(ours), refs(theirs));
             found.put(Kind::ProjectDiffers, &(name.clone(), String::new()), what);
