@@ -61,8 +61,8 @@ pub struct SeedResponse {
     pub digest: Option<String>,
     /// The nodes or sites that the seed waits for, as text for people to read.
     pub waits_for: Option<String>,
-    /// The number of strays of the project, if it took commits before the seed. Each is a value that was on the disk, and
-    /// gave way to a committed one.
+    /// The number of strays of the project, if it took commits before the seed. Each is a value that was on the disk,
+    /// and gave way to a committed one.
     #[serde(default)]
     pub strays: u64,
     /// The first problems that stop the seed.

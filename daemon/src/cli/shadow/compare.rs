@@ -140,9 +140,11 @@ pub fn compare(journals: &[Entries], patience_ms: u64) -> Comparison {
     let origins: Vec<BTreeMap<Key, Vec<usize>>> = (0..all.len()).map(|at| own_steps(&all, at)).collect();
     let mut ways = Vec::new();
     for (at, own) in origins.iter().enumerate() {
-        all[at].watched.refs = own.values().map(|steps| steps.len() as u64).sum();
-        let entries = own.iter().flat_map(|(key, steps)| steps.iter().map(|&step| all[at].steps[key][step].entry));
-        all[at].watched.proposals = entries.collect::<BTreeSet<usize>>().len() as u64;
+        let one = &mut all[at];
+        let mut entries = BTreeSet::new();
+        own.iter().for_each(|(key, steps)| entries.extend(steps.iter().map(|&step| one.steps[key][step].entry)));
+        one.watched.proposals = entries.len() as u64;
+        one.watched.refs = own.values().map(|steps| steps.len() as u64).sum();
         for (key, why) in &all[at].refused {
             found.put(Kind::NameRefused, key, why.clone());
         }
@@ -258,7 +260,9 @@ fn way(
                 continue;
             }
             let came = |later: &Step| later.new == step.old || there.iter().any(|other| other.new == later.new);
-            if steps[number + 1..].iter().any(came) {
+            // The ref came back to a value that it never left at the other site.
+            let returned = there.is_empty() && steps[..number].iter().any(|earlier| earlier.old == step.new);
+            if returned || steps[number + 1..].iter().any(came) {
                 way.passed_over += 1;
             } else if step.at_ms + patience_ms > to.watched.to_ms {
                 way.under_way += 1;
@@ -280,7 +284,7 @@ fn way(
 /// Whether the refs of each proposal came together, and the proposals of a project in their order. `arrivals` has the
 /// entries of the other journal for each entry of the origin.
 fn together_and_in_order(from: &Seen, arrivals: &BTreeMap<usize, Vec<usize>>, way: &Way, found: &mut Found) {
-    let mut last: BTreeMap<&String, (usize, usize)> = BTreeMap::new();
+    let mut last: BTreeMap<&String, usize> = BTreeMap::new();
     for (entry, there) in arrivals {
         let Some((project, keys)) = from.entries.get(entry) else { continue };
         let (Some(first), Some(end)) = (there.iter().min(), there.iter().max()) else { continue };
@@ -290,7 +294,7 @@ fn together_and_in_order(from: &Seen, arrivals: &BTreeMap<usize, Vec<usize>>, wa
             let what = format!("{} refs of one look at {} came to {} in several looks", there.len(), way.from, way.to);
             found.put(Kind::NotTogether, &key, what);
         }
-        if let Some((before, _)) = last.insert(project, (*end, *entry))
+        if let Some(before) = last.insert(project, *end)
             && *first < before
         {
             let what = format!("it came from {} to {} before an earlier one", way.from, way.to);
@@ -308,9 +312,8 @@ fn both_moved(
     for (key, numbers) in own {
         let Some(theirs) = others.get(key) else { continue };
         for step in numbers.iter().map(|&number| &one.steps[key][number]) {
-            let clash = theirs.iter().map(|&number| &other.steps[key][number]);
-            let clash = clash.filter(|it| it.old == step.old && it.new != step.new).next();
-            if let Some(clash) = clash {
+            let mut theirs = theirs.iter().map(|&number| &other.steps[key][number]);
+            if let Some(clash) = theirs.find(|it| it.old == step.old && it.new != step.new) {
                 let [ours, theirs] = [&step.new, &clash.new].map(|it| it.as_deref().unwrap_or("absent"));
                 let (a, b) = (&one.watched.node, &other.watched.node);
                 found.put(Kind::BothMoved, key, format!("{ours} at {a}, {theirs} at {b}"));

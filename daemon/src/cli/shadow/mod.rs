@@ -19,7 +19,7 @@ mod report;
 mod tests;
 mod watch;
 
-pub use compare::{Comparison, compare};
-pub use journal::{Journal, JournalError, read};
+pub use compare::{Comparison, Finding, Kind, Watched, Way, compare};
+pub use journal::{Entries, Journal, JournalError, read};
 pub use report::render;
 pub use watch::{Watch, WatchCounts};
