@@ -28,7 +28,8 @@ impl Site {
         let _ = ok(git(&repository, &["init", "-q", "--bare", "-b", "main"]).await);
         let settings = format!(
             "site = \"{name}\"\nnode = \"{name}-0\"\nsites = [\"a\", \"b\"]\nroot = \"{0}/git\"\n\
-             state = \"{0}/state\"\n[health]\nlisten = \"{1}\"\n[blobs]\nurl = \"file://{0}/blobs\"\n[api]\nsocket = \"{0}/run/api.sock\"\n",
+             state = \"{0}/state\"\n[health]\nlisten = \"{1}\"\n[blobs]\nurl = \"file://{0}/blobs\"\n\
+             [api]\nsocket = \"{0}/run/api.sock\"\n",
             home.display(),
             free_port()
         );

@@ -377,7 +377,8 @@ mod tests {
         let latest = BTreeMap::from([(MAIN.parse().unwrap(), record(7, two))]);
         let why = world.materializer.materialize_latest(&world.project, latest).await.unwrap_err().to_string();
         assert!(why.contains("Lockstep is off at this site"), "{why}");
-        assert_eq!(world.materializer.versions.get(&world.project, &MAIN.parse().unwrap()).unwrap(), Some(record(1, one)));
+        let known = world.materializer.versions.get(&world.project, &MAIN.parse().unwrap()).unwrap();
+        assert_eq!(known, Some(record(1, one)));
         world.materializer.comes_back.site_is_off(false);
         assert_eq!(transferred(&world, Some(two)).await, Some(two));
     }
