@@ -51,7 +51,7 @@ impl ComesBack {
         *self.now.lock() = None;
     }
 
-    /// What the node has found so far. None if it does not come back from anywhere.
+    /// The findings of the node so far. None if it does not come back from anywhere.
     #[must_use]
     pub fn now(&self) -> Option<ComingBack> {
         self.now.lock().clone()
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_found_belongs_to_one_time_and_is_told() {
+    fn findings_belong_to_one_time_and_are_told() {
         let back = ComesBack::default();
         back.note(ComingBack { left: 3, ..ComingBack::default() });
         assert!(!back.is_so() && back.told().is_none());

@@ -23,7 +23,7 @@ async fn switch(node: &Node, mode: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
-async fn what_users_did_at_a_gerrit_without_the_bridge_reaches_the_other_site_when_it_comes_back() {
+async fn work_at_a_gerrit_without_the_bridge_reaches_the_other_site_when_it_comes_back() {
     let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     sites.servers[0].create("p").await;
     in_lockstep(&sites, "p").await;

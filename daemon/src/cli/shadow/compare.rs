@@ -17,17 +17,17 @@ const MOST: usize = 200;
 pub struct Comparison {
     /// The time from which all watches look, in milliseconds since 1970. Nothing before it is compared.
     pub from_ms: u64,
-    /// What each watch saw.
+    /// The watches, with the moves that began at each.
     pub watches: Vec<Watched>,
-    /// What each origin's moves became elsewhere.
+    /// The fate of each origin's moves at each other site.
     pub ways: Vec<Way>,
-    /// What is not as Lockstep would have it.
+    /// Deviations from Lockstep.
     pub findings: Vec<Finding>,
     /// The number of findings of each kind.
     pub counts: BTreeMap<Kind, u64>,
 }
 
-/// What one watch saw.
+/// A watch, and the moves that began at its site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Watched {
     /// Its node.
@@ -44,11 +44,11 @@ pub struct Watched {
     pub proposals: u64,
     /// The refs in them.
     pub refs: u64,
-    /// What Lockstep would not take.
+    /// The repositories and refs that Lockstep would not take.
     pub problems: Vec<String>,
 }
 
-/// What the moves of one origin became at another site.
+/// The fate of the moves of one origin at another site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Way {
     /// The node of the origin.
@@ -179,7 +179,7 @@ impl Found {
     }
 }
 
-/// What the journal tells since its watch last began anew.
+/// Reads a journal from the last time on that its watch began anew.
 fn seen(journal: &Entries) -> Seen {
     let is_anew = |entry: &Entry| matches!(entry, Entry::Begins { continues: false, .. });
     let from = journal.0.iter().rposition(is_anew).unwrap_or(0);
@@ -239,7 +239,7 @@ fn own_steps(all: &[Seen], at: usize) -> BTreeMap<Key, Vec<usize>> {
     own
 }
 
-/// What the moves of an origin became at another watch.
+/// Follows the moves of an origin to another watch.
 fn way(
     (from, own): (&Seen, &BTreeMap<Key, Vec<usize>>),
     to: &Seen,

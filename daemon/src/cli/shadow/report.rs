@@ -2,7 +2,7 @@
 
 use super::compare::{Comparison, Kind};
 
-/// What each kind of finding means.
+/// The meaning of each kind of finding.
 const KINDS: [(Kind, &str); 7] = [
     (Kind::NeverArrived, "moves that never arrived"),
     (Kind::BothMoved, "refs that two sites moved from the same value: Lockstep would have refused one"),

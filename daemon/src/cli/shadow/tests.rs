@@ -42,7 +42,7 @@ fn kinds(comparison: &Comparison) -> Vec<(Kind, u64)> {
 }
 
 #[test]
-fn what_arrives_whole_and_in_order_is_no_finding_and_has_a_lag() {
+fn moves_that_arrive_whole_and_in_order_are_no_finding_and_have_a_lag() {
     let a = journal("a", [moved(100, &[("x", "", "1"), ("y", "", "1")]), moved(500, &[("x", "1", "2")])]);
     let b = journal("b", [moved(160, &[("x", "", "1"), ("y", "", "1")]), moved(900, &[("x", "1", "2")])]);
     let comparison = compare(&[a, b], PATIENCE);
