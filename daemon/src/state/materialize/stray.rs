@@ -337,7 +337,8 @@ mod tests {
         assert_eq!(world.strays().await, []);
     }
 
-    /// A value that was written while the site was off stays through a state transfer, unless somebody else has moved the ref.
+    /// A value that was written while the site was off stays through a state transfer, unless somebody else has moved
+    /// the ref.
     #[tokio::test]
     async fn while_a_node_comes_back_a_value_gives_way_to_a_newer_version_alone() {
         for is_moved in [false, true] {
