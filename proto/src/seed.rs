@@ -13,12 +13,12 @@ pub struct SeedRequest {
     /// How long to wait for the end of the seed, in milliseconds: 0 to 30,000.
     #[serde(default)]
     pub wait_ms: u64,
-    /// What to do with refs on the disk that differ from the committed ones, in a project that takes commits already.
+    /// The way to treat refs on the disk that differ from the committed ones, in a project that takes commits already.
     #[serde(default)]
     pub differences: Differences,
 }
 
-/// What a seed does with refs on the disk that differ from the committed ones, in a project that takes commits
+/// The way in which a seed treats refs on the disk that differ from the committed ones, in a project that takes commits
 /// already: something wrote them without Lockstep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -61,8 +61,8 @@ pub struct SeedResponse {
     pub digest: Option<String>,
     /// The nodes or sites that the seed waits for, as text for people to read.
     pub waits_for: Option<String>,
-    /// The number of strays of the project, if it took commits before the seed. Each is a value that was on the disk, and
-    /// gave way to a committed one.
+    /// The number of strays of the project, if it took commits before the seed. Each is a value that was on the disk,
+    /// and gave way to a committed one.
     #[serde(default)]
     pub strays: u64,
     /// The first problems that stop the seed.

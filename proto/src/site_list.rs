@@ -4,8 +4,6 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::failover::Role;
-
 /// The place of a site's stream, for nodes whose configuration does not name the site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -66,21 +64,6 @@ impl SiteMode {
             Self::Off => "off",
         }
     }
-}
-
-/// Switches Lockstep off at a site, or on again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModeRequest {
-    /// The mode.
-    pub mode: SiteMode,
-    /// The role of the site that is switched on: active or standby. A site that is switched off is fenced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<Role>,
-    /// The epoch that the operator has seen. With another one, nothing is changed.
-    pub expect_epoch: u64,
-    /// The operator's reason, for the audit trail.
-    pub reason: String,
 }
 
 /// The state of a node that comes back from a time in which its site was off. It takes no commits.

@@ -6,18 +6,33 @@
 //! no commits but those of the seeder, which bring the values of the disk into the refdb.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lockstep_proto::site_list::ComingBack;
 use parking_lot::Mutex;
 
-/// The state of a node that comes back. Clones share it.
+/// The state of a node that comes back, and whether its site is off. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct ComesBack(Arc<Mutex<Option<ComingBack>>>);
+pub struct ComesBack {
+    now: Arc<Mutex<Option<ComingBack>>>,
+    off: Arc<AtomicBool>,
+}
 
 impl ComesBack {
+    /// Notes whether the site of the node is off. While it is, the disk belongs to Gerrit alone.
+    pub fn site_is_off(&self, off: bool) {
+        self.off.store(off, Ordering::SeqCst);
+    }
+
+    /// Whether the node must move no ref, because its site is off.
+    #[must_use]
+    pub fn forbids_moves(&self) -> bool {
+        self.off.load(Ordering::SeqCst)
+    }
+
     /// Notes that the node comes back from the time that began at this epoch.
     pub fn begin(&self, left: u64) {
-        let mut now = self.0.lock();
+        let mut now = self.now.lock();
         if now.as_ref().is_none_or(|now| now.left != left) {
             *now = Some(ComingBack { left, ..ComingBack::default() });
         }
@@ -25,7 +40,7 @@ impl ComesBack {
 
     /// Takes in what a comparison has found so far.
     pub fn note(&self, found: ComingBack) {
-        let mut now = self.0.lock();
+        let mut now = self.now.lock();
         if now.as_ref().is_some_and(|now| now.left == found.left) {
             *now = Some(found);
         }
@@ -33,19 +48,19 @@ impl ComesBack {
 
     /// Notes that the node has come back.
     pub fn end(&self) {
-        *self.0.lock() = None;
+        *self.now.lock() = None;
     }
 
-    /// What the node has found so far. None if it does not come back from anywhere.
+    /// The findings of the node so far. None if it does not come back from anywhere.
     #[must_use]
     pub fn now(&self) -> Option<ComingBack> {
-        self.0.lock().clone()
+        self.now.lock().clone()
     }
 
     /// Whether the node comes back.
     #[must_use]
     pub fn is_so(&self) -> bool {
-        self.0.lock().is_some()
+        self.now.lock().is_some()
     }
 
     /// Why the node takes no commits, for writers. None if it does not come back.
@@ -77,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_found_belongs_to_one_time_and_is_told() {
+    fn findings_belong_to_one_time_and_are_told() {
         let back = ComesBack::default();
         back.note(ComingBack { left: 3, ..ComingBack::default() });
         assert!(!back.is_so() && back.told().is_none());

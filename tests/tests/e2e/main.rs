@@ -27,6 +27,7 @@ mod refresh;
 mod reused_packs;
 mod seed;
 mod seeing;
+mod shadow;
 mod signing;
 mod silent;
 mod site_list;

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use lockstep::seams::git::RefMove;
 use lockstep::seams::refdb::{DigestRecord, Role, SiteRecord};
 use lockstep_proto::bridge::Outcome;
+use lockstep_proto::failover::ModeRequest;
 use lockstep_proto::seed::{Differences, SeedRequest, SeedResponse, SeedStage};
-use lockstep_proto::site_list::{ComingBack, ModeRequest, SiteMode};
+use lockstep_proto::site_list::{ComingBack, SiteMode};
 use lockstep_proto::{Oid, SiteId};
 use lockstep_tests::sim::story::{Story, node, p0, tell};
 
@@ -94,10 +95,10 @@ async fn branches(story: &Story) -> BTreeMap<&'static str, Oid> {
 }
 
 /// Users commit at the site while it is off, and at another site meanwhile. The node was away for so long that it was
-/// expelled, so it takes everything from the refdb when it comes back. What the users wrote stays on the disk, until an
+/// expelled, so it takes everything from the refdb when it comes back. The users' values stay on the disk, until an
 /// operator has it committed. A ref that both sides have moved keeps both values.
 #[test]
-fn what_users_write_while_a_site_is_off_is_committed_when_it_comes_back() {
+fn writes_of_users_while_a_site_is_off_are_committed_when_it_comes_back() {
     tell(async |story| {
         let first = branches(story).await;
         let refused = {

@@ -94,7 +94,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     ),
     ("clients", &["api_client", "git_hooks"], Within::Order),
     ("node", &["config", "assembly"], Within::Order),
-    ("cli", &["out", "demo", "commands"], Within::Order),
+    ("cli", &["out", "demo", "shadow", "commands"], Within::Order),
 ];
 
 /// Crates that only some rooms may name. Rooms are given as the beginning of a path below `daemon/src/`.

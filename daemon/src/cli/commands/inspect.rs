@@ -147,7 +147,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
     .concat()
 }
 
-/// What a node has found that comes back from a time in which its site was off, and what to do.
+/// The findings of a node that comes back from a time in which its site was off, and the way out.
 fn coming_back(status: &NodeStatus) -> String {
     let Some(back) = &status.coming_back else { return String::new() };
     let total = back.total.map_or("?".to_owned(), |total| total.to_string());

@@ -18,6 +18,7 @@
 //! | `aws` | compares tables, streams and bucket with what a site needs; prints its IAM policy |
 //! | `keys` | the keys by which sites sign their records, and whether they must |
 //! | `bridge` | puts the bridge's jar into Gerrit's `lib` |
+//! | `shadow` | watches what another replication does, and compares sites with each other |
 //! | `handover_agent`, `agents` | runs the program that is told about roles; a standby on a copy, programs on a leash |
 //! | `silent` | silent drills of this node |
 //! | `peers` | the peers of this node, and whether they answer |
@@ -54,6 +55,7 @@ mod refdb;
 mod refdb_text;
 mod remote;
 mod seed;
+mod shadow;
 mod silent;
 mod site_table;
 mod sites;
@@ -115,6 +117,9 @@ enum Command {
     Import(import::ImportArgs),
     /// Bring existing repositories into the refdb, and open each project when another site holds it
     Seed(seed::SeedArgs),
+    /// Watch what another replication does at a site, and compare sites; moves nothing
+    #[command(subcommand)]
+    Shadow(shadow::ShadowCommand),
     /// List, adopt or discard strays: uncommitted values that gave way to committed ones
     #[command(subcommand)]
     Stray(stray::StrayCommand),
@@ -288,6 +293,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Project(command) => project::run(command).await,
         Command::Import(args) => import::run(args).await,
         Command::Seed(args) => seed::run(args).await,
+        Command::Shadow(command) => shadow::run(command).await,
         Command::Stray(command) => stray::run(command).await,
         Command::Keys(command) => keys::keys(command).await,
         Command::Signing(command) => keys::signing(command).await,

@@ -2,9 +2,9 @@
 //! of roles, of the list of sites, and of a site's nodes.
 
 use http::Method;
-use lockstep_proto::failover::{Failover, Role, RoleRequest, SiteStatus, SitesStatus};
+use lockstep_proto::failover::{Failover, ModeRequest, Role, RoleRequest, SiteStatus, SitesStatus};
 use lockstep_proto::site_list::{
-    AddSiteRequest, ModeRequest, RemoveNodeRequest, RemoveSiteRequest, SiteMode, StreamPlace,
+    AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest, SiteMode, StreamPlace,
 };
 use lockstep_proto::{NodeId, SiteId};
 

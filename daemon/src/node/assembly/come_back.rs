@@ -2,7 +2,7 @@
 //! again, until no ref differs. Then it notes durably that its volume has come back, and takes commits again.
 //!
 //! The committed state is the one of the version map. It is the refdb's, or an earlier one: a commit names the version
-//! that it builds on, so it is refused where the map is behind. What a ref of the disk has beyond it was written while
+//! that it builds on, so it is refused where the map is behind. A value of the disk beyond it was written while
 //! the site was off. An operator decides what becomes of that (`stages/seed`), project by project.
 
 use std::collections::BTreeSet;

@@ -134,6 +134,7 @@ impl Join {
     async fn leave(&self) {
         tracing::warn!("Lockstep was switched off at this site: the node ends, and its next start takes no part");
         self.front.close_with(&EnrollError::Off(self.stages.deps.settings.site.clone()).to_string());
+        self.stages.state.comes_back.site_is_off(true);
         self.stages.state.durability.wait_durable().await;
         self.fenced.cancel();
     }
@@ -482,7 +483,12 @@ impl Join {
     async fn enroll(&self) -> Result<(), EnrollError> {
         let (deps, roles) = (&self.stages.deps, &self.stages.state.roles);
         let configured = deps.settings.sites.iter().cloned().collect();
-        match enroll(&deps.refdb, &deps.settings.site, configured, roles).await {
+        let enrolled = enroll(&deps.refdb, &deps.settings.site, configured, roles).await;
+        // An error of the refdb says nothing.
+        if let Ok(_) | Err(EnrollError::Off(_)) = &enrolled {
+            self.stages.state.comes_back.site_is_off(enrolled.is_err());
+        }
+        match enrolled {
             Ok(own) => {
                 // Nothing was moved yet: from now on, values that were written meanwhile stay on the disk.
                 if own.left > self.facts.came_back {

@@ -30,6 +30,7 @@
 //! | `symbolic_refs` | symbolic refs that are in the place of a committed ref |
 //! | `fitness` | tells whether Lockstep can take a repository |
 //! | `ref_files` | reads refs from the disk |
+//! | `watched` | reads refs that other programs write, for shadow mode |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
 //! | `foreign_lock` | locks of other programs: their age, and words for people |
 //! | `left_locks` | looks for locks that programs left behind |
@@ -71,6 +72,7 @@ mod trees;
 mod update_ref;
 mod upload_pack;
 mod walk;
+pub mod watched;
 mod writer;
 
 pub use local::LocalRepositories;

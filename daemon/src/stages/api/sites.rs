@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::failover::{
-    ActRequest, ExecuteRequest, Failover, FailoverPlan, PlanRequest, RoleRequest, SitesStatus,
+    ActRequest, ExecuteRequest, Failover, FailoverPlan, ModeRequest, PlanRequest, RoleRequest, SitesStatus,
 };
 use lockstep_proto::history::History;
 use lockstep_proto::overview::Overview;
-use lockstep_proto::site_list::{AddSiteRequest, ModeRequest, RemoveNodeRequest, RemoveSiteRequest};
+use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
 
 use super::admission::Look;
 use super::context::{Answer, Api};

@@ -5,8 +5,9 @@
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::ApiError;
+use lockstep_proto::failover::ModeRequest;
 use lockstep_proto::history::RoleChange;
-use lockstep_proto::site_list::{ModeRequest, SiteMode};
+use lockstep_proto::site_list::SiteMode;
 
 use super::desk::{OperatorDesk, given, invalid, refused};
 use super::site_list::Ability;

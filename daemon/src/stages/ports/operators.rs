@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
-    ActRequest, ExecuteRequest, Failover, FailoverPlan, PlanRequest, RoleRequest, SitesStatus,
+    ActRequest, ExecuteRequest, Failover, FailoverPlan, ModeRequest, PlanRequest, RoleRequest, SitesStatus,
 };
 use lockstep_proto::history::History;
 use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
-use lockstep_proto::site_list::{AddSiteRequest, ModeRequest, RemoveNodeRequest, RemoveSiteRequest};
+use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
 use lockstep_proto::{NodeId, SiteId};
 
 /// Takes the requests of operators. Every change carries the authenticated identity of the operator.

@@ -22,7 +22,7 @@ const TOLD: usize = 20;
 pub(super) struct Run {
     pub(super) seeder: Seeder,
     pub(super) project: ProjectName,
-    /// What to do with refs that differ, if the project takes commits already.
+    /// The way to treat refs that differ, if the project takes commits already.
     differences: Differences,
     progress: watch::Sender<SeedResponse>,
     alone: Arc<AtomicBool>,

@@ -12,7 +12,8 @@ use crate::seams::volume::RefRecord;
 impl Materializer {
     /// Moves the refs of a whole project to the refdb's records in one step, from any state of the disk. No ref moves
     /// back to an older version. While the node comes back from a time in which its site was off, a ref whose version
-    /// this node knows keeps its value on the disk. The caller holds the locks of all keys, and all objects are present.
+    /// this node knows keeps its value on the disk. The caller holds the locks of all keys, and all objects are
+    /// present.
     ///
     /// # Errors
     /// As [`Materializer::materialize`].

@@ -166,6 +166,7 @@ impl Materializer {
         project: &ProjectKey,
         last: &BTreeMap<RefKey, RefRecord>,
     ) -> Result<(), MaterializeError> {
+        self.may_move(&project.name)?;
         let exists = last.get(&RefKey::State).is_some_and(|record| !is_deleted(&record.value));
         if exists && self.versions.project_key(&project.name)?.as_ref() != Some(project) {
             let head = match last.get(&RefKey::Head).map(|record| &record.value) {
@@ -182,6 +183,7 @@ impl Materializer {
         project: &ProjectKey,
         last: &BTreeMap<RefKey, RefRecord>,
     ) -> Result<(), MaterializeError> {
+        self.may_move(&project.name)?;
         if let Some(RefValue::Symref(target)) = last.get(&RefKey::Head).map(|record| &record.value) {
             self.repositories.set_head(&project.name, target).await?;
         }
@@ -233,6 +235,7 @@ impl Materializer {
         project: &ProjectName,
         keys: impl Iterator<Item = &'a RefKey>,
     ) -> Result<usize, GitError> {
+        self.may_move(project)?;
         let names: Vec<RefName> = keys.filter_map(RefKey::as_ref_name).cloned().collect();
         match self.repositories.make_direct(project, &names).await {
             // A deleted project has no repository.
@@ -272,6 +275,15 @@ impl Materializer {
         Err(GitError::RefMoved { project: project.clone(), name: name.clone(), expected, actual })
     }
 
+    /// Refuses every move while the site of the node is off: the disk belongs to Gerrit alone.
+    fn may_move(&self, project: &ProjectName) -> Result<(), GitError> {
+        if !self.comes_back.forbids_moves() {
+            return Ok(());
+        }
+        let why = "Lockstep is off at this site: no ref is moved until it is on again".to_owned();
+        Err(GitError::Failed { project: project.to_string(), op: "move refs", why })
+    }
+
     /// Moves refs. Leaves out a ref that already has its new value: it was moved before a crash, or had the value
     /// before it was seeded.
     async fn move_refs(
@@ -280,6 +292,7 @@ impl Materializer {
         mut moves: Vec<RefMove>,
         keep: &[(String, Oid)],
     ) -> Result<(), GitError> {
+        self.may_move(project)?;
         loop {
             let mismatch = match self.repositories.move_refs(project, &moves, keep).await {
                 Err(mismatch @ GitError::RefMoved { .. }) => mismatch,

@@ -1,5 +1,5 @@
-//! Sites: one item per site, with `role` S and `epoch` N, and optionally `removed` BOOL, `switched_off` BOOL, `left_at` N
-//! (an epoch), `region` S and `endpoint` S of its stream, and `signed` BOOL. An earlier release ignores the optional
+//! Sites: one item per site, with `role` S and `epoch` N, and optionally `removed` BOOL, `switched_off` BOOL, `left_at`
+//! N (an epoch), `region` S and `endpoint` S of its stream, and `signed` BOOL. An earlier release ignores the optional
 //! attributes.
 //!
 //! Once a name was freed, the list of sites has changed, or a site was switched off, the role is followed by `/2`, for
