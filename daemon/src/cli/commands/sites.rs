@@ -3,9 +3,7 @@
 
 use http::Method;
 use lockstep_proto::failover::{Failover, ModeRequest, Role, RoleRequest, SiteStatus, SitesStatus};
-use lockstep_proto::site_list::{
-    AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest, SiteMode, StreamPlace,
-};
+use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest, SiteMode, StreamPlace};
 use lockstep_proto::{NodeId, SiteId};
 
 use super::CliError;

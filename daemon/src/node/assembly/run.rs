@@ -97,7 +97,7 @@ impl Sidecar {
         if let Some(credentials) = credentials {
             node.stages().context.tasks.spawn("tls", Arc::clone(credentials).watch());
         }
-        let (guards, locks) = watch_repositories(settings, &node);
+        let (guards, left_locks) = watch_repositories(settings, &node);
         let turns = Turns::new(settings.turns.clone(), Arc::new(SystemClock), metrics.turns.clone());
         let contact = Arc::new(LastContact::read(&settings.state).await);
         let digests = DigestWriter {
@@ -114,7 +114,7 @@ impl Sidecar {
             let (renderer, stages, latches) =
                 (Arc::clone(telemetry), Arc::clone(node.stages()), node.latches().clone());
             let (seen, watched) = (Arc::clone(&guards), credentials.map(Arc::clone));
-            let (waiting, left) = (Arc::clone(&turns), Arc::clone(&locks));
+            let (waiting, left) = (Arc::clone(&turns), Arc::clone(&left_locks));
             let render: RenderMetrics = Arc::new(move || {
                 gauges::look(&stages, &seen, &left, &latches, &metrics);
                 gauges::certificates(watched.as_deref(), &metrics);
@@ -132,7 +132,7 @@ impl Sidecar {
         schedule_drills(settings, &node, &desk);
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards)
             .with(tls, handover, contact, turns.clone())
-            .seeing(locks);
+            .seeing(left_locks);
         let api = api
             .giving(Arc::clone(&node.stages().deps.repositories))
             .refreshing(node.refreshes())

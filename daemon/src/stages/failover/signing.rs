@@ -69,6 +69,7 @@ impl OperatorDesk {
                 epoch: site.epoch,
                 done: None,
                 list: None,
+                mode: None,
             };
             self.noted(entry, Some(site), &to, failover).await?;
         }
