@@ -113,7 +113,7 @@ impl Transactions for Fake {
         let mut results = Vec::new();
         for (command, refusal) in request.commands.iter().zip(refusals) {
             if let Some(why) = self.unseen.lock().get(command.name.as_str()).filter(|_| refusal.is_none()) {
-                let refusal = Some(refusal(RefusalCode::Unavailable, why, None));
+                let refusal = Some(Refusal::new(RefusalCode::Unavailable, false, why));
                 let outcome = Outcome::CommittedNotYetVisible;
                 results.push(RefResult { name: command.name.clone(), outcome, refusal });
                 continue;
