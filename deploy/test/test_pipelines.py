@@ -359,7 +359,12 @@ def test_a_promotion_goes_back_to_the_version_that_ran_and_a_rollback_to_the_one
     ran = make(tree, "infra-rollback", **of)
     assert ran.returncode == 0, ran.stderr
     assert log.read_text().startswith("deploy rollback") and (old / "version").read_text() == "one"
-    assert (deployed(tree, "now"), deployed(tree, "before")) == (first, second)
+    assert (deployed(tree, "now"), deployed(tree, "before")) == (first, "")
+    # A second rollback would bring the bad version again.
+    log.unlink()
+    ran = make(tree, "infra-rollback", **of)
+    assert ran.returncode != 0 and "prod has no version before" in ran.stderr
+    assert not log.exists() and deployed(tree, "now") == first
 
 
 def test_a_promotion_that_failed_is_not_recorded(tree, tmp_path):

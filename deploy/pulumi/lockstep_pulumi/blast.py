@@ -80,7 +80,10 @@ class Radius:
         return "\n".join(rows)
 
     def _losses(self) -> str:
-        rows = ["| stack | resource | type | effect | cost | because of | approved by |", "|---|---|---|---|---|---|---|"]
+        rows = [
+            "| stack | resource | type | effect | cost | because of | approved by |",
+            "|---|---|---|---|---|---|---|",
+        ]
         for change in self.losses:
             entry = self.approvals.of(change)
             by = f"{entry.approved_by}: {entry.reason}" if entry else "**nobody**"
@@ -109,7 +112,9 @@ def _listed(changes: Sequence[Change]) -> str:
         return "\n".join(rows)
     rows = ["| type | effect | number |", "|---|---|---|"]
     count = Counter((change.type, change.effect.name.lower()) for change in changes)
-    return "\n".join([*rows, *(f"| {kind} | {effect} | {number} |" for (kind, effect), number in sorted(count.items()))])
+    return "\n".join(
+        [*rows, *(f"| {kind} | {effect} | {number} |" for (kind, effect), number in sorted(count.items()))]
+    )
 
 
 def _cell(text: str) -> str:

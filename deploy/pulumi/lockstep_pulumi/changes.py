@@ -132,7 +132,9 @@ class Change:
 def effect(operation: str) -> Effect:
     """The effect of an operation."""
     if operation not in EFFECTS:
-        raise InvalidError([f"operation {operation!r} is not known here; look at the preview, and take a newer Lockstep"])
+        raise InvalidError(
+            [f"operation {operation!r} is not known here; look at the preview, and take a newer Lockstep"]
+        )
     return EFFECTS[operation]
 
 
@@ -167,7 +169,9 @@ def read(text: str, source: str = "the preview") -> StackChanges:
     except InvalidError as error:
         raise InvalidError(f"{source}: {problem}" for problem in error.problems) from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise InvalidError([f"{source} has no form of Pulumi's ({error}); make it by `pulumi preview --json`"]) from error
+        raise InvalidError(
+            [f"{source} has no form of Pulumi's ({error}); make it by `pulumi preview --json`"]
+        ) from error
     stacks = sorted({step.stack for step in steps})
     roots = [step for step in steps if step.type == ROOT]
     problems = [f"{source}: {failure}" for failure in failures]

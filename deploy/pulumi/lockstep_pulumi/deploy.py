@@ -91,7 +91,9 @@ def arguments() -> argparse.ArgumentParser:
     back.add_argument("--old", type=Path, required=True, help="folder with the program of the version before")
     command("verify", "Check every site", _verify)
     drill = command("drill", "Take a drill of a failover at one site")
-    drill.add_argument("--drill", type=words, required=True, help="command of the drill; {site} is the name of the site")
+    drill.add_argument(
+        "--drill", type=words, required=True, help="command of the drill; {site} is the name of the site"
+    )
     drill.add_argument("--at", help="the site [default: the first one of the estate]")
     return parser
 

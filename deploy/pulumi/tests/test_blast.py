@@ -52,7 +52,12 @@ def steps(stack: str) -> list[Step]:
 def digest(of: list[Step], **more: Any) -> str:
     """The document of `pulumi preview --json`."""
     told = [
-        {"op": op, "urn": at, "detailedDiff": None, **({"replaceReasons": why} if "replace" in op else {"diffReasons": why})}
+        {
+            "op": op,
+            "urn": at,
+            "detailedDiff": None,
+            **({"replaceReasons": why} if "replace" in op else {"diffReasons": why}),
+        }
         for op, at, why in of
     ]
     return json.dumps({"config": {}, "steps": told, "duration": 1, "changeSummary": {}, **more}, indent=4)
@@ -67,7 +72,11 @@ def summary(of: list[Step], **more: Any) -> str:
 def lines(of: list[Step], *more: dict[str, Any]) -> str:
     """The engine's events, one per line."""
     told = [
-        {"sequence": at, "timestamp": 1, "resourcePreEvent": {"metadata": {"op": op, "urn": where, "keys": why}, "planning": True}}
+        {
+            "sequence": at,
+            "timestamp": 1,
+            "resourcePreEvent": {"metadata": {"op": op, "urn": where, "keys": why}, "planning": True},
+        }
         for at, (op, where, why) in enumerate(of)
     ]
     end = more or ({"summaryEvent": {"maybeCorrupt": False, "resourceChanges": {}}},)
@@ -122,7 +131,7 @@ ERROR = {"diagnosticEvent": {"severity": "error", "message": "error: no rights",
     ],
 )
 def test_a_preview_that_is_not_whole_is_never_read_as_harmless(text: str, told: str):
-    with pytest.raises(InvalidError, match="x.json") as error:
+    with pytest.raises(InvalidError, match=r"x\.json") as error:
         read(text, "x.json")
     assert told in str(error.value)
 
