@@ -3,9 +3,7 @@
 
 use http::Method;
 use lockstep_proto::failover::{Failover, ModeRequest, Role, RoleRequest, SiteStatus, SitesStatus};
-use lockstep_proto::site_list::{
-    AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest, SiteMode, StreamPlace,
-};
+use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest, SiteMode, StreamPlace};
 use lockstep_proto::{NodeId, SiteId};
 
 use super::CliError;
@@ -34,14 +32,12 @@ pub(super) enum SiteCommand {
     )]
     Role(RoleArgs),
     /// Switch Lockstep off at a site, so that its Gerrits write without it, and on again
-    #[command(
-        after_help = "Examples:\n  lockstep site mode muc-1 off --expect-epoch 4 --reason 'rollback'\n  \
+    #[command(after_help = "Examples:\n  lockstep site mode muc-1 off --expect-epoch 4 --reason 'rollback'\n  \
                             lockstep site mode muc-1 active --expect-epoch 5 --reason 'fixed'\n  lockstep site mode \
                             muc-1 active --role standby --expect-epoch 5 --reason 'eu-aws took over'\n\nThen each \
                             node of the site compares its repositories with the committed state. It takes commits \
                             when no ref differs; `lockstep status` there shows what differs. End it with `lockstep \
-                            seed --again` or `--set-aside`."
-    )]
+                            seed --again` or `--set-aside`.")]
     Mode(ModeArgs),
     /// Add a site to the list of sites, as a standby; then start its nodes
     #[command(after_help = "Examples:\n  lockstep site add muc-2 --reason 'third region'\n  \

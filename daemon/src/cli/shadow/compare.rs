@@ -240,12 +240,7 @@ fn own_steps(all: &[Seen], at: usize) -> BTreeMap<Key, Vec<usize>> {
 }
 
 /// Follows the moves of an origin to another watch.
-fn way(
-    (from, own): (&Seen, &BTreeMap<Key, Vec<usize>>),
-    to: &Seen,
-    patience_ms: u64,
-    found: &mut Found,
-) -> Way {
+fn way((from, own): (&Seen, &BTreeMap<Key, Vec<usize>>), to: &Seen, patience_ms: u64, found: &mut Found) -> Way {
     let mut way = Way { from: from.watched.node.clone(), to: to.watched.node.clone(), ..Way::default() };
     let (mut lags, mut arrivals) = (Vec::new(), BTreeMap::<usize, Vec<usize>>::new());
     for (key, numbers) in own {

@@ -102,13 +102,8 @@ fn a_ref_that_two_sites_move_from_one_value_is_found_and_so_is_a_project_that_di
 #[test]
 fn nothing_from_before_all_watches_looked_is_compared() {
     let a = journal("a", [moved(100, &[("x", "", "1")]), moved(600, &[("y", "", "1")])]);
-    let anew = Entry::Begins {
-        site: "b".to_owned(),
-        node: "b-0".to_owned(),
-        at_ms: 500,
-        every_ms: 10,
-        continues: false,
-    };
+    let anew =
+        Entry::Begins { site: "b".to_owned(), node: "b-0".to_owned(), at_ms: 500, every_ms: 10, continues: false };
     let b = journal("b", [moved(50, &[("w", "", "1")]), anew, moved(650, &[("y", "", "1")])]);
     let found = compare(&[a, b], PATIENCE);
     assert_eq!((found.from_ms, kinds(&found)), (500, vec![]), "{found:?}");

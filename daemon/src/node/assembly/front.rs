@@ -65,7 +65,9 @@ impl Front {
     /// Enters with a change of one project.
     fn enter_for(&self, project: &ProjectName) -> Result<(Arc<Committer>, Inside<'_>), ApiError> {
         if let Some(why) = self.comes_back.lock().told() {
-            return Err(ApiError::not_serving(format!("this sidecar takes no commits now: {why}; nothing was changed")));
+            return Err(ApiError::not_serving(format!(
+                "this sidecar takes no commits now: {why}; nothing was changed"
+            )));
         }
         self.enter_as_seeder(project)
     }

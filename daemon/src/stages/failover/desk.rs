@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
-    ActRequest, AuditEntry, ExecuteRequest, Failover, FailoverAct, FailoverPlan, FailoverStep, ModeRequest, PlanRequest,
-    RoleRequest, SiteStatus, SitesStatus,
+    ActRequest, AuditEntry, ExecuteRequest, Failover, FailoverAct, FailoverPlan, FailoverStep, ModeRequest,
+    PlanRequest, RoleRequest, SiteStatus, SitesStatus,
 };
 use lockstep_proto::history::{History, MOST_REASON_BYTES, PastChange, RoleChange};
 use lockstep_proto::overview::Overview;

@@ -51,8 +51,7 @@ pub(super) fn decode(item: &Item) -> Result<SiteRecord, RefDbError> {
 }
 
 /// The names of a record's attributes, without its key.
-pub(super) const ATTRIBUTES: [&str; 7] =
-    ["role", "epoch", "removed", "switched_off", "left_at", "region", "endpoint"];
+pub(super) const ATTRIBUTES: [&str; 7] = ["role", "epoch", "removed", "switched_off", "left_at", "region", "endpoint"];
 
 fn encode(record: &SiteRecord, role: &str) -> Item {
     let mut item = Key::of_site(&record.site).attributes();
