@@ -102,13 +102,7 @@ pub async fn push(
     }
 }
 
-async fn run(
-    permits: &Semaphore,
-    folder: &Path,
-    url: &str,
-    specs: &[String],
-    deadline: Instant,
-) -> Fallible<Output> {
+async fn run(permits: &Semaphore, folder: &Path, url: &str, specs: &[String], deadline: Instant) -> Fallible<Output> {
     let _permit = timeout_at(deadline, permits.acquire()).await??;
     let mut git = command(folder);
     git.args(["push", "--porcelain", "--no-verify", url]).args(specs);

@@ -24,10 +24,7 @@ type State = (String, String);
 ///
 /// # Errors
 /// Gerrit does not answer.
-pub async fn differences(
-    place: &Place,
-    changes: &BTreeMap<String, BTreeMap<u32, Notes>>,
-) -> Fallible<Vec<Violation>> {
+pub async fn differences(place: &Place, changes: &BTreeMap<String, BTreeMap<u32, Notes>>) -> Fallible<Vec<Violation>> {
     let mut found = Vec::new();
     for (project, notes) in changes {
         found.extend(compare(&place.name, project, notes, &indexed(place, project).await?));

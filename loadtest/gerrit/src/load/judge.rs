@@ -27,7 +27,8 @@ impl Shown {
     /// A repository cannot be read.
     pub fn read<'a>(place: &Place, projects: impl Iterator<Item = &'a str>) -> Fallible<Self> {
         let users = place.repository("All-Users");
-        let mut shown = Self { drafts: note_db::drafts(&users)?, accounts: note_db::accounts(&users)?, ..Self::default() };
+        let mut shown =
+            Self { drafts: note_db::drafts(&users)?, accounts: note_db::accounts(&users)?, ..Self::default() };
         for project in projects {
             shown.changes.insert(project.to_owned(), note_db::changes(&place.repository(project))?);
         }
@@ -46,16 +47,18 @@ impl Shown {
 pub fn judge(place: &Place, shown: &Shown, told: &[Told]) -> Fallible<Vec<Violation>> {
     let removals = |ended: fn(Ended) -> bool| -> BTreeSet<&str> {
         let removed = told.iter().filter(|one| ended(one.ended));
-        removed.filter_map(|one| if let Fact::DraftRemoved { text } = &one.fact { Some(&**text) } else { None }).collect()
+        removed
+            .filter_map(|one| if let Fact::DraftRemoved { text } = &one.fact { Some(&**text) } else { None })
+            .collect()
     };
     let (gone, open) = (removals(|ended| ended == Ended::Committed), removals(|ended| ended == Ended::Unknown));
     let mut found = Vec::new();
     for one in told {
         let wrong = match &one.fact {
             Fact::PatchSet { project, change, commit } => {
-                let is_there = shown.change(project, *change).is_some_and(|notes| {
-                    notes.noted.contains(commit) && notes.patch_sets.contains(commit)
-                });
+                let is_there = shown
+                    .change(project, *change)
+                    .is_some_and(|notes| notes.noted.contains(commit) && notes.patch_sets.contains(commit));
                 lost(is_there, || format!("{project}~{change} has no patch set {commit}"))
             }
             Fact::Message { project, change, text } => {

@@ -74,10 +74,8 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     say(&format!("{} Gerrits are started", profile.run.sites));
     let sites = start(&kit, &sidecar()?, &profile).await;
     let (major, minor) = kit.release;
-    let estate = estate(
-        &sites,
-        format!("{} sites with a Gerrit {major}.{minor} each, on this machine", profile.run.sites),
-    );
+    let estate =
+        estate(&sites, format!("{} sites with a Gerrit {major}.{minor} each, on this machine", profile.run.sites));
     let shared = Arc::new(shared(&profile, &sites));
     let listeners = listeners(&shared, &sites).await?;
     populate(&shared).await?;
@@ -171,12 +169,7 @@ async fn drive(
 
 /// Finds the largest share of the model's reads that the generator can offer beside its Gerrits: by short runs with more
 /// and more of them, until one is void or leaves a backlog. The oracle judges these runs with the main one.
-async fn find_reads(
-    shared: &Arc<Shared>,
-    estate: &Estate,
-    sites: &Sites,
-    profile: &Profile,
-) -> Fallible<f64> {
+async fn find_reads(shared: &Arc<Shared>, estate: &Estate, sites: &Sites, profile: &Profile) -> Fallible<f64> {
     let mut found = 0.0;
     for share in SHARES {
         let mut trial = profile.clone();

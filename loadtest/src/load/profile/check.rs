@@ -79,7 +79,8 @@ pub(super) fn faults(profile: &Profile) -> Vec<String> {
         faults.extend(own_values(fault, run.sites));
     }
     if profile.faults.iter().filter(|fault| fault.kind == FaultKind::Failover).count() > 1 {
-        faults.push("faults.kind = \"failover\": a run has one at most, because the old site stays a standby".to_owned());
+        faults
+            .push("faults.kind = \"failover\": a run has one at most, because the old site stays a standby".to_owned());
     }
     if run.round_trip_ms > LONGEST_TRIP_MS {
         faults.push(format!("run.round_trip_ms = {}: it must be from 0 to {LONGEST_TRIP_MS}", run.round_trip_ms));

@@ -43,19 +43,15 @@ pub fn notes(profile: &Profile, is_local: bool) -> Vec<String> {
         notes.push("No Gerrit runs. Its indexes, caches, REST and SSH are not measured.".to_owned());
     }
     if is_local {
-        notes.push(
-            match run.round_trip_ms {
-                0 => {
-                    "Sites, emulators and generator share one machine, and the emulators stand for DynamoDB and \
+        notes.push(match run.round_trip_ms {
+            0 => "Sites, emulators and generator share one machine, and the emulators stand for DynamoDB and \
                      Kinesis without a network between. A round trip to AWS comes on top of each commit."
-                        .to_owned()
-                }
-                far => format!(
-                    "Sites, emulators and generator share one machine. Each call from a site to DynamoDB and Kinesis \
+                .to_owned(),
+            far => format!(
+                "Sites, emulators and generator share one machine. Each call from a site to DynamoDB and Kinesis \
                      takes {far} ms more, as if AWS were that far away."
-                ),
-            },
-        );
+            ),
+        });
     } else {
         notes.push("The lag compares the clocks of two sites. It is as exact as they agree.".to_owned());
     }

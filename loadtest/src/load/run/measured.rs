@@ -14,9 +14,7 @@ use super::sampling::{Courses, sample};
 use crate::Fallible;
 use crate::load::drive::{Pace, progress};
 use crate::load::estate::Site;
-use crate::load::measure::{
-    OwnCheck, ProcessCourse, Recording, Scraped, Watched, own_seconds, scrape, watch,
-};
+use crate::load::measure::{OwnCheck, ProcessCourse, Recording, Scraped, Watched, own_seconds, scrape, watch};
 use crate::load::profile::{Limits, Run};
 
 /// The measurements.

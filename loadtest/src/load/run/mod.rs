@@ -14,7 +14,7 @@ mod prepare;
 mod sampling;
 mod settle;
 
-pub(crate) use order::judge_folder;
 pub use measured::{Measured, measure};
+pub(crate) use order::judge_folder;
 pub use order::{Ordered, run};
 pub use settle::{Final, settle, store};

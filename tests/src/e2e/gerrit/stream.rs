@@ -94,7 +94,8 @@ impl Listener {
     pub async fn start(key: &Key, server: &Server, root: &Path) -> Self {
         let admit = until(async || key.opens(server).await.then_some(())).await;
         assert!(admit.is_some(), "{}", server.log_tail());
-        let mut ssh = key.command(server, &["gerrit", "stream-events"]).stdout(Stdio::piped()).spawn().expect("ssh runs");
+        let mut ssh =
+            key.command(server, &["gerrit", "stream-events"]).stdout(Stdio::piped()).spawn().expect("ssh runs");
         let mut lines = BufReader::new(ssh.stdout.take().expect("a pipe")).lines();
         let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
         let lost: Arc<Mutex<Vec<String>>> = Arc::default();
