@@ -32,6 +32,7 @@ use crate::load::oracle::FinalRef;
 
 pub use aws::{Emulator, emulator};
 pub use burden::burden;
+pub(in crate::load) use child::NICE;
 pub use file::EstateFile;
 pub use forward::forward;
 pub use local::{Local, LocalSettings};

@@ -1,5 +1,6 @@
 //! How far a run is from a real day. Nothing is scaled silently: every difference is a sentence of the report.
 
+use crate::load::estate::NICE;
 use crate::load::model::Model;
 use crate::load::plan::Intensity;
 use crate::load::profile::{Profile, Target};
@@ -52,6 +53,13 @@ pub fn notes(profile: &Profile, is_local: bool) -> Vec<String> {
                      takes {far} ms more, as if AWS were that far away."
             ),
         });
+        // The Gerrits, and the emulators beside them, keep the priority of the generator.
+        if run.target != Target::Gerrit {
+            notes.push(format!(
+                "Sites and emulators run at nice {NICE}, so that operations begin on time: the generator stands for \
+                 other machines."
+            ));
+        }
     } else {
         notes.push("The lag compares the clocks of two sites. It is as exact as they agree.".to_owned());
     }
