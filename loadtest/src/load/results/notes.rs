@@ -53,10 +53,13 @@ pub fn notes(profile: &Profile, is_local: bool) -> Vec<String> {
                      takes {far} ms more, as if AWS were that far away."
             ),
         });
-        notes.push(format!(
-            "Sites and emulators run at nice {NICE}, so that operations begin on time: the generator stands for other \
-             machines."
-        ));
+        // The Gerrits, and the emulators beside them, keep the priority of the generator.
+        if run.target != Target::Gerrit {
+            notes.push(format!(
+                "Sites and emulators run at nice {NICE}, so that operations begin on time: the generator stands for \
+                 other machines."
+            ));
+        }
     } else {
         notes.push("The lag compares the clocks of two sites. It is as exact as they agree.".to_owned());
     }
