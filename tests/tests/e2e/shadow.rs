@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use lockstep_tests::e2e::behind::{commit, set};
 use lockstep_tests::e2e::git::{git, ok, quiet};
@@ -64,6 +63,12 @@ impl Site {
         self.sees("\"moved\"", before + 1).await;
     }
 
+    /// Waits until the watch has told twice more that it lives.
+    async fn lives(&self) {
+        let journal = std::fs::read_to_string(self.home.join("shadow/shadow.jsonl")).unwrap_or_default();
+        self.sees("\"looked\"", journal.matches("\"looked\"").count() + 2).await;
+    }
+
     fn signal(&self, signal: Signal) {
         let id = self.watch.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("it runs");
         kill_process(id, signal).expect("it takes a signal");
@@ -107,7 +112,8 @@ async fn the_shadow_sees_what_another_replication_does_and_changes_nothing() {
     }
     // While nobody else writes, the watches change no byte of a repository.
     let before = [files(&a.home.join("git")), files(&b.home.join("git"))];
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    a.lives().await;
+    b.lives().await;
     assert!(before == [files(&a.home.join("git")), files(&b.home.join("git"))]);
     for site in [&mut a, &mut b] {
         assert!(!site.home.join("git/.lockstep").exists() && !site.home.join("state").exists());
