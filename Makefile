@@ -165,7 +165,7 @@ load-gerrit: gerrit-parts ## Run the load test on three real Gerrits: make load-
 
 IN_GERRIT = $(filter j k l,$(ONLY))
 BEFORE_BENCH = $(if $(ONLY),$(if $(IN_GERRIT),bench-gerrit),bench-gerrit)
-bench: tools $(BEFORE_BENCH) ## Measure all figures of docs/performance.md (40 minutes and the build), or some: ONLY=b,e
+bench: tools $(BEFORE_BENCH) ## Measure all figures of docs/performance.md (45 minutes and the build), or some: ONLY=b,e
 	$(if $(IN_GERRIT),,cargo build --release --locked --package lockstep --package lockstep-loadtest)
 	$(if $(IN_GERRIT),,target/release/lockstep-loadtest bench $(if $(ONLY),--only $(ONLY)))
 

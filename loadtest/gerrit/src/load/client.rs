@@ -116,7 +116,7 @@ fn heard(output: &Output) -> Said<Vec<Reported>> {
         return Said::Done(text.lines().filter_map(reported).collect());
     }
     let has = |sign: &&str| text.contains(*sign);
-    if OPEN.iter().any(|sign| has(sign)) {
+    if OPEN.iter().any(has) {
         return Said::Unknown("the server does not know the outcome yet".to_owned());
     }
     let reasons: Vec<&str> = text.lines().filter(|line| line.starts_with('!')).collect();

@@ -144,7 +144,7 @@ pub struct Account(String);
 impl Account {
     /// Every account that a run makes.
     pub fn all() -> impl Iterator<Item = Self> {
-        let of = |(kind, count)| (0..count).map(move |number: u64| Self(format!("{kind}-{number}")));
+        let of = |(kind, count): (&'static str, u64)| (0..count).map(move |number| Self(format!("{kind}-{number}")));
         ACCOUNTS.into_iter().flat_map(of)
     }
 
@@ -152,7 +152,7 @@ impl Account {
     #[must_use]
     pub fn of(arrival: &Arrival) -> Self {
         let user = arrival.user();
-        let (kind, number) = user.split_once('-').unwrap_or((&user, "0"));
+        let (kind, number) = user.split_once('-').unwrap_or((user.as_str(), "0"));
         let count = ACCOUNTS.iter().find(|(own, _)| *own == kind).map_or(1, |(_, count)| *count);
         Self(format!("{kind}-{}", number.parse::<u64>().unwrap_or(0) % count))
     }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
 use crate::Fallible;
@@ -30,7 +30,7 @@ pub fn burden(folder: &Path) -> Fallible<()> {
     Ok(())
 }
 
-fn write(path: &PathBuf, byte: u8) -> Fallible<()> {
+fn write(path: &Path, byte: u8) -> Fallible<()> {
     let (mut file, block) = (File::create(path)?, vec![byte; BLOCK]);
     // The file has gone from the folder, and takes no space after the end of the process.
     std::fs::remove_file(path)?;

@@ -98,7 +98,7 @@ impl Local {
         Ok(self.aws.urls())
     }
 
-    fn add(&mut self, number: usize, urls: &[String]) -> Fallible<Site> {
+    fn add(&self, number: usize, urls: &[String]) -> Fallible<Site> {
         let home = self.home(number);
         std::fs::create_dir_all(home.join("git"))?;
         let health = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.to_string();
