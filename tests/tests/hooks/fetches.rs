@@ -171,12 +171,7 @@ async fn ask(server: &Server, credentials: &Credentials, head: &str, body: &[u8]
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-async fn begin(
-    server: &Server,
-    credentials: &Credentials,
-    head: &str,
-    body: &[u8],
-) -> impl AsyncRead + Unpin + use<> {
+async fn begin(server: &Server, credentials: &Credentials, head: &str, body: &[u8]) -> impl AsyncRead + Unpin + use<> {
     let stream = TcpStream::connect(server.address).await.unwrap();
     let mut tls = connect(&credentials.current().client, ADDRESS, SERVER.parse().unwrap(), stream).await.unwrap();
     let length = body.len();

@@ -140,7 +140,8 @@ mod tests {
         let mut output = tempfile::tempfile().unwrap();
         let input = File::open("/dev/null").unwrap();
         let limits = Limits { address_space: 1 << 30, seconds: 17 };
-        let ended = run(command, Some(limits), &EarlyEnd::default(), input, output.try_clone().unwrap(), folder.path()).unwrap();
+        let ended = run(command, Some(limits), &EarlyEnd::default(), input, output.try_clone().unwrap(), folder.path())
+            .unwrap();
         assert!(ended.status.success(), "{}", ended.stderr);
         let mut text = String::new();
         output.rewind().unwrap();

@@ -258,7 +258,13 @@ mod tests {
         let repository = Repository::init_bare(&git_dir).unwrap();
         let objects = Objects::open(&project, &repository, None).unwrap();
         let quarantine = Quarantine { settings: &settings, layout: &layout, project: &project, git_dir: &git_dir };
-        let packer = Packer { settings: &settings, layout: &layout, objects: &objects, quarantine: &quarantine, rehearses: true };
+        let packer = Packer {
+            settings: &settings,
+            layout: &layout,
+            objects: &objects,
+            quarantine: &quarantine,
+            rehearses: true,
+        };
         let (mut tip, mut packing, mut rehearsing) = (commit(&repository, 0, None), Vec::new(), Vec::new());
         for number in 1..=500 {
             let new = commit(&repository, number, Some(tip));

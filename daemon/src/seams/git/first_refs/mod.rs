@@ -63,7 +63,8 @@ pub(super) fn create(git_dir: &Path, refs: &BTreeMap<String, Oid>) -> io::Result
     crate::base::faults::failpoint::reach("git.prepared");
     lock.put_in_place()?;
     for (name, oid) in refs {
-        continue_reflog(git_dir, name, oid).unwrap_or_else(|error| tracing::warn!(%name, %error, "no line in a reflog"));
+        continue_reflog(git_dir, name, oid)
+            .unwrap_or_else(|error| tracing::warn!(%name, %error, "no line in a reflog"));
     }
     Ok(true)
 }

@@ -162,12 +162,7 @@ async fn whole(mut git: UploadPack) -> io::Result<Vec<u8>> {
 }
 
 /// Hands the request to git, up to `most` bytes.
-async fn feed(
-    body: Body,
-    is_gzip: bool,
-    most: usize,
-    input: &mut (impl AsyncWrite + Unpin),
-) -> Result<(), Failure> {
+async fn feed(body: Body, is_gzip: bool, most: usize, input: &mut (impl AsyncWrite + Unpin)) -> Result<(), Failure> {
     let (mut body, mut length) = (body.into_data_stream(), 0);
     let mut inflater = is_gzip.then(|| GzDecoder::new(Vec::new()));
     while let Some(chunk) = body.next().await {
