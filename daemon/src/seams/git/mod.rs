@@ -30,8 +30,10 @@
 //! | `symbolic_refs` | symbolic refs that are in the place of a committed ref |
 //! | `fitness` | tells whether Lockstep can take a repository |
 //! | `ref_files` | reads refs from the disk |
+//! | `watched` | reads refs that other programs write, for shadow mode |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
 //! | `foreign_lock` | locks of other programs: their age, and words for people |
+//! | `left_locks` | looks for locks that programs left behind |
 //! | `settings` | limits and paths |
 //! | `settings_seen` | the settings of a repository as git sees them there |
 //! | `small_file` | a small file that is read and replaced as a whole |
@@ -49,6 +51,7 @@ mod ingest;
 mod intent;
 mod judge;
 mod layout;
+pub mod left_locks;
 mod local;
 mod misplaced;
 pub mod model;
@@ -69,6 +72,7 @@ mod trees;
 mod update_ref;
 mod upload_pack;
 mod walk;
+pub mod watched;
 mod writer;
 
 pub use local::LocalRepositories;

@@ -20,6 +20,7 @@
 //! | `inspection` | status, parked, quarantined |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `sites` | all sites, and failover |
+//! | `signing` | signed records: who must sign, and the keys of sites |
 //! | `drills` | drills and the preflight |
 //! | `rebuild` | the version map for peers, and the rebuilding of a lost refdb |
 //! | `operators` | who is an operator; the operators' socket, which knows its callers by their user id |
@@ -72,6 +73,7 @@ mod routes;
 mod seed;
 mod serve;
 pub mod server;
+mod signing;
 mod sites;
 mod transactions;
 pub mod turns;

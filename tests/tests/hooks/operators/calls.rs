@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ALICE, BOTH, May, PEER, Way, World};
 
 /// The calls that change roles, fences, locks or data. Operators alone may make them.
-const OF_OPERATORS: [&str; 11] = [
+const OF_OPERATORS: [&str; 14] = [
+    "post /v1/signing",
+    "post /v1/signing/keys",
     "put /v1/sites/{site}",
     "delete /v1/sites/{site}",
     "put /v1/sites/{site}/role",
+    "put /v1/sites/{site}/mode",
     "delete /v1/nodes/{node}",
     "post /v1/failover",
     "post /v1/failover/acts",
@@ -31,7 +34,8 @@ const OF_PEERS: [&str; 7] = [
 ];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
-const OF_BRIDGES: [&str; 29] = [
+const OF_BRIDGES: [&str; 30] = [
+    "get /v1/signing",
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
     "put /v1/projects/{project}",

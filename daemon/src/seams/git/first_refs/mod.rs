@@ -9,7 +9,8 @@
 //! - It keeps the rules of `git update-ref`: a branch is a commit, no name is a folder of another, and a reflog that
 //!   exists is continued.
 //!
-//! Anything unusual is left to git. Git also writes the file anew soon afterwards, with the targets of tags.
+//! Anything unusual, `core.sharedRepository` among it, is left to git. Git also writes the file anew soon afterwards,
+//! with the targets of tags.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -45,7 +46,8 @@ pub(super) fn of(lines: &[Line]) -> Option<BTreeMap<String, Oid>> {
 
 /// Creates the refs, if the repository has none. Returns whether it did. All objects are present. Blocks.
 pub(super) fn create(git_dir: &Path, refs: &BTreeMap<String, Oid>) -> io::Result<bool> {
-    if !branches_are_commits(git_dir, refs)? {
+    let repository = Repository::open_bare(git_dir).map_err(io::Error::other)?;
+    if is_shared(&repository)? || !branches_are_commits(&repository, refs)? {
         return Ok(false);
     }
     let Some(lock) = Lock::take(git_dir)? else { return Ok(false) };
@@ -69,8 +71,13 @@ pub(super) fn create(git_dir: &Path, refs: &BTreeMap<String, Oid>) -> io::Result
     Ok(true)
 }
 
-fn branches_are_commits(git_dir: &Path, refs: &BTreeMap<String, Oid>) -> io::Result<bool> {
-    let repository = Repository::open_bare(git_dir).map_err(io::Error::other)?;
+/// Whether git gives its files the permissions that `core.sharedRepository` asks for.
+fn is_shared(repository: &Repository) -> io::Result<bool> {
+    let config = repository.config().map_err(io::Error::other)?;
+    Ok(config.get_entry("core.sharedRepository").is_ok())
+}
+
+fn branches_are_commits(repository: &Repository, refs: &BTreeMap<String, Oid>) -> io::Result<bool> {
     let odb = repository.odb().map_err(io::Error::other)?;
     let branches = refs.iter().filter(|(name, _)| name.starts_with("refs/heads/"));
     for (_, oid) in branches {

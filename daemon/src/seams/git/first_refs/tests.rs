@@ -88,5 +88,8 @@ fn a_repository_with_a_ref_or_a_lock_and_a_branch_that_is_no_commit_are_left_to_
         assert_eq!(git(git_dir, &["for-each-ref"]).lines().count(), 1);
     }
     git(git_dir, &["update-ref", "-d", "refs/heads/old"]);
+    git(git_dir, &["config", "core.sharedRepository", "group"]);
+    assert!(!create(git_dir, &refs).unwrap(), "git chooses the permissions");
+    git(git_dir, &["config", "--unset", "core.sharedRepository"]);
     assert!(create(git_dir, &refs).unwrap());
 }
