@@ -64,10 +64,29 @@ IMAGE ?= localhost/lockstep:dev
 IMAGE_JARS := .cache/image/bridge
 BUILD_IMAGE = deploy/image/build --bridge $(IMAGE_JARS) --name $(IMAGE) --out .cache/image/lockstep.tar
 
-.PHONY: help demo test sim crash soak load bench bench-gerrit bench-quick failover-bench bridge bridge-fmt bridge-lint \
-  image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-failover \
+# The infrastructure pipeline (deploy/pipelines): the environment, the folder with the estates and their stacks, the
+# beginning of the stacks' names, and the sites that are deployed first. The commands get {site}, and {way} for traffic.
+ENVIRONMENT ?= prod
+INFRA ?= deploy/pulumi/program
+ORGANIZATION ?= example
+WAVES ?=
+REPORT ?=
+INFRA_VERIFY ?=
+INFRA_DRILL ?=
+INFRA_TRAFFIC ?=
+export INFRA_VERIFY INFRA_DRILL INFRA_TRAFFIC
+# The version that ran before, in a work tree of its own.
+INFRA_OLD = .cache/infra/$(ENVIRONMENT)
+INFRA_ESTATE = --estate $(INFRA)/$(ENVIRONMENT).yaml
+INFRA_STACKS = $(INFRA_ESTATE) --stacks $(ORGANIZATION)/$(ENVIRONMENT)- --policy-pack deploy/pulumi/policy-pack \
+  --approvals $(INFRA)/approvals/$(ENVIRONMENT).yaml
+INFRA_CHECKS = --verify "$$INFRA_VERIFY" $${INFRA_TRAFFIC:+--traffic "$$INFRA_TRAFFIC"}
+
+.PHONY: help demo test sim crash soak load load-gerrit bench bench-gerrit bench-quick failover-bench bridge bridge-fmt \
+  bridge-lint image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-failover \
   gerrit-kills gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint \
-  deny docs ci tools
+  deny docs ci tools infra-lint infra-unit infra-policy infra-preview infra-promote infra-verify infra-drill \
+  infra-rollback
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,13 +103,42 @@ sim: tools ## Run the simulator over many seeds, or replay one: make sim SEEDS=1
 	  cargo test --locked --package lockstep-tests --test sim -- --nocapture
 
 deploy-test: ## Test what is in deploy/: chart, Kustomize, schemas, rules, dashboards, and pulumi-test (needs go, python3)
-	cargo build --locked --package lockstep-tests --bin lockstep-under-test
+	cargo build --locked --package lockstep-tests --bin lockstep-under-test --package lockstep --example shared-emulators
 	deploy/test/run
 	deploy/pulumi/run
 
 pulumi-test: ## Test deploy/pulumi without an engine: format, lint, types, components, rules, rollout (needs go, python3)
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test
 	deploy/pulumi/run
+
+infra-lint: ## Pipeline: check format, lint and types of the infrastructure's program (needs python3)
+	deploy/pulumi/run lint
+
+infra-unit: ## Pipeline: test the infrastructure's program, without an engine (needs python3, go)
+	deploy/pulumi/run -k "not rules"
+
+infra-policy: ## Pipeline: hold the rules against their cases and against the estates
+	deploy/pulumi/run -k rules
+
+infra-preview: ## Pipeline: preview an environment; the blast radius goes to REPORT. Losses need approval (needs pulumi)
+	deploy/pulumi/run deploy preview $(INFRA_STACKS) --new $(INFRA) $(if $(REPORT),--report $(REPORT))
+
+infra-promote: ## Pipeline: deploy to an environment, verify each site, go back on a failure (needs pulumi)
+	deploy/pipelines/deployed checkout $(ENVIRONMENT) now $(INFRA_OLD)
+	deploy/pulumi/run deploy rollout $(INFRA_STACKS) $(INFRA_CHECKS) --new $(INFRA) \
+	  $$([ ! -d $(INFRA_OLD) ] || echo --old $(INFRA_OLD)/$(INFRA)) $(foreach wave,$(WAVES),--wave $(wave))
+	deploy/pipelines/deployed record $(ENVIRONMENT)
+
+infra-verify: ## Pipeline: check every site of an environment by INFRA_VERIFY
+	deploy/pulumi/run deploy verify $(INFRA_ESTATE) --verify "$$INFRA_VERIFY"
+
+infra-drill: ## Pipeline: take a drill of a failover in an environment by INFRA_DRILL
+	deploy/pulumi/run deploy drill $(INFRA_ESTATE) --drill "$$INFRA_DRILL"
+
+infra-rollback: ## Pipeline: deploy the version before to an environment, and verify each site (needs pulumi)
+	deploy/pipelines/deployed checkout $(ENVIRONMENT) before $(INFRA_OLD)
+	deploy/pulumi/run deploy rollback $(INFRA_STACKS) $(INFRA_CHECKS) --old $(INFRA_OLD)/$(INFRA)
+	deploy/pipelines/deployed record $(ENVIRONMENT) back
 
 crash: tools ## Run the crash tests (kills, pauses, power cuts): make crash ROUNDS=20, make crash SEED=7
 	LOCKSTEP_CRASH_SEED=$(or $(SEED),1) LOCKSTEP_CRASH_ROUNDS=$(ROUNDS) \
@@ -109,9 +157,15 @@ load: tools ## Run the load test on this machine: make load (a minute), make loa
 	cargo build $(if $(filter release,$(LOAD_BUILD)),--release) --locked --package lockstep --package lockstep-loadtest
 	target/$(LOAD_BUILD)/lockstep-loadtest run $(PROFILE) $(ARGS) --out .cache/load/$(PROFILE)-$$(date +%s)
 
+load-gerrit: gerrit-parts ## Run the load test on three real Gerrits: make load-gerrit (2 minutes), make load-gerrit PROFILE=100k
+	cargo build $(if $(filter release,$(LOAD_BUILD)),--release) --locked --package lockstep
+	cargo build $(if $(filter release,$(LOAD_BUILD)),--release) --locked --package lockstep-loadtest-gerrit
+	$(GERRIT) target/$(LOAD_BUILD)/lockstep-loadtest-gerrit run $(PROFILE) $(ARGS) \
+	  --out .cache/load/gerrit-$(PROFILE)-$$(date +%s)
+
 IN_GERRIT = $(filter j k l,$(ONLY))
 BEFORE_BENCH = $(if $(ONLY),$(if $(IN_GERRIT),bench-gerrit),bench-gerrit)
-bench: tools $(BEFORE_BENCH) ## Measure all figures of docs/performance.md (40 minutes and the build), or some: ONLY=b,e
+bench: tools $(BEFORE_BENCH) ## Measure all figures of docs/performance.md (45 minutes and the build), or some: ONLY=b,e
 	$(if $(IN_GERRIT),,cargo build --release --locked --package lockstep --package lockstep-loadtest)
 	$(if $(IN_GERRIT),,target/release/lockstep-loadtest bench $(if $(ONLY),--only $(ONLY)))
 

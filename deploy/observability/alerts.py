@@ -129,6 +129,13 @@ def alarms():
             "{{ $value }} records are in quarantine at {{ $labels.node }}",
         ),
         alert(
+            "LockstepForgedRecords",
+            'sum by (site, node) (increase(lockstep_unsigned_records_total{end=~"forged|unseen"}[15m])) > 0',
+            "0m",
+            "page",
+            "{{ $labels.node }} has met {{ $value | humanize }} records that no site has signed",
+        ),
+        alert(
             "LockstepGuardsOff",
             "lockstep_guards_off > 0",
             "5m",

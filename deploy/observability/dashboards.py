@@ -112,6 +112,17 @@ def replication():
                 "Parked may be above zero for a while. The others ask for a look.",
             ),
             graph(
+                "Records without a good signature",
+                [
+                    (
+                        f"sum by (node, end) (rate(lockstep_unsigned_records_total{{{AT}}}[$__rate_interval]))",
+                        "{{node}} {{end}}",
+                    )
+                ],
+                "ops",
+                "While signatures are required. `forged`: somebody else writes into a stream.",
+            ),
+            graph(
                 "Operations on repositories, p99",
                 [
                     (

@@ -57,6 +57,13 @@ def test_helm_and_kustomize_render_the_same_volumes_and_pod(spec):
     assert kustomize["securityContext"] == spec["pod"]["securityContext"]
 
 
+def test_a_pod_lands_on_nodes_for_which_an_image_exists(spec):
+    built = [path.name.split(".")[1] for path in (DEPLOY / "image").glob("packages.*.lock")]
+    assert [spec["nodes"]["kubernetes.io/arch"]] == built
+    for inside in (pod(rendered(LEAST)), pod(kustomized("site"))):
+        assert spec["nodes"].items() <= inside["nodeSelector"].items()
+
+
 def test_gerrit_has_the_folder_of_the_socket():
     for inside in (pod(rendered(LEAST)), pod(kustomized("site"))):
         mounts = containers(inside)["gerrit"]["volumeMounts"]

@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 use crate::debt::{DebtStatus, HeldElsewhere, ProjectStatus};
 use crate::failover::HandoverStatus;
 use crate::gerrit::BasePath;
+use crate::keys::NodeSigning;
 use crate::name::{NodeId, SiteId};
 use crate::peer::TlsStatus;
-use crate::site_list::Bootstrap;
+use crate::site_list::{Bootstrap, ComingBack};
 use crate::slot::{Incarnation, LaneId, TxnId};
 use crate::verify::LastVerified;
 
@@ -91,9 +92,16 @@ pub struct NodeStatus {
     /// Mutual TLS with other sites. None if it is not configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsStatus>,
+    /// The signing of records. None if this node does not sign, and records need not be signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<NodeSigning>,
     /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
+    /// Set while the node comes back from a time in which its site was off: it takes no commits until its disk equals
+    /// the committed state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coming_back: Option<ComingBack>,
     /// When this node was last ready and reached the refdb, in milliseconds since 1970: reads show the state of that
     /// time, or a newer one. It is noted every ten seconds, and kept over restarts. None if it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -65,6 +65,7 @@ fn use_all(metrics: &Metrics) {
     metrics.consume.read(&site(), 4);
     metrics.apply.transaction(&site(), ApplyOutcome::Applied);
     metrics.apply.held(1, 0);
+    metrics.apply.unsigned("forged");
     metrics.apply.debts(1, 1);
     metrics.apply.strays(1);
     metrics.events.forwarded(2);

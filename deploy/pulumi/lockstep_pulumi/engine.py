@@ -14,10 +14,8 @@ from pathlib import Path
 from pulumi import automation
 from pulumi.automation import events
 
-from lockstep_pulumi.rollout import Preview, Verify
-
-LOST = (events.OpType.DELETE,)
-REPLACED = (events.OpType.REPLACE, events.OpType.IMPORT_REPLACEMENT, events.OpType.READ_REPLACEMENT)
+from lockstep_pulumi.changes import ROOT, Change, StackChanges, effect, folded
+from lockstep_pulumi.rollout import Verify
 
 
 class PulumiEngine:
@@ -27,20 +25,20 @@ class PulumiEngine:
         """Every deployment keeps the rules of the pack, if there is one."""
         self._packs = [str(policy_pack)] if policy_pack else None
 
-    def preview(self, stack: str, program: Path) -> Preview:
-        """Finds the changes, and lists the resources that would be deleted or replaced."""
-        lost: dict[events.OpType, list[str]] = {}
+    def preview(self, stack: str, program: Path) -> StackChanges:
+        """Finds the changes. It fails if the engine tells an operation that this version does not know."""
+        steps: list[Change] = []
 
         def seen(event: events.EngineEvent) -> None:
             step = event.resource_pre_event
             if step:
-                lost.setdefault(step.metadata.op, []).append(step.metadata.urn)
+                of = step.metadata
+                steps.append(Change(of.urn, effect(str(of.op.value)), tuple(of.keys or of.diffs or ())))
 
-        found = _stack(stack, program).preview(on_event=seen, policy_packs=self._packs)
-        changes = sum(count for kind, count in found.change_summary.items() if kind != events.OpType.SAME)
-        deletes = tuple(urn for kind in LOST for urn in lost.get(kind, ()))
-        replaces = tuple(urn for kind in REPLACED for urn in lost.get(kind, ()))
-        return Preview(changes, deletes, replaces)
+        _stack(stack, program).preview(on_event=seen, policy_packs=self._packs)
+        changes = folded(steps)
+        same = {step.urn for step in steps if step.type != ROOT} - {change.urn for change in changes}
+        return StackChanges(stack, changes, len(same))
 
     def up(self, stack: str, program: Path) -> None:
         """Makes the changes."""

@@ -15,25 +15,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-
-@dataclass(frozen=True)
-class Preview:
-    """The changes that a deployment would make. Deleted and replaced resources are listed by URN."""
-
-    changes: int = 0
-    deletes: tuple[str, ...] = ()
-    replaces: tuple[str, ...] = ()
-
-    @property
-    def losses(self) -> tuple[str, ...]:
-        """The resources that would be gone, or be others."""
-        return (*self.deletes, *self.replaces)
+from lockstep_pulumi.approvals import NONE, Approvals
+from lockstep_pulumi.changes import StackChanges
 
 
 class Engine(Protocol):
     """Deploys stacks. A program is a folder: a checkout of one version, with the files of its stacks."""
 
-    def preview(self, stack: str, program: Path) -> Preview:
+    def preview(self, stack: str, program: Path) -> StackChanges:
         """Finds the changes. Raises an error if it cannot."""
 
     def up(self, stack: str, program: Path) -> None:
@@ -107,9 +96,13 @@ class Rollout:
     # How many stacks are deployed at once.
     parallel: int = 8
 
-    def run(self, new: Path, old: Path | None, *, approved: bool = False) -> Report:
-        """Deploys `new`. Goes back to `old` on a failure. `approved` consents to deletes and replacements."""
-        return _Run(self, new, old, approved).run()
+    def run(self, new: Path, old: Path | None, approvals: Approvals = NONE) -> Report:
+        """Deploys `new`. Goes back to `old` on a failure. Losses need the approvals."""
+        return _Run(self, new, old, approvals).run()
+
+    def back(self, old: Path, approvals: Approvals = NONE) -> Report:
+        """Deploys the version before in the order of a way back, when a rollout that had ended turns out to be bad."""
+        return _Run(self, old, None, approvals).back()
 
 
 @dataclass
@@ -117,7 +110,7 @@ class _Run:
     rollout: Rollout
     new: Path
     old: Path | None
-    approved: bool
+    approvals: Approvals
     report: Report = field(default_factory=Report)
     # The stacks that may have changed.
     touched: list[str] = field(default_factory=list)
@@ -145,6 +138,27 @@ class _Run:
             self._back()
         return self.report
 
+    def back(self) -> Report:
+        """Traffic, sites, shared stack, and a check of each site."""
+        sites = [self.rollout.stack(site) for wave in self.rollout.waves for site in wave]
+        try:
+            self._each("preview", [*sites, self.rollout.shared], self._harmless)
+        except _StopError:
+            self.report.outcome = Outcome.REFUSED
+            self.report.advice = "nothing was deployed; read the problems, and consent to the losses if they are meant"
+            return self.report
+        try:
+            traffic = self.rollout.traffic
+            if traffic:
+                self._each("traffic back", [""], lambda _: traffic.back())
+            self._each("back", sites, self._up)
+            self._each("back", [self.rollout.shared], self._up)
+            self._each("verify", [site for wave in self.rollout.waves for site in wave], self._verified)
+        except _StopError:
+            self.report.outcome = Outcome.STUCK
+            self.report.advice = "the way back failed; read the problems, and deploy the stacks by hand"
+        return self.report
+
     def _each(self, name: str, stacks: Sequence[str], work: Callable[[str], None]) -> None:
         """Takes a step for all stacks at once. All of them end before a failure stops the rollout."""
 
@@ -164,9 +178,10 @@ class _Run:
             raise _StopError
 
     def _harmless(self, stack: str) -> None:
-        losses = self.rollout.engine.preview(stack, self.new).losses
-        if losses and not self.approved:
-            raise RuntimeError(f"{len(losses)} resources would be deleted or replaced: {', '.join(losses)}")
+        missing = self.approvals.missing(self.rollout.engine.preview(stack, self.new).changes)
+        if missing:
+            told = ", ".join(change.urn for change in missing)
+            raise RuntimeError(f"{len(missing)} resources would be deleted or replaced without approval: {told}")
 
     def _up(self, stack: str) -> None:
         self.touched.append(stack)

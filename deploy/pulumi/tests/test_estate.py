@@ -20,7 +20,7 @@ from lockstep_pulumi.invalid import InvalidError
 from lockstep_pulumi.rules.pack import violations
 
 EXAMPLE = PACKAGE / "program/prod.yaml"
-STACKS = sorted((PACKAGE / "program").glob("Pulumi.prod-*.yaml"))
+STACKS = sorted((PACKAGE / "program").glob("Pulumi.*-*.yaml"))
 
 
 def test_all_wrong_values_of_a_file_are_told_at_once():
@@ -77,8 +77,12 @@ def test_every_stack_file_names_an_estate_and_a_part_of_it():
         assert config["aws:region"] == of.names.region
         part = config["lockstep:part"]
         assert part == "shared" or of.site(part), path.name
-    parts = {yaml.safe_load(path.read_text())["config"]["lockstep:part"] for path in STACKS}
-    assert parts == {"shared", *(one.site for one in read(EXAMPLE).sites)}
+        environment = config["lockstep:estate"].removesuffix(".yaml")
+        assert (of.names.environment, path.name) == (environment, f"Pulumi.{environment}-{part}.yaml")
+    for environment in ("stage", "prod"):
+        parts = {path.name.removeprefix(f"Pulumi.{environment}-")[:-5] for path in STACKS if environment in path.name}
+        sites = read(PACKAGE / f"program/{environment}.yaml").sites
+        assert parts == {"shared", *(one.site for one in sites)}, environment
 
 
 def run_stack(run: Runner, name: str, outputs: dict[str, Any] | None = None) -> Run:
@@ -133,8 +137,9 @@ def test_a_part_that_is_no_site_is_told():
         estate().site("ber-1")
 
 
-def test_the_rules_hold_for_each_stack(run: Runner):
-    of = estate()
+@pytest.mark.parametrize("environment", ["", "stage", "prod"])
+def test_the_rules_hold_for_each_stack(run: Runner, environment: str):
+    of = read(PACKAGE / f"program/{environment}.yaml") if environment else estate()
     found = run(lambda: whole(of))
     assert violations([thing(one) for one in found.seen if one.is_custom]) == []
 

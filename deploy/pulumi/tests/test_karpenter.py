@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
 import pytest
-from conftest import Runner
+from conftest import TOP, Runner
 from crds import problems
-from estates import eks, estate
+from estates import eks, estate, openstack
+from test_aws import whole
 
 from lockstep_pulumi import program
 from lockstep_pulumi.invalid import InvalidError
 from lockstep_pulumi.karpenter import NOTICES, KarpenterPools, PoolsArgs
 from lockstep_pulumi.names import Names
+from lockstep_pulumi.objects.args import PlacementArgs
 from lockstep_pulumi.objects.karpenter import (
     NODE_GRACE_SECONDS,
     KarpenterArgs,
@@ -62,8 +65,18 @@ def test_gerrit_lands_on_its_own_nodes_alone():
     assert {key: toleration[key] for key in taint} == taint
 
 
-def test_no_pool_has_an_architecture_without_an_image():
-    assert all(requirement(name, "kubernetes.io/arch") == ["amd64"] for name in POOLS)
+def test_no_pool_and_no_pod_has_an_architecture_without_an_image(run: Runner):
+    built = sorted(path.name.split(".")[1] for path in (TOP / "deploy/image").glob("packages.*.lock"))
+    assert built == ["amd64"]
+    assert all(requirement(name, "kubernetes.io/arch") == built for name in POOLS)
+    of = estate(eks("eu-aws"), openstack("muc-1"))
+    found = run(lambda: whole(of))
+    selectors = [one.props["spec"]["template"]["spec"]["nodeSelector"] for one in found.all("StatefulSet")]
+    assert [one["kubernetes.io/arch"] for one in selectors] == built * 2
+    # A label of the user does not undo it.
+    place = PlacementArgs(node_selector={"kubernetes.io/arch": "arm64"})
+    args = dataclasses.replace(program.sidecar(of, of.sites[0]), placement=place)
+    assert pod(args)["nodeSelector"]["kubernetes.io/arch"] == "amd64"
 
 
 def test_only_builds_run_on_spot_nodes():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import sys
@@ -13,11 +14,18 @@ from pathlib import Path
 import pytest
 from conftest import PACKAGE
 
+from lockstep_pulumi.approvals import NONE, Approval, Approvals
+from lockstep_pulumi.changes import Change, Effect, StackChanges
 from lockstep_pulumi.deploy import main, waves
 from lockstep_pulumi.engine import PulumiEngine, by_command
-from lockstep_pulumi.rollout import Outcome, Preview, Report, Rollout
+from lockstep_pulumi.invalid import InvalidError
+from lockstep_pulumi.rollout import Outcome, Report, Rollout
 
 NEW, OLD = Path("new"), Path("old")
+URN = "urn:pulumi:prod-a::lockstep::"
+PODS = Change(f"{URN}kubernetes:apps/v1:StatefulSet::gerrit-a", Effect.REPLACE)
+TABLE = Change(f"{URN}aws:dynamodb/table:Table::prod-refs", Effect.DELETE)
+FLAG = Approvals(has_flag=True)
 
 
 @dataclass
@@ -25,7 +33,7 @@ class Fake:
     """An engine, checks and traffic that note what they are asked for, and fail where a test wants it."""
 
     fails: set[tuple[str, str, Path | None]] = field(default_factory=set)
-    losses: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    losses: dict[str, tuple[Change, ...]] = field(default_factory=dict)
     done: list[tuple[str, str, Path | None]] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
@@ -44,9 +52,9 @@ class Fake:
         if (step, stack, program) in self.fails:
             raise RuntimeError(f"{step} of {stack} fails")
 
-    def preview(self, stack: str, program: Path) -> Preview:
+    def preview(self, stack: str, program: Path) -> StackChanges:
         self._take("preview", stack, program)
-        return Preview(1, self.losses.get(stack, ()))
+        return StackChanges(stack, self.losses.get(stack, ()))
 
     def up(self, stack: str, program: Path) -> None:
         self._take("up", stack, program)
@@ -69,9 +77,9 @@ class Fake:
 
 
 def rolled(
-    fake: Fake, waves: Sequence[Sequence[str]] = (("a", "b"),), old: Path | None = OLD, approved: bool = False
+    fake: Fake, waves: Sequence[Sequence[str]] = (("a", "b"),), old: Path | None = OLD, approvals: Approvals = NONE
 ) -> Report:
-    return Rollout(fake, "shared", waves, fake.verify, traffic=fake).run(NEW, old, approved=approved)
+    return Rollout(fake, "shared", waves, fake.verify, traffic=fake).run(NEW, old, approvals)
 
 
 def test_shared_comes_first_then_sites_then_checks_then_traffic():
@@ -127,20 +135,48 @@ def test_failed_traffic_goes_back_before_the_stacks():
 
 
 def test_a_loss_needs_consent_before_anything_is_deployed():
-    fake = Fake(losses={"a": ("urn:table",)})
+    fake = Fake(losses={"a": (PODS,)})
     report = rolled(fake)
     assert report.outcome is Outcome.REFUSED
-    assert "1 resources would be deleted or replaced: urn:table" in report.problems[0].problem
+    assert f"1 resources would be deleted or replaced without approval: {PODS.urn}" in report.problems[0].problem
     assert fake.changes() == []
-    assert rolled(Fake(losses={"a": ("urn:table",)}), approved=True).outcome is Outcome.DONE
+    assert rolled(Fake(losses={"a": (PODS,)}), approvals=FLAG).outcome is Outcome.DONE
+
+
+def test_the_option_consents_to_no_loss_of_data():
+    fake = Fake(losses={"a": (PODS, TABLE)})
+    report = rolled(fake, approvals=FLAG)
+    assert report.outcome is Outcome.REFUSED
+    assert TABLE.urn in report.problems[0].problem
+    assert PODS.urn not in report.problems[0].problem
+    assert fake.changes() == []
+
+
+def test_a_rollback_deploys_the_sites_before_the_shared_stack_and_verifies():
+    fake = Fake()
+    report = Rollout(fake, "shared", [["a"]], fake.verify, traffic=fake).back(OLD)
+    assert report.outcome is Outcome.DONE
+    assert fake.changes() == [("back", "", None), ("up", "a", OLD), ("up", "shared", OLD), ("verify", "a", None)]
+
+
+def test_a_rollback_needs_consent_to_losses_too_and_tells_what_failed():
+    fake = Fake(losses={"shared": (TABLE,)})
+    report = Rollout(fake, "shared", [["a"]], fake.verify).back(OLD)
+    assert report.outcome is Outcome.REFUSED
+    assert fake.changes() == []
+    fake = Fake(fails={("up", "a", OLD)})
+    report = Rollout(fake, "shared", [["a"]], fake.verify).back(OLD)
+    assert report.outcome is Outcome.STUCK
+    assert fake.changes() == [("up", "a", OLD)]
+    assert Rollout(fake2 := Fake(fails={("verify", "a", None)}), "shared", [["a"]], fake2.verify).back(OLD).problems
 
 
 def test_a_loss_that_only_the_new_shared_stack_causes_stops_the_sites():
     class Later(Fake):
-        def preview(self, stack: str, program: Path) -> Preview:
+        def preview(self, stack: str, program: Path) -> StackChanges:
             is_up = ("up", "shared", NEW) in self.done
             super().preview(stack, program)
-            return Preview(1, ("urn:stream",) if is_up and stack == "a" else ())
+            return StackChanges(stack, (TABLE,) if is_up and stack == "a" else ())
 
     fake = Later()
     assert rolled(fake).outcome is Outcome.ROLLED_BACK
@@ -192,12 +228,13 @@ def test_a_check_that_hangs_or_is_not_there_fails():
 
 def test_waves_name_sites_of_the_estate():
     assert waves(["a", "b", "c"], ["b"]) == [["b"], ["a", "c"]]
-    with pytest.raises(SystemExit, match="x is not in the estate"):
+    with pytest.raises(InvalidError, match="x is not in the estate"):
         waves(["a"], ["x"])
 
 
 def test_the_command_prints_each_step_and_ends_with_the_code_of_the_outcome(capsys: pytest.CaptureFixture[str]):
-    words = ["--estate", str(PACKAGE / "program/prod.yaml"), "--stacks", "prod-", "--new", "new", "--old", "old"]
+    words = ["rollout", "--estate", str(PACKAGE / "program/prod.yaml"), "--stacks", "prod-", "--new", "new"]
+    words += ["--old", "old"]
     succeeds, fails = f"{sys.executable} -c ''", f"{sys.executable} -c 'import sys; sys.exit(3)'"
     assert main([*words, "--verify", succeeds, "--wave", "muc-2"], Fake()) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -205,7 +242,33 @@ def test_the_command_prints_each_step_and_ends_with_the_code_of_the_outcome(caps
     assert lines[0].split()[:2] == ["preview", "prod-shared"]
     assert main([*words, "--verify", fails, "--patience", "0"], Fake()) == 1
     assert "rolled back: every stack has the version before" in capsys.readouterr().out
-    assert main([*words, "--verify", succeeds], Fake(losses={"prod-muc-1": ("urn:x",)})) == 2
+    assert main([*words, "--verify", succeeds], Fake(losses={"prod-muc-1": (PODS,)})) == 2
+    assert main([*words, "--verify", succeeds, "--approve-losses"], Fake(losses={"prod-muc-1": (PODS,)})) == 0
+    assert main([*words, "--verify", succeeds, "--wave", "ber-1"], Fake()) == 64
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--verify", " "], Fake())
+    assert ended.value.code == 64
+    assert "the command is empty" in capsys.readouterr().err
+
+
+def test_the_command_rolls_back_checks_and_drills(capsys: pytest.CaptureFixture[str]):
+    estate = ["--estate", str(PACKAGE / "program/prod.yaml")]
+    # The check of one site alone is red.
+    script = "import sys; sys.exit('too old' if sys.argv[1] == 'muc-1' else 0)"
+    check = f'{sys.executable} -c "{script}" {{site}}'
+    assert main(["verify", *estate, "--verify", check, "--patience", "0"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["eu-aws", "muc-1", "muc-2"]
+    assert lines[0].split()[1:] == lines[2].split()[1:] == ["ok"]
+    assert lines[1].endswith("ends with 1: too old")
+    assert main(["drill", *estate, "--drill", check]) == 0
+    assert main(["drill", *estate, "--drill", check, "--at", "muc-1"]) == 1
+    assert main(["drill", *estate, "--drill", check, "--at", "ber-1"]) == 64
+    fake = Fake()
+    words = ["rollback", *estate, "--stacks", "prod-", "--old", "old", "--verify", f"{sys.executable} -c ''"]
+    assert main(words, fake) == 0
+    assert fake.changes()[-1] == ("up", "prod-shared", OLD)
+    assert main(words, Fake(losses={"prod-shared": (TABLE,)})) == 2
 
 
 STUB = """#!{python}
@@ -261,6 +324,16 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "calls"
 
 
+# Consent to the losses of the program that stands for `pulumi`.
+REFS = "urn:pulumi:prod::lockstep::aws:dynamodb/table:Table::prod-refs"
+LOST = Approvals(
+    tuple(
+        Approval(urn, effect, "a test", "alice", datetime.date.max)
+        for urn, effect in ((REFS, Effect.REPLACE), (f"{REFS}-old", Effect.DELETE))
+    )
+)
+
+
 def calls(log: Path, command: str) -> list[list[str]]:
     return [words for words in map(json.loads, log.read_text().splitlines()) if command in words]
 
@@ -269,7 +342,9 @@ def test_the_automation_api_lists_losses_and_takes_the_policy_pack(stub: Path):
     engine = PulumiEngine(PACKAGE / "policy-pack")
     found = engine.preview("prod-shared", stub.parent / "new")
     table = "urn:pulumi:prod::lockstep::aws:dynamodb/table:Table::prod-refs"
-    assert found == Preview(4, (f"{table}-old",), (table,))
+    effects = {change.urn: change.effect for change in found.changes}
+    assert effects == {table: Effect.REPLACE, f"{table}-old": Effect.DELETE, f"{table}-new": Effect.CREATE}
+    assert (found.stack, found.same) == ("prod-shared", 1)
     engine.up("prod-shared", stub.parent / "new")
     (up,) = calls(stub, "up")
     assert up[up.index("--policy-pack") + 1] == str(PACKAGE / "policy-pack")
@@ -280,7 +355,7 @@ def test_a_rollout_through_the_automation_api_goes_back_to_the_folder_before(stu
     engine = PulumiEngine()
     fake = Fake(fails={("verify", "a", None)})
     rollout = Rollout(engine, "shared", [["a"]], fake.verify)
-    report = rollout.run(stub.parent / "new", stub.parent / "old", approved=True)
+    report = rollout.run(stub.parent / "new", stub.parent / "old", LOST)
     assert report.outcome is Outcome.ROLLED_BACK, report.problems
     assert [words[0] for words in calls(stub, "up")] == ["new", "new", "old", "old"]
 
@@ -288,7 +363,7 @@ def test_a_rollout_through_the_automation_api_goes_back_to_the_folder_before(stu
 def test_a_failed_update_is_told_with_the_words_of_pulumi(stub: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("STUB_FAIL", "fail")
     rollout = Rollout(PulumiEngine(), "shared", [["a"]], lambda site: [])
-    report = rollout.run(stub.parent / "new", None, approved=True)
+    report = rollout.run(stub.parent / "new", None, LOST)
     assert report.outcome is Outcome.STUCK
     assert "the update failed" in report.problems[0].problem
 

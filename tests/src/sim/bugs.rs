@@ -138,6 +138,18 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     ),
     found(InjectedBug::DigestMissesDeletion, "deletions of refs", &["digests"]),
     found(InjectedBug::DigestMissesOverlay, "any move between two durable steps", &["digests"]),
+    found(InjectedBug::PackNotSigned, "somebody who writes signed records with other objects into a stream", &["held"]),
+    found(
+        InjectedBug::VersionsNotSigned,
+        "somebody who writes old signed records as new steps into a stream",
+        &["durability", "forward", "batches"],
+    ),
+    found(InjectedBug::AdopterSignsNothing, "crashes of nodes whose journal is not published yet", &["held"]),
+    found(
+        InjectedBug::RequirementIgnored,
+        "somebody who writes steps that fit their refs into a stream",
+        &["durability", "forward", "batches", "held"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

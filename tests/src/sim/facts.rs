@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lockstep::seams::refdb::{IncarnationRecord, SiteRecord};
 use lockstep_proto::{
     IncarnationId, LaneId, NodeId, Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue,
@@ -63,6 +64,8 @@ pub struct Facts {
     pub chains: BTreeMap<ChainId, Vec<Step>>,
     /// Every committed transaction, collected ones too.
     pub transactions: BTreeMap<TxnId, Arc<Transaction>>,
+    /// The bytes of the slot of every committed transaction.
+    pub encoded: BTreeMap<TxnId, Bytes>,
     /// Committed transactions with bad content. Nodes set them aside.
     pub bad: BTreeSet<TxnId>,
     /// Every slot that was ever occupied.

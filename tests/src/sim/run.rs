@@ -204,7 +204,14 @@ impl Phases {
         for number in 0..self.world.scenario.projects {
             self.create_project(&name(&format!("p{number}"))).await.map_err(broken)?;
         }
-        self.converge("convergence").await.map(|_| ())
+        self.converge("convergence").await?;
+        if self.world.scenario.signed {
+            self.world.require_signatures(true).await;
+            // Every node has read it, and every incarnation is one that signs.
+            self.pass(5_000).await?;
+            self.converge("convergence").await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn all_ready(&self) -> Result<(), Violation> {

@@ -92,10 +92,25 @@ impl Scenario {
             P::LookBeforeBarrier | P::MarksOutliveIncarnation => self.with_folders(bug),
             P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
             P::HeldCollected | P::LeftoverForgotten | P::ShortReadIsEnd => self.behind(bug),
+            P::PackNotSigned | P::VersionsNotSigned | P::AdopterSignsNothing | P::RequirementIgnored => {
+                self.with_signatures(bug);
+            }
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
             }
+        }
+    }
+
+    /// Records are signed, and somebody forges them.
+    fn with_signatures(&mut self, bug: InjectedBug) {
+        self.signed = true;
+        match bug {
+            InjectedBug::AdopterSignsNothing => {
+                self.act(&[(Action::Crash, 10), (Action::ThrottleShard, 4)]);
+                self.think_ms = 150;
+            }
+            _ => self.act(&[(Action::Forge, 10), (Action::ThrottleShard, 1)]),
         }
     }
 

@@ -22,6 +22,7 @@ mod rolling;
 mod standby;
 mod start;
 mod stock;
+mod switched_off;
 mod two_sites;
 
 use std::path::Path;

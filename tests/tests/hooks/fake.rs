@@ -195,7 +195,9 @@ impl Inspection for Fake {
             refdb_not_own: None,
             handover: Vec::new(),
             tls: None,
+            signing: None,
             bootstrap: None,
+            coming_back: None,
             last_contact_ms: None,
             turns: None,
             verified: Vec::new(),
@@ -246,6 +248,13 @@ impl Inspection for Fake {
 
 #[async_trait]
 impl PeerRefs for Fake {
+    async fn holds(&self, project: &ProjectName) -> Result<(), ApiError> {
+        match self.projects.lock().contains_key(project) {
+            true => Ok(()),
+            false => Err(ApiError::new(RefusalCode::Project, false, format!("the fake holds no project {project}"))),
+        }
+    }
+
     async fn digests(&self, _: DigestsRequest) -> Result<DigestsPage, ApiError> {
         let (site, node) = ("eu-aws".parse().unwrap(), "eu-aws-0".parse().unwrap());
         let head = DigestsHead { site, node, format: SET_DIGEST_FORMAT, refdb: None, reconciles: false };

@@ -14,8 +14,10 @@ mod reconciliation;
 mod refresh;
 mod requests;
 mod seeding;
+mod signing;
 mod site_list;
 mod streams;
+mod switched_off;
 mod verify;
 mod went_back;
 
@@ -123,6 +125,17 @@ fn a_lost_refdb_is_rebuilt_with_every_value_whoever_dies() {
     assert!(early > 2, "rebuilds ended early {early} times");
 }
 
+#[test]
+fn nothing_is_applied_that_somebody_forged_who_can_write_to_the_streams() {
+    for seed in 1..=4 {
+        let end = simulate(seed, Scenario::signed(), InjectedBugs::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.heard[0] > 20, "{report}");
+        assert!(report.trace.matches("FORGED").count() > 10, "{report}");
+        assert!(report.trace.matches("a record without a good signature: forged").count() > 10, "{report}");
+    }
+}
+
 /// Injects a bug and runs seeds until one of the bug's own properties is violated. A seed in which another property
 /// objects first shows a consequence of the bug, and the next seed is run: which property is first depends on timing.
 fn finds(bug: InjectedBug) {
@@ -220,4 +233,8 @@ bugs! {
     finds_ready_before_whole: ReadyBeforeWhole,
     finds_digest_misses_deletion: DigestMissesDeletion,
     finds_digest_misses_overlay: DigestMissesOverlay,
+    finds_pack_not_signed: PackNotSigned,
+    finds_versions_not_signed: VersionsNotSigned,
+    finds_adopter_signs_nothing: AdopterSignsNothing,
+    finds_requirement_ignored: RequirementIgnored,
 }

@@ -108,11 +108,19 @@ pub enum InjectedBug {
     DigestMissesDeletion,
     /// The digest that a node tells leaves out moves that are not durable yet.
     DigestMissesOverlay,
+    /// A signature does not cover the objects of a transaction.
+    PackNotSigned,
+    /// A signature does not cover the versions, old values and predecessors of a transaction.
+    VersionsNotSigned,
+    /// A node that publishes for a dead one writes the transaction anew, without its signature.
+    AdopterSignsNothing,
+    /// A node takes records without a good signature although they are required.
+    RequirementIgnored,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 55] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -164,6 +172,10 @@ impl InjectedBug {
         Self::ReadyBeforeWhole,
         Self::DigestMissesDeletion,
         Self::DigestMissesOverlay,
+        Self::PackNotSigned,
+        Self::VersionsNotSigned,
+        Self::AdopterSignsNothing,
+        Self::RequirementIgnored,
     ];
 }
 

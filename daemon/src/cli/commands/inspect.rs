@@ -3,6 +3,7 @@
 use http::Method;
 use lockstep_proto::debt::{HeldElsewhere, Repair, RepairAnswer};
 use lockstep_proto::failover::HandoverStatus;
+use lockstep_proto::keys::NodeSigning;
 use lockstep_proto::peer::TlsStatus;
 use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, LeftLockStatus, NodeStatus, RefreshStatus};
 use lockstep_proto::verify::LastVerified;
@@ -122,6 +123,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
     let refresh = status.refresh.as_ref().map(refresh).unwrap_or_default();
     let handover: String = status.handover.iter().map(handover).collect();
     let tls = status.tls.as_ref().map(tls).unwrap_or_default();
+    let signing = status.signing.as_ref().map(signing).unwrap_or_default();
     let went_back = went_back.or(not_own).unwrap_or_default();
     let sections = [debts(status), elsewhere(status), origins(status), journal(status), checkpoints(status)].concat();
     [
@@ -129,6 +131,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         contact(status),
         went_back,
         bootstrap.unwrap_or_default(),
+        coming_back(status),
         totals,
         turns(status),
         guards(status),
@@ -137,10 +140,34 @@ pub(super) fn render(status: &NodeStatus) -> String {
         refresh,
         handover,
         tls,
+        signing,
         sections,
         errors(status),
     ]
     .concat()
+}
+
+/// The findings of a node that comes back from a time in which its site was off, and the way out.
+fn coming_back(status: &NodeStatus) -> String {
+    let Some(back) = &status.coming_back else { return String::new() };
+    let total = back.total.map_or("?".to_owned(), |total| total.to_string());
+    let mut text = format!(
+        "COMES BACK, takes no commits: Lockstep was off at this site; {} of {total} projects compared, {} differ\n",
+        back.compared,
+        back.differ.len() as u64 + back.more
+    );
+    for one in &back.differ {
+        let refs = one.refs.map_or("cannot be compared".to_owned(), |refs| format!("{refs} refs"));
+        text += &format!("  {}: {refs}, {}\n", one.project, one.first);
+    }
+    if back.more > 0 {
+        text += &format!("  and {} more projects\n", back.more);
+    }
+    if !back.differ.is_empty() {
+        text += "  `lockstep seed --again [PROJECT]` commits what is on the disk, `lockstep seed --set-aside PROJECT` \
+                 keeps it as strays\n";
+    }
+    text
 }
 
 /// When the refs of the node were verified last, and against whom.
@@ -212,6 +239,15 @@ fn handover(status: &HandoverStatus) -> String {
     });
     let problem = status.problem.as_ref().map(|why| format!("  NOT TAKEN, it is tried again: {why}"));
     format!("hand-over: {} was told: {told}{}\n", status.receiver, problem.unwrap_or_default())
+}
+
+fn signing(status: &NodeSigning) -> String {
+    let key = status.key.map_or("none".to_owned(), |key| key.to_string());
+    let required = if status.required { "required" } else { "not required" };
+    let met: Vec<String> =
+        status.unsigned.iter().filter(|(_, count)| **count > 0).map(|(end, count)| format!("{count} {end}")).collect();
+    let met = if met.is_empty() { String::new() } else { format!("  records without a good one: {}", met.join(", ")) };
+    format!("signing: {required}  key {key}{met}\n")
 }
 
 fn tls(status: &TlsStatus) -> String {
@@ -386,7 +422,7 @@ fn render_due(due: &[DueStatus]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::site_list::{Bootstrap, BootstrapStage};
+    use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, DifferentProject};
     use lockstep_proto::status::{
         CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus,
     };
@@ -456,6 +492,22 @@ mod tests {
                 }],
             }),
             last_contact_ms: Some(0),
+            signing: Some(NodeSigning {
+                key: None,
+                required: true,
+                unsigned: [("forged".to_owned(), 2), ("true".to_owned(), 0)].into(),
+            }),
+            coming_back: Some(ComingBack {
+                left: 3,
+                compared: 8,
+                total: Some(9),
+                differ: vec![DifferentProject {
+                    project: "p".to_owned(),
+                    refs: Some(2),
+                    first: "refs/heads/a".to_owned(),
+                }],
+                more: 1,
+            }),
             bootstrap: Some(Bootstrap { stage: BootstrapStage::Refs, done: 3, total: 9, left_ms: Some(1_000) }),
             verified: vec![LastVerified {
                 against: "b-0".to_owned(),
@@ -487,9 +539,13 @@ mod tests {
             text.contains("\ntakes everything from the refdb and from peers: 3 of 9 projects are compared"),
             "{text}"
         );
+        let differ = "off at this site; 8 of 9 projects compared, 2 differ\n  p: 2 refs, refs/heads/a\n";
+        assert!(text.contains(differ), "{text}");
+        assert!(text.contains("  and 1 more projects\n  `lockstep seed --again [PROJECT]` commits"), "{text}");
         assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
         assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
         assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");
+        assert!(text.contains("\nsigning: required  key none  records without a good one: 2 forged\n"), "{text}");
         assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
     }
 }

@@ -173,6 +173,8 @@ impl Inspection for Inspector {
             refdb_not_own: evidence(true),
             handover: self.handover.iter().map(|told| told.lock().clone()).collect(),
             tls: self.tls.as_ref().map(TlsAtNode::status),
+            signing: self.stages.state.signing.status(),
+            coming_back: self.stages.state.comes_back.now(),
             bootstrap: self.stages.state.bootstrap.now(),
             turns: self.turns.as_ref().map(|turns| turns.status()),
             last_contact_ms: self.contact.as_ref().and_then(|contact| contact.at_ms()),

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::digest::DigestWriter;
 use super::gauges;
 use super::guards::Guards;
-use super::left_locks::LeftLocks;
 use super::inspect::TlsAtNode;
 use super::last_contact::LastContact;
+use super::left_locks::LeftLocks;
 use super::local_health::Machine;
 use super::production::{self, Embedded, Seams};
 use super::silent::VolumeCopies;
@@ -208,7 +208,7 @@ fn hand_over(node: &Node, receivers: Vec<Arc<dyn Receiver>>) -> Result<Vec<Told>
     let start = stages.deps.store.facts().map_err(RunError::of)?.starts;
     let told = receivers.into_iter().map(|receiver| {
         let front = Arc::clone(node.front());
-        let takes_writes = Arc::new(move || front.committer().is_some());
+        let takes_writes = Arc::new(move || front.takes_writes());
         let stage = HandOver::new(&stages.context, &stages.state, takes_writes, receiver, start);
         let told = stage.told();
         stages.context.tasks.spawn("handover", stage.run());

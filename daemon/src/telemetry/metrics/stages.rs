@@ -173,6 +173,7 @@ pub struct ApplyMetrics {
     total: Counter<u64>,
     parked: Gauge<u64>,
     quarantined: Gauge<u64>,
+    unsigned: Counter<u64>,
     degraded: Gauge<u64>,
     elsewhere: Gauge<u64>,
     strays: Gauge<u64>,
@@ -184,6 +185,7 @@ impl ApplyMetrics {
             total: table::APPLY_TOTAL.counter(meter),
             parked: table::PARKED.gauge(meter),
             quarantined: table::QUARANTINED.gauge(meter),
+            unsigned: table::UNSIGNED.counter(meter),
             degraded: table::DEGRADED.gauge(meter),
             elsewhere: table::HELD_ELSEWHERE.gauge(meter),
             strays: table::STRAYS.gauge(meter),
@@ -193,6 +195,11 @@ impl ApplyMetrics {
     /// Records the outcome of a transaction.
     pub fn transaction(&self, site: &SiteId, outcome: ApplyOutcome) {
         self.total.add(1, &[origin(site), label("outcome", outcome)]);
+    }
+
+    /// Counts a record without a good signature, by the name of its end.
+    pub fn unsigned(&self, end: &'static str) {
+        self.unsigned.add(1, &[opentelemetry::KeyValue::new("end", end)]);
     }
 
     /// Records how many projects are degraded here, and how many debts other nodes have.

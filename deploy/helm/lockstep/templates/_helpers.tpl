@@ -68,13 +68,18 @@ lockstep/site: {{ .Values.site }}
 {{- if and $v.gerrit.shared.files (not $v.gerrit.shared.secretName) -}}
 {{- fail "gerrit.shared.secretName: name the Secret that has gerrit.shared.files" -}}
 {{- end -}}
-{{- if and (eq $v.mode "active") (not (dig "blobs" "url" "" $v.config)) (not (dig "embedded" "dir" "" $v.config)) -}}
+{{- if and (ne $v.mode "off") (not (dig "blobs" "url" "" $v.config)) (not (dig "embedded" "dir" "" $v.config)) -}}
 {{- fail "config.blobs.url: name the blob store, s3://bucket/prefix" -}}
 {{- end -}}
 {{- range $section, $port := dict "tls" "7422" "operators" "7423" -}}
 {{- $listen := dig $section "listen" "" $v.config -}}
 {{- if and $listen (not (hasSuffix (print ":" $port) $listen)) -}}
 {{- fail (printf "config.%s.listen: %s; write 0.0.0.0:%s, the port of the pod" $section $listen $port) -}}
+{{- end -}}
+{{- end -}}
+{{- range $label, $value := (include "lockstep.spec" . | fromYaml).nodes -}}
+{{- if and (eq $v.mode "active") (ne (toString (get $v.nodeSelector $label)) $value) -}}
+{{- fail (printf "nodeSelector: %s is %q; write %s, for which there is an image" $label (toString (get $v.nodeSelector $label)) $value) -}}
 {{- end -}}
 {{- end -}}
 {{- if dig "health" "listen" "" $v.config -}}
@@ -155,6 +160,15 @@ lockstep/site: {{ .Values.site }}
 {{- end -}}
 {{- if include "lockstep.isNative" . -}}
 {{- $_ := set $sidecar "restartPolicy" "Always" -}}
+{{- end -}}
+{{- if eq .Values.mode "shadow" -}}
+{{- $journal := "/var/lib/lockstep-shadow" -}}
+{{- $_ := set $sidecar "args" (list "shadow" "watch" "--config" "/etc/lockstep/lockstep.toml" "--journal" $journal) -}}
+{{- $mounts := list (dict "name" "gerrit-site" "mountPath" $journal "subPath" "lockstep-shadow") -}}
+{{- range $sidecar.volumeMounts -}}
+{{- $mounts = append $mounts (ternary (merge (dict "readOnly" true) .) . (eq .name "gerrit-site")) -}}
+{{- end -}}
+{{- $_ := set $sidecar "volumeMounts" $mounts -}}
 {{- end -}}
 {{- toYaml $sidecar -}}
 {{- end -}}

@@ -101,11 +101,10 @@ def requirement(key: str, values: Sequence[str]) -> Value:
 
 
 def pool(args: KarpenterArgs, name: str, template: Value, disruption: Value, more: Sequence[Value]) -> Value:
-    """A pool. The image of the sidecar exists for amd64 alone, and so does every node."""
+    """A pool. Its nodes are those for which an image of the sidecar exists."""
     limits = {"cpu": (args.most_cpus or {}).get(name, 256)}
     common = [
-        requirement("kubernetes.io/arch", ["amd64"]),
-        requirement("kubernetes.io/os", ["linux"]),
+        *(requirement(label, [value]) for label, value in spec()["nodes"].items()),
         {"key": "karpenter.k8s.aws/instance-generation", "operator": "Gt", "values": ["4"]},
     ]
     node = {

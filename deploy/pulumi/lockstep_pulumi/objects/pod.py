@@ -159,7 +159,7 @@ def pod(args: SidecarArgs) -> dict[str, Any]:
         **fields,
         "securityContext": {**fields["securityContext"], **confined},
         **{key: value for key, value in optional.items() if value},
-        "nodeSelector": {**place.node_selector, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"},
+        "nodeSelector": {**place.node_selector, **spec()["nodes"]},
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
