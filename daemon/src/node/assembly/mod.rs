@@ -19,6 +19,7 @@
 //! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
 //! | `watch` | turns the events of the stages into metrics, the status board and log lines |
 //! | `repairs` | ends debts as an operator asks |
+//! | `snapshot` | whether the volume was put back to an earlier moment |
 //! | `move_volume` | moves the volume to a refdb that was rebuilt from its own |
 //! | `went_back` | what follows when the refdb is older than this node |
 //! | `inspect` | collects the data of the status API |
@@ -60,6 +61,7 @@ mod repairs;
 mod run;
 mod settings;
 mod silent;
+mod snapshot;
 mod stages;
 mod streams_away;
 mod term;

@@ -62,7 +62,7 @@ fn left_behind(path: PathBuf, now_ms: u64) -> Option<LeftLock> {
 mod tests {
     use super::*;
 
-    const NOW_MS: u64 = 2_000_000;
+    const NOW_MS: u64 = 2_000_000_000;
 
     /// Makes a file that was changed this many seconds before now.
     fn file(git_dir: &Path, name: &str, seconds: u64) {
