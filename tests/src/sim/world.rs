@@ -354,7 +354,9 @@ impl World {
         self.trace.note(node.as_str(), "STOP");
         let stopped = tokio::time::timeout(Duration::from_secs(20), life.node.stop()).await.is_ok();
         self.trace.note(node.as_str(), if stopped { "has stopped" } else { "did not stop in time" });
-        if let Some(life) = self.end_life(node) {
+        // The node may have been fenced, and started again meanwhile. Then its next life goes on.
+        let is_the_same = self.life(node).is_some_and(|now| Arc::ptr_eq(&now.node, &life.node));
+        if is_the_same && let Some(life) = self.end_life(node) {
             life.node.kill();
             life.ended.cancel();
         }
