@@ -82,8 +82,8 @@ INFRA_STACKS = $(INFRA_ESTATE) --stacks $(ORGANIZATION)/$(ENVIRONMENT)- --policy
   --approvals $(INFRA)/approvals/$(ENVIRONMENT).yaml
 INFRA_CHECKS = --verify "$$INFRA_VERIFY" $${INFRA_TRAFFIC:+--traffic "$$INFRA_TRAFFIC"}
 
-.PHONY: help demo test sim crash soak load bench bench-gerrit bench-quick failover-bench bridge bridge-fmt bridge-lint \
-  image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-failover \
+.PHONY: help demo test sim crash soak load load-gerrit bench bench-gerrit bench-quick failover-bench bridge bridge-fmt \
+  bridge-lint image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-failover \
   gerrit-kills gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint \
   deny docs ci tools infra-lint infra-unit infra-policy infra-preview infra-promote infra-verify infra-drill \
   infra-rollback
@@ -157,9 +157,15 @@ load: tools ## Run the load test on this machine: make load (a minute), make loa
 	cargo build $(if $(filter release,$(LOAD_BUILD)),--release) --locked --package lockstep --package lockstep-loadtest
 	target/$(LOAD_BUILD)/lockstep-loadtest run $(PROFILE) $(ARGS) --out .cache/load/$(PROFILE)-$$(date +%s)
 
+load-gerrit: gerrit-parts ## Run the load test on three real Gerrits: make load-gerrit (2 minutes), make load-gerrit PROFILE=100k
+	cargo build $(if $(filter release,$(LOAD_BUILD)),--release) --locked --package lockstep
+	cargo build $(if $(filter release,$(LOAD_BUILD)),--release) --locked --package lockstep-loadtest-gerrit
+	$(GERRIT) target/$(LOAD_BUILD)/lockstep-loadtest-gerrit run $(PROFILE) $(ARGS) \
+	  --out .cache/load/gerrit-$(PROFILE)-$$(date +%s)
+
 IN_GERRIT = $(filter j k l,$(ONLY))
 BEFORE_BENCH = $(if $(ONLY),$(if $(IN_GERRIT),bench-gerrit),bench-gerrit)
-bench: tools $(BEFORE_BENCH) ## Measure all figures of docs/performance.md (40 minutes and the build), or some: ONLY=b,e
+bench: tools $(BEFORE_BENCH) ## Measure all figures of docs/performance.md (45 minutes and the build), or some: ONLY=b,e
 	$(if $(IN_GERRIT),,cargo build --release --locked --package lockstep --package lockstep-loadtest)
 	$(if $(IN_GERRIT),,target/release/lockstep-loadtest bench $(if $(ONLY),--only $(ONLY)))
 

@@ -129,11 +129,25 @@ def alarms():
             "{{ $value }} records are in quarantine at {{ $labels.node }}",
         ),
         alert(
+            "LockstepForgedRecords",
+            'sum by (site, node) (increase(lockstep_unsigned_records_total{end=~"forged|unseen"}[15m])) > 0',
+            "0m",
+            "page",
+            "{{ $labels.node }} has met {{ $value | humanize }} records that no site has signed",
+        ),
+        alert(
             "LockstepGuardsOff",
             "lockstep_guards_off > 0",
             "5m",
             "page",
             "Refs of {{ $value }} repositories can bypass Lockstep at {{ $labels.node }}",
+        ),
+        alert(
+            "LockstepLocksLeft",
+            "lockstep_left_locks > 0",
+            "5m",
+            "ticket",
+            "{{ $value }} locks were left behind in repositories of {{ $labels.node }}",
         ),
         alert(
             "LockstepEpochsDiffer",

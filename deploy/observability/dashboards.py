@@ -112,6 +112,17 @@ def replication():
                 "Parked may be above zero for a while. The others ask for a look.",
             ),
             graph(
+                "Records without a good signature",
+                [
+                    (
+                        f"sum by (node, end) (rate(lockstep_unsigned_records_total{{{AT}}}[$__rate_interval]))",
+                        "{{node}} {{end}}",
+                    )
+                ],
+                "ops",
+                "While signatures are required. `forged`: somebody else writes into a stream.",
+            ),
+            graph(
                 "Operations on repositories, p99",
                 [
                     (
@@ -400,6 +411,12 @@ def gerrit():
                 [(f"sum by (site) (lockstep_guards_off{{{AT}}})", "{{site}}")],
                 "none",
                 "Plain git servers only: refs can bypass Lockstep there.",
+            ),
+            graph(
+                "Locks that programs left behind",
+                [(f"sum by (site) (lockstep_left_locks{{{AT}}})", "{{site}}")],
+                "none",
+                "Commits are not visible where they are.",
             ),
             graph(
                 "Errors of operations on repositories",

@@ -27,7 +27,7 @@ from conftest import (
 from crds import Crds
 
 BOTH = [NATIVE, BEFORE_NATIVE]
-ACTIVE = [case for case in CASES if case.stem != "off"]
+ACTIVE = [case for case in CASES if case.stem not in ("off", "shadow")]
 
 
 def name(case):
@@ -230,6 +230,24 @@ def test_off_runs_gerrit_alone_with_the_same_volume_and_names():
     assert not kinds & {"Role", "PodMonitor", "Certificate", "ExternalSecret"}
 
 
+@pytest.mark.parametrize("kubernetes", BOTH)
+def test_a_shadow_watches_and_can_write_no_repository(kubernetes):
+    case = lambda name: rendered(DEPLOY / f"test/cases/{name}.yaml", kubernetes=kubernetes)
+    active, shadow = case("least"), case("shadow")
+    sidecar = containers(pod(shadow))["lockstep"]
+    assert sidecar["args"][:2] == ["shadow", "watch"] and "lockstep-bridge" not in containers(pod(shadow))
+    mounts = {mount["mountPath"]: mount for mount in sidecar["volumeMounts"]}
+    assert mounts["/var/gerrit"]["readOnly"], "it changes no repository"
+    journal = sidecar["args"][sidecar["args"].index("--journal") + 1]
+    assert mounts[journal] == {"name": "gerrit-site", "mountPath": journal, "subPath": "lockstep-shadow"}
+    for field in ("image", "securityContext", "readinessProbe", "ports"):
+        assert sidecar[field] == containers(pod(active))["lockstep"][field], field
+    config = only(shadow, "ConfigMap", "gerrit-muc-1-gerrit")["data"]["gerrit.config"]
+    assert "lockstep" not in config
+    assert "site" in tomllib.loads(only(shadow, "ConfigMap", "gerrit-muc-1")["data"]["lockstep.toml"])
+    assert not {part["kind"] for part in shadow} & {"Role", "PodMonitor"}
+
+
 @pytest.mark.parametrize("case", ACTIVE, ids=name)
 def test_only_architectures_with_an_image_are_allowed(case, spec):
     assert spec["nodes"].items() <= pod(rendered(case))["nodeSelector"].items()
@@ -252,7 +270,9 @@ def test_another_configuration_is_another_pod():
     [
         ("least", "exec gerrit-muc-1-0 -c lockstep -- lockstep status --all"),
         ("full", "Pods below number 2 keep the version before"),
-        ("off", "WITHOUT Lockstep"),
+        ("shadow", "lockstep shadow report"),
+        ("off", "lockstep site mode muc-1 off --expect-epoch N"),
+        ("least", "lockstep site mode muc-1 active --expect-epoch N"),
     ],
 )
 def test_the_notes_tell_the_next_command(case, says, tmp_path):
@@ -282,7 +302,7 @@ REFUSED = [
     (["--set", "site=MUC"], ["site"]),
     (["--set-json", "sites=[]"], ["sites"]),
     (["--set-json", 'sites=["muc-1","muc-1"]'], ["sites"]),
-    (["--set", "mode=shadow"], ["mode", "active"]),
+    (["--set", "mode=watch"], ["mode", "active"]),
     (["--set", "replicas=-1"], ["replicas"]),
     (["--set", "replicas=two"], ["replicas"]),
     (["--set", "mostReplicas=0"], ["mostReplicas"]),

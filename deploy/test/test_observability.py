@@ -155,7 +155,14 @@ TRIES = {
     "LockstepRefdbWentBack": gauge("lockstep_refdb_went_back", "0 1x20", "0x20", 5),
     "LockstepRefdbNotOwn": gauge("lockstep_refdb_not_own", "0 1x20", "0x20", 5),
     "LockstepQuarantined": gauge("lockstep_quarantined", "0 1x20", "0x20", 5),
+    "LockstepForgedRecords": (
+        {'lockstep_unsigned_records_total{site="a", node="a-0", end="forged"}': "0x5 1x20"},
+        {'lockstep_unsigned_records_total{site="a", node="a-0", end="true"}': "0+5x30"},
+        8,
+        AT,
+    ),
     "LockstepGuardsOff": gauge("lockstep_guards_off", "0 2x20", "0 1 1 0x20", 10),
+    "LockstepLocksLeft": gauge("lockstep_left_locks", "0 1x20", "0 1x4 0x20", 10),
     "LockstepEpochsDiffer": (
         {"lockstep_epoch" + NODE: "2x30", 'lockstep_epoch{site="a", node="a-1"}': "3x30"},
         {"lockstep_epoch" + NODE: "2 2 3x30", 'lockstep_epoch{site="a", node="a-1"}': "3x30"},

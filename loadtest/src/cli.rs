@@ -10,10 +10,10 @@ use clap::{Args, Parser, Subcommand};
 use lockstep::base::clock::{Clock, SystemClock};
 use lockstep::node::assembly::stop_signal;
 
-use crate::load::estate::{EstateFile, emulators, forward};
+use crate::load::estate::{Emulator, EstateFile, burden, emulator, forward};
 use crate::load::knee::Slo;
 use crate::load::model::Day;
-use crate::load::profile::{BUILTIN, Profile, ProfileError, builtin, parse};
+use crate::load::profile::{BUILTIN, Profile, ProfileError, Target, builtin, parse};
 use crate::load::results::{Report, Verdict};
 use crate::load::run::{Ordered, run};
 use crate::load::{compare, knee, oracle, record};
@@ -88,12 +88,15 @@ enum Command {
         #[arg(long)]
         only: Option<String>,
     },
-    /// Runs the emulators in a process of their own
+    /// Runs an emulator in a process of its own
     #[command(hide = true)]
-    Emulators { folder: PathBuf },
-    /// Forwards ports to the emulators
+    Emulator { which: Emulator, folder: PathBuf },
+    /// Forwards ports to the emulators, as a file says
     #[command(hide = true)]
-    Forward { urls: Vec<String> },
+    Forward { control: PathBuf },
+    /// Keeps the disk of a folder busy
+    #[command(hide = true)]
+    Burden { folder: PathBuf },
 }
 
 #[derive(Debug, Args)]
@@ -195,8 +198,9 @@ async fn command(command: Command) -> Fallible<ExitCode> {
             let failed = crate::run(&chosen, &Figures::new("bench")).await;
             Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Command::Emulators { folder } => emulators(&folder).await.map(|()| ExitCode::SUCCESS),
-        Command::Forward { urls } => forward(&urls).await.map(|()| ExitCode::SUCCESS),
+        Command::Emulator { which, folder } => emulator(which, &folder).await.map(|()| ExitCode::SUCCESS),
+        Command::Forward { control } => forward(&control).await.map(|()| ExitCode::SUCCESS),
+        Command::Burden { folder } => burden(&folder).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -218,6 +222,10 @@ async fn run_all(args: RunArgs) -> Fallible<ExitCode> {
     let mut set = args.set.clone();
     set.extend(args.seed.map(|seed| format!("run.seed={seed}")));
     let profile = read(&args.profile, &set)?;
+    if profile.run.target == Target::Gerrit {
+        let why = "run.target = \"gerrit\": another program runs real Gerrits: make load-gerrit PROFILE=...";
+        return Err(ProfileError(vec![why.to_owned()]).into());
+    }
     let estate = args.estate.as_deref().map(EstateFile::read).transpose()?;
     let lockstep = match (&args.lockstep, &estate) {
         (Some(path), _) => path.clone(),

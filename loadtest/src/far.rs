@@ -40,7 +40,8 @@ pub fn far_refdb(near: &RefDb, round_trip: Duration) -> RefDb {
     }
 }
 
-async fn travel<T>(round_trip: Duration, call: impl Future<Output = T>) -> T {
+/// Makes a call that is a round trip away.
+pub async fn travel<T>(round_trip: Duration, call: impl Future<Output = T>) -> T {
     let start = Instant::now();
     sleep(round_trip / 2).await;
     let arrived = Instant::now();

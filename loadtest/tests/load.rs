@@ -114,7 +114,7 @@ fn a_plain_run_is_whole(report: &Report) {
     for site in &report.sites {
         assert!(site.lag.count > 0, "{site:?}");
     }
-    assert_eq!(report.processes.len(), 5, "{:?}", report.processes.iter().map(|one| &one.name).collect::<Vec<_>>());
+    assert_eq!(report.processes.len(), 6, "{:?}", report.processes.iter().map(|one| &one.name).collect::<Vec<_>>());
     assert!(report.calls["transactions committed"] > 0.0 && report.calls["appends to streams"] > 0.0);
     assert!(report.stages.iter().any(|stage| stage.name.starts_with("lockstep_commit_seconds")));
 }

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::failover::{Failover, Role};
 use crate::name::SiteId;
-use crate::site_list::ListChange;
+use crate::site_list::{ListChange, SiteMode};
 
 /// The most entries of the history. Older ones are dropped.
 pub const MOST_PAST: usize = 100;
@@ -59,6 +59,9 @@ pub struct RoleChange {
     /// If the site was added to the list of sites or removed from it. An earlier release shows the roles alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<ListChange>,
+    /// If Lockstep was switched off or on at the site. An earlier release shows the roles alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<SiteMode>,
 }
 
 impl PastChange {
@@ -131,6 +134,7 @@ mod tests {
             epoch: at_ms,
             done: None,
             list: None,
+            mode: None,
         })
     }
 

@@ -26,6 +26,7 @@
 //! | [`drill`] | drills of a failover, their trend, and the preflight |
 //! | [`silent`] | silent drills: a standby on a copy of its volume |
 //! | [`overview`] | all sites with the digests of their nodes, and the answers for a failover |
+//! | [`keys`] | the keys of sites that sign records, and bodies of the API for them |
 //! | [`history`] | past failovers and changes of role |
 //! | [`site_list`] | sites that join and leave, and the progress of a node that takes everything from others |
 //! | [`debt`] | projects that a node cannot bring up to date, as the status API shows them |
@@ -43,6 +44,7 @@ pub mod drill;
 pub mod failover;
 pub mod gerrit;
 pub mod history;
+pub mod keys;
 pub mod limits;
 pub mod name;
 pub mod named_batch;
@@ -68,5 +70,5 @@ pub use name::{NameError, NodeId, ProjectKey, ProjectName, RefName, SiteId};
 pub use oid::Oid;
 pub use record::Record;
 pub use slot::{Incarnation, IncarnationId, Lane, LaneId, Seq, Slot, TxnId, Version};
-pub use transaction::{Command, Locator, Pack, Transaction};
+pub use transaction::{Command, KeyId, Locator, Pack, Signature, Transaction};
 pub use value::{ProjectPhase, ProjectState, RefKey, RefValue};

@@ -11,6 +11,7 @@ use crate::failover::{Failover, Role, SiteStatus};
 use crate::name::{NodeId, SiteId};
 use crate::site_list::Bootstrap;
 use crate::slot::Incarnation;
+use crate::transaction::KeyId;
 
 /// The format of a digest that this release writes. A later format adds fields, and changes the meaning of none.
 pub const DIGEST_FORMAT: u32 = 1;
@@ -89,6 +90,14 @@ pub struct NodeDigest {
     /// Whether the node follows the list of sites in the refdb. Earlier releases read the sites of their configuration.
     #[serde(default)]
     pub follows_list: bool,
+    /// The key with which the node signs its records. None if it does not sign.
+    #[schema(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signs_with: Option<KeyId>,
+    /// Whether the node obeys the mode of its site, and keeps it in each change of a site's record. Earlier releases do
+    /// not.
+    #[serde(default)]
+    pub obeys_mode: bool,
     /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,

@@ -130,9 +130,18 @@ pub struct KnownSite {
     /// Whether it was removed from the list of sites.
     #[serde(default)]
     pub removed: bool,
+    /// Whether Lockstep is switched off at the site.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub off: bool,
+    /// The epoch at which it was switched off last. Zero if it never was.
+    #[serde(default)]
+    pub left: u64,
     /// The place of its stream.
     #[serde(default)]
     pub stream: StreamPlace,
+    /// Whether its records must be signed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub signed: bool,
 }
 
 /// Asks a node for a page of its version map.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Begins or continues the seed of a project, and asks for its progress.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SeedRequest {
     /// Whether to open the project although no other site holds it: for a first site that has no second one yet.
@@ -13,6 +13,23 @@ pub struct SeedRequest {
     /// How long to wait for the end of the seed, in milliseconds: 0 to 30,000.
     #[serde(default)]
     pub wait_ms: u64,
+    /// The way to treat refs on the disk that differ from the committed ones, in a project that takes commits already.
+    #[serde(default)]
+    pub differences: Differences,
+}
+
+/// The way in which a seed treats refs on the disk that differ from the committed ones, in a project that takes commits
+/// already: something wrote them without Lockstep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Differences {
+    /// Name them as problems.
+    #[default]
+    Refuse,
+    /// Commit the values of the disk. A value whose ref another site has moved meanwhile is kept as a stray.
+    Commit,
+    /// Write the committed values. The values of the disk are kept as strays.
+    SetAside,
 }
 
 /// The progress of a seed.
@@ -44,6 +61,10 @@ pub struct SeedResponse {
     pub digest: Option<String>,
     /// The nodes or sites that the seed waits for, as text for people to read.
     pub waits_for: Option<String>,
+    /// The number of strays of the project, if it took commits before the seed. Each is a value that was on the disk,
+    /// and gave way to a committed one.
+    #[serde(default)]
+    pub strays: u64,
     /// The first problems that stop the seed.
     pub problems: Vec<String>,
     /// The number of further problems.

@@ -45,6 +45,68 @@ pub struct RemoveSiteRequest {
     pub reason: String,
 }
 
+/// Whether the Gerrits of a site work through Lockstep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SiteMode {
+    /// They do.
+    Active,
+    /// They write to their repositories themselves, and the refdb does not know what they write.
+    Off,
+}
+
+impl SiteMode {
+    /// The name of the mode, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// The state of a node that comes back from a time in which its site was off. It takes no commits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ComingBack {
+    /// The epoch at which the site was switched off.
+    pub left: u64,
+    /// The number of projects that were compared so far.
+    pub compared: u64,
+    /// The number of projects of this node. None until the first comparison has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// The projects whose refs on the disk differ from the committed ones: at most [`MOST_DIFFERENT`], by name.
+    #[serde(default)]
+    pub differ: Vec<DifferentProject>,
+    /// The number of further projects that differ.
+    #[serde(default)]
+    pub more: u64,
+}
+
+/// The most projects in [`ComingBack::differ`].
+pub const MOST_DIFFERENT: usize = 100;
+
+/// A project whose refs on the disk differ from the committed ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DifferentProject {
+    /// The name of the project.
+    pub project: String,
+    /// The number of its refs that differ. None if they cannot be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refs: Option<u64>,
+    /// The name of one of them, or why they cannot be compared.
+    pub first: String,
+}
+
+impl ComingBack {
+    /// Whether every project was compared once.
+    #[must_use]
+    pub fn has_compared_all(&self) -> bool {
+        self.total.is_some_and(|total| self.compared >= total)
+    }
+}
+
 /// Removes a node that will not come back, such as the last replica of a site that was made smaller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 use crate::debt::{DebtStatus, HeldElsewhere, ProjectStatus};
 use crate::failover::HandoverStatus;
 use crate::gerrit::BasePath;
+use crate::keys::NodeSigning;
 use crate::name::{NodeId, SiteId};
 use crate::peer::TlsStatus;
-use crate::site_list::Bootstrap;
+use crate::site_list::{Bootstrap, ComingBack};
 use crate::slot::{Incarnation, LaneId, TxnId};
 use crate::verify::LastVerified;
 
@@ -74,6 +75,9 @@ pub struct NodeStatus {
     /// Repositories whose git hooks are not in force: the first hundred. Nodes of earlier releases do not look.
     #[serde(default)]
     pub guards_off: Vec<GuardStatus>,
+    /// Locks that programs left behind in repositories: the first hundred. Nodes of earlier releases do not look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_locks: Vec<LeftLockStatus>,
     /// Why the refdb is known to be older than this node: it was restored from a backup. Then no node commits. None
     /// while it is not known to be older.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,9 +92,16 @@ pub struct NodeStatus {
     /// Mutual TLS with other sites. None if it is not configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsStatus>,
+    /// The signing of records. None if this node does not sign, and records need not be signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<NodeSigning>,
     /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
+    /// Set while the node comes back from a time in which its site was off: it takes no commits until its disk equals
+    /// the committed state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coming_back: Option<ComingBack>,
     /// When this node was last ready and reached the refdb, in milliseconds since 1970: reads show the state of that
     /// time, or a newer one. It is noted every ten seconds, and kept over restarts. None if it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,6 +218,18 @@ pub struct GuardStatus {
     pub repository: String,
     /// The reason and the remedy, for people to read.
     pub reason: String,
+}
+
+/// A lock that a program left behind in a repository. While it is there, commits on what it locks are true everywhere
+/// and may not be visible at this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeftLockStatus {
+    /// The project.
+    pub project: String,
+    /// The path of the lock file.
+    pub path: String,
+    /// When it was made, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// Counts of the subjects that the node's Gerrit must look at.

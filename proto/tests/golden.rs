@@ -7,7 +7,10 @@ mod common;
 
 use std::path::Path;
 
-use lockstep_proto::{Announcement, Command, Oid, Pack, Record, RefValue, Transaction, Version};
+use lockstep_proto::transaction::signature::{SIGNATURE_BYTES, split};
+use lockstep_proto::{
+    Announcement, Command, DecodeError, KeyId, Oid, Pack, Record, RefValue, Signature, Transaction, Version,
+};
 
 fn golden(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
@@ -150,4 +153,50 @@ fn the_release_before_locators_keeps_them_for_its_upgrade() {
     let mut critical = fields.iter().filter(|field| field.0 == 15).flat_map(|field| field.1.iter());
     assert!(critical.any(|number| !matches!(number, 1..=13 | 15)), "it would take it for an empty transaction");
     assert!(fields.iter().all(|field| !matches!(field.0, 6..=9)), "nothing that it could apply is in it");
+}
+
+/// The records with a signature are the records without one, and one field behind them.
+#[test]
+fn a_signature_stands_behind_the_record_that_it_covers() {
+    let refdb = "00112233445566778899aabbccddeeff".to_owned();
+    let signature = Signature { key: KeyId([1, 2, 3, 4, 5, 6, 7, 8]), refdb, bytes: [0x5a; 64] };
+    assert!(signature.append_to(&[]).len() <= SIGNATURE_BYTES);
+    let small = common::small();
+    let bytes = golden("transaction-v1-signed.hex");
+    assert_eq!(lines(&signature.append_to(&small.encode())), lines(&bytes));
+    assert_eq!(split(&bytes), Ok((small.encode().as_ref(), Some(signature.clone()))));
+    assert_eq!(Record::decode(&bytes), Ok(Record::Transaction(Box::new(small.clone()))));
+    assert_eq!(split(&small.encode()), Ok((small.encode().as_ref(), None)));
+    let locator = common::located();
+    let bytes = golden("locator-v1-signed.hex");
+    assert_eq!(lines(&signature.append_to(&locator.encode())), lines(&bytes));
+    assert_eq!(split(&bytes), Ok((locator.encode().as_ref(), Some(signature))));
+    assert_eq!(Record::decode(&bytes), Ok(Record::Located(Box::new(locator))));
+}
+
+/// The release before signatures knew the fields 1 to 16. It applied signed transactions like all others: the field is
+/// not critical, and the fields that it knew are unchanged.
+#[test]
+fn the_release_before_signatures_reads_signed_records() {
+    for (signed, plain) in
+        [("transaction-v1-signed.hex", "transaction-v1.hex"), ("locator-v1-signed.hex", "locator-v1.hex")]
+    {
+        let (signed, plain) = (fields(&golden(signed)), fields(&golden(plain)));
+        let critical = signed.iter().filter(|field| field.0 == 15).flat_map(|field| field.1.iter());
+        assert!(critical.clone().all(|number| *number <= 16), "it would wait for its upgrade");
+        let (last, rest) = signed.split_last().unwrap();
+        assert_eq!((last.0, rest), (17, plain.as_slice()));
+    }
+}
+
+#[test]
+fn a_field_behind_a_signature_and_a_short_signature_are_no_signature() {
+    let bytes = golden("transaction-v1-signed.hex");
+    // The field `committed_at_ms` again.
+    let longer = [bytes.as_slice(), &[0x28, 1]].concat();
+    assert_eq!(split(&longer), Ok((longer.as_slice(), None)));
+    // A signature of one byte.
+    let short = [common::small().encode().as_ref(), &[0x8a, 0x01, 3, 0x12, 1, 7]].concat();
+    assert!(matches!(split(&short), Err(DecodeError::Bad(_))));
+    assert!(split(&[0xff]).is_err());
 }

@@ -11,6 +11,7 @@ use lockstep::seams::blob::Payload;
 use lockstep::seams::git::{GitError, IsCommitted, Packed, Settings};
 use lockstep_proto::{Oid, RefName};
 use lockstep_tests::contract::repositories::{Fixture, moves, name, project};
+use lockstep_tests::e2e::until;
 use lockstep_tests::local_git::{LocalFixture, commit, git, ours};
 use rand::{Rng, SeedableRng};
 
@@ -288,6 +289,38 @@ async fn of_transactions_that_go_together_only_the_bad_ones_fail() {
     let listed: BTreeMap<RefName, Oid> = volume.list_refs(&project).await.unwrap().into_iter().collect();
     let moved = (0..40).filter(|n| ![7, 23].contains(n)).map(|n| (name(&format!("refs/heads/b{n}")), one));
     assert_eq!(listed, moved.chain([(name("refs/heads/other"), two)]).collect());
+}
+
+/// The first refs of a project that arrives with very many of them are written at once, and packed as git does it.
+#[tokio::test]
+async fn many_first_refs_appear_at_once() {
+    let fixture = volumes(&Settings::default()).await;
+    let (origin, dir) = (fixture.origin(), fixture.origin_dir(&project()));
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    let tag = fixture.tag(&project(), "v1", one);
+    let names = (1..1_200).map(|number| format!("refs/changes/{:02}/{number}/1", number % 100));
+    let mut first: Vec<_> = names.map(|name| moves(&name, None, one)).collect();
+    first.extend([moves("refs/meta/config", None, one), moves("refs/tags/v1", None, tag)]);
+    origin.move_refs(&project(), &first, &[]).await.unwrap();
+    let mut expected: Vec<_> = first.iter().map(|one| (one.name.clone(), one.new.unwrap())).collect();
+    expected.sort_unstable();
+    assert_eq!(origin.list_refs(&project()).await.unwrap(), expected);
+    assert!(!dir.join("refs/changes").exists(), "no ref was a file of its own");
+    assert_eq!(std::fs::read_to_string(dir.join("logs/refs/meta/config")).unwrap().lines().count(), 1);
+    let packed = || std::fs::read_to_string(dir.join("packed-refs")).unwrap_or_default();
+    let is_peeled = async || packed().contains(&format!("refs/tags/v1\n^{one}\n")).then_some(());
+    until(is_peeled).await.expect("git writes the file anew, with the targets of tags");
+    assert_eq!(origin.move_refs(&project(), &[moves("refs/tags/v1", tag, one)], &[]).await, Ok(()));
+    assert_eq!(git(&dir, &["rev-parse", "refs/tags/v1"]), Ok(one.to_string()));
+    fsck(&dir);
+    // A branch that is no commit is refused by git, and then no ref appears.
+    let other = volumes(&Settings::default()).await;
+    let (one, blob) = (other.commit(&project(), &[], &[("a", "1")]), other.blob(&project(), "text"));
+    let names = (1..1_200).map(|number| format!("refs/changes/{:02}/{number}/1", number % 100));
+    let mut bad: Vec<_> = names.map(|name| moves(&name, None, one)).collect();
+    bad.push(moves("refs/heads/bad", None, blob));
+    assert!(other.origin().move_refs(&project(), &bad, &[]).await.is_err());
+    assert_eq!(other.origin().list_refs(&project()).await, Ok(Vec::new()));
 }
 
 #[tokio::test]

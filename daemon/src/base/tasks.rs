@@ -26,8 +26,27 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// The tasks of one node. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
-    running: Arc<Mutex<Vec<AbortHandle>>>,
+    running: Arc<Mutex<Running>>,
     cancel: CancellationToken,
+}
+
+/// The tasks that run, and some that have ended.
+#[derive(Debug, Default)]
+struct Running {
+    tasks: Vec<AbortHandle>,
+    /// The number of tasks at which those that have ended are taken out. It is twice the number that was left the last
+    /// time, so a start costs the same however many tasks run.
+    full: usize,
+}
+
+impl Running {
+    fn add(&mut self, task: AbortHandle) {
+        if self.tasks.len() >= self.full {
+            self.tasks.retain(|task| !task.is_finished());
+            self.full = 2 * self.tasks.len() + 16;
+        }
+        self.tasks.push(task);
+    }
 }
 
 impl Tasks {
@@ -52,9 +71,7 @@ impl Tasks {
                 cancel.cancel();
             }
         });
-        let mut running = self.running.lock();
-        running.retain(|task| !task.is_finished());
-        running.push(outer.abort_handle());
+        self.running.lock().add(outer.abort_handle());
     }
 
     /// Asks every task to end.
@@ -71,7 +88,7 @@ impl Tasks {
     /// Ends every task at once, at its current await point.
     pub fn abort(&self) {
         self.cancel.cancel();
-        for task in self.running.lock().drain(..) {
+        for task in self.running.lock().tasks.drain(..) {
             task.abort();
         }
     }
@@ -89,5 +106,32 @@ impl AbortOnDrop {
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tasks_that_have_ended_are_taken_out_and_those_that_run_are_ended_together() {
+        let tasks = Tasks::new();
+        let (alive, mut none_left) = tokio::sync::mpsc::channel::<()>(1);
+        for _ in 0..8 {
+            let alive = alive.clone();
+            tasks.spawn("long", async move {
+                let _alive = alive;
+                std::future::pending::<()>().await;
+            });
+        }
+        drop(alive);
+        for _ in 0..1_000 {
+            tasks.spawn("short", async {});
+            tokio::task::yield_now().await;
+        }
+        let kept = tasks.running.lock().tasks.len();
+        assert!((8..200).contains(&kept), "{kept}");
+        tasks.abort();
+        assert_eq!(none_left.recv().await, None, "every task has ended");
     }
 }

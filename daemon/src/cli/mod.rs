@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `commands` | the subcommands of `lockstep`, one per file |
 //! | `demo` | `lockstep demo`: three sites in one process |
+//! | `shadow` | watches what another replication does, and compares sites |
 //! | `out` | standard output |
 
 pub mod commands;
 #[cfg(feature = "embedded")]
 pub mod demo;
 mod out;
+pub mod shadow;
 
 pub use commands::main;

@@ -13,6 +13,7 @@
 //! | `handover` | programs and services that move the users' traffic |
 //! | `probe` | users of a site: a push and a fetch by git, a page, a command over SSH |
 //! | `tls` | mutual TLS between sidecars: certificates, names, handshakes |
+//! | `signing` | signatures of records: the key of a site, and the check of a signature |
 //! | `peers` | objects from other nodes |
 //! | `embedded` | emulators of DynamoDB and Kinesis in this process, reached through the AWS adapters |
 
@@ -28,5 +29,6 @@ pub mod handover;
 pub mod peers;
 pub mod probe;
 pub mod refdb;
+pub mod signing;
 pub mod tls;
 pub mod volume;

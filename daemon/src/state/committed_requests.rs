@@ -8,10 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use lockstep_proto::{ProjectName, Transaction};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::volume::{Changes, CommittedRequest, NodeStore, RequestKey, StoreError, command_digest};
@@ -19,6 +20,9 @@ use crate::state::durability::Remember;
 
 /// Entries that are kept at least. Beyond them the oldest go.
 pub const KEPT: usize = 200_000;
+/// The time after which nobody repeats a request from before a gap. The bridge gives up after `gerrit.commit_within`
+/// (five minutes by default), and hooks after their deadline.
+pub const GAP_LASTS: Duration = Duration::from_secs(3_600);
 /// Entries per page, when all are read.
 const PAGE: usize = 1_000;
 
@@ -26,8 +30,9 @@ const PAGE: usize = 1_000;
 pub struct CommittedRequests {
     store: Arc<dyn NodeStore>,
     early: Mutex<Early>,
-    /// Whether entries may be missing, because this life of the node took the refdb's state without the transactions.
-    has_gaps: AtomicBool,
+    /// The last time that entries were missed, because this life of the node took the refdb's state without the
+    /// transactions.
+    gap: Mutex<Option<Instant>>,
     bugs: InjectedBugs,
 }
 
@@ -43,7 +48,7 @@ impl CommittedRequests {
     /// The memory that a store has.
     #[must_use]
     pub fn new(store: Arc<dyn NodeStore>, bugs: InjectedBugs) -> Self {
-        Self { store, early: Mutex::default(), has_gaps: AtomicBool::new(false), bugs }
+        Self { store, early: Mutex::default(), gap: Mutex::default(), bugs }
     }
 
     /// Notes a committed transaction. Call it before its refs move.
@@ -83,13 +88,13 @@ impl CommittedRequests {
 
     /// Notes that transactions were skipped whose requests this node never saw.
     pub fn skipped_some(&self) {
-        self.has_gaps.store(true, Ordering::SeqCst);
+        *self.gap.lock() = Some(Instant::now());
     }
 
-    /// Whether requests may be missing that were committed through this node.
+    /// Whether requests may be missing that were committed through this node, and that callers may still repeat.
     #[must_use]
     pub fn has_gaps(&self) -> bool {
-        self.has_gaps.load(Ordering::SeqCst)
+        self.gap.lock().is_some_and(|missed| missed.elapsed() < GAP_LASTS)
     }
 
     /// The durable entries beyond the newest `kept`. Commit times only order them; no entry is dropped by its age.
@@ -152,6 +157,20 @@ mod tests {
         let txn = "n.1.0.9.00000000000000aa".parse().unwrap();
         let empty = Transaction::empty(txn, "s".parse().unwrap(), "p#1".parse().unwrap());
         Transaction { request_id: id.to_owned(), committed_at_ms: at_ms, ..empty }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gap_ends_when_nobody_repeats_requests_from_before_it() {
+        let requests = CommittedRequests::new(Arc::new(MemoryStore::default()), InjectedBugs::default());
+        assert!(!requests.has_gaps());
+        requests.skipped_some();
+        tokio::time::advance(GAP_LASTS - Duration::from_secs(1)).await;
+        assert!(requests.has_gaps());
+        requests.skipped_some();
+        tokio::time::advance(GAP_LASTS - Duration::from_secs(1)).await;
+        assert!(requests.has_gaps(), "a later gap lasts longer");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!requests.has_gaps());
     }
 
     #[tokio::test]

@@ -20,9 +20,11 @@ use crate::seams::eventlog::EventLog;
 use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::RefDb;
+use crate::seams::signing::SiteSigner;
 use crate::seams::volume::{NodeStore, StoreError};
 use crate::state::bootstrap::Bootstrapping;
 use crate::state::bound_refdb::BoundRefdb;
+use crate::state::coming_back::ComesBack;
 use crate::state::committed_requests::CommittedRequests;
 use crate::state::debts::{Debts, RetryPace};
 use crate::state::durability::Durability;
@@ -31,6 +33,7 @@ use crate::state::known_folders::KnownFolders;
 use crate::state::low_water::LowWater;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
+use crate::state::signing::{Signing, SigningParts};
 use crate::state::site_roles::SiteRoles;
 use crate::state::version_map::{Mover, VersionMap};
 use crate::state::went_back::WentBack;
@@ -68,6 +71,8 @@ pub struct NodeContext {
     pub fenced: CancellationToken,
     /// Whether the refdb is older than this node.
     pub went_back: WentBack,
+    /// The key with which this node signs its transactions. None if it does not sign.
+    pub signer: Option<Arc<SiteSigner>>,
     /// The bugs that a test has switched on. Production has none.
     pub bugs: InjectedBugs,
 }
@@ -97,10 +102,14 @@ pub struct NodeState {
     pub quiesce: Arc<Quiesce>,
     /// How far the node is with taking everything from the refdb and from peers.
     pub bootstrap: Arc<Bootstrapping>,
+    /// Whether the node comes back from a time in which its site was off.
+    pub comes_back: ComesBack,
     /// The directory marks that the running incarnation has set.
     pub folders: Arc<KnownFolders>,
     /// Begins a heartbeat at once, which writes this node's low-water marks.
     pub beat: Arc<Notify>,
+    /// Signs this node's transactions, and verifies those of streams.
+    pub signing: Arc<Signing>,
 }
 
 impl NodeState {
@@ -120,10 +129,12 @@ impl NodeState {
         let NodeContext { store, repositories, bugs, fenced, .. } = context.clone();
         let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
         let low_water = Arc::new(LowWater::new(store.low_water()?));
+        let comes_back = ComesBack::default();
         let materializer = Materializer {
             repositories: Arc::clone(&repositories),
             versions: Arc::clone(&versions),
             mover: Mover::Other,
+            comes_back: comes_back.clone(),
         };
         let requests = Arc::new(CommittedRequests::new(Arc::clone(&store), bugs));
         let durability = Durability::new(Arc::clone(&versions), repositories, Arc::clone(&store), pace, bugs, fenced);
@@ -131,9 +142,20 @@ impl NodeState {
         durability.add(Arc::clone(&requests) as _);
         let (clock, entropy) = (Arc::clone(&context.clock), Arc::clone(&context.entropy));
         let debts = Arc::new(Debts::load(store.as_ref(), durability.clone(), clock, entropy, retry)?);
-        let (quiesce, roles, bootstrap, gone) = (Arc::default(), Arc::default(), Arc::default(), GoneNodes::default());
+        let (quiesce, roles, bootstrap, gone) =
+            (Arc::default(), Arc::<SiteRoles>::default(), Arc::default(), GoneNodes::default());
         let bound = BoundRefdb::load(store.as_ref())?;
         let (folders, beat) = (Arc::new(KnownFolders::new(bugs)), Arc::default());
+        let signing = Signing::new(SigningParts {
+            own: context.signer.clone(),
+            site: context.site.clone(),
+            refdb: context.refdb.clone(),
+            bound: Arc::clone(&bound),
+            roles: Arc::clone(&roles),
+            observer: Arc::clone(&context.observer),
+            clock: Arc::clone(&context.clock),
+            bugs,
+        });
         Ok(Self {
             versions,
             materializer,
@@ -146,8 +168,10 @@ impl NodeState {
             gone,
             quiesce,
             bootstrap,
+            comes_back,
             folders,
             beat,
+            signing,
         })
     }
 }
@@ -177,6 +201,7 @@ impl NodeContext {
             tasks: Tasks::new(),
             fenced: CancellationToken::new(),
             went_back: WentBack::new(bugs),
+            signer: None,
             bugs,
         }
     }

@@ -15,13 +15,16 @@
 //! | `committed_requests` | committed requests of the bridge, for callers that repeat them |
 //! | `went_back` | whether the refdb is older than this node, because it was restored from a backup |
 //! | `bound_refdb` | the refdb that this node's volume belongs to |
+//! | `signing` | signs the transactions of this node, and verifies those of streams |
 //! | `site_roles` | the list of sites with their roles, as this node read them last |
 //! | `bootstrap` | the progress of a node that takes everything from the refdb and from peers |
+//! | `coming_back` | whether this node comes back from a time in which its site was off |
 //! | `gone_nodes` | the nodes whose heartbeat stands still |
 //! | `gerrit_session` | tracks Gerrit processes: only the newest one is answered |
 
 pub mod bootstrap;
 pub mod bound_refdb;
+pub mod coming_back;
 pub mod committed_requests;
 pub mod context;
 pub mod debts;
@@ -34,6 +37,7 @@ pub mod low_water;
 pub mod low_water_extent;
 pub mod materialize;
 pub mod quiesce;
+pub mod signing;
 pub mod site_roles;
 pub mod version_map;
 pub mod went_back;

@@ -59,6 +59,12 @@ impl SiteRoles {
         self.records.borrow().iter().find(|one| one.site == *site).cloned()
     }
 
+    /// Whether Lockstep is switched off at a site.
+    #[must_use]
+    pub fn is_off(&self, site: &SiteId) -> bool {
+        self.of(site).is_some_and(|own| own.off)
+    }
+
     /// The names of the active sites.
     #[must_use]
     pub fn active(&self) -> Vec<SiteId> {
@@ -79,6 +85,12 @@ impl SiteRoles {
     #[must_use]
     pub fn removed(&self) -> BTreeSet<SiteId> {
         self.records.borrow().iter().filter(|one| one.removed).map(|one| one.site.clone()).collect()
+    }
+
+    /// Whether records must be signed: a site of the list demands it.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.records.borrow().iter().any(|one| one.signed && !one.removed)
     }
 
     /// A receiver that notices each change of a record.

@@ -65,6 +65,7 @@ fn use_all(metrics: &Metrics) {
     metrics.consume.read(&site(), 4);
     metrics.apply.transaction(&site(), ApplyOutcome::Applied);
     metrics.apply.held(1, 0);
+    metrics.apply.unsigned("forged");
     metrics.apply.debts(1, 1);
     metrics.apply.strays(1);
     metrics.events.forwarded(2);
@@ -76,6 +77,7 @@ fn use_all(metrics: &Metrics) {
     let bad: Result<(), GitError> = Err(GitError::NoRepository("tools".parse().unwrap()));
     metrics.git.ended(GitOp::Ingest, &bad, 0.5);
     metrics.site.guards(1);
+    metrics.site.left_locks(1);
     metrics.site.state(true, 7);
     metrics.site.went_back(true, false);
     metrics.site.certificates(1, 2);

@@ -12,6 +12,8 @@ use lockstep::seams::eventlog::memory::MemoryEventLog;
 use lockstep::seams::git::model::ModelRepositories;
 use lockstep::seams::peers::FallbackPeers;
 use lockstep::seams::refdb::memory::{MemoryRefDb, MemoryTables};
+use lockstep::seams::refdb::{Role, SiteRecord};
+use lockstep::seams::signing::SiteSigner;
 use lockstep::seams::volume::memory::MemoryStore;
 use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
 use lockstep_proto::{Oid, ProjectName, SiteId};
@@ -37,17 +39,17 @@ const ROUNDS: usize = 3;
 
 /// Measures the figure c, on a thread and a runtime of its own.
 pub async fn measure(report: &Report) -> Fallible<()> {
-    let mut rounds = Vec::new();
-    for _ in 0..ROUNDS {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let _ = tell.send(runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(commits())));
-        });
-        rounds.push(told.await??);
-    }
-    rounds.sort_by(|left, right| left.0.total_cmp(&right.0));
-    let (per_core_second, per_second) = rounds[ROUNDS / 2];
+    let (plain, signed) = (rounds(false).await?, rounds(true).await?);
+    let ((per_core_second, per_second), (with_signature, _)) = (plain[ROUNDS / 2], signed[ROUNDS / 2]);
+    let rounds = plain;
+    report.figure(&Figure {
+        name: "c.signed_per_unsigned",
+        value: with_signature / per_core_second,
+        unit: "commits per core second with a signature on each, in units of those without",
+        goal: None,
+        samples: (ROUNDS * CALLERS * EACH) as u64,
+        detail: json!({"commits_per_core_second": round(with_signature)}),
+    });
     report.figure(&Figure {
         name: "c.commits_per_core_second",
         value: per_core_second,
@@ -60,11 +62,27 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     Ok(())
 }
 
+/// The results of all measurements, the slowest first. With `signed`, each transaction is signed, and its record is
+/// verified when the node reads its own stream.
+async fn rounds(signed: bool) -> Fallible<Vec<(f64, f64)>> {
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let _ = tell.send(runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(commits(signed))));
+        });
+        rounds.push(told.await??);
+    }
+    rounds.sort_by(|left, right| left.0.total_cmp(&right.0));
+    Ok(rounds)
+}
+
 /// Commits per second of processor time, and per second of wall-clock time.
 #[expect(clippy::cast_precision_loss, reason = "some ten thousand commits")]
-async fn commits() -> Fallible<(f64, f64)> {
+async fn commits(signed: bool) -> Fallible<(f64, f64)> {
     let repositories = ModelRepositories::new(InjectedBugs::default());
-    let node = Node::start(deps(&repositories)?).await?;
+    let node = Node::start(deps(&repositories, signed).await?).await?;
     while !node.is_ready() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
@@ -111,10 +129,16 @@ async fn create(node: &Node, project: &ProjectName) -> Fallible<()> {
     if answer.outcome == Outcome::Committed { Ok(()) } else { Err(format!("{answer:?}").into()) }
 }
 
-fn deps(repositories: &ModelRepositories) -> Fallible<NodeDependencies> {
+async fn deps(repositories: &ModelRepositories, signed: bool) -> Fallible<NodeDependencies> {
     let site: SiteId = "eu-aws".parse()?;
+    let refdb = MemoryRefDb::new().refdb();
+    if signed {
+        let record = refdb.registry.enroll_site(&site, Role::Active).await?;
+        let demands = SiteRecord { signed: true, epoch: record.epoch + 1, ..record.clone() };
+        refdb.registry.change_site(Some(&record), &demands, 0).await?;
+    }
     Ok(NodeDependencies {
-        refdb: MemoryRefDb::new().refdb(),
+        refdb,
         tables: Arc::new(MemoryTables::default()),
         eventlog: Arc::new(MemoryEventLog::new(1)),
         blobs: Arc::new(MemoryBlobs::default()),
@@ -126,6 +150,7 @@ fn deps(repositories: &ModelRepositories) -> Fallible<NodeDependencies> {
         gerrit: None,
         probes: ProbeSet::default(),
         observer: RecordingObserver::new(),
+        signer: SiteSigner::from_seed(&[1; 32]).filter(|_| signed).map(Arc::new),
         boot: "bench".to_owned(),
         settings: NodeSettings::new(site.clone(), "eu-aws-0".parse()?, vec![site]),
         bugs: InjectedBugs::default(),

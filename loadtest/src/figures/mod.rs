@@ -11,15 +11,17 @@ mod failover;
 mod lag;
 mod large_push;
 mod memory;
+mod older;
 mod proportion;
 mod round_trips;
+mod side_by_side;
 mod verify;
 
 use crate::Fallible;
 use crate::report::Report;
 
 /// The letters of all figures.
-pub const ALL: [char; 13] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'm', 'n', 'o', 'p'];
+pub const ALL: [char; 14] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'm', 'n', 'o', 'p', 'q'];
 /// The letters of the figures that take seconds.
 pub const QUICK: [char; 6] = ['a', 'b', 'c', 'd', 'e', 'i'];
 
@@ -49,6 +51,7 @@ async fn measure(letter: char, report: &Report) -> Fallible<()> {
         'n' => existing::measure(report).await,
         'o' => failover::measure(report).await,
         'p' => verify::measure(report).await,
+        'q' => side_by_side::measure(report).await,
         _ => memory::measure(report).await,
     }
 }

@@ -82,8 +82,12 @@ impl Other {
         let repositories = Arc::new(LocalRepositories::open(root, git::Settings::default())?);
         let store: Arc<dyn NodeStore> = Arc::new(DiskStore::open(&root.join("node.redb"))?);
         let versions = Arc::new(VersionMap::new(Arc::clone(&store), InjectedBugs::default()));
-        let materializer =
-            Materializer { repositories: repositories.clone(), versions: Arc::clone(&versions), mover: Mover::Other };
+        let materializer = Materializer {
+            repositories: repositories.clone(),
+            versions: Arc::clone(&versions),
+            mover: Mover::Other,
+            comes_back: Default::default(),
+        };
         let (blobs, observer) = (Arc::new(MemoryBlobs::default()), Arc::new(Nobody));
         let bugs = InjectedBugs::default();
         let long_forms = LongForms::new(blobs.clone(), repositories.spill(), limits::INLINE_COMMANDS);

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::Fallible;
+
 /// `git -C folder`, shielded.
 #[must_use]
 pub fn command(folder: &Path) -> Command {
@@ -19,4 +21,16 @@ pub fn command(folder: &Path) -> Command {
     }
     command.args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"]).arg("-C").arg(folder).stdin(Stdio::null());
     command
+}
+
+/// Makes a client's bare repository that borrows the objects of another one, as if the client had just fetched all of
+/// them. Does nothing if it is there.
+pub fn borrow_objects(path: &Path, from: &Path) -> Fallible<()> {
+    let alternates = path.join("objects/info/alternates");
+    if alternates.exists() {
+        return Ok(());
+    }
+    git2::Repository::init_bare(path)?;
+    std::fs::create_dir_all(path.join("objects/info"))?;
+    Ok(std::fs::write(alternates, format!("{}\n", from.join("objects").display()))?)
 }

@@ -25,7 +25,7 @@ pub use plan::{
 pub use step::{FailoverStep, StepRecord};
 
 use crate::name::{NodeId, SiteId};
-use crate::site_list::Bootstrap;
+use crate::site_list::{Bootstrap, SiteMode};
 
 /// The role of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -263,6 +263,9 @@ pub struct SiteStatus {
     pub role: Role,
     /// The epoch of the site: each change of role raises it by one.
     pub epoch: u64,
+    /// Whether Lockstep is switched off at the site. Earlier releases see a fenced site.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub off: bool,
     /// The nodes of the site.
     pub nodes: Vec<SiteNode>,
     /// The committed slots of this site that the event log does not have yet. Other sites can read them in the refdb.
@@ -340,6 +343,21 @@ pub struct ActRequest {
 pub struct RoleRequest {
     /// The new role: active or standby.
     pub role: Role,
+    /// The epoch that the operator has seen. With another one, nothing is changed.
+    pub expect_epoch: u64,
+    /// The operator's reason, for the audit trail.
+    pub reason: String,
+}
+
+/// Switches Lockstep off at a site, or on again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModeRequest {
+    /// The mode.
+    pub mode: SiteMode,
+    /// The role of the site that is switched on: active or standby. A site that is switched off is fenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// The epoch that the operator has seen. With another one, nothing is changed.
     pub expect_epoch: u64,
     /// The operator's reason, for the audit trail.

@@ -9,6 +9,7 @@
 //! for an upgrade. It is not bad, and it is never skipped.
 
 mod locator;
+pub mod signature;
 pub(crate) mod wire;
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use crate::slot::{Seq, TxnId, Version};
 use crate::value::{RefKey, RefValue};
 
 pub use locator::Locator;
+pub use signature::{KeyId, Signature};
 
 /// The format that this release writes.
 pub const FORMAT: u32 = 1;

@@ -14,10 +14,10 @@ use crate::{limits, precheck};
 const ENVELOPE: precheck::Form = precheck::Form {
     format: FORMAT,
     bytes: limits::LONG_FORM_BYTES,
-    is_known: |field| matches!(field, 1..=16),
+    is_known: |field| matches!(field, 1..=17),
     cap: |field| match field {
         7 => limits::INLINE_PACK_BYTES,
-        10..=12 | precheck::CRITICAL => limits::TEXT_BYTES,
+        10..=12 | precheck::CRITICAL | 17 => limits::TEXT_BYTES,
         13 => limits::ANNOUNCEMENT_BYTES,
         _ => limits::LONG_FORM_BYTES,
     },

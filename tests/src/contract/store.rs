@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lockstep::seams::eventlog::Position;
+use lockstep::seams::refdb::SiteRecord;
 use lockstep::seams::volume::{
     BoundTo, Changes, CommittedRequest, Debt, Difference, Held, Mailbox, MoveIntent, NodeStore, Rebind, RefRecord,
     RefreshMark, Registered, RequestKey, ShardId, VolumeFacts,
@@ -389,13 +390,9 @@ pub async fn a_volume_that_moves_to_another_refdb_forgets_the_one_before(store: 
     commit(store, point("b#1", "@state", record(1, "state:active#1".parse::<RefValue>().expect("a value")))).await;
     assert_eq!(store.bound().expect("a read"), BoundTo::default());
     let refdb = Some(RefdbIdentity::first("b".to_owned()));
-    let sites = vec![KnownSite {
-        site: "eu-aws".parse().expect("a site"),
-        role: Role::Standby,
-        epoch: 4,
-        removed: true,
-        stream: StreamPlace { region: Some("eu-west-1".into()), endpoint: None },
-    }];
+    let stream = StreamPlace { region: Some("eu-west-1".into()), endpoint: None };
+    let site = SiteRecord::new("eu-aws".parse().expect("a site"), Role::Standby, 4);
+    let sites = vec![KnownSite::from(&SiteRecord { removed: true, left: 3, signed: true, stream, ..site })];
     let (bound, kept) = (BoundTo { refdb, sites }, store.projects().expect("a read"));
     let before = (store.refresh_marks(), store.checkpoints());
     let held = [store.parked(None, 9).expect("a read").len(), store.quarantined().expect("a read").len()];
@@ -472,6 +469,7 @@ fn filled_facts() -> VolumeFacts {
         reconciles: true,
         restoring,
         of_other_refdb,
+        came_back: 5,
     }
 }
 

@@ -62,17 +62,24 @@ impl Cluster {
 
     /// Like [`Cluster::start`], with other limits of the streams.
     pub async fn start_behind(binary: &Path, names: &[&str], limits: WriteLimits) -> Self {
-        Self::start_with(binary, names, &|_| None, limits, Between::Nothing).await
+        Self::start_with(binary, names, &|_| None, limits, Between::Nothing, &|_| {}).await
+    }
+
+    /// Like [`Cluster::start`], for a measurement: the streams lose no answer. `tune` may change the configuration of
+    /// each node before its first start.
+    pub async fn start_tuned(binary: &Path, names: &[&str], tune: &dyn Fn(&Node)) -> Self {
+        let limits = WriteLimits { lose_every: None, ..limits() };
+        Self::start_with(binary, names, &|_| None, limits, Between::Nothing, tune).await
     }
 
     /// Like [`Cluster::start`], with a refdb of which a test may throttle one partition.
     pub async fn start_throttled(binary: &Path, names: &[&str]) -> Self {
-        Self::start_with(binary, names, &|_| None, limits(), Between::Throttle).await
+        Self::start_with(binary, names, &|_| None, limits(), Between::Throttle, &|_| {}).await
     }
 
     /// Like [`Cluster::start`], and every call on the emulators is recorded.
     pub async fn start_recorded(binary: &Path, names: &[&str], record: &Arc<Record>) -> Self {
-        Self::start_with(binary, names, &|_| None, limits(), Between::Record(Arc::clone(record))).await
+        Self::start_with(binary, names, &|_| None, limits(), Between::Record(Arc::clone(record)), &|_| {}).await
     }
 
     /// Like [`Cluster::start`], but `elsewhere` may give a node another git volume and another program as its sidecar.
@@ -81,7 +88,7 @@ impl Cluster {
         names: &[&str],
         elsewhere: &dyn Fn(&str) -> Option<(PathBuf, PathBuf)>,
     ) -> Self {
-        Self::start_with(binary, names, elsewhere, limits(), Between::Nothing).await
+        Self::start_with(binary, names, elsewhere, limits(), Between::Nothing, &|_| {}).await
     }
 
     /// # Panics
@@ -92,6 +99,7 @@ impl Cluster {
         elsewhere: &dyn Fn(&str) -> Option<(PathBuf, PathBuf)>,
         limits: WriteLimits,
         between: Between,
+        tune: &dyn Fn(&Node),
     ) -> Self {
         let folder = tempfile::Builder::new().prefix("lockstep-e2e-").tempdir().expect("a folder");
         let dynamo = EmbeddedDynamo::in_memory().await.expect("a refdb");
@@ -134,7 +142,10 @@ impl Cluster {
         let staged = StagedRefs::new(RefDb::of(&raw), long_forms, WRITE_ITEMS, InjectedBugs::default());
         let refdb = Arc::new(staged).refdb();
         let mut cluster = Self { nodes, refdb, raw, folder, dynamo, throttle, kinesis, _forwarders: forwarders };
-        cluster.nodes.iter_mut().for_each(|node| node.start(None));
+        for node in &mut cluster.nodes {
+            tune(node);
+            node.start(None);
+        }
         cluster.ready().await;
         cluster
     }

@@ -14,6 +14,7 @@ use lockstep::seams::git::Repositories;
 use lockstep::seams::peers::Peers;
 use lockstep::seams::refdb::memory::{Backup, MemoryTables};
 use lockstep::seams::refdb::{RefDb, Tables};
+use lockstep::seams::signing::SiteSigner;
 use lockstep::seams::volume::NodeStore;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
 use lockstep::stages::ports::{Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
@@ -99,6 +100,8 @@ pub struct SimDependencies {
     pub clock: Arc<dyn Clock>,
     /// The node's source of randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// The key with which the node signs. None if it does not sign.
+    pub signer: Option<Arc<SiteSigner>>,
     /// The largest number of items in one write of the refdb.
     pub write_items: usize,
     /// The bugs to inject.

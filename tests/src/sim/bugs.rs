@@ -33,6 +33,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     ),
     found(InjectedBug::OwnStreamSkipped, "two nodes in one site", &["convergence"]),
     found(InjectedBug::BatchCaughtUpInPart, "changes (patch set + meta) under contention", &["batches"]),
+    found(
+        InjectedBug::ScanIsOneMoment,
+        "items that are read one by one; volumes that are lost when the journal is collected; shards that throttle",
+        &["batches"],
+    ),
     found(InjectedBug::MissingBaseIsBad, "commits of several sites on each other, one stream behind", &["held"]),
     found(InjectedBug::NameConflictCommitted, "clients that create `t`, `t/x`, `t/x/y`, `t/z`", &["names"]),
     found(InjectedBug::CollectBelowSlowNode, "pauses, cut links, early collection", &["collection"]),
@@ -99,6 +104,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         &["hindsight"],
     ),
     found(
+        InjectedBug::SnapshotKeepsMarks,
+        "volumes that are put back to an earlier state, on the same boot",
+        &["marks"],
+    ),
+    found(
         InjectedBug::RequestsForgotten,
         "clients that repeat a request after a restart, when the journal is collected; values that come back",
         &["answers"],
@@ -133,6 +143,18 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     ),
     found(InjectedBug::DigestMissesDeletion, "deletions of refs", &["digests"]),
     found(InjectedBug::DigestMissesOverlay, "any move between two durable steps", &["digests"]),
+    found(InjectedBug::PackNotSigned, "somebody who writes signed records with other objects into a stream", &["held"]),
+    found(
+        InjectedBug::VersionsNotSigned,
+        "somebody who writes old signed records as new steps into a stream",
+        &["durability", "forward", "batches"],
+    ),
+    found(InjectedBug::AdopterSignsNothing, "crashes of nodes whose journal is not published yet", &["held"]),
+    found(
+        InjectedBug::RequirementIgnored,
+        "somebody who writes steps that fit their refs into a stream",
+        &["durability", "forward", "batches", "held"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lockstep::seams::refdb::{IncarnationRecord, SiteRecord};
 use lockstep_proto::{
     IncarnationId, LaneId, NodeId, Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue,
@@ -63,6 +64,8 @@ pub struct Facts {
     pub chains: BTreeMap<ChainId, Vec<Step>>,
     /// Every committed transaction, collected ones too.
     pub transactions: BTreeMap<TxnId, Arc<Transaction>>,
+    /// The bytes of the slot of every committed transaction.
+    pub encoded: BTreeMap<TxnId, Bytes>,
     /// Committed transactions with bad content. Nodes set them aside.
     pub bad: BTreeSet<TxnId>,
     /// Every slot that was ever occupied.
@@ -171,6 +174,15 @@ impl Facts {
             Some((name, last))
         });
         values.collect()
+    }
+
+    /// The number of times that a name which had been a folder was freed, and a ref of this name created.
+    #[must_use]
+    pub fn freed(&self) -> usize {
+        let loosens =
+            |step: &Step| self.transactions.get(&step.txn).is_some_and(|transaction| transaction.loosened().is_some());
+        let pairs = self.chains.values().flat_map(|chain| chain.windows(2));
+        pairs.filter(|pair| loosens(&pair[0]) && pair[1].value.oid().is_some()).count()
     }
 
     /// Adds a commit, after the checkers have judged it.

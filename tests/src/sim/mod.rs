@@ -15,6 +15,7 @@
 //! | [`faults`], [`link`] | the faults of calls |
 //! | `blobs`, `eventlog`, `peers`, `refdb`, `repositories`, `store` | one seam each, behind the faults |
 //! | `item_by_item` | reads of the refdb that are not one moment |
+//! | [`keys`] | the keys of the sites, and signatures that an attacker has |
 //! | [`backend`], [`memory`] | the services and volumes below the seams |
 //! | [`node`], [`world`] | the real node, and the sites |
 //! | [`nemesis`], [`action`], [`forgery`] | the faults of nodes and streams |
@@ -51,6 +52,7 @@ pub mod forgery;
 pub mod gerrit;
 pub mod history;
 mod item_by_item;
+pub mod keys;
 pub mod link;
 pub mod listeners;
 pub mod memory;

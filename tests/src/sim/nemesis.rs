@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep::seams::refdb::Role;
-use lockstep_proto::{NodeId, Oid, ProjectKey, ProjectName, SiteId};
+use lockstep_proto::{NodeId, Oid, ProjectKey, ProjectName, SiteId, Transaction};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -201,7 +201,9 @@ impl Nemesis {
         let old: Vec<(String, Bytes)> = {
             let known = self.world.watch.known();
             let of_site = known.facts.transactions.values().filter(|transaction| transaction.site == *site);
-            of_site.map(|transaction| (transaction.project.name.to_string(), transaction.encode())).collect()
+            let record = |id| known.facts.encoded.get(id).cloned();
+            let key = |transaction: &Transaction| transaction.project.name.to_string();
+            of_site.filter_map(|transaction| Some((key(transaction), record(&transaction.id)?))).collect()
         };
         for _ in 0..self.dice.between(1, 5) {
             let Some((key, data)) = self.dice.pick(&old) else { return };
@@ -223,11 +225,13 @@ impl Nemesis {
     async fn forge(&self, site: &SiteId) {
         let forged = {
             let known = self.world.watch.known();
-            forgery::forge(&self.dice, site, &known)
+            match self.world.scenario.signed && self.dice.chance(800) {
+                true => forgery::forge_well(&self.dice, site, &known),
+                false => forgery::forge(&self.dice, site, &known),
+            }
         };
-        let Some(Forgery { transaction, must_be_found }) = forged else { return };
+        let Some(Forgery { transaction, data, must_be_found }) = forged else { return };
         self.world.trace.note(site.as_str(), &format!("FORGED {} of {}", transaction.id, transaction.project));
-        let data = transaction.encode();
         {
             let mut known = self.world.watch.known();
             known.mirror.forged.insert(data.clone());

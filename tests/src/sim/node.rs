@@ -57,6 +57,10 @@ impl Observer for Noting {
         self.trace.note(&self.who, &format!("quarantined {what}: {reason}"));
     }
 
+    fn unsigned(&self, end: &'static str) {
+        self.trace.note(&self.who, &format!("a record without a good signature: {end}"));
+    }
+
     fn skipped(&self, origin: &SiteId, txn: &TxnId) {
         self.trace.note(&self.who, &format!("skipped {txn} of {origin}"));
     }
@@ -104,6 +108,7 @@ impl NodeFactory for RealNodes {
             gerrit: None,
             probes: ProbeSet::default(),
             observer: Arc::new(observer),
+            signer: parts.signer,
             boot: parts.boot,
             settings: NodeSettings {
                 // Beside writes of two items, every transaction of several refs has a long form.

@@ -42,6 +42,8 @@ pub struct Report {
     pub converged_in_ms: u64,
     /// The number of commits in the refdb.
     pub commits: u64,
+    /// The number of refs that were created with the name of an emptied folder.
+    pub freed: usize,
     /// The number of faults injected into calls.
     pub faults: u64,
     /// The number of accepted stream events, and of their deliveries, each node counted once per event.
@@ -71,13 +73,14 @@ impl fmt::Display for Report {
         let [taken, listened] = self.events;
         write!(
             out,
-            "seed {} trace {:016x}: {} s virtual, {} commits, {} faults, converged in {} ms; heard: {committed} \
-             committed, {unseen} not yet visible, {refused} refused, {unknown} unknown, {unheard} nothing; {taken} \
-             events taken, heard {listened} times",
+            "seed {} trace {:016x}: {} s virtual, {} commits, {} names freed, {} faults, converged in {} ms; \
+             heard: {committed} committed, {unseen} not yet visible, {refused} refused, {unknown} unknown, {unheard} \
+             nothing; {taken} events taken, heard {listened} times",
             self.seed,
             self.hash,
             self.virtual_ms / 1_000,
             self.commits,
+            self.freed,
             self.faults,
             self.converged_in_ms
         )
@@ -161,6 +164,7 @@ impl Phases {
             virtual_ms: self.world.trace.now_ms(),
             converged_in_ms,
             commits: known.facts.commits,
+            freed: known.facts.freed(),
             faults: self.world.faults.injected(),
             events: known.events.counts(),
             heard: known.history.counts(),
@@ -200,7 +204,14 @@ impl Phases {
         for number in 0..self.world.scenario.projects {
             self.create_project(&name(&format!("p{number}"))).await.map_err(broken)?;
         }
-        self.converge("convergence").await.map(|_| ())
+        self.converge("convergence").await?;
+        if self.world.scenario.signed {
+            self.world.require_signatures(true).await;
+            // Every node has read it, and every incarnation is one that signs.
+            self.pass(5_000).await?;
+            self.converge("convergence").await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn all_ready(&self) -> Result<(), Violation> {

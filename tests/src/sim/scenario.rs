@@ -116,6 +116,8 @@ pub struct Scenario {
     pub answer_ms: Option<u64>,
     /// The share of reads of several items that take their time from item to item, in permille.
     pub torn_reads: u64,
+    /// Whether every node signs, records must be signed, and somebody who can write to the streams forges them well.
+    pub signed: bool,
     /// Whether one site alone is active, at the start the first one by name.
     pub one_active: bool,
     /// Whether a site is added to the list of sites, and another one removed.
@@ -192,6 +194,7 @@ impl Scenario {
             throttled_projects: 2,
             answer_ms: None,
             torn_reads: 300,
+            signed: false,
             one_active: false,
             list_moves: false,
             pauses: 200,
@@ -274,6 +277,15 @@ impl Scenario {
         scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
         scenario.actions.retain(|(action, _)| !matches!(action, Action::BadRecord | Action::Forge));
         Self { safety_ms: 20_000, ..scenario }
+    }
+
+    /// Signed records, and an attacker who writes to the streams what fits the state of a site in every detail.
+    #[must_use]
+    pub fn signed() -> Self {
+        let mut scenario = Self { name: "signed".into(), signed: true, ..Self::general() };
+        scenario.actions.retain(|(action, _)| *action != Action::Forge);
+        scenario.actions.push((Action::Forge, 40));
+        Self { nemesis_ms: 2_000, ..scenario }
     }
 
     /// A refdb that goes back in time. No call takes effect long after it was sent, and no node is cut off without

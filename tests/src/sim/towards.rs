@@ -62,6 +62,11 @@ impl Scenario {
                 self.more(Ask::Batch, 40);
                 self.act(&[(Action::Pause, 10), (Action::Partition, 10)]);
             }
+            P::ScanIsOneMoment => self.with_lost_volumes(),
+            P::SnapshotKeepsMarks => {
+                self.act(&[(Action::PutBack, 10), (Action::Crash, 2)]);
+                self.think_ms = 150;
+            }
             P::LongFormAfterSlot => self.with_long_forms(&[(Action::Partition, 10), (Action::Crash, 5)]),
             P::LongFormDroppedEarly => self.with_long_forms(&[(Action::Pause, 10), (Action::Partition, 10)]),
             P::NameConflictCommitted => self.more(Ask::NameConflict, 30),
@@ -88,10 +93,25 @@ impl Scenario {
             P::LookBeforeBarrier | P::MarksOutliveIncarnation => self.with_folders(bug),
             P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
             P::HeldCollected | P::LeftoverForgotten | P::ShortReadIsEnd => self.behind(bug),
+            P::PackNotSigned | P::VersionsNotSigned | P::AdopterSignsNothing | P::RequirementIgnored => {
+                self.with_signatures(bug);
+            }
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
             }
+        }
+    }
+
+    /// Records are signed, and somebody forges them.
+    fn with_signatures(&mut self, bug: InjectedBug) {
+        self.signed = true;
+        match bug {
+            InjectedBug::AdopterSignsNothing => {
+                self.act(&[(Action::Crash, 10), (Action::ThrottleShard, 4)]);
+                self.think_ms = 150;
+            }
+            _ => self.act(&[(Action::Forge, 10), (Action::ThrottleShard, 1)]),
         }
     }
 
@@ -112,6 +132,15 @@ impl Scenario {
         // Nodes live long enough for the journal to be collected between two starts.
         self.calls_fail("slot", |rates| (rates.fail_before, rates.lose_request, rates.lose_answer) = (0, 0, 0));
         (self.branches, self.projects, self.think_ms, self.nemesis_ms) = (3, 1, 150, 5_000);
+    }
+
+    /// Loses volumes, so that nodes take the state of their projects from scans, while transactions of several refs
+    /// come in between. Shards that throttle keep these transactions away from the node until it is ready.
+    fn with_lost_volumes(&mut self) {
+        self.more(Ask::Batch, 40);
+        self.act(&[(Action::LoseDisk, 10), (Action::ThrottleShard, 10)]);
+        (self.torn_reads, self.projects, self.throttled_projects) = (1_000, 1, 1);
+        (self.clients, self.think_ms) = (4, 150);
     }
 
     /// Lets nodes be behind for long on the only branch, so that they must ask the refdb.

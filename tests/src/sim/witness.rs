@@ -55,6 +55,8 @@ impl RefStore for WitnessedRefDb {
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let answer = self.inner.refs.commit(request).await?;
         if answer == CommitAnswer::Committed {
+            let id = request.transaction.id.clone();
+            self.watch.known().facts.encoded.insert(id, request.encoded.clone());
             self.watch.committed(&request.transaction);
         }
         Ok(answer)
@@ -69,7 +71,10 @@ impl RefStore for WitnessedRefDb {
         let state = self.inner.refs.seal(txn, encoded).await?;
         if before == SlotState::Empty {
             match self.long_forms.read(encoded).await {
-                Ok(transaction) => self.watch.sealed(&transaction),
+                Ok(transaction) => {
+                    self.watch.known().facts.encoded.insert(txn.clone(), encoded.clone());
+                    self.watch.sealed(&transaction);
+                }
                 Err(error) => self.watch.violated("slots", format!("{txn} is sealed and cannot be read: {error}")),
             }
         }

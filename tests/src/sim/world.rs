@@ -25,6 +25,7 @@ use super::eventlog::FaultyEventLog;
 use super::faults::{Faults, Seam};
 use super::gerrit::Gerrit;
 use super::item_by_item::ItemByItem;
+use super::keys::Keys;
 use super::link::Link;
 use super::peers::{FaultyPeer, Up};
 use super::read_limits::ReadMeter;
@@ -103,6 +104,8 @@ pub struct World {
     places: Mutex<BTreeMap<NodeId, Place>>,
     gerrits: BTreeMap<NodeId, Arc<Gerrit>>,
     up: Up,
+    /// The keys with which nodes sign from their next start on.
+    pub keys: Keys,
     /// The sites that are not in the list of sites at present.
     pub(super) outside: Mutex<BTreeSet<SiteId>>,
 }
@@ -143,6 +146,7 @@ impl World {
             }
         }
         let places = Mutex::new(places);
+        let keys = Keys::new(scenario.signed);
         let (up, meter) = (Up::default(), Arc::new(ReadMeter::new(scenario.reads)));
         Arc::new(Self {
             seed,
@@ -159,6 +163,7 @@ impl World {
             places,
             gerrits,
             up,
+            keys,
             outside: Mutex::new(outside),
         })
     }
@@ -298,6 +303,7 @@ impl World {
             store: Arc::new(WatchedStore::new(place.volume.store(), link(Seam::Store), self.watch.clone())),
             clock: place.clock.clone(),
             entropy: Arc::new(entropy),
+            signer: self.keys.signer(node, &place.site),
             write_items: self.scenario.writes.items(self.seed),
             bugs: self.bugs,
         })

@@ -11,8 +11,10 @@ mod failover;
 mod full_speed;
 mod kills;
 mod late;
+mod left_lock;
 mod lost;
 mod odd_objects;
+mod offline;
 mod one_site;
 mod queue;
 mod review;
@@ -20,6 +22,7 @@ mod rolling;
 mod standby;
 mod start;
 mod stock;
+mod switched_off;
 mod two_sites;
 
 use std::path::Path;

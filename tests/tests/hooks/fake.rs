@@ -33,6 +33,8 @@ pub struct Fake {
     pub requests: Mutex<Vec<RefTransactionRequest>>,
     /// Refs that it refuses, with the reasons.
     pub refuse: Mutex<BTreeMap<String, String>>,
+    /// Refs that it commits and cannot show, with the reasons.
+    pub unseen: Mutex<BTreeMap<String, String>>,
     /// While this is set, a batch waits for it before it begins.
     pub gate: Mutex<Option<Arc<Notify>>>,
     /// Notified when a batch has ended.
@@ -110,13 +112,19 @@ impl Transactions for Fake {
         }
         let mut results = Vec::new();
         for (command, refusal) in request.commands.iter().zip(refusals) {
+            if let Some(why) = self.unseen.lock().get(command.name.as_str()).filter(|_| refusal.is_none()) {
+                let refusal = Some(Refusal::new(RefusalCode::Unavailable, false, why));
+                let outcome = Outcome::CommittedNotYetVisible;
+                results.push(RefResult { name: command.name.clone(), outcome, refusal });
+                continue;
+            }
             let outcome = if refusal.is_some() { Outcome::Refused } else { Outcome::Committed };
             if refusal.is_none() {
                 self.apply(command);
             }
             results.push(RefResult { name: command.name.clone(), outcome, refusal });
         }
-        let committed = results.iter().any(|result| result.outcome == Outcome::Committed);
+        let committed = results.iter().any(|result| result.outcome != Outcome::Refused);
         let outcome = if committed { Outcome::Committed } else { Outcome::Refused };
         self.done.notify_one();
         Ok(RefTransactionResponse { outcome, txn: None, results })
@@ -182,11 +190,14 @@ impl Inspection for Fake {
             counters: Counters::default(),
             refresh: None,
             guards_off: Vec::new(),
+            left_locks: Vec::new(),
             refdb_went_back: None,
             refdb_not_own: None,
             handover: Vec::new(),
             tls: None,
+            signing: None,
             bootstrap: None,
+            coming_back: None,
             last_contact_ms: None,
             turns: None,
             verified: Vec::new(),
@@ -237,6 +248,13 @@ impl Inspection for Fake {
 
 #[async_trait]
 impl PeerRefs for Fake {
+    async fn holds(&self, project: &ProjectName) -> Result<(), ApiError> {
+        match self.projects.lock().contains_key(project) {
+            true => Ok(()),
+            false => Err(ApiError::new(RefusalCode::Project, false, format!("the fake holds no project {project}"))),
+        }
+    }
+
     async fn digests(&self, _: DigestsRequest) -> Result<DigestsPage, ApiError> {
         let (site, node) = ("eu-aws".parse().unwrap(), "eu-aws-0".parse().unwrap());
         let head = DigestsHead { site, node, format: SET_DIGEST_FORMAT, refdb: None, reconciles: false };

@@ -5,6 +5,7 @@ mod bounds;
 mod certificates;
 mod command;
 mod fake;
+mod fetches;
 mod fitness;
 mod guard;
 mod install;

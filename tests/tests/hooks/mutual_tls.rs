@@ -35,16 +35,26 @@ use crate::fake::Fake;
 const MOST: u64 = 1 << 30;
 
 /// A sidecar with the listener for peers, and its repositories.
-struct Server {
-    fixture: LocalFixture,
-    address: SocketAddr,
-    want: Oid,
-    home: tempfile::TempDir,
-    fake: Arc<Fake>,
+pub struct Server {
+    pub fixture: LocalFixture,
+    pub address: SocketAddr,
+    pub want: Oid,
+    pub home: tempfile::TempDir,
+    pub fake: Arc<Fake>,
 }
 
 impl Server {
-    async fn start(home: tempfile::TempDir, credentials: Arc<Credentials>, allow: &[&str]) -> Self {
+    pub async fn start(home: tempfile::TempDir, credentials: Arc<Credentials>, allow: &[&str]) -> Self {
+        Self::start_taking(home, credentials, allow, 4).await
+    }
+
+    /// Starts a server that takes so many requests of each entry of `allow` at once.
+    pub async fn start_taking(
+        home: tempfile::TempDir,
+        credentials: Arc<Credentials>,
+        allow: &[&str],
+        requests: usize,
+    ) -> Self {
         let fixture = LocalFixture::new();
         for volume in [fixture.origin(), fixture.replica()] {
             volume.create(&project(), &name("refs/heads/main")).await.unwrap();
@@ -53,12 +63,13 @@ impl Server {
         let settings = PeerListenerSettings {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             allow: allow.iter().map(|entry| entry.parse().unwrap()).collect(),
-            requests: NonZeroUsize::new(4).unwrap(),
+            requests: NonZeroUsize::new(requests).unwrap(),
         };
         let bound = BoundApi::bind(&home.path().join("run/api.sock"), None).await.unwrap();
         let bound = bound.peered(settings, credentials).await.unwrap();
         let address = bound.peer_address().unwrap();
         let fake = Arc::new(Fake::default());
+        fake.projects.lock().insert(project(), name("refs/heads/main"));
         let bound = bound.giving(fixture.origin()).telling(fake.clone());
         let _ = bound.spawn(fake.clone(), fake.clone(), &CancellationToken::new());
         Self { fixture, address, want, home, fake }
@@ -70,14 +81,14 @@ impl Server {
         HttpPeer::new("origin".into(), address, self.fixture.replica().spill(), MOST)
     }
 
-    async fn fetch(&self, credentials: Arc<Credentials>, expected: &str) -> Result<usize, PeerError> {
+    pub async fn fetch(&self, credentials: Arc<Credentials>, expected: &str) -> Result<usize, PeerError> {
         let peer = self.peer(credentials, expected);
         peer.objects(&project(), &[self.want], &[]).await.map(|packs| packs.len())
     }
 }
 
-const SERVER: &str = "spiffe://lockstep/eu-aws/eu-aws-0";
-const CALLER: &str = "spiffe://lockstep/muc-1/muc-1-0";
+pub const SERVER: &str = "spiffe://lockstep/eu-aws/eu-aws-0";
+pub const CALLER: &str = "spiffe://lockstep/muc-1/muc-1-0";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_arrive_over_mutual_tls_from_a_peer_with_the_expected_name() {
@@ -181,6 +192,8 @@ async fn a_peer_may_make_the_calls_of_peers_only() {
         "post /v1/peer/digests",
         "post /v1/peer/refs",
         "post /v1/peer/versions",
+        "post /v1/projects/{project}/git/git-upload-pack",
+        "get /v1/projects/{project}/git/info/refs",
         "post /v1/projects/{project}/objects",
     ];
     assert_eq!(open, calls);

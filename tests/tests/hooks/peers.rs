@@ -3,7 +3,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use axum::Router;
+use axum::routing::get;
+use http::StatusCode;
 use lockstep::base::clock::SeededEntropy;
 use lockstep::seams::blob::Payload;
 use lockstep::seams::peers::http::{Address, HttpPeer};
@@ -13,6 +18,7 @@ use lockstep::stages::api::server::BoundApi;
 use lockstep_tests::contract::repositories::{Fixture, name, nowhere, project};
 use lockstep_tests::e2e::until;
 use lockstep_tests::local_git::LocalFixture;
+use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::Fake;
@@ -40,7 +46,7 @@ async fn fixture() -> LocalFixture {
 }
 
 /// A text that does not compress. A pack of several of them is too large for memory.
-fn noise(seed: u64) -> String {
+pub fn noise(seed: u64) -> String {
     let dice = SeededEntropy::new(seed);
     (0..50_000).map(|_| format!("{:016x}", lockstep::base::clock::Entropy::next(&dice))).collect()
 }
@@ -84,6 +90,40 @@ async fn a_peer_names_the_objects_that_it_lacks_and_a_wrong_token_is_not_now() {
     let peer = HttpPeer::new("origin".into(), Address::Tcp(address, wrong), spill, MOST);
     let refused = peer.objects(&project(), &[here], &[]).await.unwrap_err();
     assert!(matches!(&refused, PeerError::NotNow(why) if why.contains("token")), "{refused}");
+}
+
+/// A peer may pack for as long as it takes, if it answers other calls meanwhile. One that has gone silent is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_packs_is_waited_for_while_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, looks) = (folder.path().join("peer.sock"), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&looks);
+    let introduce = move || {
+        seen.fetch_add(1, Ordering::Relaxed);
+        // Too busy to say more. It lives.
+        std::future::ready(StatusCode::SERVICE_UNAVAILABLE)
+    };
+    let packed = Arc::clone(&looks);
+    let pack = move || {
+        let packed = Arc::clone(&packed);
+        async move {
+            // It packs for longer than a silent peer is waited for: until it was looked at ten times.
+            until(async || (packed.load(Ordering::Relaxed) >= 10).then_some(())).await.unwrap();
+            StatusCode::NO_CONTENT
+        }
+    };
+    let routes = Router::new().route("/v1/peer", get(introduce)).fallback(pack);
+    let serving = tokio::spawn(axum::serve(UnixListener::bind(&socket).unwrap(), routes).into_future());
+    let peer = HttpPeer::new("origin".into(), Address::Socket(socket), folder.path().to_owned(), MOST);
+    let peer = peer.looking_every(Duration::from_millis(20));
+    assert_eq!(peer.objects(&project(), &[nowhere()], &[]).await.map(|packs| packs.len()), Ok(0));
+    // Now it takes no more connections, in the middle of packing.
+    looks.store(0, Ordering::Relaxed);
+    let asking = tokio::spawn(async move { peer.objects(&project(), &[nowhere()], &[]).await });
+    until(async || (looks.load(Ordering::Relaxed) > 0).then_some(())).await.unwrap();
+    serving.abort();
+    let given_up = asking.await.unwrap().unwrap_err();
+    assert!(given_up.to_string().contains("no longer answers"), "{given_up}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,6 +60,21 @@ async fn a_refused_ref_shows_its_reason_and_the_others_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ref_that_is_committed_and_cannot_be_shown_is_a_success_with_a_notice() {
+    let site = Site::new().await;
+    let (before, new) = (value(&site.bare(), MAIN), site.commit());
+    let why = "this is committed at every site, and this server cannot show it yet (a lock of another program)";
+    site.fake.unseen.lock().insert(MAIN.into(), why.into());
+    let pushed = site.push(&["main", "main:old"]);
+    let told = String::from_utf8_lossy(&pushed.stderr).into_owned();
+    assert!(pushed.status.success(), "{told}");
+    // git wraps no lines, but it may put spaces at their ends.
+    assert!(told.contains(&format!("Lockstep: {MAIN}: {why}")), "{told}");
+    assert_eq!(told.matches("Lockstep:").count(), 1, "the other ref is here: {told}");
+    assert_eq!((value(&site.bare(), MAIN), value(&site.bare(), "refs/heads/old")), (before, Some(new)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_repositorys_own_rules_still_hold() {
     let site = Site::new().await;
     for rule in ["receive.denyDeletes", "receive.denyNonFastForwards"] {

@@ -14,8 +14,10 @@ mod reconciliation;
 mod refresh;
 mod requests;
 mod seeding;
+mod signing;
 mod site_list;
 mod streams;
+mod switched_off;
 mod verify;
 mod went_back;
 
@@ -71,13 +73,16 @@ fn set(name: &str) -> Option<u64> {
 #[test]
 fn every_property_holds_under_the_general_faults() {
     let (from, count) = (set("LOCKSTEP_SIM_SEED").unwrap_or(1), set("LOCKSTEP_SIM_SEEDS").unwrap_or(GOOD_SEEDS));
+    let mut freed = 0;
     for seed in from..from + count {
         let end = simulate(seed, Scenario::general(), InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         println!("{report}");
         assert!(report.faults > 100 && report.heard[0] > 20, "{report}");
         assert!(report.events[0] > 5 && report.events[1] > report.events[0], "{report}");
+        freed += report.freed;
     }
+    assert!(freed > 0 || count < GOOD_SEEDS, "no emptied folder became a branch in {count} seeds");
 }
 
 #[test]
@@ -118,6 +123,17 @@ fn a_lost_refdb_is_rebuilt_with_every_value_whoever_dies() {
         early += report.trace.matches("AND ITS WRITES FAIL").count();
     }
     assert!(early > 2, "rebuilds ended early {early} times");
+}
+
+#[test]
+fn nothing_is_applied_that_somebody_forged_who_can_write_to_the_streams() {
+    for seed in 1..=4 {
+        let end = simulate(seed, Scenario::signed(), InjectedBugs::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.heard[0] > 20, "{report}");
+        assert!(report.trace.matches("FORGED").count() > 10, "{report}");
+        assert!(report.trace.matches("a record without a good signature: forged").count() > 10, "{report}");
+    }
 }
 
 /// Injects a bug and runs seeds until one of the bug's own properties is violated. A seed in which another property
@@ -176,6 +192,7 @@ bugs! {
     finds_window_not_poisoned: WindowNotPoisoned,
     finds_own_stream_skipped: OwnStreamSkipped,
     finds_batch_caught_up_in_part: BatchCaughtUpInPart,
+    finds_scan_is_one_moment: ScanIsOneMoment,
     finds_missing_base_is_bad: MissingBaseIsBad,
     finds_name_conflict_committed: NameConflictCommitted,
     finds_collect_below_slow_node: CollectBelowSlowNode,
@@ -205,6 +222,7 @@ bugs! {
     finds_origin_judges_nothing: OriginJudgesNothing,
     finds_receivers_judge_taste: ReceiversJudgeTaste,
     finds_older_refdb_not_seen: OlderRefdbNotSeen,
+    finds_snapshot_keeps_marks: SnapshotKeepsMarks,
     finds_requests_forgotten: RequestsForgotten,
     finds_long_form_after_slot: LongFormAfterSlot,
     finds_long_form_dropped_early: LongFormDroppedEarly,
@@ -216,4 +234,8 @@ bugs! {
     finds_ready_before_whole: ReadyBeforeWhole,
     finds_digest_misses_deletion: DigestMissesDeletion,
     finds_digest_misses_overlay: DigestMissesOverlay,
+    finds_pack_not_signed: PackNotSigned,
+    finds_versions_not_signed: VersionsNotSigned,
+    finds_adopter_signs_nothing: AdopterSignsNothing,
+    finds_requirement_ignored: RequirementIgnored,
 }

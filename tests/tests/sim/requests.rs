@@ -207,6 +207,43 @@ fn a_memory_with_gaps_refuses_nothing_that_a_deleted_project_may_have_had() {
     });
 }
 
+/// Moves `BRANCH` so often that no search of its chain reaches the beginning, until the first step is collected. Returns
+/// the first value.
+async fn moves_often(story: &Story) -> Oid {
+    let first = story.object(AT, &p0());
+    let begun = story.push(AT, "s0", &p0(), (BRANCH, None, Some(first))).await.unwrap();
+    let mut value = first;
+    for step in 1..20 {
+        let next = story.object(AT, &p0());
+        let end = story.push(AT, &format!("s{step}"), &p0(), (BRANCH, Some(value), Some(next))).await.unwrap();
+        assert_eq!(end.outcome, Outcome::Committed);
+        value = next;
+    }
+    story.converge().await;
+    let (refdb, slot) = (story.world.refdb(), begun.txn.unwrap().slot);
+    story.until("collected", async || refdb.journal.slot(&slot).await == Ok(SlotState::Empty)).await;
+    first
+}
+
+/// Found by a load test: each stale push of a busy branch was `unknown` for the whole life of a new node.
+#[test]
+fn a_new_node_refuses_a_stale_push_without_a_search_and_one_that_lost_its_volume_does_not_know() {
+    tell(async |story| {
+        let old = moves_often(story).await;
+        let late = story.object(AT, &p0());
+        story.bar(AT, Some("slot"));
+        let end = story.push(AT, "late", &p0(), (BRANCH, Some(old), Some(late))).await.unwrap();
+        assert_eq!(end.outcome, Outcome::Refused, "{end:?}");
+        story.bar(AT, None);
+        assert!(story.world.lose_disk(&name(AT)), "the node must be up");
+        story.start(AT).await;
+        story.converge().await;
+        let later = story.object(AT, &p0());
+        let end = story.push(AT, "later", &p0(), (BRANCH, Some(old), Some(later))).await.unwrap();
+        assert_eq!(end.outcome, Outcome::Unknown, "{end:?}");
+    });
+}
+
 #[test]
 fn late_poison_never_says_that_a_committed_transaction_did_not_happen() {
     tell(async |story| {

@@ -44,7 +44,7 @@ async fn existing(story: &Story) -> Oid {
 
 async fn seed(story: &Story, at: &str, alone: bool, wait_ms: u64) -> SeedResponse {
     let seeding = story.life(at).node.seeding().expect("a real node");
-    seeding.seed(&old(), SeedRequest { alone, wait_ms }).await.expect("an answer")
+    seeding.seed(&old(), SeedRequest { alone, wait_ms, ..SeedRequest::default() }).await.expect("an answer")
 }
 
 /// The reason why a node refuses a push to the project. None if it accepts the push.

@@ -24,8 +24,8 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     (
         "seams",
         &[
-            "aws", "refdb", "eventlog", "blob", "git", "volume", "copy", "gerrit", "handover", "probe", "tls", "peers",
-            "embedded",
+            "aws", "refdb", "eventlog", "blob", "git", "volume", "copy", "gerrit", "handover", "probe", "tls",
+            "signing", "peers", "embedded",
         ],
         // The adapters of AWS know what their resources should have, and what a denied call needs. A pack is a payload
         // of the blob store, and so is the long form of a transaction. Peers give packs of repositories, over TLS. A
@@ -54,6 +54,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             "gone_nodes",
             "went_back",
             "bound_refdb",
+            "signing",
             "journal",
             "version_map",
             "quiesce",
@@ -93,7 +94,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     ),
     ("clients", &["api_client", "git_hooks"], Within::Order),
     ("node", &["config", "assembly"], Within::Order),
-    ("cli", &["out", "demo", "commands"], Within::Order),
+    ("cli", &["out", "demo", "shadow", "commands"], Within::Order),
 ];
 
 /// Crates that only some rooms may name. Rooms are given as the beginning of a path below `daemon/src/`.
@@ -106,8 +107,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("git2", &["seams/git/", "seams/copy/"]),
     ("object_store", &["seams/blob/", "node/assembly"]),
     ("redb", &["seams/volume/"]),
-    ("rustls", &["seams/tls/"]),
-    ("rcgen", &["seams/tls/"]),
+    ("rustls", &["seams/tls/", "seams/signing/"]),
+    ("rcgen", &["seams/tls/", "seams/signing/"]),
+    ("aws_lc_rs", &["seams/signing/", "seams/tls/"]),
     ("x509_parser", &["seams/tls/"]),
 ];
 

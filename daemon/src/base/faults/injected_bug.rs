@@ -26,6 +26,8 @@ pub enum InjectedBug {
     OwnStreamSkipped,
     /// Catching up applies only some refs of a transaction.
     BatchCaughtUpInPart,
+    /// A state transfer takes a scan of the items for one moment.
+    ScanIsOneMoment,
     /// A pack whose base is missing counts as bad content.
     MissingBaseIsBad,
     /// Names that exclude each other are not checked at commit.
@@ -84,6 +86,8 @@ pub enum InjectedBug {
     ReceiversJudgeTaste,
     /// A node goes on against a refdb that is older than itself.
     OlderRefdbNotSeen,
+    /// A volume that was put back to a snapshot goes on with the low-water marks of its node's record.
+    SnapshotKeepsMarks,
     /// Committed requests are kept in memory alone.
     RequestsForgotten,
     /// A slot names a long form that is on its way to the blob store, to save a round trip.
@@ -106,11 +110,19 @@ pub enum InjectedBug {
     DigestMissesDeletion,
     /// The digest that a node tells leaves out moves that are not durable yet.
     DigestMissesOverlay,
+    /// A signature does not cover the objects of a transaction.
+    PackNotSigned,
+    /// A signature does not cover the versions, old values and predecessors of a transaction.
+    VersionsNotSigned,
+    /// A node that publishes for a dead one writes the transaction anew, without its signature.
+    AdopterSignsNothing,
+    /// A node takes records without a good signature although they are required.
+    RequirementIgnored,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 56] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -121,6 +133,7 @@ impl InjectedBug {
         Self::WindowNotPoisoned,
         Self::OwnStreamSkipped,
         Self::BatchCaughtUpInPart,
+        Self::ScanIsOneMoment,
         Self::MissingBaseIsBad,
         Self::NameConflictCommitted,
         Self::CollectBelowSlowNode,
@@ -150,6 +163,7 @@ impl InjectedBug {
         Self::OriginJudgesNothing,
         Self::ReceiversJudgeTaste,
         Self::OlderRefdbNotSeen,
+        Self::SnapshotKeepsMarks,
         Self::RequestsForgotten,
         Self::LongFormAfterSlot,
         Self::LongFormDroppedEarly,
@@ -161,6 +175,10 @@ impl InjectedBug {
         Self::ReadyBeforeWhole,
         Self::DigestMissesDeletion,
         Self::DigestMissesOverlay,
+        Self::PackNotSigned,
+        Self::VersionsNotSigned,
+        Self::AdopterSignsNothing,
+        Self::RequirementIgnored,
     ];
 }
 

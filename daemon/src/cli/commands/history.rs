@@ -2,7 +2,7 @@
 
 use lockstep_proto::failover::{Failover, FailoverKind, FailoverOutcome};
 use lockstep_proto::history::{History, PastChange, RoleChange};
-use lockstep_proto::site_list::ListChange;
+use lockstep_proto::site_list::{ListChange, SiteMode};
 
 use super::table::Table;
 use super::target::Target;
@@ -72,10 +72,12 @@ fn of_role(change: &RoleChange) -> [String; 8] {
         None => "not known",
     };
     let dash = || "-".to_owned();
-    let what = match change.list {
-        Some(ListChange::Added) => format!("site {} added as {}", change.site, change.to.name()),
-        Some(ListChange::Removed) => format!("site {} removed", change.site),
-        None => format!("role of {} {} -> {}", change.site, change.from.name(), change.to.name()),
+    let what = match (change.list, change.mode) {
+        (Some(ListChange::Added), _) => format!("site {} added as {}", change.site, change.to.name()),
+        (Some(ListChange::Removed), _) => format!("site {} removed", change.site),
+        (None, Some(SiteMode::Off)) => format!("site {} switched off", change.site),
+        (None, Some(SiteMode::Active)) => format!("site {} switched on as {}", change.site, change.to.name()),
+        (None, None) => format!("role of {} {} -> {}", change.site, change.from.name(), change.to.name()),
     };
     [what, change.actor.clone(), outcome.to_owned(), dash(), dash(), dash(), dash(), change.reason.clone()]
 }

@@ -3,8 +3,9 @@
 use http::Method;
 use lockstep_proto::debt::{HeldElsewhere, Repair, RepairAnswer};
 use lockstep_proto::failover::HandoverStatus;
+use lockstep_proto::keys::NodeSigning;
 use lockstep_proto::peer::TlsStatus;
-use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, NodeStatus, RefreshStatus};
+use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, LeftLockStatus, NodeStatus, RefreshStatus};
 use lockstep_proto::verify::LastVerified;
 
 use super::table::Table;
@@ -122,6 +123,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
     let refresh = status.refresh.as_ref().map(refresh).unwrap_or_default();
     let handover: String = status.handover.iter().map(handover).collect();
     let tls = status.tls.as_ref().map(tls).unwrap_or_default();
+    let signing = status.signing.as_ref().map(signing).unwrap_or_default();
     let went_back = went_back.or(not_own).unwrap_or_default();
     let sections = [debts(status), elsewhere(status), origins(status), journal(status), checkpoints(status)].concat();
     [
@@ -129,17 +131,43 @@ pub(super) fn render(status: &NodeStatus) -> String {
         contact(status),
         went_back,
         bootstrap.unwrap_or_default(),
+        coming_back(status),
         totals,
         turns(status),
         guards(status),
+        left_locks(status),
         verified(status),
         refresh,
         handover,
         tls,
+        signing,
         sections,
         errors(status),
     ]
     .concat()
+}
+
+/// The findings of a node that comes back from a time in which its site was off, and the way out.
+fn coming_back(status: &NodeStatus) -> String {
+    let Some(back) = &status.coming_back else { return String::new() };
+    let total = back.total.map_or("?".to_owned(), |total| total.to_string());
+    let mut text = format!(
+        "COMES BACK, takes no commits: Lockstep was off at this site; {} of {total} projects compared, {} differ\n",
+        back.compared,
+        back.differ.len() as u64 + back.more
+    );
+    for one in &back.differ {
+        let refs = one.refs.map_or("cannot be compared".to_owned(), |refs| format!("{refs} refs"));
+        text += &format!("  {}: {refs}, {}\n", one.project, one.first);
+    }
+    if back.more > 0 {
+        text += &format!("  and {} more projects\n", back.more);
+    }
+    if !back.differ.is_empty() {
+        text += "  `lockstep seed --again [PROJECT]` commits what is on the disk, `lockstep seed --set-aside PROJECT` \
+                 keeps it as strays\n";
+    }
+    text
 }
 
 /// When the refs of the node were verified last, and against whom.
@@ -213,6 +241,15 @@ fn handover(status: &HandoverStatus) -> String {
     format!("hand-over: {} was told: {told}{}\n", status.receiver, problem.unwrap_or_default())
 }
 
+fn signing(status: &NodeSigning) -> String {
+    let key = status.key.map_or("none".to_owned(), |key| key.to_string());
+    let required = if status.required { "required" } else { "not required" };
+    let met: Vec<String> =
+        status.unsigned.iter().filter(|(_, count)| **count > 0).map(|(end, count)| format!("{count} {end}")).collect();
+    let met = if met.is_empty() { String::new() } else { format!("  records without a good one: {}", met.join(", ")) };
+    format!("signing: {required}  key {key}{met}\n")
+}
+
 fn tls(status: &TlsStatus) -> String {
     let listen = status.listen.as_ref().map(|address| format!("  peers may call {address}")).unwrap_or_default();
     let (own, trust) = (days(status.expires), days(status.trust_expires));
@@ -266,6 +303,15 @@ fn until(at_ms: u64) -> String {
 fn guards(status: &NodeStatus) -> String {
     let line = |one: &GuardStatus| format!("hooks of {} are not in force: {}\n", one.project, one.reason);
     status.guards_off.iter().map(line).collect()
+}
+
+fn left_locks(status: &NodeStatus) -> String {
+    let line = |one: &LeftLockStatus| {
+        let (name, path, made) = (&one.project, &one.path, ago(one.since_ms));
+        let told = "commits may not be visible here; if no git process uses it, remove";
+        format!("a lock was left behind in {name} ({made}): {told} {path}\n")
+    };
+    status.left_locks.iter().map(line).collect()
 }
 
 fn refresh(status: &RefreshStatus) -> String {
@@ -376,7 +422,7 @@ fn render_due(due: &[DueStatus]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::site_list::{Bootstrap, BootstrapStage};
+    use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, DifferentProject};
     use lockstep_proto::status::{
         CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus,
     };
@@ -427,6 +473,7 @@ mod tests {
                 repository: "/g/p.git".to_owned(),
                 reason: "the hooks are not installed; run `lockstep hook install` on it: /g/p.git".to_owned(),
             }],
+            left_locks: vec![LeftLockStatus { project: "p".to_owned(), path: "/g/x.lock".to_owned(), since_ms: 0 }],
             refdb_went_back: Some("heartbeat 7 is missing".to_owned()),
             refdb_not_own: None,
             handover: Vec::new(),
@@ -445,6 +492,22 @@ mod tests {
                 }],
             }),
             last_contact_ms: Some(0),
+            signing: Some(NodeSigning {
+                key: None,
+                required: true,
+                unsigned: [("forged".to_owned(), 2), ("true".to_owned(), 0)].into(),
+            }),
+            coming_back: Some(ComingBack {
+                left: 3,
+                compared: 8,
+                total: Some(9),
+                differ: vec![DifferentProject {
+                    project: "p".to_owned(),
+                    refs: Some(2),
+                    first: "refs/heads/a".to_owned(),
+                }],
+                more: 1,
+            }),
             bootstrap: Some(Bootstrap { stage: BootstrapStage::Refs, done: 3, total: 9, left_ms: Some(1_000) }),
             verified: vec![LastVerified {
                 against: "b-0".to_owned(),
@@ -465,6 +528,7 @@ mod tests {
         assert!(text.contains("d ago: reads show the state of then, or a newer one\n"), "{text}");
         let fresh = NodeStatus { last_contact_ms: Some(SystemClock.now_ms()), ..status.clone() };
         assert!(!render(&fresh).contains("reads show the state of then"), "{}", render(&fresh));
+        assert!(text.contains("d ago): commits may not be visible here; if no git process"), "{text}");
         assert!(text.contains("turns: 64 of 64 commit  agents: 3 wait, 9 were told to come again\n"), "{text}");
         assert!(text.contains("  ci-1  agents  p        user  9 times"), "{text}");
         assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");
@@ -475,9 +539,13 @@ mod tests {
             text.contains("\ntakes everything from the refdb and from peers: 3 of 9 projects are compared"),
             "{text}"
         );
+        let differ = "off at this site; 8 of 9 projects compared, 2 differ\n  p: 2 refs, refs/heads/a\n";
+        assert!(text.contains(differ), "{text}");
+        assert!(text.contains("  and 1 more projects\n  `lockstep seed --again [PROJECT]` commits"), "{text}");
         assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
         assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
         assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");
+        assert!(text.contains("\nsigning: required  key none  records without a good one: 2 forged\n"), "{text}");
         assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
     }
 }

@@ -16,7 +16,9 @@
 //! | `refdb` | rebuilds a lost refdb |
 //! | `certs`, `operators` | makes a private authority, and certificates of nodes and operators; tokens of operators |
 //! | `aws` | compares tables, streams and bucket with what a site needs; prints its IAM policy |
+//! | `keys` | the keys by which sites sign their records, and whether they must |
 //! | `bridge` | puts the bridge's jar into Gerrit's `lib` |
+//! | `shadow` | watches what another replication does, and compares sites with each other |
 //! | `handover_agent`, `agents` | runs the program that is told about roles; a standby on a copy, programs on a leash |
 //! | `silent` | silent drills of this node |
 //! | `peers` | the peers of this node, and whether they answer |
@@ -42,6 +44,7 @@ mod history;
 mod hook;
 mod import;
 mod inspect;
+mod keys;
 mod new_file;
 mod old_sins;
 mod operators;
@@ -52,6 +55,7 @@ mod refdb;
 mod refdb_text;
 mod remote;
 mod seed;
+mod shadow;
 mod silent;
 mod site_table;
 mod sites;
@@ -113,6 +117,9 @@ enum Command {
     Import(import::ImportArgs),
     /// Bring existing repositories into the refdb, and open each project when another site holds it
     Seed(seed::SeedArgs),
+    /// Watch what another replication does at a site, and compare sites; moves nothing
+    #[command(subcommand)]
+    Shadow(shadow::ShadowCommand),
     /// List, adopt or discard strays: uncommitted values that gave way to committed ones
     #[command(subcommand)]
     Stray(stray::StrayCommand),
@@ -138,6 +145,12 @@ enum Command {
     /// Make tokens for operators over the network
     #[command(subcommand)]
     Operators(operators::OperatorsCommand),
+    /// Make, list, retire or drop the keys by which sites sign their records
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Require that records are signed, or no longer require it
+    #[command(subcommand)]
+    Signing(keys::SigningCommand),
     /// Show all sites with their roles and nodes, from any site
     Sites(sites::SitesArgs),
     /// Change the role of a site, add a site, or remove one
@@ -280,7 +293,10 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Project(command) => project::run(command).await,
         Command::Import(args) => import::run(args).await,
         Command::Seed(args) => seed::run(args).await,
+        Command::Shadow(command) => shadow::run(command).await,
         Command::Stray(command) => stray::run(command).await,
+        Command::Keys(command) => keys::keys(command).await,
+        Command::Signing(command) => keys::signing(command).await,
         Command::Status(args) => status::status(args).await,
         Command::Topology(args) => status::topology(args).await,
         Command::Verify(args) => verify::run(args).await,

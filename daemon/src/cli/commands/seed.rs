@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use http::Method;
 use lockstep_proto::ProjectName;
-use lockstep_proto::seed::{SeedRequest, SeedResponse, SeedStage};
+use lockstep_proto::seed::{Differences, SeedRequest, SeedResponse, SeedStage};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
@@ -40,7 +40,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[command(after_help = "Examples:
   lockstep seed
   lockstep seed --root /srv/gerrit/git --alone
-  lockstep seed --root /srv/gerrit/git All-Projects All-Users tools/build")]
+  lockstep seed --root /srv/gerrit/git All-Projects All-Users tools/build
+
+After Lockstep was off at this site:
+  lockstep seed --again
+  lockstep seed --set-aside tools/build")]
 pub(super) struct SeedArgs {
     #[command(flatten)]
     target: Target,
@@ -54,6 +58,12 @@ pub(super) struct SeedArgs {
     /// Do not report the objects that break rules of git fsck (the report reads all objects once)
     #[arg(long)]
     no_report: bool,
+    /// Commit the refs on this disk that differ from the committed ones, also of open projects: after Lockstep was off
+    #[arg(long, conflicts_with = "set_aside")]
+    again: bool,
+    /// Write the committed values over refs on this disk that differ, and keep those as strays; name the projects
+    #[arg(long, requires = "projects")]
+    set_aside: bool,
     /// Seed only these projects
     projects: Vec<ProjectName>,
 }
@@ -78,7 +88,18 @@ pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
     };
     let is_first = |project: &&ProjectName| FIRST.contains(&project.as_str());
     let (first, others): (Vec<&ProjectName>, Vec<&ProjectName>) = projects.iter().partition(is_first);
-    let seed = Seed { target: &args.target, base_paths: &base_paths, alone: args.alone, reports: !args.no_report };
+    let differences = match (args.again, args.set_aside) {
+        (true, _) => Differences::Commit,
+        (false, true) => Differences::SetAside,
+        (false, false) => Differences::Refuse,
+    };
+    let seed = Seed {
+        target: &args.target,
+        base_paths: &base_paths,
+        alone: args.alone,
+        reports: !args.no_report && differences == Differences::Refuse,
+        differences,
+    };
     let (mut failed, mut left_out) = (Vec::new(), Vec::new());
     let mut waiting = Vec::new();
     // All projects are committed before the command waits for another site, so that the other site applies them
@@ -145,6 +166,7 @@ struct Seed<'a> {
     base_paths: &'a BasePaths,
     alone: bool,
     reports: bool,
+    differences: Differences,
 }
 
 impl Seed<'_> {
@@ -181,7 +203,7 @@ impl Seed<'_> {
     /// Asks the sidecar to seed a project, and returns the progress. Retries while the sidecar restarts.
     async fn ask(&self, project: &ProjectName) -> Result<SeedResponse, CliError> {
         let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
-        let body = SeedRequest { alone: self.alone, wait_ms };
+        let body = SeedRequest { alone: self.alone, wait_ms, differences: self.differences };
         let call = Call::new(Method::POST, project_path(project, "/seed"), &body).map_err(CliError::failed)?;
         let until = Instant::now() + RESTART;
         loop {
@@ -219,6 +241,10 @@ impl Seed<'_> {
         }
         let mut lines =
             vec![format!("{project}: open; {} refs on the disk = refdb (sha256 {})", seed.refs, &digest[..16])];
+        if seed.strays > 0 {
+            let strays = seed.strays;
+            lines.push(format!("{project}: {strays} values are kept as strays: `lockstep stray list {project}`"));
+        }
         if self.reports {
             let report = old_sins::begin(&git).and_then(|report| report.lines(project.as_str()));
             lines.extend(report.map_err(CliError::failed)?);

@@ -11,7 +11,7 @@ pub(super) fn site_table(sites: &[SiteStatus]) -> String {
         let count = |is: fn(&SiteNode) -> bool| site.nodes.iter().filter(|node| is(node)).count();
         table.row(vec![
             site.site.to_string(),
-            site.role.name().to_owned(),
+            if site.off { "off" } else { site.role.name() }.to_owned(),
             site.epoch.to_string(),
             format!("{} of {}", count(|node| node.lives), count(|node| !node.expelled)),
             count(|node| node.takes_writes && node.lives).to_string(),
@@ -47,6 +47,11 @@ mod tests {
         });
         let text = site_table(&[serde_json::from_value(site).unwrap()]);
         assert!(text.contains("1 of 2"), "{text}");
+        let off = serde_json::json!({
+            "site": "a", "role": "fenced", "epoch": 2, "off": true, "unpublished": 0, "nodes": [],
+        });
+        let text = site_table(&[serde_json::from_value(off).unwrap()]);
+        assert!(text.contains("  a     off   2 "), "{text}");
         assert_eq!((heartbeat(true, false), heartbeat(false, false)), ("expelled", "stands still"));
     }
 }

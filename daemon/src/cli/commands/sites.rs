@@ -2,8 +2,8 @@
 //! of roles, of the list of sites, and of a site's nodes.
 
 use http::Method;
-use lockstep_proto::failover::{Failover, Role, RoleRequest, SiteStatus, SitesStatus};
-use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest, StreamPlace};
+use lockstep_proto::failover::{Failover, ModeRequest, Role, RoleRequest, SiteStatus, SitesStatus};
+use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest, SiteMode, StreamPlace};
 use lockstep_proto::{NodeId, SiteId};
 
 use super::CliError;
@@ -31,6 +31,14 @@ pub(super) enum SiteCommand {
                             lockstep site role eu-aws standby --expect-epoch 7 --reason 'back after the failover'"
     )]
     Role(RoleArgs),
+    /// Switch Lockstep off at a site, so that its Gerrits write without it, and on again
+    #[command(after_help = "Examples:\n  lockstep site mode muc-1 off --expect-epoch 4 --reason 'rollback'\n  \
+                            lockstep site mode muc-1 active --expect-epoch 5 --reason 'fixed'\n  lockstep site mode \
+                            muc-1 active --role standby --expect-epoch 5 --reason 'eu-aws took over'\n\nThen each \
+                            node of the site compares its repositories with the committed state. It takes commits \
+                            when no ref differs; `lockstep status` there shows what differs. End it with `lockstep \
+                            seed --again` or `--set-aside`.")]
+    Mode(ModeArgs),
     /// Add a site to the list of sites, as a standby; then start its nodes
     #[command(after_help = "Examples:\n  lockstep site add muc-2 --reason 'third region'\n  \
                             lockstep site add eu-west --stream eu-west-1 --reason 'second AWS region'")]
@@ -107,6 +115,34 @@ pub(super) struct RoleArgs {
     reason: String,
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct ModeArgs {
+    #[command(flatten)]
+    target: OperatorTarget,
+    /// Name of the site
+    site: SiteId,
+    /// New mode: active or off
+    #[arg(value_parser = mode)]
+    mode: SiteMode,
+    /// Role of the site that is switched on: active or standby [default: active]
+    #[arg(long, value_parser = role)]
+    role: Option<Role>,
+    /// Epoch of the site, as `lockstep sites` shows it; with another epoch, nothing is changed
+    #[arg(long)]
+    expect_epoch: u64,
+    /// Reason, for the audit trail
+    #[arg(long)]
+    reason: String,
+}
+
+fn mode(text: &str) -> Result<SiteMode, String> {
+    match text {
+        "active" => Ok(SiteMode::Active),
+        "off" => Ok(SiteMode::Off),
+        _ => Err(format!("{text:?} is not a mode; write active or off")),
+    }
+}
+
 fn role(text: &str) -> Result<Role, String> {
     match text {
         "active" => Ok(Role::Active),
@@ -126,6 +162,11 @@ pub(super) async fn run(command: SiteCommand) -> Result<(), CliError> {
         SiteCommand::Role(args) => {
             let request = RoleRequest { role: args.role, expect_epoch: args.expect_epoch, reason: args.reason };
             args.target.ask(Method::PUT, format!("/v1/sites/{}/role", args.site), &request).await?
+        }
+        SiteCommand::Mode(args) => {
+            let ModeArgs { target, site, mode, role, expect_epoch, reason } = args;
+            let request = ModeRequest { mode, role, expect_epoch, reason };
+            target.ask(Method::PUT, format!("/v1/sites/{site}/mode"), &request).await?
         }
         SiteCommand::Add(args) => {
             let stream = StreamPlace { region: args.stream, endpoint: args.stream_endpoint };

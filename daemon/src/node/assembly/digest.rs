@@ -112,6 +112,8 @@ impl DigestWriter {
             refresh: refresh.map(|it| RefreshQueue { due: it.due, oldest_ms: it.oldest_ms }),
             verified: self.stages.verifier.verified(),
             follows_list: true,
+            signs_with: state.signing.key(),
+            obeys_mode: true,
             bootstrap: state.bootstrap.now(),
         })
     }

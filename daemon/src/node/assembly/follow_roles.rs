@@ -3,22 +3,36 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
+use super::come_back::ComeBack;
 use super::join::Join;
 use super::recall;
 use super::term::Term;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{IncarnationRecord, Role};
 use crate::stages::membership::OpenError;
+use crate::state::signing::KeyError;
 
+/// The pause between two looks of a node without the right key. A failover or an operator may end its need for one.
+const KEY: Duration = Duration::from_secs(5);
 /// How long a node that steps down publishes. The rest is left to the publisher of leftovers.
 const PUBLISH: Duration = Duration::from_secs(10);
 
+/// Why a node that has joined takes no commits.
+enum Closed {
+    /// Its site is not active.
+    NotActive,
+    /// It may not sign for its site.
+    Key(KeyError),
+}
+
 impl Join {
-    /// Opens an incarnation whenever the site becomes active, and ends it whenever the site stops being active.
+    /// Opens an incarnation whenever the site becomes active, and ends it whenever the site stops being active. Returns
+    /// when Lockstep is switched off at the site.
     pub(super) async fn follow_roles(&self) {
         let mut first = true;
-        loop {
-            let incarnation = self.open_when_active(&mut first).await;
+        while let Some(incarnation) = self.open_when_active(&mut first).await {
             let term = self.take_writes(&incarnation).await;
             self.begin_to_serve(&mut first);
             self.until_deposed(&incarnation).await;
@@ -27,23 +41,33 @@ impl Join {
         }
     }
 
-    /// Opens an incarnation as soon as the site is active. Until then the node serves reads.
-    async fn open_when_active(&self, first: &mut bool) -> IncarnationRecord {
+    /// Opens an incarnation as soon as the site is active and the node may sign for it. Until then it serves reads. None
+    /// if Lockstep is off.
+    async fn open_when_active(&self, first: &mut bool) -> Option<IncarnationRecord> {
         loop {
             match self.until_ok("open an incarnation", || self.open_incarnation()).await {
-                Some(incarnation) => return incarnation,
-                None => {
+                Ok(incarnation) => return Some(incarnation),
+                Err(Closed::NotActive) if self.stages.state.roles.is_off(&self.stages.deps.settings.site) => {
+                    return None;
+                }
+                Err(Closed::NotActive) => {
                     self.begin_to_serve(first);
                     self.follow_role().await;
+                }
+                Err(Closed::Key(why)) => {
+                    self.begin_to_serve(first);
+                    self.front.close_with(&why.to_string());
+                    self.stages.deps.observer.failed("join", &why);
+                    sleep(KEY).await;
                 }
             }
         }
     }
 
-    /// Waits until the site is active, and tells writers meanwhile who is.
+    /// Waits until the site is active or off, and tells writers meanwhile who is active.
     async fn follow_role(&self) {
         let site = &self.stages.deps.settings.site;
-        let active = self.stages.state.roles.wait(site, |own| own.role == Role::Active);
+        let active = self.stages.state.roles.wait(site, |own| own.role == Role::Active || own.off);
         tokio::pin!(active);
         loop {
             self.front.close_with(&self.why_closed());
@@ -72,6 +96,10 @@ impl Join {
             return;
         }
         self.joined.open();
+        if self.stages.state.comes_back.is_so() {
+            let (stages, latch) = (Arc::clone(&self.stages), self.came_back.clone());
+            self.tasks.spawn("come-back", ComeBack { stages, latch }.run());
+        }
         self.tasks.spawn("requests", self.stages.request_forgetter().run());
         self.tasks.spawn("sweep", self.stages.sweeper().run());
         self.tasks.spawn("collect", self.stages.collector().run());
@@ -105,7 +133,7 @@ impl Join {
     /// Why the site takes no commits, for writers.
     fn why_closed(&self) -> String {
         let (roles, site) = (&self.stages.state.roles, &self.stages.deps.settings.site);
-        let role = roles.of(site).map_or("not known", |own| own.role.name());
+        let role = roles.of(site).map_or("not known", |own| if own.off { "off" } else { own.role.name() });
         let active: Vec<String> = roles.active().iter().map(ToString::to_string).collect();
         match active.is_empty() {
             true => format!("the role of site {site} is {role}, and no site is active at the moment; try again soon"),
@@ -113,14 +141,16 @@ impl Join {
         }
     }
 
-    /// Opens an incarnation. None if the site is not active.
-    async fn open_incarnation(&self) -> Result<Option<IncarnationRecord>, OpenError> {
+    /// Opens an incarnation, unless nothing but a change of the site or of the node's key helps.
+    async fn open_incarnation(&self) -> Result<Result<IncarnationRecord, Closed>, OpenError> {
         match self.stages.opener().open_incarnation().await {
-            Ok(incarnation) => Ok(Some(incarnation)),
+            Ok(incarnation) => Ok(Ok(incarnation)),
             Err(OpenError::NotActive(own)) => {
                 self.stages.state.roles.note(vec![own]);
-                Ok(None)
+                Ok(Err(Closed::NotActive))
             }
+            Err(OpenError::Key(KeyError::RefDb(error))) => Err(error.into()),
+            Err(OpenError::Key(why)) => Ok(Err(Closed::Key(why))),
             Err(error) => Err(error),
         }
     }

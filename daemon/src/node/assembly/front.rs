@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::seams::git::{IsCommitted, Judged};
 use crate::stages::commit::{Committer, other_refdb_text, went_back_text};
 use crate::stages::ports::{SeedCommits, Transactions};
+use crate::state::coming_back::ComesBack;
 use crate::state::debts::Debts;
 use crate::state::went_back::WentBack;
 
@@ -24,6 +25,7 @@ pub struct Front {
     inside: watch::Sender<usize>,
     went_back: WentBack,
     debts: Mutex<Option<Arc<Debts>>>,
+    comes_back: Mutex<ComesBack>,
 }
 
 enum State {
@@ -45,7 +47,7 @@ impl Front {
     #[must_use]
     pub fn new(went_back: WentBack) -> Self {
         let state = Mutex::new(State::Closed("it is starting and has not joined the other nodes yet".into()));
-        Self { state, inside: watch::Sender::new(0), went_back, debts: Mutex::default() }
+        Self { state, inside: watch::Sender::new(0), went_back, debts: Mutex::default(), comes_back: Mutex::default() }
     }
 
     /// Opens the front: from now on, commits go to this commit stage.
@@ -53,13 +55,25 @@ impl Front {
         *self.state.lock() = State::Open(committer);
     }
 
-    /// Sets the debts of the node. Projects whose state the node could not learn take no commits.
-    pub fn minding(&self, debts: Arc<Debts>) {
+    /// Sets the state of the node to mind. Projects whose state the node could not learn take no commits. While the
+    /// node comes back, it takes commits of the seeder alone.
+    pub fn minding(&self, debts: Arc<Debts>, comes_back: ComesBack) {
         *self.debts.lock() = Some(debts);
+        *self.comes_back.lock() = comes_back;
     }
 
     /// Enters with a change of one project.
     fn enter_for(&self, project: &ProjectName) -> Result<(Arc<Committer>, Inside<'_>), ApiError> {
+        if let Some(why) = self.comes_back.lock().told() {
+            return Err(ApiError::not_serving(format!(
+                "this sidecar takes no commits now: {why}; nothing was changed"
+            )));
+        }
+        self.enter_as_seeder(project)
+    }
+
+    /// Enters with a change that the seeder makes of one project.
+    fn enter_as_seeder(&self, project: &ProjectName) -> Result<(Arc<Committer>, Inside<'_>), ApiError> {
         let debts = self.debts.lock().clone();
         if let Some(why) = debts.and_then(|debts| debts.closes(project)) {
             let message = format!(
@@ -95,6 +109,12 @@ impl Front {
             State::Open(committer) => Some(Arc::clone(committer)),
             State::Closed(_) => None,
         }
+    }
+
+    /// Whether the node takes commits of everybody.
+    #[must_use]
+    pub fn takes_writes(&self) -> bool {
+        self.committer().is_some() && !self.comes_back.lock().is_so()
     }
 
     /// Lets a question about an earlier request in. The refusal says nothing about the outcome of that request.
@@ -189,7 +209,7 @@ impl Transactions for Front {
 #[async_trait]
 impl SeedCommits for Front {
     async fn begin(&self, project: &ProjectName, request: CreateProjectRequest) -> Result<ProjectResponse, ApiError> {
-        let (committer, _inside) = self.enter_for(project)?;
+        let (committer, _inside) = self.enter_as_seeder(project)?;
         committer.begin(project, request).await
     }
 
@@ -199,12 +219,17 @@ impl SeedCommits for Front {
         request: RefTransactionRequest,
         behind: &IsCommitted,
     ) -> Result<RefTransactionResponse, ApiError> {
-        let (committer, _inside) = self.enter_for(&project.name)?;
+        let (committer, _inside) = self.enter_as_seeder(&project.name)?;
         committer.commit(project, request, behind).await
     }
 
     async fn open(&self, project: &ProjectKey, head: RefName, request_id: String) -> Result<ProjectResponse, ApiError> {
-        let (committer, _inside) = self.enter_for(&project.name)?;
+        let (committer, _inside) = self.enter_as_seeder(&project.name)?;
         SeedCommits::open(&committer, project, head, request_id).await
+    }
+
+    async fn point_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
+        let (committer, _inside) = self.enter_as_seeder(project)?;
+        SeedCommits::point_head(&committer, project, request).await
     }
 }

@@ -1,6 +1,7 @@
 //! Updates the gauges that are read from the state of the node: the journal, parked and quarantined records, readiness.
 
 use super::guards::Guards;
+use super::left_locks::LeftLocks;
 use super::stages::Stages;
 use crate::seams::tls::Credentials;
 use crate::stages::api::readiness::Latches;
@@ -15,7 +16,7 @@ pub(super) fn certificates(credentials: Option<&Credentials>, metrics: &Metrics)
 }
 
 /// Updates the gauges. It is called before each rendering of the metrics.
-pub(super) fn look(stages: &Stages, guards: &Guards, latches: &Latches, metrics: &Metrics) {
+pub(super) fn look(stages: &Stages, guards: &Guards, locks: &LeftLocks, latches: &Latches, metrics: &Metrics) {
     let journal = stages.journal.lock().clone();
     let marks = journal.map(|journal| journal.marks()).unwrap_or_default();
     let unpublished = marks.iter().map(|mark| mark.settled.0 - mark.published.0).sum();
@@ -32,6 +33,7 @@ pub(super) fn look(stages: &Stages, guards: &Guards, latches: &Latches, metrics:
     }
     let epoch = stages.state.roles.of(&stages.deps.settings.site).map_or(0, |site| site.epoch);
     metrics.site.guards(guards.found().count);
+    metrics.site.left_locks(locks.found().count);
     metrics.site.state(latches.closed().is_empty(), epoch);
     let evidence = stages.context.went_back.evidence();
     let is_not_own = evidence.as_ref().is_some_and(Evidence::is_of_identity);

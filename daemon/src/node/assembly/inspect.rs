@@ -16,6 +16,7 @@ use lockstep_proto::{ProjectName, ProjectPhase, RefValue, Transaction};
 use super::Node;
 use super::guards::Guards;
 use super::last_contact::LastContact;
+use super::left_locks::LeftLocks;
 use super::repairs::Repairs;
 use super::stages::Stages;
 use crate::base::base_paths::BasePaths;
@@ -39,6 +40,7 @@ pub struct Inspector {
     latches: Latches,
     board: Arc<StatusBoard>,
     guards: Arc<Guards>,
+    locks: Option<Arc<LeftLocks>>,
     tls: Option<TlsAtNode>,
     handover: Vec<Told>,
     contact: Option<Arc<LastContact>>,
@@ -69,7 +71,8 @@ impl Inspector {
     /// An inspector of the given stages, latches, status board and hooks of one node.
     #[must_use]
     pub(super) fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, guards: Arc<Guards>) -> Self {
-        Self { stages, latches, board, guards, tls: None, handover: Vec::new(), contact: None, turns: None }
+        let (locks, tls, contact, turns) = (None, None, None, None);
+        Self { stages, latches, board, guards, locks, tls, handover: Vec::new(), contact, turns }
     }
 
     /// Shows mutual TLS, the receivers of notices, the time of the last contact and the turns, too.
@@ -82,6 +85,12 @@ impl Inspector {
         turns: Arc<Turns>,
     ) -> Self {
         Self { tls, handover, contact: Some(contact), turns: Some(turns), ..self }
+    }
+
+    /// Shows the locks that programs left behind in the repositories, too.
+    #[must_use]
+    pub(super) fn seeing(self, locks: Arc<LeftLocks>) -> Self {
+        Self { locks: Some(locks), ..self }
     }
 
     /// An inspector of a running node whose hooks are not looked at.
@@ -159,10 +168,13 @@ impl Inspection for Inspector {
             counters: snapshot.counters,
             refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
             guards_off: self.guards.found().first,
+            left_locks: self.locks.as_ref().map(|locks| locks.found().first).unwrap_or_default(),
             refdb_went_back: evidence(false),
             refdb_not_own: evidence(true),
             handover: self.handover.iter().map(|told| told.lock().clone()).collect(),
             tls: self.tls.as_ref().map(TlsAtNode::status),
+            signing: self.stages.state.signing.status(),
+            coming_back: self.stages.state.comes_back.now(),
             bootstrap: self.stages.state.bootstrap.now(),
             turns: self.turns.as_ref().map(|turns| turns.status()),
             last_contact_ms: self.contact.as_ref().and_then(|contact| contact.at_ms()),

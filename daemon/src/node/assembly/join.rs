@@ -21,6 +21,7 @@ use super::stages::Stages;
 use super::streams_away;
 use super::term::CurrentTerm;
 use crate::base::backoff::Backoff;
+use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
 use crate::seams::git::GitError;
 use crate::seams::refdb::{MOST_NEEDS, NodeAnswer, NodeRecord, RefDbError};
@@ -95,6 +96,8 @@ pub(super) struct Join {
     pub(super) term: CurrentTerm,
     pub(super) joined: Latch,
     pub(super) caught_up: Latch,
+    /// Closed while the node comes back from a time in which its site was off.
+    pub(super) came_back: Latch,
     pub(super) tasks: Tasks,
     pub(super) fenced: CancellationToken,
     pub(super) facts: VolumeFacts,
@@ -124,6 +127,16 @@ impl Join {
         self.tasks.spawn("roles", self.stages.role_reader().run());
         self.tasks.spawn("failover", self.stages.failover_driver(self.probes()).run());
         self.follow_roles().await;
+        self.leave().await;
+    }
+
+    /// Ends the node, because Lockstep was switched off at its site. The next start takes no part, and moves no refs.
+    async fn leave(&self) {
+        tracing::warn!("Lockstep was switched off at this site: the node ends, and its next start takes no part");
+        self.front.close_with(&EnrollError::Off(self.stages.deps.settings.site.clone()).to_string());
+        self.stages.state.comes_back.site_is_off(true);
+        self.stages.state.durability.wait_durable().await;
+        self.fenced.cancel();
     }
 
     fn probes(&self) -> Arc<dyn Probes> {
@@ -210,7 +223,10 @@ impl Join {
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
-            self.stages.state.requests.skipped_some();
+            // A node that never had an incarnation has committed nothing, so its memory lacks nothing.
+            if deps.refdb.registry.last_incarnation(&settings.site, &settings.node).await? > 0 {
+                self.stages.state.requests.skipped_some();
+            }
             self.reconcile_and_beat(&mut record, starts).await?;
             if let Some(evidence) = self.stages.context.went_back.evidence() {
                 return Err(JoinError::WentBack(Box::new(evidence)));
@@ -342,6 +358,14 @@ impl Join {
             let report = deps.repositories.repair(true).await?;
             tracing::info!(?report, "the repair of the snapshot is complete");
         }
+        if let Some(before) = previous.filter(|_| is_snapshot && deps.bugs.has(InjectedBug::SnapshotKeepsMarks)) {
+            for one in deps.refdb.incarnations().await? {
+                let lanes = one.id.lanes(one.published.iter().copied());
+                let known: Vec<_> = lanes.map(|(lane, end)| (before.mark(&lane).min(end), lane)).collect();
+                self.stages.state.low_water.transfer_state(known.into_iter().map(|(mark, lane)| (lane, mark)));
+            }
+            return Ok(false);
+        }
         Ok(is_snapshot)
     }
 
@@ -434,6 +458,10 @@ impl Join {
     /// Starts to read the streams. The node has caught up when each stream was read to its end once, or is away and the
     /// refdb was read instead.
     async fn consume(&self) {
+        if self.stages.state.signing.is_required() {
+            self.until_ok("keys", || self.stages.state.signing.read()).await;
+        }
+        self.tasks.spawn("keys", Arc::clone(&self.stages.state.signing).run());
         let begin = || FollowSites::begin(Arc::clone(&self.stages), self.caught_up.clone());
         let follows = self.until_ok("streams", begin).await;
         let without = streams_away::catch_up(Arc::clone(&self.stages), follows.unread(), self.caught_up.clone());
@@ -455,14 +483,28 @@ impl Join {
     async fn enroll(&self) -> Result<(), EnrollError> {
         let (deps, roles) = (&self.stages.deps, &self.stages.state.roles);
         let configured = deps.settings.sites.iter().cloned().collect();
-        match enroll(&deps.refdb, &deps.settings.site, configured, roles).await {
-            Ok(_) => {
+        let enrolled = enroll(&deps.refdb, &deps.settings.site, configured, roles).await;
+        // An error of the refdb says nothing.
+        if let Ok(_) | Err(EnrollError::Off(_)) = &enrolled {
+            self.stages.state.comes_back.site_is_off(enrolled.is_err());
+        }
+        match enrolled {
+            Ok(own) => {
+                // Nothing was moved yet: from now on, values that were written meanwhile stay on the disk.
+                if own.left > self.facts.came_back {
+                    tracing::warn!(
+                        left = own.left,
+                        "this site was off: the node takes no commits until its disk equals the committed state"
+                    );
+                    self.stages.state.comes_back.begin(own.left);
+                    self.came_back.close();
+                }
                 // An earlier try may have told that the site is not in the list.
                 self.front.close_with(TAKES_PART);
                 Ok(())
             }
             Err(error) => {
-                if matches!(error, EnrollError::Removed(_) | EnrollError::NotListed(_)) {
+                if matches!(error, EnrollError::Removed(_) | EnrollError::NotListed(_) | EnrollError::Off(_)) {
                     self.front.close_with(&error.to_string());
                 }
                 Err(error)

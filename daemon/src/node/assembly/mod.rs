@@ -8,6 +8,7 @@
 //! | `settings` | all limits and intervals of a node |
 //! | `join` | registers the node, reconciles it, opens its incarnation, and catches up |
 //! | `bootstrap` | beats and counts while the node takes everything from the refdb and from peers |
+//! | `come_back` | compares the disk with the committed state after a time in which the site was off |
 //! | `follow_sites` | reads the streams of the sites of the list |
 //! | `follow_roles` | takes writes while the site is active, and serves reads always |
 //! | `recall` | reads again which requests were committed and not durably remembered |
@@ -30,10 +31,12 @@
 //! | `production` | builds the seams of a configuration; names adapters |
 //! | `provision` | the resources of a site at AWS, for `lockstep aws`; names adapters |
 //! | `guards` | looks whether the hooks of the repositories are in force |
+//! | `left_locks` | looks for locks that programs left behind in the repositories |
 //! | `hooks` | installs the git hooks in new repositories |
 //! | `run` | `lockstep run`: a sidecar from its configuration to its end |
 
 mod bootstrap;
+mod come_back;
 mod digest;
 mod follow_roles;
 mod follow_sites;
@@ -44,6 +47,7 @@ mod hooks;
 mod inspect;
 mod join;
 mod last_contact;
+mod left_locks;
 mod local_health;
 mod metered;
 mod move_volume;
@@ -89,6 +93,7 @@ use crate::seams::gerrit::Gerrit;
 use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::{RefDb, Tables};
+use crate::seams::signing::SiteSigner;
 use crate::seams::volume::{NodeStore, RefRecord, StoreError, VolumeFacts, build_all};
 use crate::stages::api::readiness::Latches;
 use crate::stages::failover::{DrillStage, OperatorDesk};
@@ -135,6 +140,8 @@ pub struct NodeDependencies {
     pub probes: ProbeSet,
     /// Receives every event and failure of the stages.
     pub observer: Arc<dyn Observer>,
+    /// The key with which the node signs its transactions. None if it does not sign.
+    pub signer: Option<Arc<SiteSigner>>,
     /// The boot id of the machine, or an empty text if it is not known.
     pub boot: String,
     /// The limits and intervals of the node.
@@ -180,17 +187,18 @@ impl Node {
         let (facts, unrecognized) = begin_life(&deps).await?;
         let tasks = Tasks::new();
         let fenced = CancellationToken::new();
-        let (latches, [repaired, joined, caught_up, current]) =
-            Latches::new(["repaired", "joined", "caught-up", "refdb-current"]);
+        let (latches, [repaired, joined, caught_up, current, came_back]) =
+            Latches::new(["repaired", "joined", "caught-up", "refdb-current", "came-back"]);
         repaired.open();
         current.open();
+        came_back.open();
         let went_back = WentBack::new(deps.bugs);
         let front = Arc::new(Front::new(went_back.clone()));
         let stages = Arc::new(Stages::build(deps, &tasks, &fenced, &went_back)?);
         if !facts.reconciles {
             recovery::intents(&stages).await?;
         }
-        front.minding(Arc::clone(&stages.state.debts));
+        front.minding(Arc::clone(&stages.state.debts), stages.state.comes_back.clone());
         let handshake = Arc::new(stages.handshake(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
         let seeder = Arc::new(stages.seeder(Arc::clone(&front) as Arc<dyn SeedCommits>));
         let rebuilds = Arc::new(stages.rebuild_desk(Arc::clone(&front)));
@@ -201,6 +209,7 @@ impl Node {
             term: Arc::clone(&term),
             joined,
             caught_up,
+            came_back,
             tasks: tasks.clone(),
             fenced: fenced.clone(),
             facts,
@@ -404,7 +413,8 @@ async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<Project
     let reconciles = before.reconciles || unclean_boot || !unrecognized.is_empty();
     let (boot, restoring) = (deps.boot.clone(), before.restoring);
     let starts = before.starts + 1;
-    let facts = VolumeFacts { id, starts, boot, clean: false, reconciles, restoring, of_other_refdb };
+    let came_back = before.came_back;
+    let facts = VolumeFacts { id, starts, boot, clean: false, reconciles, restoring, of_other_refdb, came_back };
     let changes = crate::seams::volume::Changes { facts: Some(facts.clone()), ..Default::default() };
     deps.store.commit(changes).await?;
     if unrecognized.is_empty() {

@@ -44,7 +44,7 @@ impl NodeProbes {
     /// Whether the refdb would take a commit of this node.
     async fn commit(&self) -> Result<(), String> {
         let journal = self.stages.journal.lock().clone();
-        let journal = journal.filter(|_| self.front.committer().is_some());
+        let journal = journal.filter(|_| self.front.takes_writes());
         let journal = journal.ok_or("this node takes no commits")?;
         let (site, limit) = (&self.stages.deps.settings.site, self.stages.deps.probes.timeout);
         let call = self.stages.deps.refdb.registry.touch(site, journal.id());

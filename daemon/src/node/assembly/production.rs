@@ -34,6 +34,7 @@ use crate::seams::probe::ssh::SshProbe;
 use crate::seams::probe::{Group, Probe};
 use crate::seams::refdb::dynamo::{self, Connection, DynamoRefDb, DynamoTables, TableSettings, Warm};
 use crate::seams::refdb::{RefDb, Tables};
+use crate::seams::signing::{KeyFileError, SiteSigner};
 use crate::seams::tls::Credentials;
 use crate::seams::volume::StoreError;
 use crate::seams::volume::disk::DiskStore;
@@ -325,6 +326,9 @@ pub enum VolumeError {
     /// The node's own store cannot be opened.
     #[error(transparent)]
     Store(StoreError),
+    /// The key of `[signing]` cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// A probe of `[probes]` cannot be built.
     #[error("{0}")]
     Probe(String),
@@ -374,6 +378,7 @@ pub(super) fn on_volume(
     observer: Arc<dyn Observer>,
     metrics: &Metrics,
 ) -> Result<NodeDependencies, VolumeError> {
+    let signer = settings.signing_key.as_deref().map(SiteSigner::load).transpose()?.map(Arc::new);
     let root = settings.base_paths.root();
     std::fs::create_dir_all(root).map_err(|error| VolumeError::Root { root: root.to_owned(), error })?;
     std::fs::create_dir_all(&settings.state)
@@ -397,6 +402,7 @@ pub(super) fn on_volume(
         gerrit: gerrit(&settings.gerrit),
         probes: probes(settings).map_err(VolumeError::Probe)?,
         observer,
+        signer,
         boot: lock::boot_id().unwrap_or_default(),
         settings: node_settings(settings),
         bugs: InjectedBugs::default(),

@@ -60,7 +60,7 @@ impl<'a> Repairs<'a> {
             // The caller may be gone.
             let _ = done.send(());
         };
-        self.stages.applier.offer(Arc::new(transaction.clone()), bytes, Some(Box::new(done))).await;
+        self.stages.applier.offer(Arc::new(transaction.clone()), bytes, None, Some(Box::new(done))).await;
         // A writer that ends without a word leaves the entry as it is.
         let _ = looked_at.await;
         let why = "it was tried again, and its content is still bad, or something else is missing";

@@ -12,6 +12,7 @@ use super::gauges;
 use super::guards::Guards;
 use super::inspect::TlsAtNode;
 use super::last_contact::LastContact;
+use super::left_locks::LeftLocks;
 use super::local_health::Machine;
 use super::production::{self, Embedded, Seams};
 use super::silent::VolumeCopies;
@@ -96,8 +97,7 @@ impl Sidecar {
         if let Some(credentials) = credentials {
             node.stages().context.tasks.spawn("tls", Arc::clone(credentials).watch());
         }
-        let guards = Guards::new(&settings.base_paths, settings.install_hooks);
-        node.stages().context.tasks.spawn("guards", Arc::clone(&guards).watch(Arc::clone(node.stages())));
+        let (guards, left_locks) = watch_repositories(settings, &node);
         let turns = Turns::new(settings.turns.clone(), Arc::new(SystemClock), metrics.turns.clone());
         let contact = Arc::new(LastContact::read(&settings.state).await);
         let digests = DigestWriter {
@@ -114,9 +114,9 @@ impl Sidecar {
             let (renderer, stages, latches) =
                 (Arc::clone(telemetry), Arc::clone(node.stages()), node.latches().clone());
             let (seen, watched) = (Arc::clone(&guards), credentials.map(Arc::clone));
-            let waiting = Arc::clone(&turns);
+            let (waiting, left) = (Arc::clone(&turns), Arc::clone(&left_locks));
             let render: RenderMetrics = Arc::new(move || {
-                gauges::look(&stages, &seen, &latches, &metrics);
+                gauges::look(&stages, &seen, &left, &latches, &metrics);
                 gauges::certificates(watched.as_deref(), &metrics);
                 waiting.look();
                 renderer.render().unwrap_or_else(|error| format!("# {error}\n"))
@@ -131,7 +131,8 @@ impl Sidecar {
         let desk = node.desk(Arc::new(machine), Some(copies));
         schedule_drills(settings, &node, &desk);
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards)
-            .with(tls, handover, contact, turns.clone());
+            .with(tls, handover, contact, turns.clone())
+            .seeing(left_locks);
         let api = api
             .giving(Arc::clone(&node.stages().deps.repositories))
             .refreshing(node.refreshes())
@@ -160,6 +161,16 @@ impl Sidecar {
 fn tcp(settings: &Settings, entropy: &SeededEntropy) -> Result<Option<(SocketAddr, TokenFile)>, RunError> {
     let Some((address, file)) = &settings.api.tcp else { return Ok(None) };
     Ok(Some((*address, TokenFile::ensure(file.clone(), entropy).map_err(RunError::of)?)))
+}
+
+/// Begins to look at the repositories: whether their hooks are in force, and which locks were left behind.
+fn watch_repositories(settings: &Settings, node: &Node) -> (Arc<Guards>, Arc<LeftLocks>) {
+    let (stages, tasks) = (node.stages(), &node.stages().context.tasks);
+    let guards = Guards::new(&settings.base_paths, settings.install_hooks);
+    tasks.spawn("guards", Arc::clone(&guards).watch(Arc::clone(stages)));
+    let locks = LeftLocks::new(&settings.base_paths);
+    tasks.spawn("left-locks", Arc::clone(&locks).watch(Arc::clone(stages)));
+    (guards, locks)
 }
 
 /// Begins drills by themselves, as the configuration says.
@@ -197,7 +208,7 @@ fn hand_over(node: &Node, receivers: Vec<Arc<dyn Receiver>>) -> Result<Vec<Told>
     let start = stages.deps.store.facts().map_err(RunError::of)?.starts;
     let told = receivers.into_iter().map(|receiver| {
         let front = Arc::clone(node.front());
-        let takes_writes = Arc::new(move || front.committer().is_some());
+        let takes_writes = Arc::new(move || front.takes_writes());
         let stage = HandOver::new(&stages.context, &stages.state, takes_writes, receiver, start);
         let told = stage.told();
         stages.context.tasks.spawn("handover", stage.run());

@@ -114,7 +114,8 @@ impl Stages {
     }
 
     pub(super) fn opener(&self) -> IncarnationOpener {
-        IncarnationOpener::new(&self.context, self.fencer.clone(), self.deps.settings.journal)
+        let signing = Arc::clone(&self.state.signing);
+        IncarnationOpener::new(&self.context, self.fencer.clone(), signing, self.deps.settings.journal)
     }
 
     pub(super) fn member(&self, record: NodeRecord) -> Member {
@@ -231,7 +232,9 @@ impl Stages {
 }
 
 fn long_forms(deps: &NodeDependencies) -> LongForms {
-    LongForms::new(Arc::clone(&deps.blobs), deps.repositories.spill(), deps.settings.inline_commands)
+    let blobs = Arc::clone(&deps.blobs);
+    let long_forms = LongForms::new(blobs, deps.repositories.spill(), deps.settings.inline_commands);
+    if deps.signer.is_some() { long_forms.for_signed_slots() } else { long_forms }
 }
 
 fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken, went_back: &WentBack) -> NodeContext {
@@ -252,6 +255,7 @@ fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken, w
         tasks: tasks.clone(),
         fenced: fenced.clone(),
         went_back: went_back.clone(),
+        signer: deps.signer,
         bugs: deps.bugs,
     }
 }

@@ -101,6 +101,10 @@ impl Observer for Watch {
         self.board.error("apply", &Told(format!("{what} is quarantined: {reason}")));
     }
 
+    fn unsigned(&self, end: &'static str) {
+        self.metrics.apply.unsigned(end);
+    }
+
     fn published(&self, count: usize, took: Duration) {
         self.metrics.publish.appended(count as u64, took.as_secs_f64());
         self.board.published(count as u64);

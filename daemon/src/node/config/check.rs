@@ -65,6 +65,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let drill = drill::read(&raw.drill, sites.as_ref(), to);
     let probes = probes::read(&raw.probes, to);
     let tls = tls::read(&raw.tls, to);
+    let signing_key = to.optional("signing.key_file", &raw.signing.key_file, folder);
     let operators = operators::read(raw, tls.as_ref(), to);
     let peers = peers::read(raw, node.as_ref(), &api, to);
     Some(Settings {
@@ -90,6 +91,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         probes,
         drill,
         tls,
+        signing_key,
         operators,
         peers,
         embedded_dir,
@@ -123,6 +125,7 @@ fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("telemetry", &raw.telemetry.unknown, raw::Telemetry::FIELDS);
     to.unknown("handover", &raw.handover.unknown, raw::Handover::FIELDS);
     to.unknown("probes", &raw.probes.unknown, raw::Probes::FIELDS);
+    to.unknown("signing", &raw.signing.unknown, raw::Signing::FIELDS);
     to.unknown("drill", &raw.drill.unknown, raw::Drill::FIELDS);
     to.unknown("drill.silent", &raw.drill.silent.unknown, raw::Silent::FIELDS);
     to.unknown("tls", &raw.tls.unknown, raw::Tls::FIELDS);

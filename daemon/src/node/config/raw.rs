@@ -28,6 +28,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("drill", Drill::FIELDS),
     ("drill.silent", Silent::FIELDS),
     ("tls", Tls::FIELDS),
+    ("signing", Signing::FIELDS),
     ("operators", Operators::FIELDS),
     ("peers.*", Peer::FIELDS),
     ("embedded", Embedded::FIELDS),
@@ -55,6 +56,7 @@ pub(super) const TABLES: &[&str] = &[
     "drill",
     "silent",
     "tls",
+    "signing",
     "operators",
     "peers",
     "embedded",
@@ -85,8 +87,8 @@ section!(
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
         api: Api, turns: Turns, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs,
         commit: Commit, apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry, handover: Handover,
-        probes: Probes,
-        drill: Drill, tls: Tls, operators: Operators, peers: BTreeMap<String, Peer>, embedded: Embedded,
+        probes: Probes, drill: Drill, tls: Tls, signing: Signing, operators: Operators,
+        peers: BTreeMap<String, Peer>, embedded: Embedded,
     }
 );
 section!(Api {
@@ -182,6 +184,7 @@ section!(Tls {
     allow: Leaf,
     requests_per_peer: Leaf,
 });
+section!(Signing { key_file: Leaf });
 section!(Operators { listen: Leaf, token_file: Leaf, allow: Leaf });
 section!(Peer { url: Leaf, identity: Leaf, token_file: Leaf, socket: Leaf });
 section!(Embedded { dir: Leaf });

@@ -65,6 +65,8 @@ pub struct Settings {
     pub drill: Drill,
     /// Mutual TLS with the sidecars of other sites.
     pub tls: Option<Tls>,
+    /// The file with the key by which this site signs its transactions. Without it, this node does not sign.
+    pub signing_key: Option<PathBuf>,
     /// The listener for operators, if this node has one. It uses the certificate of `tls`.
     pub operators: Option<OperatorListenerSettings>,
     /// Other nodes' sidecars by name. Objects are requested from them in the order of their names.

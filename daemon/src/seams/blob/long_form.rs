@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use lockstep_proto::transaction::signature::SIGNATURE_BYTES;
 use lockstep_proto::{DecodeError, Locator, Transaction, limits};
 use sha2::{Digest, Sha256};
 
@@ -20,6 +21,8 @@ pub struct LongForms {
     spill: PathBuf,
     /// The most commands of a transaction that travels without a locator.
     inline_commands: usize,
+    /// The bytes of a slot that stay free for a signature.
+    free: usize,
 }
 
 /// Why the whole transaction cannot be read.
@@ -55,7 +58,13 @@ impl LongForms {
     /// have one, and those that exceed a cap of the slot.
     #[must_use]
     pub fn new(blobs: Arc<dyn BlobStore>, spill: PathBuf, inline_commands: usize) -> Self {
-        Self { blobs, spill, inline_commands: inline_commands.min(limits::INLINE_COMMANDS) }
+        Self { blobs, spill, inline_commands: inline_commands.min(limits::INLINE_COMMANDS), free: 0 }
+    }
+
+    /// The same, for a node that signs its slots.
+    #[must_use]
+    pub fn for_signed_slots(self) -> Self {
+        Self { free: SIGNATURE_BYTES, ..self }
     }
 
     /// The bytes for the slot of a transaction. If they are a locator, its long form is in the blob store when this
@@ -72,7 +81,9 @@ impl LongForms {
     /// The locator of a transaction that does not fit into its slot. None if it fits.
     #[must_use]
     pub fn locator(&self, transaction: &Transaction, encoded: &Bytes) -> Option<Locator> {
-        let fits = transaction.commands.len() <= self.inline_commands && Transaction::fits_inline(encoded);
+        let fits = transaction.commands.len() <= self.inline_commands
+            && encoded.len() + self.free <= limits::TRANSACTION_BYTES
+            && Transaction::fits_inline(encoded);
         (!fits).then(|| Locator::of(transaction, encoded.len() as u64, Sha256::digest(encoded).into()))
     }
 

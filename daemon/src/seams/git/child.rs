@@ -6,11 +6,12 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::Settings;
+use super::early_end::EarlyEnd;
 
 /// The end of a one-shot child.
 pub(super) struct Ended {
@@ -83,8 +84,8 @@ pub(super) struct Limits {
 impl Limits {
     /// Limits a child that runs already. The little that it does before is done without limits: it starts. No shell is
     /// needed in between, so the sidecar runs in an image that has none.
-    fn impose(self, child: &Child) -> std::io::Result<()> {
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pub(super) fn impose(self, id: u32) -> std::io::Result<()> {
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
         for (resource, most) in [(Resource::As, self.address_space), (Resource::Cpu, self.seconds)] {
             prlimit(pid, resource, Rlimit { current: Some(most), maximum: Some(most) })?;
         }
@@ -92,32 +93,38 @@ impl Limits {
     }
 }
 
-/// Runs a one-shot child to its end, within limits if there are any. Its output goes to `output`; `scratch` is a folder
-/// for its error output. Blocks.
+/// Runs a one-shot child to its end, within limits if there are any. Another thread may end it through `early`. Its
+/// output goes to `output`; `scratch` is a folder for its error output. Blocks.
 pub(super) fn run(
     mut command: Command,
     limits: Option<Limits>,
+    early: &EarlyEnd,
     input: File,
     output: File,
     scratch: &Path,
 ) -> std::io::Result<Ended> {
-    let mut errors = tempfile::tempfile_in(scratch)?;
+    let errors = tempfile::tempfile_in(scratch)?;
     let mut child = command
         .stdin(Stdio::from(input))
         .stdout(Stdio::from(output))
         .stderr(Stdio::from(errors.try_clone()?))
         .spawn()?;
-    if let Err(error) = limits.map_or(Ok(()), |limits| limits.impose(&child)) {
+    if let Err(error) = limits.map_or(Ok(()), |limits| limits.impose(child.id())) {
         // Without its limits it may not read anything from outside.
         child.kill()?;
         child.wait()?;
         return Err(error);
     }
-    let status = child.wait()?;
-    errors.rewind()?;
-    let mut stderr = Vec::new();
-    errors.take(16 * 1024).read_to_end(&mut stderr)?;
-    Ok(Ended { status, stderr: String::from_utf8_lossy(&stderr).trim().to_owned() })
+    let status = early.wait(&mut child)?;
+    Ok(Ended { status, stderr: beginning(errors)? })
+}
+
+/// The beginning of what a child has written into a file.
+pub(super) fn beginning(mut file: File) -> std::io::Result<String> {
+    file.rewind()?;
+    let mut text = Vec::new();
+    file.take(16 * 1024).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
 #[cfg(test)]
@@ -133,7 +140,8 @@ mod tests {
         let mut output = tempfile::tempfile().unwrap();
         let input = File::open("/dev/null").unwrap();
         let limits = Limits { address_space: 1 << 30, seconds: 17 };
-        let ended = run(command, Some(limits), input, output.try_clone().unwrap(), folder.path()).unwrap();
+        let ended = run(command, Some(limits), &EarlyEnd::default(), input, output.try_clone().unwrap(), folder.path())
+            .unwrap();
         assert!(ended.status.success(), "{}", ended.stderr);
         let mut text = String::new();
         output.rewind().unwrap();
@@ -154,7 +162,7 @@ mod tests {
         command.args(["-c", grows]);
         let (input, output) = (File::open("/dev/null").unwrap(), tempfile::tempfile().unwrap());
         let limits = Limits { address_space: 64 << 20, seconds: 17 };
-        let ended = run(command, Some(limits), input, output, folder.path()).unwrap();
+        let ended = run(command, Some(limits), &EarlyEnd::default(), input, output, folder.path()).unwrap();
         assert!(!ended.status.success());
     }
 }

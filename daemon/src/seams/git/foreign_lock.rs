@@ -40,7 +40,8 @@ impl ForeignLock {
     }
 }
 
-fn age(path: &Path, now: SystemTime) -> Option<Duration> {
+/// The time since a lock file was made. None if it cannot be read any more.
+pub(super) fn age(path: &Path, now: SystemTime) -> Option<Duration> {
     let made = path.symlink_metadata().ok()?.modified().ok()?;
     Some(now.duration_since(made).unwrap_or_default())
 }

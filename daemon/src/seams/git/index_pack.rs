@@ -18,6 +18,7 @@ use lockstep_proto::{Oid, ProjectName};
 use tempfile::TempDir;
 
 use super::child::{self, Ended, Limits};
+use super::early_end::EarlyEnd;
 use super::layout::{Layout, failed};
 use super::objects::remove_empty;
 use super::{Flaw, GitError, Settings};
@@ -27,6 +28,11 @@ const OP: &str = "ingest a pack";
 
 /// The check that every receiver makes.
 const CONNECTED: &str = "--check-self-contained-and-connected";
+
+/// A pack of this size, in bytes, is indexed by several threads, and scanned meanwhile.
+pub(super) const LARGE: u64 = 16 << 20;
+/// That many threads. Each has a cache of up to 96 MiB.
+const THREADS: usize = 2;
 
 /// Where a pack may find the objects that it points to and does not bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,25 +55,34 @@ pub(super) struct Quarantine<'a> {
 impl Quarantine<'_> {
     /// Checks a pack that was scanned before, and adds it to the repository.
     pub(super) fn ingest(&self, pack: &Payload) -> Result<(), GitError> {
-        let folder = self.check(pack, CONNECTED, Beside::Repository)?;
-        self.join(&folder).map_err(|error| self.failed(error))
+        self.add(&self.receive(pack, &EarlyEnd::default())?)
+    }
+
+    /// Checks a pack, and adds nothing. Another thread may end that early. Returns the folder with the pack.
+    pub(super) fn receive(&self, pack: &Payload, early: &EarlyEnd) -> Result<TempDir, GitError> {
+        self.check(pack, CONNECTED, Beside::Repository, early)
+    }
+
+    /// Adds a pack that was checked and scanned to the repository.
+    pub(super) fn add(&self, folder: &TempDir) -> Result<(), GitError> {
+        self.join(folder).map_err(|error| self.failed(error))
     }
 
     /// Checks a pack as every receiver will, and adds nothing.
     pub(super) fn rehearse(&self, pack: &Payload, beside: Beside) -> Result<(), GitError> {
-        self.check(pack, CONNECTED, beside).map(drop)
+        self.check(pack, CONNECTED, beside, &EarlyEnd::default()).map(drop)
     }
 
     /// Holds a pack against the rules of `fsck`, and adds nothing. `strict` is the option of `index-pack` that has
     /// them.
     pub(super) fn judge(&self, pack: &Payload, strict: &str) -> Result<(), GitError> {
-        self.check(pack, strict, Beside::Repository).map(drop)
+        self.check(pack, strict, Beside::Repository, &EarlyEnd::default()).map(drop)
     }
 
     /// Has git index a pack in a temporary folder, and returns the folder.
-    fn check(&self, pack: &Payload, option: &str, beside: Beside) -> Result<TempDir, GitError> {
+    fn check(&self, pack: &Payload, option: &str, beside: Beside, early: &EarlyEnd) -> Result<TempDir, GitError> {
         let folder = tempfile::tempdir_in(self.layout.own(self.project).tmp()).map_err(|error| self.failed(error))?;
-        let index = || self.try_index(pack, folder.path(), option, beside).map_err(|error| self.failed(error));
+        let index = || self.try_index(pack, folder.path(), option, beside, early).map_err(|error| self.failed(error));
         let mut ended = index()?;
         if !is_indexed(&ended, &folder) && self.remove_empty_objects(&ended.stderr) {
             ended = index()?;
@@ -75,18 +90,28 @@ impl Quarantine<'_> {
         if is_indexed(&ended, &folder) { Ok(folder) } else { Err(self.translate(&ended)) }
     }
 
-    fn try_index(&self, pack: &Payload, folder: &Path, option: &str, beside: Beside) -> std::io::Result<Ended> {
+    fn try_index(
+        &self,
+        pack: &Payload,
+        folder: &Path,
+        option: &str,
+        beside: Beside,
+        early: &EarlyEnd,
+    ) -> std::io::Result<Ended> {
         let objects = self.git_dir.join("objects");
         std::fs::create_dir_all(folder.join("pack"))?;
         let space = self.settings.child_memory + mapped_bytes(&objects.join("pack"))?;
         let limits = Limits { address_space: space, seconds: self.settings.child_seconds };
         let mut command = child::git(self.settings, self.git_dir);
-        command.args(["index-pack", "--threads=1", option]).env("GIT_OBJECT_DIRECTORY", folder);
+        command.args(["index-pack", option]).env("GIT_OBJECT_DIRECTORY", folder);
+        // Threads share one arena: each further one would take 128 MiB of the address space.
+        let threads = if pack.len() < LARGE { 1 } else { THREADS };
+        command.arg(format!("--threads={threads}")).env("MALLOC_ARENA_MAX", "1");
         if beside == Beside::Repository {
             command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &objects);
         }
         let input = self.hand_over(pack, folder, &mut command)?;
-        child::run(command, Some(limits), input, tempfile::tempfile_in(folder)?, folder)
+        child::run(command, Some(limits), early, input, tempfile::tempfile_in(folder)?, folder)
     }
 
     /// Hands a pack to git: a pack in a file as that file, under a second name in the folder; a pack in memory as the
@@ -224,7 +249,7 @@ fn ids(message: &str) -> impl Iterator<Item = git2::Oid> {
 }
 
 /// Returns the bytes of the indexes that git maps as a whole. They count as its address space, but not as its memory.
-fn mapped_bytes(packs: &Path) -> std::io::Result<u64> {
+pub(super) fn mapped_bytes(packs: &Path) -> std::io::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(packs)? {
         let entry = entry?;

@@ -1,6 +1,7 @@
 //! Adds packs to a repository after all checks.
 //!
-//! 1. [`super::scan`] checks the declarations of the pack, its framing and its checksum.
+//! 1. [`super::scan`] checks the declarations of the pack, its framing and its checksum; those of a large pack while
+//!    git indexes it, which is ended when they are bad.
 //! 2. A small pack in memory without deltas is parsed here, object by object, and its objects are written loose in the
 //!    order of their dependencies. Any other pack goes through git, in quarantine ([`super::index_pack`]).
 //! 3. At the end the wanted values must be present. They are complete then, by induction: no object ever joins before
@@ -16,7 +17,8 @@ use std::io::BufReader;
 use git2::ObjectType;
 use lockstep_proto::{Oid, ProjectName};
 
-use super::index_pack::{Beside, Quarantine};
+use super::early_end::EarlyEnd;
+use super::index_pack::{Beside, LARGE, Quarantine};
 use super::layout::failed;
 use super::objects::{Objects, remove_empty, wire};
 use super::parse::{self, Links};
@@ -39,12 +41,38 @@ pub(super) fn ingest(
 ) -> Result<(), GitError> {
     need(objects, bases)?;
     for pack in packs {
+        if let Payload::File(path, LARGE..) = pack {
+            ingest_large(settings, quarantine, pack, path)?;
+            continue;
+        }
         let summary = examine(settings, objects.project, pack)?;
         if !write_loose(objects, summary)? {
             quarantine.ingest(pack)?;
         }
     }
     need(objects, wants)
+}
+
+/// Scans a large pack while git indexes it, and adds it if both are content. When the scan refuses the pack, git is
+/// ended at once. Until then, its limits bound what the pack makes it do.
+fn ingest_large(
+    settings: &Settings,
+    quarantine: &Quarantine<'_>,
+    pack: &Payload,
+    path: &std::path::Path,
+) -> Result<(), GitError> {
+    let (project, limits, early) = (quarantine.project, settings.spilled.for_length(pack.len()), EarlyEnd::default());
+    is_short_enough(pack, &limits).map_err(|error| refused(project, error))?;
+    let (scanned, received) = std::thread::scope(|scope| {
+        let scanning = scope.spawn(|| scan_file(path, &limits).inspect_err(|_| early.now()));
+        let received = quarantine.receive(pack, &early);
+        (scanning.join(), received)
+    });
+    match scanned {
+        Ok(scanned) => scanned.map(drop).map_err(|error| refused(project, error))?,
+        Err(_) => return Err(failed(project, OP, "the scan of the pack panicked")),
+    }
+    quarantine.add(&received?)
 }
 
 /// Fails with [`GitError::Missing`] unless all of the objects are present.
@@ -60,20 +88,28 @@ fn need(objects: &Objects<'_>, oids: &[Oid]) -> Result<(), GitError> {
 /// kept.
 fn examine(settings: &Settings, project: &ProjectName, pack: &Payload) -> Result<Summary, GitError> {
     let limits = settings.spilled.for_length(pack.len());
-    let result = match pack {
-        _ if pack.len() > limits.pack_bytes => {
-            Err(ScanError::Bad(format!("it is {} bytes long, above the limit of {}", pack.len(), limits.pack_bytes)))
-        }
+    let scanned = is_short_enough(pack, &limits).and_then(|()| match pack {
         Payload::Memory(bytes) => match scan(&bytes[..], &settings.inline, LOOSE_OBJECTS) {
             Err(ScanError::Bad(_)) => scan(&bytes[..], &limits, 0),
             scanned => scanned,
         },
         Payload::File(path, _) => scan_file(path, &limits),
-    };
-    result.map_err(|error| match error {
+    });
+    scanned.map_err(|error| refused(project, error))
+}
+
+fn is_short_enough(pack: &Payload, limits: &PackLimits) -> Result<(), ScanError> {
+    if pack.len() <= limits.pack_bytes {
+        return Ok(());
+    }
+    Err(ScanError::Bad(format!("it is {} bytes long, above the limit of {}", pack.len(), limits.pack_bytes)))
+}
+
+fn refused(project: &ProjectName, error: ScanError) -> GitError {
+    match error {
         ScanError::Bad(why) => GitError::Bad { project: project.clone(), why: format!("the pack is refused: {why}") },
         ScanError::Io(error) => failed(project, OP, error),
-    })
+    }
 }
 
 fn scan_file(path: &std::path::Path, limits: &PackLimits) -> Result<Summary, ScanError> {
@@ -222,7 +258,13 @@ mod tests {
         let repository = Repository::init_bare(&git_dir).unwrap();
         let objects = Objects::open(&project, &repository, None).unwrap();
         let quarantine = Quarantine { settings: &settings, layout: &layout, project: &project, git_dir: &git_dir };
-        let packer = Packer { settings: &settings, layout: &layout, objects: &objects, quarantine: &quarantine };
+        let packer = Packer {
+            settings: &settings,
+            layout: &layout,
+            objects: &objects,
+            quarantine: &quarantine,
+            rehearses: true,
+        };
         let (mut tip, mut packing, mut rehearsing) = (commit(&repository, 0, None), Vec::new(), Vec::new());
         for number in 1..=500 {
             let new = commit(&repository, number, Some(tip));

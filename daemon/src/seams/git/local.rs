@@ -18,8 +18,11 @@ use super::pack::Packer;
 use super::pool::Pool;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
-use super::{Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories, Settings};
-use super::{ancestry, base_path_stamp, create, fitness, ingest, judge, misplaced, ref_files, repair, symbolic_refs};
+use super::{
+    FetchStep, Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories, Settings,
+    UploadPack, ancestry, base_path_stamp, create, fitness, ingest, judge, misplaced, ref_files, repair, symbolic_refs,
+    upload_pack,
+};
 use crate::base::base_paths::BasePaths;
 use crate::base::ref_names::{self, RefClass};
 use crate::seams::blob::Payload;
@@ -82,6 +85,23 @@ impl LocalRepositories {
         let volume = Arc::clone(&self.volume);
         let ended = tokio::task::spawn_blocking(move || job(&volume)).await;
         ended.unwrap_or_else(|error| Err(failed("(all)", op, error)))
+    }
+
+    async fn packed(
+        &self,
+        project: &ProjectName,
+        wants: &[Oid],
+        hints: &[Oid],
+        is_committed: &IsCommitted,
+        rehearses: bool,
+    ) -> Result<Packed, GitError> {
+        let (wants, hints, is_committed) = (wants.to_vec(), hints.to_vec(), Arc::clone(is_committed));
+        self.on_objects("pack objects", project, move |volume, objects| {
+            let (settings, layout, quarantine) = (&*volume.settings, &volume.layout, &volume.quarantine(objects));
+            let packer = Packer { settings, layout, objects, quarantine, rehearses };
+            packer.pack(&wants, &hints, &|oid| is_committed(&wire(oid)))
+        })
+        .await
     }
 
     /// Runs blocking work on a repository's objects. The job may run again after a failure.
@@ -236,13 +256,25 @@ impl Repositories for LocalRepositories {
         hints: &[Oid],
         is_committed: &IsCommitted,
     ) -> Result<Packed, GitError> {
-        let (wants, hints, is_committed) = (wants.to_vec(), hints.to_vec(), Arc::clone(is_committed));
-        self.on_objects("pack objects", project, move |volume, objects| {
-            let (settings, layout, quarantine) = (&*volume.settings, &volume.layout, &volume.quarantine(objects));
-            let packer = Packer { settings, layout, objects, quarantine };
-            packer.pack(&wants, &hints, &|oid| is_committed(&wire(oid)))
-        })
-        .await
+        self.packed(project, wants, hints, is_committed, true).await
+    }
+
+    async fn pack_for_peer(
+        &self,
+        project: &ProjectName,
+        wants: &[Oid],
+        haves: &[Oid],
+        is_known: &IsCommitted,
+    ) -> Result<Packed, GitError> {
+        self.packed(project, wants, haves, is_known, false).await
+    }
+
+    async fn upload_pack(&self, project: &ProjectName, step: FetchStep) -> Result<UploadPack, GitError> {
+        let owner = project.clone();
+        let prepared = self.blocking(upload_pack::OP, move |volume| {
+            upload_pack::prepare(&volume.settings, &volume.layout, &owner, step)
+        });
+        prepared.await?.start(project)
     }
 
     async fn judge(&self, project: &ProjectName, pack: &Payload, judged: Judged) -> Result<(), GitError> {

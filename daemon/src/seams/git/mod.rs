@@ -20,16 +20,20 @@
 //! | `base_path_stamp` | recognises a base path that was changed or restored |
 //! | `create` | creates and deletes repositories |
 //! | `pack`, `packfile`, `walk`, `trees` | pack the objects that other sites lack |
-//! | `ingest`, `scan`, `index_pack` | check objects from outside, and add them |
+//! | `ingest`, `scan`, `index_pack`, `early_end` | check objects from outside, and add them |
 //! | `parse` | parses objects exactly as far as git walks them, at origin and receivers alike |
 //! | `judge` | the server's own rules for objects, before the commit |
+//! | `upload_pack` | answers a fetch of git |
 //! | `objects`, `pool`, `ancestry` | queries: presence of objects, open repositories, fast-forwards |
 //! | `writer`, `update_ref`, `child` | move refs through long-lived git processes |
+//! | `first_refs` | creates the refs of a project that arrives |
 //! | `symbolic_refs` | symbolic refs that are in the place of a committed ref |
 //! | `fitness` | tells whether Lockstep can take a repository |
 //! | `ref_files` | reads refs from the disk |
+//! | `watched` | reads refs that other programs write, for shadow mode |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
 //! | `foreign_lock` | locks of other programs: their age, and words for people |
+//! | `left_locks` | looks for locks that programs left behind |
 //! | `settings` | limits and paths |
 //! | `settings_seen` | the settings of a repository as git sees them there |
 //! | `small_file` | a small file that is read and replaced as a whole |
@@ -38,6 +42,8 @@ mod ancestry;
 mod base_path_stamp;
 mod child;
 mod create;
+mod early_end;
+mod first_refs;
 pub mod fitness;
 mod foreign_lock;
 mod index_pack;
@@ -45,6 +51,7 @@ mod ingest;
 mod intent;
 mod judge;
 mod layout;
+pub mod left_locks;
 mod local;
 mod misplaced;
 pub mod model;
@@ -63,12 +70,15 @@ mod stale_locks;
 mod symbolic_refs;
 mod trees;
 mod update_ref;
+mod upload_pack;
 mod walk;
+pub mod watched;
 mod writer;
 
 pub use local::LocalRepositories;
 pub use scan::PackLimits;
 pub use settings::{FsckObjects, OnCreate, PrepareError, Settings};
+pub use upload_pack::{FetchStep, UploadPack};
 
 use std::cmp::Ordering;
 use std::path::PathBuf;
@@ -295,6 +305,24 @@ pub trait Repositories: Send + Sync {
         hints: &[Oid],
         is_committed: &IsCommitted,
     ) -> Result<Packed, GitError>;
+
+    /// Starts git's own `upload-pack` for one step of a fetch, in version 2 of git's protocol. It is read-only, shows
+    /// replicated refs alone, and is killed when the value is dropped.
+    async fn upload_pack(&self, project: &ProjectName, _step: FetchStep) -> Result<UploadPack, GitError> {
+        Err(layout::failed(project, upload_pack::OP, "these repositories are not read by git"))
+    }
+
+    /// Packs objects as [`Repositories::pack`] does, for one peer. The peer judges the pack when it takes it, so it is
+    /// not rehearsed here.
+    async fn pack_for_peer(
+        &self,
+        project: &ProjectName,
+        wants: &[Oid],
+        haves: &[Oid],
+        is_known: &IsCommitted,
+    ) -> Result<Packed, GitError> {
+        self.pack(project, wants, haves, is_known).await
+    }
 
     /// Judges a pack that was made here by the rules of this server (git's `receive.fsckObjects` and `receive.fsck.*`).
     /// [`GitError::Flawed`] names the first object that breaks one. A repository without rules takes everything.

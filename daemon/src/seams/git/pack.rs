@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use git2::{ObjectType, Oid};
 
+use super::early_end::EarlyEnd;
 use super::index_pack::{Beside, Quarantine};
 use super::layout::{Layout, failed};
 use super::objects::{Objects, native, wire};
@@ -35,6 +36,8 @@ pub(super) struct Packer<'a> {
     pub(super) layout: &'a Layout,
     pub(super) objects: &'a Objects<'a>,
     pub(super) quarantine: &'a Quarantine<'a>,
+    /// Whether the pack is for a receiver that nobody can ask, so that its judgement must be known before.
+    pub(super) rehearses: bool,
 }
 
 /// The wanted values, by type.
@@ -60,13 +63,15 @@ impl Packer<'_> {
         let wanted = self.sort(&wants, ask)?;
         let news = new_commits(self.objects, &wanted.commits, &hints, ask)?;
         let bases: BTreeSet<Oid> = wanted.bases.union(&news.bases).copied().collect();
+        let beside = if bases.is_empty() { Beside::Nothing } else { Beside::Repository };
+        let rehearsal = self.rehearses.then_some(beside);
         let payload = if news.commits.len() > WALKED_COMMITS {
-            Some(self.whole_history(&wanted, &news, &hints, &revisions(&wants, &bases))?)
+            Some(self.whole_history(&wanted, &news, &hints, &revisions(&wants, &bases), rehearsal)?)
         } else {
-            self.payload_of(&self.collect(&wanted, &news, &hints)?)?
+            self.payload_of(&self.collect(&wanted, &news, &hints)?, rehearsal)?
         };
-        if let Some(pack) = &payload {
-            let beside = if bases.is_empty() { Beside::Nothing } else { Beside::Repository };
+        // A pack in a file was rehearsed while it was scanned.
+        if let (Some(pack @ Payload::Memory(_)), Some(beside)) = (&payload, rehearsal) {
             ingest::rehearse(self.settings, self.objects, self.quarantine, pack, beside)?;
         }
         Ok(Packed { payload, bases: bases.into_iter().map(wire).collect() })
@@ -79,9 +84,10 @@ impl Packer<'_> {
         news: &NewCommits,
         hints: &[Oid],
         revisions: &[u8],
+        rehearsal: Option<Beside>,
     ) -> Result<Payload, GitError> {
-        match self.by_git(revisions, &["--revs"]) {
-            Err(error @ GitError::Failed { .. }) => {
+        match self.by_git(revisions, &["--revs"], rehearsal) {
+            Err(error @ GitError::Failed { op: OP, .. }) => {
                 self.collect(wanted, news, hints)?.iter().try_for_each(|found| self.size(found).map(drop))?;
                 Err(error)
             }
@@ -144,7 +150,7 @@ impl Packer<'_> {
         Ok(collector.found)
     }
 
-    fn payload_of(&self, found: &[Found]) -> Result<Option<Payload>, GitError> {
+    fn payload_of(&self, found: &[Found], rehearsal: Option<Beside>) -> Result<Option<Payload>, GitError> {
         if found.is_empty() {
             return Ok(None);
         }
@@ -159,7 +165,7 @@ impl Packer<'_> {
             lines.extend(end.iter().filter(|byte| **byte != b'\n'));
             lines.push(b'\n');
         }
-        self.by_git(&lines, &[]).map(Some)
+        self.by_git(&lines, &[], rehearsal).map(Some)
     }
 
     /// Returns whether the objects fit in memory. Reads their sizes and types only.
@@ -190,18 +196,27 @@ impl Packer<'_> {
 
     /// Packs with git. The first try reuses stored deltas. When other sites would refuse that pack, the second try does
     /// not.
-    fn by_git(&self, input: &[u8], options: &[&str]) -> Result<Payload, GitError> {
-        match self.try_git(input, options)? {
+    fn by_git(&self, input: &[u8], options: &[&str], rehearsal: Option<Beside>) -> Result<Payload, GitError> {
+        match self.try_git(input, options, rehearsal)? {
             Ok(payload) => Ok(payload),
-            Err(_) => self.try_git(input, &[options, &["--no-reuse-delta"]].concat())?.map_err(|why| GitError::Bad {
-                project: self.objects.project.clone(),
-                why: format!("the pack: {why}"),
-            }),
+            Err(_) => {
+                let options = [options, &["--no-reuse-delta"]].concat();
+                self.try_git(input, &options, rehearsal)?.map_err(|why| GitError::Bad {
+                    project: self.objects.project.clone(),
+                    why: format!("the pack: {why}"),
+                })
+            }
         }
     }
 
-    /// Runs git once. The inner error says why other sites would refuse the pack.
-    fn try_git(&self, input: &[u8], options: &[&str]) -> Result<Result<Payload, String>, GitError> {
+    /// Runs git once, and does with the pack what other sites will do. A pack in a file is scanned and rehearsed at the
+    /// same time: it comes from our own repository. The inner error says why other sites would refuse the pack.
+    fn try_git(
+        &self,
+        input: &[u8],
+        options: &[&str],
+        rehearsal: Option<Beside>,
+    ) -> Result<Result<Payload, String>, GitError> {
         let pack = tempfile::NamedTempFile::new_in(self.layout.spill()).map_err(|error| self.failed(error))?;
         let ended = self.run(input, options, pack.as_file()).map_err(|error| self.failed(error))?;
         if !ended.status.success() {
@@ -209,10 +224,21 @@ impl Packer<'_> {
         }
         let reader = BufReader::with_capacity(1 << 16, pack.reopen().map_err(|error| self.failed(error))?);
         let length = pack.as_file().metadata().map_err(|error| self.failed(error))?.len();
-        match scan(reader, &self.settings.spilled.for_length(length), 0) {
-            Ok(_) => self.payload(pack, length).map(Ok).map_err(|error| self.failed(error)),
-            Err(ScanError::Bad(why)) => Ok(Err(why)),
-            Err(ScanError::Io(error)) => Err(self.failed(error)),
+        let payload = self.payload(pack, length).map_err(|error| self.failed(error))?;
+        let limits = self.settings.spilled.for_length(length);
+        let (scanned, rehearsed) = std::thread::scope(|scope| {
+            let scanning = scope.spawn(move || scan(reader, &limits, 0));
+            let rehearsed = match (&payload, rehearsal) {
+                (Payload::File(..), Some(beside)) => self.quarantine.rehearse(&payload, beside),
+                _ => Ok(()),
+            };
+            (scanning.join(), rehearsed)
+        });
+        match scanned {
+            Ok(Ok(_)) => rehearsed.map(|()| Ok(payload)),
+            Ok(Err(ScanError::Bad(why))) => Ok(Err(why)),
+            Ok(Err(ScanError::Io(error))) => Err(self.failed(error)),
+            Err(_) => Err(self.failed("the scan of the pack panicked")),
         }
     }
 
@@ -225,7 +251,7 @@ impl Packer<'_> {
         names.write_all(input)?;
         let mut names = names.into_inner().map_err(|error| error.into_error())?;
         names.rewind()?;
-        child::run(command, None, names, output.try_clone()?, &tmp)
+        child::run(command, None, &EarlyEnd::default(), names, output.try_clone()?, &tmp)
     }
 
     /// Loads a small pack into memory after all.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::ProjectName;
+use rustix::fs::{Access, access};
 
 use super::scan::PackLimits;
 
@@ -49,7 +50,7 @@ pub enum FsckObjects {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            git: "git".into(),
+            git: on_path("git"),
             inline: PackLimits::INLINE,
             spilled: PackLimits::SPILLED,
             memory_pack_bytes: 1 << 20,
@@ -62,6 +63,17 @@ impl Default for Settings {
             on_create: None,
         }
     }
+}
+
+/// The path of a program, looked up once. The standard library starts a program that is given by its name and with a
+/// `PATH` of its own by a fork, which copies the page tables of the whole sidecar; one that is given by its path it
+/// starts without. A name that is not found stays as it is, and starting it gives the error.
+fn on_path(name: &str) -> PathBuf {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders)
+        .map(|folder| folder.join(name))
+        .find(|path| access(path, Access::EXEC_OK).is_ok());
+    found.unwrap_or_else(|| name.into())
 }
 
 /// A callback that prepares a new repository before it becomes visible, for example by installing the hooks of a plain
@@ -85,5 +97,17 @@ impl OnCreate {
 impl fmt::Debug for OnCreate {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("OnCreate")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_given_by_its_path_and_an_unknown_one_by_its_name() {
+        let git = on_path("git");
+        assert!(git.is_absolute() && git.ends_with("git"), "{git:?}");
+        assert_eq!(on_path("no-such-program"), PathBuf::from("no-such-program"));
     }
 }

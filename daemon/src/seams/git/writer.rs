@@ -23,7 +23,7 @@ use super::intent::Intent;
 use super::layout::{Layout, failed};
 use super::stale_locks::Suspects;
 use super::update_ref::{Broken, Line, Session};
-use super::{GitError, Settings, child, ref_files};
+use super::{GitError, Settings, child, first_refs, ref_files};
 use crate::base::clock::{Clock, SystemClock};
 
 /// Tries of one transaction. With the waits between them they take about ten seconds.
@@ -231,15 +231,35 @@ impl Writer {
     /// Runs one try. The outer error is the sidecar's own, the inner one git's.
     async fn attempt(&mut self, lines: &[Line]) -> Result<Result<(), Broken>, GitError> {
         self.record(lines.iter().map(|line| line.name().to_owned())).map_err(|error| self.failed(error))?;
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => Session::start(&self.settings, &self.git_dir).map_err(|error| self.failed(error))?,
+        let result = match self.create_first(lines).await {
+            true => Ok(()),
+            false => self.by_git(lines).await.map_err(|error| self.failed(error))?,
         };
-        let result = session.run(lines).await;
         if let Some(intent) = &self.intent {
             intent.clear().map_err(|error| self.failed(error))?;
         }
-        Ok(result.map(|session| self.session = Some(session)))
+        Ok(result)
+    }
+
+    async fn by_git(&mut self, lines: &[Line]) -> std::io::Result<Result<(), Broken>> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => Session::start(&self.settings, &self.git_dir)?,
+        };
+        Ok(session.run(lines).await.map(|session| self.session = Some(session)))
+    }
+
+    /// Creates the refs without git, if they are the first ones of the repository and many. Returns whether it did. If
+    /// not, none was created.
+    #[expect(clippy::disallowed_methods, reason = "the git adapter: libgit2 and the disk block")]
+    async fn create_first(&self, lines: &[Line]) -> bool {
+        let Some(refs) = first_refs::of(lines) else { return false };
+        let git_dir = self.git_dir.clone();
+        let created = tokio::task::spawn_blocking(move || first_refs::create(&git_dir, &refs)).await;
+        created.map_err(std::io::Error::other).flatten().unwrap_or_else(|error| {
+            tracing::warn!(project = %self.project, %error, "the first refs are left to git");
+            false
+        })
     }
 
     fn record(&mut self, names: impl Iterator<Item = String>) -> std::io::Result<()> {

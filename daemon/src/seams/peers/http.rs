@@ -23,7 +23,7 @@ use lockstep_proto::{Oid, ProjectName};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{PeerError, Peers};
 use crate::seams::blob::Payload;
@@ -33,8 +33,14 @@ use crate::seams::tls::{self, Credentials, PeerName};
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long opening TLS may take: longer than a peer bounds the handshake of another caller.
 const HANDSHAKE: Duration = Duration::from_secs(8);
-/// How long a peer may send nothing. It packs during that time.
+/// How long a peer may send nothing, in the middle of an answer or before one that it has at hand.
 const SILENCE: Duration = Duration::from_secs(120);
+/// How long a peer may pack, at most. A large project takes minutes.
+const PACKING: Duration = Duration::from_secs(6 * 3_600);
+/// The pause between two looks at a peer that packs.
+const LOOK: Duration = Duration::from_secs(20);
+/// So many looks in a row must fail before a peer that packs is given up.
+const LOOKS: u32 = 3;
 /// Packs above this size, in bytes, are spilled to a file.
 const MEMORY_BYTES: usize = 1024 * 1024;
 /// Largest answer that is not a pack, in bytes.
@@ -80,6 +86,8 @@ pub struct HttpPeer {
     spill: PathBuf,
     /// Longest pack that is accepted, in bytes.
     most_bytes: u64,
+    /// The pause between two looks at a peer that packs.
+    look: Duration,
 }
 
 impl HttpPeer {
@@ -87,29 +95,65 @@ impl HttpPeer {
     /// `spill`, and packs above `most_bytes` are refused.
     #[must_use]
     pub fn new(name: String, address: Address, spill: PathBuf, most_bytes: u64) -> Self {
-        Self { name, address, spill, most_bytes }
+        Self { name, address, spill, most_bytes, look: LOOK }
+    }
+
+    /// Looks more often or more rarely whether a peer that packs still answers.
+    #[must_use]
+    pub fn looking_every(self, look: Duration) -> Self {
+        Self { look, ..self }
     }
 
     fn not_now(&self, why: impl std::fmt::Display) -> PeerError {
         PeerError::NotNow(format!("peer {}: {why}", self.name))
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, PeerError> {
+    /// Sends a request, whose answer must begin within `limit`.
+    async fn send(&self, request: Request<Full<Bytes>>, limit: Duration) -> Result<Response<Incoming>, PeerError> {
         match &self.address {
             Address::Socket(path) => {
                 let stream = self.in_time(CONNECT, UnixStream::connect(path)).await?;
-                self.exchange(stream, request).await
+                self.exchange(stream, request, limit).await
             }
-            Address::Tcp(address, _) => self.exchange(self.dial(address).await?, request).await,
+            Address::Tcp(address, _) => self.exchange(self.dial(address).await?, request, limit).await,
             Address::Tls { address, identity, credentials } => {
                 let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
                 let stream = self.dial(address).await?;
                 let material = credentials.current();
                 let stream =
                     self.in_time(HANDSHAKE, tls::connect(&material.client, host, identity.clone(), stream)).await?;
-                self.exchange(stream, request).await
+                self.exchange(stream, request, limit).await
             }
         }
+    }
+
+    /// Sends a request for which the peer has to pack. Gives up when the peer no longer answers other requests.
+    async fn send_and_look(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, PeerError> {
+        tokio::select! {
+            biased;
+            answer = self.send(request, PACKING) => answer,
+            why = self.silence() => Err(why),
+        }
+    }
+
+    /// Looks at the peer until it has not answered for some time. Any answer shows that it lives.
+    async fn silence(&self) -> PeerError {
+        let mut failed = 0;
+        loop {
+            sleep(self.look).await;
+            match timeout(ANSWER, self.look()).await {
+                Ok(Ok(())) => failed = 0,
+                Ok(Err(_)) | Err(_) => failed += 1,
+            }
+            if failed == LOOKS {
+                return self.not_now("it was packing, and no longer answers");
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), PeerError> {
+        let request = self.request(Method::GET, "/v1/peer".to_owned(), Bytes::new()).await?;
+        self.send(request, ANSWER).await.map(drop)
     }
 
     async fn dial(&self, address: &str) -> Result<TcpStream, PeerError> {
@@ -124,7 +168,12 @@ impl HttpPeer {
         }
     }
 
-    async fn exchange<S>(&self, stream: S, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, PeerError>
+    async fn exchange<S>(
+        &self,
+        stream: S,
+        request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, PeerError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -132,7 +181,7 @@ impl HttpPeer {
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.not_now(error))?;
         // The task ends with the sender. An error of the connection also shows in the answer.
         tokio::spawn(async move { drop(connection.await) });
-        let answer = timeout(SILENCE, sender.send_request(request)).await;
+        let answer = timeout(limit, sender.send_request(request)).await;
         answer.map_err(|_| self.not_now("it did not answer in time"))?.map_err(|error| self.not_now(error))
     }
 
@@ -159,7 +208,7 @@ impl HttpPeer {
         body: &impl serde::Serialize,
     ) -> Result<T, PeerError> {
         let body = serde_json::to_vec(body).map_err(|error| self.not_now(error))?;
-        let answer = self.send(self.request(Method::POST, path.to_owned(), body.into()).await?).await?;
+        let answer = self.send(self.request(Method::POST, path.to_owned(), body.into()).await?, SILENCE).await?;
         match answer.status() {
             StatusCode::OK => self.words(answer).await,
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {
@@ -172,7 +221,7 @@ impl HttpPeer {
 
     async fn introduction(&self) -> Result<PeerAnswer, PeerError> {
         let request = self.request(Method::GET, "/v1/peer".to_owned(), Bytes::new()).await?;
-        let answer = self.send(request).await?;
+        let answer = self.send(request, SILENCE).await?;
         match answer.status() {
             StatusCode::OK => self.words(answer).await,
             _ => Err(self.not_now(self.words::<ApiError>(answer).await?.message)),
@@ -223,7 +272,7 @@ impl Peers for HttpPeer {
         let body = ObjectsRequest { wants: wants.to_vec(), haves: haves.to_vec() };
         let body = serde_json::to_vec(&body).map_err(|error| self.not_now(error))?;
         let path = format!("/v1/projects/{}/objects", utf8_percent_encode(project.as_str(), NON_ALPHANUMERIC));
-        let answer = self.send(self.request(Method::POST, path, body.into()).await?).await?;
+        let answer = self.send_and_look(self.request(Method::POST, path, body.into()).await?).await?;
         match answer.status() {
             StatusCode::OK => Ok(vec![self.receive(answer.into_body()).await?]),
             StatusCode::NO_CONTENT => Ok(Vec::new()),

@@ -29,7 +29,7 @@ pub async fn objects(
     }
     let known: BTreeSet<Oid> = haves.iter().copied().collect();
     let is_known: IsCommitted = Arc::new(move |oid| known.contains(oid));
-    match repositories.pack(project, wants, haves, &is_known).await {
+    match repositories.pack_for_peer(project, wants, haves, &is_known).await {
         Ok(packed) => Ok(packed.payload.into_iter().collect()),
         Err(GitError::Missing { oids, .. }) => Err(PeerError::Missing(oids)),
         Err(error) => Err(PeerError::NotNow(error.to_string())),

@@ -227,6 +227,8 @@ pub enum Document {
     DrillHistory,
     /// Past silent drills: a [`lockstep_proto::silent::SilentDrills`].
     SilentDrills,
+    /// The public keys of the sites: a [`lockstep_proto::keys::SiteKeys`].
+    Keys,
 }
 
 /// The stored state of a document.
@@ -293,7 +295,8 @@ pub trait Registry: Send + Sync {
     /// stay.
     async fn shut_out_earlier(&self, site: &SiteId) -> Result<(), RefDbError>;
 
-    /// Creates an incarnation's record, if the site's role is [`Role::Active`] and its epoch is `record.epoch`.
+    /// Creates an incarnation's record, if the site's role is [`Role::Active`], its epoch is `record.epoch`, and the
+    /// site is neither removed nor switched off.
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError>;
 
     /// Every incarnation of a site that is not forgotten, drained ones included, in the order of their ids. The read is

@@ -16,29 +16,38 @@ pub struct SiteRecord {
     pub epoch: u64,
     /// Whether the site was removed from the list. Its role is fenced then. Earlier releases see a fenced site.
     pub removed: bool,
+    /// Whether Lockstep is switched off at the site. Its role is fenced then. Earlier releases see a fenced site.
+    pub off: bool,
+    /// The epoch at which Lockstep was switched off at the site last. Zero if it never was. It stays when Lockstep is
+    /// switched on again: a node whose volume has not come back from then compares its disk before it takes writes.
+    pub left: u64,
     /// The place of the site's stream, for nodes whose configuration does not name the site.
     pub stream: StreamPlace,
+    /// Whether records must be signed: the incarnations of this epoch, and of those after it, sign every transaction.
+    /// Programs of earlier releases, which cannot sign, open no incarnation at such a site, for ever.
+    pub signed: bool,
 }
 
 impl SiteRecord {
     /// The record of a site in the list, whose stream is in the usual place.
     #[must_use]
     pub fn new(site: SiteId, role: Role, epoch: u64) -> Self {
-        Self { site, role, epoch, removed: false, stream: StreamPlace::default() }
+        let stream = StreamPlace::default();
+        Self { site, role, epoch, removed: false, off: false, left: 0, stream, signed: false }
     }
 }
 
 impl From<&KnownSite> for SiteRecord {
     fn from(known: &KnownSite) -> Self {
-        let KnownSite { site, role, epoch, removed, stream } = known.clone();
-        Self { site, role, epoch, removed, stream }
+        let KnownSite { site, role, epoch, removed, off, left, stream, signed } = known.clone();
+        Self { site, role, epoch, removed, off, left, stream, signed }
     }
 }
 
 impl From<&SiteRecord> for KnownSite {
     fn from(record: &SiteRecord) -> Self {
-        let SiteRecord { site, role, epoch, removed, stream } = record.clone();
-        Self { site, role, epoch, removed, stream }
+        let SiteRecord { site, role, epoch, removed, off, left, stream, signed } = record.clone();
+        Self { site, role, epoch, removed, off, left, stream, signed }
     }
 }
 

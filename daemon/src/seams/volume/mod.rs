@@ -149,6 +149,10 @@ pub struct VolumeFacts {
     /// Projects whose repositories are from the time of another refdb, until the node has reconciled.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub of_other_refdb: BTreeSet<ProjectName>,
+    /// The epoch at which the node's site was switched off, of the last such time from which this volume came back.
+    /// Zero if there was none.
+    #[serde(default)]
+    pub came_back: u64,
 }
 
 /// The move of a volume to another refdb. Everything that speaks of the one before is removed in the same step: the

@@ -1,10 +1,11 @@
 //! Bounds the number of requests in progress. Excess requests are rejected at once, before their body is read. The
 //! answer says that nothing was changed and that a retry helps.
 //!
-//! There are four separate bounds. *Work* is changes, questions to the refdb, and packs for peers. *Looks* are status
+//! There are five separate bounds. *Work* is changes, questions to the refdb, and packs for peers. *Looks* are status
 //! and lists: operators can read them while all slots for work are busy. *Waits* are the long polls of a bridge, which
 //! keep nothing busy and must not keep work out. *Large bodies* are batches of very many refs: few at a time, because
-//! each may take the memory of a thousand others. A permit for work is held until the work has ended, even when its
+//! each may take the memory of a thousand others. *Fetches* are work in which a git of its own packs for the caller:
+//! few at a time, because each may take a core. A permit for work is held until the work has ended, even when its
 //! caller hung up long before.
 
 use std::num::NonZeroUsize;
@@ -25,9 +26,12 @@ const WAITS: usize = 32;
 /// The most requests with a large body at the same time.
 const LARGE: usize = 2;
 
-/// The four bounds of one sidecar, in the order of the permits' kinds.
+/// The most fetches of git at the same time.
+const FETCHES: usize = 4;
+
+/// The five bounds of one sidecar, in the order of the permits' kinds.
 #[derive(Clone, Debug)]
-pub(super) struct Admission(Arc<[Bound; 4]>);
+pub(super) struct Admission(Arc<[Bound; 5]>);
 
 /// The permits of one kind, and the message of the refusal when there is none left.
 #[derive(Debug)]
@@ -53,17 +57,22 @@ pub(super) type Wait = Permit<2>;
 /// The permit of a body, which is held until its work has ended: none for a body of ordinary size.
 pub(super) type Large = Option<Permit<3>>;
 
+/// The permit of a fetch of git, which is held until its answer is sent.
+pub(super) type Fetch = Permit<4>;
+
 impl Admission {
     /// Admits at most `most` requests for work at the same time.
     pub(super) fn new(most: NonZeroUsize) -> Self {
         let bound = |most: usize, full| Bound { permits: Arc::new(Semaphore::new(most)), full };
         let work = format!("this sidecar already works on {most} requests (setting api.most_requests)");
+        let fetches = format!("this sidecar already answers {FETCHES} fetches of git; try again");
         let large = format!("this sidecar already works on {LARGE} very large batches; nothing was changed, try again");
         Self(Arc::new([
             bound(most.get().min(Semaphore::MAX_PERMITS), format!("{work}; nothing was changed")),
             bound(LOOKS, format!("this sidecar already answers {LOOKS} status calls; try again")),
             bound(WAITS, format!("{WAITS} calls already wait at this sidecar; try again")),
             bound(LARGE, large),
+            bound(FETCHES, fetches),
         ]))
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 
@@ -32,6 +32,12 @@ impl Failure {
     /// The body is larger than the cap (413).
     pub(super) fn too_large(most: usize) -> Self {
         let message = format!("the request body is larger than {most} bytes; send fewer commands in one request");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, RefusalCode::Invalid, message, false)
+    }
+
+    /// The request of a fetch is longer than the cap (413).
+    pub(super) fn too_large_fetch(most: usize) -> Self {
+        let message = format!("the request of this fetch is longer than {most} bytes; fetch fewer refs at once");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, RefusalCode::Invalid, message, false)
     }
 
@@ -74,6 +80,13 @@ impl Failure {
     /// The call is not one of those that peers may make (403).
     pub(super) fn not_for_peers(method: &str, path: &str) -> Self {
         let message = format!("peers may not call {method} {path}; use the sidecar's own socket");
+        Self::new(StatusCode::FORBIDDEN, RefusalCode::Invalid, message, false)
+    }
+
+    /// A push, where git may only fetch (403).
+    pub(super) fn no_pushes() -> Self {
+        let message = "a sidecar takes no pushes, it only lets git fetch: push to the site's Gerrit or git server; \
+                       nothing was changed";
         Self::new(StatusCode::FORBIDDEN, RefusalCode::Invalid, message, false)
     }
 
@@ -130,11 +143,33 @@ impl From<ApiError> for Failure {
     }
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
+impl Failure {
+    fn retry_after(&self) -> Option<[(HeaderName, String); 1]> {
         tracing::debug!(status = %self.status, error = %self.error.message, "request answered without a verdict");
         let seconds = self.error.retry_after_seconds.unwrap_or(RETRY_AFTER_SECONDS);
-        let retry_after = self.error.retry.then(|| [(header::RETRY_AFTER, seconds.to_string())]);
-        (self.status, retry_after, Json(self.error)).into_response()
+        self.error.retry.then(|| [(header::RETRY_AFTER, seconds.to_string())])
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, self.retry_after(), Json(self.error)).into_response()
+    }
+}
+
+/// An error answer in plain text, which git shows to its user.
+#[derive(Debug)]
+pub(super) struct Told(Failure);
+
+impl From<Failure> for Told {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+impl IntoResponse for Told {
+    fn into_response(self) -> Response {
+        let Self(failure) = self;
+        (failure.status, failure.retry_after(), failure.error.message).into_response()
     }
 }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `server` | binds the listeners and runs them |
 //! | `serve` | serves one listener within its bounds |
+//! | `patience` | ends a connection whose caller takes nothing |
 //! | `access` | bearer tokens of the TCP listener |
 //! | `admission` | bounds the requests in progress |
 //! | `extract` | turns paths and bodies into validated types |
@@ -19,6 +20,7 @@
 //! | `inspection` | status, parked, quarantined |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `sites` | all sites, and failover |
+//! | `signing` | signed records: who must sign, and the keys of sites |
 //! | `drills` | drills and the preflight |
 //! | `rebuild` | the version map for peers, and the rebuilding of a lost refdb |
 //! | `operators` | who is an operator; the operators' socket, which knows its callers by their user id |
@@ -32,6 +34,7 @@
 //! | `handshakes`, `addresses` | TLS handshakes of callers, within bounds; places per address |
 //! | `peers` | this node as a peer, and the peers of this node |
 //! | `objects` | objects for peers |
+//! | `fetches` | fetches of git, for peers |
 //! | `error` | gives every error answer its HTTP status |
 //! | `openapi` | the OpenAPI document |
 //! | `health` | the listener for health and metrics |
@@ -47,6 +50,7 @@ mod drills;
 mod error;
 mod events;
 mod extract;
+mod fetches;
 mod gerrit;
 mod handshakes;
 pub mod health;
@@ -57,6 +61,7 @@ pub mod operator_listener;
 pub mod operator_tokens;
 mod operators;
 mod out_of_reach;
+mod patience;
 mod peer_gate;
 pub mod peer_listener;
 mod peers;
@@ -68,6 +73,7 @@ mod routes;
 mod seed;
 mod serve;
 pub mod server;
+mod signing;
 mod sites;
 mod transactions;
 pub mod turns;

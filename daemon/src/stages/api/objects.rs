@@ -44,10 +44,16 @@ pub(super) async fn objects(
     if most > MOST_OIDS {
         return Err(Failure::malformed(format!("{most} ids in one list; send at most {MOST_OIDS}, then ask again")));
     }
-    let Some(repositories) = &api.repositories else {
+    let Some(repositories) = api.repositories.clone() else {
         return Err(Failure::unavailable("this sidecar serves no objects; ask another peer"));
     };
-    match serve::objects(repositories.as_ref(), &project, &request.wants, &request.haves).await {
+    // Packing goes on when its caller hangs up, so the permit stays with it.
+    let packing = api.work.spawn(async move {
+        let packs = serve::objects(repositories.as_ref(), &project, &request.wants, &request.haves).await;
+        (packs, permit)
+    });
+    let (packs, permit) = packing.await.map_err(|error| Failure::unavailable(format!("packing ended: {error}")))?;
+    match packs {
         Ok(packs) => match packs.into_iter().next() {
             Some(pack) => {
                 Ok(([(header::CONTENT_TYPE, "application/x-git-pack")], stream(pack, permit).await?).into_response())

@@ -1,10 +1,10 @@
 //! The listener for peers: mutual TLS, and a short list of calls.
 //!
 //! A caller needs a certificate of a trusted authority, with a name that the setting `tls.allow` lists. It may fetch
-//! objects, read the version map and its digests, have this node catch up with refs, and ask which node this is. It
-//! cannot commit, change roles, or read status. Each entry of `tls.allow` has bounds of its own on connections and
-//! requests, so that no peer keeps the others out. A connection carries one request, so that a certificate that is
-//! trusted no more ends with the request in progress.
+//! objects, also with git, read the version map and its digests, have this node catch up with refs, and ask which node
+//! this is. It cannot commit, change roles, or read status. Each entry of `tls.allow` has bounds of its own on
+//! connections and requests, so that no peer keeps the others out. A connection carries one request, so that a
+//! certificate that is trusted no more ends with the request in progress.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -22,7 +22,7 @@ use super::error::Failure;
 use super::handshakes::Handshakes;
 use super::peer_gate::{Allowed, Gate};
 use super::serve::{Bounds, SILENCE};
-use super::{objects, peers, rebuild};
+use super::{fetches, objects, peers, rebuild};
 use crate::seams::tls::{Credentials, NamePattern};
 
 /// The default bound on the requests in progress of one entry of `tls.allow`.
@@ -79,6 +79,8 @@ impl BoundPeers {
 fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/projects/{project}/objects", post(objects::objects))
+        .route("/v1/projects/{project}/git/info/refs", get(fetches::info_refs))
+        .route("/v1/projects/{project}/git/git-upload-pack", post(fetches::upload_pack))
         .route("/v1/peer", get(peers::answer))
         .route("/v1/peer/versions", post(rebuild::versions))
         .route("/v1/peer/digests", post(peers::digests))

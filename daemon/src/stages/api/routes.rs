@@ -9,7 +9,8 @@ use lockstep_proto::limits;
 use super::context::Api;
 use super::error::Failure;
 use super::{
-    drills, events, gerrit, inspection, objects, openapi, peers, projects, rebuild, refresh, seed, sites, transactions,
+    drills, events, fetches, gerrit, inspection, objects, openapi, peers, projects, rebuild, refresh, seed, signing,
+    sites, transactions,
 };
 
 /// Every route: its path and its methods. A test compares the OpenAPI document with this table.
@@ -20,6 +21,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}", put(projects::create_project).delete(projects::delete_project)),
         ("/v1/projects/{project}/head", put(projects::set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
+        ("/v1/projects/{project}/git/info/refs", get(fetches::info_refs)),
+        ("/v1/projects/{project}/git/git-upload-pack", post(fetches::upload_pack)),
         ("/v1/projects/{project}/strays", get(gerrit::strays).post(gerrit::end_stray)),
         ("/v1/projects/{project}/seed", post(seed::seed)),
         ("/v1/gerrit/hello", post(gerrit::hello)),
@@ -43,7 +46,10 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/history", get(sites::history)),
         ("/v1/sites/{site}", put(sites::add_site).delete(sites::remove_site)),
         ("/v1/sites/{site}/role", put(sites::change_role)),
+        ("/v1/sites/{site}/mode", put(sites::change_mode)),
         ("/v1/nodes/{node}", delete(sites::remove_node)),
+        ("/v1/signing", get(signing::status).post(signing::require)),
+        ("/v1/signing/keys", post(signing::change_key)),
         ("/v1/failover", post(sites::execute)),
         ("/v1/failover/plan", post(sites::plan)),
         ("/v1/failover/acts", post(sites::act)),

@@ -1,7 +1,7 @@
 //! Serves a router on a listener, within a bound on the number of connections and a time limit on silent ones.
 //!
-//! Callers beyond the bound wait in the operating system's accept queue. A connection that sends nothing is closed, so
-//! that silent callers cannot keep others out.
+//! Callers beyond the bound wait in the operating system's accept queue. A connection that sends nothing, or takes
+//! nothing of its answer, is closed, so that silent callers cannot keep others out.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,13 +16,15 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::patience::Patience;
+
 /// The bounds of one listener.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// The most connections at the same time.
     pub(super) connections: usize,
     /// The longest time until the head of a request has arrived, counted from the connection's start or the request
-    /// before.
+    /// before; and the longest time in which the caller takes nothing of an answer.
     pub(super) silence: Duration,
     /// Whether a connection may carry several requests.
     pub(super) keep_alive: bool,
@@ -73,7 +75,8 @@ where
 {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.silence).keep_alive(bounds.keep_alive);
-    let mut serving = pin!(http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router)));
+    let connection = TokioIo::new(Patience::new(connection, bounds.silence));
+    let mut serving = pin!(http.serve_connection(connection, TowerToHyperService::new(router)));
     let served = tokio::select! {
         biased;
         served = serving.as_mut() => served,
@@ -140,6 +143,40 @@ mod tests {
         while stream.write_all(b"x").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// A caller that takes nothing of a long answer is cut, and the work for it ends.
+    #[tokio::test]
+    async fn a_caller_that_takes_no_answer_is_cut() {
+        struct Work(CancellationToken);
+        impl Drop for Work {
+            fn drop(&mut self) {
+                self.0.cancel();
+            }
+        }
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let (address, ended) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let work = ended.clone();
+        let endless = move || {
+            let work = Arc::new(Work(work.clone()));
+            let parts = futures::stream::repeat_with(move || {
+                let _kept = &work;
+                Ok::<_, std::io::Error>(vec![b'x'; 64 * 1024])
+            });
+            std::future::ready(axum::body::Body::from_stream(parts))
+        };
+        let (router, shutdown) = (Router::new().route("/", get(endless)), CancellationToken::new());
+        let bounds = Bounds { connections: 2, silence: Duration::from_millis(200), keep_alive: true };
+        let server = tokio::spawn(serve(listener, router, bounds, shutdown.clone()));
+        let mut hung = TcpStream::connect(address).await.unwrap();
+        hung.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let cut = tokio::time::timeout(Duration::from_secs(20), ended.cancelled()).await;
+        assert!(cut.is_ok(), "the work goes on although nobody takes its answer");
+        let mut taken = Vec::new();
+        let _ = hung.read_to_end(&mut taken).await;
+        assert!(taken.starts_with(b"HTTP/1.1 200"), "it began with an answer");
+        shutdown.cancel();
+        server.await.unwrap();
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::failover::{
-    ActRequest, ExecuteRequest, Failover, FailoverPlan, PlanRequest, RoleRequest, SitesStatus,
+    ActRequest, ExecuteRequest, Failover, FailoverPlan, ModeRequest, PlanRequest, RoleRequest, SitesStatus,
 };
 use lockstep_proto::history::History;
 use lockstep_proto::overview::Overview;
@@ -105,6 +105,27 @@ pub(super) async fn change_role(
     Body(request): Body<RoleRequest>,
 ) -> Answer<SitesStatus> {
     Ok(Json(desk(&api)?.change_role(&operator.to_string(), &site, request).await?))
+}
+
+/// Switches Lockstep off at a site, or on again. Operators only.
+///
+/// The nodes of a site that is off end their commits, and take no part until it is on again. Then each of them compares
+/// its repositories with the committed state. It takes commits when no ref differs any more.
+#[utoipa::path(put, path = "/v1/sites/{site}/mode", tag = "failover", request_body = ModeRequest,
+    params(("site" = String, Path, description = "The name of the site")),
+    responses((status = 200, description = "The sites after the change", body = SitesStatus),
+        (status = 400, description = "The body is malformed, or there is no such site", body = ApiError),
+        (status = 403, description = "The caller is no operator", body = ApiError),
+        (status = 409, description = "The site has another epoch, or that mode already", body = ApiError),
+        (status = 503, description = "The refdb does not answer: look at the sites, then try again", body = ApiError)))]
+pub(super) async fn change_mode(
+    State(api): State<Api>,
+    operator: Operator,
+    _permit: Look,
+    Site(site): Site,
+    Body(request): Body<ModeRequest>,
+) -> Answer<SitesStatus> {
+    Ok(Json(desk(&api)?.change_mode(&operator.to_string(), &site, request).await?))
 }
 
 /// Adds a site to the list of sites, as a standby. Every node reads its stream from then on. Operators only.

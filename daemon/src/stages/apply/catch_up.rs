@@ -32,6 +32,7 @@ use crate::seams::refdb::gone::may_be_gone;
 use crate::seams::refdb::{ProjectPages, RefDb, RefItem, SlotState};
 use crate::stages::ports::{Behind, CatchUp, CatchUpError};
 use crate::state::bootstrap::Bootstrapping;
+use crate::state::coming_back::ComesBack;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::debts::Debts;
 use crate::state::durability::Durability;
@@ -115,6 +116,8 @@ pub struct Catcher {
     pub(super) tasks: Tasks,
     /// Counts the projects that are done, while the node reconciles.
     pub(super) bootstrap: Arc<Bootstrapping>,
+    /// Whether the node comes back from a time in which its site was off.
+    pub(super) comes_back: ComesBack,
 }
 
 impl Catcher {
@@ -122,8 +125,8 @@ impl Catcher {
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState, units: Units, budget: ByteBudget) -> Self {
         let NodeContext { refdb, peers, entropy, went_back, clock, tasks, .. } = context.clone();
-        let NodeState { debts, durability, bootstrap, .. } = state.clone();
-        Self { units, refdb, budget, peers, entropy, went_back, debts, durability, clock, tasks, bootstrap }
+        let NodeState { debts, durability, bootstrap, comes_back, .. } = state.clone();
+        Self { units, refdb, budget, peers, entropy, went_back, debts, durability, clock, tasks, bootstrap, comes_back }
     }
 
     /// Brings the refs of these items up to their versions, by transactions from the journal.
@@ -193,7 +196,10 @@ impl Catcher {
         if !matches!(end, Ok(()) | Err(UnitError::Held { .. })) {
             return Ok(end?);
         }
-        self.units.restore(project, items.into_keys().collect()).await?;
+        // A value that was written while the site was off stays, unless its ref was moved elsewhere.
+        if !self.comes_back.is_so() {
+            self.units.restore(project, items.into_keys().collect()).await?;
+        }
         Ok(end?)
     }
 

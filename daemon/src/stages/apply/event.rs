@@ -7,6 +7,7 @@ use lockstep_proto::{DecodeError, Transaction};
 
 use crate::seams::volume::Held;
 use crate::stages::ports::Done;
+use crate::state::signing::NotSigned;
 
 /// A transaction from the event log or the journal, or one that was parked when the node stopped.
 pub struct Event {
@@ -15,6 +16,9 @@ pub struct Event {
     pub transaction: Arc<Transaction>,
     /// Its bytes as they came, for parking. Empty in a stub, whose bytes are in the store alone.
     pub bytes: Bytes,
+    /// Why its signature is not good. If so, only the journal can tell whether it was committed. The writer asks it
+    /// before anything else, so an event that is planned, parked or applied has none.
+    pub unsigned: Option<NotSigned>,
     /// Since when it has been parked, in milliseconds since 1970. Set if it was parked before this process started.
     pub parked_since_ms: Option<u64>,
     /// Called when the transaction no longer needs its reader. None after the call, or if there is no reader.
@@ -28,7 +32,7 @@ impl Event {
     /// Its bytes cannot be decoded.
     pub fn resumed(held: Held) -> Result<Self, DecodeError> {
         let transaction = Arc::new(Transaction::outlined(&held.bytes)?);
-        Ok(Self { transaction, bytes: held.bytes, parked_since_ms: Some(held.since_ms), done: None })
+        Ok(Self { transaction, bytes: held.bytes, unsigned: None, parked_since_ms: Some(held.since_ms), done: None })
     }
 
     /// Tells the reader that the transaction no longer needs it. Only the first call has an effect.

@@ -71,6 +71,7 @@ use crate::state::durability::Durability;
 use crate::state::known_folders::KnownFolders;
 use crate::state::low_water::LowWater;
 use crate::state::quiesce::Quiesce;
+use crate::state::signing::{NotSigned, Signing};
 use crate::state::went_back::{Evidence, WentBack};
 
 /// The bounds of the apply stage.
@@ -111,6 +112,8 @@ struct Shared {
     low_water: Arc<LowWater>,
     /// Whether the refdb is older than this node.
     went_back: WentBack,
+    /// Verifies the records of streams.
+    signing: Arc<Signing>,
     /// Notes what cannot be brought up to date.
     debts: Arc<Debts>,
     /// The bytes of parked transactions in memory.
@@ -154,13 +157,14 @@ impl Applier {
         limits: ApplyLimits,
     ) -> Self {
         let NodeContext { clock, entropy, went_back, tasks, .. } = context.clone();
-        let NodeState { durability, low_water, debts, bound, quiesce, folders, beat, .. } = state.clone();
+        let NodeState { durability, low_water, debts, bound, quiesce, folders, beat, signing, .. } = state.clone();
         let shared = Shared {
             units,
             catch_up,
             durability,
             low_water,
             went_back,
+            signing,
             debts,
             parked,
             bound,
@@ -178,11 +182,13 @@ impl Applier {
 
     /// Tries the held transactions again, because this start may bring a new release or a repair.
     async fn try_held_again(&self, store: &dyn NodeStore) -> Result<(), StoreError> {
-        for (id, held) in store.quarantined()? {
+        let quarantined = store.quarantined()?;
+        self.shared.signing.kept(quarantined.values().filter(|held| reason::is_unsigned(&held.reason)).count());
+        for (id, held) in quarantined {
             if held.is_committed(&id)
                 && let Ok(transaction) = Transaction::outlined(&held.bytes)
             {
-                self.offer(Arc::new(transaction), held.bytes, None).await;
+                self.offer(Arc::new(transaction), held.bytes, None, None).await;
             }
         }
         Ok(())
@@ -248,14 +254,28 @@ impl Applier {
 
 #[async_trait]
 impl Sink for Applier {
-    async fn offer(&self, transaction: Arc<Transaction>, bytes: Bytes, done: Option<Done>) {
+    async fn offer(
+        &self,
+        transaction: Arc<Transaction>,
+        bytes: Bytes,
+        unsigned: Option<NotSigned>,
+        done: Option<Done>,
+    ) {
         let successor = self.is_of_successor(&transaction);
         if successor.is_some() || self.is_of_other_refdb(&transaction) {
-            successor.into_iter().for_each(|evidence| self.shared.went_back.tell(evidence));
+            // A record that anybody may have written is no evidence.
+            successor.filter(|_| is_of_a_site(unsigned.as_ref())).into_iter().for_each(|evidence| {
+                self.shared.went_back.tell(evidence);
+            });
             self.shared.units.observer.skipped(&transaction.site, &transaction.id);
             done.into_iter().for_each(|done| done());
             return;
         }
-        self.send_to_writer(Event { transaction, bytes, parked_since_ms: None, done }).await;
+        self.send_to_writer(Event { transaction, bytes, unsigned, parked_since_ms: None, done }).await;
     }
+}
+
+/// Whether the signature of a record shows that a site made it, in whichever refdb, or need not show it.
+fn is_of_a_site(unsigned: Option<&NotSigned>) -> bool {
+    matches!(unsigned, None | Some(NotSigned::OtherRefdb(_)))
 }

@@ -176,7 +176,7 @@ mod tests {
             )
         };
         let bytes = Bytes::from(vec![0; bytes]);
-        Event { transaction: Arc::new(transaction), bytes, parked_since_ms: None, done: None }
+        Event { transaction: Arc::new(transaction), bytes, unsigned: None, parked_since_ms: None, done: None }
     }
 
     /// Parks an event at this time, as the writer does.

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefValue, TxnId, Version};
 
 use crate::seams::volume::{NEVER_COMMITTED, RefRecord};
+use crate::state::signing::{NotSigned, UNSIGNED};
 
 /// Why a transaction is parked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,11 @@ pub enum ParkReason {
     Journal(String),
     /// The disk, a store or a peer failed.
     Failed(String),
+}
+
+/// Whether a stored reason is that of a quarantined record whose signature was not good.
+pub(super) fn is_unsigned(reason: &str) -> bool {
+    reason.contains(UNSIGNED)
 }
 
 impl ParkReason {
@@ -147,6 +153,8 @@ pub enum Doubt {
     Contradiction(Contradiction),
     /// It is parked for too long, or too much is parked.
     Parked(ParkReason),
+    /// Its signature is not good.
+    Unsigned(NotSigned),
 }
 
 impl Display for Doubt {
@@ -155,6 +163,7 @@ impl Display for Doubt {
             Self::Bad(why) => out.write_str(why),
             Self::Contradiction(contradiction) => write!(out, "{contradiction}"),
             Self::Parked(reason) => write!(out, "{reason}"),
+            Self::Unsigned(why) => write!(out, "{UNSIGNED}{why}"),
         }
     }
 }

@@ -10,6 +10,7 @@ use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, Tx
 
 use super::catch_up::{Catcher, PAGE, Stop};
 use super::held_back::is_of_content;
+use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::RefItem;
 use crate::seams::volume::RefRecord;
 use crate::stages::ports::CatchUpError;
@@ -42,6 +43,9 @@ impl Catcher {
     /// Reads the items of a project, such that the items show each transaction in full or not at all.
     async fn together(&self, project: &ProjectKey) -> Result<Items, CatchUpError> {
         let before = self.scan_all(project).await?;
+        if self.units.bugs.has(InjectedBug::ScanIsOneMoment) {
+            return Ok(before);
+        }
         let mut items = self.scan_all(project).await?;
         loop {
             let torn = self.torn(project, &before, &items).await?;

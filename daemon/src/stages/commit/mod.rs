@@ -69,6 +69,7 @@ use crate::state::journal::Journal;
 use crate::state::known_folders::KnownFolders;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
+use crate::state::signing::Signing;
 use crate::state::version_map::{Mover, VersionMap};
 use crate::state::went_back::WentBack;
 use attempt::Attempts;
@@ -120,6 +121,8 @@ pub struct Committer {
     blobs: Arc<dyn BlobStore>,
     /// The long forms of transactions that do not fit into a slot.
     long_forms: LongForms,
+    /// Signs the bytes of a slot, if this node has a key.
+    signing: Arc<Signing>,
     /// The journal of this incarnation.
     journal: Arc<Journal>,
     /// Sends transactions to the refdb.
@@ -172,7 +175,7 @@ impl Committer {
         let NodeContext { site, refdb, repositories, blobs, long_forms, observer, clock, entropy, .. } =
             context.clone();
         let NodeContext { tasks, went_back, fenced, bugs, .. } = context.clone();
-        let NodeState { versions, materializer, durability, quiesce, folders, .. } = state.clone();
+        let NodeState { versions, materializer, durability, quiesce, folders, signing, .. } = state.clone();
         folders.begin();
         Self {
             site,
@@ -181,6 +184,7 @@ impl Committer {
             materializer: Materializer { mover: Mover::Own, ..materializer },
             blobs,
             long_forms,
+            signing,
             journal,
             attempts: Attempts { refdb, entropy, patience: limits.patience, bugs },
             in_doubt,

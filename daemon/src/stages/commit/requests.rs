@@ -1,9 +1,10 @@
 //! Retries of the bridge: a retry with the same request id gets the answer of the first try.
 //!
 //! A retry joins a try in progress, and gets the kept answer of a try that has ended. A bounded number of answers is
-//! kept. A retry that comes later is a new try. It commits nothing twice, because its old values no longer hold.
+//! kept. A retry that comes later is a new try. It commits nothing twice, because its old values no longer hold. The ids
+//! of tries without a known outcome are kept too: a retry of one looks for its first try before it is refused.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_proto::ProjectName;
 use parking_lot::{Mutex, MutexGuard};
@@ -20,11 +21,25 @@ pub struct Requests<A> {
 struct Known<A> {
     tries: BTreeMap<Key, Try<A>>,
     ended: VecDeque<Key>,
+    in_doubt: BTreeSet<Key>,
+    /// There were more tries in doubt than are kept.
+    forgot_doubts: bool,
 }
 
 struct Try<A> {
     fingerprint: u64,
     answer: watch::Receiver<Option<A>>,
+}
+
+/// What is kept of a try that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Its answer.
+    Answer,
+    /// Nothing: it changed nothing.
+    Nothing,
+    /// Its id: its outcome was not known when it ended.
+    Doubt,
 }
 
 /// The state of a request id, when a request claims it.
@@ -42,7 +57,9 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
     /// Creates a memory that keeps the answers of the last `keep` tries.
     #[must_use]
     pub fn new(keep: usize) -> Self {
-        Self { keep, known: Mutex::new(Known { tries: BTreeMap::new(), ended: VecDeque::new() }) }
+        let known =
+            Known { tries: BTreeMap::new(), ended: VecDeque::new(), in_doubt: BTreeSet::new(), forgot_doubts: false };
+        Self { keep, known: Mutex::new(known) }
     }
 
     fn known(&self) -> MutexGuard<'_, Known<A>> {
@@ -76,16 +93,29 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
         if tried.fingerprint == fingerprint { tried.answer.borrow().clone() } else { None }
     }
 
-    /// Ends a try with its answer. An answer that is not `lasting` is forgotten, so the next retry is a new try.
-    pub fn end(&self, project: &ProjectName, id: &str, sender: &watch::Sender<Option<A>>, answer: A, lasting: bool) {
+    /// Whether an earlier try of the id may have ended without a known outcome.
+    pub fn was_in_doubt(&self, project: &ProjectName, id: &str) -> bool {
+        let known = self.known();
+        known.forgot_doubts || known.in_doubt.contains(&(project.clone(), id.to_owned()))
+    }
+
+    /// Ends a try with its answer. Unless the answer is kept, the next retry is a new try.
+    pub fn end(&self, project: &ProjectName, id: &str, sender: &watch::Sender<Option<A>>, answer: A, kept: Kept) {
         let key = (project.clone(), id.to_owned());
         let mut known = self.known();
         sender.send_replace(Some(answer));
-        if !lasting {
-            known.tries.remove(&key);
-            return;
+        match kept {
+            Kept::Answer => known.ended.push_back(key),
+            Kept::Nothing => drop(known.tries.remove(&key)),
+            Kept::Doubt => {
+                known.tries.remove(&key);
+                if known.in_doubt.len() < self.keep {
+                    known.in_doubt.insert(key);
+                } else {
+                    known.forgot_doubts = true;
+                }
+            }
         }
-        known.ended.push_back(key);
         while known.ended.len() > self.keep {
             if let Some(oldest) = known.ended.pop_front() {
                 known.tries.remove(&oldest);
@@ -97,4 +127,32 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
 /// Waits for an answer; none when the try ended without one, because its node stopped.
 pub async fn answer<A: Clone + Send + Sync + 'static>(mut from: watch::Receiver<Option<A>>) -> Option<A> {
     from.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(requests: &Requests<u8>, id: &str, kept: Kept) {
+        let project = "p".parse().unwrap();
+        let Begin::Start(sender) = requests.begin(&project, id, 1) else { panic!("{id} is not free") };
+        requests.end(&project, id, &sender, 7, kept);
+    }
+
+    #[test]
+    fn only_ids_without_a_known_outcome_are_in_doubt_and_too_many_make_all_doubtful() {
+        let (requests, project) = (Requests::<u8>::new(2), "p".parse().unwrap());
+        ends(&requests, "done", Kept::Answer);
+        ends(&requests, "refused", Kept::Nothing);
+        ends(&requests, "lost", Kept::Doubt);
+        let doubts = |id: &str| requests.was_in_doubt(&project, id);
+        assert_eq!(["done", "refused", "lost", "new"].map(doubts), [false, false, true, false]);
+        assert!(requests.knows(&project, "done") && !requests.knows(&project, "lost"));
+        // The retry is a new try, and stays in doubt until its outcome is known.
+        ends(&requests, "lost", Kept::Nothing);
+        assert!(doubts("lost"));
+        ends(&requests, "two", Kept::Doubt);
+        ends(&requests, "three", Kept::Doubt);
+        assert!(doubts("new"), "a doubt was forgotten, so any id may be in doubt");
+    }
 }

@@ -35,7 +35,10 @@ enum Round {
     /// Every intent has its verdict.
     Ended(Ended),
     /// Some keys may be newer in the refdb: catch up while no locks are held, then start the next round.
-    Behind,
+    Behind {
+        /// Whether this round has sent a transaction.
+        sent: bool,
+    },
     /// An obstacle may go away: wait, then start the next round.
     Blocked(Refusal),
     /// These names are marked as directories: free them while no locks are held, then start the next round.
@@ -53,13 +56,17 @@ impl Committer {
             Err(error) => return not_known(work.intents.len().max(1), &error),
         }
         let (mut caught_up, mut freeing) = (false, Freeing::default());
+        // The memory knows every try that ended: another one can be found in the journal alone.
+        let mut tried = self.requests.was_in_doubt(&work.project.name, &work.request_id);
         let mut backoff =
             Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(20), Duration::from_secs(1));
         loop {
-            match self.round(work, &mut verdicts, caught_up, &freeing.freed).await {
+            let round = self.round(work, &mut verdicts, caught_up, &freeing.freed).await;
+            tried |= !matches!(round, Round::Behind { sent: false });
+            match round {
                 Round::Ended(ended) => return ended,
-                Round::Behind => {
-                    if let Some(ended) = self.behind(work, &mut verdicts).await {
+                Round::Behind { .. } => {
+                    if let Some(ended) = self.behind(work, &mut verdicts, tried).await {
                         return ended;
                     }
                     // A node that is behind again after it has caught up waits, so that no surprise runs hot.
@@ -93,7 +100,7 @@ impl Committer {
         let proposer = Proposer { versions, folders, freed, repositories, caught_up, bugs };
         let proposal = match proposer.propose(work, verdicts).await {
             Ok(proposal) => proposal,
-            Err(NoProposal::Behind) => return Round::Behind,
+            Err(NoProposal::Behind) => return Round::Behind { sent: false },
             Err(NoProposal::Store(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&error))),
             Err(NoProposal::Git(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &not_packed(&error))),
         };
@@ -234,11 +241,11 @@ impl Committer {
             }
             let locator = self.long_forms.locator(&request.transaction, &request.encoded);
             let long_form = UnusedBlob::before_put(self, locator.map(|locator| locator.key));
-            let request = match self.store_long_form(&request).await {
+            let request = match self.slot_bytes(&request).await {
                 Ok(encoded) => CommitRequest { encoded, ..request },
-                Err(error) => {
+                Err(refused) => {
                     self.journal.give_back(&slot);
-                    return Err(Some(unavailable(&error)));
+                    return Err(Some(refused));
                 }
             };
             crate::base::faults::failpoint::reach("commit.before_send");
@@ -263,7 +270,14 @@ impl Committer {
         }
     }
 
-    /// The bytes for the slot. If they are a locator, the long form is in the blob store when this returns.
+    /// The bytes for the slot: the transaction or its locator, with the signature of this site if it has a key. All
+    /// copies of a commit have the same bytes, and so has the record that anybody publishes.
+    async fn slot_bytes(&self, request: &CommitRequest) -> Result<Bytes, Refusal> {
+        let bytes = self.store_long_form(request).await.map_err(|error| unavailable(&error))?;
+        self.signing.sign(bytes).map_err(|why| unavailable(&why))
+    }
+
+    /// The bytes to be signed. If they are a locator, the long form is in the blob store when this returns.
     async fn store_long_form(&self, request: &CommitRequest) -> Result<Bytes, BlobError> {
         let (long_forms, transaction) = (self.long_forms.clone(), request.transaction.clone());
         let encoded = request.encoded.clone();
@@ -354,8 +368,9 @@ impl Committer {
     }
 
     /// Catches up with all open keys: a transaction that one key leads to may take another key to a step that is not
-    /// its last. Returns the end of the batch if this fails, or if the request turns out to be committed already.
-    async fn behind(&self, work: &Work, verdicts: &mut [Option<Verdict>]) -> Option<Ended> {
+    /// its last. Returns the end of the batch if this fails, or if the request turns out to be committed already. That
+    /// can only be if it was `tried`, or if the memory has gaps.
+    async fn behind(&self, work: &Work, verdicts: &mut [Option<Verdict>], tried: bool) -> Option<Ended> {
         let open = work.intents.iter().zip(&*verdicts).filter(|(_, verdict)| verdict.is_none());
         let keys: Vec<RefKey> = open.map(|(intent, _)| intent.key.clone()).collect();
         let caught = timeout_at(work.deadline, self.catch_up.keys(&work.project, &keys)).await;
@@ -367,6 +382,9 @@ impl Committer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return refuse(&error),
             Err(_) => return refuse(&"no answer in time"),
+        }
+        if !tried && !self.committed.has_gaps() {
+            return None;
         }
         let mut backoff =
             Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(20), Duration::from_secs(1));
@@ -416,7 +434,7 @@ fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transact
 /// one is a verdict. A lock may go away, so the batch waits. A name that is marked as a directory may be free.
 fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, obstacles: &[Obstacle]) -> Round {
     if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_))) {
-        return Round::Behind;
+        return Round::Behind { sent: true };
     }
     let (mut locked, mut folders) = (None, Vec::new());
     for obstacle in obstacles {

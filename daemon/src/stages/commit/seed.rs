@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::{
-    ApiError, CreateProjectRequest, ProjectResponse, RefTransactionRequest, RefTransactionResponse,
+    ApiError, CreateProjectRequest, ProjectResponse, RefTransactionRequest, RefTransactionResponse, SetHeadRequest,
 };
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue};
 
@@ -39,5 +39,9 @@ impl SeedCommits for Arc<Committer> {
             intent(RefKey::Head, None, RefValue::Symref(head)),
         ];
         self.operate(project.clone(), intents, request_id, &asked).await
+    }
+
+    async fn point_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
+        Committer::point_head(self, project, request).await
     }
 }

@@ -221,9 +221,8 @@ impl Committer {
                             node.observer.refused(refused.code);
                         }
                     }
-                    let lasting = ended.verdicts.iter().all(|verdict| !matches!(verdict, Verdict::Unknown(_)))
-                        && ended.verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Refused(_)));
-                    node.requests.end(&work.project.name, &work.request_id, &sender, ended, lasting);
+                    let kept = ended.kept();
+                    node.requests.end(&work.project.name, &work.request_id, &sender, ended, kept);
                 };
                 self.tasks.spawn("commit", batch.instrument(span));
                 waiting

@@ -4,6 +4,7 @@ use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, TxnId};
 use tokio::time::Instant;
 
+use super::requests::Kept;
 use crate::seams::git::{IsCommitted, Judged, RefMove};
 use crate::seams::refdb::Freed;
 use crate::state::known_folders::Moment;
@@ -108,6 +109,18 @@ impl Ended {
     pub fn is_visible(&self) -> bool {
         let is_open = |verdict: &Verdict| matches!(verdict, Verdict::NotYetVisible(_) | Verdict::Unknown(_));
         self.verdicts.contains(&Verdict::Committed) && !self.verdicts.iter().any(is_open)
+    }
+
+    /// The part of a try with this end that is kept for repetitions.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        if self.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Unknown(_))) {
+            Kept::Doubt
+        } else if self.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Refused(_))) {
+            Kept::Nothing
+        } else {
+            Kept::Answer
+        }
     }
 
     /// An outcome with the same verdict for every intent, and without a transaction.

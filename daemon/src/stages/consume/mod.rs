@@ -38,6 +38,7 @@ use crate::stages::ports::{Announcements, CatchUp, CatchUpError, Sink};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::debts::Debts;
 use crate::state::durability::Durability;
+use crate::state::signing::Signing;
 
 /// The bounds of the consume stage.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +90,8 @@ pub struct Consumer {
     announcements: Arc<dyn Announcements>,
     /// Brings every project up to the refdb when a stream lost records.
     catch_up: Arc<dyn CatchUp>,
+    /// Verifies the records of streams.
+    signing: Arc<Signing>,
     /// Notes the projects that stay behind.
     debts: Arc<Debts>,
     /// Has the durable checkpoints.
@@ -124,13 +127,14 @@ impl Consumer {
     ) -> Arc<Self> {
         let NodeContext { eventlog, store, observer, clock, entropy, tasks, bugs, .. } = context.clone();
         let (durability, progress) = (state.durability.clone(), Arc::new(Progress::default()));
-        let debts = Arc::clone(&state.debts);
+        let (debts, signing) = (Arc::clone(&state.debts), Arc::clone(&state.signing));
         durability.add(Arc::clone(&progress) as _);
         Arc::new(Self {
             eventlog,
             sink,
             announcements,
             catch_up,
+            signing,
             debts,
             store,
             durability,

@@ -15,6 +15,7 @@ use crate::base::backoff::Backoff;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::eventlog::{EventLogError, Position, ShardReader};
 use crate::seams::volume::{Held, ShardId};
+use crate::state::signing::{NotSigned, UNSIGNED, Unsigned};
 
 /// Reports once that every shard of a stream was read to the end that it had at that time.
 pub(super) struct CaughtUp {
@@ -188,12 +189,19 @@ impl Consumer {
         loop {
             match Record::decode(&data) {
                 Ok(Record::Transaction(transaction)) => {
-                    self.observer.seen(&transaction.site, &transaction.id, transaction.committed_at_ms);
-                    return self.sink.offer(Arc::from(transaction), data, Some(done)).await;
+                    let unsigned = self.unsigned(&transaction.site, &data);
+                    // A forged record is no lag, and its site is no label of a metric.
+                    if unsigned.is_none() {
+                        self.observer.seen(&transaction.site, &transaction.id, transaction.committed_at_ms);
+                    }
+                    return self.sink.offer(Arc::from(transaction), data, unsigned, Some(done)).await;
                 }
                 Ok(Record::Located(locator)) => {
-                    self.observer.seen(&locator.site, &locator.id, locator.committed_at_ms);
-                    return self.sink.offer(Arc::new(locator.outline()), data, Some(done)).await;
+                    let unsigned = self.unsigned(&locator.site, &data);
+                    if unsigned.is_none() {
+                        self.observer.seen(&locator.site, &locator.id, locator.committed_at_ms);
+                    }
+                    return self.sink.offer(Arc::new(locator.outline()), data, unsigned, Some(done)).await;
                 }
                 Ok(Record::Announcement(announcement)) => return self.announced(&announcement, &data, done).await,
                 Ok(Record::Later(announcement, why)) => {
@@ -201,19 +209,70 @@ impl Consumer {
                     self.announcements.keep(&announcement, &data);
                     return done();
                 }
+                Err(DecodeError::Newer(why)) if self.is_forged(&data).await => {
+                    return self.forged(id, sequence, data, &why, done);
+                }
                 Err(DecodeError::Newer(why)) => {
                     self.observer.failed("consume", &format!("{}/{} waits for an upgrade: {why}", id.site, id.shard));
                     sleep(Duration::from_secs(30)).await;
                 }
                 Err(DecodeError::Bad(why) | DecodeError::Elsewhere(why)) => {
-                    let what = format!("{}/{}/{sequence}", id.site, id.shard);
-                    self.observer.quarantined(&what, &why);
-                    let since_ms = self.clock.now_ms();
-                    let held = Held { bytes: data, project: String::new(), reason: why, waits_for: vec![], since_ms };
-                    self.durability.stage(|changes| changes.quarantine.push((what, held)));
-                    return done();
+                    let is_forged = self.signing.is_required() && self.signing.verify(None, &data).is_err();
+                    return match is_forged {
+                        true => self.forged(id, sequence, data, &why, done),
+                        false => self.quarantine(id, sequence, data, why, done),
+                    };
                 }
             }
+        }
+    }
+
+    /// Keeps a record that cannot be read, and that no site has signed, as evidence, if there is room.
+    fn forged(&self, id: &ShardId, sequence: &str, data: Bytes, why: &str, done: Box<dyn FnOnce() + Send + Sync>) {
+        self.signing.ended(Unsigned::Forged);
+        match self.signing.may_keep() {
+            true => self.quarantine(id, sequence, data, format!("{UNSIGNED}{why}"), done),
+            false => done(),
+        }
+    }
+
+    fn quarantine(
+        &self,
+        id: &ShardId,
+        sequence: &str,
+        bytes: Bytes,
+        why: String,
+        done: Box<dyn FnOnce() + Send + Sync>,
+    ) {
+        let what = format!("{}/{}/{sequence}", id.site, id.shard);
+        self.observer.quarantined(&what, &why);
+        let since_ms = self.clock.now_ms();
+        let held = Held { bytes, project: String::new(), reason: why, waits_for: vec![], since_ms };
+        self.durability.stage(|changes| changes.quarantine.push((what, held)));
+        done();
+    }
+
+    /// Why the signature of a record is not good, if records must be signed.
+    fn unsigned(&self, site: &SiteId, record: &[u8]) -> Option<NotSigned> {
+        if !self.signing.is_required() {
+            return None;
+        }
+        self.signing.verify(Some(site), record).err()
+    }
+
+    /// Whether a record that only a newer release can read must be signed, and is not. Anybody who writes to the stream
+    /// could stop the shard otherwise. If its key is not known, the keys are read again first.
+    async fn is_forged(&self, record: &[u8]) -> bool {
+        if !self.signing.is_required() {
+            return false;
+        }
+        match self.signing.verify(None, record) {
+            Ok(()) => false,
+            Err(NotSigned::Unknown(_)) if self.signing.may_look() => {
+                // A node that cannot read the keys waits: the record may be a true one.
+                self.signing.read().await.is_ok() && self.signing.verify(None, record).is_err()
+            }
+            Err(_) => true,
         }
     }
 

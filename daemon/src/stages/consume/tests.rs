@@ -10,6 +10,7 @@ use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefK
 use super::*;
 use crate::seams::eventlog::{Batch, EventLogError, Record, ShardInfo, ShardReader, StreamInfo};
 use crate::stages::ports::{Behind, CatchUpError, Done};
+use crate::state::signing::NotSigned;
 
 /// The answer to a read, by the number of reads before it.
 type Script = fn(u64) -> Batch;
@@ -74,7 +75,7 @@ struct Nowhere;
 
 #[async_trait]
 impl Sink for Nowhere {
-    async fn offer(&self, _: Arc<Transaction>, _: Bytes, _: Option<Done>) {
+    async fn offer(&self, _: Arc<Transaction>, _: Bytes, _: Option<NotSigned>, _: Option<Done>) {
         unreachable!("no record is a transaction")
     }
 }

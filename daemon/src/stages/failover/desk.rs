@@ -9,10 +9,11 @@ use async_trait::async_trait;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
-    ActRequest, AuditEntry, ExecuteRequest, Failover, FailoverAct, FailoverPlan, FailoverStep, PlanRequest,
-    RoleRequest, SiteStatus, SitesStatus,
+    ActRequest, AuditEntry, ExecuteRequest, Failover, FailoverAct, FailoverPlan, FailoverStep, ModeRequest,
+    PlanRequest, RoleRequest, SiteStatus, SitesStatus,
 };
 use lockstep_proto::history::{History, MOST_REASON_BYTES, PastChange, RoleChange};
+use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
@@ -326,6 +327,10 @@ impl Operators for OperatorDesk {
                 request.expect_epoch
             )));
         }
+        if record.off {
+            let way = format!("lockstep site mode {site} active");
+            return Err(refused(&format!("Lockstep is off at {site}; switch it on with `{way}`")));
+        }
         if request.role == Role::Active && !matches!(record.role, Role::Active | Role::Standby) {
             let role = record.role.name();
             return Err(refused(&format!("{site} is {role}; make it a standby first, then look at it again")));
@@ -358,6 +363,11 @@ impl Operators for OperatorDesk {
         self.sites().await
     }
 
+    async fn change_mode(&self, actor: &str, site: &SiteId, request: ModeRequest) -> Result<SitesStatus, ApiError> {
+        self.switch(actor, site, request).await?;
+        self.sites().await
+    }
+
     async fn remove_node(
         &self,
         actor: &str,
@@ -366,6 +376,18 @@ impl Operators for OperatorDesk {
     ) -> Result<SitesStatus, ApiError> {
         self.expel(actor, node, request).await?;
         self.sites().await
+    }
+
+    async fn signing(&self) -> Result<SigningStatus, ApiError> {
+        self.signing_status().await
+    }
+
+    async fn require_signing(&self, actor: &str, request: RequireSigningRequest) -> Result<SigningStatus, ApiError> {
+        self.require(actor, request).await
+    }
+
+    async fn change_key(&self, actor: &str, request: ChangeKeyRequest) -> Result<SigningStatus, ApiError> {
+        self.key_becomes(actor, request).await
     }
 }
 
@@ -381,6 +403,7 @@ impl OperatorDesk {
             epoch: site.epoch,
             done: None,
             list: None,
+            mode: None,
         }
     }
 

@@ -93,6 +93,7 @@ mod tests {
             epoch,
             done,
             list: None,
+            mode: None,
         })
     }
 

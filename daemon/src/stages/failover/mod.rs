@@ -28,8 +28,10 @@
 //! | `drill_desk` | the operators' requests about drills, and the preflight |
 //! | `resume` | whether a resume is about the pause that the failover is in |
 //! | `desk` | the operators' requests: plan, execute, pause, resume, abort, roles of sites |
+//! | `signing` | the operators' requests about signed records, and the keys of sites |
 //! | `node_list` | the operators' requests that remove nodes which will not come back |
 //! | `site_list` | the operators' requests that add sites to the list of sites, and remove them |
+//! | `site_mode` | the operators' requests that switch Lockstep off at a site, and on again |
 
 mod at_risk;
 mod decide;
@@ -48,8 +50,10 @@ mod plan;
 mod preflight;
 mod record;
 mod resume;
+mod signing;
 mod silent;
 mod site_list;
+mod site_mode;
 mod slot_ages;
 mod tools;
 mod view;

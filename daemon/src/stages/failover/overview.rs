@@ -277,6 +277,8 @@ mod tests {
             refresh: None,
             verified: None,
             follows_list: true,
+            signs_with: None,
+            obeys_mode: true,
             bootstrap: None,
         }
     }

@@ -143,7 +143,9 @@ pub(super) fn blockers(request: &PlanRequest, view: &View, running: Option<&Fail
             role.name()
         ));
     }
-    if let Some(role) = view.role(to).filter(|role| matches!(role, Role::Fenced | Role::Draining)) {
+    if view.site(to).is_some_and(|site| site.off) {
+        blockers.push(format!("Lockstep is off at {to}; switch it on first: `lockstep site mode {to} active`"));
+    } else if let Some(role) = view.role(to).filter(|role| matches!(role, Role::Fenced | Role::Draining)) {
         blockers.push(format!("{to} is {}; make it a standby first: `lockstep site role {to} standby`", role.name()));
     }
     if view.living(to).next().is_none() && view.site(to).is_some() {

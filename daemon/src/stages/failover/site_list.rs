@@ -16,6 +16,17 @@ const NAMED: usize = 5;
 /// The longest endpoint of a stream, in bytes. Every node reads it twice per second.
 const LONGEST_ENDPOINT: usize = 255;
 
+/// Something that a release can do since a while.
+pub(super) struct Ability {
+    /// Whether the node of a digest can do it.
+    pub(super) has: fn(&NodeDigest) -> bool,
+    /// The words for a release that cannot.
+    pub(super) lacking: &'static str,
+}
+
+const FOLLOWS_LIST: Ability =
+    Ability { has: |digest| digest.follows_list, lacking: "does not follow the list of sites" };
+
 impl OperatorDesk {
     /// Adds a site to the list, as a standby.
     pub(super) async fn add(&self, actor: &str, site: &SiteId, request: AddSiteRequest) -> Result<(), ApiError> {
@@ -26,9 +37,11 @@ impl OperatorDesk {
         if before.is_some_and(|one| !one.removed) || before.is_none() && self.roles.is_first(site) {
             return Err(refused(&format!("{site} is in the list of sites already")));
         }
-        self.all_follow(&view, |_| true).await?;
-        let epoch = before.map_or(0, |one| one.epoch) + 1;
-        let to = SiteRecord { stream: request.stream, ..SiteRecord::new(site.clone(), Role::Standby, epoch) };
+        self.all_run(&view, &FOLLOWS_LIST, |_| true).await?;
+        let (epoch, left) = before.map_or((1, 0), |one| (one.epoch + 1, one.left));
+        let signed = view.sites.iter().any(|one| one.signed);
+        let added = SiteRecord::new(site.clone(), Role::Standby, epoch);
+        let to = SiteRecord { stream: request.stream, left, signed, ..added };
         tracing::warn!(%site, actor, reason = request.reason, "an operator adds a site to the list of sites");
         let entry = self.list_change(actor, &request.reason, before, &to, ListChange::Added);
         self.noted(entry, before, &to, failover).await
@@ -56,13 +69,14 @@ impl OperatorDesk {
         if !keeps_role {
             may_leave(&view, site, before)?;
         }
-        self.all_follow(&view, |node| node.site != *site).await?;
+        self.all_run(&view, &FOLLOWS_LIST, |node| node.site != *site).await?;
         let (role, epoch) = match before {
             Some(before) if keeps_role => (before.role, epoch + 1),
             _ => (Role::Fenced, epoch + 1),
         };
-        let stream = before.map(|one| one.stream.clone()).unwrap_or_default();
-        let to = SiteRecord { removed: true, stream, ..SiteRecord::new(site.clone(), role, epoch) };
+        let (stream, left) = before.map(|one| (one.stream.clone(), one.left)).unwrap_or_default();
+        let signed = before.is_some_and(|one| one.signed);
+        let to = SiteRecord { removed: true, stream, left, signed, ..SiteRecord::new(site.clone(), role, epoch) };
         tracing::warn!(%site, actor, reason = request.reason, "an operator removes a site from the list of sites");
         let entry = self.list_change(actor, &request.reason, before, &to, ListChange::Removed);
         self.noted(entry, before, &to, failover).await
@@ -86,23 +100,31 @@ impl OperatorDesk {
             epoch: before.map_or(0, |one| one.epoch),
             done: None,
             list: Some(list),
+            mode: None,
         }
     }
 
-    /// Refuses a change of the list while a node would not follow it.
-    async fn all_follow(&self, view: &View, counts: impl Fn(&NodeRecord) -> bool) -> Result<(), ApiError> {
+    /// Refuses a change while a node would not follow it.
+    pub(super) async fn all_run(
+        &self,
+        view: &View,
+        ability: &Ability,
+        counts: impl Fn(&NodeRecord) -> bool,
+    ) -> Result<(), ApiError> {
         let records = self.refdb.registry.digests().await.map_err(unanswered)?;
         let digests: Vec<NodeDigest> =
             records.iter().filter_map(|record| serde_json::from_str(&record.body).ok()).collect();
-        let follows = |node: &NodeRecord| digests.iter().any(|digest| digest.node == node.node && digest.follows_list);
+        let follows =
+            |node: &NodeRecord| digests.iter().any(|digest| digest.node == node.node && (ability.has)(digest));
         let older = view.nodes.iter().filter(|node| !node.expelled && view.lists(&node.site) && counts(node));
         let older: Vec<&str> = older.filter(|node| !follows(node)).map(|node| node.node.as_str()).collect();
         match older.is_empty() {
             true => Ok(()),
             false => Err(refused(&format!(
-                "{} nodes run a release that does not follow the list of sites, or have told nothing about themselves \
-                 yet: {}{}; upgrade them, wait until `lockstep status --all` shows them, and ask again",
+                "{} nodes run a release that {}, or have told nothing about themselves yet: {}{}; upgrade them, wait \
+                 until `lockstep status --all` shows them, and ask again",
                 older.len(),
+                ability.lacking,
                 older[..older.len().min(NAMED)].join(", "),
                 if older.len() > NAMED { ", ..." } else { "" }
             ))),

@@ -151,6 +151,7 @@ impl View {
             site: site.site.clone(),
             role: site.role,
             epoch: site.epoch,
+            off: site.off,
             nodes,
             unpublished: unpublished.map(unpublished_slots).sum(),
         }

@@ -10,6 +10,7 @@ use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDb
 use crate::seams::volume::{Changes, NodeStore, Registered, StoreError};
 use crate::state::context::NodeContext;
 use crate::state::journal::JournalLimits;
+use crate::state::signing::{KeyError, Signing};
 
 /// The reason why no incarnation was opened.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,9 @@ pub enum OpenError {
     /// The refdb did not answer, or refused the call.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
+    /// The node has no key, or not the right one, with which to sign its transactions.
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 /// Opens incarnations of one node.
@@ -37,6 +41,8 @@ pub struct IncarnationOpener {
     store: Arc<dyn NodeStore>,
     /// Fences this node's earlier incarnations.
     fencer: Fencer,
+    /// Registers the key with which the incarnation signs.
+    signing: Arc<Signing>,
     /// The number of lanes, and the window, of a new incarnation.
     limits: JournalLimits,
     /// Defects that a test has switched on.
@@ -46,9 +52,9 @@ pub struct IncarnationOpener {
 impl IncarnationOpener {
     /// Creates an opener, which fences earlier incarnations first.
     #[must_use]
-    pub fn new(context: &NodeContext, fencer: Fencer, limits: JournalLimits) -> Self {
+    pub fn new(context: &NodeContext, fencer: Fencer, signing: Arc<Signing>, limits: JournalLimits) -> Self {
         let NodeContext { site, node, refdb, store, bugs, .. } = context.clone();
-        Self { site, node, refdb, store, fencer, limits, bugs }
+        Self { site, node, refdb, store, fencer, signing, limits, bugs }
     }
 
     /// Fences this node's earlier incarnations, then opens a new one.
@@ -62,6 +68,9 @@ impl IncarnationOpener {
         if site.role != Role::Active && !self.bugs.has(InjectedBug::FencedReopens) {
             return Err(OpenError::NotActive(site));
         }
+        if site.signed && self.signing.key().is_none() {
+            return Err(KeyError::NoKey.into());
+        }
         let last = self.refdb.registry.last_incarnation(&self.site, &self.node).await?;
         let number = self.next_number(last).await?;
         let marks = vec![Seq(0); self.limits.all_lanes()];
@@ -74,6 +83,7 @@ impl IncarnationOpener {
             settled: marks.clone(),
             published: marks,
         };
+        self.sign_with_key(&record.id).await?;
         match self.refdb.registry.open_incarnation(&record).await? {
             OpenAnswer::Opened => {
                 self.note(|registered| registered.opened = number).await?;
@@ -84,6 +94,17 @@ impl IncarnationOpener {
             // The answer to an earlier try was lost. That incarnation is this node's own, and the next try fences it.
             OpenAnswer::Exists => Err(RefDbError::NotNow(format!("incarnation {} exists already", record.id)).into()),
         }
+    }
+
+    /// Registers the key of this site for an incarnation, before it is opened. A site whose records must be signed gets
+    /// another epoch when that begins, so an opener that has not seen it is refused.
+    async fn sign_with_key(&self, id: &IncarnationId) -> Result<(), OpenError> {
+        if self.signing.key().is_none() {
+            return Ok(self.signing.register(id, &[]).await?);
+        }
+        let known = self.refdb.registry.incarnations(&self.site).await?;
+        let known: Vec<IncarnationId> = known.into_iter().map(|one| one.id).collect();
+        Ok(self.signing.register(id, &known).await?)
     }
 
     /// The number of the next incarnation. The volume knows it first, so that no number is used twice, even against a

@@ -21,6 +21,12 @@ pub enum EnrollError {
          `lockstep site add {0}` at another site"
     )]
     Removed(SiteId),
+    /// An operator has switched Lockstep off at the site.
+    #[error(
+        "Lockstep is off at site {0}: this node takes no part, and moves no refs; run `lockstep site mode {0} active` \
+         when writes go through Lockstep again"
+    )]
+    Off(SiteId),
     /// Nobody has added the site.
     #[error(
         "site {0} is not in the list of sites: this node takes no part; run `lockstep site add {0}` at another site, \
@@ -45,15 +51,22 @@ pub async fn enroll(
     let own = records.iter().find(|one| one.site == *site).cloned();
     roles.note(records);
     match own {
-        Some(own) if own.removed => Err(EnrollError::Removed(site.clone())),
-        Some(own) => Ok(own),
+        Some(own) => may_join(own),
         None if roles.is_first(site) => {
             let own = refdb.registry.enroll_site(site, Role::Active).await?;
             roles.note(vec![own.clone()]);
-            // An operator may have removed it meanwhile.
-            if own.removed { Err(EnrollError::Removed(site.clone())) } else { Ok(own) }
+            // An operator may have changed it meanwhile.
+            may_join(own)
         }
         None => Err(EnrollError::NotListed(site.clone())),
+    }
+}
+
+fn may_join(own: SiteRecord) -> Result<SiteRecord, EnrollError> {
+    match own {
+        SiteRecord { removed: true, site, .. } => Err(EnrollError::Removed(site)),
+        SiteRecord { off: true, site, .. } => Err(EnrollError::Off(site)),
+        own => Ok(own),
     }
 }
 
@@ -110,7 +123,15 @@ mod tests {
         let added = SiteRecord::new(name("c"), Role::Standby, 1);
         assert_eq!(refdb.registry.change_site(None, &added, 0).await, Ok(SiteAnswer::Changed));
         assert_eq!(joins(&refdb, "c", &["c"]).await, Ok(Role::Standby));
-        let removed = SiteRecord { removed: true, role: Role::Fenced, epoch: 2, ..added.clone() };
+        let off = SiteRecord { off: true, left: 2, role: Role::Fenced, epoch: 2, ..added.clone() };
+        assert_eq!(refdb.registry.change_site(Some(&added), &off, 0).await, Ok(SiteAnswer::Changed));
+        let why = joins(&refdb, "c", &["c"]).await.unwrap_err();
+        assert!(why.contains("lockstep site mode c active"), "{why}");
+        let added = SiteRecord { off: false, epoch: 3, ..off };
+        let back = SiteRecord { off: true, epoch: 2, ..added.clone() };
+        assert_eq!(refdb.registry.change_site(Some(&back), &added, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(joins(&refdb, "c", &["c"]).await, Ok(Role::Fenced));
+        let removed = SiteRecord { removed: true, role: Role::Fenced, epoch: 4, ..added.clone() };
         assert_eq!(refdb.registry.change_site(Some(&added), &removed, 0).await, Ok(SiteAnswer::Changed));
         let why = joins(&refdb, "c", &["a", "b", "c"]).await.unwrap_err();
         assert!(why.contains("was removed"), "{why}");

@@ -4,9 +4,10 @@ use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
-    ActRequest, ExecuteRequest, Failover, FailoverPlan, PlanRequest, RoleRequest, SitesStatus,
+    ActRequest, ExecuteRequest, Failover, FailoverPlan, ModeRequest, PlanRequest, RoleRequest, SitesStatus,
 };
 use lockstep_proto::history::History;
+use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
@@ -44,6 +45,9 @@ pub trait Operators: Send + Sync {
         request: RemoveSiteRequest,
     ) -> Result<SitesStatus, ApiError>;
 
+    /// Switches Lockstep off at a site, or on again, while no failover is in progress.
+    async fn change_mode(&self, actor: &str, site: &SiteId, request: ModeRequest) -> Result<SitesStatus, ApiError>;
+
     /// Removes a node whose heartbeat stands still, and that can commit nothing any more: nothing waits for it.
     async fn remove_node(
         &self,
@@ -51,6 +55,15 @@ pub trait Operators: Send + Sync {
         node: &NodeId,
         request: RemoveNodeRequest,
     ) -> Result<SitesStatus, ApiError>;
+
+    /// Whether records must be signed, and the keys of the sites.
+    async fn signing(&self) -> Result<SigningStatus, ApiError>;
+
+    /// Requires signatures at every site of the list, or no longer requires them, while no failover is in progress.
+    async fn require_signing(&self, actor: &str, request: RequireSigningRequest) -> Result<SigningStatus, ApiError>;
+
+    /// Retires a key of a site, or drops one that was retired.
+    async fn change_key(&self, actor: &str, request: ChangeKeyRequest) -> Result<SigningStatus, ApiError>;
 
     /// Whether a failover or a drill to a site could go well now.
     async fn preflight(&self, request: &PreflightRequest) -> Result<Preflight, ApiError>;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::{
-    ApiError, CreateProjectRequest, ProjectResponse, RefTransactionRequest, RefTransactionResponse,
+    ApiError, CreateProjectRequest, ProjectResponse, RefTransactionRequest, RefTransactionResponse, SetHeadRequest,
 };
 use lockstep_proto::{ProjectKey, ProjectName, RefName};
 
@@ -24,4 +24,7 @@ pub trait SeedCommits: Send + Sync {
 
     /// Opens the project to everybody, with this `HEAD`.
     async fn open(&self, project: &ProjectKey, head: RefName, request_id: String) -> Result<ProjectResponse, ApiError>;
+
+    /// Points the `HEAD` of a project that takes commits.
+    async fn point_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError>;
 }

@@ -68,7 +68,7 @@ impl LeftoverPublisher {
     async fn carry(&self, record: IncarnationRecord) -> IncarnationId {
         let id = record.id.clone();
         tracing::info!(incarnation = %id, "publishing the slots that this incarnation left");
-        let source = Left { record, refdb: self.context.refdb.clone() };
+        let source = Left { record, refdb: self.context.refdb.clone(), bugs: self.context.bugs };
         let mut carrier = Carrier::new(&self.context, source.record.site.clone(), &source);
         let (mut stored, mut last) = (source.record.published.clone(), Instant::now());
         // A node that was the publisher before may have got further. Its slots may be collected, so begin anew from its

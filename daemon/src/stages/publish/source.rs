@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use lockstep_proto::{Lane, LaneId, Seq, Slot};
+use lockstep_proto::{Lane, LaneId, Seq, Slot, Transaction};
 
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
 use crate::state::journal::{Journal, Unpublished};
 
@@ -45,6 +46,7 @@ impl Source for Arc<Journal> {
 pub(super) struct Left {
     pub(super) record: IncarnationRecord,
     pub(super) refdb: RefDb,
+    pub(super) bugs: InjectedBugs,
 }
 
 impl Left {
@@ -68,9 +70,21 @@ impl Source for Left {
         let until = end.0.min(from.0 + limit as u64);
         let read = async |seq: u64| {
             let state = self.refdb.journal.slot(&self.slot(lane, Seq(seq))).await?;
-            Ok((Seq(seq), content(&self.slot(lane, Seq(seq)), state)?))
+            let content = content(&self.slot(lane, Seq(seq)), state)?;
+            Ok((Seq(seq), if self.bugs.has(InjectedBug::AdopterSignsNothing) { rewritten(content) } else { content }))
         };
         stream::iter((from.0..until).map(read)).buffered(READS).try_collect().await
+    }
+}
+
+/// The bytes as an adopter would write them that does not copy the slot.
+fn rewritten(content: Unpublished) -> Unpublished {
+    match content {
+        Unpublished::Committed(Some(bytes)) => {
+            let again = Transaction::decode(&bytes).map(|transaction| transaction.encode());
+            Unpublished::Committed(Some(again.unwrap_or(bytes)))
+        }
+        other => other,
     }
 }
 

@@ -116,7 +116,10 @@ pub(super) fn sites(heads: &[&VersionsHead], configured: &BTreeSet<SiteId>) -> (
         role: Role::Standby,
         epoch: EPOCHS,
         removed: false,
+        off: false,
+        left: 0,
         stream: StreamPlace::default(),
+        signed: known.values().any(|site| site.signed),
     };
     let mut sites: Vec<KnownSite> = raised.chain(unknown.iter().map(standby)).collect();
     sites.sort_by(|one, other| one.site.cmp(&other.site));
@@ -207,7 +210,10 @@ mod tests {
             role: Role::Active,
             epoch: u64::MAX,
             removed: false,
+            off: false,
+            left: 0,
             stream: StreamPlace::default(),
+            signed: false,
         };
         let beyond = VersionsHead { sites: vec![site], ..head("b", None) };
         assert_eq!(numbers(&[&beyond]), Err(RebuildError::BadNumbers(beyond.node.clone())));
@@ -223,13 +229,17 @@ mod tests {
             role,
             epoch,
             removed: false,
+            off: false,
+            left: 0,
             stream: StreamPlace::default(),
+            signed: false,
         };
         let older = VersionsHead { sites: vec![site("a", Role::Active, 3)], ..head("a", None) };
-        let newer = VersionsHead { sites: vec![site("a", Role::Fenced, 4)], ..head("b", None) };
+        let off = |epoch| KnownSite { off: true, left: 4, ..site("a", Role::Fenced, epoch) };
+        let newer = VersionsHead { sites: vec![off(4)], ..head("b", None) };
         let configured: BTreeSet<SiteId> = ["a", "b", "c"].map(|site| site.parse().unwrap()).into();
         let (sites, unknown) = sites(&[&older, &newer], &configured);
-        assert_eq!(sites[0], site("a", Role::Fenced, 4 + EPOCHS));
+        assert_eq!(sites[0], off(4 + EPOCHS), "a site that is off stays off");
         assert_eq!(sites[1..], ["b", "c"].map(|name| site(name, Role::Standby, EPOCHS)));
         assert_eq!(unknown.len(), 2);
         assert_eq!(unread(&sites, &[&older]), ["b", "c"].map(|site| site.parse::<SiteId>().unwrap()));

@@ -125,7 +125,7 @@ impl Sweeper {
             // or before this node existed.
             SlotState::Poisoned | SlotState::Empty => self.low_water.done(slot),
             SlotState::Committed(_, bytes) => match Transaction::outlined(&bytes) {
-                Ok(transaction) => self.sink.offer(Arc::new(transaction), bytes, None).await,
+                Ok(transaction) => self.sink.offer(Arc::new(transaction), bytes, None, None).await,
                 Err(error) => self.observer.failed("sweep", &format!("slot {slot} cannot be decoded: {error}")),
             },
         }

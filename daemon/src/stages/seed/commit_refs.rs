@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{
-    self, Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse,
+    self, Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse, RefusalCode,
 };
-use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, limits};
+use lockstep_proto::{Oid, ProjectKey, ProjectPhase, RefKey, RefName, limits};
 
 use super::job::{Failure, Run, TRIES};
 use crate::base::backoff::Backoff;
@@ -47,6 +47,11 @@ struct Todo {
 }
 
 impl Run {
+    /// Whether others may commit to the project, too.
+    fn takes_commits(&self) -> Result<bool, Failure> {
+        Ok(self.phase()? == Some(ProjectPhase::Active))
+    }
+
     /// Commits every ref whose value on the disk differs from the version map.
     pub(super) async fn fill(&self, key: &ProjectKey, head: &RefName) -> Result<(), Failure> {
         for _ in 0..ROUNDS {
@@ -65,7 +70,11 @@ impl Run {
 
     /// The refs that differ. A ref that is not on the disk any more was committed by an earlier try, and is deleted.
     async fn todo(&self, key: &ProjectKey, head: &RefName) -> Result<Todo, Failure> {
-        let (differ, shown) = self.seeder.materializer.differing(key).await?;
+        // Nobody else moves the refs of a project that is being seeded.
+        let (differ, shown) = match self.takes_commits()? {
+            true => self.seeder.materializer.differing_for_sure(key).await?,
+            false => self.seeder.materializer.differing(key).await?,
+        };
         let mut todo = Todo::default();
         let mut open = 0;
         for (name, differs) in differ {
@@ -92,7 +101,15 @@ impl Run {
             self.step_by_step(key, trunk, &self.behind_tips(key).await?).await?;
         }
         let refs = [todo.trunk, todo.tips, todo.rest].concat();
-        let mut parts = ref_names::parts(&refs, |command| &command.name, self.seeder.limits.part_refs);
+        // A name that gives way to one above or below it must be gone first.
+        let (gone, others): (Vec<RefCommand>, Vec<RefCommand>) =
+            refs.into_iter().partition(|command| command.new.is_none());
+        self.commit_parts(key, &gone).await?;
+        self.commit_parts(key, &others).await
+    }
+
+    async fn commit_parts(&self, key: &ProjectKey, refs: &[RefCommand]) -> Result<(), Failure> {
+        let mut parts = ref_names::parts(refs, |command| &command.name, self.seeder.limits.part_refs);
         parts.reverse();
         let mut behind = None;
         while let Some(part) = parts.pop() {
@@ -165,7 +182,7 @@ impl Run {
         let mut last = String::new();
         for _ in 0..TRIES {
             match self.seeder.commits.commit(key, request.clone(), behind).await {
-                Ok(response) => match judge(&response, part) {
+                Ok(response) => match judge(&response, part, self.takes_commits()?) {
                     Judged::Done => {
                         let news = part.iter().filter(|command| command.name.as_str() != STEP && command.new.is_some());
                         let news = news.count() as u64;
@@ -202,7 +219,9 @@ enum Judged {
     Again(String),
 }
 
-fn judge(response: &RefTransactionResponse, part: &[RefCommand]) -> Judged {
+/// Judges the answer to a part. In a project that is `shared`, another site may have moved a ref meanwhile: the ref
+/// then has that value here, too, and the value of the disk is a stray.
+fn judge(response: &RefTransactionResponse, part: &[RefCommand], shared: bool) -> Judged {
     let (mut refused, mut again) = (Vec::new(), None);
     for (result, command) in response.results.iter().zip(part) {
         let why = || {
@@ -212,7 +231,7 @@ fn judge(response: &RefTransactionResponse, part: &[RefCommand]) -> Judged {
         };
         match result.outcome {
             Outcome::Committed | Outcome::CommittedNotYetVisible => {}
-            Outcome::Refused if is_so_already(result, command) => {}
+            Outcome::Refused if is_so_already(result, command) || shared && is_stale(result) => {}
             Outcome::Refused if result.refusal.as_ref().is_some_and(|refusal| !refusal.retry) => refused.push(why()),
             Outcome::Refused | Outcome::Unknown => again = Some(why()),
         }
@@ -229,6 +248,11 @@ fn is_so_already(result: &RefResult, command: &RefCommand) -> bool {
     let actual = result.refusal.as_ref().and_then(|refusal| refusal.actual.as_deref());
     let wanted = command.new.map_or("absent".to_owned(), |oid| oid.to_string());
     actual == Some(wanted.as_str())
+}
+
+/// Whether somebody else has moved the ref, and this node has caught up with that.
+fn is_stale(result: &RefResult) -> bool {
+    result.refusal.as_ref().is_some_and(|refusal| refusal.code == RefusalCode::Stale && refusal.caught_up)
 }
 
 fn command(name: RefName, differs: Differs) -> RefCommand {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lockstep_proto::bridge::{ApiError, CreateProjectRequest, Outcome, ProjectResponse};
-use lockstep_proto::seed::{SeedResponse, SeedStage};
+use lockstep_proto::seed::{Differences, SeedResponse, SeedStage};
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefName};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -22,6 +22,8 @@ const TOLD: usize = 20;
 pub(super) struct Run {
     pub(super) seeder: Seeder,
     pub(super) project: ProjectName,
+    /// The way to treat refs that differ, if the project takes commits already.
+    differences: Differences,
     progress: watch::Sender<SeedResponse>,
     alone: Arc<AtomicBool>,
 }
@@ -39,10 +41,11 @@ impl Run {
     pub(super) fn new(
         seeder: Seeder,
         project: ProjectName,
+        differences: Differences,
         progress: watch::Sender<SeedResponse>,
         alone: Arc<AtomicBool>,
     ) -> Self {
-        Self { seeder, project, progress, alone }
+        Self { seeder, project, differences, progress, alone }
     }
 
     pub(super) fn tell(&self, change: impl FnOnce(&mut SeedResponse)) {
@@ -76,7 +79,14 @@ impl Run {
         let head = self.head().await?;
         let key = self.begin(&head).await?;
         if self.phase()? == Some(ProjectPhase::Active) {
-            return self.verify(&key, Some(&head)).await;
+            match self.differences {
+                Differences::Refuse => {}
+                Differences::Commit => self.commit_differences(&key, &head).await?,
+                Differences::SetAside => self.set_aside(&key).await?,
+            }
+            let strays = self.seeder.materializer.strays(&self.project).await?.len() as u64;
+            self.tell(|progress| progress.strays = strays);
+            return self.verify(&key, Some(&self.head().await?)).await;
         }
         self.fill(&key, &head).await?;
         self.verify(&key, None).await?;
@@ -103,13 +113,13 @@ impl Run {
     }
 
     /// The branch that the repository's own `HEAD` names.
-    async fn head(&self) -> Result<RefName, Failure> {
+    pub(super) async fn head(&self) -> Result<RefName, Failure> {
         let name = &self.project;
         let head = self.seeder.materializer.repositories.head(name).await?;
         head.ok_or_else(|| format!("HEAD of {name} is detached; point it to a branch with `git symbolic-ref`").into())
     }
 
-    fn phase(&self) -> Result<Option<ProjectPhase>, Failure> {
+    pub(super) fn phase(&self) -> Result<Option<ProjectPhase>, Failure> {
         Ok(self.seeder.materializer.versions.project(&self.project)?.map(|state| state.phase))
     }
 
@@ -172,7 +182,7 @@ impl Run {
     }
 
     /// Repeats a call while a retry may help: the sidecar is starting, or the refdb does not answer for a moment.
-    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Failure>
+    pub(super) async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, ApiError>>,
     {
@@ -192,7 +202,7 @@ impl Run {
     }
 }
 
-fn committed(answer: &ProjectResponse) -> Result<(), Failure> {
+pub(super) fn committed(answer: &ProjectResponse) -> Result<(), Failure> {
     match (answer.outcome, &answer.refusal) {
         (Outcome::Committed | Outcome::CommittedNotYetVisible, _) => Ok(()),
         (_, Some(refusal)) => Err(refusal.message.clone().into()),

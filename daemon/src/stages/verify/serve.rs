@@ -45,6 +45,19 @@ impl Default for Serving {
 
 #[async_trait]
 impl PeerRefs for Verifier {
+    async fn holds(&self, project: &ProjectName) -> Result<(), ApiError> {
+        let states = self.states(Some(project)).map_err(ApiError::unavailable)?;
+        if states.get(project).and_then(|state| living(project, &state.value)).is_none() {
+            let message = format!("this node holds no project {project}: check the name, or ask another node");
+            return Err(ApiError::new(RefusalCode::Project, false, message));
+        }
+        if self.store.facts().map_err(ApiError::unavailable)?.restoring.contains(project) {
+            let message = format!("the repository of {project} is being restored here; ask another node, or try again");
+            return Err(ApiError::unavailable(message));
+        }
+        Ok(())
+    }
+
     async fn digests(&self, request: DigestsRequest) -> Result<DigestsPage, ApiError> {
         let _one_at_a_time = if request.disk { Some(self.serving.disk.lock().await) } else { None };
         self.page(&request).await.map_err(ApiError::unavailable)

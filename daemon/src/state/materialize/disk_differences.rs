@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
+use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, RefValue};
 
 use super::{MaterializeError, Materializer};
 
@@ -40,6 +40,40 @@ impl Materializer {
         Ok((differ, count))
     }
 
+    /// The refs that differ, each with both values as they were under the ref's lock, and the number of refs on the
+    /// disk. A ref that just moves is not among them.
+    ///
+    /// # Errors
+    /// The disk or the version map cannot be read. Never take this for "equal".
+    pub async fn differing_for_sure(
+        &self,
+        project: &ProjectKey,
+    ) -> Result<(BTreeMap<RefName, Differs>, usize), MaterializeError> {
+        let (differ, count) = self.differing(project).await?;
+        let mut sure = BTreeMap::new();
+        for name in differ.into_keys() {
+            let key = RefKey::Ref(name.clone());
+            let _guard = self.versions.locks.lock(&project.name, [key.clone()]).await;
+            let shown = self.repositories.read_ref(&project.name, &name).await?;
+            let known = self.versions.get(project, &key)?.and_then(|record| record.value.oid());
+            if shown != known {
+                sure.insert(name, Differs { known, shown });
+            }
+        }
+        Ok((sure, count))
+    }
+
+    /// Whether `HEAD` on the disk is not at its committed value.
+    ///
+    /// # Errors
+    /// The disk or the version map cannot be read. Never take this for "equal".
+    pub async fn head_differs(&self, project: &ProjectKey) -> Result<bool, MaterializeError> {
+        let _guard = self.versions.locks.lock(&project.name, [RefKey::Head]).await;
+        let shown = self.repositories.head(&project.name).await?.map(RefValue::Symref);
+        let known = self.versions.get(project, &RefKey::Head)?.map(|record| record.value);
+        Ok(known.is_some_and(|known| Some(known) != shown))
+    }
+
     /// Whether a ref with a value in the version map is missing on the disk. The check holds the ref's lock, under
     /// which the disk and the map move together, so a ref that is just arriving is not taken for deleted.
     ///
@@ -57,7 +91,7 @@ impl Materializer {
 #[cfg(test)]
 mod tests {
 
-    use lockstep_proto::{RefValue, Version};
+    use lockstep_proto::Version;
 
     use super::*;
     use crate::base::faults::injected_bug::InjectedBugs;
@@ -89,9 +123,12 @@ mod tests {
         };
         let (is_gone, ()) = tokio::join!(look, arrives);
         assert!(!is_gone.unwrap());
+        assert!(materializer.differing_for_sure(&project).await.unwrap().0.is_empty());
 
         let deleted = RefMove { name: name.clone(), old: Some(value), new: None };
         model.move_refs(&project.name, &[deleted], &[]).await.unwrap();
         assert!(materializer.is_gone(&project, &name).await.unwrap());
+        let (differ, count) = materializer.differing_for_sure(&project).await.unwrap();
+        assert_eq!((differ.get(&name), count), (Some(&Differs { known: Some(value), shown: None }), 0));
     }
 }

@@ -11,7 +11,9 @@ use crate::seams::volume::RefRecord;
 
 impl Materializer {
     /// Moves the refs of a whole project to the refdb's records in one step, from any state of the disk. No ref moves
-    /// back to an older version. The caller holds the locks of all keys, and all objects are present.
+    /// back to an older version. While the node comes back from a time in which its site was off, a ref whose version
+    /// this node knows keeps its value on the disk. The caller holds the locks of all keys, and all objects are
+    /// present.
     ///
     /// # Errors
     /// As [`Materializer::materialize`].
@@ -28,7 +30,8 @@ impl Materializer {
             }
         }
         let under_way = self.versions.record_intents(project, &newer)?;
-        let moves = self.towards(project, &latest).await?;
+        let targets = if self.comes_back.is_so() { &newer } else { &latest };
+        let moves = self.towards(project, targets).await?;
         let mut keep = self.keep_latest(&project.name, &latest, &moves).await?;
         keep.extend(self.stray_values(project, &moves, &[]).await?);
         for step in steps(moves) {

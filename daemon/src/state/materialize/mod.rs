@@ -30,6 +30,7 @@ use lockstep_proto::{
 use crate::base::ref_names;
 use crate::seams::git::{GitError, RefMove, Repositories};
 use crate::seams::volume::{RefRecord, StoreError};
+use crate::state::coming_back::ComesBack;
 use crate::state::version_map::{Mover, VersionMap};
 
 /// The target of `HEAD` in a project whose creation did not name one.
@@ -64,6 +65,8 @@ pub struct Materializer {
     pub versions: Arc<VersionMap>,
     /// The cause to record for each move.
     pub mover: Mover,
+    /// Whether the node comes back from a time in which its site was off.
+    pub comes_back: ComesBack,
 }
 
 impl Materializer {
@@ -163,6 +166,7 @@ impl Materializer {
         project: &ProjectKey,
         last: &BTreeMap<RefKey, RefRecord>,
     ) -> Result<(), MaterializeError> {
+        self.may_move(&project.name)?;
         let exists = last.get(&RefKey::State).is_some_and(|record| !is_deleted(&record.value));
         if exists && self.versions.project_key(&project.name)?.as_ref() != Some(project) {
             let head = match last.get(&RefKey::Head).map(|record| &record.value) {
@@ -179,6 +183,7 @@ impl Materializer {
         project: &ProjectKey,
         last: &BTreeMap<RefKey, RefRecord>,
     ) -> Result<(), MaterializeError> {
+        self.may_move(&project.name)?;
         if let Some(RefValue::Symref(target)) = last.get(&RefKey::Head).map(|record| &record.value) {
             self.repositories.set_head(&project.name, target).await?;
         }
@@ -230,6 +235,7 @@ impl Materializer {
         project: &ProjectName,
         keys: impl Iterator<Item = &'a RefKey>,
     ) -> Result<usize, GitError> {
+        self.may_move(project)?;
         let names: Vec<RefName> = keys.filter_map(RefKey::as_ref_name).cloned().collect();
         match self.repositories.make_direct(project, &names).await {
             // A deleted project has no repository.
@@ -269,6 +275,15 @@ impl Materializer {
         Err(GitError::RefMoved { project: project.clone(), name: name.clone(), expected, actual })
     }
 
+    /// Refuses every move while the site of the node is off: the disk belongs to Gerrit alone.
+    fn may_move(&self, project: &ProjectName) -> Result<(), GitError> {
+        if !self.comes_back.forbids_moves() {
+            return Ok(());
+        }
+        let why = "Lockstep is off at this site: no ref is moved until it is on again".to_owned();
+        Err(GitError::Failed { project: project.to_string(), op: "move refs", why })
+    }
+
     /// Moves refs. Leaves out a ref that already has its new value: it was moved before a crash, or had the value
     /// before it was seeded.
     async fn move_refs(
@@ -277,6 +292,7 @@ impl Materializer {
         mut moves: Vec<RefMove>,
         keep: &[(String, Oid)],
     ) -> Result<(), GitError> {
+        self.may_move(project)?;
         loop {
             let mismatch = match self.repositories.move_refs(project, &moves, keep).await {
                 Err(mismatch @ GitError::RefMoved { .. }) => mismatch,
@@ -345,6 +361,7 @@ impl Materializer {
     fn of_model(model: &crate::seams::git::model::ModelRepositories) -> Self {
         let store = Arc::new(crate::seams::volume::memory::MemoryStore::default());
         let versions = Arc::new(VersionMap::new(store, Default::default()));
-        Self { repositories: Arc::new(model.clone()), versions, mover: Mover::Other }
+        let comes_back = ComesBack::default();
+        Self { repositories: Arc::new(model.clone()), versions, mover: Mover::Other, comes_back }
     }
 }

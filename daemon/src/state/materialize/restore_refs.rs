@@ -40,6 +40,7 @@ impl Materializer {
         if let Some(RefValue::Symref(target)) = head
             && self.repositories.head(&project.name).await?.as_ref() != Some(&target)
         {
+            self.may_move(&project.name)?;
             tracing::warn!(%project, %target, "HEAD on disk is not at its committed value: repaired");
             self.repositories.set_head(&project.name, &target).await?;
         }

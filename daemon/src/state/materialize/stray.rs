@@ -100,7 +100,8 @@ impl Materializer {
     ) -> Result<bool, MaterializeError> {
         let key = RefKey::Ref(step.name.clone());
         let known = self.versions.get(project, &key)?;
-        if known.is_none() && steps.is_empty() {
+        // While the node comes back, the disk is no copy: it has what users wrote.
+        if known.is_none() && steps.is_empty() && !self.comes_back.is_so() {
             let Some(new) = step.new else { return Ok(false) };
             let is_ahead = is_there(self.contains(&project.name, old, new).await, |contained| contained)?;
             return Ok(is_ahead || self.is_apart(&project.name, old, new).await?);
@@ -334,6 +335,53 @@ mod tests {
         world.written(two).await;
         assert_eq!(transferred(&world, Some(one)).await, Some(two));
         assert_eq!(world.strays().await, []);
+    }
+
+    /// A value that was written while the site was off stays through a state transfer, unless somebody else has moved
+    /// the ref.
+    #[tokio::test]
+    async fn while_a_node_comes_back_a_value_gives_way_to_a_newer_version_alone() {
+        for is_moved in [false, true] {
+            let world = World::new().await;
+            world.materializer.comes_back.begin(3);
+            let one = world.commit(None, 1);
+            let (two, ours) = (world.commit(Some(one), 2), world.commit(Some(one), 3));
+            world.known(if is_moved { 1 } else { 7 }, one);
+            world.written(ours).await;
+            let latest = if is_moved { two } else { one };
+            assert_eq!(transferred(&world, Some(latest)).await, Some(if is_moved { two } else { ours }));
+            assert_eq!(world.strays().await, if is_moved { vec![ours] } else { vec![] });
+        }
+    }
+
+    /// Both sites created the ref. The disk is no copy of another node's, so the value is kept although the histories
+    /// have something in common.
+    #[tokio::test]
+    async fn while_a_node_comes_back_a_ref_that_was_created_twice_keeps_both_values() {
+        let world = World::new().await;
+        world.materializer.comes_back.begin(3);
+        let one = world.commit(None, 1);
+        let (theirs, ours) = (world.commit(Some(one), 2), world.commit(Some(one), 3));
+        world.written(ours).await;
+        assert_eq!(transferred(&world, Some(theirs)).await, Some(theirs));
+        assert_eq!(world.strays().await, [ours]);
+    }
+
+    #[tokio::test]
+    async fn while_the_site_is_off_no_ref_moves() {
+        let world = World::new().await;
+        world.materializer.comes_back.site_is_off(true);
+        let one = world.commit(None, 1);
+        let two = world.commit(Some(one), 2);
+        world.written(one).await;
+        world.known(1, one);
+        let latest = BTreeMap::from([(MAIN.parse().unwrap(), record(7, two))]);
+        let why = world.materializer.materialize_latest(&world.project, latest).await.unwrap_err().to_string();
+        assert!(why.contains("Lockstep is off at this site"), "{why}");
+        let known = world.materializer.versions.get(&world.project, &MAIN.parse().unwrap()).unwrap();
+        assert_eq!(known, Some(record(1, one)));
+        world.materializer.comes_back.site_is_off(false);
+        assert_eq!(transferred(&world, Some(two)).await, Some(two));
     }
 
     #[test]

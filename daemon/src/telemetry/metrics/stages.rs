@@ -173,6 +173,7 @@ pub struct ApplyMetrics {
     total: Counter<u64>,
     parked: Gauge<u64>,
     quarantined: Gauge<u64>,
+    unsigned: Counter<u64>,
     degraded: Gauge<u64>,
     elsewhere: Gauge<u64>,
     strays: Gauge<u64>,
@@ -184,6 +185,7 @@ impl ApplyMetrics {
             total: table::APPLY_TOTAL.counter(meter),
             parked: table::PARKED.gauge(meter),
             quarantined: table::QUARANTINED.gauge(meter),
+            unsigned: table::UNSIGNED.counter(meter),
             degraded: table::DEGRADED.gauge(meter),
             elsewhere: table::HELD_ELSEWHERE.gauge(meter),
             strays: table::STRAYS.gauge(meter),
@@ -193,6 +195,11 @@ impl ApplyMetrics {
     /// Records the outcome of a transaction.
     pub fn transaction(&self, site: &SiteId, outcome: ApplyOutcome) {
         self.total.add(1, &[origin(site), label("outcome", outcome)]);
+    }
+
+    /// Counts a record without a good signature, by the name of its end.
+    pub fn unsigned(&self, end: &'static str) {
+        self.unsigned.add(1, &[opentelemetry::KeyValue::new("end", end)]);
     }
 
     /// Records how many projects are degraded here, and how many debts other nodes have.
@@ -320,6 +327,7 @@ pub struct SiteMetrics {
     went_back: Gauge<u64>,
     not_own: Gauge<u64>,
     guards: Gauge<u64>,
+    left_locks: Gauge<u64>,
     certificates: Gauge<u64>,
     failures: Counter<u64>,
 }
@@ -329,9 +337,10 @@ impl SiteMetrics {
         let failures = table::FAILURES.counter(meter);
         let not_own = table::NOT_OWN.gauge(meter);
         let (went_back, guards) = (table::WENT_BACK.gauge(meter), table::GUARDS_OFF.gauge(meter));
+        let left_locks = table::LEFT_LOCKS.gauge(meter);
         let (ready, epoch) = (table::READY.gauge(meter), table::EPOCH.gauge(meter));
         let certificates = table::CERTIFICATE_EXPIRES.gauge(meter);
-        Self { ready, epoch, went_back, not_own, guards, certificates, failures }
+        Self { ready, epoch, went_back, not_own, guards, left_locks, certificates, failures }
     }
 
     /// Records whether the node is ready, and its site's epoch as the node knows it.
@@ -349,6 +358,11 @@ impl SiteMetrics {
     /// Records the number of repositories whose hooks are not in force.
     pub fn guards(&self, off: u64) {
         self.guards.record(off, &[]);
+    }
+
+    /// Records the number of locks that programs left behind in repositories.
+    pub fn left_locks(&self, count: u64) {
+        self.left_locks.record(count, &[]);
     }
 
     /// Records when the node's certificate and the first of its trusted authorities expire, in seconds since 1970.

@@ -82,6 +82,8 @@ metrics! {
     PARKED = Gauge "lockstep_parked" [] "parked transactions: they wait for something that has not arrived";
     QUARANTINED = Gauge "lockstep_quarantined" []
         "quarantined records: they were set aside because their content is bad";
+    UNSIGNED = Counter "lockstep_unsigned_records_total" ["end"]
+        "records of streams without a good signature, while signatures are required, by what became of them";
     DEGRADED = Gauge "lockstep_degraded_projects" []
         "projects that this node cannot bring up to date, in whole or in part: an alarm";
     HELD_ELSEWHERE = Gauge "lockstep_held_elsewhere" []
@@ -117,6 +119,8 @@ metrics! {
     FAILURES = Counter "lockstep_task_failures_total" ["stage"] "failures of a stage's task, which then tries again";
     GUARDS_OFF = Gauge "lockstep_guards_off" []
         "repositories whose git hooks are not in force, so that refs can bypass Lockstep";
+    LEFT_LOCKS = Gauge "lockstep_left_locks" []
+        "locks that programs left behind in repositories, so that commits may not be visible here";
     READY = Gauge "lockstep_ready" [] "1 when every latch of /readyz is open, else 0";
     EPOCH = Gauge "lockstep_epoch" [] "epoch of the site, as this node knows it";
     CERTIFICATE_EXPIRES = Gauge "lockstep_certificate_expires_timestamp_seconds" ["certificate"]

@@ -68,7 +68,7 @@ lockstep/site: {{ .Values.site }}
 {{- if and $v.gerrit.shared.files (not $v.gerrit.shared.secretName) -}}
 {{- fail "gerrit.shared.secretName: name the Secret that has gerrit.shared.files" -}}
 {{- end -}}
-{{- if and (eq $v.mode "active") (not (dig "blobs" "url" "" $v.config)) (not (dig "embedded" "dir" "" $v.config)) -}}
+{{- if and (ne $v.mode "off") (not (dig "blobs" "url" "" $v.config)) (not (dig "embedded" "dir" "" $v.config)) -}}
 {{- fail "config.blobs.url: name the blob store, s3://bucket/prefix" -}}
 {{- end -}}
 {{- range $section, $port := dict "tls" "7422" "operators" "7423" -}}
@@ -160,6 +160,15 @@ lockstep/site: {{ .Values.site }}
 {{- end -}}
 {{- if include "lockstep.isNative" . -}}
 {{- $_ := set $sidecar "restartPolicy" "Always" -}}
+{{- end -}}
+{{- if eq .Values.mode "shadow" -}}
+{{- $journal := "/var/lib/lockstep-shadow" -}}
+{{- $_ := set $sidecar "args" (list "shadow" "watch" "--config" "/etc/lockstep/lockstep.toml" "--journal" $journal) -}}
+{{- $mounts := list (dict "name" "gerrit-site" "mountPath" $journal "subPath" "lockstep-shadow") -}}
+{{- range $sidecar.volumeMounts -}}
+{{- $mounts = append $mounts (ternary (merge (dict "readOnly" true) .) . (eq .name "gerrit-site")) -}}
+{{- end -}}
+{{- $_ := set $sidecar "volumeMounts" $mounts -}}
 {{- end -}}
 {{- toYaml $sidecar -}}
 {{- end -}}

@@ -26,15 +26,23 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The user who makes what a run needs before it begins.
 const PREPARATION: &str = "load";
 
-/// Sends a batch until it has a verdict, or until `deadline`.
-pub(super) async fn send(
-    client: &Client,
-    user: &str,
-    project: &ProjectName,
-    request: &str,
-    moves: &[Move],
-    deadline: Instant,
-) -> Verdict {
+/// A batch to send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent<'a> {
+    /// The user.
+    pub user: &'a str,
+    /// The project.
+    pub project: &'a ProjectName,
+    /// The request id.
+    pub request: &'a str,
+    /// The refs.
+    pub moves: &'a [Move],
+}
+
+/// Sends a batch until it has a verdict, or until `deadline`, or until the users have been led to another site: a batch
+/// that has not arrived anywhere can be made anew there.
+pub(super) async fn send(client: &Client, sent: Sent<'_>, has_moved: impl Fn() -> bool, deadline: Instant) -> Verdict {
+    let Sent { user, project, request, moves } = sent;
     let call = match call(user, project, request, moves, "/ref-transactions") {
         Ok(call) => call,
         Err(why) => return Verdict::Refused { code: format!("not_sent: {why}"), again: false },
@@ -49,6 +57,9 @@ pub(super) async fn send(
                 verdict => return verdict,
             },
             Err(ClientError::NoAnswer(why)) => doubt = Some(why),
+            Err(ClientError::NotSent { .. }) if doubt.is_none() && has_moved() => {
+                return Verdict::Refused { code: "moved".to_owned(), again: true };
+            }
             Err(ClientError::NotSent { why, .. }) => busy = why,
             // Once a try may have arrived, an error of a later one does not tell the outcome of the first.
             Err(ClientError::Answered(error)) if doubt.is_none() && !error.retry => {
@@ -91,7 +102,8 @@ pub async fn commit_or_fail(
     built: &Built,
     deadline: Instant,
 ) -> Fallible<Option<String>> {
-    match send(client, PREPARATION, project, &built.request, &built.moves, deadline).await {
+    let sent = Sent { user: PREPARATION, project, request: &built.request, moves: &built.moves };
+    match send(client, sent, || false, deadline).await {
         Verdict::Committed(txn) => Ok(txn),
         other => Err(format!("{project}: the preparation was not committed: {other:?}").into()),
     }

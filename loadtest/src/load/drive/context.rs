@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use lockstep_proto::ProjectName;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::pace::Pace;
 use crate::Fallible;
 use crate::load::estate::{Estate, Site};
+use crate::load::git;
 use crate::load::ledger::Entry;
-use crate::load::measure::Recorder;
 use crate::load::profile::Profile;
 use crate::load::world::{Places, World};
 
@@ -24,14 +24,10 @@ pub struct Context {
     pub estate: Arc<Estate>,
     /// The world.
     pub world: World,
-    /// The recorder.
-    pub recorder: Recorder,
+    /// The start, the operations in progress, and their recorder.
+    pub pace: Arc<Pace>,
     /// Every request so far.
     pub ledger: Mutex<Vec<Entry>>,
-    /// The start of the run. Before it, the beginning of the preparation.
-    pub begun: Mutex<Instant>,
-    /// Operations in progress.
-    pub in_flight: AtomicUsize,
     /// Permits for git processes.
     pub git: Semaphore,
     /// The folder of the clients' own repositories.
@@ -41,27 +37,16 @@ pub struct Context {
 }
 
 impl Context {
-    /// The run begins now.
-    pub fn begin(&self) {
-        *self.begun.lock() = Instant::now();
-    }
-
     /// The start of the run.
     #[must_use]
     pub fn start(&self) -> Instant {
-        *self.begun.lock()
+        self.pace.start()
     }
 
-    /// The time since the start, in microseconds.
-    #[must_use]
-    pub fn now_us(&self) -> u64 {
-        u64::try_from(self.start().elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// The same as a signed number, for the ledger.
+    /// The time since the start, in microseconds, for the ledger.
     #[must_use]
     pub fn ledger_us(&self) -> i64 {
-        i64::try_from(self.now_us()).unwrap_or(i64::MAX)
+        i64::try_from(self.pace.now_us()).unwrap_or(i64::MAX)
     }
 
     /// The repository of a client who pushes to a project of a site. It borrows the objects of the site's, as if the
@@ -69,12 +54,7 @@ impl Context {
     pub fn client(&self, site: &Site, project: &ProjectName) -> Fallible<PathBuf> {
         let path = self.clients.join(&site.name).join(format!("{project}.git"));
         let _creating = self.creating.lock();
-        if !path.join("objects/info/alternates").exists() {
-            git2::Repository::init_bare(&path)?;
-            let borrowed = site.repository(project).join("objects");
-            std::fs::create_dir_all(path.join("objects/info"))?;
-            std::fs::write(path.join("objects/info/alternates"), format!("{}\n", borrowed.display()))?;
-        }
+        git::borrow_objects(&path, &site.repository(project))?;
         Ok(path)
     }
 

@@ -19,18 +19,8 @@ use crate::load::world::{Built, Effect, build};
 
 /// Carries out an operation, and records its end.
 pub(super) async fn carry_out(context: &Arc<Context>, arrival: &Arrival) {
-    let number = site_of(context, arrival);
-    let mut finished = Finished {
-        class: arrival.class,
-        site: number,
-        at_us: arrival.at_us,
-        ended_us: 0,
-        prepare: Duration::ZERO,
-        answer: Duration::ZERO,
-        tries: 0,
-        refs: 0,
-        result: Outcome::Unknown,
-    };
+    let number = context.estate.routes.of(site_of(context, arrival));
+    let mut finished = Finished::begun(arrival.class, number, arrival.at_us);
     let deadline = Instant::now() + Duration::from_secs_f64(context.profile.run.give_up_s);
     finished.result = if arrival.class.is_read() {
         finished.tries = 1;
@@ -38,8 +28,8 @@ pub(super) async fn carry_out(context: &Arc<Context>, arrival: &Arrival) {
     } else {
         write(context, arrival, &mut finished, deadline).await
     };
-    finished.ended_us = context.now_us();
-    context.recorder.finished(&finished);
+    finished.ended_us = context.pace.now_us();
+    context.pace.recorder.finished(&finished);
 }
 
 /// The site from which the operation comes.
@@ -62,12 +52,21 @@ fn site_of(context: &Context, arrival: &Arrival) -> usize {
     home as usize % count
 }
 
-async fn write(context: &Arc<Context>, arrival: &Arrival, finished: &mut Finished, deadline: Instant) -> Outcome {
+/// Tries an operation that moves refs, at the site that `finished` names.
+pub(super) async fn write(
+    context: &Arc<Context>,
+    arrival: &Arrival,
+    finished: &mut Finished,
+    deadline: Instant,
+) -> Outcome {
     let world = &context.world;
     let is_of_users = arrival.class.is_of_all_users();
     let project = if is_of_users { world.users() } else { world.project(arrival.project) };
+    let routes = &context.estate.routes;
     loop {
         finished.tries += 1;
+        // Users follow a failover.
+        finished.site = routes.of(finished.site);
         let began = Instant::now();
         let built = prepare(context, arrival, finished, &project.name).await;
         finished.prepare += began.elapsed();
@@ -75,14 +74,16 @@ async fn write(context: &Arc<Context>, arrival: &Arrival, finished: &mut Finishe
             Ok(built) => built,
             Err(why) => return Outcome::Refused(format!("client: {why}")),
         };
-        let (sent, began_us) = (Instant::now(), context.ledger_us());
+        let (asked, began_us, user) = (Instant::now(), context.ledger_us(), arrival.user());
         let site = &context.estate.sites[finished.site];
         let verdict = if arrival.git {
-            push::send(context, site, &arrival.user(), &project.name, &built, deadline).await
+            push::send(context, site, &user, &project.name, &built, deadline).await
         } else {
-            api::send(&site.client, &arrival.user(), &project.name, &built.request, &built.moves, deadline).await
+            let (project, has_moved) = (&project.name, || routes.of(finished.site) != finished.site);
+            let sent = api::Sent { user: &user, project, request: &built.request, moves: &built.moves };
+            api::send(&site.client, sent, has_moved, deadline).await
         };
-        finished.answer = sent.elapsed();
+        finished.answer = asked.elapsed();
         context.ledger.lock().push(entry(context, arrival, finished.site, &project.name, began_us, &built, &verdict));
         match verdict {
             Verdict::Committed(_) => {

@@ -2,23 +2,21 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::context::Context;
+use super::pace::Pace;
 
 /// Prints the line again and again, until it is dropped: every second on a terminal, every ten into a file.
-pub async fn progress(context: Arc<Context>) {
-    let run = &context.profile.run;
-    let total = run.warm_up_s + run.seconds;
+/// `total` is the length of the run in seconds.
+pub async fn progress(pace: Arc<Pace>, total: f64) {
     let is_terminal = std::io::stderr().is_terminal();
     loop {
         sleep(Duration::from_secs(if is_terminal { 1 } else { 10 })).await;
-        let at = context.start().elapsed().as_secs_f64();
-        let [offered, done, refused, unknown, dropped] = context.recorder.totals();
-        let flight = context.in_flight.load(Ordering::Relaxed);
+        let at = pace.start().elapsed().as_secs_f64();
+        let [offered, done, refused, unknown, dropped] = pace.recorder.totals();
+        let flight = pace.in_flight();
         let left = (total - at).max(0.0);
         let line = format!(
             "{at:.0} of {total:.0} s, about {left:.0} s and the check left | offered {offered}, done {done}, refused \

@@ -8,7 +8,7 @@ use lockstep::clients::api_client::Client;
 use lockstep::seams::refdb::dynamo::Connection;
 use serde::Deserialize;
 
-use super::{Estate, Site, refdb};
+use super::{Estate, Routes, Site, refdb};
 use crate::Fallible;
 
 /// An estate.
@@ -106,7 +106,8 @@ impl EstateFile {
         };
         let sites: Vec<Site> = self.sites.iter().map(site).collect();
         let description = format!("{} sites that a file names", sites.len());
-        Estate { sites, refdb: refdb(&connection, &self.refdb.prefix).await, local: None, description }
+        let (refdb, routes) = (refdb(&connection, &self.refdb.prefix).await, Routes::new(sites.len()));
+        Estate { sites, refdb, routes, local: None, description }
     }
 }
 

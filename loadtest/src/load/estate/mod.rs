@@ -2,15 +2,21 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `local` | emulators and sidecars as processes of their own |
+//! | `local` | sidecars as processes of their own, and the faults that befall them |
+//! | `aws` | the emulators, and the doors through which sites reach them |
+//! | `forward` | a door: a forwarder that delays, refuses or cuts |
+//! | `burden` | a program that keeps the sites' disk busy |
 //! | `child` | a process that ends with this one |
-//! | `forward` | a forwarder, with which a site can be cut off |
+//! | `routes` | the site to which the users of each site go |
 //! | `file` | the file that names an estate, and the safety lock |
 
+mod aws;
+mod burden;
 mod child;
 mod file;
 mod forward;
 mod local;
+mod routes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,9 +30,13 @@ use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefValue};
 use crate::Fallible;
 use crate::load::oracle::FinalRef;
 
+pub use aws::{Emulator, emulator};
+pub use burden::burden;
+pub(in crate::load) use child::NICE;
 pub use file::EstateFile;
 pub use forward::forward;
-pub use local::{Local, LocalSettings, emulators};
+pub use local::{Local, LocalSettings};
+pub use routes::Routes;
 
 /// A site of the estate.
 #[derive(Clone)]
@@ -63,6 +73,8 @@ pub struct Estate {
     pub sites: Vec<Site>,
     /// The refdb of all sites. Its refs are read at the end.
     pub refdb: Arc<DynamoRefDb>,
+    /// The sites to which users go.
+    pub routes: Routes,
     /// The processes, if they were started here.
     pub local: Option<Local>,
     /// A description for the report.

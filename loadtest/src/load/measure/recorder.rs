@@ -48,6 +48,15 @@ pub struct Finished {
     pub result: Result,
 }
 
+impl Finished {
+    /// An operation that has begun at a site, and has not been tried yet.
+    #[must_use]
+    pub fn begun(class: Class, site: usize, at_us: u64) -> Self {
+        let (prepare, answer) = (Duration::ZERO, Duration::ZERO);
+        Self { class, site, at_us, ended_us: 0, prepare, answer, tries: 0, refs: 0, result: Result::Unknown }
+    }
+}
+
 /// The figures of one class. Warm-up is left out.
 #[derive(Clone, Debug)]
 pub struct ClassStats {

@@ -47,6 +47,12 @@ pub enum Kind {
     OutOfOrder,
     /// A node says that its own version map or disk differs from the refdb.
     VerifyFailed,
+    /// A listener received an event before the refs that it names.
+    EventTooEarly,
+    /// A listener did not receive an event that it should, or received it twice.
+    EventLost,
+    /// Gerrit's index differs from NoteDb.
+    IndexDiffers,
 }
 
 /// One violation, for people to read.
@@ -59,13 +65,15 @@ pub struct Violation {
 }
 
 impl Violation {
-    fn new(kind: Kind, text: impl Into<String>) -> Self {
+    /// A violation.
+    #[must_use]
+    pub fn new(kind: Kind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into() }
     }
 }
 
 /// The judgement of the oracle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judgement {
     /// All violations, at most [`MOST_SHOWN`] of each check.
     pub violations: Vec<Violation>,
@@ -97,7 +105,13 @@ impl Judgement {
 /// Judges a finished run.
 #[must_use]
 pub fn judge(evidence: &Evidence) -> Judgement {
-    let mut judgement = histories::judge(evidence);
+    judge_sites(evidence, histories::judge(evidence))
+}
+
+/// Adds the judgement of the sites by themselves: equal refs everywhere, whole repositories, nodes that verified
+/// themselves.
+#[must_use]
+pub fn judge_sites(evidence: &Evidence, mut judgement: Judgement) -> Judgement {
     let repositories = evidence.sites.iter().map(|site| site.refs.len() as u64).sum();
     judgement.repositories = repositories;
     judgement.violations.extend(agree::check(evidence).into_iter().take(MOST_SHOWN));

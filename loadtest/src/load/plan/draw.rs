@@ -137,7 +137,7 @@ impl Drawing<'_> {
         let run = &self.profile.run;
         let git_share = match run.target {
             Target::Api => 0.0,
-            Target::Git => 1.0,
+            Target::Git | Target::Gerrit => 1.0,
             Target::Both => run.git_share,
         };
         let chain = self.draws.chain(rng);

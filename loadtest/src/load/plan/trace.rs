@@ -61,7 +61,7 @@ pub fn replay(profile: &Profile, trace: &[TraceLine], sites: usize) -> Result<Pl
         }
         let is_git = match profile.run.target {
             Target::Api => false,
-            Target::Git => true,
+            Target::Git | Target::Gerrit => true,
             Target::Both => rng.random::<f64>() < profile.run.git_share,
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time within the run")]

@@ -16,6 +16,7 @@ pub const BUILTIN: &[(&str, &str, &str)] = &[
     ),
     ("storm", include_str!("../profiles/storm.toml"), "30 times the usual load, by agents that never pause"),
     ("step", include_str!("../profiles/step.toml"), "more and more load, step by step"),
+    ("faults", include_str!("../profiles/faults.toml"), "every kind of fault, one after the other, in 4 minutes"),
     ("soak", include_str!("../profiles/soak.toml"), "one hour of the peak hour of 300,000 builds per day"),
     ("day", include_str!("../profiles/day.toml"), "a working day of 100,000 builds in 24 minutes"),
     ("replay", include_str!("../profiles/replay.toml"), "a recorded trace: run replay FILE"),

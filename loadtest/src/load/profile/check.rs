@@ -1,9 +1,11 @@
 //! The values of a profile that no run can have.
 
-use super::fields::{FaultKind, Profile, Shape};
+use super::fields::{Fault, FaultKind, Profile, Shape};
 
 /// The longest run, in seconds: two days.
 const LONGEST_S: f64 = 172_800.0;
+/// The longest round trip to AWS, in milliseconds.
+const LONGEST_TRIP_MS: u64 = 5_000;
 
 /// One sentence per wrong value. Each names the field and the value.
 pub(super) fn faults(profile: &Profile) -> Vec<String> {
@@ -67,13 +69,57 @@ pub(super) fn faults(profile: &Profile) -> Vec<String> {
         faults.push(format!("events.at_s = {}, over_s = {}: from 0 to 172800 seconds", event.at_s, event.over_s));
     }
     for fault in &profile.faults {
-        if fault.kind != FaultKind::PauseCloud && fault.site >= run.sites {
+        if fault.kind.is_of_one_site() && fault.site >= run.sites {
             faults.push(format!("faults.site = {}: there are {} sites, from 0", fault.site, run.sites));
         }
         if !seconds(fault.at_s) || !seconds(fault.for_s) {
             let (at, length) = (fault.at_s, fault.for_s);
             faults.push(format!("faults.at_s = {at}, for_s = {length}: each must be from 0 to 172800 seconds"));
         }
+        faults.extend(own_values(fault, run.sites));
+    }
+    if profile.faults.iter().filter(|fault| fault.kind == FaultKind::Failover).count() > 1 {
+        faults
+            .push("faults.kind = \"failover\": a run has one at most, because the old site stays a standby".to_owned());
+    }
+    if run.round_trip_ms > LONGEST_TRIP_MS {
+        faults.push(format!("run.round_trip_ms = {}: it must be from 0 to {LONGEST_TRIP_MS}", run.round_trip_ms));
     }
     faults
+}
+
+/// The values that only one kind of fault has.
+fn own_values(fault: &Fault, sites: usize) -> Option<String> {
+    match fault.kind {
+        FaultKind::Throttle if !(fault.share > 0.0 && fault.share <= 1.0) => {
+            Some(format!("faults.share = {}: throttle needs a share above 0, up to 1", fault.share))
+        }
+        FaultKind::Far if !(1..=LONGEST_TRIP_MS).contains(&fault.round_trip_ms) => {
+            let given = fault.round_trip_ms;
+            Some(format!("faults.round_trip_ms = {given}: far needs a round trip from 1 to {LONGEST_TRIP_MS}"))
+        }
+        // The preparation of a run commits at the first site.
+        FaultKind::Failover if !(1..sites).contains(&fault.to) || fault.to == fault.site => {
+            Some(format!("faults.to = {}: failover needs another site than `site`, from 1 to {}", fault.to, sites - 1))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_without_the_values_that_it_needs_is_named() {
+        let fault = |kind| Fault { at_s: 1.0, kind, site: 0, for_s: 1.0, to: 0, share: 0.0, round_trip_ms: 0 };
+        let found = |fault: Fault| faults(&Profile { faults: vec![fault], ..Profile::default() });
+        assert_eq!(found(fault(FaultKind::Kill)), [""; 0]);
+        assert_eq!(found(Fault { share: 0.5, ..fault(FaultKind::Throttle) }), [""; 0]);
+        assert_eq!(found(Fault { to: 2, ..fault(FaultKind::Failover) }), [""; 0]);
+        assert!(found(fault(FaultKind::Throttle))[0].starts_with("faults.share = 0"));
+        assert!(found(fault(FaultKind::Far))[0].starts_with("faults.round_trip_ms = 0"));
+        assert!(found(fault(FaultKind::Failover))[0].starts_with("faults.to = 0"));
+        assert!(found(Fault { site: 3, ..fault(FaultKind::Reshard) })[0].starts_with("faults.site = 3"));
+    }
 }

@@ -35,6 +35,8 @@ pub enum Target {
     Git,
     /// Each push takes one of the two ways, by `git_share`.
     Both,
+    /// Real Gerrits, by git, REST and SSH: `lockstep-loadtest-gerrit run` (`make load-gerrit`).
+    Gerrit,
 }
 
 /// Times, sites and targets.
@@ -69,6 +71,8 @@ pub struct Run {
     pub watch_ms: u64,
     /// The sidecars' pause between two reads of a shard, in milliseconds, on this machine.
     pub poll_ms: u64,
+    /// The round trip from each site to AWS, in milliseconds, on this machine: 0 for the emulators without a network.
+    pub round_trip_ms: u64,
 }
 
 impl Default for Run {
@@ -88,6 +92,7 @@ impl Default for Run {
             retry_pause_ms: 200,
             watch_ms: 100,
             poll_ms: 100,
+            round_trip_ms: 0,
         }
     }
 }
@@ -216,6 +221,19 @@ pub enum FaultKind {
     CutOff,
     /// The emulators of DynamoDB and Kinesis are stopped with SIGSTOP for `for_s`: no site reaches them.
     PauseCloud,
+    /// The emulator of DynamoDB is killed with SIGKILL and started again on its file after `for_s`.
+    KillRefdb,
+    /// AWS refuses `share` of the calls of a site for `for_s`, in the words of its throttling.
+    Throttle,
+    /// A site is `round_trip_ms` away from AWS for `for_s`.
+    Far,
+    /// The shards of a site's stream are doubled. The old ones are closed.
+    Reshard,
+    /// Another program writes to the disk of all sites, and syncs it, as fast as it can, for `for_s`.
+    SlowDisk,
+    /// The sidecar of a site is killed, and the site `to`, a standby from the beginning, takes over by force. Users
+    /// follow. The old site returns as a standby after `for_s`.
+    Failover,
 }
 
 /// A fault. Faults need sites that the load test has started itself.
@@ -226,11 +244,20 @@ pub struct Fault {
     pub at_s: f64,
     /// The kind.
     pub kind: FaultKind,
-    /// The number of the site, from 0. Not used by `pause_cloud`.
+    /// The number of the site, from 0. Not used by faults of all sites.
     #[serde(default)]
     pub site: usize,
     /// The length in seconds.
     pub for_s: f64,
+    /// The number of the site that takes over, with `failover`.
+    #[serde(default)]
+    pub to: usize,
+    /// The share of calls that are refused, with `throttle`.
+    #[serde(default)]
+    pub share: f64,
+    /// The round trip, with `far`.
+    #[serde(default)]
+    pub round_trip_ms: u64,
 }
 
 impl FaultKind {
@@ -242,6 +269,24 @@ impl FaultKind {
             Self::Pause => "pause",
             Self::CutOff => "cut_off",
             Self::PauseCloud => "pause_cloud",
+            Self::KillRefdb => "kill_refdb",
+            Self::Throttle => "throttle",
+            Self::Far => "far",
+            Self::Reshard => "reshard",
+            Self::SlowDisk => "slow_disk",
+            Self::Failover => "failover",
         }
+    }
+
+    /// Whether it befalls one site, and not all.
+    #[must_use]
+    pub fn is_of_one_site(self) -> bool {
+        !matches!(self, Self::PauseCloud | Self::KillRefdb | Self::SlowDisk)
+    }
+
+    /// Whether it is a fault of the site's connection to AWS.
+    #[must_use]
+    pub fn needs_door(self) -> bool {
+        matches!(self, Self::CutOff | Self::Throttle | Self::Far)
     }
 }

@@ -90,6 +90,6 @@ mod tests {
         assert!(why(&["model.bilds=3"]).contains("unknown field `bilds`"), "{}", why(&["model.bilds=3"]));
         assert!(why(&["seed=3"]).contains("write SECTION.FIELD=VALUE"));
         assert!(why(&["run.seconds=-3"]).contains("run.seconds = -3"), "{}", why(&["run.seconds=-3"]));
-        assert!(why(&["run.target=gerrit"]).contains("unknown variant `gerrit`"));
+        assert!(why(&["run.target=svn"]).contains("unknown variant `svn`"));
     }
 }

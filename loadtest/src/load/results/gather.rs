@@ -79,7 +79,9 @@ pub fn gather(from: Gathered) -> Report {
     let course = course(&from.recording, &from.watched);
     let mut faults = from.faults;
     for fault in &mut faults {
-        fault.recovered_after_s = recovered(fault, &from.recording, &from.watched);
+        // Users who were led to another site have recovered when their probes say so.
+        let seen = fault.users_recovered_after_s;
+        fault.recovered_after_s = seen.or_else(|| recovered(fault, &from.recording, &from.watched));
     }
     faults.sort_by(|one, other| one.from_s.total_cmp(&other.from_s));
     Report {

@@ -1,8 +1,9 @@
 //! How far a run is from a real day. Nothing is scaled silently: every difference is a sentence of the report.
 
+use crate::load::estate::NICE;
 use crate::load::model::Model;
 use crate::load::plan::Intensity;
-use crate::load::profile::Profile;
+use crate::load::profile::{Profile, Target};
 
 /// The sentences for a profile.
 #[must_use]
@@ -39,13 +40,26 @@ pub fn notes(profile: &Profile, is_local: bool) -> Vec<String> {
          history."
             .to_owned(),
     );
-    notes.push("No Gerrit runs. Its indexes, caches, REST and SSH are not measured.".to_owned());
+    if run.target != Target::Gerrit {
+        notes.push("No Gerrit runs. Its indexes, caches, REST and SSH are not measured.".to_owned());
+    }
     if is_local {
-        notes.push(
-            "Sites, emulators and generator share one machine, and the emulators stand for DynamoDB and Kinesis \
-             without a network between. A round trip to AWS comes on top of each commit."
+        notes.push(match run.round_trip_ms {
+            0 => "Sites, emulators and generator share one machine, and the emulators stand for DynamoDB and \
+                     Kinesis without a network between. A round trip to AWS comes on top of each commit."
                 .to_owned(),
-        );
+            far => format!(
+                "Sites, emulators and generator share one machine. Each call from a site to DynamoDB and Kinesis \
+                     takes {far} ms more, as if AWS were that far away."
+            ),
+        });
+        // The Gerrits, and the emulators beside them, keep the priority of the generator.
+        if run.target != Target::Gerrit {
+            notes.push(format!(
+                "Sites and emulators run at nice {NICE}, so that operations begin on time: the generator stands for \
+                 other machines."
+            ));
+        }
     } else {
         notes.push("The lag compares the clocks of two sites. It is as exact as they agree.".to_owned());
     }

@@ -7,22 +7,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lockstep::base::clock::{Clock, SystemClock};
+use lockstep_proto::ProjectName;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
+use super::measured::{Measured, measure};
 use super::prepare::prepare;
-use super::sampling::{Courses, sample};
 use super::settle;
 use crate::Fallible;
 use crate::host::Host;
-use crate::load::drive::{Context, drive, inject, progress};
+use crate::load::drive::{Context, FaultMark, Pace, drive, inject};
 use crate::load::estate::{Estate, EstateFile, Local, LocalSettings};
-use crate::load::measure::{OwnCheck, Recorder, Scraped, Watched, own_seconds, scrape, watch, write_hlog};
+use crate::load::measure::{Recorder, write_hlog};
 use crate::load::oracle::{Evidence, Judgement, judge};
-use crate::load::plan::{Plan, read_trace, replay};
-use crate::load::profile::{FaultKind, Profile, Shape};
+use crate::load::plan::{Arrival, Plan, read_trace, replay};
+use crate::load::profile::{Profile, Shape};
 use crate::load::results::{self, Gathered, Report, gather};
 use crate::load::world::World;
 
@@ -45,15 +44,6 @@ pub struct Ordered {
     pub command: String,
 }
 
-/// A background task that ends with this value.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Carries out a run, and writes its results into the folder.
 ///
 /// # Errors
@@ -72,26 +62,22 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     let context = Arc::new(context(&profile, &estate, &home_path, started_ms, measured_s)?);
     prepare(&context).await?;
     say("the projects are at every site; the run begins");
-    let ran = carry_out(&context, plan.arrivals.clone()).await?;
+    let (ran, faults) = carry_out(&context, plan.arrivals.clone()).await?;
     say("the run has ended; waiting until every site has applied everything");
     let resolved = settle::resolve(&context).await;
     if resolved > 0 {
         say(&format!("{resolved} requests without an answer turned out to be committed"));
     }
     let patience = Duration::from_secs_f64(profile.run.settle_s);
-    let (settled, refs) = settle::settle(&context, patience).await?;
-    settle::store(&context, &order.out, refs).await?;
+    let names: Vec<ProjectName> = context.world.names().cloned().collect();
+    let (settled, refs) = settle::settle(&estate, &names, patience).await?;
+    let ledger = context.ledger.lock().clone();
+    settle::store(&estate, &order.out, &ledger, refs).await?;
     say("the oracle judges");
     let oracle = judge_folder(&order.out).await?;
-    let recording = context.recorder.take();
+    let recording = context.pace.recorder.take();
     write_hlog(&order.out.join("latency.hlog"), &recording, SystemTime::UNIX_EPOCH + ran.wall_start)?;
-    let all_seconds = ran.took.as_secs_f64()
-        * std::thread::available_parallelism().map_or(1.0, |cores| {
-            #[expect(clippy::cast_precision_loss, reason = "a few cores")]
-            let cores = cores.get() as f64;
-            cores
-        });
-    let own = OwnCheck::of(&recording, &profile.limits, ran.own_seconds, all_seconds);
+    let own = ran.own(&recording, &profile.limits);
     let report = gather(Gathered {
         command: order.command.clone(),
         started_ms,
@@ -107,8 +93,8 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
         settled_after_s: settled.map(|settled| settled.as_secs_f64()),
         watched: ran.watched,
         metrics: ran.metrics,
-        processes: ran.processes.into_values().collect(),
-        faults: ran.faults,
+        processes: ran.processes,
+        faults,
         oracle,
     });
     results::write(&order.out, &report)?;
@@ -160,14 +146,14 @@ async fn open(order: &Ordered, home: &Path) -> Fallible<Estate> {
         }
         return Ok(file.open().await);
     }
-    let cut_off = order.profile.faults.iter().filter(|fault| fault.kind == FaultKind::CutOff);
     Local::start(LocalSettings {
         lockstep: order.lockstep.clone(),
         own: std::env::current_exe()?,
         folder: home.to_owned(),
         sites: order.profile.run.sites,
         poll_ms: order.profile.run.poll_ms,
-        cut_off: cut_off.map(|fault| fault.site).collect(),
+        round_trip_ms: order.profile.run.round_trip_ms,
+        faults: order.profile.faults.clone(),
     })
     .await
 }
@@ -182,79 +168,29 @@ fn context(
     let (run, limits) = (&profile.run, &profile.limits);
     let warm_up = Duration::from_secs_f64(run.warm_up_s);
     let total = warm_up + Duration::from_secs_f64(measured_s);
+    let recorder = Recorder::new(warm_up, total, Duration::from_millis(limits.late_ms));
     Ok(Context {
         world: World::new(&format!("{}-{:x}", run.seed, started_ms / 1_000), profile.model.projects)?,
-        recorder: Recorder::new(warm_up, total, Duration::from_millis(limits.late_ms)),
+        pace: Arc::new(Pace::new(recorder, limits.in_flight)),
         git: Semaphore::new(limits.git_processes),
         profile: profile.clone(),
         estate: estate.clone(),
         ledger: Mutex::default(),
-        begun: Mutex::new(Instant::now()),
-        in_flight: 0.into(),
         clients: home.join("clients"),
         creating: Mutex::new(()),
     })
 }
 
-/// The measurements of the time in which operations were in progress.
-struct Ran {
-    wall_start: Duration,
-    took: Duration,
-    own_seconds: f64,
-    watched: Watched,
-    metrics: Scraped,
-    processes: BTreeMap<String, crate::load::measure::ProcessCourse>,
-    faults: Vec<crate::load::drive::FaultMark>,
-}
-
-async fn carry_out(prepared: &Arc<Context>, arrivals: Vec<crate::load::plan::Arrival>) -> Fallible<Ran> {
-    // The plan's time begins now, not when the preparation began.
-    let context = prepared.clone();
-    context.begin();
-    let wall_ms = SystemClock.now_ms();
-    let before = metrics(&context).await;
-    let own_before = own_seconds();
-    let sites = context.estate.sites.clone();
-    let watched = Arc::new(Mutex::new(Watched::new(&sites)));
-    let courses = Courses::default();
-    let marks = Arc::new(Mutex::new(Vec::new()));
-    let run = &context.profile.run;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of warm-up")]
-    let measured_from = wall_ms + (run.warm_up_s * 1_000.0) as u64;
-    let pause = Duration::from_millis(run.watch_ms);
-    let (start, into) = (context.start(), watched.clone());
-    let watching = Task(tokio::spawn(watch(sites, pause, start, measured_from, into)));
-    let sampling = Task(tokio::spawn(sample(context.clone(), courses.clone())));
-    let telling = Task(tokio::spawn(progress(context.clone())));
-    let ((), injected) = tokio::join!(drive(&context, arrivals), inject(context.clone(), marks.clone()));
-    injected?;
-    let (took, own) = (context.start().elapsed(), own_seconds() - own_before);
-    // The last transactions become visible a little later, and belong to the lag.
-    tokio::time::sleep(pause * 3 + Duration::from_secs(1)).await;
-    drop((watching, sampling, telling));
-    let mut grown = Scraped::default();
-    for (after, before) in metrics(&context).await.iter().zip(&before) {
-        grown.add(&after.since(before));
-    }
-    let watched = watched.lock().clone();
-    let (processes, faults) = (courses.lock().clone(), marks.lock().clone());
-    Ok(Ran {
-        wall_start: Duration::from_millis(wall_ms),
-        took,
-        own_seconds: own,
-        watched,
-        metrics: grown,
-        processes,
-        faults,
-    })
-}
-
-async fn metrics(context: &Context) -> Vec<Scraped> {
-    let one = async |site: &crate::load::estate::Site| match &site.health {
-        Some(address) => scrape(address).await,
-        None => Scraped::default(),
+async fn carry_out(context: &Arc<Context>, arrivals: Vec<Arrival>) -> Fallible<(Measured, Vec<FaultMark>)> {
+    let (marks, estate) = (Arc::new(Mutex::new(Vec::new())), context.estate.clone());
+    let processes = move || estate.local.as_ref().map(Local::processes).unwrap_or_default();
+    let work = async {
+        let ((), injected) = tokio::join!(drive(context, arrivals), inject(context.clone(), marks.clone()));
+        injected
     };
-    futures::future::join_all(context.estate.sites.iter().map(one)).await
+    let ran = measure(&context.pace, &context.estate.sites, &context.profile.run, processes, work).await?;
+    let faults = marks.lock().clone();
+    Ok((ran, faults))
 }
 
 fn versions(order: &Ordered) -> BTreeMap<String, String> {

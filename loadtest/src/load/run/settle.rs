@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use lockstep::clients::api_client::{Call, Client};
+use lockstep_proto::ProjectName;
 use lockstep_proto::status::NodeStatus;
 use lockstep_proto::verify::{Verification, VerifyRequest};
 use tokio::time::{Instant, sleep};
@@ -13,20 +14,21 @@ use tokio::time::{Instant, sleep};
 use crate::Fallible;
 use crate::load::drive::{Context, look_up};
 use crate::load::estate::{Estate, final_refs};
-use crate::load::ledger::Ended;
+use crate::load::ledger::{Ended, Entry};
 use crate::load::oracle::{Evidence, FinalRef, refs};
 
 /// The pause between two looks at the sites.
 const PAUSE: Duration = Duration::from_millis(200);
 
-type Final = BTreeMap<String, BTreeMap<String, FinalRef>>;
+/// The refs of the refdb, per project.
+pub type Final = BTreeMap<String, BTreeMap<String, FinalRef>>;
 
 /// Asks the sites for the outcome of every request whose client gave up. Returns the number of those that turned out to
 /// be committed.
 pub(super) async fn resolve(context: &Context) -> u64 {
     let open: Vec<usize> = {
         let ledger = context.ledger.lock();
-        let unknown = |(_, entry): &(usize, &crate::load::ledger::Entry)| entry.ended == Ended::Unknown && !entry.git;
+        let unknown = |(_, entry): &(usize, &Entry)| entry.ended == Ended::Unknown && !entry.git;
         ledger.iter().enumerate().filter(unknown).map(|(number, _)| number).collect()
     };
     let mut found = 0;
@@ -46,15 +48,18 @@ pub(super) async fn resolve(context: &Context) -> u64 {
 
 /// Waits until the refs of all sites are those of the refdb. Returns the time that it took and the refs of the refdb;
 /// no time if they still differ at the end.
-pub(super) async fn settle(context: &Context, patience: Duration) -> Fallible<(Option<Duration>, Final)> {
+///
+/// # Errors
+/// The refdb cannot be read.
+pub async fn settle(estate: &Estate, names: &[ProjectName], patience: Duration) -> Fallible<(Option<Duration>, Final)> {
     let began = Instant::now();
     loop {
         let is_over = began.elapsed() >= patience;
-        if is_over || is_quiet(&context.estate).await {
+        if is_over || is_quiet(estate).await {
             let quiet = began.elapsed();
-            match read(context).await {
+            match read(estate, names).await {
                 Ok(all) if is_over => return Ok((None, all)),
-                Ok(all) if agree(context, &all) => return Ok((Some(quiet), all)),
+                Ok(all) if agree(estate, names, &all) => return Ok((Some(quiet), all)),
                 Err(why) if is_over => return Err(why),
                 // A ref that is still locked, or a site that is behind: look again.
                 Ok(_) | Err(_) => {}
@@ -79,18 +84,19 @@ async fn is_quiet(estate: &Estate) -> bool {
     true
 }
 
-async fn read(context: &Context) -> Fallible<Final> {
+async fn read(estate: &Estate, names: &[ProjectName]) -> Fallible<Final> {
     let mut all = Final::new();
-    for name in context.world.names() {
-        all.insert(name.to_string(), final_refs(&context.estate.refdb, name).await?);
+    for name in names {
+        all.insert(name.to_string(), final_refs(&estate.refdb, name).await?);
     }
     Ok(all)
 }
 
-fn agree(context: &Context, all: &Final) -> bool {
-    context.estate.sites.iter().all(|site| {
-        let is_equal = |name| all.get(&format!("{name}")).is_some_and(|wanted| same(&site.repository(name), wanted));
-        context.world.names().all(is_equal)
+fn agree(estate: &Estate, names: &[ProjectName], all: &Final) -> bool {
+    estate.sites.iter().all(|site| {
+        let is_equal =
+            |name: &ProjectName| all.get(name.as_str()).is_some_and(|wanted| same(&site.repository(name), wanted));
+        names.iter().all(is_equal)
     })
 }
 
@@ -137,10 +143,12 @@ async fn verify_site(client: &Client) -> Fallible<Verification> {
     }
 }
 
-/// Stores the evidence in the folder of the run.
-pub(super) async fn store(context: &Context, folder: &Path, all: Final) -> Fallible<()> {
-    let verify = verify(&context.estate).await;
-    let roots = context.estate.sites.iter().map(|site| (site.name.clone(), site.root.clone())).collect::<Vec<_>>();
-    let ledger = context.ledger.lock().clone();
-    Evidence::store(folder, &ledger, all, &roots, verify)
+/// Stores the evidence in the folder of the run. Every node verifies itself before.
+///
+/// # Errors
+/// A file cannot be written.
+pub async fn store(estate: &Estate, folder: &Path, ledger: &[Entry], all: Final) -> Fallible<()> {
+    let verify = verify(estate).await;
+    let roots = estate.sites.iter().map(|site| (site.name.clone(), site.root.clone())).collect::<Vec<_>>();
+    Evidence::store(folder, ledger, all, &roots, verify)
 }

@@ -25,6 +25,11 @@ fn record(id: IncarnationId) -> IncarnationRecord {
     }
 }
 
+/// A new incarnation at a site, under its epoch.
+pub(super) fn record_of(site: &SiteRecord) -> IncarnationRecord {
+    IncarnationRecord { site: site.site.clone(), epoch: site.epoch, ..record(incarnation("node-a", 1)) }
+}
+
 /// Enrols the site and opens an incarnation of `node`.
 async fn open(db: &Db, node: &str, number: u64) -> IncarnationRecord {
     db.registry.enroll_site(&site("site-a"), Role::Active).await.expect("a site");
@@ -75,6 +80,24 @@ mod cases {
         wanted.epoch = now.epoch;
         assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::Opened));
         assert_eq!(only(&db).await, wanted);
+    }
+
+    pub async fn a_site_that_is_off_opens_no_incarnation_even_if_it_is_active(db: Db) {
+        let there = site("site-a");
+        let first = db.registry.enroll_site(&there, Role::Active).await.expect("a site");
+        let off = SiteRecord { off: true, left: 2, ..SiteRecord::new(there.clone(), Role::Fenced, 2) };
+        assert_eq!(db.registry.change_site(Some(&first), &off, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(db.registry.sites().await, Ok(vec![off.clone()]));
+        // A program that does not know the mark keeps it.
+        let active = db.registry.change_role(&off, Role::Active).await.expect("a change");
+        assert_eq!(active, SiteRecord { role: Role::Active, epoch: 3, ..off });
+        let wanted = IncarnationRecord { epoch: 3, ..record(incarnation("node-a", 1)) };
+        assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::NotAllowed(active.clone())));
+        let on = SiteRecord { off: false, epoch: 4, ..active.clone() };
+        assert_eq!(db.registry.change_site(Some(&active), &on, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(db.registry.sites().await, Ok(vec![on]), "the mark stays");
+        let wanted = IncarnationRecord { epoch: 4, ..wanted };
+        assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::Opened));
     }
 
     pub async fn a_removed_site_opens_no_incarnation_even_if_it_is_active(db: Db) {

@@ -98,6 +98,7 @@ macro_rules! refdb_contract {
             sites::a_document_is_written_in_the_order_of_its_revisions,
             incarnations::an_incarnation_needs_the_role_and_the_epoch,
             incarnations::a_site_that_shuts_out_earlier_programs_keeps_role_and_epoch,
+            incarnations::a_site_that_is_off_opens_no_incarnation_even_if_it_is_active,
             incarnations::a_removed_site_opens_no_incarnation_even_if_it_is_active,
             incarnations::a_number_is_opened_once,
             incarnations::marks_never_go_back,

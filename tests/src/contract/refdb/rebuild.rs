@@ -36,7 +36,9 @@ fn write(item: &RefItem) -> Rebuilt {
 
 fn placed(epoch: u64, role: Role) -> KnownSite {
     let stream = StreamPlace { region: Some("eu-west-1".into()), endpoint: None };
-    KnownSite { site: site("muc-1"), role, epoch, removed: role == Role::Fenced, stream }
+    let is_off = role == Role::Fenced;
+    let left = epoch / 2;
+    KnownSite { site: site("muc-1"), role, epoch, removed: is_off, off: is_off, left, stream, signed: is_off }
 }
 
 async fn sites(db: &Db) -> Vec<KnownSite> {

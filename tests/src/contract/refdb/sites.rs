@@ -1,6 +1,6 @@
 //! Sites: roles and epochs.
 
-use lockstep::seams::refdb::{Document, DocumentRecord, RefDbError, Role, SiteAnswer, SiteRecord};
+use lockstep::seams::refdb::{Document, DocumentRecord, OpenAnswer, RefDbError, Role, SiteAnswer, SiteRecord};
 use lockstep_proto::site_list::StreamPlace;
 
 use super::Db;
@@ -67,6 +67,23 @@ mod cases {
         assert_eq!(db.registry.sites().await, Ok(vec![back]), "nothing of the removed record is left");
     }
 
+    pub async fn the_requirement_of_signatures_stays_until_it_is_taken_back(db: Db) {
+        let plain = db.registry.enroll_site(&site("muc-1"), Role::Active).await.expect("a record");
+        assert!(!plain.signed);
+        let signed = SiteRecord { signed: true, epoch: 2, ..plain.clone() };
+        assert_eq!(db.registry.change_site(Some(&plain), &signed, 0).await, Ok(SiteAnswer::Changed));
+        let fenced = db.registry.change_role(&signed, Role::Fenced).await.expect("a change");
+        assert_eq!(fenced, SiteRecord { role: Role::Fenced, epoch: 3, ..signed.clone() });
+        assert!(matches!(db.registry.shut_out_earlier(&site("muc-1")).await, Ok(())));
+        let active = db.registry.change_role(&fenced, Role::Active).await.expect("a change");
+        assert_eq!(db.registry.sites().await, Ok(vec![active.clone()]));
+        let wanted = super::super::incarnations::record_of(&active);
+        assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::Opened));
+        let free = SiteRecord { signed: false, epoch: 5, ..active.clone() };
+        assert_eq!(db.registry.change_site(Some(&active), &free, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(db.registry.sites().await, Ok(vec![free]));
+    }
+
     pub async fn a_failover_begins_from_the_epochs_that_were_seen(db: Db) {
         let a = db.registry.enroll_site(&site("a"), Role::Active).await.expect("a record");
         let b = db.registry.enroll_site(&site("b"), Role::Standby).await.expect("a record");
@@ -84,7 +101,7 @@ mod cases {
     }
 
     pub async fn a_document_is_written_in_the_order_of_its_revisions(db: Db) {
-        let drills = [Document::Drill, Document::DrillHistory, Document::SilentDrills];
+        let drills = [Document::Drill, Document::DrillHistory, Document::SilentDrills, Document::Keys];
         for which in
             [Document::Failover, Document::History, Document::FirstSites, Document::Identity].into_iter().chain(drills)
         {

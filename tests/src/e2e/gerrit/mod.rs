@@ -135,7 +135,14 @@ impl Sites {
     /// # Panics
     /// If something does not start.
     pub async fn with_gerrits(kit: &Kit, binary: &Path, names: &[&str], gerrits: usize) -> Self {
-        let cluster = Cluster::start(binary, names).await;
+        Self::over(kit, Cluster::start(binary, names).await, gerrits).await
+    }
+
+    /// Starts a Gerrit beside each of the first `gerrits` nodes of a cluster that has no project yet.
+    ///
+    /// # Panics
+    /// If something does not start.
+    pub async fn over(kit: &Kit, cluster: Cluster, gerrits: usize) -> Self {
         let first = Server::found(kit, &cluster.nodes[0], &cluster.scratch("gerrit-0")).await;
         for project in FIRST_PROJECTS {
             let root = cluster.nodes[0].root.display().to_string();

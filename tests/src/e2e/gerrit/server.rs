@@ -105,6 +105,19 @@ impl Server {
         self.wait_until_served(&node.name).await;
     }
 
+    /// Takes the bridge off a stopped site, as an administrator does.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub async fn remove_bridge(&self) {
+        for (jar, folder) in [(&self.kit.bridge, "lib"), (&self.kit.plugin, "plugins")] {
+            std::fs::remove_file(self.site.join(folder).join(jar.file_name().expect("a jar"))).expect("the jar");
+        }
+        for key in ["gerrit.installDbModule", "gerrit.installModule", "lockstep.socket"] {
+            let _ = self.config(&["--unset-all", key]).await;
+        }
+    }
+
     /// Configures the site without the bridge: a stock Gerrit.
     pub async fn install_nothing(&self, node: &Node) {
         self.wait_until_served(&node.name).await;
@@ -185,6 +198,12 @@ impl Server {
         if let Some(mut child) = self.child.take() {
             child.kill().await.expect("it can be killed");
         }
+    }
+
+    /// The id of the process, if it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
     }
 
     /// Sends a signal to the process.
@@ -319,9 +338,9 @@ impl Server {
     ///
     /// # Panics
     /// If it cannot be started.
-    pub async fn program(&self, name: &str) -> Output {
+    pub async fn program(&self, name: &str, args: &[&str]) -> Output {
         let site = self.site.display().to_string();
-        self.java(&[name, "-d", &site]).output().await.expect("Java starts")
+        self.java(&[name, "-d", &site]).args(args).output().await.expect("Java starts")
     }
 
     /// Writes the settings of the log. Without them, the war of the tests logs every line of its libraries. Which

@@ -56,7 +56,7 @@ impl Key {
     /// # Panics
     /// If there is no `ssh`.
     pub async fn run(&self, server: &Server, command: &[&str]) -> Output {
-        self.ssh(server, command).output().await.expect("ssh runs")
+        self.command(server, command).output().await.expect("ssh runs")
     }
 
     /// The file with the private key.
@@ -65,7 +65,9 @@ impl Key {
         self.folder.join("key")
     }
 
-    fn ssh(&self, server: &Server, args: &[&str]) -> Command {
+    /// The command of `ssh` that runs a command of Gerrit. It dies with this process.
+    #[must_use]
+    pub fn command(&self, server: &Server, args: &[&str]) -> Command {
         let mut command = quiet(Command::new("ssh"), &self.folder);
         for option in ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"] {
             command.args(["-F", "/dev/null", "-o", option]);
@@ -92,7 +94,8 @@ impl Listener {
     pub async fn start(key: &Key, server: &Server, root: &Path) -> Self {
         let admit = until(async || key.opens(server).await.then_some(())).await;
         assert!(admit.is_some(), "{}", server.log_tail());
-        let mut ssh = key.ssh(server, &["gerrit", "stream-events"]).stdout(Stdio::piped()).spawn().expect("ssh runs");
+        let mut ssh =
+            key.command(server, &["gerrit", "stream-events"]).stdout(Stdio::piped()).spawn().expect("ssh runs");
         let mut lines = BufReader::new(ssh.stdout.take().expect("a pipe")).lines();
         let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
         let lost: Arc<Mutex<Vec<String>>> = Arc::default();

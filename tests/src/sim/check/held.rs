@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use lockstep::seams::volume::Changes;
 use lockstep_proto::TxnId;
 
@@ -12,9 +13,18 @@ use crate::sim::facts::Facts;
 /// committed transaction.
 ///
 /// # Errors
-/// A committed transaction is in quarantine.
-pub fn quarantined(facts: &Facts, changes: &Changes) -> Verdict {
+/// A committed transaction is in quarantine, or a copy of one that nobody forged. A forged record is parked, although
+/// records must be signed.
+pub fn quarantined(facts: &Facts, forged: &BTreeSet<Bytes>, signed: bool, changes: &Changes) -> Verdict {
+    for (id, held) in &changes.park {
+        if signed && forged.contains(&held.bytes) {
+            return Err(format!("the forged record {id} was taken for a signed one: {}", held.reason));
+        }
+    }
     for (id, held) in &changes.quarantine {
+        if signed && id.contains("/copy-") && !forged.contains(&held.bytes) {
+            return Err(format!("{id} was quarantined, and nobody has forged it: {}", held.reason));
+        }
         let known: Option<TxnId> = id.parse().ok();
         if known.is_some_and(|txn| facts.transactions.contains_key(&txn) && !facts.bad.contains(&txn)) {
             return Err(format!("the good transaction {id} was quarantined: {}", held.reason));

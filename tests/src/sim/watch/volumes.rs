@@ -191,7 +191,8 @@ impl Watch {
             let chain = check::durability::in_chain(facts, store.as_ref(), project, key, record);
             durable = durable.and(chain).and(local.ledger.covers(facts, project, key, record));
         }
-        let held = check::held::quarantined(facts, changes);
+        let signed = facts.sites.values().any(|site| site.signed && !site.removed);
+        let held = check::held::quarantined(facts, &known.mirror.forged, signed, changes);
         let late = check::projects::parked(store.as_ref(), &changes.park);
         known.judge(&self.trace, "durability", durable.map_err(|what| format!("{node}: {what}")));
         known.judge(&self.trace, "held", held.map_err(|what| format!("{node}: {what}")));
@@ -207,7 +208,7 @@ impl Watch {
         let Known { facts, events, mirror, locals, .. } = &mut *known;
         let Some(local) = locals.get_mut(node) else { return };
         let judge = Judge { facts, events, mirror, node };
-        let low_water = if local.broken { Ok(()) } else { low_water(facts, local, changes) };
+        let low_water = low_water(facts, local, changes);
         let covered = if local.broken { Ok(()) } else { judge.covered(local, changes) };
         let whole = if local.ready { whole(facts, local, changes) } else { Ok(()) };
         let digests = check::digests::stored(local.volume.store().as_ref(), changes);

@@ -4,9 +4,11 @@
 //! | file | idea |
 //! |---|---|
 //! | `processes` | the processes on a copy: their open files and sockets, and their environment |
+//! | `signed` | a standby whose records must be signed |
 //! | `ways` | how a copy is made, where none can be made, and a copy that is not sound |
 
 mod processes;
+mod signed;
 mod ways;
 
 use std::collections::BTreeSet;

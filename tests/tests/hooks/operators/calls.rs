@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ALICE, BOTH, May, PEER, Way, World};
 
 /// The calls that change roles, fences, locks or data. Operators alone may make them.
-const OF_OPERATORS: [&str; 11] = [
+const OF_OPERATORS: [&str; 14] = [
+    "post /v1/signing",
+    "post /v1/signing/keys",
     "put /v1/sites/{site}",
     "delete /v1/sites/{site}",
     "put /v1/sites/{site}/role",
+    "put /v1/sites/{site}/mode",
     "delete /v1/nodes/{node}",
     "post /v1/failover",
     "post /v1/failover/acts",
@@ -20,16 +23,19 @@ const OF_OPERATORS: [&str; 11] = [
 ];
 
 /// The calls that peers may make.
-const OF_PEERS: [&str; 5] = [
+const OF_PEERS: [&str; 7] = [
     "get /v1/peer",
     "post /v1/peer/digests",
     "post /v1/peer/refs",
     "post /v1/peer/versions",
     "post /v1/projects/{project}/objects",
+    "get /v1/projects/{project}/git/info/refs",
+    "post /v1/projects/{project}/git/git-upload-pack",
 ];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
-const OF_BRIDGES: [&str; 29] = [
+const OF_BRIDGES: [&str; 30] = [
+    "get /v1/signing",
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
     "put /v1/projects/{project}",

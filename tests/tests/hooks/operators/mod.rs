@@ -23,9 +23,10 @@ use lockstep::stages::ports::Operators;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
-    ActRequest, ExecuteRequest, Failover, FailoverPlan, PlanRequest, RoleRequest, SitesStatus,
+    ActRequest, ExecuteRequest, Failover, FailoverPlan, ModeRequest, PlanRequest, RoleRequest, SitesStatus,
 };
 use lockstep_proto::history::History;
+use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
@@ -110,9 +111,26 @@ impl Operators for Desk {
         self.sites().await
     }
 
+    async fn change_mode(&self, actor: &str, _: &SiteId, _: ModeRequest) -> Result<SitesStatus, ApiError> {
+        self.0.lock().push(actor.to_owned());
+        self.sites().await
+    }
+
     async fn remove_node(&self, actor: &str, _: &NodeId, _: RemoveNodeRequest) -> Result<SitesStatus, ApiError> {
         self.0.lock().push(actor.to_owned());
         self.sites().await
+    }
+
+    async fn signing(&self) -> Result<SigningStatus, ApiError> {
+        Err(away())
+    }
+
+    async fn require_signing(&self, _: &str, _: RequireSigningRequest) -> Result<SigningStatus, ApiError> {
+        Err(away())
+    }
+
+    async fn change_key(&self, _: &str, _: ChangeKeyRequest) -> Result<SigningStatus, ApiError> {
+        Err(away())
     }
 
     async fn change_role(&self, actor: &str, _: &SiteId, _: RoleRequest) -> Result<SitesStatus, ApiError> {

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::seams::blob::Payload;
 use crate::seams::git::{
-    Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories,
+    FetchStep, Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories,
+    UploadPack,
 };
 use crate::telemetry::metrics::{GitMetrics, GitOp};
 
@@ -62,6 +63,12 @@ measured! {
             hints: &[Oid],
             is_committed: &IsCommitted
         ) -> Packed;
+        Pack: pack_for_peer(
+            project: &ProjectName,
+            wants: &[Oid],
+            haves: &[Oid],
+            is_known: &IsCommitted
+        ) -> Packed;
         Ingest: ingest(project: &ProjectName, packs: &[Payload], wants: &[Oid], bases: &[Oid]) -> ();
         MoveRefs: move_refs(project: &ProjectName, moves: &[RefMove], keep: &[(String, Oid)]) -> ();
         Sync: sync() -> ();
@@ -69,6 +76,7 @@ measured! {
     }
     passed {
         judge(project: &ProjectName, pack: &Payload, judged: Judged) -> ();
+        upload_pack(project: &ProjectName, step: FetchStep) -> UploadPack;
         exists(project: &ProjectName) -> bool;
         create(project: &ProjectName, head: &RefName) -> ();
         delete(project: &ProjectName) -> ();

@@ -31,6 +31,7 @@ use crate::seams::probe::Probe;
 use crate::seams::probe::page::PageProbe;
 use crate::seams::refdb::Tables;
 use crate::seams::refdb::memory::MemoryTables;
+use crate::seams::signing::SiteSigner;
 use crate::seams::volume::lock::VolumeLock;
 use crate::stages::api::server::BoundApi;
 use crate::stages::ports::{Comparison, Operators};
@@ -120,6 +121,9 @@ impl Standby {
         let git = git_settings(&settings).map_err(|error| error.to_string())?;
         let deps = on_volume(&settings, outside, None, git, watch, &Metrics::noop());
         let deps = deps.map_err(|error| error.to_string())?;
+        // The site may have to sign. Its own key stays with the real standby: records of a drill are good nowhere.
+        let signer = SiteSigner::throwaway().ok_or("the machine gives no randomness for a key")?;
+        let deps = NodeDependencies { signer: Some(Arc::new(signer)), ..deps };
         Ok(Self { plan, settings, tables, deps, board })
     }
 

@@ -134,6 +134,7 @@ pub(super) fn settings(plan: &Plan) -> Settings {
             },
         },
         tls: None,
+        signing_key: None,
         operators: None,
         peers: BTreeMap::new(),
         embedded_dir: None,

@@ -1,4 +1,4 @@
-//! Scans a pack from outside before git sees it.
+//! Scans a pack from outside before git sees it; a large one while git indexes it within its limits.
 //!
 //! A pack of 16 KiB can cost git 2 GiB of memory (measured), so every declaration of a pack is first checked against
 //! [`PackLimits`]: the number of objects, their sizes, and the results and depth of deltas. Content is inflated in

@@ -111,17 +111,19 @@ pub(super) async fn open(
 }
 
 fn site_allows(tables: &Tables, record: &IncarnationRecord) -> Result<ConditionCheck, RefDbError> {
-    let [active, still_active] = sites::texts(Role::Active);
+    let [active, still_active, signing] = sites::texts(Role::Active);
     ConditionCheck::builder()
         .table_name(&tables.refs)
         .set_key(Some(Key::of_site(&record.site).attributes()))
         .condition_expression(
-            "(#role = :active OR #role = :still_active) AND #epoch = :epoch AND attribute_not_exists(removed)",
+            "#role IN (:active, :still_active, :signing) AND #epoch = :epoch AND attribute_not_exists(removed) \
+             AND attribute_not_exists(switched_off)",
         )
         .expression_attribute_names("#role", "role")
         .expression_attribute_names("#epoch", "epoch")
         .expression_attribute_values(":active", text(&active))
         .expression_attribute_values(":still_active", text(&still_active))
+        .expression_attribute_values(":signing", text(&signing))
         .expression_attribute_values(":epoch", number(record.epoch))
         .return_values_on_condition_check_failure(Return::AllOld)
         .build()

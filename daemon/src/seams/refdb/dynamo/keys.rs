@@ -96,6 +96,7 @@ impl Key {
             Document::Drill => Self::new("@failover", "@drill"),
             Document::DrillHistory => Self::new("@failover", "@drills"),
             Document::SilentDrills => Self::new("@failover", "@silent-drills"),
+            Document::Keys => Self::new("@failover", "@keys"),
         }
     }
 

@@ -157,30 +157,53 @@ fn role_as_before(item: &Item) -> Option<Role> {
 #[test]
 fn the_release_before_knows_no_role_of_a_site_that_shuts_it_out() {
     for role in Role::ALL {
-        let [before, after] = sites::texts(role);
+        let [before, after, signing] = sites::texts(role);
         assert_eq!(role_as_before(&site(&before)), Some(role));
-        assert_eq!(role_as_before(&site(&after)), None);
-        for one in [before, after] {
-            assert_eq!(sites::decode(&site(&one)).unwrap().role, role, "this release reads both");
+        assert_eq!([&after, &signing].map(|text| role_as_before(&site(text))), [None, None]);
+        for one in [before, after, signing] {
+            assert_eq!(sites::decode(&site(&one)).unwrap().role, role, "this release reads all");
         }
     }
 }
 
 /// A change of the list of sites is for ever: programs of an earlier release open nothing in that site any more.
 #[test]
-fn an_added_and_a_removed_site_shut_out_the_release_before() {
+fn an_added_a_removed_and_a_switched_off_site_shut_out_the_release_before() {
     let listed = |role| SiteRecord::new("s".parse().unwrap(), role, 5);
     let removed = SiteRecord { removed: true, ..listed(Role::Fenced) };
     let (added, standby) = (listed(Role::Standby), listed(Role::Standby));
-    for (from, to) in [(None, &added), (Some(&standby), &removed), (Some(&removed), &added)] {
+    let off = SiteRecord { off: true, left: 5, ..listed(Role::Fenced) };
+    let changes = [(None, &added), (Some(&standby), &removed), (Some(&removed), &added), (Some(&standby), &off)];
+    for (from, to) in changes {
         for role in sites::texts_after(from, to) {
             assert_eq!(role_as_before(&site(&role)), None, "it opens no incarnation: it demands the role `active`");
         }
     }
     // A change of a role lets nobody in again, and shuts out nobody who was in.
-    let [in_before, out_before] = sites::texts_after(Some(&standby), &listed(Role::Active));
+    let [in_before, out_before, _] = sites::texts_after(Some(&standby), &listed(Role::Active));
     assert_eq!(role_as_before(&site(&in_before)), Some(Role::Active));
     assert_eq!(role_as_before(&site(&out_before)), None);
+}
+
+/// The release before this one read the texts without an end and with `/2`. Once records must be signed, it reads none
+/// of the texts that a site can have, and no later change gives it one back.
+#[test]
+fn a_site_whose_records_are_signed_shuts_out_the_release_that_cannot_sign() {
+    let reads = |text: &str| {
+        let role = text.strip_suffix("/2").unwrap_or(text).to_owned();
+        Role::ALL.into_iter().any(|one| one.name() == role)
+    };
+    let plain = SiteRecord::new("s".parse().unwrap(), Role::Active, 5);
+    let signed = SiteRecord { signed: true, ..plain.clone() };
+    let [before, freed, signing] = sites::texts(Role::Active);
+    assert!(reads(&before) && reads(&freed) && !reads(&signing));
+    for (from, to) in [(None, &signed), (Some(&plain), &signed)] {
+        assert!(sites::texts_after(from, to).iter().all(|text| !reads(text)));
+    }
+    let [.., stays] = sites::texts_after(Some(&signed), &plain);
+    assert!(!reads(&stays), "no longer required, and still shut out");
+    let shown = SiteRecord { removed: true, ..plain };
+    assert!(!sites::shut_out(&shown).contains_key("signed"), "earlier releases wrote no such attribute");
 }
 
 /// The release before marks a name as a directory with this value, whatever it was before.

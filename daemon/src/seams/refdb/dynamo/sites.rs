@@ -1,9 +1,11 @@
-//! Sites: one item per site, with `role` S and `epoch` N, and optionally `removed` BOOL, `region` S and `endpoint` S of
-//! its stream. An earlier release ignores the optional attributes.
+//! Sites: one item per site, with `role` S and `epoch` N, and optionally `removed` BOOL, `switched_off` BOOL, `left_at`
+//! N (an epoch), `region` S and `endpoint` S of its stream, and `signed` BOOL. An earlier release ignores the optional
+//! attributes.
 //!
-//! Once a name was freed, or the list of sites has changed, the role is followed by `/2`, for ever. A program of an
-//! earlier release knows no such role: it opens no incarnation, because the write that opens one demands the role
-//! `active`.
+//! Once a name was freed, the list of sites has changed, or a site was switched off, the role is followed by `/2`, for
+//! ever. Once its records had to be signed, it is followed by `/3`, for ever. A program of a release before that knows
+//! no such role: it opens no incarnation, because the write that opens one demands the role `active` in a form that it
+//! knows.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::builders::PutBuilder;
@@ -23,19 +25,20 @@ use super::refs::{Page, query};
 use crate::seams::refdb::rules;
 use crate::seams::refdb::{Document, RefDbError, Role, SiteAnswer, SiteRecord};
 
-/// The end of a role that shuts out programs of earlier releases.
-const SHUTS_OUT: &str = "/2";
+/// The ends of a role that shut out programs of earlier releases: those that do not free names, and those that do not
+/// sign.
+const SHUT_OUT: [&str; 2] = ["/2", "/3"];
 
-/// The two texts of a role: before and after programs of earlier releases were shut out.
-pub(super) fn texts(role: Role) -> [String; 2] {
-    [role.name().to_owned(), format!("{}{SHUTS_OUT}", role.name())]
+/// The texts of a role: before programs of earlier releases were shut out, and after the one and the other.
+pub(super) fn texts(role: Role) -> [String; 3] {
+    ["", SHUT_OUT[0], SHUT_OUT[1]].map(|end| format!("{}{end}", role.name()))
 }
 
 /// Reads a site's item.
 pub(super) fn decode(item: &Item) -> Result<SiteRecord, RefDbError> {
     let reader = Reader(item);
     let text = reader.text("role")?;
-    let text = text.map(|text| text.strip_suffix(SHUTS_OUT).unwrap_or(text));
+    let text = text.map(|text| SHUT_OUT.iter().find_map(|end| text.strip_suffix(end)).unwrap_or(text));
     let role = Role::ALL.into_iter().find(|role| Some(role.name()) == text);
     let role = role.ok_or_else(|| reader.malformed("role", "is not a role that this release knows"))?;
     let optional = |name| reader.text(name).map(|text| text.map(str::to_owned));
@@ -44,12 +47,16 @@ pub(super) fn decode(item: &Item) -> Result<SiteRecord, RefDbError> {
         role,
         epoch: reader.number("epoch")?,
         removed: reader.flag("removed")?,
+        off: reader.flag("switched_off")?,
+        left: reader.number_optional("left_at")?.unwrap_or(0),
         stream: StreamPlace { region: optional("region")?, endpoint: optional("endpoint")? },
+        signed: reader.flag("signed")?,
     })
 }
 
 /// The names of a record's attributes, without its key.
-pub(super) const ATTRIBUTES: [&str; 5] = ["role", "epoch", "removed", "region", "endpoint"];
+pub(super) const ATTRIBUTES: [&str; 8] =
+    ["role", "epoch", "removed", "switched_off", "left_at", "region", "endpoint", "signed"];
 
 fn encode(record: &SiteRecord, role: &str) -> Item {
     let mut item = Key::of_site(&record.site).attributes();
@@ -59,14 +66,22 @@ fn encode(record: &SiteRecord, role: &str) -> Item {
 
 /// The attributes of a record that shuts out earlier releases, without its key: those that it has, of [`ATTRIBUTES`].
 pub(super) fn shut_out(record: &SiteRecord) -> Item {
-    let [_, role] = texts(record.role);
-    attributes(record, &role)
+    let [_, role, unsigning] = texts(record.role);
+    attributes(record, if record.signed { &unsigning } else { &role })
 }
 
 fn attributes(record: &SiteRecord, role: &str) -> Item {
     let mut item = Item::from([("role".to_owned(), text(role)), ("epoch".to_owned(), number(record.epoch))]);
-    if record.removed {
-        item.insert("removed".to_owned(), AttributeValue::Bool(true));
+    for (name, is_set) in [("removed", record.removed), ("switched_off", record.off)] {
+        if is_set {
+            item.insert(name.to_owned(), AttributeValue::Bool(true));
+        }
+    }
+    if record.left > 0 {
+        item.insert("left_at".to_owned(), number(record.left));
+    }
+    if record.signed {
+        item.insert("signed".to_owned(), AttributeValue::Bool(true));
     }
     let StreamPlace { region, endpoint } = &record.stream;
     let place = [("region", region), ("endpoint", endpoint)];
@@ -103,7 +118,7 @@ pub(super) async fn change_role(
     role: Role,
 ) -> Result<SiteRecord, RefDbError> {
     let mut stored = from.clone();
-    // Between the two tries the role may get its other text, at the same epoch. It never gets the first one back.
+    // Between two tries the role may get a later text, at the same epoch. It never gets an earlier one back.
     for (before, after) in texts(from.role).into_iter().zip(texts(role)) {
         match replace_role(client, tables, from, (&before, &after)).await? {
             Conditional::Written => return Ok(SiteRecord { role, epoch: from.epoch + 1, ..from.clone() }),
@@ -140,25 +155,32 @@ async fn replace_role(
 pub(super) async fn shut_out_earlier(client: &Client, tables: &Tables, site: &SiteId) -> Result<(), RefDbError> {
     loop {
         let found = list(client, tables).await?.into_iter().find(|one| one.site == *site);
-        let [before, after] = texts(found.ok_or_else(|| rules::no_site(site))?.role);
+        let [before, after, beyond] = texts(found.ok_or_else(|| rules::no_site(site))?.role);
         let call = client
             .update_item()
             .table_name(&tables.refs)
             .set_key(Some(Key::of_site(site).attributes()))
             .update_expression("SET #role = :after")
-            .condition_expression("#role = :before OR #role = :after")
+            .condition_expression("#role = :before")
             .expression_attribute_names("#role", "role")
             .expression_attribute_values(":before", text(&before))
-            .expression_attribute_values(":after", text(&after));
-        if let Conditional::Written = conditional(call.send().await)? {
-            return Ok(());
+            .expression_attribute_values(":after", text(&after))
+            .return_values_on_condition_check_failure(Return::AllOld);
+        match conditional(call.send().await)? {
+            Conditional::Written => return Ok(()),
+            Conditional::Failed(Some(item))
+                if [after, beyond].iter().any(|one| item.get("role") == Some(&text(one))) =>
+            {
+                return Ok(());
+            }
+            // The role has changed meanwhile.
+            Conditional::Failed(_) => {}
         }
-        // The role has changed meanwhile.
     }
 }
 
-/// Writes a record over `from`, if the failover document has this revision. A change of the list shuts out programs of
-/// earlier releases. Those that are shut out stay so.
+/// Writes a record over `from`, if the failover document has this revision. A change of the list or of the mode shuts
+/// out programs of earlier releases. Those that are shut out stay so.
 pub(super) async fn change(
     client: &Client,
     tables: &Tables,
@@ -168,12 +190,12 @@ pub(super) async fn change(
 ) -> Result<SiteAnswer, RefDbError> {
     let after = texts_after(from, to);
     let Some(from) = from else {
-        let [_, shut_out] = after;
+        let [shut_out, ..] = after;
         let put = put(tables, to, &shut_out).condition_expression("attribute_not_exists(pk)");
         return write(client, tables, put, to, failover).await;
     };
     let mut answer = SiteAnswer::Differs(from.clone());
-    // Between the two tries the role may get its other text, at the same epoch. It never gets the first one back.
+    // Between two tries the role may get a later text, at the same epoch. It never gets an earlier one back.
     for (before, after) in texts(from.role).into_iter().zip(after) {
         let put = put(tables, to, &after)
             .condition_expression("#epoch = :from AND #role = :before")
@@ -189,11 +211,12 @@ pub(super) async fn change(
     Ok(answer)
 }
 
-/// The text of the role after a change: of a site that shut out nobody before, and of one that did.
-pub(super) fn texts_after(from: Option<&SiteRecord>, to: &SiteRecord) -> [String; 2] {
-    let [plain, shut_out] = texts(to.role);
-    let changes_list = from.is_none_or(|from| from.removed != to.removed);
-    [if changes_list { shut_out.clone() } else { plain }, shut_out]
+/// The text of the role after a change, for each of the three texts that it may have had before.
+pub(super) fn texts_after(from: Option<&SiteRecord>, to: &SiteRecord) -> [String; 3] {
+    let shuts_out = from.is_none_or(|from| (from.removed, from.off) != (to.removed, to.off));
+    let least = if to.signed { 2 } else { usize::from(shuts_out) };
+    let texts = texts(to.role);
+    [0, 1, 2].map(|before: usize| texts[before.max(least)].clone())
 }
 
 fn put(tables: &Tables, to: &SiteRecord, role: &str) -> PutBuilder {

@@ -20,7 +20,7 @@ use crate::stages::apply::reason::{Doubt, ParkReason, QuarantineReason};
 use crate::stages::ports::CatchUpError;
 
 /// The journal's entry under the id of an event, compared with the event's bytes.
-enum Journal {
+pub(super) enum Journal {
     /// The same bytes were committed under this id.
     Same,
     /// These other bytes were committed under this id.
@@ -31,7 +31,7 @@ enum Journal {
 
 impl Writer {
     /// Compares the bytes of an event with the journal.
-    async fn journal(&self, id: &TxnId, bytes: &Bytes) -> Result<Journal, CatchUpError> {
+    pub(super) async fn journal(&self, id: &TxnId, bytes: &Bytes) -> Result<Journal, CatchUpError> {
         Ok(match self.shared.catch_up.journal(id).await? {
             Some(committed) if committed == *bytes => Journal::Same,
             Some(committed) => Journal::Other(committed),
@@ -67,6 +67,8 @@ impl Writer {
                 self.stays_held(event);
             }
             (Ok(Journal::Same), Doubt::Parked(reason)) => self.park(event, reason),
+            // It was committed, so its signature does not matter.
+            (Ok(Journal::Same), Doubt::Unsigned(_)) => self.park(event, ParkReason::Repeated),
             (Ok(Journal::Other(other)), doubt) => self.replace(event, other, doubt),
             (Ok(Journal::Nothing), Doubt::Parked(reason)) if !event.transaction.is_whole() => {
                 self.without_long_form(event, reason).await;
@@ -152,8 +154,7 @@ impl Writer {
     /// Quarantines a damaged copy of a committed transaction, and parks the committed one until its turn, under its
     /// present name: a mark may have passed it. The parked record is replaced, and never missing.
     fn replace(&mut self, mut event: Event, committed: Bytes, doubt: Doubt) {
-        let hash = hex::encode(Sha256::digest(&event.bytes));
-        let copy = format!("{}/copy-{}", event.transaction.id, &hash[..8]);
+        let copy = self.copy_name(&event);
         self.put_away(&event, copy, &QuarantineReason::Differs(doubt));
         match Transaction::outlined(&committed) {
             Ok(transaction) => {
@@ -168,8 +169,14 @@ impl Writer {
         }
     }
 
+    /// The name in quarantine of a record that differs from the committed one.
+    pub(super) fn copy_name(&self, event: &Event) -> String {
+        let hash = hex::encode(Sha256::digest(&event.bytes));
+        format!("{}/copy-{}", event.transaction.id, &hash[..8])
+    }
+
     /// Puts a copy of an event into the durable quarantine under `name`.
-    fn put_away(&self, event: &Event, name: String, reason: &QuarantineReason) {
+    pub(super) fn put_away(&self, event: &Event, name: String, reason: &QuarantineReason) {
         self.shared.units.observer.quarantined(&name, reason);
         let held = Held {
             // The pack of a stub is in the store alone.
@@ -225,7 +232,7 @@ mod tests {
 
     fn event(transaction: &Transaction) -> Event {
         let (bytes, transaction) = (transaction.encode(), Arc::new(transaction.clone()));
-        Event { transaction, bytes, parked_since_ms: None, done: None }
+        Event { transaction, bytes, unsigned: None, parked_since_ms: None, done: None }
     }
 
     /// Parks slot 500 behind bad content, so that the record names it and the mark may pass it. The other names are

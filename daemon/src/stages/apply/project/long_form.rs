@@ -35,7 +35,7 @@ impl Writer {
 
     /// Whether this node has applied a transaction, as far as the marks tell: they also pass one that is held or waits,
     /// if the node's record names it.
-    fn has_applied(&self, id: &TxnId) -> bool {
+    pub(super) fn has_applied(&self, id: &TxnId) -> bool {
         let (is_done, debts) = (self.shared.low_water.is_done(&id.slot), &self.shared.debts);
         is_done && !debts.is_named(id) && !debts.is_held(id)
     }
@@ -88,6 +88,7 @@ mod tests {
     use crate::base::budget::ByteBudget;
     use crate::seams::refdb::{CommitRequest, IncarnationRecord};
     use crate::seams::volume::{Changes, Held};
+    use crate::state::signing::NotSigned;
     use crate::state::went_back::Evidence;
     use lockstep_proto::rebuild::{LEAP, RefdbIdentity};
     use lockstep_proto::{Incarnation, IncarnationId};
@@ -138,7 +139,7 @@ mod tests {
         let slot = transaction.id.slot.clone();
         let outline = Arc::new(Transaction::outlined(&bytes).unwrap());
         let (done, is_done) = oneshot::channel();
-        applier.offer(outline, bytes, Some(Box::new(move || done.send(()).unwrap()))).await;
+        applier.offer(outline, bytes, None, Some(Box::new(move || done.send(()).unwrap()))).await;
         is_done.await.unwrap();
         state.durability.wait_durable().await;
         let store = &context.store;
@@ -153,6 +154,10 @@ mod tests {
         let record = IncarnationRecord { id, ..context.open_incarnation().await };
         let refdb = RefdbIdentity::first("own".to_owned());
         state.bound.bind(context.store.as_ref(), refdb).await.unwrap();
+        let (_, bytes) = located(&record, 3);
+        let outline = Arc::new(Transaction::outlined(&bytes).unwrap());
+        applier.offer(outline, bytes, Some(NotSigned::Absent), None).await;
+        assert_eq!(context.went_back.evidence(), None, "anybody may have written it");
         let (quarantined, parked, _) = offer_to(&context, &record, &state, &applier).await;
         assert!(quarantined.is_empty() && parked.is_empty());
         let evidence = context.went_back.evidence();

@@ -5,11 +5,20 @@
 //! its missing parts, and blocks only the successors of its own refs. If the wait takes too long, the missing parts are
 //! fetched from the journal. Beyond the bounds on parked transactions, the project takes a state transfer. A
 //! transaction that cannot be right is compared with the journal (`doubt`).
+//!
+//! | file | idea |
+//! |---|---|
+//! | `fetch` | when missing parts are fetched, and when the project takes a state transfer |
+//! | `gate` | when the mark may pass a transaction that closes a project or frees a name |
+//! | `journal_check` | compares what cannot be right, or waits for too long, with the journal |
+//! | `long_form` | reads the whole transaction of a locator |
+//! | `unsigned` | records without a good signature, which only the journal can vouch for |
 
 mod fetch;
 mod gate;
 mod journal_check;
 mod long_form;
+mod unsigned;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,6 +36,7 @@ use super::{ApplyLimits, Shared};
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::volume::{Held, RefRecord, StoreError};
 use crate::state::materialize::OnMismatch;
+use unsigned::Unvouched;
 
 /// The writer of one project.
 pub(super) struct Writer {
@@ -34,6 +44,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     limits: ApplyLimits,
     parked: ParkedSet,
+    unvouched: Unvouched,
     /// The state transfers that failed one after the other, and the time before which none is begun.
     transfers: (u32, Option<Instant>),
 }
@@ -58,18 +69,18 @@ enum Outcome {
 impl Writer {
     pub(super) fn new(name: ProjectName, shared: Arc<Shared>) -> Self {
         let (limits, parked) = (shared.limits, ParkedSet::new(shared.parked.clone()));
-        Self { name, shared, limits, parked, transfers: (0, None) }
+        Self { name, shared, limits, parked, unvouched: Unvouched::none(), transfers: (0, None) }
     }
 
-    /// Writes until no event has come for `limits.idle` and none is parked, or until the channel is closed.
+    /// Writes until no event has come for `limits.idle` and none waits, or until the channel is closed.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         loop {
-            let wait = if self.parked.is_empty() { self.limits.idle } else { self.limits.patience };
+            let wait = if self.is_idle() { self.limits.idle } else { self.limits.patience };
             let mut batch = Vec::new();
             match timeout(wait, events.recv_many(&mut batch, self.limits.batch)).await {
-                Ok(0) => return,
+                Ok(0) => return self.let_all_go(),
                 Ok(_) => {}
-                Err(_) if self.parked.is_empty() => {
+                Err(_) if self.is_idle() => {
                     // The next sender finds the channel closed, and starts a new writer.
                     events.close();
                     while let Some(event) = events.recv().await {
@@ -82,6 +93,7 @@ impl Writer {
                 Err(_) => {}
             }
             self.take(batch.into()).await;
+            self.vouch_again().await;
             // Not only in a pause: a busy project may have none.
             self.fetch_what_is_missing().await;
             if self.parked.is_over(self.shared.clock.now_ms(), self.limits.parked_age) && self.may_transfer() {
@@ -90,10 +102,16 @@ impl Writer {
         }
     }
 
+    /// Whether no event waits for anything.
+    fn is_idle(&self) -> bool {
+        self.parked.is_empty() && self.unvouched.is_empty()
+    }
+
     /// Applies a batch, and then every parked event that has become ready.
     async fn take(&mut self, mut batch: VecDeque<Event>) {
         loop {
-            self.apply_all(std::mem::take(&mut batch)).await;
+            let vouched = self.vouched(std::mem::take(&mut batch)).await;
+            self.apply_all(vouched).await;
             let ready: Vec<TxnId> =
                 self.parked.iter().filter(|(_, held)| self.is_ready(held)).map(|(id, _)| id.clone()).collect();
             if ready.is_empty() {

@@ -1,0 +1,102 @@
+//! The mode of a site: switches Lockstep off and on, as operators ask.
+//!
+//! A site that is off is marked in the refdb. Its Gerrits write to their repositories, and the refdb does not know what
+//! they write. The mark outlives the time: a node takes writes again only when its volume has come back from it.
+
+use lockstep_proto::SiteId;
+use lockstep_proto::bridge::ApiError;
+use lockstep_proto::failover::ModeRequest;
+use lockstep_proto::history::RoleChange;
+use lockstep_proto::site_list::SiteMode;
+
+use super::desk::{OperatorDesk, given, invalid, refused};
+use super::site_list::Ability;
+use crate::seams::refdb::{Role, SiteRecord};
+
+const OBEYS_MODE: Ability =
+    Ability { has: |digest| digest.obeys_mode, lacking: "does not know sites that are switched off" };
+
+impl OperatorDesk {
+    /// Changes the mode of a site, in one write of its record.
+    pub(super) async fn switch(&self, actor: &str, site: &SiteId, request: ModeRequest) -> Result<(), ApiError> {
+        given("reason", &request.reason)?;
+        let (failover, view) = self.without_failover().await?;
+        let Some(before) = view.record(site).filter(|one| !one.removed) else {
+            return Err(invalid(&format!("site {site} is not in the refdb; `lockstep sites` lists the sites")));
+        };
+        if before.epoch != request.expect_epoch {
+            return Err(refused(&format!(
+                "expect_epoch {} is not the epoch of {site}, which is {}; look at it and ask again",
+                request.expect_epoch, before.epoch
+            )));
+        }
+        let to = next(before, &request)?;
+        if to.off {
+            self.all_run(&view, &OBEYS_MODE, |_| true).await?;
+        }
+        let mode = request.mode.name();
+        tracing::warn!(%site, mode, actor, reason = request.reason, "an operator changes the mode of a site");
+        let entry = RoleChange {
+            at_ms: self.clock.now_ms(),
+            actor: actor.to_owned(),
+            reason: request.reason,
+            site: site.clone(),
+            from: before.role,
+            to: to.role,
+            epoch: before.epoch,
+            done: None,
+            list: None,
+            mode: Some(request.mode),
+        };
+        self.noted(entry, Some(before), &to, failover).await
+    }
+}
+
+/// The record of the site after the change.
+fn next(before: &SiteRecord, request: &ModeRequest) -> Result<SiteRecord, ApiError> {
+    let (site, epoch) = (&before.site, before.epoch + 1);
+    match (request.mode, before.off, request.role) {
+        (SiteMode::Off, true, _) => Err(refused(&format!("Lockstep is off at {site} already"))),
+        (SiteMode::Off, false, Some(_)) => Err(invalid("role is given, and a site that is off has none; leave it out")),
+        (SiteMode::Off, false, None) if before.role == Role::Draining => {
+            Err(refused(&format!("{site} is draining; ask again when it is a standby")))
+        }
+        (SiteMode::Off, false, None) => {
+            Ok(SiteRecord { role: Role::Fenced, off: true, left: epoch, epoch, ..before.clone() })
+        }
+        (SiteMode::Active, false, _) => Err(refused(&format!(
+            "Lockstep is on at {site} already; what its nodes wait for is in `lockstep status` there"
+        ))),
+        (SiteMode::Active, true, Some(Role::Fenced | Role::Draining)) => {
+            Err(invalid("role is set by a failover alone; give active or standby"))
+        }
+        (SiteMode::Active, true, role) => {
+            Ok(SiteRecord { role: role.unwrap_or(Role::Active), off: false, epoch, ..before.clone() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_stays_when_the_site_is_switched_on_again() {
+        let ask = |before: &SiteRecord, mode, role| {
+            let request = ModeRequest { mode, role, expect_epoch: before.epoch, reason: "test".to_owned() };
+            next(before, &request).map_err(|error| error.message)
+        };
+        let on = SiteRecord::new("a".parse().unwrap(), Role::Standby, 6);
+        let off = ask(&on, SiteMode::Off, None).unwrap();
+        assert_eq!((off.role, off.off, off.left, off.epoch), (Role::Fenced, true, 7, 7));
+        assert!(ask(&off, SiteMode::Off, None).unwrap_err().contains("off at a already"));
+        let back = ask(&off, SiteMode::Active, None).unwrap();
+        assert_eq!((back.role, back.off, back.left, back.epoch), (Role::Active, false, 7, 8));
+        let standby = ask(&off, SiteMode::Active, Some(Role::Standby)).unwrap();
+        assert_eq!((standby.role, standby.off, standby.left), (Role::Standby, false, 7));
+        assert!(ask(&back, SiteMode::Active, None).unwrap_err().contains("on at a already"));
+        assert!(ask(&off, SiteMode::Active, Some(Role::Fenced)).is_err());
+        assert!(ask(&on, SiteMode::Off, Some(Role::Standby)).is_err());
+        assert!(ask(&SiteRecord { role: Role::Draining, ..on }, SiteMode::Off, None).is_err());
+    }
+}

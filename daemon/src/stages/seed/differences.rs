@@ -1,0 +1,59 @@
+//! Ends the differences of a project that takes commits already: something wrote to its repository without Lockstep,
+//! while its site was off, or past the hooks.
+//!
+//! Each command names the committed value that the node knows, so a ref that another site has moved meanwhile is never
+//! overwritten. Its value on the disk gives way, and is kept as a stray.
+
+use lockstep_proto::bridge::SetHeadRequest;
+use lockstep_proto::{ProjectKey, RefName};
+
+use super::job::{Failure, Run, committed};
+use crate::seams::refdb::Role;
+
+impl Run {
+    /// Commits the values of the disk: new refs, moves of any kind, deletions, and `HEAD`.
+    pub(super) async fn commit_differences(&self, key: &ProjectKey, head: &RefName) -> Result<(), Failure> {
+        self.refuse_restoring()?;
+        self.refuse_unless_active()?;
+        self.fill(key, head).await?;
+        if self.seeder.materializer.head_differs(key).await? {
+            let request = SetHeadRequest { request_id: self.request_id(), head: head.clone() };
+            let answer = self.patiently(|| self.seeder.commits.point_head(&self.project, request.clone())).await?;
+            committed(&answer)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the committed values. The values of the disk are kept as strays.
+    pub(super) async fn set_aside(&self, key: &ProjectKey) -> Result<(), Failure> {
+        self.refuse_restoring()?;
+        Ok(self.seeder.materializer.make_known(key).await?)
+    }
+
+    /// Refuses a site that commits nothing, at once: no retry would help.
+    fn refuse_unless_active(&self) -> Result<(), Failure> {
+        let role = self.seeder.roles.of(&self.seeder.site).map(|own| own.role);
+        match role.filter(|role| *role != Role::Active) {
+            None => Ok(()),
+            Some(role) => Err(format!(
+                "the role of this site is {}, so it commits nothing; make it active, or keep the values of the disk as \
+                 strays with `lockstep seed --set-aside {}`",
+                role.name(),
+                self.project
+            )
+            .into()),
+        }
+    }
+
+    /// Refuses a repository that is being restored: it lacks refs that nobody has deleted.
+    fn refuse_restoring(&self) -> Result<(), Failure> {
+        let name = &self.project;
+        match self.seeder.store.facts()?.restoring.contains(name) {
+            true => {
+                let why = "is being restored from a peer; seed again when that is done";
+                Err(format!("the repository of {name} {why}").into())
+            }
+            false => Ok(()),
+        }
+    }
+}
