@@ -3,7 +3,6 @@
 import os
 import re
 import selectors
-import shlex
 import subprocess
 import time
 from dataclasses import dataclass
@@ -124,13 +123,3 @@ class Shell:
             except subprocess.TimeoutExpired:
                 continue
         self.log.close()
-
-
-def words(command):
-    """The words of a command, up to a pipe or a list."""
-    found = []
-    for word in shlex.split(command, comments=True):
-        if word in ("|", "||", "&&", ";", "&", ">", "2>&1"):
-            break
-        found.append(word)
-    return found

@@ -168,7 +168,10 @@ def test_a_rollback_needs_consent_to_losses_too_and_tells_what_failed():
     report = Rollout(fake, "shared", [["a"]], fake.verify).back(OLD)
     assert report.outcome is Outcome.STUCK
     assert fake.changes() == [("up", "a", OLD)]
-    assert Rollout(fake2 := Fake(fails={("verify", "a", None)}), "shared", [["a"]], fake2.verify).back(OLD).problems
+    fake = Fake(fails={("verify", "a", None)})
+    report = Rollout(fake, "shared", [["a"]], fake.verify).back(OLD)
+    assert report.outcome is Outcome.STUCK
+    assert [(one.name, one.stack) for one in report.problems] == [("verify", "a")]
 
 
 def test_a_loss_that_only_the_new_shared_stack_causes_stops_the_sites():

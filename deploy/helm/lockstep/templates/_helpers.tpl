@@ -78,7 +78,7 @@ lockstep/site: {{ .Values.site }}
 {{- end -}}
 {{- end -}}
 {{- range $label, $value := (include "lockstep.spec" . | fromYaml).nodes -}}
-{{- if and (eq $v.mode "active") (ne (toString (get $v.nodeSelector $label)) $value) -}}
+{{- if and (ne $v.mode "off") (ne (toString (get $v.nodeSelector $label)) $value) -}}
 {{- fail (printf "nodeSelector: %s is %q; write %s, for which there is an image" $label (toString (get $v.nodeSelector $label)) $value) -}}
 {{- end -}}
 {{- end -}}
