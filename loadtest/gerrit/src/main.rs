@@ -1,8 +1,8 @@
 //! Real Gerrits: the load test (`make load-gerrit`), and benchmarks with Lockstep and without (`make bench-gerrit`).
 //!
-//! In a benchmark, a plain Gerrit and one with the bridge take turns, operation by operation, so that both meet the same
-//! state of the machine. The sidecar is the production binary. Its refdb is the emulator, in this process, optionally
-//! behind a simulated round trip.
+//! In a benchmark, a plain Gerrit and one with the bridge take turns, operation by operation, so that both meet the
+//! same state of the machine. The sidecar is the production binary. Its refdb is the emulator, in this process,
+//! optionally behind a simulated round trip.
 //!
 //! | file | idea |
 //! |---|---|

@@ -207,8 +207,8 @@ fn a_memory_with_gaps_refuses_nothing_that_a_deleted_project_may_have_had() {
     });
 }
 
-/// Moves `BRANCH` so often that no search of its chain reaches the beginning, until the first step is collected. Returns
-/// the first value.
+/// Moves `BRANCH` so often that no search of its chain reaches the beginning, until the first step is collected.
+/// Returns the first value.
 async fn moves_often(story: &Story) -> Oid {
     let first = story.object(AT, &p0());
     let begun = story.push(AT, "s0", &p0(), (BRANCH, None, Some(first))).await.unwrap();

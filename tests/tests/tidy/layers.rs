@@ -51,6 +51,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             "gerrit_session",
             "site_roles",
             "bootstrap",
+            "coming_back",
             "gone_nodes",
             "went_back",
             "bound_refdb",

@@ -41,8 +41,8 @@ impl Join {
         }
     }
 
-    /// Opens an incarnation as soon as the site is active and the node may sign for it. Until then it serves reads. None
-    /// if Lockstep is off.
+    /// Opens an incarnation as soon as the site is active and the node may sign for it. Until then it serves reads.
+    /// None if Lockstep is off.
     async fn open_when_active(&self, first: &mut bool) -> Option<IncarnationRecord> {
         loop {
             match self.until_ok("open an incarnation", || self.open_incarnation()).await {

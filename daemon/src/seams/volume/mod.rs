@@ -151,8 +151,13 @@ pub struct VolumeFacts {
     pub of_other_refdb: BTreeSet<ProjectName>,
     /// The epoch at which the node's site was switched off, of the last such time from which this volume came back.
     /// Zero if there was none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_never")]
     pub came_back: u64,
+}
+
+/// A volume that never came back has the bytes of earlier releases.
+fn is_never(epoch: &u64) -> bool {
+    *epoch == 0
 }
 
 /// The move of a volume to another refdb. Everything that speaks of the one before is removed in the same step: the

@@ -1,8 +1,8 @@
 //! Retries of the bridge: a retry with the same request id gets the answer of the first try.
 //!
 //! A retry joins a try in progress, and gets the kept answer of a try that has ended. A bounded number of answers is
-//! kept. A retry that comes later is a new try. It commits nothing twice, because its old values no longer hold. The ids
-//! of tries without a known outcome are kept too: a retry of one looks for its first try before it is refused.
+//! kept. A retry that comes later is a new try. It commits nothing twice, because its old values no longer hold. The
+//! ids of tries without a known outcome are kept too: a retry of one looks for its first try before it is refused.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -31,7 +31,7 @@ struct Try<A> {
     answer: watch::Receiver<Option<A>>,
 }
 
-/// What is kept of a try that has ended.
+/// The part of a try that is kept after its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// Its answer.

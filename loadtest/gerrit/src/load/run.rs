@@ -167,8 +167,8 @@ async fn drive(
     Ok((measured, pace.recorder.take()))
 }
 
-/// Finds the largest share of the model's reads that the generator can offer beside its Gerrits: by short runs with more
-/// and more of them, until one is void or leaves a backlog. The oracle judges these runs with the main one.
+/// Finds the largest share of the model's reads that the generator can offer beside its Gerrits: by short runs with
+/// more and more of them, until one is void or leaves a backlog. The oracle judges these runs with the main one.
 async fn find_reads(shared: &Arc<Shared>, estate: &Estate, sites: &Sites, profile: &Profile) -> Fallible<f64> {
     let mut found = 0.0;
     for share in SHARES {

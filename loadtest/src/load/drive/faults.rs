@@ -91,8 +91,8 @@ fn label(fault: &Fault) -> String {
     }
 }
 
-/// An operator moves the writes of a killed site to another one, and its users follow. Returns the time until the probes
-/// of users succeed, from `began`.
+/// An operator moves the writes of a killed site to another one, and its users follow. Returns the time until the
+/// probes of users succeed, from `began`.
 async fn take_over(context: &Arc<Context>, local: &Local, fault: &Fault, began: Instant) -> Fallible<Option<f64>> {
     let moving = async {
         local.fail_over(fault.site, fault.to).await?;

@@ -1,7 +1,7 @@
-//! A forwarder to the emulators, as a process of its own: a site's connection to AWS. Its behaviour is in a file that it
-//! reads again and again: the addresses of the emulators, the round trip, and the share of calls that it refuses as AWS
-//! does when it throttles. Stopped with SIGSTOP, it cuts its site off as a broken network does: connections stay open
-//! and nothing is answered.
+//! A forwarder to the emulators, as a process of its own: a site's connection to AWS. Its behaviour is in a file that
+//! it reads again and again: the addresses of the emulators, the round trip, and the share of calls that it refuses as
+//! AWS does when it throttles. Stopped with SIGSTOP, it cuts its site off as a broken network does: connections stay
+//! open and nothing is answered.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -183,10 +183,8 @@ fn refusal(request: &[u8]) -> String {
         ("com.amazonaws.dynamodb.v20120810#ThrottlingException", "1.0")
     };
     let body = format!("{{\"__type\":\"{kind}\",\"message\":\"Throughput exceeds the current capacity\"}}");
-    format!(
-        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-{version}\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
+    let kind = format!("content-type: application/x-amz-json-{version}");
+    format!("HTTP/1.1 400 Bad Request\r\n{kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 #[cfg(test)]

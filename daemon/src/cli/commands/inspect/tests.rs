@@ -1,0 +1,120 @@
+//! Tests: the table of the status, from a sample in which everything is set.
+
+use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, DifferentProject};
+use lockstep_proto::status::{
+    CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus,
+};
+
+use super::*;
+
+#[test]
+fn ages_are_short() {
+    assert_eq!([5, 119, 120, 7_200, 200_000].map(age), ["5s ago", "119s ago", "2m ago", "2h ago", "2d ago"]);
+}
+
+fn coming_back() -> ComingBack {
+    let differ = DifferentProject { project: "p".to_owned(), refs: Some(2), first: "refs/heads/a".to_owned() };
+    ComingBack { left: 3, compared: 8, total: Some(9), differ: vec![differ], more: 1 }
+}
+
+fn sample() -> NodeStatus {
+    NodeStatus {
+        site: "eu-aws".parse().expect("a site"),
+        node: "eu-aws-0".parse().expect("a node"),
+        root: None,
+        base_paths: Vec::new(),
+        incarnation: None,
+        role: "active".to_owned(),
+        epoch: 4,
+        ready: false,
+        latches: vec![Latch { name: "drained".to_owned(), open: false }],
+        origins: vec![OriginStatus {
+            site: "muc-1".parse().expect("a site"),
+            lag_transactions: 17,
+            lag_seconds: 2.25,
+            recent: Vec::new(),
+        }],
+        lanes: Vec::new(),
+        checkpoints: Vec::new(),
+        parked: 3,
+        quarantined: 0,
+        degraded: Vec::new(),
+        degraded_projects: 0,
+        held_elsewhere: Vec::new(),
+        projects: Vec::new(),
+        events: EventsStatus { unsent: 1, waiting: 2, oldest_ms: 3_000, dropped: 4 },
+        counters: lockstep_proto::status::Counters::default(),
+        refresh: Some(RefreshStatus {
+            due: 5,
+            oldest_ms: Some(7_000),
+            last_error: Some("change p~1: no right".to_owned()),
+            last_error_at_ms: Some(0),
+            ..RefreshStatus::default()
+        }),
+        guards_off: vec![GuardStatus {
+            project: "p".to_owned(),
+            repository: "/g/p.git".to_owned(),
+            reason: "the hooks are not installed; run `lockstep hook install` on it: /g/p.git".to_owned(),
+        }],
+        left_locks: vec![LeftLockStatus { project: "p".to_owned(), path: "/g/x.lock".to_owned(), since_ms: 0 }],
+        refdb_went_back: Some("heartbeat 7 is missing".to_owned()),
+        refdb_not_own: None,
+        handover: Vec::new(),
+        tls: None,
+        turns: Some(TurnsStatus {
+            running: 64,
+            most_running: 64,
+            classes: vec![ClassTurns { class: CallerClass::Agents, waiting: 3, refused: 9 }],
+            shed: vec![ShedCaller {
+                user: "ci-1".to_owned(),
+                class: CallerClass::Agents,
+                project: "p".to_owned(),
+                why: ShedReason::User,
+                count: 9,
+                at_ms: 0,
+            }],
+        }),
+        last_contact_ms: Some(0),
+        signing: Some(NodeSigning {
+            key: None,
+            required: true,
+            unsigned: [("forged".to_owned(), 2), ("true".to_owned(), 0)].into(),
+        }),
+        coming_back: Some(coming_back()),
+        bootstrap: Some(Bootstrap { stage: BootstrapStage::Refs, done: 3, total: 9, left_ms: Some(1_000) }),
+        verified: vec![LastVerified {
+            against: "b-0".to_owned(),
+            at_ms: SystemClock.now_ms() - 300_000,
+            projects: 2,
+            whole: true,
+            mismatches: 3,
+        }],
+        last_errors: Vec::new(),
+    }
+}
+
+#[test]
+fn the_table_shows_lag_and_what_readiness_waits_for() {
+    let status = sample();
+    let text = render(&status);
+    assert!(text.contains("WENT BACK IN TIME, no node commits: heartbeat 7 is missing\n"), "{text}");
+    assert!(text.contains("d ago: reads show the state of then, or a newer one\n"), "{text}");
+    let fresh = NodeStatus { last_contact_ms: Some(SystemClock.now_ms()), ..status.clone() };
+    assert!(!render(&fresh).contains("reads show the state of then"), "{}", render(&fresh));
+    assert!(text.contains("d ago): commits may not be visible here; if no git process"), "{text}");
+    assert!(text.contains("turns: 64 of 64 commit  agents: 3 wait, 9 were told to come again\n"), "{text}");
+    assert!(text.contains("  ci-1  agents  p        user  9 times"), "{text}");
+    assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");
+    assert!(text.contains("ago): change p~1: no right\n"), "{text}");
+    assert!(text.contains("not ready, waiting for: drained"), "{text}");
+    assert!(text.contains("verified against b-0: all projects, 3 DIFFER (5m ago)\n"), "{text}");
+    assert!(text.contains("\ntakes everything from the refdb and from peers: 3 of 9 projects are compared"), "{text}");
+    let differ = "off at this site; 8 of 9 projects compared, 2 differ\n  p: 2 refs, refs/heads/a\n";
+    assert!(text.contains(differ), "{text}");
+    assert!(text.contains("  and 1 more projects\n  `lockstep seed --again [PROJECT]` commits"), "{text}");
+    assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
+    assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
+    assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");
+    assert!(text.contains("\nsigning: required  key none  records without a good one: 2 forged\n"), "{text}");
+    assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
+}
