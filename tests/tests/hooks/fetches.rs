@@ -219,7 +219,8 @@ async fn fetches_are_bounded_for_each_peer_and_their_gits_end_with_them() {
         hung.push(stream);
     }
     let git_dir = server.fixture.origin_dir(&project());
-    assert_eq!(gits(&git_dir), 8);
+    // An `upload-pack` for each, and the git that packs for it, unless that has given it everything.
+    assert!((4..=8).contains(&gits(&git_dir)), "{}", gits(&git_dir));
     let refused = ask(&server, &credentials, &head, &body).await;
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("already answers 4 fetches"), "{refused}");
     let told = fails(greedy.git(&["clone", "-q", &url, greedy.path("no").to_str().unwrap()]).await);
