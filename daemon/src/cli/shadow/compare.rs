@@ -324,7 +324,7 @@ fn order_of_values(one: &Seen, other: &Seen, found: &mut Found) {
         let common = |steps: &[Step], others: &[Step]| {
             let mut seen = BTreeSet::new();
             let both = steps.iter().filter(|step| others.iter().any(|other| other.new == step.new));
-            both.filter_map(|step| seen.insert(step.new.clone()).then(|| step.new.clone())).collect::<Vec<_>>()
+            both.filter(|step| seen.insert(step.new.clone())).map(|step| step.new.clone()).collect::<Vec<_>>()
         };
         if common(steps, theirs) != common(theirs, steps) {
             let (a, b) = (&one.watched.node, &other.watched.node);
