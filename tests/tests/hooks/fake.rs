@@ -350,6 +350,8 @@ pub fn git(folder: &Path, args: &[&str]) -> Output {
 /// Shields a command from the machine's own git configuration.
 pub fn quiet(mut command: Command, folder: &Path) -> Command {
     command.current_dir(folder).env("HOME", folder).env("GIT_CONFIG_NOSYSTEM", "1").env("LC_ALL", "C");
+    // It would win over `http.sslCAInfo`.
+    command.env_remove("GIT_SSL_CAINFO");
     for who in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{who}_NAME"), "T").env(format!("GIT_{who}_EMAIL"), "t@example.com");
     }
