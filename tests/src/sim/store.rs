@@ -13,6 +13,7 @@ use lockstep::seams::volume::{
 };
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq};
+use tokio_util::sync::CancellationToken;
 
 use super::link::Link;
 use super::watch::Watch;
@@ -22,13 +23,15 @@ pub struct WatchedStore {
     inner: Arc<dyn NodeStore>,
     link: Link,
     watch: Arc<Watch>,
+    /// Ends with the process that writes.
+    ended: CancellationToken,
 }
 
 impl WatchedStore {
-    /// Puts `link` in front of `inner`, and tells `watch` about commits.
+    /// Puts `link` in front of `inner`, and tells `watch` about commits. Nothing is written once the process has ended.
     #[must_use]
-    pub fn new(inner: Arc<dyn NodeStore>, link: Link, watch: Arc<Watch>) -> Self {
-        Self { inner, link, watch }
+    pub fn new(inner: Arc<dyn NodeStore>, link: Link, watch: Arc<Watch>, ended: CancellationToken) -> Self {
+        Self { inner, link, watch, ended }
     }
 }
 
@@ -153,6 +156,10 @@ impl NodeStore for WatchedStore {
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {
         let what = describe(&changes);
         let call = async {
+            // A task that was due in the moment of a crash may run once more.
+            if self.ended.is_cancelled() {
+                std::future::pending::<()>().await;
+            }
             self.watch.store_will_commit(self.link.node(), &changes);
             let (seen, owed) = (changes.clone(), self.inner.debts()?);
             self.watch.known().leaves_to_debts(self.link.node(), &seen, &owed);

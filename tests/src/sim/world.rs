@@ -76,6 +76,8 @@ struct Place {
     lives: u64,
     boots: u64,
     losses: u64,
+    /// Ends with the life that runs, or that starts.
+    ended: CancellationToken,
     /// Whether a start is in progress.
     starting: bool,
 }
@@ -141,7 +143,17 @@ impl World {
                 let clock = Arc::new(SimClock { trace: trace.clone(), offset_ms: Mutex::new(0) });
                 places.insert(
                     node,
-                    Place { site, volume, clock, life: None, lives: 0, boots: 1, losses: 0, starting: false },
+                    Place {
+                        site,
+                        volume,
+                        clock,
+                        life: None,
+                        lives: 0,
+                        boots: 1,
+                        losses: 0,
+                        ended: CancellationToken::new(),
+                        starting: false,
+                    },
                 );
             }
         }
@@ -275,6 +287,8 @@ impl World {
             return None;
         }
         place.lives += 1;
+        place.ended = CancellationToken::new();
+        let ended = place.ended.clone();
         self.trace.note(node.as_str(), &format!("starts, life {}", place.lives));
         self.watch.life(node);
         let link = |seam| Link::new(&self.faults, node, seam);
@@ -300,7 +314,7 @@ impl World {
                 link(Seam::Repositories),
                 self.watch.clone(),
             )),
-            store: Arc::new(WatchedStore::new(place.volume.store(), link(Seam::Store), self.watch.clone())),
+            store: Arc::new(WatchedStore::new(place.volume.store(), link(Seam::Store), self.watch.clone(), ended)),
             clock: place.clock.clone(),
             entropy: Arc::new(entropy),
             signer: self.keys.signer(node, &place.site),
@@ -325,7 +339,7 @@ impl World {
         self.trace.note(node.as_str(), "is up");
         self.up.set(node, Some(running.clone()));
         if let Some(place) = self.places().get_mut(node) {
-            let (ended, losses) = (CancellationToken::new(), place.losses);
+            let (ended, losses) = (place.ended.clone(), place.losses);
             place.life = Some(Life { node: running, ended, losses });
             place.starting = false;
         }

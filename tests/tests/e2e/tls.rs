@@ -80,7 +80,7 @@ async fn a_lost_repository_is_restored_over_mutual_tls() {
     let is_seen = |peers: &str| peers.contains("b-0 of b (active), ready") && peers.contains("tls");
     assert!(until(async || is_seen(&peers().await).then_some(())).await.is_some(), "{}", peers().await);
     let status = ok(b.cli(&["status"]).await);
-    assert!(status.contains("tls: spiffe://lockstep/b/b-0  expires in 89 days"), "{status}");
+    assert!(status.contains("tls: spiffe://lockstep/b/b-0, 127.0.0.1  expires in 89 days"), "{status}");
     // Two sites compare themselves over the same way.
     let compared = ok(b.cli(&["verify", "--against", "a"]).await);
     assert!(compared.contains("  a-0 (site a): 1 project, 1 by digest alone: equal"), "{compared}");
