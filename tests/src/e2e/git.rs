@@ -22,7 +22,8 @@ pub async fn git(folder: &Path, args: &[&str]) -> Output {
 /// test.
 pub fn quiet(mut command: Command, home: &Path) -> Command {
     command.env("HOME", home).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
-    command.stdin(Stdio::null()).kill_on_drop(true);
+    // It would win over `http.sslCAInfo`.
+    command.env_remove("GIT_SSL_CAINFO").stdin(Stdio::null()).kill_on_drop(true);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LOCKSTEP_")) {
         command.env_remove(name);
     }
