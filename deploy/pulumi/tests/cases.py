@@ -60,6 +60,16 @@ def setting(path: str, value: Any) -> Change:
     return change
 
 
+def nodes(key: str, *values: str) -> Change:
+    """Changes what a pool requires of its nodes."""
+
+    def change(props: dict[str, Any]) -> None:
+        (found,) = [one for one in props["spec"]["template"]["spec"]["requirements"] if one["key"] == key]
+        found["values"] = list(values)
+
+    return change
+
+
 def policy(field: str, **more: Any) -> Change:
     """Changes the first statement of a policy."""
 
@@ -92,7 +102,6 @@ def cases() -> list[Case]:
     # Resources are registered in any order.
     targets = [thing(scaled.one("Target", f"refs-{way}")) for way in ("read", "write")]
     provisioned = thing(scaled.one("Table", "refs"))
-    requests = "spec/template/spec/requirements"
     return [
         Case("table-encrypted", [table], setting("serverSideEncryption", None), "not encrypted"),
         Case("table-restorable", [table], setting("pointInTimeRecovery/enabled", False), "point-in-time"),
@@ -165,9 +174,9 @@ def cases() -> list[Case]:
         Case("spread-over-nodes", [site], setting(f"{spec}/topologySpreadConstraints", []), "on one node"),
         Case("gerrit-nodes-stay", [pool], setting("spec/template/spec/expireAfter", "720h"), "by themselves"),
         Case("gerrit-nodes-stay", [pool], setting("spec/template/spec/terminationGracePeriod", "2m"), "cuts the 180 s"),
-        Case("gerrit-nodes-stay", [pool], setting(f"{requests}/3/values", ["spot"]), "spot nodes"),
+        Case("gerrit-nodes-stay", [pool], nodes("karpenter.sh/capacity-type", "spot"), "spot nodes"),
         Case("nodes-few-at-a-time", [pool], setting("spec/disruption/budgets", [{"nodes": "50%"}]), "one node in ten"),
-        Case("nodes-on-amd64", [pool], setting(f"{requests}/0/values", ["amd64", "arm64"]), "amd64, arm64"),
+        Case("nodes-on-amd64", [pool], nodes("kubernetes.io/arch", "amd64", "arm64"), "amd64, arm64"),
         Case(
             "machine-image-named", [machines], setting("spec/amiSelectorTerms", [{"alias": "al2023@latest"}]), "changes"
         ),
