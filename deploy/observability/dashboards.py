@@ -1,7 +1,6 @@
 """Dashboards for Grafana. Each panel is one question; its description says what a bad value means."""
 
-# The labels that every query selects by. PodMonitor sets both.
-AT = 'site=~"$site", node=~"$node"'
+from panels import AT, board, graph, quantile, stat
 
 
 def boards():
@@ -431,79 +430,3 @@ def gerrit():
             ),
         ],
     )
-
-
-def quantile(share, metric):
-    expr = f"histogram_quantile({share}, sum by (le, site) (rate({metric}_bucket{{{AT}}}[$__rate_interval])))"
-    return expr, f"{{{{site}}}} p{share * 100:g}"
-
-
-def stat(title, expr, unit, text, legend=""):
-    return {"type": "stat", "title": title, "queries": [(expr, legend)], "unit": unit, "text": text}
-
-
-def graph(title, queries, unit, text):
-    return {"type": "timeseries", "title": title, "queries": queries, "unit": unit, "text": text}
-
-
-def board(uid, title, panels):
-    source = {"type": "prometheus", "uid": "${datasource}"}
-    return {
-        "uid": uid,
-        "title": title,
-        "tags": ["lockstep"],
-        "schemaVersion": 39,
-        "editable": False,
-        "graphTooltip": 1,
-        "refresh": "30s",
-        "time": {"from": "now-6h", "to": "now"},
-        "templating": {
-            "list": [
-                {"name": "datasource", "type": "datasource", "query": "prometheus"},
-                choice("site", "label_values(lockstep_ready, site)", source),
-                choice("node", 'label_values(lockstep_ready{site=~"$site"}, node)', source),
-            ]
-        },
-        "panels": placed(panels, source),
-    }
-
-
-def choice(name, query, source):
-    return {
-        "name": name,
-        "type": "query",
-        "datasource": source,
-        "query": {"query": query, "refId": name},
-        "refresh": 2,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".*",
-        "current": {"text": "All", "value": "$__all"},
-    }
-
-
-def placed(panels, source):
-    """Small panels in a row of up to four first, then graphs in two columns."""
-    stats = [panel for panel in panels if panel["type"] == "stat"]
-    graphs = [panel for panel in panels if panel["type"] != "stat"]
-    width = 24 // max(len(stats), 1)
-    spots = [{"x": at * width, "y": 0, "w": width, "h": 4} for at in range(len(stats))]
-    spots += [{"x": at % 2 * 12, "y": 4 + at // 2 * 8, "w": 12, "h": 8} for at in range(len(graphs))]
-    return [whole(number, panel, spot, source) for number, (panel, spot) in enumerate(zip(stats + graphs, spots), 1)]
-
-
-def whole(number, panel, spot, source):
-    targets = [
-        {"refId": chr(ord("A") + at), "datasource": source, "expr": expr, "legendFormat": legend or "__auto"}
-        for at, (expr, legend) in enumerate(panel["queries"])
-    ]
-    return {
-        "id": number,
-        "type": panel["type"],
-        "title": panel["title"],
-        "description": panel["text"],
-        "datasource": source,
-        "gridPos": spot,
-        "fieldConfig": {"defaults": {"unit": panel["unit"]}, "overrides": []},
-        "targets": targets,
-    }

@@ -272,7 +272,7 @@ def test_another_configuration_is_another_pod():
         ("full", "Pods below number 2 keep the version before"),
         ("shadow", "lockstep shadow report"),
         ("off", "lockstep site mode muc-1 off --expect-epoch N"),
-        ("least", "lockstep site mode muc-1 active --expect-epoch N"),
+        ("least", "lockstep site mode muc-1 active --role ROLE --expect-epoch N"),
     ],
 )
 def test_the_notes_tell_the_next_command(case, says, tmp_path):

@@ -355,7 +355,8 @@ pub struct RoleRequest {
 pub struct ModeRequest {
     /// The mode.
     pub mode: SiteMode,
-    /// The role of the site that is switched on: active or standby. A site that is switched off is fenced.
+    /// The role of the site that is switched on: active or standby. It may be left out while no other site is active,
+    /// and is active then. A site that is switched off is fenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     /// The epoch that the operator has seen. With another one, nothing is changed.

@@ -21,16 +21,22 @@ pub async fn git(folder: &Path, args: &[&str]) -> Output {
 /// Shields a command from the machine's git configuration and from the test's own settings. The command dies with the
 /// test.
 pub fn quiet(mut command: Command, home: &Path) -> Command {
+    shield(command.as_std_mut(), home);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Gives a command the environment of [`quiet`].
+pub fn shield(command: &mut std::process::Command, home: &Path) {
     command.env("HOME", home).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
     // It would win over `http.sslCAInfo`.
-    command.env_remove("GIT_SSL_CAINFO").stdin(Stdio::null()).kill_on_drop(true);
+    command.env_remove("GIT_SSL_CAINFO");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LOCKSTEP_")) {
         command.env_remove(name);
     }
     for who in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{who}_NAME"), "T").env(format!("GIT_{who}_EMAIL"), "t@example.com");
     }
-    command
 }
 
 /// The standard output of a command that must succeed.

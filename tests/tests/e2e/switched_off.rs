@@ -19,9 +19,9 @@ async fn site_a(node: &Node) -> (Role, u64, bool) {
 }
 
 /// Switches site `a` off or on. The nodes may have to tell first that they obey.
-async fn switch(node: &Node, mode: &str) {
+async fn switch(node: &Node, mode: &[&str]) {
     let epoch = site_a(node).await.1.to_string();
-    let args = ["site", "mode", "a", mode, "--expect-epoch", &epoch, "--reason", "a trial"];
+    let args = [&["site", "mode", "a"], mode, &["--expect-epoch", &epoch, "--reason", "a trial"]].concat();
     let taken = async || node.cli(&args).await.status.success().then_some(());
     assert!(until(taken).await.is_some(), "{}", fails(node.cli(&args).await));
 }
@@ -41,7 +41,7 @@ async fn commits_of_the_time_in_which_lockstep_was_off_are_not_lost() {
     push(&clone, a, &all.each_ref().map(String::as_str)).await;
 
     // Off: the node ends, and its next life takes no part.
-    switch(b, "off").await;
+    switch(b, &["off"]).await;
     assert_eq!(site_a(b).await, (Role::Fenced, 2, true));
     let _ = a.end().await;
     a.start(None);
@@ -68,7 +68,9 @@ async fn commits_of_the_time_in_which_lockstep_was_off_are_not_lost() {
     // On again: what they wrote is on the disk, and nobody else writes until it is committed.
     let _ = ok(a.cli(&["hook", "install", &path]).await);
     a.start(None);
-    switch(b, "active").await;
+    let without_role = ["site", "mode", "a", "active", "--expect-epoch", "2", "--reason", "no"];
+    refuses(b.cli(&without_role).await, "role is missing, and b is active");
+    switch(b, &["active", "--role", "active"]).await;
     assert_eq!(site_a(b).await, (Role::Active, 3, false));
     let compared =
         |back: &ComingBack| back.has_compared_all() && back.differ.first().is_some_and(|one| one.refs == Some(3));

@@ -17,6 +17,7 @@ use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::verify::{Verification, VerifyRequest};
 use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
+use lockstep_tests::e2e::git::shield;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -349,12 +350,8 @@ pub fn git(folder: &Path, args: &[&str]) -> Output {
 
 /// Shields a command from the machine's own git configuration.
 pub fn quiet(mut command: Command, folder: &Path) -> Command {
-    command.current_dir(folder).env("HOME", folder).env("GIT_CONFIG_NOSYSTEM", "1").env("LC_ALL", "C");
-    // It would win over `http.sslCAInfo`.
-    command.env_remove("GIT_SSL_CAINFO");
-    for who in ["AUTHOR", "COMMITTER"] {
-        command.env(format!("GIT_{who}_NAME"), "T").env(format!("GIT_{who}_EMAIL"), "t@example.com");
-    }
+    shield(&mut command, folder);
+    command.current_dir(folder);
     command
 }
 

@@ -140,7 +140,7 @@ fn writes_of_users_while_a_site_is_off_are_committed_when_it_comes_back() {
         story.until("the node is expelled", is_expelled).await;
         assert_eq!(shown(story, AT, "refs/heads/theirs"), Some(first["refs/heads/theirs"]), "it moves no refs");
 
-        switch(story, SiteMode::Active, None).await;
+        switch(story, SiteMode::Active, Some(Role::Active)).await;
         assert_eq!(finds(story).await, BTreeMap::from([("p0".to_owned(), Some(3))]), "mine, fresh and gone");
         assert_eq!(shown(story, AT, "refs/heads/theirs"), Some(theirs["refs/heads/theirs"]));
         assert_eq!(shown(story, AT, "refs/heads/both"), Some(theirs["refs/heads/both"]));
@@ -244,7 +244,7 @@ fn a_site_that_was_never_switched_off_loses_nothing_either() {
 
         tell_all(story).await;
         switched_off(story).await;
-        switch(story, SiteMode::Active, None).await;
+        switch(story, SiteMode::Active, Some(Role::Active)).await;
         assert_eq!(finds(story).await, BTreeMap::from([("p0".to_owned(), Some(1))]));
         assert_eq!(seed(story, Differences::Commit).await.stage, SeedStage::Open);
         story.until("the node is ready", async || story.life(AT).node.is_ready()).await;

@@ -33,8 +33,8 @@ pub(super) enum SiteCommand {
     Role(RoleArgs),
     /// Switch Lockstep off at a site, so that its Gerrits write without it, and on again
     #[command(after_help = "Examples:\n  lockstep site mode muc-1 off --expect-epoch 4 --reason 'rollback'\n  \
-                            lockstep site mode muc-1 active --expect-epoch 5 --reason 'fixed'\n  lockstep site mode \
-                            muc-1 active --role standby --expect-epoch 5 --reason 'eu-aws took over'\n\nThen each \
+                            lockstep site mode muc-1 active --role standby --expect-epoch 5 --reason \
+                            'eu-aws took over'\n\nThen each \
                             node of the site compares its repositories with the committed state. It takes commits \
                             when no ref differs; `lockstep status` there shows what differs. End it with `lockstep \
                             seed --again` or `--set-aside`.")]
@@ -124,7 +124,7 @@ pub(super) struct ModeArgs {
     /// New mode: active or off
     #[arg(value_parser = mode)]
     mode: SiteMode,
-    /// Role of the site that is switched on: active or standby [default: active]
+    /// Role of the site that is switched on: active or standby [default: active, if no other site is active]
     #[arg(long, value_parser = role)]
     role: Option<Role>,
     /// Epoch of the site, as `lockstep sites` shows it; with another epoch, nothing is changed

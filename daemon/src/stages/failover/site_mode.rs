@@ -30,7 +30,8 @@ impl OperatorDesk {
                 request.expect_epoch, before.epoch
             )));
         }
-        let to = next(before, &request)?;
+        let active = view.sites.iter().find(|one| one.role == Role::Active && one.site != *site);
+        let to = next(before, &request, active.map(|one| &one.site))?;
         if to.off {
             self.all_run(&view, &OBEYS_MODE, |_| true).await?;
         }
@@ -52,8 +53,9 @@ impl OperatorDesk {
     }
 }
 
-/// The record of the site after the change.
-fn next(before: &SiteRecord, request: &ModeRequest) -> Result<SiteRecord, ApiError> {
+/// The record of the site after the change. `active` is another site that takes writes. Beside one, the role of a site
+/// that comes back has no default: a second active site would be a surprise.
+fn next(before: &SiteRecord, request: &ModeRequest, active: Option<&SiteId>) -> Result<SiteRecord, ApiError> {
     let (site, epoch) = (&before.site, before.epoch + 1);
     match (request.mode, before.off, request.role) {
         (SiteMode::Off, true, _) => Err(refused(&format!("Lockstep is off at {site} already"))),
@@ -70,9 +72,12 @@ fn next(before: &SiteRecord, request: &ModeRequest) -> Result<SiteRecord, ApiErr
         (SiteMode::Active, true, Some(Role::Fenced | Role::Draining)) => {
             Err(invalid("role is set by a failover alone; give active or standby"))
         }
-        (SiteMode::Active, true, role) => {
-            Ok(SiteRecord { role: role.unwrap_or(Role::Active), off: false, epoch, ..before.clone() })
-        }
+        (SiteMode::Active, true, role) => match (role, active) {
+            (None, Some(other)) => Err(invalid(&format!(
+                "role is missing, and {other} is active; give standby, or active if both sites shall take writes"
+            ))),
+            _ => Ok(SiteRecord { role: role.unwrap_or(Role::Active), off: false, epoch, ..before.clone() }),
+        },
     }
 }
 
@@ -84,7 +89,7 @@ mod tests {
     fn the_mark_stays_when_the_site_is_switched_on_again() {
         let ask = |before: &SiteRecord, mode, role| {
             let request = ModeRequest { mode, role, expect_epoch: before.epoch, reason: "test".to_owned() };
-            next(before, &request).map_err(|error| error.message)
+            next(before, &request, None).map_err(|error| error.message)
         };
         let on = SiteRecord::new("a".parse().unwrap(), Role::Standby, 6);
         let off = ask(&on, SiteMode::Off, None).unwrap();
@@ -98,5 +103,18 @@ mod tests {
         assert!(ask(&off, SiteMode::Active, Some(Role::Fenced)).is_err());
         assert!(ask(&on, SiteMode::Off, Some(Role::Standby)).is_err());
         assert!(ask(&SiteRecord { role: Role::Draining, ..on }, SiteMode::Off, None).is_err());
+    }
+
+    #[test]
+    fn a_site_that_comes_back_beside_an_active_one_needs_a_role() {
+        let ask = |role| {
+            let off = SiteRecord { off: true, ..SiteRecord::new("a".parse().unwrap(), Role::Fenced, 7) };
+            let request = ModeRequest { mode: SiteMode::Active, role, expect_epoch: 7, reason: "test".to_owned() };
+            next(&off, &request, Some(&"b".parse().unwrap())).map(|to| to.role).map_err(|error| error.message)
+        };
+        let refused = ask(None).unwrap_err();
+        assert!(refused.contains("role is missing, and b is active"), "{refused}");
+        assert_eq!(ask(Some(Role::Standby)), Ok(Role::Standby));
+        assert_eq!(ask(Some(Role::Active)), Ok(Role::Active));
     }
 }
