@@ -39,11 +39,21 @@ pub struct Process {
 impl Process {
     /// Starts the sidecar of one of `sites`. It becomes ready only once all of `sites` have started.
     pub fn start(cloud: &Cloud, site: &str, sites: &[&str]) -> Fallible<Self> {
+        Self::configured(cloud, site, sites, |_| String::new())
+    }
+
+    /// The same, with further sections of the configuration. They are made from the root of its repositories.
+    pub fn configured(
+        cloud: &Cloud,
+        site: &str,
+        sites: &[&str],
+        sections: impl FnOnce(&Path) -> String,
+    ) -> Fallible<Self> {
         let home = cloud.folder().join(format!("process-{site}"));
         let (root, socket) = (home.join("git"), home.join("api.sock"));
         std::fs::create_dir_all(&root)?;
         let config = home.join("lockstep.toml");
-        std::fs::write(&config, text(cloud, &home, site, sites))?;
+        std::fs::write(&config, text(cloud, &home, site, sites) + &sections(&root))?;
         let log = home.join("log");
         let child = spawn(&config, &log)?;
         Ok(Self { child, client: Client::new(&socket), root, socket, config, log })
