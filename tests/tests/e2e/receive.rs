@@ -248,6 +248,40 @@ async fn the_hooks_of_an_administrator_run_as_without_lockstep() {
     }
 }
 
+/// The lines of the reflog of `main`: old value, new value and message. Committer and time are the server's own.
+fn logged(server: &Path) -> Vec<String> {
+    let log = std::fs::read_to_string(server.join("logs/refs/heads/main")).expect("a log");
+    let line = |line: &str| {
+        let (moved, message) = line.split_once('\t').unwrap_or((line, "no message"));
+        let values: Vec<&str> = moved.split(' ').take(2).collect();
+        format!("{} {message}", values.join(" "))
+    };
+    log.lines().map(line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reflog_that_exists_has_the_moves_and_messages_of_git_at_every_site() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    let servers = Servers::new(&cluster, "p").await;
+    let shows = async |tag: &str| {
+        let value = ok(git(&servers.clone, &["rev-parse", tag]).await);
+        cluster.show("p", "refs/heads/main", Some(&value)).await;
+    };
+    shows("second").await;
+    let elsewhere = cluster.nodes[1].repository("p");
+    for server in [&servers.plain, &servers.ours, &elsewhere] {
+        std::fs::create_dir_all(server.join("logs/refs/heads")).expect("a folder");
+        std::fs::write(server.join("logs/refs/heads/main"), "").expect("a log");
+    }
+    servers.same("forward", &["third:main"]).await;
+    shows("third").await;
+    servers.same("forced, beside another ref", &["--atomic", "+first:main", "third:refs/heads/fresh"]).await;
+    shows("first").await;
+    let plain = logged(&servers.plain);
+    assert!(plain.len() == 2 && plain.iter().all(|line| line.ends_with(" push")), "{plain:?}");
+    assert_eq!((&logged(&servers.ours), &logged(&elsewhere)), (&plain, &plain));
+}
+
 /// Makes a key, and lets the clone sign with it. Returns the file of allowed signers.
 async fn sign(clone: &Path) -> String {
     let key = clone.join("key").display().to_string();

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest};
+use lockstep::seams::refdb::SlotState;
+use lockstep_proto::RefName;
+use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse};
 use lockstep_tests::sim::faults::{Cut, Seam};
-use lockstep_tests::sim::story::{Story, node, p0, tell_of_locks};
+use lockstep_tests::sim::story::{Story, node, p0, tell, tell_of_locks};
 
 /// The keys of the blobs for which the trace has a call like this.
 fn keys(story: &Story, call: &str) -> BTreeSet<String> {
@@ -15,6 +17,11 @@ fn keys(story: &Story, call: &str) -> BTreeSet<String> {
 
 /// Creates two refs through a node, with a pack that does not fit into the transaction.
 async fn create(story: &Story, name: &str) -> Outcome {
+    create_within(story, name, 10_000).await.outcome
+}
+
+/// The same, with a deadline in milliseconds.
+async fn create_within(story: &Story, name: &str, deadline_ms: u64) -> RefTransactionResponse {
     let mut tip = story.object(name, &p0());
     for nonce in 0..8 {
         tip = story.volume(name).add_object(&p0(), &[tip], 1_000 + nonce);
@@ -23,7 +30,7 @@ async fn create(story: &Story, name: &str) -> Outcome {
         |name: &str| RefCommand { name: name.parse().unwrap(), old: Expected::Absent, new: Some(tip), force: true };
     let request = RefTransactionRequest {
         request_id: name.to_owned(),
-        deadline_ms: Some(10_000),
+        deadline_ms: Some(deadline_ms),
         atomic: true,
         commands: ["refs/heads/a", "refs/heads/b"].into_iter().map(command).collect(),
         actor: None,
@@ -32,7 +39,16 @@ async fn create(story: &Story, name: &str) -> Outcome {
     story.world.watch.asked(&p0(), &request);
     let answer = story.life(name).node.transactions().submit(&p0(), request).await.unwrap();
     story.world.watch.answered(&node(name), name, &answer);
-    answer.outcome
+    answer
+}
+
+/// Creates two refs through `blr-1-0`, whose link to the refdb is cut until the outcome is unknown.
+async fn create_in_doubt(story: &Story, cut: Cut) -> RefTransactionResponse {
+    story.cut("blr-1-0", Seam::RefDb, Some(cut));
+    let answer = create_within(story, "blr-1-0", 3_000).await;
+    story.cut("blr-1-0", Seam::RefDb, None);
+    assert_eq!(answer.outcome, Outcome::Unknown, "{answer:?}");
+    answer
 }
 
 #[test]
@@ -63,5 +79,37 @@ fn no_blob_outlives_a_put_without_an_answer() {
         let before = deletions();
         story.pass(130_000).await;
         assert!(deletions() > before, "a put without an answer may take effect after the first deletion");
+    });
+}
+
+#[test]
+fn the_blobs_of_an_attempt_in_doubt_go_once_its_slot_is_poisoned() {
+    for cut in [Cut::Requests, Cut::Answers] {
+        tell_of_locks(async |story| {
+            let slot = create_in_doubt(story, cut).await.txn.unwrap().slot;
+            let put = keys(story, " put ");
+            assert!(put.len() >= 2, "its pack and its long form are in the blob store: {put:?}");
+            story.until("both are deleted", async || put.is_subset(&keys(story, " delete "))).await;
+            let state = story.world.refdb().journal.slot(&slot).await;
+            assert_eq!(state, Ok(SlotState::Poisoned), "its locks were taken at most");
+        });
+    }
+}
+
+#[test]
+fn the_blob_of_an_attempt_in_doubt_that_was_committed_goes_with_its_slot() {
+    tell(async |story| {
+        // The slot stays while this node is away.
+        story.crash("muc-1-0");
+        create_in_doubt(story, Cut::Answers).await;
+        let branch: RefName = "refs/heads/a".parse().unwrap();
+        let shows = |name: &str| story.volume(name).refs(&p0()).contains_key(&branch);
+        story.until("the others have applied it", async || shows("blr-1-0") && shows("eu-aws-0")).await;
+        story.pass(5_000).await;
+        let put = keys(story, " put ");
+        assert!(!put.is_empty(), "its pack is in the blob store");
+        assert!(put.is_disjoint(&keys(story, " delete ")), "a committed slot names it");
+        story.start("muc-1-0").await;
+        story.until("it is deleted", async || put.is_subset(&keys(story, " delete "))).await;
     });
 }

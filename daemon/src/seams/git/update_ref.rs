@@ -72,6 +72,10 @@ pub(super) struct Session {
     errors: JoinHandle<String>,
 }
 
+/// The message of each move in a reflog: the one that git's receive-pack gives to every ref of every push. A process
+/// takes one message, and moves the refs of many transactions.
+pub(super) const REFLOG_MESSAGE: &str = "push";
+
 /// How long git may take to answer before it is ended: far longer than a transaction of a million refs needs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -79,7 +83,7 @@ impl Session {
     /// Starts git on a repository.
     pub(super) fn start(settings: &Settings, git_dir: &Path) -> std::io::Result<Self> {
         let mut command = Command::from(child::git(settings, git_dir));
-        command.args(["update-ref", "--no-deref", "--stdin"]);
+        command.args(["update-ref", "--no-deref", "-m", REFLOG_MESSAGE, "--stdin"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let pipe = || std::io::Error::other("a pipe to git is missing");

@@ -1,4 +1,4 @@
-//! The transactions of one catch-up in memory, within the node's byte budget.
+//! The transactions of one catch-up in memory, within the node's budget for parked and fetched ones.
 //!
 //! A transaction for whose pack there is no room is *light*: it is kept without its pack. Before its run is applied, it
 //! is read from the journal once more, and its objects are stored, one light transaction after the other.

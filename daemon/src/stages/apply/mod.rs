@@ -17,7 +17,7 @@
 //! | `compare` | compares the refdb's answers with the version map: it may be older than this node |
 //! | `set_aside` | the bad transactions of a catch-up, and all that builds on them |
 //! | `hold_bad` | holds the bad transactions of a catch-up in quarantine |
-//! | `fetched` | the transactions of a catch-up in memory, within the node's byte budget |
+//! | `fetched` | the transactions of a catch-up in memory, within the node's budget for parked and fetched ones |
 //! | `light` | stores the objects of fetched transactions that are in memory without their packs |
 //! | `held_back` | the refs that a state transfer must leave out because committed content is bad |
 //! | `state_transfer` | takes the refdb's state of a project at once, where the journal no longer leads there |

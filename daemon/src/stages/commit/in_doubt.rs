@@ -2,7 +2,7 @@
 //!
 //! It is a reconciler and keeps nothing durable of its own. It asks the refdb about each open slot until the slot is
 //! known to be committed or poisoned. A committed one is published like any other, and this node applies it from its
-//! own site's stream.
+//! own site's stream. The blobs of an attempt that is proven not to be committed are deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +14,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::unused_blob::UnusedBlob;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::blob::long_form::LongForms;
+use crate::seams::refdb::gone::may_be_gone;
 use crate::seams::refdb::{RefDb, SlotState};
 use crate::state::committed_requests::CommittedRequests;
 use crate::state::context::{NodeContext, NodeState};
@@ -35,9 +37,17 @@ pub struct InDoubtResolver {
     /// Remembers the requests of transactions that turn out to be committed.
     requests: Arc<CommittedRequests>,
     bugs: InjectedBugs,
-    /// The open slots. Each keeps its project's gate, if a copy may still land in the project.
-    open: Arc<Mutex<BTreeMap<Slot, Option<Gate>>>>,
+    open: Arc<Mutex<BTreeMap<Slot, Open>>>,
     wake: Arc<Notify>,
+}
+
+/// The things that wait until the content of a slot is known.
+#[derive(Default)]
+struct Open {
+    /// The gate of the project, if a copy may still land in it.
+    gate: Option<Gate>,
+    /// The transaction in doubt, and its blobs.
+    attempt: Option<(TxnId, [UnusedBlob; 2])>,
 }
 
 /// A slot that stays empty for this long is poisoned, so that the settled mark of an idle lane moves on.
@@ -64,24 +74,47 @@ impl InDoubtResolver {
         }
     }
 
-    /// Adds a transaction in doubt, of which a copy may be in flight. It keeps the gate of its project until its slot
-    /// is settled.
-    pub fn resolve_later(&self, txn: TxnId, encoded: Bytes, gate: Gate) {
+    /// Adds a transaction in doubt, of which a copy may be in flight. It keeps its blobs, and the gate of its project,
+    /// until its slot is settled.
+    pub(super) fn resolve_later(&self, txn: TxnId, encoded: Bytes, blobs: [UnusedBlob; 2], gate: Gate) {
         if self.bugs.has(InjectedBug::SettledOverUnresolved) {
             self.journal.committed(&txn.slot, encoded);
             return;
         }
-        self.resolve_slot_later(txn.slot, Some(gate));
+        self.add(txn.slot.clone(), Open { gate: Some(gate), attempt: Some((txn, blobs)) });
     }
 
     /// Adds a slot whose content must become known: it could not be read, may have locks that wait for it, or stays
     /// empty in an idle lane.
     pub fn resolve_slot_later(&self, slot: Slot, gate: Option<Gate>) {
+        self.add(slot, Open { gate, attempt: None });
+    }
+
+    fn add(&self, slot: Slot, more: Open) {
         let mut open = self.open.lock();
         let kept = open.entry(slot).or_default();
-        *kept = gate.or(kept.take());
+        kept.gate = more.gate.or(kept.gate.take());
+        kept.attempt = more.attempt.or(kept.attempt.take());
         drop(open);
         self.wake.notify_one();
+    }
+
+    /// Whether the slot's content proves that its transaction was not committed. It proves nothing if it was read in an
+    /// older refdb, or if the slot may have been collected before. None if the refdb did not answer.
+    pub(super) async fn proves(&self, slot: &Slot) -> Option<bool> {
+        let gone = timeout(PATIENCE, may_be_gone(&self.refdb, slot)).await.ok()?.ok()?;
+        Some(!gone && !self.went_back.is_known())
+    }
+
+    /// Whether the content of an open slot proves that its transaction in doubt was not committed. None if the refdb
+    /// did not answer.
+    async fn is_lost(&self, slot: &Slot, state: &SlotState) -> Option<bool> {
+        let mine = self.open.lock().get(slot).and_then(|open| open.attempt.as_ref().map(|(txn, _)| txn.clone()));
+        match (mine, state) {
+            (None, _) => Some(false),
+            (Some(mine), SlotState::Committed(txn, _)) if *txn == mine => Some(false),
+            (Some(_), _) => self.proves(slot).await,
+        }
     }
 
     /// Number of open slots.
@@ -113,6 +146,12 @@ impl InDoubtResolver {
 
     async fn resolve(&self, slot: &Slot) -> bool {
         let state = timeout(PATIENCE, self.refdb.journal.poison(slot)).await;
+        // The proof comes before the journal hears of the slot: a slot that is published may be collected.
+        let is_lost = match &state {
+            Ok(Ok(state)) => self.is_lost(slot, state).await,
+            Ok(Err(_)) | Err(_) => Some(false),
+        };
+        let Some(is_lost) = is_lost else { return false };
         match state {
             Ok(Ok(SlotState::Poisoned)) => self.journal.poisoned(slot),
             Ok(Ok(SlotState::Committed(_, bytes))) => {
@@ -130,7 +169,10 @@ impl InDoubtResolver {
             }
             Err(_) => return false,
         }
-        self.open.lock().remove(slot);
+        let settled = self.open.lock().remove(slot);
+        if let Some((_, blobs)) = settled.and_then(|open| open.attempt).filter(|_| is_lost) {
+            blobs.iter().for_each(UnusedBlob::is_not_needed);
+        }
         true
     }
 }

@@ -24,11 +24,13 @@ use super::{Committer, build};
 use crate::base::backoff::Backoff;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::blob::BlobError;
-use crate::seams::refdb::gone::may_be_gone;
 use crate::seams::refdb::{CommitRequest, Freed, Obstacle, SlotState};
 use crate::state::materialize::{MaterializeError, OnMismatch};
 use crate::state::quiesce::Gate;
 use crate::state::version_map::RefGuard;
+
+/// A transaction that was sent, its slot, the end of its attempt, and its blobs.
+type Sent = (CommitRequest, Slot, AttemptEnd, [UnusedBlob; 2]);
 
 /// The result of one round of the loop.
 enum Round {
@@ -161,7 +163,7 @@ impl Committer {
         };
         // The deadline bounds only the refdb's part: a large push is not refused because its objects took long to pack.
         let deadline = work.deadline + started.elapsed();
-        let (request, slot, end) = match self.attempt(work, &proposal, packed, deadline).await {
+        let (request, slot, end, blobs) = match self.attempt(work, &proposal, packed, deadline).await {
             Ok(attempted) => attempted,
             Err(Some(refused)) => return Round::Ended(refuse_carried(verdicts, &proposal, &refused)),
             Err(None) => return Round::Ended(refuse_open(verdicts.to_vec(), &too_late())),
@@ -176,7 +178,7 @@ impl Committer {
             }
             AttemptEnd::Unknown(why) => {
                 self.observer.unknown(&request.transaction.id);
-                self.leave_in_doubt(&request, &why, gate);
+                self.leave_in_doubt(&request, &why, blobs, gate);
                 Round::Ended(unknown(verdicts, &proposal, request.transaction))
             }
             AttemptEnd::SlotLost(why) => {
@@ -202,16 +204,10 @@ impl Committer {
     }
 
     /// Hands a transaction without a known outcome to the in-doubt resolver.
-    fn leave_in_doubt(&self, request: &CommitRequest, why: &str, gate: Gate) {
+    fn leave_in_doubt(&self, request: &CommitRequest, why: &str, blobs: [UnusedBlob; 2], gate: Gate) {
         let id = &request.transaction.id;
         self.observer.failed("commit", &format!("{id} is in doubt: {why}"));
-        self.in_doubt.resolve_later(id.clone(), request.encoded.clone(), gate);
-    }
-
-    /// Whether the slot's content proves that its transaction was not committed. It proves nothing if it was read in an
-    /// older refdb, or if the slot may have been collected before.
-    async fn proves(&self, slot: &Slot) -> bool {
-        !self.went_back.is_known() && may_be_gone(&self.attempts.refdb, slot).await == Ok(false)
+        self.in_doubt.resolve_later(id.clone(), request.encoded.clone(), blobs, gate);
     }
 
     /// Sends the transaction until its attempt ends, or the deadline has passed. While the refdb throttles it, each try
@@ -225,7 +221,7 @@ impl Committer {
         proposal: &Proposal,
         (packed, pack): (build::Ready, UnusedBlob),
         deadline: Instant,
-    ) -> Result<(CommitRequest, Slot, AttemptEnd), Option<Refusal>> {
+    ) -> Result<Sent, Option<Refusal>> {
         let lane = match proposal.commands.len() + 1 > self.limits.write_items {
             true => self.journal.large_lane(),
             false => self.journal.lane_of(&work.project.name),
@@ -252,20 +248,22 @@ impl Committer {
             long_form.is_stored();
             [&pack, &long_form].into_iter().for_each(UnusedBlob::may_be_needed);
             let end = match self.attempts.commit(&request, deadline).await {
-                AttemptEnd::SlotLost(why) if !self.proves(&slot).await => AttemptEnd::Unknown(why),
+                AttemptEnd::SlotLost(why) if self.in_doubt.proves(&slot).await != Some(true) => {
+                    AttemptEnd::Unknown(why)
+                }
                 end => end,
             };
             [&pack, &long_form].into_iter().for_each(|blob| blob.ended(&end));
             crate::base::faults::failpoint::reach("commit.after_commit");
             if !matches!(end, AttemptEnd::Throttled(_)) {
-                return Ok((request, slot, end));
+                return Ok((request, slot, end, [pack, long_form]));
             }
             match self.journal.is_in_the_way(&slot) {
                 true => self.in_doubt.resolve_slot_later(slot.clone(), None),
                 false => self.journal.give_back(&slot),
             }
             if !backoff.wait_until(deadline).await {
-                return Ok((request, slot, end));
+                return Ok((request, slot, end, [pack, long_form]));
             }
         }
     }

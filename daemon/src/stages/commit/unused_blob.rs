@@ -1,7 +1,8 @@
 //! The blobs of an attempt that ends without a commit, its pack and its long form, are deleted from the blob store.
 //!
 //! A blob belongs to one attempt. It is deleted with the slot of its transaction, so the blob of an attempt that never
-//! gets a slot would stay for ever. A put without an answer may store its blob later, so such a blob is deleted twice.
+//! gets a slot would stay for ever. An attempt without a known outcome hands its blobs to the in-doubt resolver. A put
+//! without an answer may store its blob later, so such a blob is deleted twice.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -64,6 +65,11 @@ impl UnusedBlob {
             | AttemptEnd::Throttled(_) => true,
             AttemptEnd::Committed | AttemptEnd::Unknown(_) => false,
         });
+    }
+
+    /// Notes the proof that the transaction was not committed and never will be.
+    pub(super) fn is_not_needed(&self) {
+        self.unused.set(true);
     }
 }
 

@@ -21,7 +21,7 @@ use git2::{ObjectType, Repository};
 use lockstep_proto::{Oid, RefName};
 
 use super::ref_files;
-use super::update_ref::Line;
+use super::update_ref::{Line, REFLOG_MESSAGE};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ref_names;
 
@@ -132,7 +132,8 @@ fn continue_reflog(git_dir: &Path, name: &str, oid: &Oid) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     let seconds = SystemClock.now_ms() / 1_000;
-    writeln!(log, "{} {oid} Lockstep <lockstep@localhost> {seconds} +0000", "0".repeat(40))
+    let absent = "0".repeat(40);
+    writeln!(log, "{absent} {oid} Lockstep <lockstep@localhost> {seconds} +0000\t{REFLOG_MESSAGE}")
 }
 
 #[cfg(test)]

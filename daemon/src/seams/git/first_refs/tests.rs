@@ -58,8 +58,8 @@ fn git_shows_exactly_the_refs_that_were_created() {
     let expected: String = refs.iter().map(|(name, oid)| format!("{oid} {name}\n")).collect();
     assert_eq!(git(git_dir, &["for-each-ref", "--format=%(objectname) %(refname)"]), expected);
     assert!(!git_dir.join("packed-refs.lock").exists());
-    let log = git(git_dir, &["log", "-g", "--format=%H %gn <%ge>", "main"]);
-    assert_eq!(log, format!("{commit} Lockstep <lockstep@localhost>\n"));
+    let log = git(git_dir, &["log", "-g", "--format=%H %gn <%ge> %gs", "main"]);
+    assert_eq!(log, format!("{commit} Lockstep <lockstep@localhost> push\n"));
     assert_eq!(std::fs::read_dir(git_dir.join("logs/refs")).unwrap().count(), 1, "no reflog is begun");
     // Git goes on from there.
     git(git_dir, &["update-ref", "-d", "refs/tags/text"]);
