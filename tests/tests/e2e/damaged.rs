@@ -89,6 +89,7 @@ async fn beside_a_damaged_record_nodes_are_ready_and_show_what_is_behind_until_i
     let stray = behind::commit(&b.repository("p"), Some(&first), "stray");
     behind::set(&b.repository("p"), MAIN, Some(&stray));
     let _ = ok(b.cli(&["update-ref", "--project", "p", MAIN, &second]).await);
+    b.shows("p", MAIN, Some(&second)).await;
 
     let damaged = commit_damaged(&cluster, &second).await.to_string();
     for (node, strays) in cluster.nodes.iter().zip([0, 1]) {
