@@ -2,11 +2,14 @@
 //! other. Then the user can try both sites, until Ctrl-C ends everything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
+use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::{Kit, Sites};
+use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::until;
 use serde_json::json;
 use tokio::signal;
@@ -58,21 +61,47 @@ async fn play(sites: &Sites) {
         let query = format!("http://{}/a/changes/?q=project:{PROJECT}&o=DETAILED_LABELS", server.http);
         println!("       curl --user {}:{} '{query}'", SERVICE.0, SERVICE.1);
     }
-    places(sites);
+    print!("{}", places(sites));
     println!("\n  administrator {} / {}, service user {} / {}", ADMIN.0, ADMIN.1, SERVICE.0, SERVICE.1);
     println!("  these Gerrits have no web pages: use REST, git and ssh. Ctrl-C stops everything.\n");
 }
 
-/// Prints where everything is: folders, sockets and logs.
-fn places(sites: &Sites) {
-    println!("\n  folder of this demo, removed at its end: {}", sites.cluster.scratch("").display());
-    for (node, server) in sites.cluster.nodes.iter().zip(&sites.servers) {
-        let binary = std::env::current_exe().expect("a program").with_file_name("lockstep-under-test");
-        println!("  {}  repositories {}", node.name, node.root.display());
-        println!("         log of Gerrit (level INFO) {}", server.log().display());
-        println!("         log of the sidecar (level INFO) {}", node.log().display());
-        println!("         LOCKSTEP_SOCKET={} {} status", node.socket().display(), binary.display());
-    }
+/// The text that says where everything is: folders, sockets and logs.
+fn places(sites: &Sites) -> String {
+    let binary = std::env::current_exe().expect("a program").with_file_name("lockstep-under-test");
+    let place = |(node, server): (&Node, &Server)| Place {
+        name: node.name.clone(),
+        repositories: node.root.clone(),
+        logs: [server.log(), node.log()],
+        socket: node.socket(),
+    };
+    let each = sites.cluster.nodes.iter().zip(&sites.servers).map(place);
+    told(&sites.cluster.scratch(""), &binary, each)
+}
+
+/// The places of one site.
+struct Place {
+    name: String,
+    repositories: PathBuf,
+    /// The log of Gerrit, and that of the sidecar.
+    logs: [PathBuf; 2],
+    socket: PathBuf,
+}
+
+fn told(folder: &Path, binary: &Path, each: impl Iterator<Item = Place>) -> String {
+    let site = |Place { name, repositories, logs: [gerrit, sidecar], socket }: Place| {
+        format!(
+            "  {name}  repositories {}\n         log of Gerrit (level INFO) {}\n         log of the sidecar (level INFO) {}\n\
+             \x20        LOCKSTEP_SOCKET={} {} status\n",
+            repositories.display(),
+            gerrit.display(),
+            sidecar.display(),
+            socket.display(),
+            binary.display()
+        )
+    };
+    let sites: String = each.map(site).collect();
+    format!("\n  folder of this demo, removed at its end: {}\n{sites}", folder.display())
 }
 
 /// Prints one line per transaction once both sites show it, with the time that each site took after the commit.
@@ -97,4 +126,27 @@ async fn watch(sites: &Sites) {
         }
         sleep(Duration::from_millis(300)).await;
     }
+}
+
+#[test]
+fn the_places_of_each_site_are_told_with_a_command_to_paste() {
+    let place = |name: &str| Place {
+        name: name.to_owned(),
+        repositories: format!("/d/{name}/git").into(),
+        logs: [format!("/d/gerrit-of-{name}/console.log").into(), format!("/d/{name}/log").into()],
+        socket: format!("/d/{name}/run/api.sock").into(),
+    };
+    let text = told(Path::new("/d/"), Path::new("/t/lockstep-under-test"), ["muc-1", "ber-1"].map(place).into_iter());
+    let expected = "
+  folder of this demo, removed at its end: /d/
+  muc-1  repositories /d/muc-1/git
+         log of Gerrit (level INFO) /d/gerrit-of-muc-1/console.log
+         log of the sidecar (level INFO) /d/muc-1/log
+         LOCKSTEP_SOCKET=/d/muc-1/run/api.sock /t/lockstep-under-test status
+  ber-1  repositories /d/ber-1/git
+         log of Gerrit (level INFO) /d/gerrit-of-ber-1/console.log
+         log of the sidecar (level INFO) /d/ber-1/log
+         LOCKSTEP_SOCKET=/d/ber-1/run/api.sock /t/lockstep-under-test status
+";
+    assert_eq!(text, expected);
 }

@@ -5,6 +5,7 @@ mod aws;
 mod base_paths;
 mod command;
 mod crash;
+mod damaged;
 mod demo;
 mod drill;
 mod events;

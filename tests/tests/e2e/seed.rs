@@ -15,6 +15,7 @@ use lockstep_tests::e2e::verify::{converged, every_branch_moves, sound};
 use lockstep_tests::e2e::{PATIENCE, until};
 use tokio::time::{Instant, timeout};
 
+use crate::life::get;
 use crate::lockstep;
 
 const MAIN: &str = "refs/heads/main";
@@ -126,6 +127,11 @@ async fn without_another_site_it_waits_unless_it_is_told_that_it_is_alone() {
         () = settled => {}
     }
     refuses(push(&cluster, 0, "p", "early").await, "is being seeded");
+    let status = async || ok(cluster.nodes[0].cli(&["status"]).await);
+    let shown = status().await;
+    assert!(shown.contains("projects that are not in order\n") && shown.contains("  p        seeding  -"), "{shown}");
+    let verbose = get(cluster.nodes[0].health, "/readyz?verbose").await;
+    assert!(verbose.contains("project p is seeding\n"), "{verbose}");
     let gerrit = serde_json::json!({"session": "s", "server_id": "one", "instance_id": "eu", "gerrit_version": "3.13.5",
         "bridge_version": "0.1.0", "all_projects": "p", "all_users": "p"});
     let call = Call::new(Method::POST, "/v1/gerrit/hello", &gerrit).expect("JSON");
@@ -137,6 +143,7 @@ async fn without_another_site_it_waits_unless_it_is_told_that_it_is_alone() {
     assert!(said.contains("p: open; 11 refs"), "{said}");
     let _ = ok(push(&cluster, 0, "p", "late").await);
     assert!(handshake().await.expect("an answer").accepted);
+    assert!(!status().await.contains("not in order"), "{}", status().await);
     cluster.nodes[1].start(None);
     cluster.ready().await;
     converged(&cluster, "p").await;

@@ -47,12 +47,12 @@ async fn changes(node: &Node, args: &[&str]) {
 }
 
 /// Somebody who can write to the streams.
-async fn forger(cluster: &Cluster) -> KinesisEventLog {
+pub async fn forger(cluster: &Cluster) -> KinesisEventLog {
     let settings = cluster.kinesis.client_settings();
     KinesisEventLog::new(client(&settings).await, "e2e", KinesisSettings::default())
 }
 
-async fn write(log: &KinesisEventLog, site: &SiteId, data: &Bytes) {
+pub async fn write(log: &KinesisEventLog, site: &SiteId, data: &Bytes) {
     let taken = async || {
         let record = Record { partition_key: "p".to_owned(), data: data.clone() };
         let answers = log.append(site, &[record]).await.ok()?;

@@ -13,6 +13,13 @@ use tokio::time::sleep;
 
 use crate::lockstep;
 
+/// Users read whether their work is lost, and nothing of how Lockstep stores refs.
+fn says_what_became_of_the_work(told: &str) {
+    assert!(told.contains("Lockstep:"), "{told}");
+    assert!(["nothing was changed", "Nothing is lost"].iter().any(|words| told.contains(words)), "{told}");
+    assert!(["slot", "poison"].iter().all(|word| !told.contains(word)), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
 async fn a_site_that_was_cut_off_reads_on_and_has_everything_when_it_joins_again() {
@@ -50,7 +57,9 @@ async fn a_site_that_was_cut_off_reads_on_and_has_everything_when_it_joins_again
     let refused = b.rest("POST", "/changes/p~1/revisions/current/review", &json!({"message": "at b"})).await;
     assert_eq!(refused.status, 503, "{refused:?}");
     let pushed = fails(users[1].push("refs/for/master").await);
-    assert!(pushed.contains("Lockstep:"), "{pushed}");
+    for told in [&refused.text, &pushed] {
+        says_what_became_of_the_work(told);
+    }
     sleep(Duration::from_secs(5)).await;
 
     node.wire.mend();

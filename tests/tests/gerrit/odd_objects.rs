@@ -1,6 +1,7 @@
 //! Odd objects through a real Gerrit: refused with nothing changed, or at both sites.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use git2::{ObjectType, Repository};
 use lockstep_tests::e2e::gerrit::Sites;
@@ -8,6 +9,7 @@ use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::git::{git, ok, refs, text};
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::agreed;
+use lockstep_tests::odd::push::{is_taken, request};
 use lockstep_tests::odd::{self, Answer};
 use serde_json::json;
 
@@ -22,18 +24,51 @@ fn all_may_push() -> serde_json::Value {
     json!({"add": {"refs/heads/*": {"permissions": permissions}, "refs/tags/*": {"permissions": permissions}}})
 }
 
+/// Makes objects in a repository of their own. Returns the id to push.
+fn made(folder: &Path, make: fn(&odd::Forge<'_>) -> String) -> String {
+    let repository = Repository::init_bare(folder).unwrap();
+    let odb = repository.odb().unwrap();
+    let write = |kind: ObjectType, content: &[u8]| odb.write(kind, content).unwrap().to_string();
+    make(&odd::Forge::new(&write))
+}
+
+/// Pushes all objects of a repository to a new ref, without a git client. The error is the answer of a Gerrit that does
+/// not take them.
+async fn push_raw(sites: &Sites, folder: &Path, id: &str, name: &str) -> Result<(), String> {
+    let pack = odd::everything(folder);
+    let answer = sites.servers[0].receive_pack("odd", &request(name, id, &pack)).await;
+    if is_taken(&answer.text, name) { Ok(()) } else { Err(format!("{answer:?}")) }
+}
+
+/// Pushes every object that git refuses, as no git client would. Gerrit takes none of them, and no ref moves. An
+/// ordinary commit goes the same way before, and arrives.
+async fn broken_ones_are_refused_with_nothing_changed(sites: &Sites) {
+    let (folder, name) = (sites.cluster.scratch("control"), "refs/heads/control");
+    let id = made(&folder, |forge| forge.commit(&forge.plain_tree()));
+    push_raw(sites, &folder, &id, name).await.expect("an ordinary commit is taken");
+    let before = agreed(&sites.cluster, "odd").await.refs;
+    assert_eq!(before.get(name), Some(&id));
+    let mut taken = Vec::new();
+    let broken = odd::all().into_iter().enumerate().filter(|(_, odd)| odd.plain == Answer::Refused);
+    for (number, odd) in broken {
+        let folder = sites.cluster.scratch(&format!("broken-{number}"));
+        let id = made(&folder, odd.make);
+        match push_raw(sites, &folder, &id, &odd.name_of_ref(number)).await {
+            Ok(()) => taken.push(odd),
+            Err(answer) => println!("{odd:?}: {answer}"),
+        }
+    }
+    assert!(taken.is_empty(), "Gerrit takes {taken:?}");
+    assert_eq!(agreed(&sites.cluster, "odd").await.refs, before);
+}
+
 /// Pushes every odd object that a git client can send. Returns what Gerrit has taken.
 async fn pushed(sites: &Sites, project: &str) -> BTreeMap<String, String> {
     let url = sites.servers[0].clone_url(project);
     let mut taken = BTreeMap::new();
     for (number, odd) in odd::all().into_iter().enumerate().filter(|(_, odd)| odd.plain == Answer::Taken) {
         let folder = sites.cluster.scratch(&format!("odd-{number}"));
-        let repository = Repository::init_bare(&folder).unwrap();
-        let odb = repository.odb().unwrap();
-        let id = (odd.make)(&odd::Forge::new(&|kind: ObjectType, content: &[u8]| {
-            odb.write(kind, content).unwrap().to_string()
-        }));
-        drop(odb);
+        let id = made(&folder, odd.make);
         let name = odd.name_of_ref(number);
         let output = git(&folder, &["push", "-q", &url, &format!("{id}:{name}")]).await;
         if output.status.success() {
@@ -68,6 +103,7 @@ async fn odd_objects_are_refused_by_gerrit_or_arrive_at_both_sites() {
         let status = node.status().await.expect("it answers");
         assert_eq!((status.quarantined, status.parked), (0, 0), "{}: {status:?}", node.name);
     }
+    broken_ones_are_refused_with_nothing_changed(&sites).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -135,12 +135,28 @@ pub(super) fn busy(item: &RefItem) -> Refusal {
     Refusal::new(RefusalCode::Locked, true, message)
 }
 
+/// The refusal of an update whose time was over before it was committed.
 pub(super) fn too_late() -> Refusal {
-    Refusal::new(
-        RefusalCode::Unavailable,
-        true,
-        "the deadline passed before the commit; nothing was changed, try again",
-    )
+    let message = "this took too long, and was given up before the commit; nothing was changed, try again";
+    Refusal::new(RefusalCode::Unavailable, true, message)
+}
+
+/// The refusal by a node that cannot take the latest committed values of the refs.
+pub(super) fn is_behind(why: &dyn std::fmt::Display) -> Refusal {
+    let message = format!(
+        "this server is behind and cannot catch up now ({why}); nothing was changed, try again in a moment, or tell \
+         the administrator"
+    );
+    Refusal::new(RefusalCode::Unavailable, true, message)
+}
+
+/// The verdict on a repeated update when nothing proves whether an earlier try was committed.
+pub(super) fn earlier_try(why: &dyn std::fmt::Display) -> Refusal {
+    let message = format!(
+        "it is not known whether an earlier try committed this ({why}). Nothing is lost: fetch and look before you \
+         push again"
+    );
+    Refusal::new(RefusalCode::Unavailable, true, message)
 }
 
 /// The text for users while the refdb is older than this node. The log and the status name the evidence.
@@ -210,13 +226,15 @@ mod tests {
             in_doubt(&txn),
             busy(&item),
             too_late(),
+            is_behind(&"x"),
+            earlier_try(&"x"),
             waits_for(&"refs/heads/a".parse().unwrap(), &"x"),
             runs_earlier_release(&"refs/heads/a".parse().unwrap(), &["n".parse().unwrap()]),
             unavailable(&"x"),
             older_refdb(),
         ];
         for Refusal { message, .. } in refusals {
-            assert!(["slot", "poison", "lane"].iter().all(|word| !message.contains(word)), "{message}");
+            assert!(["slot", "poison", "lane", "deadline"].iter().all(|word| !message.contains(word)), "{message}");
             assert!(message.contains("nothing was changed") || message.contains("Nothing is lost"), "{message}");
         }
     }

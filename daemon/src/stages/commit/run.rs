@@ -14,8 +14,8 @@ use super::build::NotReady;
 use super::free_names::Freeing;
 use super::preconditions::{NoProposal, Proposer};
 use super::refusals::{
-    below, busy, forbids, in_doubt, name_conflict, not_packed, not_taken, older_refdb, too_late, too_long, too_many,
-    unavailable, withdrawn,
+    below, busy, earlier_try, forbids, in_doubt, is_behind, name_conflict, not_packed, not_taken, older_refdb,
+    too_late, too_long, too_many, unavailable, withdrawn,
 };
 use super::repeated::Before;
 use super::unused_blob::UnusedBlob;
@@ -372,10 +372,7 @@ impl Committer {
         let open = work.intents.iter().zip(&*verdicts).filter(|(_, verdict)| verdict.is_none());
         let keys: Vec<RefKey> = open.map(|(intent, _)| intent.key.clone()).collect();
         let caught = timeout_at(work.deadline, self.catch_up.keys(&work.project, &keys)).await;
-        let refuse = |why: &dyn Display| {
-            let message = format!("this node is behind and cannot catch up now ({why}); nothing was changed");
-            Some(refuse_open(verdicts.to_vec(), &Refusal::new(RefusalCode::Unavailable, true, message)))
-        };
+        let refuse = |why: &dyn Display| Some(refuse_open(verdicts.to_vec(), &is_behind(why)));
         match caught {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return refuse(&error),
@@ -402,9 +399,7 @@ impl Committer {
 
 /// The answer when nothing proves whether an earlier try was committed.
 fn not_known(count: usize, why: &dyn Display) -> Ended {
-    let message =
-        format!("it is not known whether an earlier try committed this ({why}); fetch and look before you push again");
-    Ended::all(count, &Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, message)))
+    Ended::all(count, &Verdict::Unknown(earlier_try(why)))
 }
 
 fn accept(

@@ -76,6 +76,20 @@ impl Server {
         call(self.http, who, method, path, body).await.expect("Gerrit answers")
     }
 
+    /// Sends a request to git's `receive-pack` as the administrator, as git does over HTTP.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn receive_pack(&self, project: &str, request: &[u8]) -> Answer {
+        let head = format!(
+            "POST /a/{project}/git-receive-pack HTTP/1.0\r\nauthorization: Basic {}\r\nuser-agent: git/2.50.0\r\n\
+             content-type: application/x-git-receive-pack-request\r\ncontent-length: {}\r\n\r\n",
+            base64(&format!("{}:{}", ADMIN.0, ADMIN.1)),
+            request.len()
+        );
+        send(self.http, &[head.as_bytes(), request].concat()).await.expect("Gerrit answers")
+    }
+
     /// Creates a project with a first commit.
     ///
     /// # Panics
@@ -121,7 +135,7 @@ pub async fn call(server: SocketAddr, who: Login<'_>, method: &str, path: &str, 
         base64(&format!("{}:{}", who.0, who.1)),
         body.len()
     );
-    send(server, &request).await
+    send(server, request.as_bytes()).await
 }
 
 /// Reads a path from any HTTP server.
@@ -129,7 +143,7 @@ pub async fn call(server: SocketAddr, who: Login<'_>, method: &str, path: &str, 
 /// # Errors
 /// If the server does not answer.
 pub async fn get(server: SocketAddr, path: &str) -> io::Result<Answer> {
-    send(server, &format!("GET {path} HTTP/1.0\r\n\r\n")).await
+    send(server, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await
 }
 
 /// Reads a path as a browser does, with these lines of header.
@@ -138,15 +152,16 @@ pub async fn get(server: SocketAddr, path: &str) -> io::Result<Answer> {
 /// If the server does not answer.
 pub async fn browse(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
     let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    send(server, &format!("GET {path} HTTP/1.0\r\naccept: text/html\r\n{lines}\r\n")).await
+    send(server, format!("GET {path} HTTP/1.0\r\naccept: text/html\r\n{lines}\r\n").as_bytes()).await
 }
 
 /// Sends one request. With HTTP 1.0 the answer ends with the connection.
-async fn send(server: SocketAddr, request: &str) -> io::Result<Answer> {
+async fn send(server: SocketAddr, request: &[u8]) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(server).await?;
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
+    stream.write_all(request).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
     let (head, text) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP answer"))?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("no status: {head}")))?;

@@ -1,7 +1,7 @@
 //! `lockstep parked`, `quarantine` and `refresh`, and the state of one node as text.
 
 use http::Method;
-use lockstep_proto::debt::{HeldElsewhere, Repair, RepairAnswer};
+use lockstep_proto::debt::{HeldElsewhere, MOST_SHOWN, Repair, RepairAnswer};
 use lockstep_proto::failover::HandoverStatus;
 use lockstep_proto::keys::NodeSigning;
 use lockstep_proto::peer::TlsStatus;
@@ -16,6 +16,8 @@ use crate::cli::out;
 
 /// A time of the last contact that says nothing: it is noted every ten seconds.
 const FRESH_MS: u64 = 60_000;
+/// The most projects whose states are printed.
+const PROJECTS: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
@@ -141,6 +143,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         handover,
         tls,
         signing,
+        projects(status),
         sections,
         errors(status),
     ]
@@ -266,6 +269,21 @@ fn days(expires: i64) -> String {
         left @ ..172_800 => format!("in {} hours", left / 3_600),
         left => format!("in {} days", left / 86_400),
     }
+}
+
+/// The projects that are not in order, each with its state here.
+fn projects(status: &NodeStatus) -> String {
+    let mut table = Table::new(&["project", "state", "reason"]);
+    for one in status.projects.iter().take(PROJECTS) {
+        let reason = one.reason.clone().unwrap_or_else(|| "-".to_owned());
+        table.row(vec![one.project.clone(), one.state.as_str().to_owned(), reason]);
+    }
+    let at_least = if status.projects.len() < MOST_SHOWN { "" } else { "at least " };
+    let more = match status.projects.len().saturating_sub(PROJECTS) {
+        0 => String::new(),
+        more => format!("  and {at_least}{more} more projects: `lockstep status --json`\n"),
+    };
+    section("projects that are not in order", &table) + &more
 }
 
 fn debts(status: &NodeStatus) -> String {

@@ -1,5 +1,6 @@
 //! Tests: the table of the status, from a sample in which everything is set.
 
+use lockstep_proto::debt::{ProjectHealth, ProjectStatus};
 use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, DifferentProject};
 use lockstep_proto::status::{
     CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus,
@@ -15,6 +16,10 @@ fn ages_are_short() {
 fn coming_back() -> ComingBack {
     let differ = DifferentProject { project: "p".to_owned(), refs: Some(2), first: "refs/heads/a".to_owned() };
     ComingBack { left: 3, compared: 8, total: Some(9), differ: vec![differ], more: 1 }
+}
+
+fn project(name: &str, state: ProjectHealth, reason: Option<&str>) -> ProjectStatus {
+    ProjectStatus { project: name.to_owned(), state, reason: reason.map(str::to_owned) }
 }
 
 fn sample() -> NodeStatus {
@@ -41,7 +46,11 @@ fn sample() -> NodeStatus {
         degraded: Vec::new(),
         degraded_projects: 0,
         held_elsewhere: Vec::new(),
-        projects: Vec::new(),
+        projects: vec![
+            project("tools/bad", ProjectHealth::Degraded, Some("bad content")),
+            project("p", ProjectHealth::Seeding, None),
+            project("q", ProjectHealth::ReadOnly, None),
+        ],
         events: EventsStatus { unsent: 1, waiting: 2, oldest_ms: 3_000, dropped: 4 },
         counters: lockstep_proto::status::Counters::default(),
         refresh: Some(RefreshStatus {
@@ -117,4 +126,21 @@ fn the_table_shows_lag_and_what_readiness_waits_for() {
     assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");
     assert!(text.contains("\nsigning: required  key none  records without a good one: 2 forged\n"), "{text}");
     assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
+}
+
+#[test]
+fn projects_that_are_not_in_order_are_shown_with_their_states_and_the_rest_is_counted() {
+    let status = sample();
+    let rows = "projects that are not in order\n  project    state      reason\n  tools/bad  degraded   bad content\n  \
+                p          seeding    -\n  q          read-only  -\n";
+    assert!(render(&status).contains(rows), "{}", render(&status));
+    let of = |count: usize| {
+        let seeding = |number: usize| project(&format!("p{number}"), ProjectHealth::Seeding, None);
+        render(&NodeStatus { projects: (1..=count).map(seeding).collect(), ..status.clone() })
+    };
+    assert!(!of(0).contains("projects that are not in order"), "{}", of(0));
+    assert!(of(20).contains("  p20      seeding  -\n") && !of(20).contains("more projects: "), "{}", of(20));
+    assert!(of(23).contains("  p20      seeding  -\n  and 3 more projects: "), "{}", of(23));
+    assert!(!of(23).contains("p21"), "{}", of(23));
+    assert!(of(MOST_SHOWN).contains("  and at least 180 more projects: `lockstep status --json`\n"));
 }
