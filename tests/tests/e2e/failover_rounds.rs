@@ -158,7 +158,7 @@ async fn users_go_on_at_another_site_and_keep_everything_that_they_were_told() {
         let tally = story.told.tally();
         eprintln!("round {round}; committed, refused, unknown: {tally:?}; refused: {:#?}", story.told.reasons());
     }
-    // What users were told in an earlier round outlives the later ones.
+    // The answers of earlier rounds hold after the later ones too.
     let truth = converged(&story.cluster, "p").await;
     story.told.check(&truth, &story.node(story.active).repository("p"));
 }
