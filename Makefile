@@ -7,7 +7,7 @@ SHELL := bash
 SEED ?=
 SEEDS ?= $(if $(SEED),1,100)
 MINUTES ?= 10
-# Rounds of the crash tests in addition to the one of `make test`.
+# Rounds of the crash tests in addition to the one of `make test`. Of failovers: all rounds, at least three.
 ROUNDS ?= 5
 # The kills of `make gerrit-kills`. Each takes about half a minute.
 KILLS ?= 5
@@ -140,9 +140,10 @@ infra-rollback: ## Pipeline: deploy the version before to an environment, and ve
 	deploy/pulumi/run deploy rollback $(INFRA_STACKS) $(INFRA_CHECKS) --old $(INFRA_OLD)/$(INFRA)
 	deploy/pipelines/deployed record $(ENVIRONMENT) back
 
-crash: tools ## Run the crash tests (kills, pauses, power cuts): make crash ROUNDS=20, make crash SEED=7
+crash: tools ## Run the crash tests (kills, pauses, power cuts, failovers): make crash ROUNDS=20, make crash SEED=7
 	LOCKSTEP_CRASH_SEED=$(or $(SEED),1) LOCKSTEP_CRASH_ROUNDS=$(ROUNDS) \
-	  cargo test --locked --package lockstep-tests --test e2e -- --nocapture --test-threads 1 crash:: power_cut::
+	  cargo test --locked --package lockstep-tests --test e2e -- --nocapture --test-threads 1 \
+	  crash:: power_cut:: failover_rounds::
 
 soak: tools ## Run simulator and crash tests with new seeds for a given time: make soak MINUTES=60
 	cargo test --locked --package lockstep-tests --test e2e -- large:: throttled:: silent:: --ignored --nocapture --test-threads 1

@@ -6,6 +6,7 @@ use lockstep_proto::failover::{
     ActRequest, ExecuteRequest, Failover, FailoverAct, FailoverKind, FailoverPlan, FailoverStep, PlanRequest, Role,
     SitesStatus,
 };
+use lockstep_proto::status::NodeStatus;
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, git, ok, refuses};
 use lockstep_tests::e2e::load::Load;
@@ -39,16 +40,16 @@ pub async fn standbys(cluster: Cluster) -> Cluster {
     cluster
 }
 
-async fn sites(node: &Node) -> SitesStatus {
+pub async fn sites(node: &Node) -> SitesStatus {
     serde_json::from_str(&ok(node.cli(&["sites", "--json"]).await)).expect("JSON")
 }
 
-async fn roles(node: &Node) -> Vec<Role> {
+pub async fn roles(node: &Node) -> Vec<Role> {
     sites(node).await.sites.iter().map(|site| site.role).collect()
 }
 
 /// Plans a failover, once nothing blocks it: the roles and heartbeats of all nodes may have to be seen first.
-async fn plan(node: &Node, from: &str, to: &str, options: &[&str]) -> FailoverPlan {
+pub async fn plan(node: &Node, from: &str, to: &str, options: &[&str]) -> FailoverPlan {
     let args = [&["failover", "plan", "--json", "--from", from, "--to", to], options].concat();
     let planned = until(async || Some(node.cli(&args).await).filter(|output| output.status.success())).await;
     let Some(planned) = planned else {
@@ -128,10 +129,12 @@ async fn a_forced_failover_replaces_a_dead_site_which_returns_as_a_standby() {
     cluster.show("p", MAIN, Some(&first)).await;
 }
 
-/// Waits until a node of a fenced site serves reads. If its process ended, starts it again, as a supervisor does.
-async fn fenced_and_ready(node: &mut Node) {
+/// Waits until a node serves reads with this role of its site. If its process ended, starts it again, as a supervisor
+/// does.
+pub async fn ready_as(node: &mut Node, role: &str) {
     let end = Instant::now() + PATIENCE;
-    while !node.status().await.is_some_and(|status| status.ready && status.role == "fenced") {
+    let is_so = |status: NodeStatus| status.ready && status.role == role && status.incarnation.is_none();
+    while !node.status().await.is_some_and(is_so) {
         if node.ended().is_some() {
             let _ = node.end().await;
             node.start(None);
@@ -166,7 +169,7 @@ async fn a_source_that_wakes_after_a_forced_failover_commits_nothing() {
     cluster.nodes[0].signal(Signal::CONT);
     let answer = waits.await.expect("a push");
     assert!(!answer.status.success(), "a fenced site took a push: {answer:?}");
-    fenced_and_ready(&mut cluster.nodes[0]).await;
+    ready_as(&mut cluster.nodes[0], "fenced").await;
     cluster.show("p", MAIN, Some(&second)).await;
     cluster.show("p", LATE, None).await;
 }

@@ -10,6 +10,8 @@ mod demo;
 mod drill;
 mod events;
 mod failover;
+mod failover_acts;
+mod failover_rounds;
 mod foreign_lock;
 mod guards;
 mod handover;

@@ -1,6 +1,8 @@
 //! A fourth site joins three running ones, takes the writes for a while, and is removed again. No other process is
 //! restarted.
 
+use std::time::Duration;
+
 use lockstep_proto::failover::{Role, SiteStatus, SitesStatus};
 use lockstep_proto::history::{History, PastChange};
 use lockstep_proto::overview::Overview;
@@ -55,7 +57,15 @@ async fn joins(cluster: &mut Cluster) {
     assert!(until(told).await.is_some(), "{}", new.log_tail());
     assert!(site(&others[0], "d").await.is_none());
     let add = ["site", "add", "d", "--stream-endpoint", &endpoint, "--reason", "a fourth site"];
+    // With a long way to the refdb, the new node takes long enough for everything to be seen at it.
+    new.wire.lengthen(Duration::from_millis(700));
     changes(&others[1], &add).await;
+    let is_shown = async || {
+        let shown = ok(others[1].cli(&["sites"]).await);
+        shown.lines().any(|line| line.trim_start().starts_with("d-0 ") && line.contains("joins: ")).then_some(())
+    };
+    assert!(until(is_shown).await.is_some(), "{:?}\n{}", others[1].cli(&["sites"]).await, new.log_tail());
+    new.wire.lengthen(Duration::ZERO);
     new.ready().await;
     refuses(others[1].cli(&add).await, "in the list of sites already");
     for node in others.iter() {

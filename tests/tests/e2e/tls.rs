@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::process::Output;
 
+use lockstep::base::clock::{Clock, SystemClock};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, ok, quiet, refs};
 use lockstep_tests::e2e::node::{Node, free_port};
 use lockstep_tests::e2e::until;
 use tokio::process::Command;
 
+use crate::life::get;
 use crate::lockstep;
 
 const MAIN: &str = "refs/heads/main";
@@ -47,6 +49,15 @@ fn reach(node: &Node, peer: &Node, port: u16, identity: &str) {
     std::fs::write(&path, text.replace(&socket, &url)).expect("a configuration");
 }
 
+/// The days until the gauge says that a certificate of a node expires: its `own`, or the first of its `trust`.
+async fn days_left(node: &Node, certificate: &str) -> f64 {
+    let series = format!("lockstep_certificate_expires_timestamp_seconds{{certificate=\"{certificate}\"}} ");
+    let metrics = get(node.health, "/metrics").await;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(series.as_str())?.parse::<f64>().ok());
+    let expires = value.unwrap_or_else(|| panic!("no {series} in:\n{metrics}"));
+    (expires - SystemClock.now_ms() as f64 / 1_000.0) / 86_400.0
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_repository_is_restored_over_mutual_tls() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
@@ -81,6 +92,9 @@ async fn a_lost_repository_is_restored_over_mutual_tls() {
     assert!(until(async || is_seen(&peers().await).then_some(())).await.is_some(), "{}", peers().await);
     let status = ok(b.cli(&["status"]).await);
     assert!(status.contains("tls: spiffe://lockstep/b/b-0, 127.0.0.1  expires in 89 days"), "{status}");
+    // The gauge has the same dates, in seconds: 90 days for the node, ten years for its authority.
+    let (own, trust) = (days_left(b, "own").await, days_left(b, "trust").await);
+    assert!((89.0..=90.0).contains(&own) && (3_649.0..=3_650.0).contains(&trust), "{own} and {trust} days");
     // Two sites compare themselves over the same way.
     let compared = ok(b.cli(&["verify", "--against", "a"]).await);
     assert!(compared.contains("  a-0 (site a): 1 project, 1 by digest alone: equal"), "{compared}");
