@@ -14,11 +14,13 @@ pub struct SiteRoles {
     records: watch::Sender<Vec<SiteRecord>>,
     /// The sites with which the list began. Some have no record: no node has started for them yet.
     first: Mutex<BTreeSet<SiteId>>,
+    /// The site that takes writes at the end of the failover that is in progress.
+    takes_over: Mutex<Option<SiteId>>,
 }
 
 impl Default for SiteRoles {
     fn default() -> Self {
-        Self { records: watch::Sender::new(Vec::new()), first: Mutex::default() }
+        Self { records: watch::Sender::new(Vec::new()), first: Mutex::default(), takes_over: Mutex::default() }
     }
 }
 
@@ -70,6 +72,18 @@ impl SiteRoles {
     pub fn active(&self) -> Vec<SiteId> {
         let active = |one: &&SiteRecord| one.role == Role::Active;
         self.records.borrow().iter().filter(active).map(|one| one.site.clone()).collect()
+    }
+
+    /// Takes in which site takes writes at the end of the failover that is in progress. None if none is in progress.
+    pub fn note_takeover(&self, to: Option<SiteId>) {
+        *self.takes_over.lock() = to;
+    }
+
+    /// The site that takes writes at the end of the failover that is in progress, as this node read it last. None if it
+    /// read of no failover.
+    #[must_use]
+    pub fn takes_over(&self) -> Option<SiteId> {
+        self.takes_over.lock().clone()
     }
 
     /// The sites of the list: those with which it began, and those that were added, less those that were removed.

@@ -21,6 +21,8 @@ use crate::lockstep;
 const MAIN: &str = "refs/heads/main";
 /// A ref that nobody else writes.
 const LATE: &str = "refs/heads/late";
+/// How long a push may take that a site refuses because of its role, git's own time included.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Three sites, of which `a` is active and the others stand by.
 pub async fn pair() -> Cluster {
@@ -71,6 +73,13 @@ pub async fn fail_over(node: &Node, from: &str, to: &str, options: &[&str]) -> (
     let began = Instant::now();
     let text = ok(node.cli(&[&args, options].concat()).await);
     (text, began.elapsed())
+}
+
+/// Pushes to a site whose role forbids writes. The refusal comes at once, and says `why`.
+async fn is_refused(node: &Node, clone: &Clone, commit: &str, why: &str) {
+    let began = Instant::now();
+    refuses(clone.push(&node.repository("p"), &[], &[&format!("{commit}:{MAIN}")]).await, why);
+    assert!(began.elapsed() < AT_ONCE, "refused after {:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,6 +187,9 @@ async fn a_source_that_wakes_after_a_forced_failover_commits_nothing() {
 async fn operators_alone_change_roles_and_only_what_they_have_seen() {
     let cluster = pair().await;
     let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    is_refused(b, &clone, &first, "the role of site b is standby; write to a, which is active").await;
     // The bridge's socket, which hooks and bridges use.
     let planned = PlanRequest::new(FailoverKind::Planned, "a".parse().unwrap(), "b".parse().unwrap());
     let seen: FailoverPlan = b.call("/v1/failover/plan", &planned).await.expect("everybody may plan");
@@ -213,6 +225,8 @@ async fn operators_alone_change_roles_and_only_what_they_have_seen() {
     let _ = ok(b.cli(&held).await);
     let paused = until(async || sites(a).await.failover.filter(|failover| failover.paused)).await.expect("it is held");
     assert_eq!(paused.current().map(|step| step.step), Some(FailoverStep::Promote));
+    // Until the target is active, writers at the source hear who takes over.
+    is_refused(a, &clone, &first, "the role of site a is draining, and site b takes over; push again").await;
     assert!(ok(b.cli(&["failover", "status"]).await).contains("settle"));
     assert!(ok(b.cli(&["failover", "abort", "--reason", "changed my mind"]).await).contains("is being aborted"));
     a.reports(|status| status.role == "active" && status.incarnation.is_some()).await;
@@ -220,8 +234,6 @@ async fn operators_alone_change_roles_and_only_what_they_have_seen() {
     let acts: Vec<_> = failover.expect("it ends").audit.into_iter().map(|entry| (entry.act, entry.actor)).collect();
     let uid = rustix::process::getuid().as_raw();
     assert_eq!(acts, ["execute", "abort"].map(|act| (act.to_owned(), format!("uid {uid}"))));
-    let clone = Clone::new(&cluster.scratch("clone"));
-    let first = clone.commit(None, "one");
     let push = async || {
         clone.push(&a.repository("p"), &[], &[&format!("{first}:{MAIN}")]).await.status.success().then_some(())
     };

@@ -36,6 +36,8 @@ pub struct Fake {
     pub refuse: Mutex<BTreeMap<String, String>>,
     /// Refs that it commits and cannot show, with the reasons.
     pub unseen: Mutex<BTreeMap<String, String>>,
+    /// While this is set, every batch gets this error.
+    pub closed: Mutex<Option<ApiError>>,
     /// While this is set, a batch waits for it before it begins.
     pub gate: Mutex<Option<Arc<Notify>>>,
     /// Notified when a batch has ended.
@@ -102,6 +104,9 @@ impl Transactions for Fake {
         request: RefTransactionRequest,
     ) -> Result<RefTransactionResponse, ApiError> {
         self.requests.lock().push(request.clone());
+        if let Some(error) = self.closed.lock().clone() {
+            return Err(error);
+        }
         let gate = self.gate.lock().clone();
         if let Some(gate) = gate {
             gate.notified().await;

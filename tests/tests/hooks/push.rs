@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockstep_proto::bridge::Expected;
+use lockstep_proto::bridge::{ApiError, Expected, RefusalCode};
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
@@ -132,6 +132,21 @@ async fn an_answer_that_does_not_come_is_unknown_and_not_refused() {
     site.commit();
     let text = fails(site.push(&["main"]));
     assert!(text.contains("it is not known yet whether this was committed"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_no_retry_helps_against_is_told_at_once_and_others_are_repeated() {
+    let site = Site::new().await;
+    site.commit();
+    let why = "the role of site b is standby; write to a, which is active; nothing was changed";
+    *site.fake.closed.lock() = Some(ApiError::new(RefusalCode::NotServing, false, why));
+    let text = fails(site.push(&["main"]));
+    assert!(text.contains(why) && !text.contains("try again"), "{text}");
+    assert_eq!(site.fake.requests.lock().len(), 1, "the hook has repeated it");
+    *site.fake.closed.lock() = Some(ApiError::not_serving("it starts"));
+    let text = fails(site.push(&["main"]));
+    assert!(text.contains("it starts; try again later"), "{text}");
+    assert!(site.fake.requests.lock().len() > 3, "the hook has not repeated it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

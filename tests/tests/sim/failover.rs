@@ -1,7 +1,10 @@
 //! Failovers under all faults: one site is active, and operators move its writes, abort, and bring fenced sites back.
-//! Drills beside them.
+//! Drills beside them. Stories of writers at a site that drains.
 
 use lockstep::base::faults::injected_bug::InjectedBugs;
+use lockstep::seams::refdb::{IncarnationState, Role};
+use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_tests::sim::story::{p0, tell};
 use lockstep_tests::sim::{Scenario, simulate};
 
 use super::{GOOD_SEEDS, set};
@@ -48,4 +51,50 @@ fn drills_beside_failovers_harm_nobody_and_their_fencing_holds() {
     }
     println!("{green} drills were green, {red} red; {done} failovers were completed");
     assert!(count == 1 || (green > 0 && done > 0), "{green} drills were green; {done} failovers were completed");
+}
+
+/// The first write that a draining site does not take is held, while the incarnation ends. Later ones are refused at
+/// once, and a repeat of a write that was committed is answered as such.
+#[test]
+fn a_draining_site_holds_writes_for_a_second_and_the_drain_does_not_wait_for_them() {
+    const AT: &str = "muc-1-0";
+    const BRANCH: &str = "refs/heads/b0";
+    tell(async |story| {
+        let set_role = async |site: &str, role: Role| story.world.set_role(&site.parse().unwrap(), role).await;
+        let now = || story.world.trace.now_ms();
+        for site in ["eu-aws", "blr-1"] {
+            set_role(site, Role::Standby).await;
+        }
+        story.pass(5_000).await;
+        set_role("muc-1", Role::Draining).await;
+        let (mut value, mut last) = (None, None);
+        let (took, held) = loop {
+            let (began, next) = (now(), story.object(AT, &p0()));
+            let (id, step) = (format!("push-{began}"), (BRANCH, value, Some(next)));
+            match story.push(AT, &id, &p0(), step).await {
+                Ok(answer) => assert_eq!(answer.outcome, Outcome::Committed, "{answer:?}"),
+                Err(error) => break (now() - began, error),
+            }
+            (value, last) = (Some(next), Some((id, step)));
+            story.pass(10).await;
+        };
+        assert!((500..=1_100).contains(&took), "held for {took} ms: {held:?}");
+        assert_eq!((held.code, held.retry), (RefusalCode::NotServing, false), "{held:?}");
+        assert!(held.message.contains("the role of site muc-1 is draining, and no site is active"), "{held:?}");
+        let all = story.world.refdb().registry.incarnations(&"muc-1".parse().unwrap()).await.unwrap();
+        assert!(all.iter().all(|one| one.state != IncarnationState::Open), "the drain waited for it: {all:?}");
+
+        let (began, late) = (now(), story.object(AT, &p0()));
+        let refused = story.push(AT, "late", &p0(), (BRANCH, value, Some(late))).await.unwrap_err();
+        assert!(now() - began < 100 && !refused.retry, "{} ms: {refused:?}", now() - began);
+        let (id, step) = last.expect("some were committed before the node knew its role");
+        assert_eq!(story.push(AT, &id, &p0(), step).await.map(|answer| answer.outcome), Ok(Outcome::Committed));
+
+        set_role("blr-1", Role::Active).await;
+        let named = async || {
+            let refused = story.push(AT, &format!("named-{}", now()), &p0(), (BRANCH, value, Some(late))).await;
+            refused.is_err_and(|error| error.message.contains("write to blr-1, which is active"))
+        };
+        story.until("the refusal names the active site", named).await;
+    });
 }

@@ -36,7 +36,7 @@ impl Join {
             let term = self.take_writes(&incarnation).await;
             self.begin_to_serve(&mut first);
             self.until_deposed(&incarnation).await;
-            self.front.close_with(&self.why_closed());
+            self.front.close_by_role();
             self.step_down(&term).await;
         }
     }
@@ -64,17 +64,11 @@ impl Join {
         }
     }
 
-    /// Waits until the site is active or off, and tells writers meanwhile who is active.
+    /// Waits until the site is active or off. Writers hear meanwhile who is active.
     async fn follow_role(&self) {
+        self.front.close_by_role();
         let site = &self.stages.deps.settings.site;
-        let active = self.stages.state.roles.wait(site, |own| own.role == Role::Active || own.off);
-        tokio::pin!(active);
-        loop {
-            self.front.close_with(&self.why_closed());
-            if tokio::time::timeout(self.stages.deps.settings.role_pace, &mut active).await.is_ok() {
-                return;
-            }
-        }
+        self.stages.state.roles.wait(site, |own| own.role == Role::Active || own.off).await;
     }
 
     /// Starts the stages of an incarnation that is open. From here on, the barrier of a project's deletion waits for
@@ -128,17 +122,6 @@ impl Join {
         term.close_journal(&self.stages).await;
         term.end(&self.stages);
         *self.term.lock() = None;
-    }
-
-    /// Why the site takes no commits, for writers.
-    fn why_closed(&self) -> String {
-        let (roles, site) = (&self.stages.state.roles, &self.stages.deps.settings.site);
-        let role = roles.of(site).map_or("not known", |own| if own.off { "off" } else { own.role.name() });
-        let active: Vec<String> = roles.active().iter().map(ToString::to_string).collect();
-        match active.is_empty() {
-            true => format!("the role of site {site} is {role}, and no site is active at the moment; try again soon"),
-            false => format!("the role of site {site} is {role}; write to {}, which is active", active.join(" or ")),
-        }
     }
 
     /// Opens an incarnation, unless nothing but a change of the site or of the node's key helps.

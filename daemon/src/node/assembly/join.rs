@@ -132,7 +132,7 @@ impl Join {
     /// Ends the node, because Lockstep was switched off at its site. The next start takes no part, and moves no refs.
     async fn leave(&self) {
         tracing::warn!("Lockstep was switched off at this site: the node ends, and its next start takes no part");
-        self.front.close_with(&EnrollError::Off(self.stages.deps.settings.site.clone()).to_string());
+        self.front.close_out(&EnrollError::Off(self.stages.deps.settings.site.clone()).to_string());
         self.stages.state.comes_back.site_is_off(true);
         self.stages.state.durability.wait_durable().await;
         self.fenced.cancel();
@@ -480,7 +480,7 @@ impl Join {
             }
             Err(error) => {
                 if matches!(error, EnrollError::Removed(_) | EnrollError::NotListed(_) | EnrollError::Off(_)) {
-                    self.front.close_with(&error.to_string());
+                    self.front.close_out(&error.to_string());
                 }
                 Err(error)
             }

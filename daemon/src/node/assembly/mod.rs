@@ -17,6 +17,7 @@
 //! | `stages` | builds the stages |
 //! | `term` | the stages of an open incarnation, and their end |
 //! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
+//! | `not_active` | the refusal of a write at a site that is not active |
 //! | `watch` | turns the events of the stages into metrics, the status board and log lines |
 //! | `repairs` | ends debts as an operator asks |
 //! | `snapshot` | whether the volume was put back to an earlier moment |
@@ -52,6 +53,7 @@ mod left_locks;
 mod local_health;
 mod metered;
 mod move_volume;
+mod not_active;
 mod probes;
 mod production;
 pub mod provision;
@@ -195,8 +197,9 @@ impl Node {
         current.open();
         came_back.open();
         let went_back = WentBack::new(deps.bugs);
-        let front = Arc::new(Front::new(went_back.clone()));
         let stages = Arc::new(Stages::build(deps, &tasks, &fenced, &went_back)?);
+        let (site, roles) = (stages.deps.settings.site.clone(), Arc::clone(&stages.state.roles));
+        let front = Arc::new(Front::new(went_back, site, roles));
         if !facts.reconciles {
             recovery::intents(&stages).await?;
         }

@@ -130,6 +130,13 @@ impl Transactions for Arc<Committer> {
 }
 
 impl Committer {
+    /// Whether a request with this id was tried here: it is in progress, its answer is kept, or it may have ended
+    /// without a known outcome.
+    #[must_use]
+    pub fn may_have_tried(&self, project: &ProjectName, request_id: &str) -> bool {
+        self.requests.knows(project, request_id) || self.requests.was_in_doubt(project, request_id)
+    }
+
     /// The outcome of a transaction whose slot has other content: not committed, unless the slot may have been
     /// collected before.
     async fn unless_gone(&self, txn: &TxnId, what: &str) -> (Outcome, String) {

@@ -25,6 +25,7 @@ use crate::base::observer::{Nobody, Observer};
 use crate::seams::refdb::{RefDb, RefDbError};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::gone_nodes::GoneNodes;
+use crate::state::site_roles::SiteRoles;
 use crate::state::went_back::WentBack;
 
 /// The intervals of a driver.
@@ -83,6 +84,8 @@ pub struct Driver {
     went_back: WentBack,
     tools: Tools,
     gone: GoneNodes,
+    /// Told which site takes over, for the writers of this node.
+    roles: Arc<SiteRoles>,
     limits: DriverLimits,
     bugs: InjectedBugs,
 }
@@ -103,7 +106,8 @@ impl Driver {
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState, tools: Tools, limits: DriverLimits) -> Self {
         let NodeContext { site, node, refdb, clock, observer, went_back, bugs, .. } = context.clone();
-        Self { site, node, refdb, clock, observer, went_back, tools, gone: state.gone.clone(), limits, bugs }
+        let (gone, roles) = (state.gone.clone(), Arc::clone(&state.roles));
+        Self { site, node, refdb, clock, observer, went_back, tools, gone, roles, limits, bugs }
     }
 
     /// A driver of a drill, at a node of the canary in `refdb`. Nobody is told of its progress.
@@ -116,7 +120,7 @@ impl Driver {
         limits: DriverLimits,
     ) -> Self {
         let (observer, gone, bugs) = (Arc::new(Nobody), GoneNodes::default(), InjectedBugs::default());
-        Self { site, node, refdb, clock, observer, went_back, tools, gone, limits, bugs }
+        Self { site, node, refdb, clock, observer, went_back, tools, gone, roles: Arc::default(), limits, bugs }
     }
 
     /// Drives until the task is aborted.
@@ -159,7 +163,9 @@ impl Driver {
         if self.went_back.is_known() {
             return Ok(None);
         }
-        Ok(record::read(&self.refdb).await?.filter(|stored| stored.failover.is_in_progress()))
+        let stored = record::read(&self.refdb).await?.filter(|stored| stored.failover.is_in_progress());
+        self.roles.note_takeover(stored.as_ref().map(|stored| takes_over(&stored.failover)));
+        Ok(stored)
     }
 
     /// Does the part of this node in the current step, if it has one, and notes the result in the record. Answers
@@ -258,6 +264,11 @@ impl Seen {
     fn waited(&self) -> Duration {
         self.step.map_or(Duration::ZERO, |(_, _, since)| since.elapsed())
     }
+}
+
+/// The site that takes writes at the end.
+fn takes_over(failover: &Failover) -> SiteId {
+    if failover.aborting { failover.from.clone() } else { failover.to.clone() }
 }
 
 /// Whether the nodes of the source may drive too: nobody else may be left.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Method;
 use lockstep::clients::api_client::{Call, Client, ClientError, project_path};
 use lockstep_proto::bridge::{
-    Expected, OBJECTS_JUDGED, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse, RefusalCode,
-    deadline_ms,
+    ApiError, Expected, OBJECTS_JUDGED, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse,
+    RefusalCode, deadline_ms,
 };
 use lockstep_proto::{Oid, ProjectName};
 use tokio::time::{Instant, sleep};
@@ -57,12 +57,12 @@ pub(super) async fn send(client: &Client, sent: Sent<'_>, has_moved: impl Fn() -
                 verdict => return verdict,
             },
             Err(ClientError::NoAnswer(why)) => doubt = Some(why),
-            Err(ClientError::NotSent { .. }) if doubt.is_none() && has_moved() => {
+            Err(error) if doubt.is_none() && takes_nothing(&error) && has_moved() => {
                 return Verdict::Refused { code: "moved".to_owned(), again: true };
             }
             Err(ClientError::NotSent { why, .. }) => busy = why,
             // Once a try may have arrived, an error of a later one does not tell the outcome of the first.
-            Err(ClientError::Answered(error)) if doubt.is_none() && !error.retry => {
+            Err(ClientError::Answered(error)) if doubt.is_none() && !error.retry && !is_closed(&error) => {
                 return Verdict::Refused { code: word(error.code), again: false };
             }
             Err(ClientError::Answered(error)) => {
@@ -83,6 +83,20 @@ pub(super) async fn send(client: &Client, sent: Sent<'_>, has_moved: impl Fn() -
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE).max(FIRST_PAUSE);
     }
+}
+
+/// Whether the site is away, or takes no writes. Its users are then led to another one.
+fn takes_nothing(error: &ClientError) -> bool {
+    match error {
+        ClientError::NotSent { .. } => true,
+        ClientError::Answered(error) => is_closed(error),
+        ClientError::NoAnswer(_) => false,
+    }
+}
+
+/// Whether the site takes no writes.
+fn is_closed(error: &ApiError) -> bool {
+    error.code == RefusalCode::NotServing
 }
 
 /// A number from 0 to 1 that differs from request to request and from try to try, and is the same in each run.

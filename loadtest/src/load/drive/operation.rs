@@ -76,11 +76,11 @@ pub(super) async fn write(
         };
         let (asked, began_us, user) = (Instant::now(), context.ledger_us(), arrival.user());
         let site = &context.estate.sites[finished.site];
+        let has_moved = || routes.of(finished.site) != finished.site;
         let verdict = if arrival.git {
-            push::send(context, site, &user, &project.name, &built, deadline).await
+            push::send(context, site, &user, &project.name, &built, has_moved, deadline).await
         } else {
-            let (project, has_moved) = (&project.name, || routes.of(finished.site) != finished.site);
-            let sent = api::Sent { user: &user, project, request: &built.request, moves: &built.moves };
+            let sent = api::Sent { user: &user, project: &project.name, request: &built.request, moves: &built.moves };
             api::send(&site.client, sent, has_moved, deadline).await
         };
         finished.answer = asked.elapsed();

@@ -24,13 +24,18 @@ const OPEN: [&str; 3] = ["not known", "failed to report", "hook declined"];
 /// The signs that a ref has another value than required: git's own, and the sidecar's.
 const STALE: [&str; 4] = ["stale info", "non-fast-forward", "fetch first", "was faster"];
 
-/// Pushes until there is a verdict, or until `deadline`.
+/// The sign that the site takes no writes, and the code of that.
+const CLOSED: (&str, &str) = ("takes no commits now", "not_serving");
+
+/// Pushes until there is a verdict, or until `deadline`. While the site takes no writes, pushes again, until the users
+/// have been led to another site.
 pub(super) async fn send(
     context: &Context,
     site: &Site,
     user: &str,
     project: &ProjectName,
     built: &Built,
+    has_moved: impl Fn() -> bool,
     deadline: Instant,
 ) -> Verdict {
     let mut doubt = None;
@@ -42,7 +47,13 @@ pub(super) async fn send(
         match verdict {
             Verdict::Committed(txn) => return Verdict::Committed(txn),
             // A refusal does not tell the outcome of an earlier push of the same values.
-            Verdict::Refused { code, again } if doubt.is_none() => return Verdict::Refused { code, again },
+            Verdict::Refused { code, again } if doubt.is_none() => {
+                if code != CLOSED.1 || has_moved() || Instant::now() + PAUSE >= deadline {
+                    return Verdict::Refused { code, again };
+                }
+                sleep(PAUSE).await;
+                continue;
+            }
             Verdict::Refused { code, .. } => doubt = Some(code),
             Verdict::Unknown(why) => doubt = Some(why),
         }
@@ -97,9 +108,15 @@ fn read(output: &Output, moves: &[Move]) -> Verdict {
         let errors = String::from_utf8_lossy(&output.stderr);
         return Verdict::Unknown(errors.lines().last().unwrap_or("git push said nothing").to_owned());
     }
-    let is_stale = shows(&STALE);
-    let code = if is_stale { "stale" } else { "rejected" };
-    Verdict::Refused { code: code.to_owned(), again: is_stale || shows(&["try again"]) }
+    let (is_stale, is_closed) = (shows(&STALE), shows(&[CLOSED.0]));
+    let code = if is_stale {
+        "stale"
+    } else if is_closed {
+        CLOSED.1
+    } else {
+        "rejected"
+    };
+    Verdict::Refused { code: code.to_owned(), again: is_stale || is_closed || shows(&["try again"]) }
 }
 
 #[cfg(test)]
@@ -130,6 +147,8 @@ mod tests {
         assert_eq!(verdict(faster, &both[..1]), Verdict::Refused { code: "stale".to_owned(), again: true });
         let rule = "!\t1:refs/a\t[remote rejected] (the name is reserved)\n";
         assert_eq!(verdict(rule, &both[..1]), Verdict::Refused { code: "rejected".to_owned(), again: false });
+        let closed = "!\t1:refs/a\t[remote rejected] (this sidecar takes no commits now: it stands by)\n";
+        assert_eq!(verdict(closed, &both[..1]), Verdict::Refused { code: CLOSED.1.to_owned(), again: true });
         assert!(matches!(verdict("", &both), Verdict::Unknown(why) if why.contains("hung up")));
         let open = "!\t1:refs/a\t[remote rejected] (its outcome is not known yet)\n";
         assert!(matches!(verdict(open, &both[..1]), Verdict::Unknown(_)));

@@ -61,7 +61,7 @@ final class RefusalTest {
     routes = new RoutedSidecar(folder);
     routes.on(
         ROUTE,
-        "503 {\"code\":\"not_serving\",\"message\":\"%s\",\"retry\":true}".formatted(REASON));
+        "503 {\"code\":\"not_serving\",\"message\":\"%s\",\"retry\":false}".formatted(REASON));
     sidecar = routes.client();
   }
 
