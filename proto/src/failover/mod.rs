@@ -20,7 +20,8 @@ use utoipa::ToSchema;
 
 pub use notice::{HandoverStatus, RoleNotice};
 pub use plan::{
-    AtRisk, ExecuteRequest, FailoverPlan, MOST_AT_RISK, OUTSIDE_REFS, OutsideRefs, PlanRequest, PlannedStep, RefAtRisk,
+    AtRisk, Estimate, ExecuteRequest, FailoverPlan, MOST_AT_RISK, OUTSIDE_REFS, OutsideRefs, PlanRequest, PlannedStep,
+    RefAtRisk,
 };
 pub use step::{FailoverStep, StepRecord};
 
@@ -119,6 +120,10 @@ pub struct Failover {
     #[schema(value_type = BTreeMap<String, VerifiedAt>)]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub verified: BTreeMap<NodeId, VerifiedAt>,
+    /// The slots of the source that the node of the target which was behind most had still to apply when `settle`
+    /// ended. None before, and from earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
     /// The transactions that the target lacked when `catch_up` ended. None before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacked: Option<AtRisk>,

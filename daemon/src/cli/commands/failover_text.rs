@@ -1,7 +1,8 @@
 //! Plans and failovers as text.
 
 use lockstep_proto::failover::{
-    AtRisk, Failover, FailoverEnd, FailoverKind, FailoverOutcome, FailoverPlan, FailoverStep, StepRecord,
+    AtRisk, Estimate, Failover, FailoverEnd, FailoverKind, FailoverOutcome, FailoverPlan, FailoverStep, RefAtRisk,
+    StepRecord,
 };
 
 use super::site_table::site_table;
@@ -22,13 +23,14 @@ pub(super) fn plan(plan: &FailoverPlan) -> String {
         outside.row(vec![one.name.clone(), one.fate.clone(), one.note.clone()]);
     }
     format!(
-        "{} failover from {} to {}\nsites\n{}steps\n{}{}{}at risk\n  lost: nothing. Every acknowledged transaction is \
-         in the refdb\n{}  {}\noutside of refs\n{}plan hash {}\n",
+        "{} failover from {} to {}\nsites\n{}steps\n{}estimate\n{}{}{}at risk\n  lost: nothing. Every acknowledged \
+         transaction is in the refdb\n{}  {}\noutside of refs\n{}plan hash {}\n",
         kind(plan.kind),
         plan.from,
         plan.to,
         site_table(&plan.sites),
         steps.render(),
+        estimate(plan),
         list("BLOCKERS", &plan.blockers),
         list("warnings", &plan.warnings),
         at_risk(plan),
@@ -52,10 +54,43 @@ fn at_risk(plan: &FailoverPlan) -> String {
             format!("  {to} lacks {bound}{count} transactions of {from}, which move {ref_count} refs:\n")
         }
     };
+    head + &named(refs, *ref_count)
+}
+
+/// The names of refs, one line each, and the number of those that are not named.
+fn named(refs: &[RefAtRisk], count: u64) -> String {
     let named: String = refs.iter().map(|one| format!("    {} {}\n", one.project, one.name)).collect();
-    let more = ref_count.saturating_sub(refs.len() as u64);
+    let more = count.saturating_sub(refs.len() as u64);
     let more = if more > 0 { format!("    and {more} more\n") } else { String::new() };
-    head + &named + &more
+    named + &more
+}
+
+/// The estimated time of a plan, from times that were measured.
+fn estimate(plan: &FailoverPlan) -> String {
+    let FailoverPlan { to, estimate, .. } = plan;
+    let kind = kind(plan.kind);
+    let Some(Estimate { writes_ms, all_ms, failovers, drills, behind, behind_ms, unmeasured }) = estimate else {
+        return format!("  not known yet: no {kind} failover or drill has ended\n");
+    };
+    let source = match *failovers {
+        0 => format!("{drills} {kind} drills, on a canary: real nodes take longer"),
+        _ => format!("{failovers} {kind} failovers"),
+    };
+    let (writes, all) = (seconds(Some(*writes_ms)), seconds(Some(*all_ms)));
+    let mut text = format!(
+        "  {to} takes writes about {writes} after `stop` begins, and all steps take about {all}: the medians of \
+         {source}\n"
+    );
+    text += &match behind_ms {
+        _ if *behind == 0 => String::new(),
+        Some(_) => format!("  {} of that is for the {behind} slots that {to} is behind by\n", seconds(*behind_ms)),
+        None => format!("  {to} is behind by {behind} slots; the rate at which it applies them is not known yet\n"),
+    };
+    if !unmeasured.is_empty() {
+        let names: Vec<&str> = unmeasured.iter().map(|step| step.name()).collect();
+        text += &format!("  not measured yet, and not counted: {}\n", names.join(", "));
+    }
+    text
 }
 
 fn kind(kind: FailoverKind) -> &'static str {
@@ -148,4 +183,35 @@ fn lacked(failover: &Failover) -> String {
 pub(super) fn has_red(failover: &Failover) -> bool {
     let is_green = failover.end.as_ref().is_some_and(|end| end.green_ms.is_some());
     failover.has(FailoverStep::Probe) && !is_green
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(estimate: Option<Estimate>) -> FailoverPlan {
+        let text = r#"{"kind": "planned", "from": "a", "to": "b", "sites": [], "steps": [], "blockers": [],
+                       "warnings": [], "behind": 0, "hash": "5d9b1c0f1c0e4a52"}"#;
+        FailoverPlan { estimate, ..serde_json::from_str(text).unwrap() }
+    }
+
+    #[test]
+    fn a_plan_shows_the_estimated_time_with_its_source() {
+        let says = |estimate: Option<Estimate>| {
+            let text = plan(&planned(estimate));
+            text.split_once("estimate\n").unwrap().1.split_once("at risk\n").unwrap().0.to_owned()
+        };
+        assert_eq!(says(None), "  not known yet: no planned failover or drill has ended\n");
+        let measured = Estimate { writes_ms: 3_300, all_ms: 9_900, failovers: 2, ..Estimate::default() };
+        let head = "  b takes writes about 3.3 s after `stop` begins, and all steps take about 9.9 s: the medians of ";
+        assert_eq!(says(Some(measured.clone())), format!("{head}2 planned failovers\n"));
+        let behind = Estimate { behind: 478, behind_ms: Some(1_700), ..measured.clone() };
+        assert!(says(Some(behind.clone())).ends_with("\n  1.7 s of that is for the 478 slots that b is behind by\n"));
+        let unknown = Estimate { behind_ms: None, unmeasured: vec![FailoverStep::CheckLoss], ..behind };
+        let text = says(Some(unknown));
+        assert!(text.contains("b is behind by 478 slots; the rate at which it applies them is not known yet"), "{text}");
+        assert!(text.ends_with("\n  not measured yet, and not counted: check_loss\n"), "{text}");
+        let drills = Estimate { failovers: 0, drills: 1, ..measured };
+        assert_eq!(says(Some(drills)), format!("{head}1 planned drills, on a canary: real nodes take longer\n"));
+    }
 }

@@ -21,7 +21,6 @@ use lockstep_proto::{NodeId, SiteId};
 
 use tokio::time::timeout;
 
-use super::at_risk::at_risk;
 use super::decide::{Decision, decide};
 use super::digests::DigestReader;
 use super::drill::DrillStage;
@@ -439,16 +438,6 @@ impl OperatorDesk {
             Err(_) => format!("no answer within {} s", NOTE.as_secs()),
         };
         tracing::error!(why = noted, ?entry, "the history cannot be written: this log line is all that is kept");
-    }
-
-    async fn planned(&self, request: &PlanRequest) -> Result<FailoverPlan, ApiError> {
-        let running = self.stored().await?.map(|stored| stored.failover).filter(Failover::is_in_progress);
-        let view = self.view().await?;
-        let mut plan = plan(request, &view, running.as_ref(), self.went_back().await?.as_deref());
-        plan.at_risk = at_risk(&self.refdb, &view, &request.from, &request.to).await;
-        let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
-        plan.warnings.extend(overview::unverified(&view, &digests, &request.to, self.clock.now_ms()));
-        Ok(plan)
     }
 }
 
