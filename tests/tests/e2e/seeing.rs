@@ -138,6 +138,7 @@ async fn the_history_keeps_failovers_and_changes_of_role_with_actor_and_reason()
         let end = failover.end.as_ref().expect("it has ended");
         assert_eq!((failover.number, failover.reason.as_str(), end.lost), (number, "test", 0));
         assert!(end.recovery_ms.is_some() && failover.actor.starts_with("uid "), "{failover:?}");
+        assert!(failover.behind.is_some(), "an estimate needs it: {failover:?}");
     }
     for (name, one) in ["c", "b"].iter().zip(roles) {
         let PastChange::Role(change) = one else { panic!("{one:?}") };

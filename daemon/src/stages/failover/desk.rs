@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
-    ActRequest, AuditEntry, ExecuteRequest, Failover, FailoverAct, FailoverPlan, FailoverStep, ModeRequest,
+    ActRequest, AuditEntry, ExecuteRequest, Failover, FailoverAct, FailoverPlan, FailoverStep, FollowUp, ModeRequest,
     PlanRequest, RoleRequest, SiteStatus, SitesStatus,
 };
 use lockstep_proto::history::{History, MOST_REASON_BYTES, PastChange, RoleChange};
@@ -25,6 +25,7 @@ use super::decide::{Decision, decide};
 use super::digests::DigestReader;
 use super::drill::DrillStage;
 use super::driver::DriverLimits;
+use super::follow_up::follow_up;
 use super::history;
 use super::overview;
 use super::plan::{EXPOSURE, begun, plan};
@@ -135,6 +136,13 @@ impl OperatorDesk {
         Ok(sites)
     }
 
+    /// The work that goes on beside the last failover.
+    async fn following(&self, last: Option<&Failover>, view: &View) -> Result<Option<FollowUp>, ApiError> {
+        let Some(ended) = last.filter(|last| !last.is_in_progress()) else { return Ok(None) };
+        let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
+        Ok(follow_up(ended, view, &digests))
+    }
+
     /// Whether the target is promoted, or a promotion in transit may still land.
     async fn may_promote(&self, failover: &Failover) -> Result<bool, ApiError> {
         let view = self.view().await?;
@@ -181,7 +189,8 @@ impl Operators for OperatorDesk {
         let running = failover.as_ref().filter(|one| one.is_in_progress());
         let waits_for = running.and_then(|running| waits_for(running, &view));
         let removed = view.removed.iter().map(|one| one.site.clone()).collect();
-        Ok(SitesStatus { sites: self.with_progress(&view).await?, removed, failover, waits_for })
+        let follow_up = self.following(failover.as_ref(), &view).await?;
+        Ok(SitesStatus { sites: self.with_progress(&view).await?, removed, failover, waits_for, follow_up })
     }
 
     async fn overview(&self) -> Result<Overview, ApiError> {

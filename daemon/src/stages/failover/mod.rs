@@ -13,6 +13,7 @@
 //! | `at_risk` | the transactions that the target lacks, counted in the journal |
 //! | `decide` | the next action of a failover: a pure function |
 //! | `plan` | the plan of a failover, its blockers and its hash: a pure function |
+//! | `follow_up` | the work that goes on beside a failover which is done: a pure function |
 //! | `estimate` | the estimated time of a failover: a pure function |
 //! | `overview` | all sites with the digests of their nodes, and the two answers that count: pure functions |
 //! | `digests` | reads the digests of all nodes, with their ages |
@@ -45,6 +46,7 @@ mod driver;
 mod earlier;
 mod ending;
 mod estimate;
+mod follow_up;
 mod history;
 mod node_list;
 mod overview;
