@@ -300,6 +300,12 @@ def failover():
                 "A step is a change of role.",
             ),
             graph(
+                "Roles",
+                [(f"max by (site, role) (lockstep_role{{{AT}}}) > 0", "{{site}} {{role}}")],
+                "bool",
+                "Two roles of one site: its nodes do not agree for the moment.",
+            ),
+            graph(
                 "Transactions behind",
                 [(f"max by (site, origin) (lockstep_lag_transactions{{{AT}}})", "{{site}} behind {{origin}}")],
                 "none",

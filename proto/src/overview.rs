@@ -83,6 +83,10 @@ pub struct NodeDigest {
     /// The subjects that its Gerrit must still look at. None if no Gerrit is refreshed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<RefreshQueue>,
+    /// The receivers that are told when the role of the site changes (`[handover]`). None if the node has none, and from
+    /// earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receivers: Option<Receivers>,
     /// The last verification against the refdb that has ended. None if there was none. Earlier releases forget it when
     /// they are restarted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,6 +128,15 @@ pub struct RefreshQueue {
     /// How long ago the refs of the oldest of these subjects moved, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_ms: Option<u64>,
+}
+
+/// The receivers of a node that are told when the role of its site changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Receivers {
+    /// The number of receivers.
+    pub all: u64,
+    /// The number of those that have taken the notice of the present role, and of whether the node takes writes.
+    pub told: u64,
 }
 
 /// The result of a verification.

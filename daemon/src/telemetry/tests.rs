@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::failover::Role;
 use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
 use parking_lot::Mutex;
 
@@ -78,7 +79,8 @@ fn use_all(metrics: &Metrics) {
     metrics.git.ended(GitOp::Ingest, &bad, 0.5);
     metrics.site.guards(1);
     metrics.site.left_locks(1);
-    metrics.site.state(true, 7);
+    metrics.site.state(true, Some(Role::Active), 6);
+    metrics.site.state(true, Some(Role::Standby), 7);
     metrics.site.went_back(true, false);
     metrics.site.certificates(1, 2);
     metrics.site.failed("publish");
@@ -126,6 +128,8 @@ fn the_metrics_page_has_values_and_labels() {
     assert_eq!(samples[r#"lockstep_apply_total{origin="muc-1",outcome="applied"}"#], 2.0);
     assert_eq!(samples["lockstep_journal_unpublished"], 5.0);
     assert_eq!(samples["lockstep_epoch"], 7.0);
+    let role = |role: &str| samples[&format!("lockstep_role{{role=\"{role}\"}}")];
+    assert_eq!(["active", "standby", "draining", "fenced"].map(role), [0.0, 1.0, 0.0, 0.0]);
     let info = samples.keys().find(|series| series.starts_with("target_info")).unwrap();
     assert!(info.contains(r#"service_instance_id="muc-1-0""#), "{info}");
 }

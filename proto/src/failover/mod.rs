@@ -20,7 +20,8 @@ use utoipa::ToSchema;
 
 pub use notice::{HandoverStatus, RoleNotice};
 pub use plan::{
-    AtRisk, ExecuteRequest, FailoverPlan, MOST_AT_RISK, OUTSIDE_REFS, OutsideRefs, PlanRequest, PlannedStep, RefAtRisk,
+    AtRisk, Estimate, ExecuteRequest, FailoverPlan, MOST_AT_RISK, OUTSIDE_REFS, OutsideRefs, PlanRequest, PlannedStep,
+    RefAtRisk,
 };
 pub use step::{FailoverStep, StepRecord};
 
@@ -119,6 +120,10 @@ pub struct Failover {
     #[schema(value_type = BTreeMap<String, VerifiedAt>)]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub verified: BTreeMap<NodeId, VerifiedAt>,
+    /// The slots of the source that the node of the target which was behind most had still to apply when `settle`
+    /// ended. None before, and from earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
     /// The transactions that the target lacked when `catch_up` ended. None before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacked: Option<AtRisk>,
@@ -307,6 +312,36 @@ pub struct SitesStatus {
     /// Why the failover that is in progress does not move on at the moment, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// The work that goes on beside the last failover. None unless it is done and its target is still active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_up: Option<FollowUp>,
+}
+
+/// The work at the target that is no step of a failover and goes on beside it, by the digests of its living nodes: the
+/// refreshes of its Gerrits, and the notices to receivers outside of Lockstep.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FollowUp {
+    /// The subjects that the Gerrits of these nodes must still look at. None if no Gerrit is refreshed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refreshes: Option<u64>,
+    /// The receivers of these nodes.
+    #[serde(default)]
+    pub receivers: u64,
+    /// The receivers that have taken the newest notice.
+    #[serde(default)]
+    pub told: u64,
+    /// The living nodes that have left no digest since they took writes: nothing is counted at them.
+    #[schema(value_type = Vec<String>)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<NodeId>,
+}
+
+impl FollowUp {
+    /// Whether it is known that no Gerrit of the target has to look at anything.
+    #[must_use]
+    pub fn is_refreshed(&self) -> bool {
+        self.unknown.is_empty() && self.refreshes.unwrap_or(0) == 0
+    }
 }
 
 /// An act on the failover that is in progress.

@@ -111,11 +111,39 @@ pub struct FailoverPlan {
     /// The transactions that the target lacks now, and the refs that they move.
     #[serde(default)]
     pub at_risk: AtRisk,
+    /// The estimated time. None if nothing was measured yet. It does not belong to the hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
     /// The data outside of refs, each with its fate.
     #[serde(default)]
     pub outside_refs: Vec<OutsideRefs>,
     /// Names source, target, kind, roles, epochs, steps and blockers, but no counts. `execute` demands it.
     pub hash: String,
+}
+
+/// The estimated time of a failover: of each step the median of those that were measured, and the time in which the
+/// target applies the slots that it is behind by now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Estimate {
+    /// From the begin of `stop` until the nodes of the target take writes, in milliseconds.
+    pub writes_ms: u64,
+    /// All steps, in milliseconds.
+    pub all_ms: u64,
+    /// The number of completed failovers of this kind that were measured.
+    pub failovers: u64,
+    /// The number of green drills of this kind that were measured. They count only if there is no such failover.
+    #[serde(default)]
+    pub drills: u64,
+    /// The slots of the source that the node of the target which is behind most has not durably applied.
+    #[serde(default)]
+    pub behind: u64,
+    /// The time for these slots at the measured rate of the target, in milliseconds. It is a part of both times. None
+    /// if no rate is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind_ms: Option<u64>,
+    /// The steps of the plan that were never measured: they count as nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmeasured: Vec<FailoverStep>,
 }
 
 /// A step of a plan.

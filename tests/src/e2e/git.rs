@@ -49,6 +49,21 @@ pub fn ok(output: Output) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// The standard output of a failover that must be done. At nodes without a Gerrit that asks, refreshes stay due: that
+/// alone may be out of order.
+///
+/// # Panics
+/// If it failed, or if anything else is out of order.
+#[must_use]
+pub fn done(output: Output) -> String {
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let is_due = said.contains("SUBJECTS ARE STILL DUE") || said.contains("NOT KNOWN YET at ");
+    let expected = if is_due { 2 } else { 0 };
+    let is_done = output.status.code() == Some(expected) && !said.contains("PROBES ARE RED");
+    assert!(is_done, "{}", text(&output));
+    said
+}
+
 /// Both outputs of a command that must fail.
 ///
 /// # Panics

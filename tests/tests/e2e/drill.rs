@@ -5,7 +5,7 @@ use std::process::Output;
 
 use lockstep_proto::drill::{Drills, Preflight};
 use lockstep_proto::failover::{FailoverPlan, FailoverStep, OUTSIDE_REFS, Role, SitesStatus};
-use lockstep_tests::e2e::git::{Clone, contains, ok, refuses, text};
+use lockstep_tests::e2e::git::{Clone, contains, done, ok, refuses, text};
 use lockstep_tests::e2e::load::Load;
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;
@@ -58,8 +58,7 @@ async fn a_difference_at_the_target_holds_a_planned_failover_before_the_source_i
         before.iter().map(|site| site.epoch).collect::<Vec<_>>()
     });
     // Without the verification, it goes on at once.
-    let done = execute(&["--without", "verify"]).await;
-    assert!(done.status.success(), "{done:?}");
+    let _ = done(execute(&["--without", "verify"]).await);
     std::fs::write(&path, format!("{second}\n")).expect("a write");
 }
 
@@ -80,11 +79,11 @@ async fn guards_stop_a_failover_and_failback_is_the_way_back() {
     refuses(other, "--expect-active c: active now: a; nothing was changed");
     let bounded = hash(b, &["--max-loss", "0"]).await;
     assert!(bounded != plan_hash, "the hash covers the accepted loss");
-    let _ = ok(b.cli(&[&args[..], &["--expect-active", "a"]].concat()).await);
+    let _ = done(b.cli(&[&args[..], &["--expect-active", "a"]].concat()).await);
     let back: FailoverPlan = serde_json::from_str(&ok(b.cli(&["failback", "plan", "--json"]).await)).expect("JSON");
     assert_eq!((back.from.as_str(), back.to.as_str()), ("b", "a"));
     let args = ["failback", "execute", "--reason", "over", "--yes", "--plan-hash", &back.hash];
-    let _ = ok(b.cli(&args).await);
+    let _ = done(b.cli(&args).await);
     let roles: Vec<Role> = sites(b).await.sites.iter().map(|site| site.role).collect();
     assert_eq!(roles, [Role::Active, Role::Standby, Role::Standby]);
 }

@@ -8,7 +8,7 @@ use lockstep_proto::failover::{
 };
 use lockstep_proto::status::NodeStatus;
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{Clone, fails, git, ok, refuses};
+use lockstep_tests::e2e::git::{Clone, done, fails, git, ok, refuses};
 use lockstep_tests::e2e::load::Load;
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;
@@ -71,7 +71,7 @@ pub async fn fail_over(node: &Node, from: &str, to: &str, options: &[&str]) -> (
     let hash = plan(node, from, to, options).await.hash;
     let args = ["failover", "execute", "--from", from, "--to", to, "--reason", "test", "--yes", "--plan-hash", &hash];
     let began = Instant::now();
-    let text = ok(node.cli(&[&args, options].concat()).await);
+    let text = done(node.cli(&[&args, options].concat()).await);
     (text, began.elapsed())
 }
 
@@ -97,6 +97,11 @@ async fn a_planned_failover_moves_writes_there_and_back_and_loses_nothing() {
     // While b is active, the load has commits of b alone.
     let committed = async || cluster.nodes[1].status().await.filter(|status| status.counters.committed > 0);
     assert!(until(committed).await.is_some(), "b has committed nothing");
+    assert!(text.contains("\n  lost: none\n  not yet applied at b when it was promoted: none"), "{text}");
+    // No Gerrit asks b for its refreshes.
+    let shown = async || ok(cluster.nodes[2].cli(&["failover", "status"]).await);
+    let due = " SUBJECTS ARE STILL DUE at the Gerrits of b";
+    assert!(until(async || shown().await.contains(due).then_some(())).await.is_some(), "{}", shown().await);
     fail_over(&cluster.nodes[0], "b", "a", &[]).await;
     assert_eq!(roles(&cluster.nodes[2]).await, [Role::Active, Role::Standby, Role::Standby]);
     commits_more(&cluster.nodes[0]).await;

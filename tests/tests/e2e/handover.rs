@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lockstep_proto::failover::{Role, RoleNotice};
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::ok;
+use lockstep_tests::e2e::git::{done, ok};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::until;
 use parking_lot::Mutex;
@@ -91,7 +91,7 @@ async fn a_program_and_a_webhook_hear_of_a_failover_from_both_sites() {
     let plan: serde_json::Value = serde_json::from_str(&plan).expect("JSON");
     let hash = plan["hash"].as_str().expect("a hash");
     let args = ["failover", "execute", "--from", "a", "--to", "b", "--reason", "t", "--yes", "--plan-hash", hash];
-    let _ = ok(a.cli(&args).await);
+    let _ = done(a.cli(&args).await);
     told(&files[0], "a standby false").await;
     told(&files[1], "b active true").await;
     // The webhook is told beside the program.
@@ -104,6 +104,10 @@ async fn a_program_and_a_webhook_hear_of_a_failover_from_both_sites() {
     let all_told = "was told: active, epoch 3, takes writes";
     let is_noted = |shown: &str| shown.matches(all_told).count() == 2 && !shown.contains("NOT TAKEN");
     assert!(until(async || is_noted(&shown().await).then_some(())).await.is_some(), "{}", shown().await);
+    // Every node can say it, by the digest of b.
+    let shown = async || ok(a.cli(&["failover", "status"]).await);
+    let all = "  handed over: 2 of 2 receivers of b";
+    assert!(until(async || shown().await.contains(all).then_some(())).await.is_some(), "{}", shown().await);
 }
 
 /// A program that hangs, and has started another one, does not keep the next sidecar from the volume after SIGKILL.

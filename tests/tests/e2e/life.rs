@@ -34,7 +34,8 @@ async fn it_tells_its_health_and_ends_in_order() {
     assert!(get(health, "/livez").await.starts_with("HTTP/1.1 200"));
     assert!(get(health, "/readyz").await.starts_with("HTTP/1.1 200"));
     let lines = ["lockstep_ready 1", "lockstep_epoch 1", "lockstep_quarantined 0", "lockstep_journal_unpublished "];
-    for line in lines.iter().chain(&["lockstep_commit_total{outcome=\"committed\"} 2"]) {
+    let labelled = ["lockstep_commit_total{outcome=\"committed\"} 2", "lockstep_role{role=\"active\"} 1"];
+    for line in lines.iter().chain(&labelled) {
         let has_it = async || get(health, "/metrics").await.lines().any(|one| one.starts_with(line)).then_some(());
         assert!(until(has_it).await.is_some(), "no {line} in:\n{}", get(health, "/metrics").await);
     }

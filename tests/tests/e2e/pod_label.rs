@@ -6,7 +6,7 @@ use lockstep::seams::handover::Receiver;
 use lockstep::seams::handover::pod_label::{PodLabel, PodLabelSettings};
 use lockstep_proto::failover::{Role, RoleNotice};
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::ok;
+use lockstep_tests::e2e::git::{done, ok};
 use lockstep_tests::e2e::kubernetes::{ApiServer, TOKEN, Treatment};
 use lockstep_tests::e2e::until;
 use tempfile::TempDir;
@@ -125,7 +125,7 @@ async fn the_label_moves_with_a_failover() {
     let plan: serde_json::Value = serde_json::from_str(&plan).expect("JSON");
     let hash = plan["hash"].as_str().expect("a hash");
     let args = ["failover", "execute", "--from", "a", "--to", "b", "--reason", "t", "--yes", "--plan-hash", hash];
-    let _ = ok(a.cli(&args).await);
+    let _ = done(a.cli(&args).await);
     says("standby", "active").await;
     let shown = ok(b.cli(&["status"]).await);
     assert!(shown.contains("hand-over: label lockstep/role of pod gerrit/b-0 was told: active, epoch 3"), "{shown}");

@@ -4,7 +4,7 @@
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use lockstep_proto::failover::Role;
+use lockstep_proto::failover::{FailoverPlan, Role};
 use lockstep_proto::history::{History, PastChange};
 use lockstep_proto::overview::{Overview, SiteOverview};
 use lockstep_tests::e2e::cluster::Cluster;
@@ -147,12 +147,21 @@ async fn the_history_keeps_failovers_and_changes_of_role_with_actor_and_reason()
         let end = failover.end.as_ref().expect("it has ended");
         assert_eq!((failover.number, failover.reason.as_str(), end.lost), (number, "test", 0));
         assert!(end.recovery_ms.is_some() && failover.actor.starts_with("uid "), "{failover:?}");
+        assert!(failover.behind.is_some(), "an estimate needs it: {failover:?}");
     }
     for (name, one) in ["c", "b"].iter().zip(roles) {
         let PastChange::Role(change) = one else { panic!("{one:?}") };
         assert_eq!((change.site.as_str(), change.from, change.to), (*name, Role::Active, Role::Standby));
         assert_eq!((change.reason.as_str(), change.done), ("one active site", Some(true)));
     }
+    // The next plan of that kind has an estimate, by the steps of both.
+    let plan = ["failover", "plan", "--from", "a", "--to", "b"];
+    let json = ok(cluster.nodes[2].cli(&[&plan[..], &["--json"]].concat()).await);
+    let estimate = serde_json::from_str::<FailoverPlan>(&json).expect("JSON").estimate.expect("an estimate");
+    assert_eq!((estimate.failovers, estimate.drills, estimate.unmeasured.len()), (2, 0, 0), "{estimate:?}");
+    assert!(0 < estimate.writes_ms && estimate.writes_ms <= estimate.all_ms, "{estimate:?}");
+    let text = ok(cluster.nodes[2].cli(&plan).await);
+    assert!(text.contains(": the medians of 2 planned failovers"), "{text}");
     let long = "x".repeat(2_000);
     let args = ["site", "role", "c", "active", "--expect-epoch", "2", "--reason", &long];
     refuses(cluster.nodes[0].cli(&args).await, "reason has 2000 bytes; at most 1000 are kept");

@@ -15,7 +15,7 @@ use lockstep_tests::e2e::gerrit::rest::{Login, browse};
 use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::stream::Key;
 use lockstep_tests::e2e::gerrit::{Kit, Sites};
-use lockstep_tests::e2e::git::{ok, text};
+use lockstep_tests::e2e::git::{done, ok, text};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::{PATIENCE, until};
 use rustix::process::Signal;
@@ -57,7 +57,7 @@ pub async fn fail_over(node: &Node, from: &str, to: &str, options: &[&str]) -> S
         plan.outside_refs.iter().filter(|row| row.fate == "lost").map(|row| row.name.as_str()).collect();
     assert!(lost.contains(&"web sessions") && lost.contains(&"reviewed flags"), "the plan says what is lost: {lost:?}");
     let args = ["failover", "execute", "--from", from, "--to", to, "--reason", "test", "--yes"];
-    ok(node.cli(&[&args[..], &["--plan-hash", &plan.hash], options].concat()).await)
+    done(node.cli(&[&args[..], &["--plan-hash", &plan.hash], options].concat()).await)
 }
 
 /// Three sites, two of them with a Gerrit, and what users were told so far.

@@ -13,13 +13,17 @@ use lockstep_proto::failover::{
 use tokio::time::Instant;
 
 use super::CliError;
-use super::failover_text::{has_red, plan as render_plan, progress, summary};
+use super::failover_text::{follow_up, has_red, plan as render_plan, progress, summary};
 use super::target::{OperatorTarget, Target};
 use crate::cli::out;
 use crate::clients::api_client::Call;
 
 /// The pause between two looks at a failover.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How long a command that follows a failover waits for the digests of the target's nodes after its end. A node writes
+/// one within a second or two after it has begun to take writes.
+const DIGESTS: Duration = Duration::from_secs(5);
 
 /// Deadline of a plan. After eight seconds the sidecar says that the refdb does not answer it. The rest is for a busy
 /// machine, on which the operator would miss the reason otherwise.
@@ -256,8 +260,11 @@ async fn follow(target: &Target, number: u64) -> Result<(), CliError> {
                 }
                 if let Some(end) = &failover.end {
                     return match end.outcome {
-                        FailoverOutcome::Done if failover.unserved || has_red(&failover) => Err(CliError::Degraded),
-                        FailoverOutcome::Done => Ok(()),
+                        FailoverOutcome::Done if failover.unserved => Err(CliError::Degraded),
+                        FailoverOutcome::Done => {
+                            let is_refreshed = show_follow_up(target, number).await?;
+                            if is_refreshed && !has_red(&failover) { Ok(()) } else { Err(CliError::Degraded) }
+                        }
                         FailoverOutcome::Aborted => Err(CliError::Failed(summary(&failover))),
                     };
                 }
@@ -279,12 +286,33 @@ async fn follow(target: &Target, number: u64) -> Result<(), CliError> {
     }
 }
 
+/// Shows the work that goes on beside a failover which is done, once it is known. Answers whether no Gerrit of the
+/// target has to look at anything. A sidecar of an earlier release does not tell it: that counts as nothing to do.
+async fn show_follow_up(target: &Target, number: u64) -> Result<bool, CliError> {
+    let end = Instant::now() + DIGESTS;
+    loop {
+        let late = Instant::now() >= end;
+        match last(target).await {
+            Ok(SitesStatus { failover: Some(failover), follow_up: Some(work), .. }) if failover.number == number => {
+                if late || work.unknown.is_empty() {
+                    out::put(&follow_up(&failover.to, &work))?;
+                    return Ok(work.is_refreshed());
+                }
+            }
+            Ok(_) => return Ok(true),
+            Err(error) if late => return Err(error),
+            Err(_) => {}
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 async fn last(target: &Target) -> Result<SitesStatus, CliError> {
     target.get("/v1/sites").await
 }
 
 async fn status(target: &Target, json: bool, watch: bool) -> Result<(), CliError> {
-    let SitesStatus { failover, waits_for, .. } = last(target).await?;
+    let SitesStatus { failover, waits_for, follow_up: work, .. } = last(target).await?;
     let Some(failover) = failover else {
         return Ok(out::put(if json { "null\n" } else { "there was no failover yet\n" })?);
     };
@@ -296,7 +324,8 @@ async fn status(target: &Target, json: bool, watch: bool) -> Result<(), CliError
     }
     let state = if failover.end.is_none() { format!("{}\n", summary(&failover)) } else { String::new() };
     let waits = waits_for.map(|why| format!("  ... {why}\n")).unwrap_or_default();
-    Ok(out::put(&format!("{}{state}{waits}", progress(&failover)))?)
+    let beside = work.map(|work| follow_up(&failover.to, &work)).unwrap_or_default();
+    Ok(out::put(&format!("{}{state}{waits}{beside}", progress(&failover)))?)
 }
 
 async fn act(args: ActArgs, act: FailoverAct) -> Result<(), CliError> {

@@ -1,14 +1,15 @@
 //! Leaves a small digest of this node's state in the refdb, so that it can be seen from every site while the links
 //! between sites are cut.
 //!
-//! A digest is written every ten seconds, and at once when the node becomes ready, changes its role or gets a debt. It
-//! has at most 4 KiB, in general less than 1 KiB: 0.1 write units per second and node.
+//! A digest is written every ten seconds, and at once when the node becomes ready, changes its role, has told a receiver
+//! or gets a debt. It has at most 4 KiB, in general less than 1 KiB: 0.1 write units per second and node.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_proto::failover::HandoverStatus;
 use lockstep_proto::overview::{
-    DIGEST_FORMAT, DIGEST_PACE_MS, MOST_DIGEST_ENTRIES, NodeDigest, RefreshQueue, StreamLag,
+    DIGEST_FORMAT, DIGEST_PACE_MS, MOST_DIGEST_ENTRIES, NodeDigest, Receivers, RefreshQueue, StreamLag,
 };
 use tokio::time::{Instant, sleep};
 
@@ -19,6 +20,7 @@ use crate::seams::refdb::{DigestRecord, RefDbError};
 use crate::seams::volume::StoreError;
 use crate::stages::api::readiness::Latches;
 use crate::stages::failover::{SlotAges, Standing};
+use crate::stages::handover::Told;
 use crate::telemetry::status_board::StatusBoard;
 
 /// The interval at which the state of the node is looked at.
@@ -31,6 +33,7 @@ pub(super) struct DigestWriter {
     pub(super) board: Arc<StatusBoard>,
     pub(super) guards: Arc<Guards>,
     pub(super) contact: Arc<LastContact>,
+    pub(super) handover: Vec<Told>,
 }
 
 impl DigestWriter {
@@ -90,6 +93,8 @@ impl DigestWriter {
         let refresh = self.stages.refresh.as_ref().map(|refresh| refresh.status());
         let mut closed = self.latches.closed();
         closed.truncate(MOST_DIGEST_ENTRIES);
+        let epoch = site.as_ref().map_or(0, |site| site.epoch);
+        let told: Vec<HandoverStatus> = self.handover.iter().map(|told| told.lock().clone()).collect();
         Ok(NodeDigest {
             format: DIGEST_FORMAT,
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -98,7 +103,8 @@ impl DigestWriter {
             at_ms: deps.clock.now_ms(),
             starts: None,
             role: site.as_ref().map_or("unknown", |site| site.role.name()).to_owned(),
-            epoch: site.map_or(0, |site| site.epoch),
+            epoch,
+            receivers: receivers(&told, epoch, journal.is_some()),
             incarnation: journal.map(|journal| journal.id().number),
             closed,
             streams: self.lags(),
@@ -128,6 +134,16 @@ impl DigestWriter {
         };
         streams(&self.stages).into_iter().map(lag).collect()
     }
+}
+
+/// The receivers of a node, and those among them that took the notice of this epoch and of whether the node takes
+/// writes. None without receivers.
+fn receivers(told: &[HandoverStatus], epoch: u64, takes_writes: bool) -> Option<Receivers> {
+    let is_told = |one: &&HandoverStatus| {
+        one.told.as_ref().is_some_and(|notice| (notice.epoch, notice.takes_writes) == (epoch, takes_writes))
+    };
+    let (all, told) = (told.len() as u64, told.iter().filter(is_told).count() as u64);
+    (all > 0).then_some(Receivers { all, told })
 }
 
 /// Why a digest could not be written.
@@ -163,13 +179,15 @@ fn with_standing(mut digest: NodeDigest, standing: Standing) -> NodeDigest {
 fn is_due(last: Option<&(NodeDigest, Instant)>, now: &NodeDigest) -> bool {
     let Some((last, written)) = last else { return true };
     let urgent = |it: &NodeDigest| {
-        (it.epoch, it.incarnation, it.closed.clone(), it.degraded, it.held, it.owed, it.verified.clone())
+        let of_failover = (it.epoch, it.incarnation, it.receivers.clone());
+        (of_failover, it.closed.clone(), it.degraded, it.held, it.owed, it.verified.clone())
     };
     written.elapsed() >= Duration::from_millis(DIGEST_PACE_MS) || urgent(last) != urgent(now)
 }
 
 #[cfg(test)]
 mod tests {
+    use lockstep_proto::failover::{Role, RoleNotice};
     use lockstep_proto::overview::MOST_DIGEST_BYTES;
 
     use super::*;
@@ -185,6 +203,8 @@ mod tests {
         let lagging = NodeDigest { unpublished: 7, parked: 3, at_ms: 99, ..digest() };
         assert!(!is_due(Some(&last), &lagging));
         assert!(is_due(Some(&last), &NodeDigest { degraded: 1, ..digest() }));
+        let receivers = Some(Receivers { all: 1, told: 1 });
+        assert!(is_due(Some(&last), &NodeDigest { receivers, ..digest() }));
         assert!(is_due(Some(&last), &NodeDigest { closed: vec!["caught-up".into()], ..digest() }));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(is_due(Some(&last), &lagging));
@@ -200,6 +220,27 @@ mod tests {
     }
 
     #[test]
+    fn a_receiver_is_told_once_it_has_taken_the_notice_of_the_present_state() {
+        let told = |notice: Option<(u64, bool)>| HandoverStatus {
+            receiver: "program".to_owned(),
+            told: notice.map(|(epoch, takes_writes)| RoleNotice {
+                site: "a".parse().unwrap(),
+                node: "a-0".parse().unwrap(),
+                role: Role::Active,
+                epoch,
+                takes_writes,
+                start: 1,
+                number: 1,
+            }),
+            at_ms: None,
+            problem: None,
+        };
+        let all = [None, Some((2, true)), Some((3, false)), Some((3, true))].map(told);
+        assert_eq!(receivers(&all, 3, true), Some(Receivers { all: 4, told: 1 }));
+        assert_eq!(receivers(&[], 3, true), None);
+    }
+
+    #[test]
     fn the_largest_digest_fits_into_its_bound() {
         let name = "x".repeat(48);
         let lag = StreamLag { site: name.parse().unwrap(), transactions: u64::MAX, seconds: 1_234_567.123 };
@@ -209,6 +250,7 @@ mod tests {
             starts: Some(u64::MAX),
             closed: ["repaired", "joined", "caught-up", "refdb-current"].map(str::to_owned).to_vec(),
             streams: vec![lag; MOST_DIGEST_ENTRIES],
+            receivers: Some(Receivers { all: u64::MAX, told: u64::MAX }),
             ..digest()
         };
         let bytes = serde_json::to_string(&largest).unwrap().len();

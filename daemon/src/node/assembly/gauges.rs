@@ -31,10 +31,11 @@ pub(super) fn look(stages: &Stages, guards: &Guards, locks: &LeftLocks, latches:
     if let Some(refresh) = stages.refresh.as_ref().map(|refresh| refresh.status()) {
         metrics.refresh.stands(refresh.due, refresh.oldest_ms.unwrap_or_default() / 1_000);
     }
-    let epoch = stages.state.roles.of(&stages.deps.settings.site).map_or(0, |site| site.epoch);
+    let own = stages.state.roles.of(&stages.deps.settings.site);
     metrics.site.guards(guards.found().count);
     metrics.site.left_locks(locks.found().count);
-    metrics.site.state(latches.closed().is_empty(), epoch);
+    let (role, epoch) = (own.as_ref().map(|site| site.role), own.as_ref().map_or(0, |site| site.epoch));
+    metrics.site.state(latches.closed().is_empty(), role, epoch);
     let evidence = stages.context.went_back.evidence();
     let is_not_own = evidence.as_ref().is_some_and(Evidence::is_of_identity);
     metrics.site.went_back(evidence.is_some() && !is_not_own, is_not_own);

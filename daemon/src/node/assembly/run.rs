@@ -100,15 +100,16 @@ impl Sidecar {
         let (guards, left_locks) = watch_repositories(settings, &node);
         let turns = Turns::new(settings.turns.clone(), Arc::new(SystemClock), metrics.turns.clone());
         let contact = Arc::new(LastContact::read(&settings.state).await);
+        let handover = hand_over(&node, receivers)?;
         let digests = DigestWriter {
             stages: Arc::clone(node.stages()),
             latches: node.latches().clone(),
             board: Arc::clone(&board),
             guards: Arc::clone(&guards),
             contact: Arc::clone(&contact),
+            handover: handover.clone(),
         };
         node.stages().context.tasks.spawn("digest", digests.run());
-        let handover = hand_over(&node, receivers)?;
         if let Some((telemetry, health)) = telemetry.zip(health) {
             observe_board(&telemetry.meter(), &board);
             let (renderer, stages, latches) =

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
-    ActRequest, AuditEntry, ExecuteRequest, Failover, FailoverAct, FailoverPlan, FailoverStep, ModeRequest,
+    ActRequest, AuditEntry, ExecuteRequest, Failover, FailoverAct, FailoverPlan, FailoverStep, FollowUp, ModeRequest,
     PlanRequest, RoleRequest, SiteStatus, SitesStatus,
 };
 use lockstep_proto::history::{History, MOST_REASON_BYTES, PastChange, RoleChange};
@@ -21,11 +21,11 @@ use lockstep_proto::{NodeId, SiteId};
 
 use tokio::time::timeout;
 
-use super::at_risk::at_risk;
 use super::decide::{Decision, decide};
 use super::digests::DigestReader;
 use super::drill::DrillStage;
 use super::driver::DriverLimits;
+use super::follow_up::follow_up;
 use super::history;
 use super::overview;
 use super::plan::{EXPOSURE, begun, plan};
@@ -136,6 +136,13 @@ impl OperatorDesk {
         Ok(sites)
     }
 
+    /// The work that goes on beside the last failover.
+    async fn following(&self, last: Option<&Failover>, view: &View) -> Result<Option<FollowUp>, ApiError> {
+        let Some(ended) = last.filter(|last| !last.is_in_progress()) else { return Ok(None) };
+        let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
+        Ok(follow_up(ended, view, &digests))
+    }
+
     /// Whether the target is promoted, or a promotion in transit may still land.
     async fn may_promote(&self, failover: &Failover) -> Result<bool, ApiError> {
         let view = self.view().await?;
@@ -182,7 +189,8 @@ impl Operators for OperatorDesk {
         let running = failover.as_ref().filter(|one| one.is_in_progress());
         let waits_for = running.and_then(|running| waits_for(running, &view));
         let removed = view.removed.iter().map(|one| one.site.clone()).collect();
-        Ok(SitesStatus { sites: self.with_progress(&view).await?, removed, failover, waits_for })
+        let follow_up = self.following(failover.as_ref(), &view).await?;
+        Ok(SitesStatus { sites: self.with_progress(&view).await?, removed, failover, waits_for, follow_up })
     }
 
     async fn overview(&self) -> Result<Overview, ApiError> {
@@ -439,16 +447,6 @@ impl OperatorDesk {
             Err(_) => format!("no answer within {} s", NOTE.as_secs()),
         };
         tracing::error!(why = noted, ?entry, "the history cannot be written: this log line is all that is kept");
-    }
-
-    async fn planned(&self, request: &PlanRequest) -> Result<FailoverPlan, ApiError> {
-        let running = self.stored().await?.map(|stored| stored.failover).filter(Failover::is_in_progress);
-        let view = self.view().await?;
-        let mut plan = plan(request, &view, running.as_ref(), self.went_back().await?.as_deref());
-        plan.at_risk = at_risk(&self.refdb, &view, &request.from, &request.to).await;
-        let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
-        plan.warnings.extend(overview::unverified(&view, &digests, &request.to, self.clock.now_ms()));
-        Ok(plan)
     }
 }
 

@@ -218,6 +218,9 @@ impl Driver {
             Decision::Begin => begin(&mut next, self.clock.now_ms()),
             Decision::Hold => next.paused = true,
             Decision::Next(note) => {
+                if next.current().is_some_and(|step| step.step == FailoverStep::Settle) {
+                    next.behind = Some(view.most_behind(&next.to, &next.from));
+                }
                 if next.current().is_some_and(|step| step.step == FailoverStep::CatchUp) {
                     next.lacked = Some(at_risk(&self.refdb, view, &next.from, &next.to).await);
                 }

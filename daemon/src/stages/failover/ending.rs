@@ -12,6 +12,9 @@ pub(super) fn end(failover: &mut Failover, now_ms: u64, outcome: FailoverOutcome
     let from_ms = failover.counted_from_ms();
     let recovery_ms = recovery_ms.map(|at_ms| at_ms.saturating_sub(from_ms));
     let green_ms = all_green_ms(failover).map(|at_ms| at_ms.saturating_sub(from_ms));
+    // Zero by construction, and not by a count: an acknowledged transaction is in the refdb, nodes of the target that
+    // lack it take it from there, and no driver acts while the refdb is known to be older than a node. The transactions
+    // that the refdb alone had at the promotion are in `Failover::lacked`.
     failover.end = Some(FailoverEnd { outcome, at_ms: now_ms, recovery_ms, green_ms, lost: 0 });
 }
 

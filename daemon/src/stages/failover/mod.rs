@@ -13,6 +13,8 @@
 //! | `at_risk` | the transactions that the target lacks, counted in the journal |
 //! | `decide` | the next action of a failover: a pure function |
 //! | `plan` | the plan of a failover, its blockers and its hash: a pure function |
+//! | `follow_up` | the work that goes on beside a failover which is done: a pure function |
+//! | `estimate` | the estimated time of a failover: a pure function |
 //! | `overview` | all sites with the digests of their nodes, and the two answers that count: pure functions |
 //! | `digests` | reads the digests of all nodes, with their ages |
 //! | `slot_ages` | for how long a node lacks settled slots |
@@ -26,6 +28,7 @@
 //! | `own_part` | what each node of the target does itself: verify its refs, and probe |
 //! | `silent` | a standby on a copy of its volume |
 //! | `drill_desk` | the operators' requests about drills, and the preflight |
+//! | `plan_desk` | the operators' request for a plan |
 //! | `resume` | whether a resume is about the pause that the failover is in |
 //! | `desk` | the operators' requests: plan, execute, pause, resume, abort, roles of sites |
 //! | `signing` | the operators' requests about signed records, and the keys of sites |
@@ -42,11 +45,14 @@ mod drill_desk;
 mod driver;
 mod earlier;
 mod ending;
+mod estimate;
+mod follow_up;
 mod history;
 mod node_list;
 mod overview;
 mod own_part;
 mod plan;
+mod plan_desk;
 mod preflight;
 mod record;
 mod resume;

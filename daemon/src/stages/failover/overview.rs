@@ -77,7 +77,7 @@ fn one_node(view: &View, digests: &[Aged], node: &NodeRecord) -> NodeOverview {
 }
 
 /// Whether the node has started again since it left this digest.
-fn is_of_earlier_start(aged: &Aged, node: &NodeRecord) -> bool {
+pub(super) fn is_of_earlier_start(aged: &Aged, node: &NodeRecord) -> bool {
     aged.digest.starts.is_some_and(|starts| starts != node.starts)
 }
 
@@ -274,6 +274,7 @@ mod tests {
             owed: 0,
             degraded: 0,
             guards_off: 0,
+            receivers: None,
             refresh: None,
             verified: None,
             follows_list: true,

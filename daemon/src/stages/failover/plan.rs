@@ -44,6 +44,7 @@ pub(super) fn plan(
         exposure: EXPOSURE.to_owned(),
         behind,
         at_risk: AtRisk::default(),
+        estimate: None,
         outside_refs: outside_refs(),
         hash: String::new(),
     };
@@ -74,6 +75,7 @@ pub(super) fn begun(number: u64, request: &PlanRequest, (from_epoch, to_epoch): 
         held: None,
         max_loss: request.max_loss,
         verified: BTreeMap::new(),
+        behind: None,
         lacked: None,
         probed: BTreeMap::new(),
         aborting: false,

@@ -87,6 +87,11 @@ impl View {
         self.of_site(site).flat_map(bounds).map(|(lane, bound)| bound.0.saturating_sub(node.mark(&lane).0)).sum()
     }
 
+    /// The number of slots of `from` that the living node of `to` which is behind most has not durably applied.
+    pub(super) fn most_behind(&self, to: &SiteId, from: &SiteId) -> u64 {
+        self.living(to).map(|node| self.behind(node, from)).max().unwrap_or(0)
+    }
+
     /// The end of the settled slots of each lane of a site.
     pub(super) fn ends(&self, site: &SiteId) -> BTreeMap<LaneId, Seq> {
         self.of_site(site).flat_map(bounds).collect()

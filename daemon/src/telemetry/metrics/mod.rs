@@ -49,7 +49,7 @@ pub struct Metrics {
     pub refresh: RefreshMetrics,
     /// Operations on the repositories.
     pub git: GitMetrics,
-    /// Readiness, epoch and failures of tasks.
+    /// Readiness, role, epoch and failures of tasks.
     pub site: SiteMetrics,
 }
 

@@ -2,6 +2,7 @@
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::failover::Role;
 use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
@@ -319,11 +320,12 @@ impl GitMetrics {
     }
 }
 
-/// The metrics of the node itself: readiness, epoch, and failures of its tasks.
+/// The metrics of the node itself: readiness, role and epoch of its site, and failures of its tasks.
 #[derive(Clone, Debug)]
 pub struct SiteMetrics {
     ready: Gauge<u64>,
     epoch: Gauge<u64>,
+    role: Gauge<u64>,
     went_back: Gauge<u64>,
     not_own: Gauge<u64>,
     guards: Gauge<u64>,
@@ -339,14 +341,18 @@ impl SiteMetrics {
         let (went_back, guards) = (table::WENT_BACK.gauge(meter), table::GUARDS_OFF.gauge(meter));
         let left_locks = table::LEFT_LOCKS.gauge(meter);
         let (ready, epoch) = (table::READY.gauge(meter), table::EPOCH.gauge(meter));
-        let certificates = table::CERTIFICATE_EXPIRES.gauge(meter);
-        Self { ready, epoch, went_back, not_own, guards, left_locks, certificates, failures }
+        let (role, certificates) = (table::ROLE.gauge(meter), table::CERTIFICATE_EXPIRES.gauge(meter));
+        Self { ready, epoch, role, went_back, not_own, guards, left_locks, certificates, failures }
     }
 
-    /// Records whether the node is ready, and its site's epoch as the node knows it.
-    pub fn state(&self, ready: bool, epoch: u64) {
+    /// Records whether the node is ready, and its site's role and epoch as the node knows them. No role is 1 before the
+    /// node has read it.
+    pub fn state(&self, ready: bool, role: Option<Role>, epoch: u64) {
         self.ready.record(u64::from(ready), &[]);
         self.epoch.record(epoch, &[]);
+        for one in Role::ALL {
+            self.role.record(u64::from(role == Some(one)), &[KeyValue::new("role", one.name())]);
+        }
     }
 
     /// Records whether the refdb is known to be older than a node, and whether it is not the refdb of this node at all.

@@ -123,6 +123,8 @@ metrics! {
         "locks that programs left behind in repositories, so that commits may not be visible here";
     READY = Gauge "lockstep_ready" [] "1 when every latch of /readyz is open, else 0";
     EPOCH = Gauge "lockstep_epoch" [] "epoch of the site, as this node knows it";
+    ROLE = Gauge "lockstep_role" ["role"]
+        "1 for the role of the site, as this node knows it, else 0; 0 for all before it is known";
     CERTIFICATE_EXPIRES = Gauge "lockstep_certificate_expires_timestamp_seconds" ["certificate"]
         "when a certificate for TLS between sites expires, in seconds since 1970: its own, the first of its trust";
     NOT_OWN = Gauge "lockstep_refdb_not_own" []

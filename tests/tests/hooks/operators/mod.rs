@@ -58,7 +58,8 @@ fn away() -> ApiError {
 #[async_trait]
 impl Operators for Desk {
     async fn sites(&self) -> Result<SitesStatus, ApiError> {
-        Ok(SitesStatus { sites: Vec::new(), removed: Vec::new(), failover: None, waits_for: None })
+        let (sites, removed) = (Vec::new(), Vec::new());
+        Ok(SitesStatus { sites, removed, failover: None, waits_for: None, follow_up: None })
     }
 
     async fn overview(&self) -> Result<Overview, ApiError> {
