@@ -21,9 +21,9 @@ use crate::clients::api_client::Call;
 /// The pause between two looks at a failover.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long a command that follows a failover waits for the digests of the target's nodes after its end. A node writes
-/// one within a second or two after it has begun to take writes.
-const DIGESTS: Duration = Duration::from_secs(5);
+/// How long a command that follows a failover waits after its end until the Gerrits of the target have looked at
+/// everything. A node writes its digest within a second or two after it has begun to take writes.
+const REFRESHED: Duration = Duration::from_secs(5);
 
 /// Deadline of a plan. After eight seconds the sidecar says that the refdb does not answer it. The rest is for a busy
 /// machine, on which the operator would miss the reason otherwise.
@@ -286,15 +286,15 @@ async fn follow(target: &Target, number: u64) -> Result<(), CliError> {
     }
 }
 
-/// Shows the work that goes on beside a failover which is done, once it is known. Answers whether no Gerrit of the
+/// Shows the work that goes on beside a failover which is done, once it has ended or takes too long. Answers whether no Gerrit of the
 /// target has to look at anything. A sidecar of an earlier release does not tell it: that counts as nothing to do.
 async fn show_follow_up(target: &Target, number: u64) -> Result<bool, CliError> {
-    let end = Instant::now() + DIGESTS;
+    let end = Instant::now() + REFRESHED;
     loop {
         let late = Instant::now() >= end;
         match last(target).await {
             Ok(SitesStatus { failover: Some(failover), follow_up: Some(work), .. }) if failover.number == number => {
-                if late || work.unknown.is_empty() {
+                if late || work.is_refreshed() {
                     out::put(&follow_up(&failover.to, &work))?;
                     return Ok(work.is_refreshed());
                 }
