@@ -26,7 +26,7 @@
 //! | `own_part` | what each node of the target does itself: verify its refs, and probe |
 //! | `silent` | a standby on a copy of its volume |
 //! | `drill_desk` | the operators' requests about drills, and the preflight |
-//! | `resume` | whether a resume is about the pause that the failover is in |
+//! | `resume` | the refusals of a late resume and of a late abort |
 //! | `desk` | the operators' requests: plan, execute, pause, resume, abort, roles of sites |
 //! | `signing` | the operators' requests about signed records, and the keys of sites |
 //! | `node_list` | the operators' requests that remove nodes which will not come back |

@@ -1,5 +1,5 @@
-//! Whether a resume is about the pause that the failover is in. A late or repeated one may meet another pause: that
-//! of a guard, which only an operator who has seen it may override.
+//! The refusals of a resume and of an abort. A resume must be about the pause that the failover is in. A late or
+//! repeated one may meet another pause: that of a guard, which only an operator who has seen it may override.
 
 use lockstep_proto::failover::{Failover, FailoverStep};
 
@@ -21,6 +21,20 @@ pub(super) fn resumes(failover: &Failover, seen: Option<FailoverStep>) -> Result
             let seen = seen.name();
             Err(format!("failover {number} is not paused before {seen} any more; look at it and ask again"))
         }
+    }
+}
+
+/// The refusal of an abort after the promotion has begun, for people.
+pub(super) fn too_late(failover: &Failover) -> String {
+    let Failover { number, from, to, .. } = failover;
+    match failover.to_was_active {
+        true => format!(
+            "{from} has stopped, and {to} was active before; let failover {number} end, and make {from} active again \
+             with `lockstep site role`"
+        ),
+        false => format!(
+            "the promotion of {to} has begun; let failover {number} end, and fail back with a plan from {to} to {from}"
+        ),
     }
 }
 
