@@ -39,7 +39,8 @@ pub async fn standbys(cluster: Cluster) -> Cluster {
     cluster
 }
 
-async fn sites(node: &Node) -> SitesStatus {
+/// The sites, as a node shows them.
+pub async fn sites(node: &Node) -> SitesStatus {
     serde_json::from_str(&ok(node.cli(&["sites", "--json"]).await)).expect("JSON")
 }
 

@@ -9,6 +9,7 @@ mod demo;
 mod drill;
 mod events;
 mod failover;
+mod failover_all_active;
 mod foreign_lock;
 mod guards;
 mod handover;
