@@ -67,7 +67,7 @@ fn declares(file: &Source, part: &str) -> bool {
         let behind = INTRODUCTIONS.iter().find_map(|word| line.split_once(word)).map(|(_, rest)| rest);
         behind.and_then(|rest| rest.split(['(', '<']).next()).is_some_and(|name| name.contains(part))
     };
-    file.text.lines().filter(|line| !line.trim_start().starts_with("//")).any(declared)
+    file.text.contains(part) && file.text.lines().filter(|line| !line.trim_start().starts_with("//")).any(declared)
 }
 
 #[test]
