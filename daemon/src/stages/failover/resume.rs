@@ -53,6 +53,14 @@ mod tests {
     }
 
     #[test]
+    fn a_late_abort_names_the_way_that_takes_no_writes_away() {
+        let promoted = failover(FailoverKind::Planned, FailoverStep::Serve);
+        assert!(too_late(&promoted).ends_with("fail back with a plan from b to a"));
+        let active = too_late(&Failover { to_was_active: true, ..promoted });
+        assert!(active.ends_with("make a active again with `lockstep site role`"), "{active}");
+    }
+
+    #[test]
     fn a_resume_of_an_earlier_pause_overrides_no_guard() {
         let (stop, promote) = (Some(FailoverStep::Stop), Some(FailoverStep::Promote));
         let asked = paused(FailoverStep::Stop, None);
