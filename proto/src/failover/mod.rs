@@ -96,6 +96,10 @@ pub struct Failover {
     pub from_epoch: u64,
     /// The epoch of the target before the failover.
     pub to_epoch: u64,
+    /// Whether the target was active before the failover. Then nothing is promoted, and there is no way back but the
+    /// source's own role.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub to_was_active: bool,
     /// The authenticated identity of the operator.
     pub actor: String,
     /// The operator's reason.

@@ -65,6 +65,12 @@ async fn act(world: &World, dice: &Dice, desk: Arc<dyn Operators>) -> Result<Str
         desk.change_role("operator", &fenced.site, request).await?;
         return Ok(format!("makes {} a standby", fenced.site));
     }
+    let standby = status.sites.iter().find(|site| !world.scenario.one_active && site.role == Role::Standby);
+    if let Some(standby) = standby.filter(|_| dice.chance(500)) {
+        let request = RoleRequest { role: Role::Active, expect_epoch: standby.epoch, reason: "all again".to_owned() };
+        desk.change_role("operator", &standby.site, request).await?;
+        return Ok(format!("makes {} active again", standby.site));
+    }
     let Some(plan) = choose(world, dice, &status) else { return Ok("finds nothing to do".to_owned()) };
     let seen = desk.plan(&plan).await?;
     let pause_before = if dice.chance(world.scenario.pauses) { vec![FailoverStep::Promote] } else { Vec::new() };

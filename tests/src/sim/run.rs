@@ -301,7 +301,7 @@ impl Phases {
     async fn heal(&self) {
         self.world.trace.note("run", "HEAL");
         self.world.faults.heal();
-        for site in self.world.sites().into_iter().filter(|_| !self.world.scenario.one_active) {
+        for site in self.world.sites().into_iter().filter(|_| !self.world.scenario.moves_writes()) {
             let fenced = {
                 let known = self.world.watch.known();
                 known.facts.sites.get(&site).is_some_and(|record| record.role != Role::Active)

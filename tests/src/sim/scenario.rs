@@ -244,6 +244,19 @@ impl Scenario {
         scenario
     }
 
+    /// Three active sites, and operators that move the writes of one to another and make it active again, while nodes
+    /// die, pause and are cut off.
+    #[must_use]
+    pub fn all_active() -> Self {
+        Self { name: "all-active".into(), one_active: false, ..Self::standby() }
+    }
+
+    /// Whether operators change the roles of sites. Then nobody else does.
+    #[must_use]
+    pub fn moves_writes(&self) -> bool {
+        self.one_active || self.actions.iter().any(|(action, _)| *action == Action::Failover)
+    }
+
     /// One active site of two. A third one joins, and one that is not active leaves, while nodes die, pause and are cut
     /// off, and operators move the writes.
     #[must_use]

@@ -77,13 +77,25 @@ pub fn tell_of_locks(story: impl AsyncFnOnce(&Story)) {
     tell_with(Writes::Staged, story);
 }
 
+/// Runs a story in which the site `blr-1` alone is active, and the others stand by.
+///
+/// # Panics
+/// As [`tell`].
+pub fn tell_of_standbys(story: impl AsyncFnOnce(&Story)) {
+    tell_in(Scenario { one_active: true, ..Scenario::calm() }, story);
+}
+
 /// Runs a story, with writes of the refdb of this size.
 ///
 /// # Panics
 /// As [`tell`].
 pub fn tell_with(writes: Writes, story: impl AsyncFnOnce(&Story)) {
+    tell_in(Scenario { writes, ..Scenario::calm() }, story);
+}
+
+fn tell_in(scenario: Scenario, story: impl AsyncFnOnce(&Story)) {
     runtime().block_on(async {
-        let scenario = Scenario { projects: 1, shards: 1, nodes: [2, 1, 1], writes, ..Scenario::calm() };
+        let scenario = Scenario { projects: 1, shards: 1, nodes: [2, 1, 1], ..scenario };
         let backend = MemoryBackend::of_models(scenario.shards, InjectedBugs::default());
         let world = World::new(1, scenario, InjectedBugs::default(), Arc::new(backend), Arc::new(RealNodes));
         let told = Story { phases: Phases { world: world.clone() }, world, nonce: AtomicU64::new(0) };

@@ -42,6 +42,7 @@ pub async fn standbys(cluster: Cluster) -> Cluster {
     cluster
 }
 
+/// The sites, as a node shows them.
 pub async fn sites(node: &Node) -> SitesStatus {
     serde_json::from_str(&ok(node.cli(&["sites", "--json"]).await)).expect("JSON")
 }

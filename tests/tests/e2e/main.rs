@@ -11,6 +11,7 @@ mod drill;
 mod events;
 mod failover;
 mod failover_acts;
+mod failover_all_active;
 mod failover_rounds;
 mod foreign_lock;
 mod guards;

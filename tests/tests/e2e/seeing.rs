@@ -68,6 +68,7 @@ async fn every_site_sees_all_sites_while_the_links_between_them_are_cut() {
         assert!(site(&all, "a").safe.is_none(), "{all:?}");
     }
     let [a, b, c] = [&cluster.nodes[0], &cluster.nodes[1], &cluster.nodes[2]];
+    documented("lockstep sites", &c.cli(&["sites"]).await);
     documented("lockstep status --all", &ends_with(c, &["status", "--all"], 0).await);
     documented("lockstep topology", &c.cli(&["topology"]).await);
     documented("lockstep verify", &c.cli(&["verify"]).await);
@@ -137,7 +138,9 @@ async fn no_promotion_helps(node: &Node) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_history_keeps_failovers_and_changes_of_role_with_actor_and_reason() {
     let cluster = pair().await;
-    fail_over(&cluster.nodes[1], "a", "b", &[]).await;
+    let (text, _) = fail_over(&cluster.nodes[1], "a", "b", &[]).await;
+    let execute = "lockstep failover execute --from a --to b --reason 'maintenance'";
+    documented_from(execute, "failover 1 has begun", &text);
     fail_over(&cluster.nodes[2], "b", "a", &[]).await;
     documented("lockstep history", &cluster.nodes[2].cli(&["history"]).await);
     let history: History = serde_json::from_str(&ok(cluster.nodes[2].cli(&["history", "--json"]).await)).expect("JSON");
@@ -223,19 +226,27 @@ async fn the_terminal_view_restores_the_terminal_and_says_when_there_is_none() {
     refuses(output, "--watch needs a terminal");
 }
 
-/// Whether docs/failover.md shows this command with an output of this shape: the same headings and heads of tables.
+/// Whether docs/failover.md shows this command with an output of this shape: the same headings, and the same heads and
+/// first columns of tables.
 pub fn documented(command: &str, output: &Output) {
-    let output = String::from_utf8_lossy(&output.stdout);
+    documented_from(command, "", &String::from_utf8_lossy(&output.stdout));
+}
+
+/// As [`documented`], from the line on that begins with `start`: the plan before it and the question are not compared.
+fn documented_from(command: &str, start: &str, output: &str) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/failover.md");
     let page = std::fs::read_to_string(path).expect("the page");
     let (_, rest) = page.split_once(&format!("$ {command}\n")).unwrap_or_else(|| panic!("no {command} in the page"));
     let (shown, _) = rest.split_once("```").expect("the end of the block");
     println!("$ {command}\n{output}");
-    assert_eq!(heads(shown), heads(&output), "{command} in docs/failover.md");
+    let from = |text: &str| text.find(start).map(|at| shape(&text[at..]));
+    assert_eq!(from(shown), from(output), "{command} in docs/failover.md");
 }
 
-/// The headings of a text, and the head of the table below each, without runs of spaces. Figures are equal.
-fn heads(text: &str) -> Vec<String> {
+/// The headings of a text, the line below each, which is the head of a table, and the first cell of each row, without
+/// runs of spaces. Figures are equal, and equal lines in a row are one. A line that begins with `...` says what a
+/// command waits for, and is left out.
+fn shape(text: &str) -> Vec<String> {
     let once = |word: &str| {
         // The hash of a plan.
         if word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -252,8 +263,23 @@ fn heads(text: &str) -> Vec<String> {
         text
     };
     let squeezed = |line: &str| line.split_whitespace().map(once).collect::<Vec<_>>().join(" ");
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("  ...")).collect();
     let is_heading = |line: &str| !line.starts_with(' ');
-    let is_head = |index: &usize| *index == 0 || is_heading(lines[*index]) || is_heading(lines[*index - 1]);
-    (0..lines.len()).filter(is_head).map(|index| squeezed(lines[index])).collect()
+    let is_head = |index: usize| index == 0 || is_heading(lines[index]) || is_heading(lines[index - 1]);
+    let shown = |index: usize| if is_head(index) { Some(lines[index]) } else { first_cell(lines[index]) };
+    let mut shape: Vec<String> = (0..lines.len()).filter_map(shown).map(squeezed).collect();
+    shape.dedup();
+    shape
+}
+
+/// The first cell of a row of a table. `None` for other lines.
+fn first_cell(line: &str) -> Option<&str> {
+    let row = line.strip_prefix("  ").filter(|row| !row.starts_with(' '))?;
+    row.split_once("  ").map(|(cell, _)| cell)
+}
+
+#[test]
+fn the_shape_of_an_output_has_the_names_of_steps_and_no_figures() {
+    let text = "steps\n  step    took\n  verify  0.2 s\n  ... b waits\n  stop    31.1 s\nmeasured\n  lost 0 of 9\n";
+    assert_eq!(shape(text), ["steps", "step took", "verify", "stop", "measured", "lost # of #"]);
 }

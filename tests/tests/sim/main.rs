@@ -7,6 +7,8 @@ mod content;
 mod degraded;
 mod events;
 mod failover;
+mod failover_all_active;
+mod failover_drivers;
 mod names;
 mod projects;
 mod rebuild;

@@ -4,6 +4,7 @@
 //! Each rule also has a test with a seeded violation. A finding names file, line and rule.
 
 mod circles;
+mod claims;
 mod docs;
 mod exports;
 mod layers;
@@ -90,6 +91,7 @@ fn check(file: &Source, files: &[Source], exports: &exports::Exports) -> Vec<Fin
     }
     if file.path.ends_with(".md") {
         findings.extend(docs::check(file, files));
+        findings.extend(claims::check(file, files));
     }
     if file.path == "docs/ARCHITECTURE.md" {
         findings.extend(layers::rooms(file));

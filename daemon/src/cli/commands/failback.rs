@@ -42,20 +42,29 @@ pub(super) async fn run(command: FailbackCommand) -> Result<(), CliError> {
 /// The source and the target of the failover back: the target and the source of the last one that was completed.
 async fn back(target: &Target) -> Result<(SiteId, SiteId), CliError> {
     let history: History = target.get("/v1/history").await?;
-    of_history(&history).ok_or_else(|| {
-        let why = "no failover was completed within the history, so there is no way back; name both sites with \
-                   `lockstep failover`; nothing was changed";
-        CliError::Refused(why.to_owned())
-    })
+    of_history(&history).map_err(CliError::Refused)
 }
 
-fn of_history(history: &History) -> Option<(SiteId, SiteId)> {
-    history.past.iter().find_map(|past| match past {
+/// The way back. If the target was active before the failover, there is none: it would take the writes of its own users
+/// away.
+fn of_history(history: &History) -> Result<(SiteId, SiteId), String> {
+    let last = history.past.iter().find_map(|past| match past {
         PastChange::Failover(one) if one.end.as_ref().is_some_and(|end| end.outcome == FailoverOutcome::Done) => {
-            Some((one.to.clone(), one.from.clone()))
+            Some(one)
         }
         PastChange::Failover(_) | PastChange::Role(_) => None,
-    })
+    });
+    match last {
+        Some(one) if one.to_was_active => Err(format!(
+            "{} was active before failover {}, so it keeps its writes; make {} active again with `lockstep site role`; \
+             nothing was changed",
+            one.to, one.number, one.from
+        )),
+        Some(one) => Ok((one.to.clone(), one.from.clone())),
+        None => Err("no failover was completed within the history, so there is no way back; name both sites with \
+                     `lockstep failover`; nothing was changed"
+            .to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -76,7 +85,15 @@ mod tests {
     fn the_way_back_is_that_of_the_last_failover_that_was_completed() {
         let past = vec![failover(2, "b", "c", "aborted"), failover(1, "a", "b", "done")];
         let way = of_history(&History { past });
-        assert_eq!(way.map(|(from, to)| (from.to_string(), to.to_string())), Some(("b".to_owned(), "a".to_owned())));
-        assert_eq!(of_history(&History { past: vec![failover(2, "b", "c", "aborted")] }), None);
+        assert_eq!(way.map(|(from, to)| (from.to_string(), to.to_string())), Ok(("b".to_owned(), "a".to_owned())));
+        assert!(of_history(&History { past: vec![failover(2, "b", "c", "aborted")] }).is_err());
+    }
+
+    #[test]
+    fn a_target_that_was_active_before_keeps_its_writes() {
+        let PastChange::Failover(mut last) = failover(1, "a", "b", "done") else { panic!("a failover") };
+        last.to_was_active = true;
+        let refused = of_history(&History { past: vec![PastChange::Failover(last)] }).unwrap_err();
+        assert!(refused.contains("make a active again with `lockstep site role`"), "{refused}");
     }
 }

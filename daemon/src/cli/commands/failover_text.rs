@@ -142,12 +142,20 @@ pub(super) fn summary(failover: &Failover) -> String {
             failover.to, failover.to
         ),
         FailoverOutcome::Done => format!(
-            "{head}: done. {} took writes {} after the {}{}. Nothing that was acknowledged is lost",
+            "{head}: done. {} took writes {}{}. Nothing that was acknowledged is lost",
             failover.to,
-            seconds(end.recovery_ms),
-            if failover.has(FailoverStep::Verify) { "stop" } else { "request" },
+            took_writes(failover, end),
             green(failover, end)
         ),
+    }
+}
+
+/// When the target took writes.
+fn took_writes(failover: &Failover, end: &FailoverEnd) -> String {
+    let since = if failover.has(FailoverStep::Verify) { "stop" } else { "request" };
+    match failover.to_was_active {
+        true => "all the time".to_owned(),
+        false => format!("{} after the {since}", seconds(end.recovery_ms)),
     }
 }
 

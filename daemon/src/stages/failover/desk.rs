@@ -30,7 +30,7 @@ use super::history;
 use super::overview;
 use super::plan::{EXPOSURE, begun, plan};
 use super::record::{self, Stored};
-use super::resume::resumes;
+use super::resume::{resumes, too_late};
 use super::silent::SilentStage;
 use super::view::View;
 use crate::base::clock::Clock;
@@ -247,6 +247,7 @@ impl Operators for OperatorDesk {
         }
         let epochs = (epoch(&plan.from), epoch(&plan.to));
         let failover = Failover {
+            to_was_active: view.role(&plan.to) == Some(Role::Active),
             actor: actor.to_owned(),
             reason: request.reason.clone(),
             requested_ms: self.clock.now_ms(),
@@ -284,10 +285,7 @@ impl Operators for OperatorDesk {
                 "resume"
             }
             FailoverAct::Abort if failover.has_begun(FailoverStep::Promote) && self.may_promote(&failover).await? => {
-                return Err(refused(&format!(
-                    "the promotion of {} has begun; let failover {} end, and fail back with a plan from {} to {}",
-                    failover.to, failover.number, failover.to, failover.from
-                )));
+                return Err(refused(&too_late(&failover)));
             }
             FailoverAct::Abort => {
                 failover.aborting = true;

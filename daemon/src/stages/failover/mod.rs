@@ -29,7 +29,7 @@
 //! | `silent` | a standby on a copy of its volume |
 //! | `drill_desk` | the operators' requests about drills, and the preflight |
 //! | `plan_desk` | the operators' request for a plan |
-//! | `resume` | whether a resume is about the pause that the failover is in |
+//! | `resume` | the refusals of a late resume and of a late abort |
 //! | `desk` | the operators' requests: plan, execute, pause, resume, abort, roles of sites |
 //! | `signing` | the operators' requests about signed records, and the keys of sites |
 //! | `node_list` | the operators' requests that remove nodes which will not come back |

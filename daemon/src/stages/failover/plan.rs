@@ -66,6 +66,7 @@ pub(super) fn begun(number: u64, request: &PlanRequest, (from_epoch, to_epoch): 
         to: request.to.clone(),
         from_epoch,
         to_epoch,
+        to_was_active: false,
         actor: String::new(),
         reason: String::new(),
         requested_ms: 0,

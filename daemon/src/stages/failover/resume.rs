@@ -1,5 +1,5 @@
-//! Whether a resume is about the pause that the failover is in. A late or repeated one may meet another pause: that
-//! of a guard, which only an operator who has seen it may override.
+//! The refusals of a resume and of an abort. A resume must be about the pause that the failover is in. A late or
+//! repeated one may meet another pause: that of a guard, which only an operator who has seen it may override.
 
 use lockstep_proto::failover::{Failover, FailoverStep};
 
@@ -24,6 +24,20 @@ pub(super) fn resumes(failover: &Failover, seen: Option<FailoverStep>) -> Result
     }
 }
 
+/// The refusal of an abort after the promotion has begun, for people.
+pub(super) fn too_late(failover: &Failover) -> String {
+    let Failover { number, from, to, .. } = failover;
+    match failover.to_was_active {
+        true => format!(
+            "{from} has stopped, and {to} was active before; let failover {number} end, and make {from} active again \
+             with `lockstep site role`"
+        ),
+        false => format!(
+            "the promotion of {to} has begun; let failover {number} end, and fail back with a plan from {to} to {from}"
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use lockstep_proto::failover::FailoverKind;
@@ -36,6 +50,14 @@ mod tests {
         let mut failover = failover(FailoverKind::Planned, step);
         failover.steps.iter_mut().filter(|one| one.step == step).for_each(|one| one.began_ms = None);
         Failover { paused: true, held: held.map(str::to_owned), ..failover }
+    }
+
+    #[test]
+    fn a_late_abort_names_the_way_that_takes_no_writes_away() {
+        let promoted = failover(FailoverKind::Planned, FailoverStep::Serve);
+        assert!(too_late(&promoted).ends_with("fail back with a plan from b to a"));
+        let active = too_late(&Failover { to_was_active: true, ..promoted });
+        assert!(active.ends_with("make a active again with `lockstep site role`"), "{active}");
     }
 
     #[test]

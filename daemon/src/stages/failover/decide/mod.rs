@@ -248,6 +248,9 @@ fn listed(red: &[String]) -> String {
 
 fn promote(failover: &Failover, view: &View) -> Decision {
     match view.site(&failover.to) {
+        Some(site) if site.role == Role::Active && site.epoch == failover.to_epoch => {
+            Decision::Next(format!("{} was active already", site.site))
+        }
         Some(site) if site.role == Role::Active => Decision::Next(format!("{} is active", site.site)),
         Some(site) if site.epoch == failover.to_epoch => Decision::ChangeRole(site.clone(), Role::Active),
         Some(site) => changed(site),

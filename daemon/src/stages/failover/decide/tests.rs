@@ -81,6 +81,21 @@ fn an_old_record_changes_nothing_in_a_later_failover() {
     assert!(matches!(next(&settle, &again), Decision::Wait(_)), "incarnations of a later epoch are not fenced");
 }
 
+/// Where all sites are active, a failover changes the role of its source alone.
+#[test]
+fn a_target_that_is_active_already_keeps_its_role_and_its_epoch() {
+    for kind in [FailoverKind::Planned, FailoverKind::Forced] {
+        let both = view(site("a", stopped(kind), 2), site("b", Role::Active, 2));
+        let promote = failover(kind, FailoverStep::Promote);
+        assert_eq!(next(&promote, &both), Decision::Next("b was active already".to_owned()));
+        for step in promote.steps.iter().map(|one| one.step) {
+            let decision = next(&failover(kind, step), &both);
+            let of_target = matches!(&decision, Decision::ChangeRole(site, _) if site.site.as_str() == "b");
+            assert!(!of_target, "{kind:?}, {step:?}: {decision:?}");
+        }
+    }
+}
+
 #[test]
 fn the_target_is_promoted_only_after_the_source_has_settled() {
     let mut settling = view(site("a", Role::Fenced, 2), site("b", Role::Standby, 2));
