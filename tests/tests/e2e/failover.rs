@@ -6,6 +6,7 @@ use lockstep_proto::failover::{
     ActRequest, ExecuteRequest, Failover, FailoverAct, FailoverKind, FailoverPlan, FailoverStep, PlanRequest, Role,
     SitesStatus,
 };
+use lockstep_proto::status::UncommittedUpdate;
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, git, ok, refuses};
 use lockstep_tests::e2e::load::Load;
@@ -169,6 +170,25 @@ async fn a_source_that_wakes_after_a_forced_failover_commits_nothing() {
     fenced_and_ready(&mut cluster.nodes[0]).await;
     cluster.show("p", MAIN, Some(&second)).await;
     cluster.show("p", LATE, None).await;
+    // If the node read its role before it read the push, it has begun nothing, and the user was told where to push.
+    if !String::from_utf8_lossy(&answer.stderr).contains("write to b, which is active") {
+        lists_the_late_push(&mut cluster.nodes[0], &late).await;
+    }
+}
+
+/// A fenced node lists a push that it had begun, also after a restart, until an operator discards its stray.
+async fn lists_the_late_push(node: &mut Node, late: &str) {
+    let is_late =
+        |one: &UncommittedUpdate| one.name.as_str() == LATE && one.new.is_some_and(|new| new.to_string() == late);
+    node.reports(|status| status.uncommitted.iter().any(is_late)).await;
+    let strays = ok(node.cli(&["stray", "list", "p"]).await);
+    assert!(strays.contains(late) && strays.contains(LATE), "{strays}");
+    assert!(ok(node.cli(&["status"]).await).contains("NOT COMMITTED"));
+    node.kill().await;
+    node.start(None);
+    node.reports(|status| status.ready && status.uncommitted.iter().any(is_late)).await;
+    let _ = ok(node.cli(&["stray", "discard", "p", LATE]).await);
+    node.reports(|status| status.uncommitted.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,18 +2,20 @@
 //!
 //! It is a reconciler and keeps nothing durable of its own. It asks the refdb about each open slot until the slot is
 //! known to be committed or poisoned. A committed one is published like any other, and this node applies it from its
-//! own site's stream.
+//! own site's stream. The updates of a poisoned one are kept, if the site was fenced meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::{Slot, TxnId};
+use lockstep_proto::status::UncommittedUpdate;
+use lockstep_proto::{Slot, Transaction};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::uncommitted::{Uncommitted, updates_of};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::blob::long_form::LongForms;
@@ -35,9 +37,20 @@ pub struct InDoubtResolver {
     /// Remembers the requests of transactions that turn out to be committed.
     requests: Arc<CommittedRequests>,
     bugs: InjectedBugs,
-    /// The open slots. Each keeps its project's gate, if a copy may still land in the project.
-    open: Arc<Mutex<BTreeMap<Slot, Option<Gate>>>>,
+    /// Keeps the updates that nobody committed, because the site was fenced.
+    pub(super) uncommitted: Uncommitted,
+    /// The open slots.
+    open: Arc<Mutex<BTreeMap<Slot, Open>>>,
     wake: Arc<Notify>,
+}
+
+/// What an open slot holds back.
+#[derive(Default)]
+struct Open {
+    /// The gate of the project, if a copy may still land in it.
+    gate: Option<Gate>,
+    /// The updates of the transaction that was sent and is in doubt.
+    sent: Vec<UncommittedUpdate>,
 }
 
 /// A slot that stays empty for this long is poisoned, so that the settled mark of an idle lane moves on.
@@ -46,11 +59,11 @@ const IDLE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl InDoubtResolver {
-    /// Creates a resolver without open slots.
+    /// Creates a resolver without open slots, for an incarnation that was opened under this epoch of the site.
     #[must_use]
-    pub fn new(context: &NodeContext, state: &NodeState, journal: Arc<Journal>) -> Self {
+    pub fn new(context: &NodeContext, state: &NodeState, journal: Arc<Journal>, epoch: u64) -> Self {
         let NodeContext { refdb, observer, went_back, long_forms, bugs, .. } = context.clone();
-        let requests = Arc::clone(&state.requests);
+        let (requests, uncommitted) = (Arc::clone(&state.requests), Uncommitted::new(context, state, epoch));
         Self {
             refdb,
             journal,
@@ -59,6 +72,7 @@ impl InDoubtResolver {
             long_forms,
             requests,
             bugs,
+            uncommitted,
             open: Arc::default(),
             wake: Arc::new(Notify::new()),
         }
@@ -66,12 +80,14 @@ impl InDoubtResolver {
 
     /// Adds a transaction in doubt, of which a copy may be in flight. It keeps the gate of its project until its slot
     /// is settled.
-    pub fn resolve_later(&self, txn: TxnId, encoded: Bytes, gate: Gate) {
+    pub fn resolve_later(&self, transaction: &Transaction, encoded: Bytes, gate: Gate) {
+        let slot = &transaction.id.slot;
         if self.bugs.has(InjectedBug::SettledOverUnresolved) {
-            self.journal.committed(&txn.slot, encoded);
+            self.journal.committed(slot, encoded);
             return;
         }
-        self.resolve_slot_later(txn.slot, Some(gate));
+        self.open.lock().entry(slot.clone()).or_default().sent = updates_of(transaction);
+        self.resolve_slot_later(slot.clone(), Some(gate));
     }
 
     /// Adds a slot whose content must become known: it could not be read, may have locks that wait for it, or stays
@@ -79,7 +95,7 @@ impl InDoubtResolver {
     pub fn resolve_slot_later(&self, slot: Slot, gate: Option<Gate>) {
         let mut open = self.open.lock();
         let kept = open.entry(slot).or_default();
-        *kept = gate.or(kept.take());
+        kept.gate = gate.or(kept.gate.take());
         drop(open);
         self.wake.notify_one();
     }
@@ -102,8 +118,7 @@ impl InDoubtResolver {
                     self.resolve_slot_later(slot, None);
                 }
             }
-            let open: Vec<Slot> = self.open.lock().keys().cloned().collect();
-            for slot in open {
+            for slot in self.open_slots() {
                 if !self.resolve(&slot).await {
                     sleep(Duration::from_millis(200)).await;
                 }
@@ -111,10 +126,26 @@ impl InDoubtResolver {
         }
     }
 
+    fn open_slots(&self) -> Vec<Slot> {
+        self.open.lock().keys().cloned().collect()
+    }
+
+    /// Asks once about every open slot: the incarnation is poisoned, and its term ends.
+    pub async fn resolve_rest(&self) {
+        for slot in self.open_slots() {
+            self.resolve(&slot).await;
+        }
+    }
+
     async fn resolve(&self, slot: &Slot) -> bool {
         let state = timeout(PATIENCE, self.refdb.journal.poison(slot)).await;
         match state {
-            Ok(Ok(SlotState::Poisoned)) => self.journal.poisoned(slot),
+            Ok(Ok(SlotState::Poisoned)) => {
+                if !self.keep_sent(slot).await {
+                    return false;
+                }
+                self.journal.poisoned(slot);
+            }
             Ok(Ok(SlotState::Committed(_, bytes))) => {
                 // The lane waits for no blob: a request that cannot be read now is a gap of the memory.
                 match timeout(PATIENCE, self.long_forms.read(&bytes)).await {
@@ -131,6 +162,20 @@ impl InDoubtResolver {
             Err(_) => return false,
         }
         self.open.lock().remove(slot);
+        true
+    }
+
+    /// Keeps the updates of a transaction that found its slot poisoned, if that was because the site was fenced.
+    /// Returns false if it is not known whether it was.
+    async fn keep_sent(&self, slot: &Slot) -> bool {
+        if self.open.lock().get(slot).is_none_or(|open| open.sent.is_empty()) {
+            return true;
+        }
+        let Some(is_over) = self.uncommitted.is_over().await else { return false };
+        let sent = self.open.lock().get_mut(slot).map(|open| std::mem::take(&mut open.sent)).unwrap_or_default();
+        if is_over {
+            self.uncommitted.keep(sent).await;
+        }
         true
     }
 }

@@ -14,8 +14,8 @@ use super::build::NotReady;
 use super::free_names::Freeing;
 use super::preconditions::{NoProposal, Proposer};
 use super::refusals::{
-    below, busy, forbids, in_doubt, name_conflict, not_packed, not_taken, older_refdb, too_late, too_long, too_many,
-    unavailable, withdrawn,
+    below, busy, fenced, forbids, in_doubt, name_conflict, not_packed, not_taken, older_refdb, too_late, too_long,
+    too_many, unavailable, withdrawn,
 };
 use super::repeated::Before;
 use super::unused_blob::UnusedBlob;
@@ -182,7 +182,10 @@ impl Committer {
             AttemptEnd::SlotLost(why) => {
                 self.observer.failed("commit", &format!("{}: {why}", request.transaction.id));
                 self.slot_lost(&slot).await;
-                Round::Blocked(withdrawn())
+                match self.in_doubt.uncommitted.is_over().await {
+                    Some(true) => Round::Ended(refuse_carried(verdicts, &proposal, &fenced())),
+                    Some(false) | None => Round::Blocked(withdrawn()),
+                }
             }
             AttemptEnd::Throttled(why) => {
                 self.observer.failed("commit", &format!("{} was not taken: {why}", request.transaction.id));
@@ -205,7 +208,7 @@ impl Committer {
     fn leave_in_doubt(&self, request: &CommitRequest, why: &str, gate: Gate) {
         let id = &request.transaction.id;
         self.observer.failed("commit", &format!("{id} is in doubt: {why}"));
-        self.in_doubt.resolve_later(id.clone(), request.encoded.clone(), gate);
+        self.in_doubt.resolve_later(&request.transaction, request.encoded.clone(), gate);
     }
 
     /// Whether the slot's content proves that its transaction was not committed. It proves nothing if it was read in an

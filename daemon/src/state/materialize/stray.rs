@@ -1,8 +1,9 @@
 //! Strays: values on the disk that were never committed, and that give way to committed values.
 //!
 //! Only the sidecar moves refs, but Gerrit's `init` and its schema upgrades write without the sidecar. Their values
-//! must not be lost when a committed value takes their place. Each is kept under a label of its own until an operator
-//! adopts or discards it. Three kinds of values look like strays and are none:
+//! must not be lost when a committed value takes their place, and neither must values that a site was about to commit
+//! when it was fenced. Each is kept under a label of its own until an operator adopts or discards it. Three kinds of
+//! values look like strays and are none:
 //! - a step of the ref's own chain, when a crash left the disk ahead of the version map;
 //! - a value that the new value contains (for a sequence: a smaller number);
 //! - an older value in a repository that was copied from another node, when a state transfer meets a ref that this
@@ -46,6 +47,14 @@ impl Materializer {
     /// The repository cannot be read.
     pub async fn strays(&self, project: &ProjectName) -> Result<Vec<Stray>, GitError> {
         Ok(self.repositories.kept(project).await?.iter().filter_map(|label| parse(label)).collect())
+    }
+
+    /// Keeps a value that a ref never got as a stray. A value whose object is missing is not kept.
+    ///
+    /// # Errors
+    /// The repository cannot be written.
+    pub async fn keep_stray(&self, project: &ProjectName, name: &RefName, value: Oid) -> Result<(), GitError> {
+        self.repositories.move_refs(project, &[], &[(stray_label(name, value), value)]).await
     }
 
     /// Releases a stray: its value is no longer kept from garbage collection.
