@@ -130,16 +130,19 @@ async fn a_forced_failover_replaces_a_dead_site_which_returns_as_a_standby() {
 }
 
 /// Waits until a node of a fenced site serves reads. If its process ended, starts it again, as a supervisor does.
-async fn fenced_and_ready(node: &mut Node) {
-    let end = Instant::now() + PATIENCE;
+/// Returns whether the process went on.
+async fn fenced_and_ready(node: &mut Node) -> bool {
+    let (end, mut went_on) = (Instant::now() + PATIENCE, true);
     while !node.status().await.is_some_and(|status| status.ready && status.role == "fenced") {
         if node.ended().is_some() {
             let _ = node.end().await;
             node.start(None);
+            went_on = false;
         }
         assert!(Instant::now() < end, "{}", node.log_tail());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    went_on
 }
 
 /// The source of a forced failover is not dead but paused. When it wakes, what it was about to commit cannot land.
@@ -167,11 +170,12 @@ async fn a_source_that_wakes_after_a_forced_failover_commits_nothing() {
     cluster.nodes[0].signal(Signal::CONT);
     let answer = waits.await.expect("a push");
     assert!(!answer.status.success(), "a fenced site took a push: {answer:?}");
-    fenced_and_ready(&mut cluster.nodes[0]).await;
+    let went_on = fenced_and_ready(&mut cluster.nodes[0]).await;
     cluster.show("p", MAIN, Some(&second)).await;
     cluster.show("p", LATE, None).await;
-    // If the node read its role before it read the push, it has begun nothing, and the user was told where to push.
-    if !String::from_utf8_lossy(&answer.stderr).contains("write to b, which is active") {
+    // If the node read its role before it read the push, it has begun nothing, and the user was told where to push. If
+    // its process ended, it has forgotten what it had begun.
+    if went_on && !String::from_utf8_lossy(&answer.stderr).contains("write to b, which is active") {
         lists_the_late_push(&mut cluster.nodes[0], &late).await;
     }
 }
