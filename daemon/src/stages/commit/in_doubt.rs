@@ -132,6 +132,9 @@ impl InDoubtResolver {
 
     /// Asks once about every open slot: the incarnation is poisoned, and its term ends.
     pub async fn resolve_rest(&self) {
+        if self.went_back.is_known() {
+            return;
+        }
         for slot in self.open_slots() {
             self.resolve(&slot).await;
         }
@@ -168,11 +171,11 @@ impl InDoubtResolver {
     /// Keeps the updates of a transaction that found its slot poisoned, if that was because the site was fenced.
     /// Returns false if it is not known whether it was.
     async fn keep_sent(&self, slot: &Slot) -> bool {
-        if self.open.lock().get(slot).is_none_or(|open| open.sent.is_empty()) {
+        let sent = self.open.lock().get(slot).map(|open| open.sent.clone()).unwrap_or_default();
+        if sent.is_empty() {
             return true;
         }
         let Some(is_over) = self.uncommitted.is_over().await else { return false };
-        let sent = self.open.lock().get_mut(slot).map(|open| std::mem::take(&mut open.sent)).unwrap_or_default();
         if is_over {
             self.uncommitted.keep(sent).await;
         }

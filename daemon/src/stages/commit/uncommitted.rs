@@ -58,10 +58,6 @@ impl Uncommitted {
     /// Keeps what a batch wanted and did not get, if the site was fenced meanwhile. A ref whose outcome is not known is
     /// left to the in-doubt resolver.
     pub(super) async fn keep_rest(&self, work: &Work, ended: &Ended) {
-        let is_withdrawn = |verdict: &Verdict| match verdict {
-            Verdict::Refused(refusal) => refusal.code == RefusalCode::Unavailable,
-            Verdict::Committed | Verdict::NotYetVisible(_) | Verdict::Unknown(_) => false,
-        };
         if !self.is_known_over() || !ended.verdicts.iter().any(is_withdrawn) {
             return;
         }
@@ -89,6 +85,11 @@ impl Uncommitted {
             self.observer.uncommitted(&update);
         }
     }
+}
+
+/// Whether nothing but the state of the node or the refdb was in the way.
+fn is_withdrawn(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Refused(refusal) if refusal.code == RefusalCode::Unavailable)
 }
 
 /// The updates of a transaction.

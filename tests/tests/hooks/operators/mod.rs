@@ -1,6 +1,6 @@
 //! Operators by token and by certificate: a sidecar with all of its listeners, the actor, and the command line.
-//! `calls` holds every call of the API against every identity, `rotation` replaces tokens and certificates, `json` reads
-//! the answers of commands.
+//! `calls` holds every call of the API against every identity, `rotation` replaces tokens and certificates, `json`
+//! reads the answers of commands.
 
 mod calls;
 mod json;
