@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::bridge::RefusalCode;
 use lockstep_proto::status::UncommittedUpdate;
 use lockstep_proto::{Oid, RefKey, RefValue, SiteId, Transaction};
 use tokio::time::timeout;
 
+use super::refusals::fenced;
 use super::work::{Ended, Verdict, Work};
 use crate::base::clock::Clock;
 use crate::base::observer::Observer;
@@ -55,14 +55,11 @@ impl Uncommitted {
         Some(self.is_known_over())
     }
 
-    /// Keeps what a batch wanted and did not get, if the site was fenced meanwhile. A ref whose outcome is not known is
-    /// left to the in-doubt resolver.
-    pub(super) async fn keep_rest(&self, work: &Work, ended: &Ended) {
-        if !self.is_known_over() || !ended.verdicts.iter().any(is_withdrawn) {
-            return;
-        }
-        let withdrawn = work.intents.iter().zip(&ended.verdicts).filter(|(_, verdict)| is_withdrawn(verdict));
-        let updates = withdrawn.filter_map(|(intent, _)| {
+    /// Keeps those updates of a batch that the fence refused. A ref whose outcome is not known is left to the in-doubt
+    /// resolver.
+    pub(super) async fn keep_refused(&self, work: &Work, ended: &Ended) {
+        let refused = work.intents.iter().zip(&ended.verdicts).filter(|(_, verdict)| is_fenced(verdict));
+        let updates = refused.filter_map(|(intent, _)| {
             let old = intent.expected.as_ref().and_then(RefValue::oid);
             self.update(work, &intent.key, old, intent.new.oid())
         });
@@ -87,9 +84,8 @@ impl Uncommitted {
     }
 }
 
-/// Whether nothing but the state of the node or the refdb was in the way.
-fn is_withdrawn(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Refused(refusal) if refusal.code == RefusalCode::Unavailable)
+fn is_fenced(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Refused(refusal) if *refusal == fenced())
 }
 
 /// The updates of a transaction.

@@ -17,6 +17,12 @@ fn coming_back() -> ComingBack {
     ComingBack { left: 3, compared: 8, total: Some(9), differ: vec![differ], more: 1 }
 }
 
+fn late() -> UncommittedUpdate {
+    let (project, name) = ("p".parse().expect("a project"), "refs/heads/late".parse().expect("a ref"));
+    let (new, at_ms) = (Some(Oid::Sha1([7; 20])), SystemClock.now_ms() - 300_000);
+    UncommittedUpdate { project, name, old: None, new, actor: "alice".to_owned(), at_ms }
+}
+
 fn sample() -> NodeStatus {
     NodeStatus {
         site: "eu-aws".parse().expect("a site"),
@@ -89,14 +95,7 @@ fn sample() -> NodeStatus {
             whole: true,
             mismatches: 3,
         }],
-        uncommitted: vec![UncommittedUpdate {
-            project: "p".parse().expect("a project"),
-            name: "refs/heads/late".parse().expect("a ref"),
-            old: None,
-            new: Some(Oid::Sha1([7; 20])),
-            actor: "alice".to_owned(),
-            at_ms: SystemClock.now_ms() - 300_000,
-        }],
+        uncommitted: vec![late()],
         last_errors: Vec::new(),
     }
 }
