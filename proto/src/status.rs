@@ -7,7 +7,8 @@ use crate::debt::{DebtStatus, HeldElsewhere, ProjectStatus};
 use crate::failover::HandoverStatus;
 use crate::gerrit::BasePath;
 use crate::keys::NodeSigning;
-use crate::name::{NodeId, SiteId};
+use crate::name::{NodeId, ProjectName, RefName, SiteId};
+use crate::oid::Oid;
 use crate::peer::TlsStatus;
 use crate::site_list::{Bootstrap, ComingBack};
 use crate::slot::{Incarnation, LaneId, TxnId};
@@ -113,8 +114,39 @@ pub struct NodeStatus {
     /// since the volume was new.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verified: Vec<LastVerified>,
+    /// Updates of refs that this node had begun to commit when its site was fenced, and that nobody committed: the
+    /// newest [`MOST_UNCOMMITTED`]. One leaves the list when its stray was adopted or discarded, or when its ref has
+    /// the value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncommitted: Vec<UncommittedUpdate>,
     /// The last errors, newest first.
     pub last_errors: Vec<ErrorStatus>,
+}
+
+/// The most updates in [`NodeStatus::uncommitted`].
+pub const MOST_UNCOMMITTED: usize = 100;
+
+/// An update of a ref that a node had begun to commit when its site was fenced, and that nobody committed. Its new
+/// value is kept as a stray.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UncommittedUpdate {
+    /// The project of the ref.
+    #[schema(value_type = String)]
+    pub project: ProjectName,
+    /// The full name of the ref.
+    #[serde(rename = "ref")]
+    #[schema(value_type = String, example = "refs/heads/main")]
+    pub name: RefName,
+    /// The value that the ref had to have. None if it had to be absent, or if any value was accepted.
+    #[schema(value_type = Option<String>)]
+    pub old: Option<Oid>,
+    /// The value that the ref should get. None if it should be deleted.
+    #[schema(value_type = Option<String>)]
+    pub new: Option<Oid>,
+    /// The user who asked for it. Empty if unknown.
+    pub actor: String,
+    /// When it was sent to the refdb or given up, by the clock of the node, in milliseconds since 1970.
+    pub at_ms: u64,
 }
 
 /// The most callers in [`TurnsStatus::shed`].

@@ -3,6 +3,7 @@
 //! The stages know only this trait. `node/assembly` plugs in the receivers.
 
 use lockstep_proto::bridge::RefusalCode;
+use lockstep_proto::status::UncommittedUpdate;
 use lockstep_proto::{SiteId, Transaction, TxnId};
 use std::fmt::{Debug, Display};
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub trait Observer: Send + Sync {
     fn refused(&self, _code: RefusalCode) {}
     /// The outcome of a transaction was unknown when its caller was answered.
     fn unknown(&self, _txn: &TxnId) {}
+    /// An update of a ref was begun here, and nobody committed it, because the site was fenced meanwhile.
+    fn uncommitted(&self, _update: &UncommittedUpdate) {}
     /// A transaction from the event log was seen, and is not applied yet.
     fn seen(&self, _origin: &SiteId, _txn: &TxnId, _committed_at_ms: u64) {}
     /// The refs of a transaction can be read here.

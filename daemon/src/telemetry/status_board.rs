@@ -1,17 +1,19 @@
 //! The status board: recent events of this node, in memory, for the status API.
 //!
 //! Stages write to the board; the status API and the metrics read it. No decision rests on it. Everything on it is
-//! bounded: [`RECENT`] applied transactions per origin, [`ERRORS`] errors, and [`PENDING`] transactions per origin that
-//! were seen and are not applied. When more are pending, the later ones are not counted until there is room. The lag in
-//! seconds stays right, because it depends on the oldest one alone; `lag_transactions` then means "at least".
+//! bounded: [`RECENT`] applied transactions per origin, [`ERRORS`] errors, [`MOST_UNCOMMITTED`] updates that nobody
+//! committed, and [`PENDING`] transactions per origin that were seen and are not applied. When more are pending, the
+//! later ones are not counted until there is room. The lag in seconds stays right, because it depends on the oldest one
+//! alone; `lag_transactions` then means "at least".
 
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::sync::Arc;
 
-use lockstep_proto::status::{AppliedStatus, Counters, ErrorStatus, OriginStatus};
+use lockstep_proto::status::{AppliedStatus, Counters, ErrorStatus, MOST_UNCOMMITTED, OriginStatus, UncommittedUpdate};
 use lockstep_proto::{SiteId, TxnId};
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 
 use crate::base::clock::Clock;
 
@@ -59,6 +61,8 @@ struct Board {
     origins: BTreeMap<SiteId, Origin>,
     counters: Counters,
     errors: VecDeque<ErrorStatus>,
+    /// Updates that nobody committed, newest first.
+    uncommitted: VecDeque<UncommittedUpdate>,
     /// The last step of the start.
     start: String,
 }
@@ -67,13 +71,15 @@ struct Board {
 pub struct StatusBoard {
     clock: Arc<dyn Clock>,
     board: Mutex<Board>,
+    /// Notified when there are more updates that nobody committed.
+    uncommitted_more: Notify,
 }
 
 impl StatusBoard {
     /// Creates an empty board.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, board: Mutex::default() }
+        Self { clock, board: Mutex::default(), uncommitted_more: Notify::new() }
     }
 
     /// Keeps the present step of the node's start.
@@ -145,6 +151,28 @@ impl StatusBoard {
         let message = chain(error).chars().take(ERROR_CHARS).collect();
         let entry = ErrorStatus { stage: stage.to_owned(), message, at_ms: self.clock.now_ms() };
         push_bounded(&mut self.board().errors, entry, ERRORS);
+    }
+
+    /// Adds updates that were begun here and that nobody committed, oldest first. One that is there already stays.
+    pub fn uncommitted(&self, updates: impl IntoIterator<Item = UncommittedUpdate>) {
+        let mut board = self.board();
+        for update in updates {
+            if !board.uncommitted.contains(&update) {
+                push_bounded(&mut board.uncommitted, update, MOST_UNCOMMITTED);
+                self.uncommitted_more.notify_one();
+            }
+        }
+    }
+
+    /// The updates that were begun here and that nobody committed, newest first.
+    #[must_use]
+    pub fn all_uncommitted(&self) -> Vec<UncommittedUpdate> {
+        self.board().uncommitted.iter().cloned().collect()
+    }
+
+    /// Waits until updates were added.
+    pub async fn uncommitted_more(&self) {
+        self.uncommitted_more.notified().await;
     }
 
     /// The lag behind each origin, in the order of the origins' names.
@@ -298,6 +326,23 @@ mod tests {
             board.seen(&site(), &txn(seq), 4_000 + seq);
         }
         assert_eq!(lag(&board), (PENDING as u64, 6.0));
+    }
+
+    #[test]
+    fn updates_that_nobody_committed_are_listed_once_and_bounded() {
+        let board = board();
+        let update = |at_ms| UncommittedUpdate {
+            project: "p".parse().unwrap(),
+            name: "refs/heads/main".parse().unwrap(),
+            old: None,
+            new: None,
+            actor: String::new(),
+            at_ms,
+        };
+        board.uncommitted((0..MOST_UNCOMMITTED as u64 + 5).map(update));
+        board.uncommitted([update(7)]);
+        let all = board.all_uncommitted();
+        assert_eq!((all.len(), all[0].at_ms), (MOST_UNCOMMITTED, MOST_UNCOMMITTED as u64 + 4));
     }
 
     #[test]

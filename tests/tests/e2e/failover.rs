@@ -6,7 +6,7 @@ use lockstep_proto::failover::{
     ActRequest, ExecuteRequest, Failover, FailoverAct, FailoverKind, FailoverPlan, FailoverStep, PlanRequest, Role,
     SitesStatus,
 };
-use lockstep_proto::status::NodeStatus;
+use lockstep_proto::status::{NodeStatus, UncommittedUpdate};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, done, fails, git, ok, refuses};
 use lockstep_tests::e2e::load::Load;
@@ -145,18 +145,20 @@ async fn a_forced_failover_replaces_a_dead_site_which_returns_as_a_standby() {
 }
 
 /// Waits until a node serves reads with this role of its site. If its process ended, starts it again, as a supervisor
-/// does.
-pub async fn ready_as(node: &mut Node, role: &str) {
-    let end = Instant::now() + PATIENCE;
+/// does. Returns whether the process went on.
+pub async fn ready_as(node: &mut Node, role: &str) -> bool {
+    let (end, mut went_on) = (Instant::now() + PATIENCE, true);
     let is_so = |status: NodeStatus| status.ready && status.role == role && status.incarnation.is_none();
     while !node.status().await.is_some_and(is_so) {
         if node.ended().is_some() {
             let _ = node.end().await;
             node.start(None);
+            went_on = false;
         }
         assert!(Instant::now() < end, "{}", node.log_tail());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    went_on
 }
 
 /// The source of a forced failover is not dead but paused. When it wakes, what it was about to commit cannot land.
@@ -184,9 +186,29 @@ async fn a_source_that_wakes_after_a_forced_failover_commits_nothing() {
     cluster.nodes[0].signal(Signal::CONT);
     let answer = waits.await.expect("a push");
     assert!(!answer.status.success(), "a fenced site took a push: {answer:?}");
-    ready_as(&mut cluster.nodes[0], "fenced").await;
+    let went_on = ready_as(&mut cluster.nodes[0], "fenced").await;
     cluster.show("p", MAIN, Some(&second)).await;
     cluster.show("p", LATE, None).await;
+    // If the node read its role before it read the push, it has begun nothing, and the user was told where to push. If
+    // its process ended, it has forgotten what it had begun.
+    if went_on && !String::from_utf8_lossy(&answer.stderr).contains("write to b, which is active") {
+        lists_the_late_push(&mut cluster.nodes[0], &late).await;
+    }
+}
+
+/// A fenced node lists a push that it had begun, also after a restart, until an operator discards its stray.
+async fn lists_the_late_push(node: &mut Node, late: &str) {
+    let is_late =
+        |one: &UncommittedUpdate| one.name.as_str() == LATE && one.new.is_some_and(|new| new.to_string() == late);
+    node.reports(|status| status.uncommitted.iter().any(is_late)).await;
+    let strays = ok(node.cli(&["stray", "list", "p"]).await);
+    assert!(strays.contains(late) && strays.contains(LATE), "{strays}");
+    assert!(ok(node.cli(&["status"]).await).contains("NOT COMMITTED"));
+    node.kill().await;
+    node.start(None);
+    node.reports(|status| status.ready && status.uncommitted.iter().any(is_late)).await;
+    let _ = ok(node.cli(&["stray", "discard", "p", LATE]).await);
+    node.reports(|status| status.uncommitted.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

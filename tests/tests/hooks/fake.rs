@@ -207,6 +207,7 @@ impl Inspection for Fake {
             last_contact_ms: None,
             turns: None,
             verified: Vec::new(),
+            uncommitted: Vec::new(),
             last_errors: Vec::new(),
         }
     }

@@ -42,6 +42,9 @@ pub(super) struct InitArgs {
     /// Days until the authority expires
     #[arg(long, default_value_t = 3_650)]
     days: u32,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,6 +73,23 @@ pub(super) struct IssueArgs {
     /// Folder for the files of the node or operator
     #[arg(long)]
     out: PathBuf,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// The files that were made, for `--json`.
+#[derive(serde::Serialize)]
+struct Made<'a> {
+    /// The name in the certificate. None of an authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    days: u32,
+    certificate: &'a Path,
+    key: &'a Path,
+    /// The certificate of the authority. None of an authority itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust: Option<&'a Path>,
 }
 
 pub(super) fn run(command: CertsCommand) -> Result<(), CliError> {
@@ -85,6 +105,10 @@ fn init(args: &InitArgs) -> Result<(), CliError> {
     create(&args.dir)?;
     write(&key, &made.key, 0o600)?;
     write(&certificate, &made.certificate, 0o644)?;
+    if args.json {
+        let made = Made { name: None, days: args.days, certificate: &certificate, key: &key, trust: None };
+        return Ok(out::put(&super::json(&made)?)?);
+    }
     let text = format!(
         "made {} and {}\nkeep the key secret and off the nodes; `lockstep certs issue` signs with it\n",
         certificate.display(),
@@ -115,6 +139,11 @@ fn issue(args: &IssueArgs) -> Result<(), CliError> {
     write(&own_key, &made.key, 0o600)?;
     write(&own, &made.certificate, 0o644)?;
     write(&trust, &authority.certificate, 0o644)?;
+    if args.json {
+        let (name, days) = (Some(id.to_string()), args.days);
+        let made = Made { name, days, certificate: &own, key: &own_key, trust: Some(&trust) };
+        return Ok(out::put(&super::json(&made)?)?);
+    }
     let (own, own_key, trust) = (own.display(), own_key.display(), trust.display());
     let usage = match &args.operator {
         Some(_) => format!("lockstep --operator-url https://HOST:PORT --cert {own} --key {own_key} --ca {trust} sites"),

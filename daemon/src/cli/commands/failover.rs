@@ -133,6 +133,9 @@ pub(super) struct ExecuteOptions {
     /// Return at once instead of following the failover
     #[arg(long)]
     no_wait: bool,
+    /// Print all fields of the failover as JSON at its end; texts go to standard error
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -142,6 +145,9 @@ pub(super) struct ActArgs {
     /// Reason, for the audit trail
     #[arg(long)]
     reason: String,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 impl PlanOptions {
@@ -189,22 +195,36 @@ fn executable(plan: &FailoverPlan) -> Result<(), CliError> {
 
 /// Executes a plan that the operator has seen, and follows it.
 pub(super) async fn execute(request: PlanRequest, args: ExecuteOptions) -> Result<(), CliError> {
+    let json = args.json;
     let seen = plan(&args.target.target, &request).await?;
-    out::put(&render_plan(&seen))?;
+    say(json, &render_plan(&seen))?;
     executable(&seen)?;
     expect_epoch(&seen, args.expect_epoch)?;
     expect_active(&seen, &args.expect_active)?;
     let plan_hash = match args.plan_hash {
         Some(hash) if args.yes => hash,
         given => {
-            confirm(&seen)?;
+            confirm(&seen, json)?;
             given.unwrap_or(seen.hash)
         }
     };
     let request = ExecuteRequest { plan: request, plan_hash, reason: args.reason, pause_before: args.pause_before };
     let begun: Failover = args.target.ask(Method::POST, "/v1/failover".to_owned(), &request).await?;
-    out::put(&format!("failover {} has begun\n", begun.number))?;
-    if args.no_wait { Ok(()) } else { follow(&args.target.target, begun.number).await }
+    say(json, &format!("failover {} has begun\n", begun.number))?;
+    match (args.no_wait, json) {
+        (false, _) => follow(&args.target.target, begun.number, json).await,
+        (true, true) => Ok(out::put(&super::json(&begun)?)?),
+        (true, false) => Ok(()),
+    }
+}
+
+/// Prints a text for people. With `--json`, standard output is for the JSON alone.
+fn say(json: bool, text: &str) -> Result<(), CliError> {
+    if json {
+        eprint!("{text}");
+        return Ok(());
+    }
+    Ok(out::put(text)?)
 }
 
 fn expect_epoch(plan: &FailoverPlan, expected: Option<u64>) -> Result<(), CliError> {
@@ -234,11 +254,11 @@ fn expect_active(plan: &FailoverPlan, expected: &[SiteId]) -> Result<(), CliErro
 }
 
 /// Asks the operator to type the name of the target.
-fn confirm(plan: &FailoverPlan) -> Result<(), CliError> {
+fn confirm(plan: &FailoverPlan, json: bool) -> Result<(), CliError> {
     if !std::io::stdin().is_terminal() {
         return Err(CliError::Usage(format!("this is no terminal; give --yes --plan-hash {}", plan.hash)));
     }
-    out::put(&format!("type the name of the target ({}) to go on: ", plan.to))?;
+    say(json, &format!("type the name of the target ({}) to go on: ", plan.to))?;
     let mut typed = String::new();
     std::io::stdin().read_line(&mut typed).map_err(CliError::failed)?;
     match typed.trim() == plan.to.as_str() {
@@ -248,29 +268,29 @@ fn confirm(plan: &FailoverPlan) -> Result<(), CliError> {
 }
 
 /// Follows a failover until its end. The failover goes on without this command.
-async fn follow(target: &Target, number: u64) -> Result<(), CliError> {
+async fn follow(target: &Target, number: u64, json: bool) -> Result<(), CliError> {
     let (mut shown, mut said) = (String::new(), String::new());
     loop {
         let says = match last(target).await {
             Ok(SitesStatus { failover: Some(failover), waits_for, .. }) if failover.number == number => {
                 let now = progress(&failover);
                 if now != shown {
-                    out::put(now.strip_prefix(shown.as_str()).unwrap_or(&now))?;
+                    say(json, now.strip_prefix(shown.as_str()).unwrap_or(&now))?;
                     shown = now;
                 }
-                if let Some(end) = &failover.end {
-                    return match end.outcome {
-                        FailoverOutcome::Done if failover.unserved => Err(CliError::Degraded),
-                        FailoverOutcome::Done => {
-                            let is_refreshed = show_follow_up(target, number).await?;
-                            if is_refreshed && !has_red(&failover) { Ok(()) } else { Err(CliError::Degraded) }
+                if let Some(concluded) = concluded(&failover) {
+                    let refreshed = match &failover.end {
+                        Some(end) if end.outcome == FailoverOutcome::Done && !failover.unserved => {
+                            show_follow_up(target, number, json).await?
                         }
-                        FailoverOutcome::Aborted => Err(CliError::Failed(summary(&failover))),
+                        _ => true,
                     };
-                }
-                if failover.paused && failover.held.is_some() {
-                    out::put(&format!("{}\n", summary(&failover)))?;
-                    return Err(CliError::Degraded);
+                    if json {
+                        out::put(&super::json(&failover)?)?;
+                    } else if failover.end.is_none() {
+                        out::put(&format!("{}\n", summary(&failover)))?;
+                    }
+                    return if refreshed { concluded } else { Err(CliError::Degraded) };
                 }
                 waits_for.unwrap_or_default()
             }
@@ -286,16 +306,29 @@ async fn follow(target: &Target, number: u64) -> Result<(), CliError> {
     }
 }
 
-/// Shows the work that goes on beside a failover which is done, once it has ended or takes too long. Answers whether no Gerrit of the
-/// target has to look at anything. A sidecar of an earlier release does not tell it: that counts as nothing to do.
-async fn show_follow_up(target: &Target, number: u64) -> Result<bool, CliError> {
+/// The end of the command, if the failover has ended or holds itself.
+fn concluded(failover: &Failover) -> Option<Result<(), CliError>> {
+    let Some(end) = &failover.end else {
+        return (failover.paused && failover.held.is_some()).then_some(Err(CliError::Degraded));
+    };
+    Some(match end.outcome {
+        FailoverOutcome::Done if failover.unserved || has_red(failover) => Err(CliError::Degraded),
+        FailoverOutcome::Done => Ok(()),
+        FailoverOutcome::Aborted => Err(CliError::Failed(summary(failover))),
+    })
+}
+
+/// Shows the work that goes on beside a failover which is done, once it has ended or takes too long. Answers whether no
+/// Gerrit of the target has to look at anything. A sidecar of an earlier release does not tell it: that counts as
+/// nothing to do.
+async fn show_follow_up(target: &Target, number: u64, json: bool) -> Result<bool, CliError> {
     let end = Instant::now() + REFRESHED;
     loop {
         let late = Instant::now() >= end;
         match last(target).await {
             Ok(SitesStatus { failover: Some(failover), follow_up: Some(work), .. }) if failover.number == number => {
                 if late || work.is_refreshed() {
-                    out::put(&follow_up(&failover.to, &work))?;
+                    say(json, &follow_up(&failover.to, &work))?;
                     return Ok(work.is_refreshed());
                 }
             }
@@ -317,7 +350,7 @@ async fn status(target: &Target, json: bool, watch: bool) -> Result<(), CliError
         return Ok(out::put(if json { "null\n" } else { "there was no failover yet\n" })?);
     };
     if watch && failover.end.is_none() {
-        return follow(target, failover.number).await;
+        return follow(target, failover.number, json).await;
     }
     if json {
         return Ok(out::put(&super::json(&failover)?)?);
@@ -334,7 +367,7 @@ async fn act(args: ActArgs, act: FailoverAct) -> Result<(), CliError> {
     let step = if act == FailoverAct::Resume { seen(&failover) } else { None };
     let request = ActRequest { act, number: failover.number, step, reason: args.reason };
     let after: Failover = args.target.ask(Method::POST, "/v1/failover/acts".to_owned(), &request).await?;
-    Ok(out::put(&format!("{}\n", summary(&after)))?)
+    Ok(out::put(&if args.json { super::json(&after)? } else { format!("{}\n", summary(&after)) })?)
 }
 
 /// The step before which a failover is paused. A sidecar of an earlier release does not know the field, so it is left

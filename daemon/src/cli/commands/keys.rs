@@ -71,6 +71,9 @@ pub(super) struct KeyArgs {
     /// Reason, for the audit trail
     #[arg(long)]
     reason: String,
+    /// Print all fields as JSON instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +83,9 @@ pub(super) struct RequireArgs {
     /// Reason, for the audit trail
     #[arg(long)]
     reason: String,
+    /// Print all fields as JSON instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn keys(command: KeysCommand) -> Result<(), CliError> {
@@ -111,7 +117,7 @@ pub(super) async fn signing(command: SigningCommand) -> Result<(), CliError> {
     };
     let request = RequireSigningRequest { required, reason: args.reason };
     let status: SigningStatus = args.target.change(Method::POST, "/v1/signing".to_owned(), &request).await?;
-    Ok(out::put(&render(&status))?)
+    Ok(out::put(&if args.json { super::json(&status)? } else { render(&status) })?)
 }
 
 async fn status(args: &ShowArgs) -> Result<SigningStatus, CliError> {
@@ -121,7 +127,7 @@ async fn status(args: &ShowArgs) -> Result<SigningStatus, CliError> {
 async fn change(args: KeyArgs, state: KeyState) -> Result<(), CliError> {
     let request = ChangeKeyRequest { key: args.signing_key, state, reason: args.reason };
     let status: SigningStatus = args.target.change(Method::POST, "/v1/signing/keys".to_owned(), &request).await?;
-    Ok(out::put(&key_table(&status))?)
+    Ok(out::put(&if args.json { super::json(&status.keys)? } else { key_table(&status) })?)
 }
 
 fn render(status: &SigningStatus) -> String {

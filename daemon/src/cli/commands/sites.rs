@@ -65,6 +65,9 @@ pub(super) struct RemoveNodeArgs {
     /// Reason, for the log
     #[arg(long)]
     reason: String,
+    /// Print all fields as JSON instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,6 +85,9 @@ pub(super) struct AddArgs {
     /// Reason, for the audit trail
     #[arg(long)]
     reason: String,
+    /// Print all fields as JSON instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -96,6 +102,9 @@ pub(super) struct RemoveArgs {
     /// Reason, for the audit trail
     #[arg(long)]
     reason: String,
+    /// Print all fields as JSON instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -113,6 +122,9 @@ pub(super) struct RoleArgs {
     /// Reason, for the audit trail
     #[arg(long)]
     reason: String,
+    /// Print all fields as JSON instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -133,6 +145,9 @@ pub(super) struct ModeArgs {
     /// Reason, for the audit trail
     #[arg(long)]
     reason: String,
+    /// Print all fields as JSON instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 fn mode(text: &str) -> Result<SiteMode, String> {
@@ -153,39 +168,42 @@ fn role(text: &str) -> Result<Role, String> {
 
 pub(super) async fn show(args: SitesArgs) -> Result<(), CliError> {
     let status: SitesStatus = args.target.get("/v1/sites").await?;
-    let text = if args.json { super::json(&status)? } else { render(&status) };
-    Ok(out::put(&text)?)
+    put(args.json, &status)
+}
+
+fn put(json: bool, status: &SitesStatus) -> Result<(), CliError> {
+    Ok(out::put(&if json { super::json(status)? } else { render(status) })?)
 }
 
 pub(super) async fn run(command: SiteCommand) -> Result<(), CliError> {
-    let status: SitesStatus = match command {
+    let (json, status): (bool, SitesStatus) = match command {
         SiteCommand::Role(args) => {
             let request = RoleRequest { role: args.role, expect_epoch: args.expect_epoch, reason: args.reason };
-            args.target.ask(Method::PUT, format!("/v1/sites/{}/role", args.site), &request).await?
+            (args.json, args.target.ask(Method::PUT, format!("/v1/sites/{}/role", args.site), &request).await?)
         }
         SiteCommand::Mode(args) => {
-            let ModeArgs { target, site, mode, role, expect_epoch, reason } = args;
+            let ModeArgs { target, site, mode, role, expect_epoch, reason, json } = args;
             let request = ModeRequest { mode, role, expect_epoch, reason };
-            target.ask(Method::PUT, format!("/v1/sites/{site}/mode"), &request).await?
+            (json, target.ask(Method::PUT, format!("/v1/sites/{site}/mode"), &request).await?)
         }
         SiteCommand::Add(args) => {
             let stream = StreamPlace { region: args.stream, endpoint: args.stream_endpoint };
             let request = AddSiteRequest { stream, reason: args.reason };
-            args.target.ask(Method::PUT, format!("/v1/sites/{}", args.site), &request).await?
+            (args.json, args.target.ask(Method::PUT, format!("/v1/sites/{}", args.site), &request).await?)
         }
         SiteCommand::Remove(args) => {
             let request = RemoveSiteRequest { expect_epoch: args.expect_epoch, reason: args.reason };
-            args.target.ask(Method::DELETE, format!("/v1/sites/{}", args.site), &request).await?
+            (args.json, args.target.ask(Method::DELETE, format!("/v1/sites/{}", args.site), &request).await?)
         }
     };
-    Ok(out::put(&render(&status))?)
+    put(json, &status)
 }
 
 pub(super) async fn node(command: NodeCommand) -> Result<(), CliError> {
     let NodeCommand::Remove(args) = command;
     let request = RemoveNodeRequest { reason: args.reason };
     let status: SitesStatus = args.target.ask(Method::DELETE, format!("/v1/nodes/{}", args.node), &request).await?;
-    Ok(out::put(&render(&status))?)
+    put(args.json, &status)
 }
 
 fn render(status: &SitesStatus) -> String {

@@ -1,5 +1,5 @@
 //! `lockstep stray`: lists, adopts and discards strays. A stray is a value that Gerrit's `init` or somebody else wrote
-//! to a ref without the sidecar, and that gave way to the committed value.
+//! to a ref without the sidecar, and that gave way to the committed value, or one that a fenced site could not commit.
 
 use http::Method;
 use lockstep_proto::bridge::ProjectResponse;
@@ -9,6 +9,7 @@ use lockstep_proto::{Oid, ProjectName, RefName};
 use super::CliError;
 use super::table::Table;
 use super::target::{self, OperatorTarget, Target};
+use crate::cli::out;
 use crate::clients::api_client::project_path;
 
 #[derive(Debug, clap::Subcommand)]
@@ -20,6 +21,9 @@ pub(super) enum StrayCommand {
         target: Target,
         /// Name of the project
         project: ProjectName,
+        /// Print all fields as JSON instead of a table
+        #[arg(long)]
+        json: bool,
     },
     /// Commit a stray, so that it becomes the value at every site
     #[command(after_help = "Example:\n  lockstep stray adopt All-Projects refs/meta/config")]
@@ -39,16 +43,20 @@ pub(super) struct Which {
     name: RefName,
     /// Value of the stray; needed only if the ref has several
     value: Option<Oid>,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn run(command: StrayCommand) -> Result<(), CliError> {
     match command {
-        StrayCommand::List { target, project } => {
+        StrayCommand::List { target, project, json } => {
+            let strays = list(&target, &project).await?;
             let mut table = Table::new(&["value", "ref"]);
-            for stray in list(&target, &project).await? {
+            for stray in &strays {
                 table.row(vec![stray.value.to_string(), stray.name.to_string()]);
             }
-            Ok(crate::cli::out::put(&table.render())?)
+            Ok(out::put(&if json { super::json(&strays)? } else { table.render() })?)
         }
         StrayCommand::Adopt(which) => end(which, StrayEnd::Adopt).await,
         StrayCommand::Discard(which) => end(which, StrayEnd::Discard).await,
@@ -60,7 +68,7 @@ async fn list(target: &Target, project: &ProjectName) -> Result<Vec<Stray>, CliE
 }
 
 async fn end(which: Which, end: StrayEnd) -> Result<(), CliError> {
-    let Which { target, project, name, value } = which;
+    let Which { target, project, name, value, json } = which;
     let fits = |stray: &Stray| stray.name == name && value.is_none_or(|value| value == stray.value);
     let found: Vec<Stray> = list(&target.target, &project).await?.into_iter().filter(fits).collect();
     let [stray] = &found[..] else {
@@ -76,5 +84,10 @@ async fn end(which: Which, end: StrayEnd) -> Result<(), CliError> {
     };
     let body = StrayRequest { request_id: target::request_id(), stray: stray.clone(), end };
     let answer: ProjectResponse = target.change(Method::POST, project_path(&project, "/strays"), &body).await?;
-    target::conclude_project(&done, &answer)
+    let verdict = target::project_verdict(&done, &answer);
+    if json {
+        out::put(&super::json(&answer)?)?;
+        return verdict.map(drop);
+    }
+    Ok(out::put(&format!("{}\n", verdict?))?)
 }

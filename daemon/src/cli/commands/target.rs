@@ -258,16 +258,25 @@ pub(super) fn actor() -> Option<String> {
 
 /// Prints the verdict on a committed change, and turns every other outcome into an error.
 pub(super) fn conclude(what: &str, outcome: Outcome, refusal: Option<&Refusal>) -> Result<(), CliError> {
+    println!("{}", verdict(what, outcome, refusal)?);
+    Ok(())
+}
+
+fn verdict(what: &str, outcome: Outcome, refusal: Option<&Refusal>) -> Result<String, CliError> {
     let why = refusal.map_or("no reason was given", |refusal| refusal.message.as_str());
     match outcome {
-        Outcome::Committed => println!("{what}: committed"),
-        Outcome::CommittedNotYetVisible => println!("{what}: committed; the local repository will show it soon"),
-        Outcome::Refused => return Err(CliError::Refused(format!("refused: {}", about(what, why)))),
+        Outcome::Committed => Ok(format!("{what}: committed")),
+        Outcome::CommittedNotYetVisible => Ok(format!("{what}: committed; the local repository will show it soon")),
+        Outcome::Refused => Err(CliError::Refused(format!("refused: {}", about(what, why)))),
         Outcome::Unknown => {
-            return Err(CliError::Failed(format!("{what}: outcome not known yet ({why}); check before you retry")));
+            Err(CliError::Failed(format!("{what}: outcome not known yet ({why}); check before you retry")))
         }
     }
-    Ok(())
+}
+
+/// The verdict on an operation on a project as text. Every outcome but a commit is an error.
+pub(super) fn project_verdict(what: &str, response: &ProjectResponse) -> Result<String, CliError> {
+    verdict(what, response.outcome, response.refusal.as_ref())
 }
 
 /// Prefixes a reason with its subject, unless it begins with the subject already.

@@ -16,7 +16,7 @@ use crate::state::signing::KeyError;
 
 /// The pause between two looks of a node without the right key. A failover or an operator may end its need for one.
 const KEY: Duration = Duration::from_secs(5);
-/// How long a node that steps down publishes. The rest is left to the publisher of leftovers.
+/// How long a node that steps down looks for outcomes, and then publishes. Other nodes publish the rest.
 const PUBLISH: Duration = Duration::from_secs(10);
 
 /// Why a node that has joined takes no commits.
@@ -118,6 +118,7 @@ impl Join {
         self.stages.state.folders.end();
         self.front.drained().await;
         term.freeze(&self.stages).await;
+        let _ = tokio::time::timeout(PUBLISH, term.resolve_rest()).await;
         let _ = tokio::time::timeout(PUBLISH, term.publish_rest()).await;
         term.close_journal(&self.stages).await;
         term.end(&self.stages);

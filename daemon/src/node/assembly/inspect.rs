@@ -19,6 +19,7 @@ use super::last_contact::LastContact;
 use super::left_locks::LeftLocks;
 use super::repairs::Repairs;
 use super::stages::Stages;
+use super::uncommitted;
 use crate::base::base_paths::BasePaths;
 use crate::seams::eventlog::Position;
 use crate::seams::refdb::SiteRecord;
@@ -134,6 +135,7 @@ impl Inspector {
 #[async_trait]
 impl Inspection for Inspector {
     async fn status(&self) -> NodeStatus {
+        let uncommitted = uncommitted::open(&self.stages, self.board.all_uncommitted()).await;
         let settings = &self.stages.deps.settings;
         let (incarnation, lanes) = self.lanes();
         let snapshot = self.board.snapshot();
@@ -179,6 +181,7 @@ impl Inspection for Inspector {
             turns: self.turns.as_ref().map(|turns| turns.status()),
             last_contact_ms: self.contact.as_ref().and_then(|contact| contact.at_ms()),
             verified: self.stages.verifier.each_verified(),
+            uncommitted,
             last_errors: snapshot.last_errors,
         }
     }

@@ -27,6 +27,7 @@
 //! | `digest` | leaves a digest of the node's state in the refdb |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
 //! | `last_contact` | when the node was last ready and reached the refdb |
+//! | `uncommitted` | keeps the list of updates that nobody committed over restarts |
 //! | `local_health` | the disks and certificates of this machine, for a preflight |
 //! | `probes` | probes the node's own commit path, and what `[probes]` names |
 //! | `silent` | silent drills: a standby on a copy of the volume, in a process of its own |
@@ -67,6 +68,7 @@ mod snapshot;
 mod stages;
 mod streams_away;
 mod term;
+mod uncommitted;
 mod watch;
 mod went_back;
 

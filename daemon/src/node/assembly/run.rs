@@ -16,7 +16,7 @@ use super::left_locks::LeftLocks;
 use super::local_health::Machine;
 use super::production::{self, Embedded, Seams};
 use super::silent::VolumeCopies;
-use super::{Inspector, Node, Watch};
+use super::{Inspector, Node, Watch, uncommitted};
 use crate::base::base_paths::BasePaths;
 use crate::base::clock::{Clock, SeededEntropy, SystemClock};
 use crate::node::config::Settings;
@@ -97,6 +97,7 @@ impl Sidecar {
         if let Some(credentials) = credentials {
             node.stages().context.tasks.spawn("tls", Arc::clone(credentials).watch());
         }
+        node.stages().context.tasks.spawn("uncommitted", uncommitted::keep(Arc::clone(&board), settings.state.clone()));
         let (guards, left_locks) = watch_repositories(settings, &node);
         let turns = Turns::new(settings.turns.clone(), Arc::new(SystemClock), metrics.turns.clone());
         let contact = Arc::new(LastContact::read(&settings.state).await);

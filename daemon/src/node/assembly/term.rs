@@ -24,6 +24,7 @@ pub struct Term {
     /// The commit stage.
     pub committer: Arc<Committer>,
     journal: Arc<Journal>,
+    in_doubt: InDoubtResolver,
     /// Cancelled when this node ends the incarnation itself.
     closing: CancellationToken,
     /// Cancelled when the stages must end.
@@ -37,7 +38,7 @@ impl Term {
         let journal = Arc::new(Journal::new(incarnation.id.clone(), settings.journal));
         *stages.journal.lock() = Some(Arc::clone(&journal));
         let (closing, over) = (context.tasks.cancelled().child_token(), CancellationToken::new());
-        let in_doubt = InDoubtResolver::new(context, &stages.state, Arc::clone(&journal));
+        let in_doubt = InDoubtResolver::new(context, &stages.state, Arc::clone(&journal), incarnation.epoch);
         let marks = MarkWriter::new(
             context,
             &stages.state,
@@ -61,8 +62,9 @@ impl Term {
         };
         let (catch_up, locks) = (Arc::clone(&stages.catch_up), Arc::clone(&stages.locks) as _);
         let ports = CommitPorts { catch_up, barrier: Arc::new(barrier), locks };
-        let committer = Committer::new(context, &stages.state, Arc::clone(&journal), in_doubt, ports, limits);
-        Self { committer: Arc::new(committer), journal, closing, over }
+        let resolver = in_doubt.clone();
+        let committer = Committer::new(context, &stages.state, Arc::clone(&journal), resolver, ports, limits);
+        Self { committer: Arc::new(committer), journal, in_doubt, closing, over }
     }
 
     /// Expects the end of the incarnation: that it is frozen is no reason for the node to stop any more.
@@ -85,6 +87,11 @@ impl Term {
             }
             backoff.wait().await;
         }
+    }
+
+    /// Finds the outcome of every transaction in doubt, once the incarnation is poisoned.
+    pub(super) async fn resolve_rest(&self) {
+        self.in_doubt.resolve_rest().await;
     }
 
     /// Waits until every settled slot is in the event log.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{Outcome, RefusalCode};
-use lockstep_proto::status::AppliedStatus;
+use lockstep_proto::status::{AppliedStatus, UncommittedUpdate};
 use lockstep_proto::{SiteId, Transaction, TxnId};
 
 use crate::base::clock::Clock;
@@ -65,6 +65,15 @@ impl Observer for Watch {
         self.metrics.commit.unknown();
         self.board.unknown();
         tracing::warn!(%txn, "the refdb did not answer: resolving the outcome of the transaction");
+    }
+
+    fn uncommitted(&self, update: &UncommittedUpdate) {
+        let UncommittedUpdate { project, name, old, new, actor, at_ms } = update;
+        tracing::warn!(
+            %project, %name, ?old, ?new, actor, at_ms,
+            "an update was not committed, because the site was fenced meanwhile: its value is kept as a stray"
+        );
+        self.board.uncommitted([update.clone()]);
     }
 
     fn seen(&self, origin: &SiteId, txn: &TxnId, committed_at_ms: u64) {

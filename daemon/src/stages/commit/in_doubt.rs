@@ -2,18 +2,21 @@
 //!
 //! It is a reconciler and keeps nothing durable of its own. It asks the refdb about each open slot until the slot is
 //! known to be committed or poisoned. A committed one is published like any other, and this node applies it from its
-//! own site's stream. The blobs of an attempt that is proven not to be committed are deleted.
+//! own site's stream. The blobs of an attempt that is proven not to be committed are deleted. The updates of a poisoned
+//! one are kept, if the site was fenced meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::{Slot, TxnId};
+use lockstep_proto::status::UncommittedUpdate;
+use lockstep_proto::{Slot, Transaction, TxnId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::uncommitted::{Uncommitted, updates_of};
 use super::unused_blob::UnusedBlob;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
@@ -37,6 +40,8 @@ pub struct InDoubtResolver {
     /// Remembers the requests of transactions that turn out to be committed.
     requests: Arc<CommittedRequests>,
     bugs: InjectedBugs,
+    /// Keeps the updates that nobody committed, because the site was fenced.
+    pub(super) uncommitted: Uncommitted,
     open: Arc<Mutex<BTreeMap<Slot, Open>>>,
     wake: Arc<Notify>,
 }
@@ -47,7 +52,9 @@ struct Open {
     /// The gate of the project, if a copy may still land in it.
     gate: Option<Gate>,
     /// The transaction in doubt, and its blobs.
-    attempt: Option<(TxnId, [UnusedBlob; 2])>,
+    attempt: Option<(TxnId, Vec<UnusedBlob>)>,
+    /// The updates of the transaction in doubt.
+    sent: Vec<UncommittedUpdate>,
 }
 
 /// A slot that stays empty for this long is poisoned, so that the settled mark of an idle lane moves on.
@@ -56,11 +63,11 @@ const IDLE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl InDoubtResolver {
-    /// Creates a resolver without open slots.
+    /// Creates a resolver without open slots, for an incarnation that was opened under this epoch of the site.
     #[must_use]
-    pub fn new(context: &NodeContext, state: &NodeState, journal: Arc<Journal>) -> Self {
+    pub fn new(context: &NodeContext, state: &NodeState, journal: Arc<Journal>, epoch: u64) -> Self {
         let NodeContext { refdb, observer, went_back, long_forms, bugs, .. } = context.clone();
-        let requests = Arc::clone(&state.requests);
+        let (requests, uncommitted) = (Arc::clone(&state.requests), Uncommitted::new(context, state, epoch));
         Self {
             refdb,
             journal,
@@ -69,6 +76,7 @@ impl InDoubtResolver {
             long_forms,
             requests,
             bugs,
+            uncommitted,
             open: Arc::default(),
             wake: Arc::new(Notify::new()),
         }
@@ -76,25 +84,29 @@ impl InDoubtResolver {
 
     /// Adds a transaction in doubt, of which a copy may be in flight. It keeps its blobs, and the gate of its project,
     /// until its slot is settled.
-    pub(super) fn resolve_later(&self, txn: TxnId, encoded: Bytes, blobs: [UnusedBlob; 2], gate: Gate) {
+    pub(super) fn resolve_later(&self, transaction: &Transaction, encoded: Bytes, blobs: Vec<UnusedBlob>, gate: Gate) {
+        let slot = &transaction.id.slot;
         if self.bugs.has(InjectedBug::SettledOverUnresolved) {
-            self.journal.committed(&txn.slot, encoded);
+            self.journal.committed(slot, encoded);
             return;
         }
-        self.add(txn.slot.clone(), Open { gate: Some(gate), attempt: Some((txn, blobs)) });
+        let (attempt, sent) = (Some((transaction.id.clone(), blobs)), updates_of(transaction));
+        self.add(slot.clone(), Open { gate: Some(gate), attempt, sent });
     }
 
     /// Adds a slot whose content must become known: it could not be read, may have locks that wait for it, or stays
     /// empty in an idle lane.
     pub fn resolve_slot_later(&self, slot: Slot, gate: Option<Gate>) {
-        self.add(slot, Open { gate, attempt: None });
+        self.add(slot, Open { gate, ..Open::default() });
     }
 
     fn add(&self, slot: Slot, more: Open) {
         let mut open = self.open.lock();
         let kept = open.entry(slot).or_default();
         kept.gate = more.gate.or(kept.gate.take());
-        kept.attempt = more.attempt.or(kept.attempt.take());
+        if more.attempt.is_some() {
+            (kept.attempt, kept.sent) = (more.attempt, more.sent);
+        }
         drop(open);
         self.wake.notify_one();
     }
@@ -135,12 +147,25 @@ impl InDoubtResolver {
                     self.resolve_slot_later(slot, None);
                 }
             }
-            let open: Vec<Slot> = self.open.lock().keys().cloned().collect();
-            for slot in open {
+            for slot in self.open_slots() {
                 if !self.resolve(&slot).await {
                     sleep(Duration::from_millis(200)).await;
                 }
             }
+        }
+    }
+
+    fn open_slots(&self) -> Vec<Slot> {
+        self.open.lock().keys().cloned().collect()
+    }
+
+    /// Asks once about every open slot: the incarnation is poisoned, and its term ends.
+    pub async fn resolve_rest(&self) {
+        if self.went_back.is_known() {
+            return;
+        }
+        for slot in self.open_slots() {
+            self.resolve(&slot).await;
         }
     }
 
@@ -153,7 +178,12 @@ impl InDoubtResolver {
         };
         let Some(is_lost) = is_lost else { return false };
         match state {
-            Ok(Ok(SlotState::Poisoned)) => self.journal.poisoned(slot),
+            Ok(Ok(SlotState::Poisoned)) => {
+                if !self.keep_sent(slot).await {
+                    return false;
+                }
+                self.journal.poisoned(slot);
+            }
             Ok(Ok(SlotState::Committed(_, bytes))) => {
                 // The lane waits for no blob: a request that cannot be read now is a gap of the memory.
                 match timeout(PATIENCE, self.long_forms.read(&bytes)).await {
@@ -172,6 +202,20 @@ impl InDoubtResolver {
         let settled = self.open.lock().remove(slot);
         if let Some((_, blobs)) = settled.and_then(|open| open.attempt).filter(|_| is_lost) {
             blobs.iter().for_each(UnusedBlob::is_not_needed);
+        }
+        true
+    }
+
+    /// Keeps the updates of a transaction that found its slot poisoned, if that was because the site was fenced.
+    /// Returns false if it is not known whether it was.
+    async fn keep_sent(&self, slot: &Slot) -> bool {
+        let sent = self.open.lock().get(slot).map(|open| open.sent.clone()).unwrap_or_default();
+        if sent.is_empty() {
+            return true;
+        }
+        let Some(is_over) = self.uncommitted.is_over().await else { return false };
+        if is_over {
+            self.uncommitted.keep(sent).await;
         }
         true
     }

@@ -16,6 +16,7 @@
 //! | `run` | the loop over these steps |
 //! | `repair_refs` | repairs refs that another program wrote |
 //! | `in_doubt` | resolves transactions in doubt |
+//! | `uncommitted` | keeps the updates that nobody committed, because the site was fenced |
 //! | `marks` | stores the marks of the journal |
 //! | `requests` | answers retries of the bridge |
 //! | `repeated` | finds the first try of a request, in the durable memory and in the chains of refs |
@@ -41,6 +42,7 @@ mod run;
 mod seed;
 mod service;
 mod translate;
+mod uncommitted;
 mod unused_blob;
 mod work;
 

@@ -96,6 +96,13 @@ pub(super) fn withdrawn() -> Refusal {
     Refusal::new(RefusalCode::Unavailable, true, message)
 }
 
+/// The refusal of an update on whose way the site was fenced. Its slot can hold no transaction any more.
+pub(super) fn fenced() -> Refusal {
+    let message = "this site was fenced while the update was on its way, so it was not committed: nothing was changed, \
+                   and your work is still where you pushed it from; push again to the site that is active";
+    Refusal::new(RefusalCode::Unavailable, true, message)
+}
+
 /// The refusal of an update that the refdb did not take, although it may have been asked several times.
 pub(super) fn not_taken(retry: bool) -> Refusal {
     let next = if retry { "try again in a moment" } else { "tell the administrator: a retry does not help" };

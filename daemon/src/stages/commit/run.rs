@@ -14,7 +14,7 @@ use super::build::NotReady;
 use super::free_names::Freeing;
 use super::preconditions::{NoProposal, Proposer};
 use super::refusals::{
-    below, busy, earlier_try, forbids, in_doubt, is_behind, name_conflict, not_packed, not_taken, older_refdb,
+    below, busy, earlier_try, fenced, forbids, in_doubt, is_behind, name_conflict, not_packed, not_taken, older_refdb,
     too_late, too_long, too_many, unavailable, withdrawn,
 };
 use super::repeated::Before;
@@ -184,7 +184,10 @@ impl Committer {
             AttemptEnd::SlotLost(why) => {
                 self.observer.failed("commit", &format!("{}: {why}", request.transaction.id));
                 self.slot_lost(&slot).await;
-                Round::Blocked(withdrawn())
+                match self.in_doubt.uncommitted.is_over().await {
+                    Some(true) => Round::Ended(refuse_carried(verdicts, &proposal, &fenced())),
+                    Some(false) | None => Round::Blocked(withdrawn()),
+                }
             }
             AttemptEnd::Throttled(why) => {
                 self.observer.failed("commit", &format!("{} was not taken: {why}", request.transaction.id));
@@ -207,7 +210,7 @@ impl Committer {
     fn leave_in_doubt(&self, request: &CommitRequest, why: &str, blobs: [UnusedBlob; 2], gate: Gate) {
         let id = &request.transaction.id;
         self.observer.failed("commit", &format!("{id} is in doubt: {why}"));
-        self.in_doubt.resolve_later(id.clone(), request.encoded.clone(), blobs, gate);
+        self.in_doubt.resolve_later(&request.transaction, request.encoded.clone(), blobs.into(), gate);
     }
 
     /// Sends the transaction until its attempt ends, or the deadline has passed. While the refdb throttles it, each try

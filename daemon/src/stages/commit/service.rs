@@ -223,6 +223,7 @@ impl Committer {
                 let span = tracing::Span::current();
                 let batch = async move {
                     let ended = node.run(&work).await;
+                    node.in_doubt.uncommitted.keep_refused(&work, &ended).await;
                     for verdict in &ended.verdicts {
                         if let Verdict::Refused(refused) = verdict {
                             node.observer.refused(refused.code);

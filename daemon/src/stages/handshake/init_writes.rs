@@ -70,7 +70,7 @@ impl HandshakeStage {
             )));
         }
         let differences = self.differences(&key).await.map_err(Denied::not_now)?;
-        let strays = self.materializer.strays(name).await.map_err(Denied::not_now)?;
+        let strays = self.materializer.strays_of_disk(name).await.map_err(Denied::not_now)?;
         Ok(Looked { key, differences, strays })
     }
 
@@ -129,7 +129,7 @@ impl HandshakeStage {
     /// The strays that contradict the committed values. A stray that its ref contains by now is forgotten.
     async fn open_strays(&self, key: &ProjectKey) -> Result<Vec<Stray>, Denied> {
         let mut open = Vec::new();
-        for stray in self.materializer.strays(&key.name).await.map_err(Denied::not_now)? {
+        for stray in self.materializer.strays_of_disk(&key.name).await.map_err(Denied::not_now)? {
             if self.is_contained(key, &stray).await? {
                 self.materializer.forget_stray(&key.name, &stray).await.map_err(Denied::not_now)?;
             } else {

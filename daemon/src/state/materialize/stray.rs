@@ -1,8 +1,9 @@
 //! Strays: values on the disk that were never committed, and that give way to committed values.
 //!
 //! Only the sidecar moves refs, but Gerrit's `init` and its schema upgrades write without the sidecar. Their values
-//! must not be lost when a committed value takes their place. Each is kept under a label of its own until an operator
-//! adopts or discards it. Three kinds of values look like strays and are none:
+//! must not be lost when a committed value takes their place, and neither must values that a site was about to commit
+//! when it was fenced. Each is kept under a label of its own until an operator adopts or discards it. Three kinds of
+//! values look like strays and are none:
 //! - a step of the ref's own chain, when a crash left the disk ahead of the version map;
 //! - a value that the new value contains (for a sequence: a smaller number);
 //! - an older value in a repository that was copied from another node, when a state transfer meets a ref that this
@@ -20,6 +21,8 @@ use crate::seams::git::{GitError, RefMove, Relation, compare_counters};
 
 /// The prefix of a stray's label, which has the form `stray/<value>/<ref>`.
 const LABEL: &str = "stray/";
+/// The same for a value that its ref never had, on the disk neither. It stands in nobody's way, and in no handshake.
+const UNCOMMITTED: &str = "uncommitted/";
 
 /// The label under which a stray is kept.
 #[must_use]
@@ -35,7 +38,7 @@ pub fn is_stray(label: &str) -> bool {
 
 /// The stray that a label names; none when the label is not a stray's.
 fn parse(label: &str) -> Option<Stray> {
-    let (value, name) = label.strip_prefix(LABEL)?.split_once('/')?;
+    let (value, name) = label.strip_prefix(LABEL).or_else(|| label.strip_prefix(UNCOMMITTED))?.split_once('/')?;
     Some(Stray { name: name.parse().ok()?, value: value.parse().ok()? })
 }
 
@@ -45,7 +48,30 @@ impl Materializer {
     /// # Errors
     /// The repository cannot be read.
     pub async fn strays(&self, project: &ProjectName) -> Result<Vec<Stray>, GitError> {
-        Ok(self.repositories.kept(project).await?.iter().filter_map(|label| parse(label)).collect())
+        let mut strays = Vec::new();
+        for stray in self.repositories.kept(project).await?.iter().filter_map(|label| parse(label)) {
+            if !strays.contains(&stray) {
+                strays.push(stray);
+            }
+        }
+        Ok(strays)
+    }
+
+    /// The strays that were on the disk, in the order of their labels.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub async fn strays_of_disk(&self, project: &ProjectName) -> Result<Vec<Stray>, GitError> {
+        let labels = self.repositories.kept(project).await?;
+        Ok(labels.iter().filter(|label| label.starts_with(LABEL)).filter_map(|label| parse(label)).collect())
+    }
+
+    /// Keeps a value that a ref never got as a stray. A value whose object is missing is not kept.
+    ///
+    /// # Errors
+    /// The repository cannot be written.
+    pub async fn keep_stray(&self, project: &ProjectName, name: &RefName, value: Oid) -> Result<(), GitError> {
+        self.repositories.move_refs(project, &[], &[(format!("{UNCOMMITTED}{value}/{name}"), value)]).await
     }
 
     /// Releases a stray: its value is no longer kept from garbage collection.
@@ -53,7 +79,9 @@ impl Materializer {
     /// # Errors
     /// The repository cannot be written.
     pub async fn forget_stray(&self, project: &ProjectName, stray: &Stray) -> Result<(), GitError> {
-        self.repositories.release(project, &[stray_label(&stray.name, stray.value)]).await
+        let Stray { name, value } = stray;
+        let labels = [stray_label(name, *value), format!("{UNCOMMITTED}{value}/{name}")];
+        self.repositories.release(project, &labels).await
     }
 
     /// Releases the strays of a project that the committed values of their refs contain: nothing of them is lost.
@@ -249,6 +277,19 @@ mod tests {
         assert_eq!(world.strays().await, [init]);
         let stray = Stray { name: MAIN.parse().unwrap(), value: init };
         world.materializer.forget_stray(&world.project.name, &stray).await.unwrap();
+        assert_eq!(world.strays().await, []);
+    }
+
+    #[tokio::test]
+    async fn a_value_that_its_ref_never_had_is_listed_and_stands_in_no_handshake() {
+        let world = World::new().await;
+        let late = world.commit(None, 1);
+        let stray = Stray { name: MAIN.parse().unwrap(), value: late };
+        let (materializer, project) = (&world.materializer, &world.project.name);
+        materializer.keep_stray(project, &stray.name, late).await.unwrap();
+        assert_eq!(world.strays().await, [late]);
+        assert_eq!(materializer.strays_of_disk(project).await.unwrap(), []);
+        materializer.forget_stray(project, &stray).await.unwrap();
         assert_eq!(world.strays().await, []);
     }
 

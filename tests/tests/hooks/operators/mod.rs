@@ -1,7 +1,9 @@
 //! Operators by token and by certificate: a sidecar with all of its listeners, the actor, and the command line.
-//! `calls` holds every call of the API against every identity, `rotation` replaces tokens and certificates.
+//! `calls` holds every call of the API against every identity, `rotation` replaces tokens and certificates, `json`
+//! reads the answers of commands.
 
 mod calls;
+mod json;
 mod rotation;
 
 use std::net::SocketAddr;
@@ -25,7 +27,7 @@ use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, Preflig
 use lockstep_proto::failover::{
     ActRequest, ExecuteRequest, Failover, FailoverPlan, ModeRequest, PlanRequest, RoleRequest, SitesStatus,
 };
-use lockstep_proto::history::History;
+use lockstep_proto::history::{History, PastChange};
 use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
@@ -47,19 +49,25 @@ const PEER: &str = "spiffe://lockstep/muc-1/muc-1-0";
 const BOTH: &str = "spiffe://lockstep/muc-1/both";
 const ALICE: &str = "spiffe://lockstep/operator/alice";
 
-/// A desk that keeps the identities of those who ask for changes.
+/// A desk that keeps the identities of those who ask for changes, and knows one failover at most.
 #[derive(Default)]
-struct Desk(Mutex<Vec<String>>);
+struct Desk(Mutex<Vec<String>>, Mutex<Option<Failover>>);
 
 fn away() -> ApiError {
     ApiError::unavailable("the desk of this test knows nothing")
 }
 
+impl Desk {
+    fn failover(&self) -> Result<Failover, ApiError> {
+        self.1.lock().clone().ok_or_else(away)
+    }
+}
+
 #[async_trait]
 impl Operators for Desk {
     async fn sites(&self) -> Result<SitesStatus, ApiError> {
-        let (sites, removed) = (Vec::new(), Vec::new());
-        Ok(SitesStatus { sites, removed, failover: None, waits_for: None, follow_up: None })
+        let (sites, removed, failover) = (Vec::new(), Vec::new(), self.failover().ok());
+        Ok(SitesStatus { sites, removed, failover, waits_for: None, follow_up: None })
     }
 
     async fn overview(&self) -> Result<Overview, ApiError> {
@@ -67,19 +75,19 @@ impl Operators for Desk {
     }
 
     async fn history(&self) -> Result<History, ApiError> {
-        Err(away())
+        Ok(History { past: vec![PastChange::Failover(Box::new(self.failover()?))] })
     }
 
     async fn plan(&self, _: &PlanRequest) -> Result<FailoverPlan, ApiError> {
-        Err(away())
+        self.failover().map(|_| json::plan())
     }
 
     async fn execute(&self, _: &str, _: ExecuteRequest) -> Result<Failover, ApiError> {
-        Err(away())
+        self.failover()
     }
 
     async fn act(&self, _: &str, _: ActRequest) -> Result<Failover, ApiError> {
-        Err(away())
+        self.failover()
     }
 
     async fn preflight(&self, _: &PreflightRequest) -> Result<Preflight, ApiError> {
@@ -127,11 +135,11 @@ impl Operators for Desk {
     }
 
     async fn require_signing(&self, _: &str, _: RequireSigningRequest) -> Result<SigningStatus, ApiError> {
-        Err(away())
+        Ok(SigningStatus { sites: Vec::new(), unsigned_nodes: Vec::new(), keys: Vec::new() })
     }
 
     async fn change_key(&self, _: &str, _: ChangeKeyRequest) -> Result<SigningStatus, ApiError> {
-        Err(away())
+        Ok(SigningStatus { sites: Vec::new(), unsigned_nodes: Vec::new(), keys: Vec::new() })
     }
 
     async fn change_role(&self, actor: &str, _: &SiteId, _: RoleRequest) -> Result<SitesStatus, ApiError> {
@@ -180,7 +188,7 @@ impl World {
         let [tcp, peers, operators] =
             [bound.tcp_address(), bound.peer_address(), bound.operators_address()].map(Option::unwrap);
         let (fake, desk) = (Arc::new(Fake::default()), Arc::new(Desk::default()));
-        let bound = bound.obeying(Arc::clone(&desk) as _);
+        let bound = bound.obeying(Arc::clone(&desk) as _).guarded(Arc::clone(&desk) as _);
         let _ = bound.spawn(fake.clone(), fake, &CancellationToken::new());
         Self { home, ca, own, serving, desk, tcp, peers, operators, alice }
     }

@@ -1,6 +1,7 @@
 //! `lockstep parked`, `quarantine` and `refresh`, and the state of one node as text.
 
 use http::Method;
+use lockstep_proto::Oid;
 use lockstep_proto::debt::{HeldElsewhere, MOST_SHOWN, Repair, RepairAnswer};
 use lockstep_proto::failover::HandoverStatus;
 use lockstep_proto::keys::NodeSigning;
@@ -134,6 +135,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         went_back,
         bootstrap.unwrap_or_default(),
         coming_back(status),
+        uncommitted(status),
         totals,
         turns(status),
         guards(status),
@@ -171,6 +173,23 @@ fn coming_back(status: &NodeStatus) -> String {
                  keeps it as strays\n";
     }
     text
+}
+
+/// The updates that nobody committed, because the site was fenced on their way.
+fn uncommitted(status: &NodeStatus) -> String {
+    if status.uncommitted.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["project", "ref", "old", "new", "user", "sent"]);
+    for one in &status.uncommitted {
+        let value = |value: Option<Oid>| value.map_or("-".to_owned(), |value| value.to_string());
+        let (project, name) = (one.project.to_string(), one.name.to_string());
+        table.row(vec![project, name, value(one.old), value(one.new), one.actor.clone(), ago(one.at_ms)]);
+    }
+    format!(
+        "NOT COMMITTED: these were on their way when this site was fenced; see `lockstep stray list PROJECT`\n{}",
+        table.render()
+    )
 }
 
 /// When the refs of the node were verified last, and against whom.

@@ -3,7 +3,7 @@
 use lockstep_proto::debt::{ProjectHealth, ProjectStatus};
 use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, DifferentProject};
 use lockstep_proto::status::{
-    CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus,
+    CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus, UncommittedUpdate,
 };
 
 use super::*;
@@ -20,6 +20,12 @@ fn coming_back() -> ComingBack {
 
 fn project(name: &str, state: ProjectHealth, reason: Option<&str>) -> ProjectStatus {
     ProjectStatus { project: name.to_owned(), state, reason: reason.map(str::to_owned) }
+}
+
+fn late() -> UncommittedUpdate {
+    let (project, name) = ("p".parse().expect("a project"), "refs/heads/late".parse().expect("a ref"));
+    let (new, at_ms) = (Some(Oid::Sha1([7; 20])), SystemClock.now_ms() - 300_000);
+    UncommittedUpdate { project, name, old: None, new, actor: "alice".to_owned(), at_ms }
 }
 
 fn sample() -> NodeStatus {
@@ -98,6 +104,7 @@ fn sample() -> NodeStatus {
             whole: true,
             mismatches: 3,
         }],
+        uncommitted: vec![late()],
         last_errors: Vec::new(),
     }
 }
@@ -118,6 +125,8 @@ fn the_table_shows_lag_and_what_readiness_waits_for() {
     assert!(text.contains("not ready, waiting for: drained"), "{text}");
     assert!(text.contains("verified against b-0: all projects, 3 DIFFER (5m ago)\n"), "{text}");
     assert!(text.contains("\ntakes everything from the refdb and from peers: 3 of 9 projects are compared"), "{text}");
+    let late = format!("\n  p        refs/heads/late  -    {}  alice  5m ago\n", "07".repeat(20));
+    assert!(text.contains("NOT COMMITTED: these were on their way") && text.contains(&late), "{text}");
     let differ = "off at this site; 8 of 9 projects compared, 2 differ\n  p: 2 refs, refs/heads/a\n";
     assert!(text.contains(differ), "{text}");
     assert!(text.contains("  and 1 more projects\n  `lockstep seed --again [PROJECT]` commits"), "{text}");

@@ -1,0 +1,104 @@
+//! The answers of commands that change something, as JSON.
+
+use async_trait::async_trait;
+use lockstep::stages::ports::Handshake;
+use lockstep_proto::bridge::{ApiError, ProjectResponse};
+use lockstep_proto::failover::{Failover, FailoverPlan, SitesStatus};
+use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
+use lockstep_proto::keys::{SigningStatus, SiteKey};
+use lockstep_proto::{Oid, ProjectName};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{Desk, World, away};
+use crate::fake::{LOCKSTEP, ok, quiet};
+
+const STRAY: &str = "refs/heads/late";
+
+#[async_trait]
+impl Handshake for Desk {
+    async fn admit(&self, _: HelloRequest) -> Result<HelloResponse, ApiError> {
+        Err(away())
+    }
+
+    async fn strays(&self, _: &ProjectName) -> Result<Vec<Stray>, ApiError> {
+        Ok(vec![Stray { name: STRAY.parse().unwrap(), value: Oid::Sha1([7; 20]) }])
+    }
+
+    async fn end_stray(&self, _: &ProjectName, _: StrayRequest) -> Result<ProjectResponse, ApiError> {
+        Ok(ProjectResponse::committed(None))
+    }
+}
+
+/// A plan without blockers.
+pub(super) fn plan() -> FailoverPlan {
+    let plan = json!({
+        "kind": "planned", "from": "a", "to": "b", "sites": [], "steps": [], "blockers": [], "warnings": [],
+        "behind": 0, "hash": "abc"
+    });
+    serde_json::from_value(plan).unwrap()
+}
+
+fn failover(end: &Value) -> Failover {
+    let failover = json!({
+        "number": 7, "kind": "planned", "from": "a", "to": "b", "from_epoch": 1, "to_epoch": 2, "actor": "uid 0",
+        "reason": "r", "requested_ms": 1, "steps": [], "end": end
+    });
+    serde_json::from_value(failover).unwrap()
+}
+
+/// Reads a text as JSON of a type, and says why it is none.
+type Reads = fn(&str) -> Result<(), serde_json::Error>;
+
+fn is<T: DeserializeOwned>(text: &str) -> Result<(), serde_json::Error> {
+    serde_json::from_str::<T>(text).map(drop)
+}
+
+fn commands() -> [(&'static str, Reads); 19] {
+    [
+        ("site role a standby --expect-epoch 1 --reason r", is::<SitesStatus>),
+        ("site mode a off --expect-epoch 1 --reason r", is::<SitesStatus>),
+        ("site add c --reason r", is::<SitesStatus>),
+        ("site remove c --expect-epoch 1 --reason r", is::<SitesStatus>),
+        ("node remove c-0 --reason r", is::<SitesStatus>),
+        ("signing require --reason r", is::<SigningStatus>),
+        ("signing release --reason r", is::<SigningStatus>),
+        ("keys retire 5b0c8a51d9e27f30 --reason r", is::<Vec<SiteKey>>),
+        ("keys drop 5b0c8a51d9e27f30 --reason r", is::<Vec<SiteKey>>),
+        ("stray list p", is::<Vec<Stray>>),
+        ("stray adopt p refs/heads/late", is::<ProjectResponse>),
+        ("stray discard p refs/heads/late", is::<ProjectResponse>),
+        ("certs init --dir made-ca", is::<Value>),
+        ("certs issue --dir made-ca --site a --node a-0 --out made-node", is::<Value>),
+        ("certs issue --dir made-ca --operator carol --out made-carol", is::<Value>),
+        ("failover pause --reason r", is::<Failover>),
+        ("failover resume --reason r", is::<Failover>),
+        ("failover abort --reason r", is::<Failover>),
+        ("failover execute --from a --to b --reason r --yes --plan-hash abc --no-wait", is::<Failover>),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_that_changes_something_prints_its_answer_as_json() {
+    let world = World::start().await;
+    let run = |line: &str| {
+        let mut command = quiet(std::process::Command::new(LOCKSTEP), world.home.path());
+        command.env("LOCKSTEP_SOCKET", world.path("run/api.sock"));
+        ok(command.args(line.split(' ')).arg("--json").output().unwrap())
+    };
+    *world.desk.1.lock() = Some(failover(&Value::Null));
+    for (line, reads) in commands() {
+        let text = run(line);
+        assert!(reads(&text).is_ok(), "{line}: {:?}: {text}", reads(&text));
+    }
+    let ended = failover(&json!({"outcome": "done", "at_ms": 2}));
+    *world.desk.1.lock() = Some(ended.clone());
+    for line in [
+        "failover execute --from a --to b --reason r --yes --plan-hash abc",
+        "failback execute --reason r --yes --plan-hash abc",
+        "failover status --watch",
+    ] {
+        let text = run(line);
+        assert_eq!(serde_json::from_str::<Failover>(&text).ok(), Some(ended.clone()), "{line}: {text}");
+    }
+}
