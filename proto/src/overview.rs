@@ -83,8 +83,8 @@ pub struct NodeDigest {
     /// The subjects that its Gerrit must still look at. None if no Gerrit is refreshed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<RefreshQueue>,
-    /// The receivers that are told when the role of the site changes (`[handover]`). None if the node has none, and from
-    /// earlier releases.
+    /// The receivers that are told when the role of the site changes (`[handover]`). None if the node has none, and
+    /// from earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receivers: Option<Receivers>,
     /// The last verification against the refdb that has ended. None if there was none. Earlier releases forget it when

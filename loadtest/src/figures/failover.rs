@@ -1,6 +1,6 @@
-//! o. Failovers between three sites of plain git, while a user pushes without a pause: from the command until the probes
-//! are green, the command has ended, and the user's push was taken (forced: the active site was killed before), and the
-//! time in which pushes are refused (planned).
+//! o. Failovers between three sites of plain git, while a user pushes without a pause. Forced, after the active site
+//! was killed: from the command until the probes are green, the command has ended, and the user's push was taken.
+//! Planned: the time in which pushes are refused.
 //!
 //! The user's script pushes one commit after the other, and repeats a push that failed at the next site, for 30 seconds
 //! at most. At the end every site must have each commit exactly once.

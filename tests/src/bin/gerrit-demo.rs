@@ -88,11 +88,16 @@ struct Place {
     socket: PathBuf,
 }
 
+/// The indent of the places below the name of a site.
+const PLACE: &str = "         ";
+
 fn told(folder: &Path, binary: &Path, each: impl Iterator<Item = Place>) -> String {
     let site = |Place { name, repositories, logs: [gerrit, sidecar], socket }: Place| {
         format!(
-            "  {name}  repositories {}\n         log of Gerrit (level INFO) {}\n         log of the sidecar (level INFO) {}\n\
-             \x20        LOCKSTEP_SOCKET={} {} status\n",
+            "  {name}  repositories {}\n\
+             {PLACE}log of Gerrit (level INFO) {}\n\
+             {PLACE}log of the sidecar (level INFO) {}\n\
+             {PLACE}LOCKSTEP_SOCKET={} {} status\n",
             repositories.display(),
             gerrit.display(),
             sidecar.display(),

@@ -47,6 +47,12 @@ struct Arguments {
     /// Lose the refdb at the end, and rebuild it.
     #[arg(long)]
     rebuilt: bool,
+    /// Sign all records, and let an attacker write to the streams.
+    #[arg(long)]
+    signed: bool,
+    /// Fail over one of several active sites.
+    #[arg(long)]
+    all_active: bool,
     /// The duration of the faults, in virtual seconds.
     #[arg(long)]
     seconds: Option<u64>,
@@ -66,6 +72,8 @@ impl Arguments {
             (None, false) if self.expulsion => Scenario::expulsion(),
             (None, false) if self.rewound => Scenario::rewound(),
             (None, false) if self.rebuilt => Scenario::rebuilt(),
+            (None, false) if self.signed => Scenario::signed(),
+            (None, false) if self.all_active => Scenario::all_active(),
             (None, false) => Scenario::general(),
         };
         scenario.safety_ms = self.seconds.map_or(scenario.safety_ms, |seconds| seconds * 1_000);

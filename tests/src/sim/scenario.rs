@@ -248,7 +248,10 @@ impl Scenario {
     /// die, pause and are cut off.
     #[must_use]
     pub fn all_active() -> Self {
-        Self { name: "all-active".into(), one_active: false, ..Self::standby() }
+        let mut scenario = Self { name: "all-active".into(), one_active: false, ..Self::standby() };
+        // A site that was fenced needs two acts of an operator until it is active again.
+        scenario.actions.push((Action::Failover, 90));
+        scenario
     }
 
     /// Whether operators change the roles of sites. Then nobody else does.

@@ -3,8 +3,8 @@
 //! becomes a standby by one command. Nothing that was acknowledged is lost, and the third site follows without a state
 //! transfer.
 //!
-//! `make test` runs one round of each kind. With `make crash`, `LOCKSTEP_CRASH_ROUNDS` is the number of rounds, if it is
-//! higher than three. `LOCKSTEP_CRASH_SEED` chooses the faults, the targets and the pushes.
+//! `make test` runs one round of each kind. With `make crash`, `LOCKSTEP_CRASH_ROUNDS` is the number of rounds, if it
+//! is higher than three. `LOCKSTEP_CRASH_SEED` chooses the faults, the targets and the pushes.
 
 use lockstep::seams::refdb::IncarnationRecord;
 use lockstep_tests::e2e::cluster::Cluster;

@@ -1,5 +1,5 @@
-//! Stories of the drivers of a failover: one dies in each step, and one wakes after another has gone on. Site `blr-1` is
-//! active. Its writes move to `eu-aws`, whose first node drives.
+//! Stories of the drivers of a failover: one dies in each step, and one wakes after another has gone on. Site `blr-1`
+//! is active. Its writes move to `eu-aws`, whose first node drives.
 
 use std::time::Duration;
 

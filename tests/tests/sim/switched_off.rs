@@ -40,9 +40,12 @@ async fn switch(story: &Story, mode: SiteMode, role: Option<Role>) {
 /// Switches the site off, and restarts its node, which ends for it.
 async fn switched_off(story: &Story) {
     switch(story, SiteMode::Off, None).await;
-    story.until("the node ends", async || story.life(AT).node.is_fenced()).await;
-    story.crash(AT);
+    let life = story.life(AT);
+    story.until("the node ends", async || life.node.is_fenced()).await;
+    // The world may have seen it first.
+    story.world.crash(&node(AT));
     story.world.start(&node(AT)).await;
+    story.until("the node is up", async || story.world.life(&node(AT)).is_some()).await;
 }
 
 async fn push(story: &Story, at: &str, id: &str, name: &str, step: (Option<Oid>, Oid)) -> Result<Outcome, String> {

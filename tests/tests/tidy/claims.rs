@@ -1,5 +1,5 @@
-//! The tests that a page names exist. A table whose last column is `test` names in each row some tests, as a part of the
-//! name of a function or of its module, or says `none` and why.
+//! The tests that a page names exist. A table whose last column is `test` names in each row some tests, as a part of
+//! the name of a function or of its module, or says `none` and why.
 
 use crate::{Finding, Source};
 

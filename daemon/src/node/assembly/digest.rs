@@ -1,8 +1,8 @@
 //! Leaves a small digest of this node's state in the refdb, so that it can be seen from every site while the links
 //! between sites are cut.
 //!
-//! A digest is written every ten seconds, and at once when the node becomes ready, changes its role, has told a receiver
-//! or gets a debt. It has at most 4 KiB, in general less than 1 KiB: 0.1 write units per second and node.
+//! A digest is written every ten seconds, and at once when the node becomes ready, changes its role, has told a
+//! receiver or gets a debt. It has at most 4 KiB, in general less than 1 KiB: 0.1 write units per second and node.
 
 use std::sync::Arc;
 use std::time::Duration;

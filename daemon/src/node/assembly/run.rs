@@ -81,8 +81,7 @@ impl Sidecar {
         let board = Arc::new(StatusBoard::new(Arc::clone(&clock)));
         let metrics = telemetry.map_or_else(Metrics::noop, |telemetry| Metrics::new(&telemetry.meter()));
         let watch = Arc::new(Watch::new(Arc::clone(&board), metrics.clone(), clock));
-        let entropy = SeededEntropy::from_machine();
-        let tcp = tcp(settings, &entropy)?;
+        let tcp = tcp(settings, &SeededEntropy::from_machine())?;
         let bound = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
         let api = &settings.api;
         let api = bound.operated(&api.operators_socket, api.operators.clone()).await.map_err(RunError::of)?;

@@ -52,10 +52,12 @@ struct Life {
 }
 
 impl Shown {
-    /// Notes that the repository was removed. The next one belongs to a later incarnation.
-    pub fn removed(&mut self, project: &ProjectName) {
+    /// Notes that the repository was removed. The next one belongs to a later incarnation, also than that of the
+    /// version map (`mapped`). The repository may have been ahead of the map: a state transfer that fails in the middle
+    /// leaves refs of an incarnation whose predecessor is still to be deleted.
+    pub fn removed(&mut self, project: &ProjectName, mapped: u32) {
         if let Some(life) = self.0.get_mut(project).filter(|life| life.is_known) {
-            *life = Life { incarnation: life.incarnation + 1, is_known: false };
+            *life = Life { incarnation: mapped.min(life.incarnation) + 1, is_known: false };
         }
     }
 

@@ -153,7 +153,9 @@ impl Watch {
         if let Some(local) = self.known().locals.get_mut(node) {
             local.ledger.reset(project, &BTreeMap::new());
             local.positions.retain(|(other, _), _| other != project);
-            local.shown.removed(project);
+            // A node that is ready has no state transfer that failed in the middle.
+            let mapped = if local.ready { u32::MAX } else { mapped(local.volume.store().as_ref(), project) };
+            local.shown.removed(project, mapped);
         }
     }
 
@@ -416,7 +418,7 @@ fn whole(facts: &Facts, local: &Local, changes: &Changes) -> Verdict {
 }
 
 /// Judges a node that has just become ready: its map has only whole transactions, and its refs are at least as new as
-/// the map.
+/// the map, apart from those that were written behind the node's back.
 fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
     let store = local.volume.store();
     for project in facts.projects.keys().filter_map(|name| here(store.as_ref(), name)) {
@@ -431,6 +433,11 @@ fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
             let Some(record) = store.reference(project, &key).map_err(|error| error.to_string())? else { continue };
             check::batches::in_map(facts, store.as_ref(), &record.txn)?;
             let value = shown.get(&name).copied();
+            let written =
+                local.behind.get(&(project.name.clone(), name.clone())).copied().filter(|it| Some(*it) == value);
+            if written.is_some() && facts.position(project, &name, value, Version::NONE).is_none() {
+                continue;
+            }
             if record.version > Version::NONE && facts.position(project, &name, value, record.version).is_none() {
                 return Err(format!("{name} shows {value:?}, the version map says version {}", record.version));
             }
@@ -442,6 +449,15 @@ fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// The incarnation of a project in a node's version map, deleted or not. Zero if the map does not know it.
+fn mapped(store: &dyn NodeStore, name: &ProjectName) -> u32 {
+    let record = store.reference(&ProjectKey::of_name(name), &RefKey::State).ok().flatten();
+    match record.map(|record| record.value) {
+        Some(RefValue::State(state)) => state.incarnation,
+        _ => 0,
+    }
 }
 
 /// The incarnation of a project in a node's version map, if it is not deleted.
