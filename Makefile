@@ -13,6 +13,8 @@ ROUNDS ?= 5
 KILLS ?= 5
 # The failovers of each kind in `make failover-bench`. A pair takes about half a minute.
 FAILOVERS ?= 100
+# Set if `lockstep-under-test` is built already.
+BUILT ?=
 # The profile of `make load`, and further arguments, such as ARGS='--set load.factor=2'. Only `smoke` takes a build that
 # is not optimised.
 PROFILE ?= smoke
@@ -184,7 +186,7 @@ bench-quick: tools ## Measure the figures that take seconds only
 	target/release/lockstep-loadtest bench --quick
 
 bridge: tools bridge-lint ## Build the bridge for each Gerrit release, and test it against JGit's contract on a real sidecar
-	cargo build --locked --package lockstep-tests --bin lockstep-under-test
+	$(if $(BUILT),,cargo build --locked --package lockstep-tests --bin lockstep-under-test)
 	$(MAVEN) --threads 2 --file bridge package
 
 bridge-fmt: $(JAVA_FORMAT_JAR) ## Format the bridge's Java sources

@@ -72,6 +72,12 @@ impl Cluster {
         Self::start_with(binary, names, &|_| None, limits, Between::Nothing, tune).await
     }
 
+    /// Like [`Cluster::start`], beside no Gerrit: nothing has to be refreshed.
+    pub async fn start_plain(binary: &Path, names: &[&str]) -> Self {
+        let tune = |node: &Node| node.set_gerrit("refresh = \"none\"");
+        Self::start_with(binary, names, &|_| None, limits(), Between::Nothing, &tune).await
+    }
+
     /// Like [`Cluster::start`], with a refdb of which a test may throttle one partition.
     pub async fn start_throttled(binary: &Path, names: &[&str]) -> Self {
         Self::start_with(binary, names, &|_| None, limits(), Between::Throttle, &|_| {}).await

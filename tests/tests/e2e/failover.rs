@@ -29,6 +29,11 @@ pub async fn pair() -> Cluster {
     standbys(Cluster::start(lockstep(), &["a-0", "b-0", "c-0"]).await).await
 }
 
+/// The same, beside no Gerrit. A failover has nothing to refresh.
+pub async fn plain_pair() -> Cluster {
+    standbys(Cluster::start_plain(lockstep(), &["a-0", "b-0", "c-0"]).await).await
+}
+
 /// Makes the sites `b` and `c` standbys beside `a`.
 pub async fn standbys(cluster: Cluster) -> Cluster {
     cluster.create("p").await;
@@ -120,7 +125,7 @@ async fn a_planned_failover_moves_writes_there_and_back_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forced_failover_replaces_a_dead_site_which_returns_as_a_standby() {
-    let mut cluster = pair().await;
+    let mut cluster = plain_pair().await;
     let load = Load::start(&cluster, "p", &[0, 1, 2], 3, 2);
     commits_more(&cluster.nodes[0]).await;
     cluster.nodes[0].kill().await;
@@ -164,7 +169,7 @@ pub async fn ready_as(node: &mut Node, role: &str) -> bool {
 /// The source of a forced failover is not dead but paused. When it wakes, what it was about to commit cannot land.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_wakes_after_a_forced_failover_commits_nothing() {
-    let mut cluster = pair().await;
+    let mut cluster = plain_pair().await;
     let clone = Clone::new(&cluster.scratch("clone"));
     let first = clone.commit(None, "one");
     let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
@@ -213,7 +218,7 @@ async fn lists_the_late_push(node: &mut Node, late: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_alone_change_roles_and_only_what_they_have_seen() {
-    let cluster = pair().await;
+    let cluster = plain_pair().await;
     let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);
     let clone = Clone::new(&cluster.scratch("clone"));
     let first = clone.commit(None, "one");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lockstep_proto::failover::{Failover, FailoverOutcome, FailoverStep, Role, StepRecord};
 use lockstep_proto::history::{History, PastChange};
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{Clone, ok};
+use lockstep_tests::e2e::git::{Clone, done, ok};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;
 use lockstep_tests::e2e::{PATIENCE, until};
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::time::{sleep, timeout};
 
-use crate::failover::{pair, plan, ready_as, roles, standbys};
+use crate::failover::{plain_pair, plan, ready_as, roles, standbys};
 use crate::lockstep;
 use crate::seeing::script;
 
@@ -73,7 +73,7 @@ impl Prompt {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_types_the_name_of_the_target_and_a_pause_lets_no_further_step_begin() {
-    let cluster = pair().await;
+    let cluster = plain_pair().await;
     let [a, b, c] = [&cluster.nodes[0], &cluster.nodes[1], &cluster.nodes[2]];
     let _ = plan(c, "a", "b", &[]).await;
     let execute = "failover execute --from a --to b --reason test --no-wait";
@@ -101,8 +101,8 @@ async fn an_operator_types_the_name_of_the_target_and_a_pause_lets_no_further_st
     let _ = ok(clone.push(&a.repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
 
     let _ = ok(c.cli(&["failover", "resume", "--reason", "go on"]).await);
-    let done = ok(c.cli(&["failover", "status", "--watch"]).await);
-    assert!(done.contains("done. b took writes ") && done.contains("Nothing that was acknowledged is lost"), "{done}");
+    let said = done(c.cli(&["failover", "status", "--watch"]).await);
+    assert!(said.contains("done. b took writes ") && said.contains("Nothing that was acknowledged is lost"), "{said}");
     assert_eq!(roles(c).await, [Role::Standby, Role::Active, Role::Standby]);
     let history: History = serde_json::from_str(&ok(c.cli(&["history", "--json"]).await)).expect("JSON");
     let Some(PastChange::Failover(kept)) = history.past.first() else { panic!("{history:?}") };

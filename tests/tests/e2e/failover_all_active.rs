@@ -69,7 +69,7 @@ impl Steady {
 
 /// Three active sites with one project, and a user each at `b` and `c`.
 async fn active() -> (Cluster, [Steady; 2]) {
-    let cluster = Cluster::start(lockstep(), &["a-0", "b-0", "c-0"]).await;
+    let cluster = Cluster::start_plain(lockstep(), &["a-0", "b-0", "c-0"]).await;
     cluster.create("p").await;
     let steady = [1, 2].map(|at| Steady::start(&cluster, at));
     (cluster, steady)

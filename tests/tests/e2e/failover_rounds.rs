@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use rustix::process::Signal;
 
 use crate::crash::{Replay, rounds};
-use crate::failover::{commits_more, fail_over, pair, ready_as, sites};
+use crate::failover::{commits_more, fail_over, plain_pair, ready_as, sites};
 
 /// The begin of the names of refs that nobody can push.
 const LATE: &str = "refs/heads/late-";
@@ -148,7 +148,7 @@ async fn users_go_on_at_another_site_and_keep_everything_that_they_were_told() {
     let mut random = ChaCha8Rng::seed_from_u64(replay.0);
     let first: usize = random.random_range(0..3);
     let (seed, told) = (replay.0, Ledger::default());
-    let mut story = Story { cluster: pair().await, random, seed, loads: 0, active: 0, told };
+    let mut story = Story { cluster: plain_pair().await, random, seed, loads: 0, active: 0, told };
     for round in 0..usize::try_from(rounds()).expect("a count").max(3) {
         // The first three rounds take each kind once.
         let kind: usize = if round < 3 { first + round } else { story.random.random_range(0..3) };

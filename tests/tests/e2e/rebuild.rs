@@ -42,6 +42,9 @@ async fn lost_tables_are_rebuilt_from_two_sites_and_the_third_one_returns() {
     push(&cluster.nodes[0], &clone, &one).await;
     cluster.show("p", MAIN, Some(&one)).await;
 
+    // Each node reads the roles of all sites every half second, and notes them on its volume.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+
     // A healthy refdb is not rebuilt.
     let alive = cluster.nodes[0].cli(&["refdb", "rebuild", "--into", NEXT, "--dry-run"]).await;
     assert_eq!(code(&alive), Some(3), "{alive:?}");
