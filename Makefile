@@ -13,6 +13,8 @@ ROUNDS ?= 5
 KILLS ?= 5
 # The failovers of each kind in `make failover-bench`. A pair takes about half a minute.
 FAILOVERS ?= 100
+# Tests that run at once: half as many again as processors, because many of them wait for processes.
+TEST_THREADS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
 # Set if `lockstep-under-test` is built already.
 BUILT ?=
 # The profile of `make load`, and further arguments, such as ARGS='--set load.factor=2'. Only `smoke` takes a build that
@@ -97,7 +99,7 @@ demo: tools ## Run three sites on this machine and replicate pushes between them
 	cargo run --locked --package lockstep -- demo
 
 test: gerrit-parts ## Run every test: units, contracts, simulator, end to end, one review over two real Gerrits, layout
-	cargo test --workspace --locked --no-fail-fast
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast
 	$(GERRIT) cargo test --locked --package lockstep-tests --test gerrit a_change_is_reviewed_over_two_sites -- --ignored
 
 sim: tools ## Run the simulator over many seeds, or replay one: make sim SEEDS=1000, make sim SEED=7

@@ -33,6 +33,10 @@ const GOOD_SEEDS: u64 = 4;
 const FREEING_SEEDS: u64 = 20;
 /// The number of seeds within which an injected bug must be found.
 const BUG_SEEDS: u64 = 30;
+/// Seeds that found rare bugs when they were looked for last. They are tried first, which saves minutes. A change of the
+/// protocol may make them useless, and nothing worse: the other seeds follow.
+const LIKELY: [(InjectedBug, u64); 3] =
+    [(InjectedBug::AckForgetsNewer, 6), (InjectedBug::LookBeforeBarrier, 8), (InjectedBug::LockedNameMarked, 4)];
 
 #[test]
 fn the_same_seed_gives_the_same_trace_byte_by_byte() {
@@ -145,10 +149,12 @@ fn nothing_is_applied_that_somebody_forged_who_can_write_to_the_streams() {
 fn finds(bug: InjectedBug) {
     let properties = bugs::of(bug).properties;
     let mut others = Vec::new();
-    for seed in 1..=BUG_SEEDS {
+    let likely = LIKELY.iter().filter(|(of, _)| *of == bug).map(|(_, seed)| *seed);
+    for seed in likely.chain(1..=BUG_SEEDS) {
         let Err(failure) = simulate(seed, Scenario::for_bug(bug), InjectedBugs::only(bug)) else { continue };
         holds_without(bug, seed);
         if properties.contains(&failure.violation.property) {
+            println!("{bug:?} was found by seed {seed}");
             return;
         }
         others.push((seed, failure.violation.property));
