@@ -33,8 +33,8 @@ const GOOD_SEEDS: u64 = 4;
 const FREEING_SEEDS: u64 = 20;
 /// The number of seeds within which an injected bug must be found.
 const BUG_SEEDS: u64 = 30;
-/// Seeds that found rare bugs when they were looked for last. They are tried first, which saves minutes. A change of the
-/// protocol may make them useless, and nothing worse: the other seeds follow.
+/// Seeds that found rare bugs when they were looked for last. They are tried first, which saves minutes. A change of
+/// the protocol may make them useless, and nothing worse: the other seeds follow.
 const LIKELY: [(InjectedBug, u64); 3] =
     [(InjectedBug::AckForgetsNewer, 6), (InjectedBug::LookBeforeBarrier, 8), (InjectedBug::LockedNameMarked, 4)];
 
