@@ -100,7 +100,7 @@ demo: tools ## Run three sites on this machine and replicate pushes between them
 
 test: gerrit-parts ## Run every test: units, contracts, simulator, end to end, one review over two real Gerrits, layout
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast
-	$(GERRIT) cargo test --locked --package lockstep-tests --test gerrit a_change_is_reviewed_over_two_sites -- --ignored
+	$(GERRIT) cargo test --locked --workspace --test gerrit a_change_is_reviewed_over_two_sites -- --ignored
 
 sim: tools ## Run the simulator over many seeds, or replay one: make sim SEEDS=1000, make sim SEED=7
 	LOCKSTEP_SIM_SEED=$(or $(SEED),1) LOCKSTEP_SIM_SEEDS=$(SEEDS) \

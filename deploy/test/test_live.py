@@ -16,8 +16,8 @@ from conftest import DEPLOY, TOOLS, run
 from test_observability import ALERTS, BOARDS, RECORDS
 
 PATIENCE = 120
-# The panels that may have no data while nothing is wrong, without a Gerrit that works, TLS and signed records. A counter
-# with labels has no series before its first event.
+# The panels that may have no data while nothing is wrong, without a Gerrit that works, TLS and signed records. A
+# counter with labels has no series before its first event.
 MAY_BE_EMPTY = {
     "Calls that did not get an answer",
     "Refused and repeated records",
