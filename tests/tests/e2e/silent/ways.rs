@@ -114,6 +114,7 @@ const LARGE: usize = 200;
 
 /// On a file system with reflinks, a copy takes no space: a full copy of the same volume would not fit.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes two minutes: make soak"]
 async fn a_copy_by_reflinks_takes_no_space_and_a_full_copy_is_made_only_where_it_fits() {
     let folder = tempfile::Builder::new().prefix("lockstep-xfs-").tempdir().expect("a folder");
     let xfs = match Xfs::new(folder.path(), 768 << 20) {
