@@ -28,7 +28,7 @@ use lockstep_tests::sim::{Scenario, bugs, simulate};
 
 /// The number of seeds without an injected bug. `LOCKSTEP_SIM_SEEDS` overrides it, and `LOCKSTEP_SIM_SEED` sets the
 /// first seed.
-const GOOD_SEEDS: u64 = 4;
+const GOOD_SEEDS: u64 = 6;
 /// Among this many seeds some must free the name of an emptied folder. About every third one does.
 const FREEING_SEEDS: u64 = 20;
 /// The number of seeds within which an injected bug must be found.
