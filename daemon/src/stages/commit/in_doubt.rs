@@ -51,10 +51,14 @@ pub struct InDoubtResolver {
 struct Open {
     /// The gate of the project, if a copy may still land in it.
     gate: Option<Gate>,
-    /// The transaction in doubt, and its blobs.
-    attempt: Option<(TxnId, Vec<UnusedBlob>)>,
-    /// The updates of the transaction in doubt.
-    sent: Vec<UncommittedUpdate>,
+    attempt: Option<Attempt>,
+}
+
+/// A transaction in doubt.
+struct Attempt {
+    txn: TxnId,
+    updates: Vec<UncommittedUpdate>,
+    blobs: Vec<UnusedBlob>,
 }
 
 /// A slot that stays empty for this long is poisoned, so that the settled mark of an idle lane moves on.
@@ -90,8 +94,8 @@ impl InDoubtResolver {
             self.journal.committed(slot, encoded);
             return;
         }
-        let (attempt, sent) = (Some((transaction.id.clone(), blobs)), updates_of(transaction));
-        self.add(slot.clone(), Open { gate: Some(gate), attempt, sent });
+        let attempt = Attempt { txn: transaction.id.clone(), updates: updates_of(transaction), blobs };
+        self.add(slot.clone(), Open { gate: Some(gate), attempt: Some(attempt) });
     }
 
     /// Adds a slot whose content must become known: it could not be read, may have locks that wait for it, or stays
@@ -104,9 +108,7 @@ impl InDoubtResolver {
         let mut open = self.open.lock();
         let kept = open.entry(slot).or_default();
         kept.gate = more.gate.or(kept.gate.take());
-        if more.attempt.is_some() {
-            (kept.attempt, kept.sent) = (more.attempt, more.sent);
-        }
+        kept.attempt = more.attempt.or(kept.attempt.take());
         drop(open);
         self.wake.notify_one();
     }
@@ -121,7 +123,7 @@ impl InDoubtResolver {
     /// Whether the content of an open slot proves that its transaction in doubt was not committed. None if the refdb
     /// did not answer.
     async fn is_lost(&self, slot: &Slot, state: &SlotState) -> Option<bool> {
-        let mine = self.open.lock().get(slot).and_then(|open| open.attempt.as_ref().map(|(txn, _)| txn.clone()));
+        let mine = self.open.lock().get(slot).and_then(|open| open.attempt.as_ref().map(|attempt| attempt.txn.clone()));
         match (mine, state) {
             (None, _) => Some(false),
             (Some(mine), SlotState::Committed(txn, _)) if *txn == mine => Some(false),
@@ -200,8 +202,8 @@ impl InDoubtResolver {
             Err(_) => return false,
         }
         let settled = self.open.lock().remove(slot);
-        if let Some((_, blobs)) = settled.and_then(|open| open.attempt).filter(|_| is_lost) {
-            blobs.iter().for_each(UnusedBlob::is_not_needed);
+        if let Some(attempt) = settled.and_then(|open| open.attempt).filter(|_| is_lost) {
+            attempt.blobs.iter().for_each(UnusedBlob::is_not_needed);
         }
         true
     }
@@ -209,10 +211,10 @@ impl InDoubtResolver {
     /// Keeps the updates of a transaction that found its slot poisoned, if that was because the site was fenced.
     /// Returns false if it is not known whether it was.
     async fn keep_sent(&self, slot: &Slot) -> bool {
-        let sent = self.open.lock().get(slot).map(|open| open.sent.clone()).unwrap_or_default();
-        if sent.is_empty() {
+        let attempt = |open: &Open| open.attempt.as_ref().map(|attempt| attempt.updates.clone());
+        let Some(sent) = self.open.lock().get(slot).and_then(attempt).filter(|sent| !sent.is_empty()) else {
             return true;
-        }
+        };
         let Some(is_over) = self.uncommitted.is_over().await else { return false };
         if is_over {
             self.uncommitted.keep(sent).await;

@@ -123,24 +123,25 @@ impl OperatorDesk {
         }
     }
 
-    /// The sites, with the progress of nodes that take everything from the refdb and from peers.
-    async fn with_progress(&self, view: &View) -> Result<Vec<SiteStatus>, ApiError> {
+    /// The sites, with the progress of nodes that take everything from the refdb and from peers, and the work that goes
+    /// on beside the last failover. The digests are read once, and only if one of both needs them.
+    async fn with_progress(
+        &self,
+        view: &View,
+        last: Option<&Failover>,
+    ) -> Result<(Vec<SiteStatus>, Option<FollowUp>), ApiError> {
+        let joins = view.nodes.iter().any(|node| view.lives(node) && node.reconciles());
+        let ended = last.filter(|last| !last.is_in_progress());
         let mut sites = view.statuses();
-        if view.nodes.iter().any(|node| view.lives(node) && node.reconciles()) {
-            let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
-            for node in sites.iter_mut().flat_map(|site| &mut site.nodes) {
-                let own = digests.iter().find(|one| one.digest.node == node.node && !one.is_old);
-                node.bootstrap = own.and_then(|one| one.digest.bootstrap.clone());
-            }
+        if !joins && ended.is_none() {
+            return Ok((sites, None));
         }
-        Ok(sites)
-    }
-
-    /// The work that goes on beside the last failover.
-    async fn following(&self, last: Option<&Failover>, view: &View) -> Result<Option<FollowUp>, ApiError> {
-        let Some(ended) = last.filter(|last| !last.is_in_progress()) else { return Ok(None) };
         let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
-        Ok(follow_up(ended, view, &digests))
+        for node in sites.iter_mut().flat_map(|site| &mut site.nodes).filter(|_| joins) {
+            let own = digests.iter().find(|one| one.digest.node == node.node && !one.is_old);
+            node.bootstrap = own.and_then(|one| one.digest.bootstrap.clone());
+        }
+        Ok((sites, ended.and_then(|ended| follow_up(ended, view, &digests))))
     }
 
     /// Whether the target is promoted, or a promotion in transit may still land.
@@ -189,8 +190,8 @@ impl Operators for OperatorDesk {
         let running = failover.as_ref().filter(|one| one.is_in_progress());
         let waits_for = running.and_then(|running| waits_for(running, &view));
         let removed = view.removed.iter().map(|one| one.site.clone()).collect();
-        let follow_up = self.following(failover.as_ref(), &view).await?;
-        Ok(SitesStatus { sites: self.with_progress(&view).await?, removed, failover, waits_for, follow_up })
+        let (sites, follow_up) = self.with_progress(&view, failover.as_ref()).await?;
+        Ok(SitesStatus { sites, removed, failover, waits_for, follow_up })
     }
 
     async fn overview(&self) -> Result<Overview, ApiError> {

@@ -27,7 +27,11 @@ const UNCOMMITTED: &str = "uncommitted/";
 /// The label under which a stray is kept.
 #[must_use]
 pub fn stray_label(name: &RefName, value: Oid) -> String {
-    format!("{LABEL}{value}/{name}")
+    label(LABEL, name, value)
+}
+
+fn label(prefix: &str, name: &RefName, value: Oid) -> String {
+    format!("{prefix}{value}/{name}")
 }
 
 /// Whether a label is that of a stray.
@@ -71,7 +75,7 @@ impl Materializer {
     /// # Errors
     /// The repository cannot be written.
     pub async fn keep_stray(&self, project: &ProjectName, name: &RefName, value: Oid) -> Result<(), GitError> {
-        self.repositories.move_refs(project, &[], &[(format!("{UNCOMMITTED}{value}/{name}"), value)]).await
+        self.repositories.move_refs(project, &[], &[(label(UNCOMMITTED, name, value), value)]).await
     }
 
     /// Releases a stray: its value is no longer kept from garbage collection.
@@ -79,8 +83,7 @@ impl Materializer {
     /// # Errors
     /// The repository cannot be written.
     pub async fn forget_stray(&self, project: &ProjectName, stray: &Stray) -> Result<(), GitError> {
-        let Stray { name, value } = stray;
-        let labels = [stray_label(name, *value), format!("{UNCOMMITTED}{value}/{name}")];
+        let labels = [LABEL, UNCOMMITTED].map(|prefix| label(prefix, &stray.name, stray.value));
         self.repositories.release(project, &labels).await
     }
 
