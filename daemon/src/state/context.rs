@@ -210,15 +210,8 @@ impl NodeContext {
     pub async fn open_incarnation(&self) -> IncarnationRecord {
         let registry = &self.refdb.registry;
         registry.enroll_site(&self.site, crate::seams::refdb::Role::Active).await.unwrap();
-        let record = IncarnationRecord {
-            id: lockstep_proto::IncarnationId { node: self.node.clone(), number: lockstep_proto::Incarnation(1) },
-            site: self.site.clone(),
-            epoch: 1,
-            state: crate::seams::refdb::IncarnationState::Open,
-            window: 8,
-            settled: vec![lockstep_proto::Seq(0)],
-            published: vec![lockstep_proto::Seq(0)],
-        };
+        let id = lockstep_proto::IncarnationId { node: self.node.clone(), number: lockstep_proto::Incarnation(1) };
+        let record = IncarnationRecord::open(id, self.site.clone(), 1, 8, 1);
         registry.open_incarnation(&record).await.unwrap();
         record
     }

@@ -1,7 +1,7 @@
 //! Committed transactions with bad content, of a node that does not exist. Every node holds them as bad.
 
 use bytes::Bytes;
-use lockstep::seams::refdb::{CommitRequest, IncarnationRecord, IncarnationState, Role};
+use lockstep::seams::refdb::{CommitRequest, IncarnationRecord, Role};
 use lockstep_proto::{
     Command, Oid, Pack, ProjectKey, RefKey, RefName, RefValue, Seq, SiteId, Transaction, TxnId, Version,
 };
@@ -73,15 +73,7 @@ impl World {
         let (first, end) = (all[0].id.clone(), Seq(all.len() as u64));
         let id = first.slot.lane.incarnation.clone();
         self.watch.known().facts.bad.insert(first.clone());
-        let opened = IncarnationRecord {
-            id: id.clone(),
-            site: site.clone(),
-            epoch: record.epoch,
-            state: IncarnationState::Open,
-            window: end.0,
-            settled: vec![Seq(0)],
-            published: vec![Seq(0)],
-        };
+        let opened = IncarnationRecord::open(id.clone(), site.clone(), record.epoch, end.0, 1);
         refdb.registry.open_incarnation(&opened).await.expect("a new incarnation");
         for one in &all {
             let request = CommitRequest {

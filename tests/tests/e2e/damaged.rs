@@ -2,7 +2,7 @@
 //! ends it.
 
 use bytes::Bytes;
-use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Freed, IncarnationRecord, IncarnationState, OpenAnswer};
+use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Freed, IncarnationRecord, OpenAnswer};
 use lockstep_proto::{Command, Pack, ProjectKey, RefKey, RefValue, Seq, SiteId, Transaction, TxnId, Version};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, ok};
@@ -25,15 +25,7 @@ async fn commit_damaged(cluster: &Cluster, value: &str) -> TxnId {
     let epoch = sites.iter().find(|one| one.site == site).expect("the site").epoch;
     let id: TxnId = "byzantine.1.0.0.00000000000000aa".parse().unwrap();
     let incarnation = id.slot.lane.incarnation.clone();
-    let opened = IncarnationRecord {
-        id: incarnation.clone(),
-        site: site.clone(),
-        epoch,
-        state: IncarnationState::Open,
-        window: 1,
-        settled: vec![Seq(0)],
-        published: vec![Seq(0)],
-    };
+    let opened = IncarnationRecord::open(incarnation.clone(), site.clone(), epoch, 1, 1);
     assert_eq!(registry.open_incarnation(&opened).await.unwrap(), OpenAnswer::Opened);
     let command = Command {
         key: RefKey::Ref(DAMAGED.parse().unwrap()),

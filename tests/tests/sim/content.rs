@@ -1,7 +1,7 @@
 //! Stories of records with bad content, and of retries.
 
 use bytes::Bytes;
-use lockstep::seams::refdb::{CommitRequest, Freed, IncarnationRecord, IncarnationState};
+use lockstep::seams::refdb::{CommitRequest, Freed, IncarnationRecord};
 use lockstep_proto::bridge::Outcome;
 use lockstep_proto::{Command, NodeId, Pack, ProjectKey, RefKey, RefValue, Seq, Transaction, Version};
 use lockstep_tests::sim::faults::{Cut, Seam};
@@ -37,15 +37,7 @@ fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
         let (refdb, bad) = (story.world.refdb(), bad());
         let lane = bad.id.slot.lane.clone();
         story.world.watch.known().facts.bad.insert(bad.id.clone());
-        let opened = IncarnationRecord {
-            id: lane.incarnation.clone(),
-            site: bad.site.clone(),
-            epoch: 1,
-            state: IncarnationState::Open,
-            window: 1,
-            settled: vec![Seq(0)],
-            published: vec![Seq(0)],
-        };
+        let opened = IncarnationRecord::open(lane.incarnation.clone(), bad.site.clone(), 1, 1, 1);
         refdb.registry.open_incarnation(&opened).await.unwrap();
         let (directories, freed) = (Vec::new(), Freed::new());
         let request = CommitRequest { transaction: bad.clone(), encoded: bad.encode(), directories, freed };

@@ -46,6 +46,13 @@ pub struct IncarnationRecord {
 }
 
 impl IncarnationRecord {
+    /// A new incarnation: open, with nothing settled in any of its lanes.
+    #[must_use]
+    pub fn open(id: IncarnationId, site: SiteId, epoch: u64, window: u64, lanes: usize) -> Self {
+        let (settled, published) = (vec![Seq(0); lanes], vec![Seq(0); lanes]);
+        Self { id, site, epoch, state: IncarnationState::Open, window, settled, published }
+    }
+
     /// The end of each lane's window: the owner cannot use a slot from there on. They are final once it is frozen.
     #[must_use]
     pub fn ends(&self) -> Vec<Seq> {

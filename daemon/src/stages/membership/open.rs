@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use lockstep_proto::{Incarnation, IncarnationId, NodeId, Seq, SiteId};
+use lockstep_proto::{Incarnation, IncarnationId, NodeId, SiteId};
 
 use super::freeze_and_poison::Fencer;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
-use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDb, RefDbError, Role, SiteRecord};
+use crate::seams::refdb::{IncarnationRecord, OpenAnswer, RefDb, RefDbError, Role, SiteRecord};
 use crate::seams::volume::{Changes, NodeStore, Registered, StoreError};
 use crate::state::context::NodeContext;
 use crate::state::journal::JournalLimits;
@@ -73,16 +73,9 @@ impl IncarnationOpener {
         }
         let last = self.refdb.registry.last_incarnation(&self.site, &self.node).await?;
         let number = self.next_number(last).await?;
-        let marks = vec![Seq(0); self.limits.all_lanes()];
-        let record = IncarnationRecord {
-            id: IncarnationId { node: self.node.clone(), number: Incarnation(number) },
-            site: self.site.clone(),
-            epoch: site.epoch,
-            state: IncarnationState::Open,
-            window: self.limits.window,
-            settled: marks.clone(),
-            published: marks,
-        };
+        let id = IncarnationId { node: self.node.clone(), number: Incarnation(number) };
+        let (window, lanes) = (self.limits.window, self.limits.all_lanes());
+        let record = IncarnationRecord::open(id, self.site.clone(), site.epoch, window, lanes);
         self.sign_with_key(&record.id).await?;
         match self.refdb.registry.open_incarnation(&record).await? {
             OpenAnswer::Opened => {

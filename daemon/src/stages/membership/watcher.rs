@@ -254,7 +254,7 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::{Incarnation, IncarnationId, Seq};
+    use lockstep_proto::{Incarnation, IncarnationId};
 
     use super::*;
     use crate::seams::refdb::{Role, SiteAnswer, SiteRecord};
@@ -277,15 +277,7 @@ mod tests {
         let active = refdb.registry.change_role(&again, Role::Active).await.unwrap();
         refdb.registry.put_node(&NodeRecord::first("x-0", "x"), None).await.unwrap();
         let id = IncarnationId { node: "x-0".parse().unwrap(), number: Incarnation(1) };
-        let record = IncarnationRecord {
-            id: id.clone(),
-            site,
-            epoch: active.epoch,
-            state: IncarnationState::Open,
-            window: 8,
-            settled: vec![Seq(0)],
-            published: vec![Seq(0)],
-        };
+        let record = IncarnationRecord::open(id.clone(), site, active.epoch, 8, 1);
         refdb.registry.open_incarnation(&record).await.unwrap();
         id
     }

@@ -14,15 +14,7 @@ fn seqs(numbers: [u64; 3]) -> Vec<Seq> {
 }
 
 fn record(id: IncarnationId) -> IncarnationRecord {
-    IncarnationRecord {
-        id,
-        site: site("site-a"),
-        epoch: 1,
-        state: IncarnationState::Open,
-        window: 64,
-        settled: seqs([0; 3]),
-        published: seqs([0; 3]),
-    }
+    IncarnationRecord::open(id, site("site-a"), 1, 64, 3)
 }
 
 /// A new incarnation at a site, under its epoch.

@@ -9,8 +9,7 @@ use async_trait::async_trait;
 use lockstep::seams::eventlog::{Position, Record, StreamInfo};
 use lockstep::seams::git::RefMove;
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, Obstacle, OpenAnswer, RefItem,
-    SlotState,
+    CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, Obstacle, OpenAnswer, RefItem, SlotState,
 };
 use lockstep::seams::volume::{Changes, Held, RefRecord, ShardId};
 use lockstep::stages::api::Transactions;
@@ -150,15 +149,7 @@ impl Inner {
             let sites = insist!(refdb.registry.sites());
             let epoch = sites.iter().find(|record| record.site == *site).map_or(0, |record| record.epoch);
             let id = IncarnationId { node: node.clone(), number: Incarnation(number) };
-            let record = IncarnationRecord {
-                id: id.clone(),
-                site: site.clone(),
-                epoch,
-                state: IncarnationState::Open,
-                window: 1,
-                settled: vec![Seq(0)],
-                published: vec![Seq(0)],
-            };
+            let record = IncarnationRecord::open(id.clone(), site.clone(), epoch, 1, 1);
             match refdb.registry.open_incarnation(&record).await {
                 Ok(OpenAnswer::Opened) => {
                     *work = Work { id, seq: Seq(0) };

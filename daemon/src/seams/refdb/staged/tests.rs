@@ -6,9 +6,7 @@ use lockstep_proto::{Command, Lane, Oid, RefValue, Seq, SiteId, Slot, Version};
 
 use super::*;
 use crate::seams::refdb::memory::MemoryRefDb;
-use crate::seams::refdb::{
-    CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, Obstacle, RefStore, Role, SlotState,
-};
+use crate::seams::refdb::{CommitAnswer, CommitRequest, IncarnationRecord, Obstacle, RefStore, Role, SlotState};
 
 fn slot(seq: u64) -> Slot {
     let incarnation: lockstep_proto::IncarnationId = "node-a.1".parse().unwrap();
@@ -60,9 +58,7 @@ fn long_forms() -> LongForms {
 async fn world() -> (RefDb, StagedRefs) {
     let raw = MemoryRefDb::new().refdb();
     let epoch = raw.registry.enroll_site(&site(), Role::Active).await.unwrap().epoch;
-    let (id, state, none) = (slot(0).lane.incarnation, IncarnationState::Open, vec![Seq(0)]);
-    let (settled, published) = (none.clone(), none);
-    let record = IncarnationRecord { id, site: site(), epoch, state, window: 64, settled, published };
+    let record = IncarnationRecord::open(slot(0).lane.incarnation, site(), epoch, 64, 1);
     raw.registry.open_incarnation(&record).await.unwrap();
     let staged = StagedRefs::new(raw.clone(), long_forms(), WRITE_ITEMS, InjectedBugs::default());
     (raw, staged)

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::schedule::is_due;
 use super::*;
-use crate::seams::refdb::{IncarnationRecord, IncarnationState, SiteRecord};
+use crate::seams::refdb::{IncarnationRecord, SiteRecord};
 use crate::stages::ports::{BroughtUp, StandbyCopy};
 
 /// Copies that are made up.
@@ -70,15 +70,7 @@ async fn stage(takes: u64, red: Option<&str>) -> (Arc<SilentStage>, Arc<MadeUp>,
     let registry = &context.refdb.registry;
     let a = registry.enroll_site(&"a".parse().unwrap(), Role::Active).await.unwrap();
     let s = registry.enroll_site(&"s".parse().unwrap(), Role::Standby).await.unwrap();
-    let record = IncarnationRecord {
-        id: lane().incarnation,
-        site: a.site.clone(),
-        epoch: a.epoch,
-        state: IncarnationState::Open,
-        window: 4,
-        settled: vec![Seq(0)],
-        published: vec![Seq(0)],
-    };
+    let record = IncarnationRecord::open(lane().incarnation, a.site.clone(), a.epoch, 4, 1);
     registry.open_incarnation(&record).await.unwrap();
     registry.mark(&a.site, &record.id, &[Seq(5)], &[Seq(0)]).await.unwrap();
     roles.note(vec![a, s]);
