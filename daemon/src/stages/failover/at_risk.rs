@@ -112,9 +112,7 @@ mod tests {
     use async_trait::async_trait;
 
     use crate::seams::refdb::memory::MemoryRefDb;
-    use crate::seams::refdb::{
-        CommitRequest, IncarnationRecord, IncarnationState, JournalStore, NodeRecord, Role, SiteRecord,
-    };
+    use crate::seams::refdb::{CommitRequest, IncarnationRecord, JournalStore, NodeRecord, Role, SiteRecord};
 
     fn incarnation() -> IncarnationId {
         IncarnationId { node: "a-0".parse().unwrap(), number: lockstep_proto::Incarnation(1) }
@@ -157,13 +155,8 @@ mod tests {
         View {
             sites: vec![site("a", Role::Active), site("b", Role::Standby)],
             incarnations: vec![IncarnationRecord {
-                id: incarnation(),
-                site: "a".parse().unwrap(),
-                epoch: 1,
-                state: IncarnationState::Open,
-                window: 8,
                 settled: vec![Seq(settled)],
-                published: vec![Seq(0)],
+                ..IncarnationRecord::open(incarnation(), "a".parse().unwrap(), 1, 8, 1)
             }],
             nodes: vec![NodeRecord::first("a-0", "a"), target],
             ..View::default()

@@ -34,30 +34,10 @@ fn all_green_ms(failover: &Failover) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::failover::{FailoverKind, ProbeResult, ProbedAt, Role};
-    use lockstep_proto::{Incarnation, IncarnationId};
+    use lockstep_proto::failover::{FailoverKind, ProbeResult, ProbedAt};
 
-    use super::super::decide::tests::failover;
+    use super::super::decide::tests::{failover, promoted};
     use super::*;
-    use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, SiteRecord};
-
-    /// Both nodes of `b` live, and `b-0` takes writes.
-    fn view() -> View {
-        View {
-            sites: vec![SiteRecord::new("b".parse().unwrap(), Role::Active, 3)],
-            nodes: vec![NodeRecord::first("b-0", "b"), NodeRecord::first("b-1", "b")],
-            incarnations: vec![IncarnationRecord {
-                id: IncarnationId { node: "b-0".parse().unwrap(), number: Incarnation(1) },
-                site: "b".parse().unwrap(),
-                epoch: 3,
-                state: IncarnationState::Open,
-                window: 8,
-                settled: Vec::new(),
-                published: Vec::new(),
-            }],
-            ..View::default()
-        }
-    }
 
     fn probed(green_ms: Option<u64>) -> ProbedAt {
         let red = green_ms.is_none().then(|| "this node takes no commits".to_owned());
@@ -75,7 +55,7 @@ mod tests {
             failover.end.unwrap().green_ms
         };
         assert_eq!(green(&probe), None, "b-1 is red");
-        keep_counted(&mut probe, &view());
+        keep_counted(&mut probe, &promoted());
         assert_eq!(green(&probe), Some(70), "b-1 takes no writes, and no user");
     }
 

@@ -40,37 +40,18 @@ fn is_of_now(aged: &Aged, node: &NodeRecord, site: &SiteRecord, view: &View) -> 
 
 #[cfg(test)]
 mod tests {
+    use lockstep_proto::NodeId;
     use lockstep_proto::failover::{FailoverEnd, FailoverKind, FailoverStep};
     use lockstep_proto::overview::NodeDigest;
-    use lockstep_proto::{Incarnation, IncarnationId, NodeId};
     use serde_json::json;
 
-    use super::super::decide::tests::failover;
+    use super::super::decide::tests::{failover, promoted};
     use super::*;
-    use crate::seams::refdb::{IncarnationRecord, IncarnationState};
 
     fn done(outcome: FailoverOutcome) -> Failover {
         let mut done = failover(FailoverKind::Forced, FailoverStep::StandBy);
         done.end = Some(FailoverEnd { outcome, at_ms: 9, recovery_ms: None, green_ms: None, lost: 0 });
         done
-    }
-
-    /// `b` is active in epoch 3. Both of its nodes live, and `b-0` takes writes.
-    fn view() -> View {
-        View {
-            sites: vec![SiteRecord::new("b".parse().unwrap(), Role::Active, 3)],
-            nodes: vec![NodeRecord::first("b-0", "b"), NodeRecord::first("b-1", "b")],
-            incarnations: vec![IncarnationRecord {
-                id: IncarnationId { node: b_0(), number: Incarnation(1) },
-                site: "b".parse().unwrap(),
-                epoch: 3,
-                state: IncarnationState::Open,
-                window: 8,
-                settled: Vec::new(),
-                published: Vec::new(),
-            }],
-            ..View::default()
-        }
     }
 
     fn b_0() -> NodeId {
@@ -90,13 +71,13 @@ mod tests {
     #[test]
     fn refreshes_and_receivers_of_all_living_nodes_of_the_target_are_counted() {
         let digests = [digest("b-0", 3, Some(1), 4), digest("b-1", 3, None, 3), digest("c-0", 3, None, 100)];
-        let found = follow_up(&done(FailoverOutcome::Done), &view(), &digests).unwrap();
+        let found = follow_up(&done(FailoverOutcome::Done), &promoted(), &digests).unwrap();
         assert_eq!(found, FollowUp { refreshes: Some(7), receivers: 4, told: 2, unknown: Vec::new() });
         assert!(!found.is_refreshed());
         let drained = [digest("b-0", 3, Some(1), 0), digest("b-1", 3, None, 0)];
-        assert!(follow_up(&done(FailoverOutcome::Done), &view(), &drained).unwrap().is_refreshed());
+        assert!(follow_up(&done(FailoverOutcome::Done), &promoted(), &drained).unwrap().is_refreshed());
         let without = drained.map(|one| Aged { digest: NodeDigest { refresh: None, ..one.digest }, ..one });
-        let found = follow_up(&done(FailoverOutcome::Done), &view(), &without).unwrap();
+        let found = follow_up(&done(FailoverOutcome::Done), &promoted(), &without).unwrap();
         assert!(found.is_refreshed() && found.refreshes.is_none(), "no Gerrit: {found:?}");
     }
 
@@ -108,19 +89,19 @@ mod tests {
         let not_serving = digest("b-0", 3, None, 0);
         let old = Aged { is_old: true, ..digest("b-0", 3, Some(1), 0) };
         for late in [of_old_epoch, not_serving, old] {
-            let found = follow_up(&done(FailoverOutcome::Done), &view(), &[late.clone(), fine()]).unwrap();
+            let found = follow_up(&done(FailoverOutcome::Done), &promoted(), &[late.clone(), fine()]).unwrap();
             assert_eq!(found.unknown, [b_0()], "{late:?}");
             assert!(!found.is_refreshed(), "{late:?}");
         }
-        let missing = follow_up(&done(FailoverOutcome::Done), &view(), &[fine()]).unwrap();
+        let missing = follow_up(&done(FailoverOutcome::Done), &promoted(), &[fine()]).unwrap();
         assert_eq!(missing.unknown, [b_0()]);
     }
 
     #[test]
     fn nothing_follows_a_failover_that_was_aborted_or_whose_target_is_not_active_any_more() {
         let digests = [digest("b-0", 3, Some(1), 4)];
-        assert_eq!(follow_up(&done(FailoverOutcome::Aborted), &view(), &digests), None);
-        let mut later = view();
+        assert_eq!(follow_up(&done(FailoverOutcome::Aborted), &promoted(), &digests), None);
+        let mut later = promoted();
         later.sites[0].role = Role::Standby;
         assert_eq!(follow_up(&done(FailoverOutcome::Done), &later, &digests), None);
     }

@@ -66,15 +66,7 @@ mod tests {
 
     fn view(gone: &[&str], expelled: bool, state: IncarnationState) -> View {
         let id = IncarnationId { node: "b-1".parse().unwrap(), number: Incarnation(1) };
-        let incarnation = IncarnationRecord {
-            id,
-            site: "b".parse().unwrap(),
-            epoch: 1,
-            state,
-            window: 64,
-            settled: Vec::new(),
-            published: Vec::new(),
-        };
+        let incarnation = IncarnationRecord { state, ..IncarnationRecord::open(id, "b".parse().unwrap(), 1, 64, 0) };
         View {
             nodes: vec![NodeRecord { expelled, ..NodeRecord::first("b-1", "b") }],
             incarnations: vec![incarnation],

@@ -252,7 +252,7 @@ mod tests {
     use lockstep_proto::{Incarnation, IncarnationId, Lane, Seq};
 
     use super::*;
-    use crate::seams::refdb::{IncarnationRecord, IncarnationState};
+    use crate::seams::refdb::IncarnationRecord;
 
     fn digest(node: &str) -> NodeDigest {
         NodeDigest {
@@ -298,13 +298,9 @@ mod tests {
             sites: vec![site("a", Role::Active), site("b", Role::Standby)],
             nodes: vec![node("a-0", BTreeMap::new()), node("b-0", BTreeMap::from([(id.lane(Lane(0)), Seq(4))]))],
             incarnations: vec![IncarnationRecord {
-                id,
-                site: "a".parse().unwrap(),
-                epoch: 1,
-                state: IncarnationState::Open,
-                window: 8,
                 settled: vec![Seq(7)],
                 published: vec![Seq(7)],
+                ..IncarnationRecord::open(id, "a".parse().unwrap(), 1, 8, 1)
             }],
             ..View::default()
         }

@@ -61,7 +61,7 @@ mod tests {
     use lockstep_proto::{Incarnation, IncarnationId, Lane};
 
     use super::*;
-    use crate::seams::refdb::{IncarnationRecord, IncarnationState, Role, SiteRecord};
+    use crate::seams::refdb::{IncarnationRecord, Role, SiteRecord};
 
     fn id() -> IncarnationId {
         IncarnationId { node: "a-0".parse().unwrap(), number: Incarnation(1) }
@@ -71,13 +71,9 @@ mod tests {
         View {
             sites: vec![SiteRecord::new("a".parse().unwrap(), Role::Active, 1)],
             incarnations: vec![IncarnationRecord {
-                id: id(),
-                site: "a".parse().unwrap(),
-                epoch: 1,
-                state: IncarnationState::Open,
-                window: 8,
                 settled: vec![Seq(settled)],
                 published: vec![Seq(settled)],
+                ..IncarnationRecord::open(id(), "a".parse().unwrap(), 1, 8, 1)
             }],
             ..View::default()
         }

@@ -36,22 +36,12 @@ pub fn heir<'a>(left: &IncarnationRecord, nodes: &'a [NodeRecord], gone: &Gone) 
 
 #[cfg(test)]
 mod tests {
-
-    use lockstep_proto::{Incarnation, IncarnationId};
-
     use super::*;
     use crate::seams::refdb::IncarnationState;
 
     fn left() -> IncarnationRecord {
-        IncarnationRecord {
-            id: IncarnationId { node: "a-1".parse().unwrap(), number: Incarnation(1) },
-            site: "a".parse().unwrap(),
-            epoch: 1,
-            state: IncarnationState::Poisoned,
-            window: 1,
-            settled: Vec::new(),
-            published: Vec::new(),
-        }
+        let open = IncarnationRecord::open("a-1.1".parse().unwrap(), "a".parse().unwrap(), 1, 1, 0);
+        IncarnationRecord { state: IncarnationState::Poisoned, ..open }
     }
 
     fn chosen(lately: &[&str], long: &[&str]) -> Option<String> {

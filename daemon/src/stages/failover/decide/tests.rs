@@ -23,6 +23,16 @@ pub(in crate::stages::failover) fn failover(kind: FailoverKind, step: FailoverSt
     failover
 }
 
+/// `b` is active in epoch 3. Both of its nodes live, and `b-0` takes writes.
+pub(in crate::stages::failover) fn promoted() -> View {
+    View {
+        sites: vec![site("b", Role::Active, 3)],
+        nodes: vec![NodeRecord::first("b-0", "b"), NodeRecord::first("b-1", "b")],
+        incarnations: vec![IncarnationRecord::open("b-0.1".parse().unwrap(), "b".parse().unwrap(), 3, 8, 0)],
+        ..View::default()
+    }
+}
+
 fn site(name: &str, role: Role, epoch: u64) -> SiteRecord {
     SiteRecord::new(name.parse().unwrap(), role, epoch)
 }
@@ -32,15 +42,8 @@ fn view(a: SiteRecord, b: SiteRecord) -> View {
 }
 
 fn incarnation(epoch: u64, state: IncarnationState) -> IncarnationRecord {
-    IncarnationRecord {
-        id: IncarnationId { node: "a-0".parse().unwrap(), number: Incarnation(epoch) },
-        site: "a".parse().unwrap(),
-        epoch,
-        state,
-        window: 1,
-        settled: Vec::new(),
-        published: Vec::new(),
-    }
+    let id = IncarnationId { node: "a-0".parse().unwrap(), number: Incarnation(epoch) };
+    IncarnationRecord { state, ..IncarnationRecord::open(id, "a".parse().unwrap(), epoch, 1, 0) }
 }
 
 fn next(failover: &Failover, view: &View) -> Decision {
@@ -171,9 +174,7 @@ fn red_probes_are_waited_for_and_do_not_hold_the_failover_for_ever() {
     let mut probe = failover(FailoverKind::Forced, FailoverStep::Probe);
     let mut serving = pair();
     serving.sites[1] = site("b", Role::Active, 3);
-    let id = IncarnationId { node: "b-0".parse().unwrap(), number: Incarnation(1) };
-    let open = incarnation(3, IncarnationState::Open);
-    serving.incarnations = vec![IncarnationRecord { id, site: "b".parse().unwrap(), ..open }];
+    serving.incarnations = promoted().incarnations;
     assert!(matches!(next(&probe, &serving), Decision::Wait(_)), "not probed yet");
     let probes = |red: Option<&str>| vec![ProbeResult { probe: "push".into(), red: red.map(str::to_owned) }];
     probe.probed.insert("b-0".parse().unwrap(), ProbedAt { green_ms: None, probes: probes(Some("denied")) });
