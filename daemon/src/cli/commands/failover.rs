@@ -278,19 +278,8 @@ async fn follow(target: &Target, number: u64, json: bool) -> Result<(), CliError
                     say(json, now.strip_prefix(shown.as_str()).unwrap_or(&now))?;
                     shown = now;
                 }
-                if let Some(concluded) = concluded(&failover) {
-                    let refreshed = match &failover.end {
-                        Some(end) if end.outcome == FailoverOutcome::Done && !failover.unserved => {
-                            show_follow_up(target, number, json).await?
-                        }
-                        _ => true,
-                    };
-                    if json {
-                        out::put(&super::json(&failover)?)?;
-                    } else if failover.end.is_none() {
-                        out::put(&format!("{}\n", summary(&failover)))?;
-                    }
-                    return if refreshed { concluded } else { Err(CliError::Degraded) };
+                if failover.end.is_some() || (failover.paused && failover.held.is_some()) {
+                    return conclude(target, &failover, json).await;
                 }
                 waits_for.unwrap_or_default()
             }
@@ -306,16 +295,24 @@ async fn follow(target: &Target, number: u64, json: bool) -> Result<(), CliError
     }
 }
 
-/// The end of the command, if the failover has ended or holds itself.
-fn concluded(failover: &Failover) -> Option<Result<(), CliError>> {
-    let Some(end) = &failover.end else {
-        return (failover.paused && failover.held.is_some()).then_some(Err(CliError::Degraded));
+/// Ends the command, after the failover has ended or holds itself: shows the rest, and decides the exit code.
+async fn conclude(target: &Target, failover: &Failover, json: bool) -> Result<(), CliError> {
+    let verdict = match failover.end.as_ref().map(|end| end.outcome) {
+        Some(FailoverOutcome::Done) if !failover.unserved => {
+            match show_follow_up(target, failover.number, json).await? && !has_red(failover) {
+                true => Ok(()),
+                false => Err(CliError::Degraded),
+            }
+        }
+        Some(FailoverOutcome::Done) | None => Err(CliError::Degraded),
+        Some(FailoverOutcome::Aborted) => Err(CliError::Failed(summary(failover))),
     };
-    Some(match end.outcome {
-        FailoverOutcome::Done if failover.unserved || has_red(failover) => Err(CliError::Degraded),
-        FailoverOutcome::Done => Ok(()),
-        FailoverOutcome::Aborted => Err(CliError::Failed(summary(failover))),
-    })
+    if json {
+        out::put(&super::json(failover)?)?;
+    } else if failover.end.is_none() {
+        out::put(&format!("{}\n", summary(failover)))?;
+    }
+    verdict
 }
 
 /// Shows the work that goes on beside a failover which is done, once it has ended or takes too long. Answers whether no
