@@ -39,6 +39,23 @@ impl Backoff {
         true
     }
 
+    /// Makes a call at most `tries` times, as long as it fails and `helps` says that a retry may help.
+    ///
+    /// # Errors
+    /// The error of the last try.
+    pub async fn retry<T, E, F>(&mut self, tries: u32, helps: fn(&E) -> bool, call: impl Fn() -> F) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        for _ in 1..tries {
+            match call().await {
+                Err(error) if helps(&error) => self.wait().await,
+                answer => return answer,
+            }
+        }
+        call().await
+    }
+
     /// Goes back to the first delay, after a success.
     pub fn reset(&mut self) {
         self.next = self.first;

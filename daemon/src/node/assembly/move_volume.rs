@@ -217,7 +217,8 @@ async fn take_away(deps: &NodeDependencies, name: &ProjectName) -> Result<usize,
     Ok(keep.len())
 }
 
-/// Asks the refdb until it answers. Only a refusal that a retry does not change is an error.
+/// Asks the refdb until it answers. Only a refusal that a retry does not change is an error. Unlike a rebuild, a start
+/// never gives up: nobody else would try again. It says meanwhile what it waits for.
 async fn until_answered<T, F>(deps: &NodeDependencies, call: impl Fn() -> F) -> Result<T, RefDbError>
 where
     F: Future<Output = Result<T, RefDbError>>,
@@ -226,7 +227,7 @@ where
     loop {
         match call().await {
             Ok(answer) => return Ok(answer),
-            Err(error @ RefDbError::Broken(_)) => return Err(error),
+            Err(error) if !error.retry_helps() => return Err(error),
             Err(error) => {
                 deps.observer.starting(&format!("moving the volume to the rebuilt refdb, and waiting for it: {error}"));
                 tracing::warn!(%error, "the move to the rebuilt refdb waits");

@@ -20,4 +20,10 @@ impl RefDbError {
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown(_))
     }
+
+    /// Whether a retry may succeed.
+    #[must_use]
+    pub fn retry_helps(&self) -> bool {
+        !matches!(self, Self::Broken(_))
+    }
 }

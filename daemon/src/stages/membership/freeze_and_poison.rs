@@ -57,7 +57,7 @@ impl Fencer {
         loop {
             match self.fence_once(site, id, |_, _| {}).await {
                 Ok(()) => return Ok(()),
-                Err(error @ RefDbError::Broken(_)) => return Err(error),
+                Err(error) if !error.retry_helps() => return Err(error),
                 Err(error) => {
                     tracing::warn!(incarnation = %id, %error, "a freeze or poison was interrupted and is tried again");
                     backoff.wait().await;
@@ -121,13 +121,7 @@ where
     F: Future<Output = Result<T, RefDbError>>,
 {
     let mut backoff = Backoff::new(Arc::clone(entropy), Duration::from_millis(50), Duration::from_secs(1));
-    for _ in 1..TRIES {
-        match ask().await {
-            Err(RefDbError::Unknown(_) | RefDbError::NotNow(_)) => backoff.wait().await,
-            answer => return answer,
-        }
-    }
-    ask().await
+    backoff.retry(TRIES, RefDbError::retry_helps, ask).await
 }
 
 #[cfg(test)]

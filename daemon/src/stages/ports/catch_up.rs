@@ -82,7 +82,7 @@ impl CatchUpError {
     #[must_use]
     pub fn retry_helps(&self) -> bool {
         match self {
-            Self::RefDb(error) => !matches!(error, RefDbError::Broken(_)),
+            Self::RefDb(error) => error.retry_helps(),
             Self::Git(error) => !matches!(error, GitError::Bad { .. }),
             Self::Blob(error) => !matches!(error, BlobError::Bad { .. }),
             Self::Peer(_) | Self::Missing(_) | Self::NoProject(_) | Self::StateMoved(_) => true,

@@ -167,7 +167,8 @@ fn same_place(one: &Rebuilt, other: &Rebuilt) -> bool {
     place(one) == place(other)
 }
 
-/// Repeats calls that may succeed later. Every call of a rebuild may be repeated.
+/// Repeats calls that may succeed later. Every call of a rebuild may be repeated. An operator waits for the rebuild, so
+/// it gives up after some tries.
 struct Retry<'a>(&'a Arc<dyn Entropy>);
 
 impl Retry<'_> {
@@ -176,15 +177,6 @@ impl Retry<'_> {
         F: Future<Output = Result<T, RefDbError>>,
     {
         let mut backoff = Backoff::new(Arc::clone(self.0), Duration::from_millis(50), Duration::from_secs(5));
-        let mut tries = 1;
-        loop {
-            match call().await {
-                Ok(answer) => return Ok(answer),
-                Err(error @ RefDbError::Broken(_)) => return Err(RebuildError::RefDb(error)),
-                Err(error) if tries == TRIES => return Err(RebuildError::RefDb(error)),
-                Err(_) => tries += 1,
-            }
-            backoff.wait().await;
-        }
+        backoff.retry(TRIES, RefDbError::retry_helps, call).await.map_err(RebuildError::RefDb)
     }
 }

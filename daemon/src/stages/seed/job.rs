@@ -188,13 +188,8 @@ impl Run {
     {
         let entropy = Arc::clone(&self.seeder.entropy);
         let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
-        for _ in 1..TRIES {
-            match ask().await {
-                Err(error) if error.retry => backoff.wait().await,
-                answer => return answer.map_err(|error| error.message.into()),
-            }
-        }
-        ask().await.map_err(|error| error.message.into())
+        let end = backoff.retry(TRIES, |error: &ApiError| error.retry, ask).await;
+        end.map_err(|error| error.message.into())
     }
 
     pub(super) fn request_id(&self) -> String {
