@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::Verifier;
 use super::pace::{Pace, item_bytes, units};
-use super::project::{Compared, Failure, PAUSE, ROUNDS};
+use super::project::{CompareError, Compared, PAUSE, ROUNDS};
 use crate::seams::refdb::{ProjectPages, RefDbError, RefItem};
 use crate::seams::volume::StoreError;
 
@@ -41,7 +41,7 @@ impl Verifier {
 
     /// Compares a project that this node did not have when the verification began. It is a mismatch if it does not
     /// come with a catch-up.
-    pub(super) async fn compare_absent(&self, project: &ProjectKey, pace: &Pace) -> Result<Compared, Failure> {
+    pub(super) async fn compare_absent(&self, project: &ProjectKey, pace: &Pace) -> Result<Compared, CompareError> {
         let mut behind = String::new();
         for _ in 0..=ROUNDS {
             let caught_up = self.catch_up.project(&project.name).await;

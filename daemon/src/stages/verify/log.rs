@@ -11,7 +11,7 @@ use lockstep_proto::verify::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::project::{Compared, Failure};
+use super::project::{CompareError, Compared};
 use super::results::{Kept as KeptResults, Results};
 use crate::seams::volume::{NodeStore, StoreError};
 
@@ -125,7 +125,7 @@ impl Log {
         last.refs += refs;
     }
 
-    pub(super) fn failed(&mut self, project: String, failure: &Failure) {
+    pub(super) fn failed(&mut self, project: String, failure: &CompareError) {
         let Some(last) = &mut self.last else { return };
         last.failures += 1;
         if last.failed.len() < MOST_FOUND {

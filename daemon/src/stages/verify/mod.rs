@@ -56,7 +56,7 @@ use crate::state::site_roles::SiteRoles;
 use crate::state::version_map::VersionMap;
 use log::Log;
 use pace::Pace;
-use project::{Compared, Failure};
+use project::{CompareError, Compared};
 use serve::Serving;
 
 /// Number of projects that are compared at the same time.
@@ -193,7 +193,7 @@ impl Verifier {
         self.keep();
     }
 
-    fn note(&self, project: &ProjectKey, compared: Result<Compared, Failure>) {
+    fn note(&self, project: &ProjectKey, compared: Result<Compared, CompareError>) {
         let mut log = self.log.lock();
         match compared {
             Ok(compared) => log.compared(project, compared, self.clock.now_ms()),

@@ -31,7 +31,7 @@ pub(super) const BATCH: usize = 100;
 
 /// Why a project could not be compared.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum CompareError {
     /// The refdb failed.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
@@ -65,7 +65,7 @@ pub(super) struct Compared {
 
 impl Verifier {
     /// Compares one project.
-    pub(super) async fn compare(&self, project: &ProjectKey, pace: &Pace) -> Result<Compared, Failure> {
+    pub(super) async fn compare(&self, project: &ProjectKey, pace: &Pace) -> Result<Compared, CompareError> {
         let (mut differ, refs) = self.first_pass(project, pace).await?;
         let mut compared = Compared { refs, ..Compared::default() };
         let (mut before, mut looks, mut behind) = (BTreeMap::new(), BTreeMap::new(), None);
@@ -113,7 +113,7 @@ impl Verifier {
     }
 
     /// The refs that differ at first sight, and the number of refs that were compared.
-    async fn first_pass(&self, project: &ProjectKey, pace: &Pace) -> Result<(BTreeSet<RefKey>, u64), Failure> {
+    async fn first_pass(&self, project: &ProjectKey, pace: &Pace) -> Result<(BTreeSet<RefKey>, u64), CompareError> {
         let (mut differ, mut after) = (BTreeSet::new(), None);
         // Refs that are created later need no counterpart: the transaction is on its way, or applied already.
         let mut unmatched = BTreeSet::new();
@@ -130,7 +130,7 @@ impl Verifier {
                 }
             }
             if differ.len() > MOST_DIFFERENT {
-                return Err(Failure::TooMany);
+                return Err(CompareError::TooMany);
             }
             let is_last = page.len() < PAGE;
             after = page.last().map(|item| item.key.clone()).or(after);
@@ -145,7 +145,7 @@ impl Verifier {
             differ.insert(RefKey::Head);
         }
         match differ.len() > MOST_DIFFERENT {
-            true => Err(Failure::TooMany),
+            true => Err(CompareError::TooMany),
             false => Ok((differ, refs)),
         }
     }
@@ -156,7 +156,7 @@ impl Verifier {
         project: &ProjectKey,
         unmatched: BTreeSet<RefKey>,
         pace: &Pace,
-    ) -> Result<Vec<RefKey>, Failure> {
+    ) -> Result<Vec<RefKey>, CompareError> {
         let (keys, mut unknown) = (Vec::from_iter(unmatched), Vec::new());
         for batch in keys.chunks(BATCH) {
             let items = self.refdb.refs.read(project, batch).await?;
@@ -165,7 +165,7 @@ impl Verifier {
             let absent = batch.iter().zip(&items).filter(|(_, item)| is_absent(item));
             unknown.extend(absent.map(|(key, _)| key.clone()));
             if unknown.len() > MOST_DIFFERENT {
-                return Err(Failure::TooMany);
+                return Err(CompareError::TooMany);
             }
         }
         Ok(unknown)
@@ -178,7 +178,7 @@ impl Verifier {
         project: &ProjectKey,
         differ: &BTreeSet<RefKey>,
         pace: &Pace,
-    ) -> Result<BTreeMap<RefKey, Look>, Failure> {
+    ) -> Result<BTreeMap<RefKey, Look>, CompareError> {
         let keys: Vec<RefKey> = differ.iter().cloned().collect();
         let mut found = BTreeMap::new();
         for batch in keys.chunks(BATCH) {
@@ -198,7 +198,7 @@ impl Verifier {
     }
 
     /// A ref as this node has it, also of a project that it does not have.
-    pub(super) async fn own_look(&self, project: &ProjectKey, key: &RefKey) -> Result<Look, Failure> {
+    pub(super) async fn own_look(&self, project: &ProjectKey, key: &RefKey) -> Result<Look, CompareError> {
         let has_it = *key != RefKey::State && self.versions.project_key(&project.name)?.as_ref() == Some(project);
         if has_it {
             return self.look(project, key).await;
@@ -208,7 +208,7 @@ impl Verifier {
     }
 
     /// A ref as this node has it.
-    pub(super) async fn look(&self, project: &ProjectKey, key: &RefKey) -> Result<Look, Failure> {
+    pub(super) async fn look(&self, project: &ProjectKey, key: &RefKey) -> Result<Look, CompareError> {
         let _guard = self.versions.locks.lock(&project.name, [key.clone()]).await;
         let here = self.versions.get(project, key)?;
         let repositories = &self.materializer.repositories;

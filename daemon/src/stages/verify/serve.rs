@@ -18,7 +18,7 @@ use super::Verifier;
 use super::judge::shows;
 use super::listing::living;
 use super::pace::Pace;
-use super::project::Failure;
+use super::project::CompareError;
 use crate::seams::volume::{RefRecord, StoreError};
 use crate::stages::ports::PeerRefs;
 
@@ -157,7 +157,7 @@ impl Verifier {
                     told.off_disk = off_disk.len() as u64;
                     told.off_disk_refs = off_disk.into_iter().take(MOST_OFF_DISK).collect();
                 }
-                Err(Failure::Store(error)) => return Err(error),
+                Err(CompareError::Store(error)) => return Err(error),
                 Err(error) => told.problem = Some(error.to_string()),
             }
         }
@@ -165,7 +165,7 @@ impl Verifier {
     }
 
     /// The refs for which the disk shows another value than the version map. Some may be moving at this moment.
-    async fn off_disk(&self, project: &ProjectKey) -> Result<Vec<RefKey>, Failure> {
+    async fn off_disk(&self, project: &ProjectKey) -> Result<Vec<RefKey>, CompareError> {
         let (differ, _) = self.materializer.differing(project).await?;
         let mut differ: Vec<RefKey> = differ.into_keys().map(RefKey::Ref).collect();
         if !shows(&self.look(project, &RefKey::Head).await?) {

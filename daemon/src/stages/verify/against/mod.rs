@@ -29,7 +29,7 @@ use lockstep_proto::{ProjectKey, ProjectName};
 
 use super::Verifier;
 use super::pace::Pace;
-use super::project::Failure;
+use super::project::CompareError;
 use crate::seams::volume::RefRecord;
 use peer::Peer;
 
@@ -52,7 +52,7 @@ impl Verifier {
         for chosen in self.choose(&against).await {
             let compared = match &chosen.peer {
                 Ok(name) => self.compare_with(&Peer::new(self.peers.as_ref(), name), &request).await,
-                Err(why) => Err(Failure::Peer(why.clone())),
+                Err(why) => Err(CompareError::Peer(why.clone())),
             };
             if let Err(failure) = compared {
                 self.log.lock().failed(chosen.label, &failure);
@@ -63,7 +63,7 @@ impl Verifier {
     }
 
     /// Compares this node with one peer.
-    async fn compare_with(&self, peer: &Peer<'_>, request: &VerifyRequest) -> Result<(), Failure> {
+    async fn compare_with(&self, peer: &Peer<'_>, request: &VerifyRequest) -> Result<(), CompareError> {
         let (only, pace) = (request.project.as_ref(), &Pace::of_share(request.share));
         let before = self.log.lock().bad();
         let (head, sorted) = self.sort(peer, only, !request.maps_only).await?;
@@ -72,7 +72,7 @@ impl Verifier {
         let compared = futures::stream::iter(sorted.differ)
             .map(|name| async move { (self.compare_at(peer, &name, pace, !request.maps_only).await, name) })
             .buffer_unordered(AT_ONCE);
-        let note = async |(compared, name): (Result<_, Failure>, ProjectName)| match compared {
+        let note = async |(compared, name): (Result<_, CompareError>, ProjectName)| match compared {
             Ok((project, compared)) => self.log.lock().compared_with(&project, compared, self.clock.now_ms()),
             Err(failure) => self.log.lock().failed(format!("{name} (peer {})", peer.name), &failure),
         };
@@ -98,7 +98,7 @@ impl Verifier {
         peer: &Peer<'_>,
         only: Option<&ProjectName>,
         disk: bool,
-    ) -> Result<(DigestsHead, Sorted), Failure> {
+    ) -> Result<(DigestsHead, Sorted), CompareError> {
         let mut here: BTreeMap<ProjectName, RefRecord> = self.states(only)?;
         let (mut sorted, mut after, mut first) = (Sorted::default(), None, None);
         loop {
@@ -125,7 +125,7 @@ impl Verifier {
     }
 
     /// Refuses a peer whose digests say nothing about this node, or that is another one than at the page before.
-    fn check(&self, peer: &Peer<'_>, head: &DigestsHead, first: Option<&DigestsHead>) -> Result<(), Failure> {
+    fn check(&self, peer: &Peer<'_>, head: &DigestsHead, first: Option<&DigestsHead>) -> Result<(), CompareError> {
         let own = self.head()?;
         let (name, node) = (peer.name, &head.node);
         let why = match head {
@@ -147,7 +147,7 @@ impl Verifier {
             }
             _ => return Ok(()),
         };
-        Err(Failure::Peer(why))
+        Err(CompareError::Peer(why))
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::seams::peers::{PeerError, Peers};
 use crate::seams::volume::RefRecord;
 use crate::stages::verify::judge::Look;
-use crate::stages::verify::project::{Failure, PAUSE};
+use crate::stages::verify::project::{CompareError, PAUSE};
 
 /// How often a peer is asked before its refusal counts.
 const TRIES: u32 = 3;
@@ -31,7 +31,7 @@ impl<'a> Peer<'a> {
         Self { peers, name }
     }
 
-    async fn ask<T, C>(&self, call: impl Fn() -> C) -> Result<T, Failure>
+    async fn ask<T, C>(&self, call: impl Fn() -> C) -> Result<T, CompareError>
     where
         C: Future<Output = Result<T, PeerError>>,
     {
@@ -39,17 +39,17 @@ impl<'a> Peer<'a> {
         loop {
             match call().await {
                 Ok(answer) => return Ok(answer),
-                Err(PeerError::NotNow(why)) if tries >= TRIES => return Err(Failure::Peer(why)),
-                Err(error @ PeerError::Missing(_)) => return Err(Failure::Peer(error.to_string())),
+                Err(PeerError::NotNow(why)) if tries >= TRIES => return Err(CompareError::Peer(why)),
+                Err(error @ PeerError::Missing(_)) => return Err(CompareError::Peer(error.to_string())),
                 Err(PeerError::NotNow(_)) => tries += 1,
             }
             sleep(PAUSE).await;
         }
     }
 
-    fn disorder(&self) -> Failure {
+    fn disorder(&self) -> CompareError {
         let name = self.name;
-        Failure::Peer(format!("peer {name} sends answers that are not in order, or not those that were asked for"))
+        CompareError::Peer(format!("peer {name} sends answers that are not in order, or not those that were asked for"))
     }
 
     /// A page of its digests. A peer is not trusted: the names must be in order, behind those of the page before.
@@ -58,7 +58,7 @@ impl<'a> Peer<'a> {
         after: Option<&ProjectName>,
         only: Option<&ProjectName>,
         disk: bool,
-    ) -> Result<DigestsPage, Failure> {
+    ) -> Result<DigestsPage, CompareError> {
         let request = DigestsRequest { after: after.cloned(), only: only.cloned(), disk };
         let page = self.ask(|| self.peers.digests(self.name, &request)).await?;
         let mut last = after;
@@ -75,7 +75,7 @@ impl<'a> Peer<'a> {
     }
 
     /// Records of a project after a key.
-    pub(super) async fn range(&self, project: &ProjectKey, after: Option<&RefKey>) -> Result<Range, Failure> {
+    pub(super) async fn range(&self, project: &ProjectKey, after: Option<&RefKey>) -> Result<Range, CompareError> {
         let key = after.cloned().unwrap_or(RefKey::State);
         let after = VersionsCursor { project: project.name.clone(), key };
         let request = VersionsRequest { after: Some(after.clone()), only: Some(project.name.clone()) };
@@ -112,7 +112,7 @@ impl<'a> Peer<'a> {
         project: &ProjectKey,
         keys: &[RefKey],
         catch_up: bool,
-    ) -> Result<(Vec<Look>, Option<String>), Failure> {
+    ) -> Result<(Vec<Look>, Option<String>), CompareError> {
         let (mut looks, mut behind) = (Vec::with_capacity(keys.len()), None);
         for keys in keys.chunks(MOST_KEYS) {
             let request = RefsRequest { project: project.clone(), keys: keys.to_vec(), catch_up };

@@ -15,7 +15,7 @@ use super::{are_equal, key_of};
 use crate::seams::volume::RefRecord;
 use crate::stages::verify::Verifier;
 use crate::stages::verify::pace::{PAGE, Pace};
-use crate::stages::verify::project::{BATCH, Compared, Failure, MOST_DIFFERENT, PAUSE, ROUNDS};
+use crate::stages::verify::project::{BATCH, CompareError, Compared, MOST_DIFFERENT, PAUSE, ROUNDS};
 
 /// One comparison of a project with a peer.
 struct Versus<'a> {
@@ -33,7 +33,7 @@ impl Verifier {
         name: &ProjectName,
         pace: &Pace,
         disk: bool,
-    ) -> Result<(ProjectKey, Compared), Failure> {
+    ) -> Result<(ProjectKey, Compared), CompareError> {
         let versus = Versus { peer, pace, disk };
         let any = ProjectKey::of_name(name);
         let state = BTreeSet::from([RefKey::State]);
@@ -55,7 +55,7 @@ impl Verifier {
         let (from_records, records) = self.differing_records(peer, &project).await?;
         differ.extend(from_records);
         if differ.len() > MOST_DIFFERENT {
-            return Err(Failure::TooMany);
+            return Err(CompareError::TooMany);
         }
         let rest = self.rounds(&versus, &project, differ).await?;
         compared.refs = records.max(refs);
@@ -71,7 +71,7 @@ impl Verifier {
         &self,
         versus: &Versus<'_>,
         name: &ProjectName,
-    ) -> Result<Option<(BTreeSet<RefKey>, u64)>, Failure> {
+    ) -> Result<Option<(BTreeSet<RefKey>, u64)>, CompareError> {
         let page = versus.peer.digests(None, Some(name), versus.disk).await?;
         let Some(state) = self.states(Some(name))?.remove(name) else { return Ok(None) };
         let here = self.tell(name, state, versus.disk).await?;
@@ -81,12 +81,12 @@ impl Verifier {
         }
         for (who, one) in [("this node", Some(&here)), (versus.peer.name, there.as_ref())] {
             if let Some(why) = one.and_then(|one| one.problem.as_ref()) {
-                return Err(Failure::Peer(format!("{who} cannot read its repository: {why}")));
+                return Err(CompareError::Peer(format!("{who} cannot read its repository: {why}")));
             }
             // Those that are not named could not be looked at again.
             let unnamed = one.is_some_and(|one| one.off_disk > one.off_disk_refs.len() as u64);
             if unnamed {
-                return Err(Failure::TooMany);
+                return Err(CompareError::TooMany);
             }
         }
         let off_disk = there.into_iter().chain([here.clone()]).flat_map(|one| one.off_disk_refs);
@@ -98,7 +98,7 @@ impl Verifier {
         &self,
         peer: &Peer<'_>,
         project: &ProjectKey,
-    ) -> Result<(BTreeSet<RefKey>, u64), Failure> {
+    ) -> Result<(BTreeSet<RefKey>, u64), CompareError> {
         let (mut differ, mut after, mut count) = (BTreeSet::new(), None, 0);
         loop {
             let range = peer.range(project, after.as_ref()).await?;
@@ -118,7 +118,7 @@ impl Verifier {
                     from = Some(key);
                 }
                 if differ.len() > MOST_DIFFERENT {
-                    return Err(Failure::TooMany);
+                    return Err(CompareError::TooMany);
                 }
                 if is_last {
                     break;
@@ -126,7 +126,7 @@ impl Verifier {
             }
             differ.extend(there.into_iter().filter(|(_, record)| !are_same(None, Some(record))).map(|(key, _)| key));
             if differ.len() > MOST_DIFFERENT {
-                return Err(Failure::TooMany);
+                return Err(CompareError::TooMany);
             }
             let Some(until) = range.until else { return Ok((differ, count)) };
             after = Some(until);
@@ -139,7 +139,7 @@ impl Verifier {
         versus: &Versus<'_>,
         project: &ProjectKey,
         mut differ: BTreeSet<RefKey>,
-    ) -> Result<Compared, Failure> {
+    ) -> Result<Compared, CompareError> {
         let mut compared = Compared::default();
         let (mut before, mut looks, mut behind) = (BTreeMap::new(), BTreeMap::new(), Behind::default());
         for round in 0..=ROUNDS {
@@ -182,7 +182,7 @@ impl Verifier {
         versus: &Versus<'_>,
         project: &ProjectKey,
         keys: &BTreeSet<RefKey>,
-    ) -> Result<Behind, Failure> {
+    ) -> Result<Behind, CompareError> {
         let list: Vec<RefKey> = keys.iter().cloned().collect();
         let here = self.catch_up(project, keys, versus.pace).await;
         let (_, there) = versus.peer.looks(project, &list, true).await?;
@@ -195,7 +195,7 @@ impl Verifier {
         versus: &Versus<'_>,
         project: &ProjectKey,
         keys: &BTreeSet<RefKey>,
-    ) -> Result<BTreeMap<RefKey, Pair>, Failure> {
+    ) -> Result<BTreeMap<RefKey, Pair>, CompareError> {
         let keys: Vec<RefKey> = keys.iter().cloned().collect();
         let mut found = BTreeMap::new();
         for batch in keys.chunks(BATCH) {
