@@ -38,7 +38,8 @@ use crate::state::site_roles::SiteRoles;
 use crate::state::version_map::{Mover, VersionMap};
 use crate::state::went_back::WentBack;
 
-/// The name of a node, its seams, and its other handles.
+/// The part of a node's dependencies that its stages share, and the handles of this life of the node: its tasks and its
+/// fence. The assembly makes it from `NodeDependencies`, and gives each stage its own settings beside it.
 #[derive(Clone)]
 pub struct NodeContext {
     /// The site of the node.

@@ -69,7 +69,8 @@ pub trait Backend: Send + Sync {
     fn trim(&self, site: &SiteId, before: u64);
 }
 
-/// Everything that a node is started with: its identity and its seams, with the faults in front.
+/// Everything that a node of the simulator is started with: its identity and its seams, with the faults in front. A
+/// real node adds an observer and short settings, which makes it `NodeDependencies`. The tiny node has neither.
 #[derive(Clone)]
 pub struct SimDependencies {
     /// The name of its site.

@@ -119,7 +119,8 @@ use term::CurrentTerm;
 /// Records per step when digests are built. A commit waits for one step at most.
 const DIGESTS_STEP: usize = 5_000;
 
-/// The seams, settings and observers that a node is built on.
+/// Everything that a node is started with: its seams, its observer and its settings. The assembly alone knows it. From
+/// it and from the handles of one life (tasks, fence), [`Node::start`] makes the `NodeContext` of the stages.
 #[derive(Clone)]
 pub struct NodeDependencies {
     /// The global ref database.
