@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -82,9 +83,9 @@ impl Server {
     /// If the server does not answer.
     pub async fn receive_pack(&self, project: &str, request: &[u8]) -> Answer {
         let head = format!(
-            "POST /a/{project}/git-receive-pack HTTP/1.0\r\nauthorization: Basic {}\r\nuser-agent: git/2.50.0\r\n\
+            "POST /a/{project}/git-receive-pack HTTP/1.0\r\nauthorization: {}\r\nuser-agent: git/2.50.0\r\n\
              content-type: application/x-git-receive-pack-request\r\ncontent-length: {}\r\n\r\n",
-            base64(&format!("{}:{}", ADMIN.0, ADMIN.1)),
+            basic(ADMIN),
             request.len()
         );
         send(self.http, &[head.as_bytes(), request].concat()).await.expect("Gerrit answers")
@@ -130,9 +131,9 @@ pub async fn call(server: SocketAddr, who: Login<'_>, method: &str, path: &str, 
         body => ("application/json", body.to_string()),
     };
     let request = format!(
-        "{method} /a{path} HTTP/1.0\r\nauthorization: Basic {}\r\ncontent-type: {kind}\r\n\
+        "{method} /a{path} HTTP/1.0\r\nauthorization: {}\r\ncontent-type: {kind}\r\n\
          content-length: {}\r\n\r\n{body}",
-        base64(&format!("{}:{}", who.0, who.1)),
+        basic(who),
         body.len()
     );
     send(server, request.as_bytes()).await
@@ -168,19 +169,7 @@ async fn send(server: SocketAddr, request: &[u8]) -> io::Result<Answer> {
     Ok(Answer { status, head: head.to_owned(), text: text.to_owned() })
 }
 
-/// Base64, for basic authentication.
-fn base64(text: &str) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let group = |bytes: &[u8]| {
-        let value = (0..3).fold(0, |sum, at| (sum << 8) | usize::from(bytes.get(at).copied().unwrap_or(0)));
-        let digit = |at: usize| if at <= bytes.len() { char::from(DIGITS[(value >> (18 - 6 * at)) & 63]) } else { '=' };
-        (0..4).map(digit).collect::<String>()
-    };
-    text.as_bytes().chunks(3).map(group).collect()
-}
-
-#[test]
-fn base64_is_as_others_write_it() {
-    assert_eq!(base64("admin:secret"), "YWRtaW46c2VjcmV0");
-    assert_eq!(["", "a", "ab", "abc"].map(base64), ["", "YQ==", "YWI=", "YWJj"]);
+/// The value of the header for basic authentication.
+fn basic(Login(user, password): Login<'_>) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
 }
