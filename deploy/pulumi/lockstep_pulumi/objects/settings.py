@@ -13,9 +13,6 @@ import jsonschema
 from lockstep_pulumi.invalid import refuse
 from lockstep_pulumi.objects.args import SidecarArgs
 
-# What the pod and the names of the site decide.
-OWN = ("site", "node", "sites", "root", "state")
-
 
 @cache
 def schema() -> dict[str, Any]:
