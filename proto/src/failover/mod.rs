@@ -68,6 +68,17 @@ pub enum FailoverKind {
     Forced,
 }
 
+impl FailoverKind {
+    /// The name of the kind, as plans, reports and the command line write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Forced => "forced",
+        }
+    }
+}
+
 /// How a failover ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -192,7 +192,7 @@ fn trend(drills: &Drills) -> String {
     }
     let mut table = Table::new(&["when", "drill", "by", "verdict", "took writes", "green", "lost", "reason"]);
     for one in &drills.past {
-        let kind = if one.request.kind == FailoverKind::Planned { "planned" } else { "forced" };
+        let kind = one.request.kind.name();
         let planted = one.request.plant.map(|step| format!(", planted: {}", step.name())).unwrap_or_default();
         table.row(vec![
             utc(one.at_ms),

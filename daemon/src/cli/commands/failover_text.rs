@@ -2,19 +2,16 @@
 
 use lockstep_proto::SiteId;
 use lockstep_proto::failover::{
-    AtRisk, Estimate, Failover, FailoverEnd, FailoverKind, FailoverOutcome, FailoverPlan, FailoverStep, FollowUp,
-    RefAtRisk, StepRecord,
+    AtRisk, Estimate, Failover, FailoverEnd, FailoverOutcome, FailoverPlan, FailoverStep, FollowUp, RefAtRisk,
+    StepRecord,
 };
 
 use super::site_table::site_table;
-use super::table::Table;
+use super::table::{Table, section};
+use super::time_text::seconds;
 
 /// A plan as text.
 pub(super) fn plan(plan: &FailoverPlan) -> String {
-    let list = |title: &str, lines: &[String]| match lines.is_empty() {
-        true => String::new(),
-        false => format!("{title}\n{}", lines.iter().map(|line| format!("  {line}\n")).collect::<String>()),
-    };
     let mut steps = Table::new(&["step", "what happens"]);
     for one in &plan.steps {
         steps.row(vec![one.step.name().to_owned(), one.text.clone()]);
@@ -26,14 +23,14 @@ pub(super) fn plan(plan: &FailoverPlan) -> String {
     format!(
         "{} failover from {} to {}\nsites\n{}steps\n{}estimate\n{}{}{}at risk\n  lost: nothing. Every acknowledged \
          transaction is in the refdb\n{}  {}\noutside of refs\n{}plan hash {}\n",
-        kind(plan.kind),
+        plan.kind.name(),
         plan.from,
         plan.to,
         site_table(&plan.sites),
         steps.render(),
         estimate(plan),
-        list("BLOCKERS", &plan.blockers),
-        list("warnings", &plan.warnings),
+        section("BLOCKERS", &plan.blockers),
+        section("warnings", &plan.warnings),
         at_risk(plan),
         plan.exposure,
         outside.render(),
@@ -69,7 +66,7 @@ fn named(refs: &[RefAtRisk], count: u64) -> String {
 /// The estimated time of a plan, from times that were measured.
 fn estimate(plan: &FailoverPlan) -> String {
     let FailoverPlan { to, estimate, .. } = plan;
-    let kind = kind(plan.kind);
+    let kind = plan.kind.name();
     let Some(Estimate { writes_ms, all_ms, failovers, drills, behind, behind_ms, unmeasured }) = estimate else {
         return format!("  not known yet: no {kind} failover or drill has ended\n");
     };
@@ -92,13 +89,6 @@ fn estimate(plan: &FailoverPlan) -> String {
         text += &format!("  not measured yet, and not counted: {}\n", names.join(", "));
     }
     text
-}
-
-fn kind(kind: FailoverKind) -> &'static str {
-    match kind {
-        FailoverKind::Planned => "planned",
-        FailoverKind::Forced => "forced",
-    }
 }
 
 /// The completed steps, one line each, and the end. A later state begins with the text of an earlier one.
@@ -157,10 +147,6 @@ fn took_writes(failover: &Failover, end: &FailoverEnd) -> String {
         true => "all the time".to_owned(),
         false => format!("{} after the {since}", seconds(end.recovery_ms)),
     }
-}
-
-fn seconds(span_ms: Option<u64>) -> String {
-    span_ms.map_or("-".to_owned(), |span_ms| format!("{:.1} s", span_ms as f64 / 1_000.0))
 }
 
 /// The findings of the probes of the target.

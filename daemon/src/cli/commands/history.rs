@@ -1,12 +1,12 @@
 //! `lockstep history`: past failovers and changes of role.
 
-use lockstep_proto::failover::{Failover, FailoverKind, FailoverOutcome};
+use lockstep_proto::failover::{Failover, FailoverOutcome};
 use lockstep_proto::history::{History, PastChange, RoleChange};
 use lockstep_proto::site_list::{ListChange, SiteMode};
 
 use super::table::Table;
 use super::target::Target;
-use super::time_text::utc;
+use super::time_text::{seconds, utc};
 use super::{CliError, json};
 use crate::cli::out;
 
@@ -41,10 +41,6 @@ fn render(history: &History) -> String {
 }
 
 fn of_failover(failover: &Failover) -> [String; 8] {
-    let kind = match failover.kind {
-        FailoverKind::Planned => "planned",
-        FailoverKind::Forced => "forced",
-    };
     let outcome = match &failover.end {
         None => "in progress",
         Some(end) if end.outcome == FailoverOutcome::Aborted => "aborted",
@@ -54,7 +50,7 @@ fn of_failover(failover: &Failover) -> [String; 8] {
     let end = failover.end.as_ref();
     let took = end.map(|end| end.at_ms.saturating_sub(failover.requested_ms));
     [
-        format!("failover {} {} -> {} ({kind})", failover.number, failover.from, failover.to),
+        format!("failover {} {} -> {} ({})", failover.number, failover.from, failover.to, failover.kind.name()),
         failover.actor.clone(),
         outcome.to_owned(),
         seconds(took),
@@ -80,8 +76,4 @@ fn of_role(change: &RoleChange) -> [String; 8] {
         (None, None) => format!("role of {} {} -> {}", change.site, change.from.name(), change.to.name()),
     };
     [what, change.actor.clone(), outcome.to_owned(), dash(), dash(), dash(), dash(), change.reason.clone()]
-}
-
-fn seconds(span_ms: Option<u64>) -> String {
-    span_ms.map_or("-".to_owned(), |span_ms| format!("{:.1} s", span_ms as f64 / 1_000.0))
 }

@@ -6,7 +6,7 @@ use http::Method;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentReport, SilentRequest};
 use tokio::time::sleep;
 
-use super::table::Table;
+use super::table::{Table, section};
 use super::target::{OperatorTarget, Target};
 use super::time_text::{seconds, utc};
 use super::{CliError, json};
@@ -59,13 +59,6 @@ async fn follow(target: &Target, id: &str) -> Result<SilentReport, CliError> {
     }
 }
 
-fn lines(title: &str, lines: &[String]) -> String {
-    if lines.is_empty() {
-        return String::new();
-    }
-    format!("{title}\n{}", lines.iter().map(|line| format!("  {line}\n")).collect::<String>())
-}
-
 /// A report as text.
 fn render(report: &SilentReport) -> String {
     let figures = &report.figures;
@@ -82,8 +75,8 @@ fn render(report: &SilentReport) -> String {
          map as of the copy\n",
         report.node,
         report.site,
-        lines("why", &report.red),
-        lines("notes", &report.notes),
+        section("why", &report.red),
+        section("notes", &report.notes),
         steps.render(),
         seconds(figures.took_writes_ms),
         seconds(figures.green_ms),

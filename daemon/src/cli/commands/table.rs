@@ -27,3 +27,11 @@ impl Table {
         self.0.iter().map(line).collect()
     }
 }
+
+/// A section of text: a title, then lines that are indented. Empty if there are no lines.
+pub(super) fn section(title: &str, lines: &[String]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("{title}\n{}", lines.iter().map(|line| format!("  {line}\n")).collect::<String>())
+}
