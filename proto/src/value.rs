@@ -131,6 +131,12 @@ pub enum RefValue {
 }
 
 impl RefValue {
+    /// Whether the value is the state of a deleted project.
+    #[must_use]
+    pub fn is_deleted_project(&self) -> bool {
+        matches!(self, Self::State(state) if state.phase == ProjectPhase::Deleted)
+    }
+
     /// The object id, if the value is one.
     #[must_use]
     pub fn oid(&self) -> Option<Oid> {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_proto::ProjectName;
 use lockstep_proto::status::GuardStatus;
-use lockstep_proto::{ProjectName, ProjectPhase, RefValue};
 use parking_lot::Mutex;
 
 use super::stages::Stages;
@@ -52,7 +52,7 @@ impl Guards {
         loop {
             match stages.state.materializer.versions.projects() {
                 Ok(projects) => {
-                    let living = projects.into_iter().filter(|(_, record)| !is_deleted(&record.value));
+                    let living = projects.into_iter().filter(|(_, record)| !record.value.is_deleted_project());
                     self.look(living.map(|(name, _)| name)).await;
                 }
                 // On a store error, keep the last result.
@@ -87,10 +87,6 @@ impl Guards {
         }
         *last = found;
     }
-}
-
-fn is_deleted(value: &RefValue) -> bool {
-    matches!(value, RefValue::State(state) if state.phase == ProjectPhase::Deleted)
 }
 
 fn status(project: &ProjectName, git_dir: PathBuf, fault: &Fault) -> GuardStatus {

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_proto::ProjectName;
 use lockstep_proto::status::LeftLockStatus;
-use lockstep_proto::{ProjectName, ProjectPhase, RefValue};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -56,7 +56,7 @@ impl LeftLocks {
             let began = Instant::now();
             match stages.state.materializer.versions.projects() {
                 Ok(projects) => {
-                    let living = projects.into_iter().filter(|(_, record)| !is_deleted(&record.value));
+                    let living = projects.into_iter().filter(|(_, record)| !record.value.is_deleted_project());
                     self.look(living.map(|(name, _)| name)).await;
                 }
                 // On a store error, keep the last result.
@@ -92,8 +92,4 @@ impl LeftLocks {
         }
         *last = found;
     }
-}
-
-fn is_deleted(value: &RefValue) -> bool {
-    matches!(value, RefValue::State(state) if state.phase == ProjectPhase::Deleted)
 }

@@ -76,7 +76,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
-use lockstep_proto::{ProjectName, ProjectPhase, RefValue};
+use lockstep_proto::ProjectName;
 use tokio_util::sync::CancellationToken;
 
 pub use front::Front;
@@ -100,7 +100,7 @@ use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::{RefDb, Tables};
 use crate::seams::signing::SiteSigner;
-use crate::seams::volume::{NodeStore, RefRecord, StoreError, VolumeFacts, build_all};
+use crate::seams::volume::{NodeStore, StoreError, VolumeFacts, build_all};
 use crate::stages::api::readiness::Latches;
 use crate::stages::failover::{DrillStage, OperatorDesk};
 use crate::stages::handshake::HandshakeStage;
@@ -401,8 +401,7 @@ async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<Project
     let before = deps.store.facts()?;
     let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != deps.boot;
     let projects = deps.store.projects()?;
-    let lives = |record: &RefRecord| !matches!(&record.value, RefValue::State(it) if it.phase == ProjectPhase::Deleted);
-    let living = projects.iter().filter(|(_, record)| lives(record)).map(|(name, _)| name.clone());
+    let living = projects.iter().filter(|(_, record)| !record.value.is_deleted_project()).map(|(name, _)| name.clone());
     deps.repositories.check_folders(&living.collect::<Vec<_>>()).await?;
     let report = deps.repositories.repair(unclean_boot).await?;
     tracing::info!(?report, "the start-up repair is complete");

@@ -72,10 +72,7 @@ async fn is_shown(
     value: &RefValue,
 ) -> Result<bool, GitError> {
     let shown = match key {
-        RefKey::State => {
-            let lives = !matches!(value, RefValue::State(state) if state.phase == ProjectPhase::Deleted);
-            repositories.exists(&project.name).await.map(|exists| exists == lives)
-        }
+        RefKey::State => repositories.exists(&project.name).await.map(|exists| exists != value.is_deleted_project()),
         RefKey::Head => {
             repositories.head(&project.name).await.map(|head| head.map(RefValue::Symref).as_ref() == Some(value))
         }

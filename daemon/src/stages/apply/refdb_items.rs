@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_proto::{Oid, ProjectKey, ProjectPhase, RefKey, RefValue, Version};
+use lockstep_proto::{Oid, ProjectKey, RefKey, Version};
 
 use super::atomic_apply::{UnitError, Units};
 use crate::seams::peers::{MOST_OIDS, Peers};
@@ -22,8 +22,8 @@ impl Units {
         peers: &dyn Peers,
     ) -> Result<(), UnitError> {
         let way = self.make_way(project).await?;
-        let state = records.get(&RefKey::State).map(|record| &record.value);
-        if !matches!(state, Some(RefValue::State(state)) if state.phase == ProjectPhase::Deleted) {
+        let state = records.get(&RefKey::State);
+        if !state.is_some_and(|record| record.value.is_deleted_project()) {
             self.materializer.open(project, &records).await?;
             self.complete(project, &records, peers).await?;
         }

@@ -23,9 +23,7 @@ pub use stray::{is_stray, stray_label};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lockstep_proto::{
-    Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Transaction,
-};
+use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, RefValue, Transaction};
 
 use crate::base::ref_names;
 use crate::seams::git::{GitError, RefMove, Repositories};
@@ -167,7 +165,7 @@ impl Materializer {
         last: &BTreeMap<RefKey, RefRecord>,
     ) -> Result<(), MaterializeError> {
         self.may_move(&project.name)?;
-        let exists = last.get(&RefKey::State).is_some_and(|record| !is_deleted(&record.value));
+        let exists = last.get(&RefKey::State).is_some_and(|record| !record.value.is_deleted_project());
         if exists && self.versions.project_key(&project.name)?.as_ref() != Some(project) {
             let head = match last.get(&RefKey::Head).map(|record| &record.value) {
                 Some(RefValue::Symref(target)) => target.clone(),
@@ -187,7 +185,7 @@ impl Materializer {
         if let Some(RefValue::Symref(target)) = last.get(&RefKey::Head).map(|record| &record.value) {
             self.repositories.set_head(&project.name, target).await?;
         }
-        if last.get(&RefKey::State).is_some_and(|record| is_deleted(&record.value)) {
+        if last.get(&RefKey::State).is_some_and(|record| record.value.is_deleted_project()) {
             self.repositories.delete(&project.name).await?;
         }
         Ok(())
@@ -343,10 +341,6 @@ fn squash(transactions: &[Arc<Transaction>]) -> BTreeMap<RefKey, RefRecord> {
         }
     }
     last
-}
-
-fn is_deleted(value: &RefValue) -> bool {
-    matches!(value, RefValue::State(ProjectState { phase: ProjectPhase::Deleted, .. }))
 }
 
 pub(crate) fn default_head(project: &ProjectName) -> Result<RefName, GitError> {

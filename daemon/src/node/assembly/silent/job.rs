@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lockstep_proto::{LaneId, ProjectName, ProjectPhase, RefValue, Seq};
+use lockstep_proto::{LaneId, ProjectName, Seq};
 
 use super::contents::{self, Contents};
 use super::plan::socket;
@@ -161,9 +161,9 @@ impl Job {
 
 /// The projects that are not deleted.
 fn living(store: &dyn NodeStore) -> Result<Vec<ProjectName>, String> {
-    let lives = |value: &RefValue| !matches!(value, RefValue::State(state) if state.phase == ProjectPhase::Deleted);
     let projects = store.projects().map_err(|error| error.to_string())?;
-    Ok(projects.into_iter().filter(|(_, record)| lives(&record.value)).map(|(name, _)| name).collect())
+    let living = projects.into_iter().filter(|(_, record)| !record.value.is_deleted_project());
+    Ok(living.map(|(name, _)| name).collect())
 }
 
 /// The place of the copy of a path in a repository. A path outside of the volume stays.
