@@ -349,7 +349,7 @@ impl Operators for OperatorDesk {
         tracing::warn!(%site, role = request.role.name(), actor, reason = request.reason, "an operator changes a role");
         if record.role != request.role {
             let to = SiteRecord { role: request.role, epoch: record.epoch + 1, ..record.clone() };
-            let entry = self.role_change(actor, record, &request);
+            let entry = self.site_change(actor, &request.reason, Some(record), &to);
             self.noted(entry, Some(record), &to, failover).await?;
         }
         self.sites().await
@@ -399,15 +399,22 @@ impl Operators for OperatorDesk {
 }
 
 impl OperatorDesk {
-    fn role_change(&self, actor: &str, site: &SiteRecord, request: &RoleRequest) -> RoleChange {
+    /// The entry of the history for a change of a site's record.
+    pub(super) fn site_change(
+        &self,
+        actor: &str,
+        reason: &str,
+        before: Option<&SiteRecord>,
+        to: &SiteRecord,
+    ) -> RoleChange {
         RoleChange {
             at_ms: self.clock.now_ms(),
             actor: actor.to_owned(),
-            reason: request.reason.clone(),
-            site: site.site.clone(),
-            from: site.role,
-            to: request.role,
-            epoch: site.epoch,
+            reason: reason.to_owned(),
+            site: to.site.clone(),
+            from: before.map_or(Role::Fenced, |one| one.role),
+            to: to.role,
+            epoch: before.map_or(0, |one| one.epoch),
             done: None,
             list: None,
             mode: None,

@@ -60,10 +60,9 @@ impl OperatorDesk {
         given("reason", &request.reason)?;
         self.check_drill(&request).await?;
         let preflight = self.look_before(&request.to).await?;
-        let red: Vec<&str> = preflight.checks.iter().flat_map(|check| &check.red).map(String::as_str).collect();
+        let red = reds(&preflight);
         if !red.is_empty() {
-            let text: String = red.join("; ").chars().take(MOST_REASON_BYTES).collect();
-            return Err(refused(&format!("the preflight is red: {text}; see `lockstep preflight`")));
+            return Err(refused(&format!("the preflight is red: {red}; see `lockstep preflight`")));
         }
         let takes_writes = self.view().await?.nodes_that_write().contains(&self.node);
         match self.drill.begin(actor, request, takes_writes).await {
@@ -112,4 +111,10 @@ impl OperatorDesk {
     pub(super) fn node(&self) -> &NodeId {
         &self.node
     }
+}
+
+/// The reasons why a preflight is red, in one text of bounded length. Empty if it is green.
+pub(super) fn reds(preflight: &Preflight) -> String {
+    let red: Vec<&str> = preflight.checks.iter().flat_map(|check| &check.red).map(String::as_str).collect();
+    red.join("; ").chars().take(MOST_REASON_BYTES).collect()
 }

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_proto::bridge::ApiError;
-use lockstep_proto::history::RoleChange;
 use lockstep_proto::keys::{
     ChangeKeyRequest, KeyState, RequireSigningRequest, SignedSite, SigningStatus, SiteKey, SiteKeys,
 };
@@ -59,18 +58,7 @@ impl OperatorDesk {
         tracing::warn!(actor, reason = request.reason, "an operator decides: {what}");
         for site in view.sites.iter().filter(|site| site.signed != request.required) {
             let to = SiteRecord { signed: request.required, epoch: site.epoch + 1, ..site.clone() };
-            let entry = RoleChange {
-                at_ms: self.clock.now_ms(),
-                actor: actor.to_owned(),
-                reason: format!("{what}: {}", request.reason),
-                site: site.site.clone(),
-                from: site.role,
-                to: site.role,
-                epoch: site.epoch,
-                done: None,
-                list: None,
-                mode: None,
-            };
+            let entry = self.site_change(actor, &format!("{what}: {}", request.reason), Some(site), &to);
             self.noted(entry, Some(site), &to, failover).await?;
         }
         self.signing_status().await

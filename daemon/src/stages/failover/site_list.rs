@@ -43,7 +43,8 @@ impl OperatorDesk {
         let added = SiteRecord::new(site.clone(), Role::Standby, epoch);
         let to = SiteRecord { stream: request.stream, left, signed, ..added };
         tracing::warn!(%site, actor, reason = request.reason, "an operator adds a site to the list of sites");
-        let entry = self.list_change(actor, &request.reason, before, &to, ListChange::Added);
+        let change = self.site_change(actor, &request.reason, before, &to);
+        let entry = RoleChange { list: Some(ListChange::Added), ..change };
         self.noted(entry, before, &to, failover).await
     }
 
@@ -59,12 +60,7 @@ impl OperatorDesk {
             return Err(invalid(&format!("site {site} is not in the list; `lockstep sites` shows it")));
         }
         let epoch = before.map_or(0, |one| one.epoch);
-        if epoch != request.expect_epoch {
-            return Err(refused(&format!(
-                "expect_epoch {} is not the epoch of {site}, which is {epoch}; look at it and ask again",
-                request.expect_epoch
-            )));
-        }
+        at_epoch(site, epoch, request.expect_epoch)?;
         let keeps_role = self.bugs.has(InjectedBug::RemovedWhileActive);
         if !keeps_role {
             may_leave(&view, site, before)?;
@@ -78,30 +74,9 @@ impl OperatorDesk {
         let signed = before.is_some_and(|one| one.signed);
         let to = SiteRecord { removed: true, stream, left, signed, ..SiteRecord::new(site.clone(), role, epoch) };
         tracing::warn!(%site, actor, reason = request.reason, "an operator removes a site from the list of sites");
-        let entry = self.list_change(actor, &request.reason, before, &to, ListChange::Removed);
+        let change = self.site_change(actor, &request.reason, before, &to);
+        let entry = RoleChange { list: Some(ListChange::Removed), ..change };
         self.noted(entry, before, &to, failover).await
-    }
-
-    fn list_change(
-        &self,
-        actor: &str,
-        reason: &str,
-        before: Option<&SiteRecord>,
-        to: &SiteRecord,
-        list: ListChange,
-    ) -> RoleChange {
-        RoleChange {
-            at_ms: self.clock.now_ms(),
-            actor: actor.to_owned(),
-            reason: reason.to_owned(),
-            site: to.site.clone(),
-            from: before.map_or(Role::Fenced, |one| one.role),
-            to: to.role,
-            epoch: before.map_or(0, |one| one.epoch),
-            done: None,
-            list: Some(list),
-            mode: None,
-        }
     }
 
     /// Refuses a change while a node would not follow it.
@@ -129,6 +104,16 @@ impl OperatorDesk {
                 if older.len() > NAMED { ", ..." } else { "" }
             ))),
         }
+    }
+}
+
+/// Refuses a change of a site that has another epoch than its operator expects.
+pub(super) fn at_epoch(site: &SiteId, epoch: u64, expected: u64) -> Result<(), ApiError> {
+    match epoch == expected {
+        true => Ok(()),
+        false => Err(refused(&format!(
+            "expect_epoch {expected} is not the epoch of {site}, which is {epoch}; look at it and ask again"
+        ))),
     }
 }
 

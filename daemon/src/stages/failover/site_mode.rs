@@ -10,7 +10,7 @@ use lockstep_proto::history::RoleChange;
 use lockstep_proto::site_list::SiteMode;
 
 use super::desk::{OperatorDesk, given, invalid, refused};
-use super::site_list::Ability;
+use super::site_list::{Ability, at_epoch};
 use crate::seams::refdb::{Role, SiteRecord};
 
 const OBEYS_MODE: Ability =
@@ -24,12 +24,7 @@ impl OperatorDesk {
         let Some(before) = view.record(site).filter(|one| !one.removed) else {
             return Err(invalid(&format!("site {site} is not in the refdb; `lockstep sites` lists the sites")));
         };
-        if before.epoch != request.expect_epoch {
-            return Err(refused(&format!(
-                "expect_epoch {} is not the epoch of {site}, which is {}; look at it and ask again",
-                request.expect_epoch, before.epoch
-            )));
-        }
+        at_epoch(site, before.epoch, request.expect_epoch)?;
         let active = view.sites.iter().find(|one| one.role == Role::Active && one.site != *site);
         let to = next(before, &request, active.map(|one| &one.site))?;
         if to.off {
@@ -37,18 +32,8 @@ impl OperatorDesk {
         }
         let mode = request.mode.name();
         tracing::warn!(%site, mode, actor, reason = request.reason, "an operator changes the mode of a site");
-        let entry = RoleChange {
-            at_ms: self.clock.now_ms(),
-            actor: actor.to_owned(),
-            reason: request.reason,
-            site: site.clone(),
-            from: before.role,
-            to: to.role,
-            epoch: before.epoch,
-            done: None,
-            list: None,
-            mode: Some(request.mode),
-        };
+        let change = self.site_change(actor, &request.reason, Some(before), &to);
+        let entry = RoleChange { mode: Some(request.mode), ..change };
         self.noted(entry, Some(before), &to, failover).await
     }
 }

@@ -2,12 +2,11 @@
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::ApiError;
-use lockstep_proto::drill::Preflight;
 use lockstep_proto::failover::Role;
-use lockstep_proto::history::MOST_REASON_BYTES;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentFigures, SilentReport, SilentRequest};
 
 use super::super::desk::{OperatorDesk, given, refused, unanswered};
+use super::super::drill_desk::reds;
 use super::super::view::View;
 use super::Asked;
 
@@ -91,9 +90,4 @@ pub(super) fn way(view: &View, site: &SiteId) -> Result<SiteId, String> {
     active
         .map(|other| other.site.clone())
         .ok_or_else(|| "no site is active, so there is nothing to take over".to_owned())
-}
-
-fn reds(preflight: &Preflight) -> String {
-    let red: Vec<&str> = preflight.checks.iter().flat_map(|check| &check.red).map(String::as_str).collect();
-    red.join("; ").chars().take(MOST_REASON_BYTES).collect()
 }
