@@ -1,7 +1,6 @@
 //! Serves this node's version map, page by page, in the order of the names of projects. A page is bounded in entries
 //! and in bytes, and it is made from the map alone: the refdb need not answer.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lockstep_proto::rebuild::{VersionsCursor, VersionsEntry, VersionsHead, VersionsPage, VersionsRequest};
@@ -72,7 +71,7 @@ impl VersionPages {
         let head = self.head()?;
         let mut page = Filling::default();
         let after = request.after.as_ref();
-        for (name, state) in self.projects(request.only.as_ref())? {
+        for (name, state) in self.versions.states(request.only.as_ref())? {
             if after.is_some_and(|after| name < after.project) {
                 continue;
             }
@@ -83,13 +82,6 @@ impl VersionPages {
             }
         }
         Ok(VersionsPage { head, entries: page.entries, next: None })
-    }
-
-    /// The projects to tell about, with their `@state`.
-    fn projects(&self, only: Option<&ProjectName>) -> Result<BTreeMap<ProjectName, RefRecord>, StoreError> {
-        let Some(name) = only else { return self.versions.projects() };
-        let state = self.versions.get(&ProjectKey::of_name(name), &RefKey::State)?;
-        Ok(state.into_iter().map(|state| (name.clone(), state)).collect())
     }
 
     /// Adds the entries of a project after a key. Returns false if the page is full before all of them are in it.
@@ -137,8 +129,6 @@ impl VersionPages {
     fn head(&self) -> Result<VersionsHead, StoreError> {
         let moves = self.versions.changes();
         let (facts, registered) = (self.store.facts()?, self.store.registered()?);
-        // Such a volume has no ref because it has not asked for any, not because there is none.
-        let is_new = registered.beat == 0 && self.versions.projects()?.is_empty();
         let lanes = self.store.low_water()?.into_keys().map(|lane| lane.incarnation.number.0);
         let highest = lanes.chain([registered.tried, registered.opened]).max().unwrap_or(0);
         let (parked, quarantined) = self.store.held_counts()?;
@@ -150,7 +140,7 @@ impl VersionPages {
             start: facts.starts,
             moves,
             commits: (self.commits)(),
-            reconciles: facts.reconciles || is_new,
+            reconciles: self.versions.is_incomplete()?,
             highest_incarnation: highest,
             sites: self.bound.sites(),
             parked,

@@ -1,8 +1,6 @@
 //! Digests and refs of this node for peers. Each answer is bounded. One peer at a time reads the disk or catches up, so
 //! that peers take a bounded share of this node however many of them ask.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::digests::{
@@ -46,8 +44,7 @@ impl Default for Serving {
 #[async_trait]
 impl PeerRefs for Verifier {
     async fn holds(&self, project: &ProjectName) -> Result<(), ApiError> {
-        let states = self.states(Some(project)).map_err(ApiError::unavailable)?;
-        if states.get(project).and_then(|state| living(project, &state.value)).is_none() {
+        if self.versions.project_key(project).map_err(ApiError::unavailable)?.is_none() {
             let message = format!("this node holds no project {project}: check the name, or ask another node");
             return Err(ApiError::new(RefusalCode::Project, false, message));
         }
@@ -91,7 +88,7 @@ impl Verifier {
         let head = self.head()?;
         let mut page = DigestsPage { head, projects: Vec::new(), next: None };
         let (mut bytes, mut on_disk) = (0, 0);
-        for (name, state) in self.states(request.only.as_ref())? {
+        for (name, state) in self.versions.states(request.only.as_ref())? {
             if request.after.as_ref().is_some_and(|after| name <= *after) {
                 continue;
             }
@@ -111,27 +108,13 @@ impl Verifier {
         Ok(page)
     }
 
-    /// The `@state` records of all projects, or of the one that was asked for.
-    pub(super) fn states(&self, only: Option<&ProjectName>) -> Result<BTreeMap<ProjectName, RefRecord>, StoreError> {
-        match only {
-            None => self.versions.projects(),
-            Some(name) => {
-                let state = self.versions.get(&ProjectKey::of_name(name), &RefKey::State)?;
-                Ok(state.into_iter().map(|state| (name.clone(), state)).collect())
-            }
-        }
-    }
-
     pub(super) fn head(&self) -> Result<DigestsHead, StoreError> {
-        let (facts, registered) = (self.store.facts()?, self.store.registered()?);
-        // Such a volume has no ref because it has not asked for any, not because there is none.
-        let is_new = registered.beat == 0 && self.versions.projects()?.is_empty();
         Ok(DigestsHead {
             site: self.site.clone(),
             node: self.node.clone(),
             format: SET_DIGEST_FORMAT,
             refdb: self.bound.refdb().map(|refdb| refdb.id),
-            reconciles: facts.reconciles || is_new,
+            reconciles: self.versions.is_incomplete()?,
         })
     }
 

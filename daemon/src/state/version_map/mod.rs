@@ -197,6 +197,26 @@ impl VersionMap {
         Ok(projects)
     }
 
+    /// The `@state` records of all projects, as [`VersionMap::projects`] has them, or of one.
+    ///
+    /// # Errors
+    /// As [`VersionMap::get`].
+    pub fn states(&self, only: Option<&ProjectName>) -> Result<BTreeMap<ProjectName, RefRecord>, StoreError> {
+        let Some(name) = only else { return self.projects() };
+        let state = self.get(&ProjectKey::of_name(name), &RefKey::State)?;
+        Ok(state.into_iter().map(|state| (name.clone(), state)).collect())
+    }
+
+    /// Whether the map may lack refs of the refdb altogether. A node that reconciles lacks them. So does a new volume:
+    /// it has no ref because it has not asked for any, and not because there is none.
+    ///
+    /// # Errors
+    /// As [`VersionMap::get`].
+    pub fn is_incomplete(&self) -> Result<bool, StoreError> {
+        let is_new = self.store.registered()?.beat == 0 && self.projects()?.is_empty();
+        Ok(is_new || self.store.facts()?.reconciles)
+    }
+
     /// Visits the records of a project's refs and its `@HEAD` that are applied here, in key order, tombstones included.
     ///
     /// # Errors

@@ -99,7 +99,7 @@ impl Verifier {
         only: Option<&ProjectName>,
         disk: bool,
     ) -> Result<(DigestsHead, Sorted), CompareError> {
-        let mut here: BTreeMap<ProjectName, RefRecord> = self.states(only)?;
+        let mut here: BTreeMap<ProjectName, RefRecord> = self.versions.states(only)?;
         let (mut sorted, mut after, mut first) = (Sorted::default(), None, None);
         loop {
             let page = peer.digests(after.as_ref(), only, disk).await?;

@@ -73,7 +73,8 @@ impl Verifier {
         name: &ProjectName,
     ) -> Result<Option<(BTreeSet<RefKey>, u64)>, CompareError> {
         let page = versus.peer.digests(None, Some(name), versus.disk).await?;
-        let Some(state) = self.states(Some(name))?.remove(name) else { return Ok(None) };
+        let state = self.versions.get(&ProjectKey::of_name(name), &RefKey::State)?;
+        let Some(state) = state else { return Ok(None) };
         let here = self.tell(name, state, versus.disk).await?;
         let there = page.projects.into_iter().next();
         if there.as_ref().is_some_and(|there| are_equal(&here, there)) {
