@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure as Return
 use super::Tables;
 use super::commit::{condition_failed, incomplete, reasons, undecided};
 use super::conditions::{at_epoch, revision};
-use super::error::{Conditional, classify, conditional};
+use super::error::{Conditional, classify, conditional, get};
 use super::items::{Item, Reader, number, text};
 use super::keys::Key;
 use crate::seams::refdb::{Document, DocumentRecord, RefDbError, SiteRecord, rules};
@@ -70,9 +70,7 @@ pub(super) async fn read(
     which: Document,
 ) -> Result<Option<DocumentRecord>, RefDbError> {
     let key = Key::of_document(which).attributes();
-    let call = client.get_item().table_name(&tables.refs).set_key(Some(key)).consistent_read(true);
-    let answer = call.send().await.map_err(|error| classify(&error))?;
-    answer.item().map(decode).transpose()
+    get(client, &tables.refs, key).await?.as_ref().map(decode).transpose()
 }
 
 /// Writes a document, if its revision is the one after the stored revision. Returns the stored record.

@@ -72,6 +72,12 @@ pub(super) fn conditional<T, E: ConditionFailure>(result: Result<T, SdkError<E>>
     }
 }
 
+/// Reads an item with strong consistency. None if there is no item with this key.
+pub(super) async fn get(client: &Client, table: &str, key: Item) -> Result<Option<Item>, RefDbError> {
+    let call = client.get_item().table_name(table).set_key(Some(key)).consistent_read(true);
+    Ok(call.send().await.map_err(|error| classify(&error))?.item)
+}
+
 /// Writes an item if there is none with its key.
 pub(super) async fn put_new(client: &Client, table: &str, item: Item) -> Result<Conditional, RefDbError> {
     let call = client

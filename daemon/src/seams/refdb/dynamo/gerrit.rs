@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as Return;
 use lockstep_proto::NodeId;
 
 use super::Tables;
-use super::error::{Conditional, classify, conditional, put_new};
+use super::error::{Conditional, conditional, get, put_new};
 use super::items::{Item, Reader, text};
 use super::keys::{self, Key};
 use super::refs::{Page, query};
@@ -26,9 +26,7 @@ fn decode(item: &Item) -> Result<GerritRecord, RefDbError> {
 /// The identity of the installation's Gerrit.
 pub(super) async fn read(client: &Client, tables: &Tables) -> Result<Option<GerritRecord>, RefDbError> {
     let key = Key::of_gerrit().attributes();
-    let call = client.get_item().table_name(&tables.refs).set_key(Some(key)).consistent_read(true);
-    let answer = call.send().await.map_err(|error| classify(&error))?;
-    answer.item().map(decode).transpose()
+    get(client, &tables.refs, key).await?.as_ref().map(decode).transpose()
 }
 
 /// Writes the identity if there is none, and returns the stored one.

@@ -15,7 +15,7 @@ use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId};
 
 use super::Tables;
 use super::commit::{condition_failed, incomplete, reasons, undecided};
-use super::error::{Conditional, classify, conditional};
+use super::error::{Conditional, classify, conditional, get};
 use super::items::{Item, Reader, number, text};
 use super::keys::{self, Key};
 use super::refs::{Page, query};
@@ -169,7 +169,7 @@ pub(super) async fn list(
 
 /// The highest number that an incarnation of the node ever had.
 pub(super) async fn highest(client: &Client, tables: &Tables, site: &SiteId, node: &NodeId) -> Result<u64, RefDbError> {
-    match get(client, tables, &Key::of_highest(site, node)).await? {
+    match get(client, &tables.refs, Key::of_highest(site, node).attributes()).await? {
         None => Ok(0),
         Some(item) => Reader(&item).number("highest"),
     }
@@ -182,7 +182,7 @@ pub(super) async fn change<A: Send>(
     (site, id): (&SiteId, &IncarnationId),
     decide: impl Fn(&mut IncarnationRecord) -> Result<A, RefDbError> + Send + Sync,
 ) -> Result<(IncarnationRecord, A), RefDbError> {
-    let mut item = get(client, tables, &Key::of_incarnation(site, id)).await?;
+    let mut item = get(client, &tables.refs, Key::of_incarnation(site, id).attributes()).await?;
     loop {
         let stored = decode(&item.ok_or_else(|| rules::no_incarnation(site, id))?)?;
         let mut record = stored.record.clone();
@@ -205,7 +205,7 @@ pub(super) async fn touch(
     tables: &Tables,
     (site, id): (&SiteId, &IncarnationId),
 ) -> Result<MarkAnswer, RefDbError> {
-    let mut item = get(client, tables, &Key::of_incarnation(site, id)).await?;
+    let mut item = get(client, &tables.refs, Key::of_incarnation(site, id).attributes()).await?;
     loop {
         let stored = decode(&item.ok_or_else(|| rules::no_incarnation(site, id))?)?;
         let answer = rules::touched(&stored.record);
@@ -250,11 +250,6 @@ pub(super) async fn forget(
         }
     }
     Ok(())
-}
-
-async fn get(client: &Client, tables: &Tables, key: &Key) -> Result<Option<Item>, RefDbError> {
-    let call = client.get_item().table_name(&tables.refs).set_key(Some(key.attributes())).consistent_read(true);
-    Ok(call.send().await.map_err(|error| classify(&error))?.item)
 }
 
 #[cfg(test)]

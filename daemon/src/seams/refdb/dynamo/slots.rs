@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt};
 use lockstep_proto::Slot;
 
 use super::Tables;
-use super::error::{Conditional, classify, conditional, put_new};
+use super::error::{Conditional, conditional, get, put_new};
 use super::{items, keys};
 use crate::seams::refdb::{RefDbError, SlotState};
 
@@ -14,9 +14,7 @@ const DELETIONS: usize = 8;
 
 /// Reads a slot with strong consistency.
 pub(super) async fn read(client: &Client, tables: &Tables, slot: &Slot) -> Result<SlotState, RefDbError> {
-    let call = client.get_item().table_name(&tables.journal).set_key(Some(keys::slot(slot))).consistent_read(true);
-    let answer = call.send().await.map_err(|error| classify(&error))?;
-    items::slot_state(answer.item())
+    items::slot_state(get(client, &tables.journal, keys::slot(slot)).await?.as_ref())
 }
 
 /// Poisons a slot if it is empty, and returns the state of the slot.

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::Client;
 
 use super::Tables;
-use super::error::{Conditional, classify, put_new};
+use super::error::{Conditional, get, put_new};
 use super::items::{Item, Reader, number, text};
 use super::keys::Key;
 use crate::seams::refdb::{RefDbError, WentBackRecord};
@@ -17,9 +17,7 @@ fn decode(item: &Item) -> Result<WentBackRecord, RefDbError> {
 /// The declaration. None if no node has made it.
 pub(super) async fn read(client: &Client, tables: &Tables) -> Result<Option<WentBackRecord>, RefDbError> {
     let key = Key::of_went_back().attributes();
-    let call = client.get_item().table_name(&tables.refs).set_key(Some(key)).consistent_read(true);
-    let answer = call.send().await.map_err(|error| classify(&error))?;
-    answer.item().map(decode).transpose()
+    get(client, &tables.refs, key).await?.as_ref().map(decode).transpose()
 }
 
 /// Makes the declaration if there is none, and returns the stored one.
