@@ -204,7 +204,9 @@ fn example(pattern: &str) -> String {
     pattern.strip_suffix(ANY).map_or_else(|| pattern.to_owned(), |beginning| format!("{beginning}{NOBODY}"))
 }
 
-fn is_same(one: &Path, other: &Path) -> bool {
+/// Whether two paths are equal, or lead to the same file or folder on disk.
+#[must_use]
+pub fn is_same(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
     one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
 }

@@ -4,7 +4,6 @@
 //! repository is copied or moved, a setting sends git to another folder. Then `git push` fails, or other commands move
 //! refs behind Lockstep's back. The check reads the settings as git does, with those of the user and of the host.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lockstep_proto::ProjectName;
@@ -12,6 +11,7 @@ use lockstep_proto::ProjectName;
 use super::hook_files::{HOOKS, MARK};
 use super::hooks_folder::{self, is_executable};
 use super::install::HANDED_OVER;
+use crate::base::base_paths::is_same;
 use crate::seams::git::settings_seen::{SettingsSeen, Unreadable};
 
 /// The reason why git does not run the hooks as it should.
@@ -85,9 +85,4 @@ fn look_at(hook: &Path) -> Result<(), Fault> {
         Some(binary) if is_executable(&binary) => Ok(()),
         binary => Err(Fault::NoBinary(binary.unwrap_or_default())),
     }
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    let identity = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
-    one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
 }
