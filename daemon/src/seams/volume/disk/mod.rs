@@ -253,6 +253,21 @@ impl DiskStore {
             .collect()
     }
 
+    /// Writes on a thread of its own. `op` names the operation in an error.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        op: &'static str,
+        write: impl FnOnce(&Self) -> Fallible<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        #[expect(clippy::disallowed_methods, reason = "a commit waits for an fsync")]
+        let written = tokio::task::spawn_blocking(move || write(&store)).await;
+        match written {
+            Ok(result) => result.map_err(failed(op)),
+            Err(stopped) => Err(StoreError { op, why: stopped.to_string() }),
+        }
+    }
+
     fn build(&self, limit: usize) -> Fallible<bool> {
         let txn = self.database.begin_write()?;
         let is_done = digests::build(&txn, limit)?;
@@ -301,14 +316,7 @@ impl NodeStore for DiskStore {
     }
 
     async fn build_digests(&self, limit: usize) -> Result<bool, StoreError> {
-        const OP: &str = "build digests";
-        let store = self.clone();
-        #[expect(clippy::disallowed_methods, reason = "a commit waits for an fsync")]
-        let built = tokio::task::spawn_blocking(move || store.build(limit)).await;
-        match built {
-            Ok(result) => result.map_err(failed(OP)),
-            Err(stopped) => Err(StoreError { op: OP, why: stopped.to_string() }),
-        }
+        self.blocking("build digests", move |store| store.build(limit)).await
     }
 
     fn projects(&self) -> Result<Vec<(ProjectName, RefRecord)>, StoreError> {
@@ -423,13 +431,6 @@ impl NodeStore for DiskStore {
             self.intents.lock().clear().map_err(Into::into).map_err(failed("drop the move intents"))?;
             self.intents_before.lock().clear();
         }
-        const OP: &str = "commit a step";
-        let store = self.clone();
-        #[expect(clippy::disallowed_methods, reason = "a commit waits for an fsync")]
-        let written = tokio::task::spawn_blocking(move || store.write(&changes)).await;
-        match written {
-            Ok(result) => result.map_err(failed(OP)),
-            Err(stopped) => Err(StoreError { op: OP, why: stopped.to_string() }),
-        }
+        self.blocking("commit a step", move |store| store.write(&changes)).await
     }
 }
