@@ -412,18 +412,12 @@ fn accept(
     shown: Result<(), MaterializeError>,
 ) -> Ended {
     let verdict = shown.map_or_else(|error| Verdict::NotYetVisible(error.to_string()), |()| Verdict::Committed);
-    for at in &proposal.carried {
-        verdicts[*at] = Some(verdict.clone());
-    }
-    Ended { txn: Some(committed.id), ..refuse_open(verdicts.to_vec(), &too_late()) }
+    Ended { txn: Some(committed.id), ..end_carried(verdicts, proposal, &verdict, &too_late()) }
 }
 
 fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transaction) -> Ended {
     let verdict = Verdict::Unknown(in_doubt(&sent.id));
-    for at in &proposal.carried {
-        verdicts[*at] = Some(verdict.clone());
-    }
-    Ended { txn: Some(sent.id), ..refuse_open(verdicts.to_vec(), &too_late()) }
+    Ended { txn: Some(sent.id), ..end_carried(verdicts, proposal, &verdict, &too_late()) }
 }
 
 /// Handles a refusal by the refdb. After a stale ref the node catches up and tries again. A live ref above a created
@@ -464,10 +458,15 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
 }
 
 fn refuse_carried(verdicts: &mut [Option<Verdict>], proposal: &Proposal, refused: &Refusal) -> Ended {
+    end_carried(verdicts, proposal, &Verdict::Refused(refused.clone()), refused)
+}
+
+/// Gives all intents that a transaction carried one verdict, and refuses those that have none.
+fn end_carried(verdicts: &mut [Option<Verdict>], proposal: &Proposal, verdict: &Verdict, open: &Refusal) -> Ended {
     for at in &proposal.carried {
-        verdicts[*at] = Some(Verdict::Refused(refused.clone()));
+        verdicts[*at] = Some(verdict.clone());
     }
-    refuse_open(verdicts.to_vec(), refused)
+    refuse_open(verdicts.to_vec(), open)
 }
 
 /// Refuses every intent of an atomic batch that is not refused yet. Nothing of the batch was committed.
