@@ -252,6 +252,17 @@ impl Applier {
     }
 }
 
+#[cfg(test)]
+impl Applier {
+    /// The stage of a node of tests, with the state of the node.
+    fn of_node(context: &NodeContext) -> (Self, NodeState) {
+        let state = NodeState::load(context, Duration::from_millis(1)).unwrap();
+        let (units, budget) = (Units::new(context, &state), ByteBudget::new(1_000_000));
+        let catch_up: Arc<dyn CatchUp> = Arc::new(Catcher::new(context, &state, units.clone(), budget.clone()));
+        (Self::new(context, &state, units, catch_up, budget, ApplyLimits::default()), state)
+    }
+}
+
 #[async_trait]
 impl Sink for Applier {
     async fn offer(

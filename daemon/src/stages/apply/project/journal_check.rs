@@ -200,35 +200,14 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use lockstep_proto::debt::DebtKind;
-    use lockstep_proto::{Command, RefValue};
 
-    use crate::base::budget::ByteBudget;
+    use super::super::creation;
     use crate::seams::refdb::MOST_NEEDS;
-    use crate::stages::apply::{Applier, ApplyLimits, Catcher, Units};
-    use crate::stages::ports::CatchUp;
     use crate::state::context::{NodeContext, NodeState};
     use crate::state::debts::Failure;
 
     use super::*;
-
-    /// A writer of project `p`.
-    fn writer(context: &NodeContext) -> (Writer, NodeState) {
-        let state = NodeState::load(context, Duration::from_millis(1)).unwrap();
-        let (units, budget) = (Units::new(context, &state), ByteBudget::new(1_000_000));
-        let catch_up: Arc<dyn CatchUp> = Arc::new(Catcher::new(context, &state, units.clone(), budget.clone()));
-        let applier = Applier::new(context, &state, units, catch_up, budget, ApplyLimits::default());
-        (Writer::new("p".parse().unwrap(), applier.shared), state)
-    }
-
-    fn transaction(seq: u64) -> Transaction {
-        let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
-        let command =
-            Command::creation("refs/heads/a".parse().unwrap(), RefValue::Oid("1".repeat(40).parse().unwrap()));
-        Transaction { commands: vec![command], ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap()) }
-    }
 
     fn event(transaction: &Transaction) -> Event {
         let (bytes, transaction) = (transaction.encode(), Arc::new(transaction.clone()));
@@ -238,10 +217,10 @@ mod tests {
     /// Parks slot 500 behind bad content, so that the record names it and the mark may pass it. The other names are
     /// taken, and earlier transactions wait for one.
     fn parks_and_passes(writer: &mut Writer, state: &NodeState) -> Transaction {
-        let waits = transaction(500);
+        let waits = creation(500);
         let failure = Failure { kind: DebtKind::BadContent, why: "x".into(), txn: None, refs: Vec::new() };
         state.debts.waits(&waits, failure, 7, 3);
-        (1..=MOST_NEEDS as u64 + 1).for_each(|seq| state.debts.hold(&transaction(seq), "bad"));
+        (1..=MOST_NEEDS as u64 + 1).for_each(|seq| state.debts.hold(&creation(seq), "bad"));
         writer.park(event(&waits), ParkReason::Repeated);
         assert!(state.low_water.is_done(&waits.id.slot) && state.debts.is_named(&waits.id));
         waits
@@ -250,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn a_transaction_that_waited_and_turns_out_bad_keeps_its_name() {
         let context = NodeContext::in_memory();
-        let (mut writer, state) = writer(&context);
+        let (mut writer, state) = Writer::of_p(&context);
         let waits = parks_and_passes(&mut writer, &state);
         writer.quarantine(event(&waits), QuarantineReason::Bad("bad".into()));
         assert!(state.debts.is_held(&waits.id) && state.debts.is_named(&waits.id));
@@ -259,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn a_transaction_that_is_held_already_keeps_the_name_under_which_it_waited() {
         let context = NodeContext::in_memory();
-        let (mut writer, state) = writer(&context);
+        let (mut writer, state) = Writer::of_p(&context);
         let waits = parks_and_passes(&mut writer, &state);
         state.debts.hold(&waits, "a catch-up met it");
         writer.stays_held(event(&waits));
@@ -269,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn a_transaction_whose_damaged_copy_is_replaced_keeps_its_name_and_a_parked_record() {
         let context = NodeContext::in_memory();
-        let (mut writer, state) = writer(&context);
+        let (mut writer, state) = Writer::of_p(&context);
         let waits = parks_and_passes(&mut writer, &state);
         let damaged = Transaction { request_id: "damaged".into(), ..waits.clone() };
         writer.replace(event(&damaged), waits.encode(), Doubt::Parked(ParkReason::Repeated));

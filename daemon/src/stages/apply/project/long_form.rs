@@ -79,13 +79,11 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
     use bytes::Bytes;
     use lockstep_proto::{Command, Locator, RefValue, Seq, Transaction};
     use tokio::sync::oneshot;
 
-    use crate::base::budget::ByteBudget;
     use crate::seams::refdb::{CommitRequest, IncarnationRecord};
     use crate::seams::volume::{Changes, Held};
     use crate::state::signing::NotSigned;
@@ -93,8 +91,8 @@ mod tests {
     use lockstep_proto::rebuild::{LEAP, RefdbIdentity};
     use lockstep_proto::{Incarnation, IncarnationId};
 
-    use crate::stages::apply::{Applier, ApplyLimits, Catcher, Units};
-    use crate::stages::ports::{CatchUp, Sink};
+    use crate::stages::apply::Applier;
+    use crate::stages::ports::Sink;
     use crate::state::context::{NodeContext, NodeState};
 
     use super::*;
@@ -110,11 +108,8 @@ mod tests {
     }
 
     fn stage(context: &NodeContext) -> (NodeState, Applier) {
-        let state = NodeState::load(context, Duration::from_millis(1)).unwrap();
+        let (applier, state) = Applier::of_node(context);
         tokio::spawn(state.durability.clone().run());
-        let (units, budget) = (Units::new(context, &state), ByteBudget::new(1_000_000));
-        let catch_up: Arc<dyn CatchUp> = Arc::new(Catcher::new(context, &state, units.clone(), budget.clone()));
-        let applier = Applier::new(context, &state, units, catch_up, budget, ApplyLimits::default());
         (state, applier)
     }
 

@@ -161,29 +161,17 @@ mod tests {
 
     use lockstep_proto::RefValue;
 
+    use super::super::creation;
     use super::*;
-    use crate::base::budget::ByteBudget;
     use crate::seams::volume::{Changes, Held, RefRecord};
-    use crate::stages::apply::{Applier, ApplyLimits, Catcher, Units};
-    use crate::stages::ports::CatchUp;
     use crate::state::context::{NodeContext, NodeState};
     use crate::state::signing::AllowanceLimits;
 
     /// A writer of project `p`.
     fn writer() -> (Writer, NodeState, NodeContext) {
         let context = NodeContext::in_memory();
-        let state = NodeState::load(&context, Duration::from_millis(1)).unwrap();
-        let (units, budget) = (Units::new(&context, &state), ByteBudget::new(1_000_000));
-        let catch_up: Arc<dyn CatchUp> = Arc::new(Catcher::new(&context, &state, units.clone(), budget.clone()));
-        let applier = Applier::new(&context, &state, units, catch_up, budget, ApplyLimits::default());
-        (Writer::new("p".parse().unwrap(), applier.shared), state, context)
-    }
-
-    fn transaction(seq: u64) -> Transaction {
-        let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
-        let command =
-            Command::creation("refs/heads/a".parse().unwrap(), RefValue::Oid("1".repeat(40).parse().unwrap()));
-        Transaction { commands: vec![command], ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap()) }
+        let (writer, state) = Writer::of_p(&context);
+        (writer, state, context)
     }
 
     /// An event of a record without a signature, which counts when it is done.
@@ -206,11 +194,11 @@ mod tests {
         let (mut writer, state, context) = writer();
         state.signing.limit(AllowanceLimits { burst: 10, one_per: Duration::from_secs(3_600), kept: 4 });
         let done = Arc::new(AtomicUsize::new(0));
-        let flood: VecDeque<Event> = (0..100).map(|seq| unsigned(&transaction(seq), &done)).collect();
+        let flood: VecDeque<Event> = (0..100).map(|seq| unsigned(&creation(seq), &done)).collect();
         assert!(writer.vouched(flood).await.is_empty());
         assert_eq!(done.load(Ordering::SeqCst), 100, "its reader does not wait");
         assert_eq!(ends(&state), [("forged", 10), ("unseen", 90)]);
-        let slots = (0..100).map(|seq| transaction(seq).id.slot);
+        let slots = (0..100).map(|seq| creation(seq).id.slot);
         assert!(slots.into_iter().all(|slot| !state.low_water.is_done(&slot)), "the sweeper still reads each slot");
         assert!(writer.parked.is_empty());
         tokio::spawn(state.durability.clone().run());
@@ -222,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn a_forged_record_under_the_id_of_a_true_one_of_another_project_is_let_go() {
         let (mut writer, state, context) = writer();
-        let committed = Transaction { project: "q#1".parse().unwrap(), ..transaction(0) };
+        let committed = Transaction { project: "q#1".parse().unwrap(), ..creation(0) };
         let slot = committed.id.slot.clone();
         context.refdb.refs.seal(&committed.id, &committed.encode()).await.unwrap();
         let held = Held {
@@ -235,7 +223,7 @@ mod tests {
         let park = vec![(committed.id.to_string(), held)];
         context.store.commit(Changes { park, ..Changes::default() }).await.unwrap();
         let done = Arc::new(AtomicUsize::new(0));
-        writer.take([unsigned(&transaction(0), &done)].into()).await;
+        writer.take([unsigned(&creation(0), &done)].into()).await;
         assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("forged", 1)], 1));
         assert!(!state.low_water.is_done(&slot) && writer.parked.is_empty());
         tokio::spawn(state.durability.clone().run());
@@ -247,7 +235,7 @@ mod tests {
     async fn a_record_whose_slot_is_done_is_let_go_without_a_look() {
         let (mut writer, state, context) = writer();
         state.signing.limit(AllowanceLimits { burst: 0, one_per: Duration::from_secs(3_600), kept: 0 });
-        let (done, one) = (Arc::new(AtomicUsize::new(0)), transaction(0));
+        let (done, one) = (Arc::new(AtomicUsize::new(0)), creation(0));
         let (key, value) = (one.commands[0].key.clone(), one.commands[0].new.clone());
         let record = RefRecord { version: lockstep_proto::Version(1), value, txn: one.id.clone() };
         let refs = vec![(one.project.clone(), key, record)];
@@ -260,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn a_forged_record_of_a_slot_that_is_done_is_found() {
         let (mut writer, state, context) = writer();
-        let (done, forged) = (Arc::new(AtomicUsize::new(0)), transaction(0));
+        let (done, forged) = (Arc::new(AtomicUsize::new(0)), creation(0));
         state.low_water.done(&forged.id.slot);
         writer.take([unsigned(&forged, &done)].into()).await;
         assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("forged", 1)], 1));
@@ -273,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn a_forged_record_of_a_deleted_project_makes_no_slot_done() {
         let (mut writer, state, context) = writer();
-        let one = transaction(0);
+        let one = creation(0);
         let past = "state:active#2".parse::<RefValue>().unwrap();
         let gone = RefRecord {
             version: lockstep_proto::Version(3),
