@@ -200,12 +200,8 @@ fn oid(text: &str) -> Result<Oid, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pushed::push;
     use super::*;
-
-    fn push(name: &str, old: u8, new: u8) -> Pushed {
-        let oid = |n: u8| format!("{n:040x}");
-        Pushed { name: name.as_bytes().to_vec(), old: oid(old), new: oid(new) }
-    }
 
     fn text(line: &[u8]) -> String {
         String::from_utf8_lossy(line).into_owned()

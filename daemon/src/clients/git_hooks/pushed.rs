@@ -34,3 +34,10 @@ impl Pushed {
 fn is_zero(oid: &str) -> bool {
     oid.bytes().all(|byte| byte == b'0')
 }
+
+/// A push from and to values of one byte.
+#[cfg(test)]
+pub(super) fn push(name: &str, old: u8, new: u8) -> Pushed {
+    let oid = |n: u8| format!("{n:040x}");
+    Pushed { name: name.as_bytes().to_vec(), old: oid(old), new: oid(new) }
+}

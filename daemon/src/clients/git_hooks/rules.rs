@@ -125,12 +125,8 @@ fn is_true(value: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pushed::push;
     use super::*;
-
-    fn push(name: &str, old: u8, new: u8) -> Pushed {
-        let oid = |n: u8| format!("{n:040x}");
-        Pushed { name: name.as_bytes().to_vec(), old: oid(old), new: oid(new) }
-    }
 
     fn refused(rules: Rules, one: &Pushed) -> bool {
         let state = State { head: Some(b"refs/heads/main".to_vec()), ..State::default() };
