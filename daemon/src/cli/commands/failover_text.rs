@@ -7,7 +7,7 @@ use lockstep_proto::failover::{
 };
 
 use super::site_table::site_table;
-use super::table::{Table, section};
+use super::table::{Table, titled};
 use super::time_text::seconds;
 
 /// A plan as text.
@@ -29,8 +29,8 @@ pub(super) fn plan(plan: &FailoverPlan) -> String {
         site_table(&plan.sites),
         steps.render(),
         estimate(plan),
-        section("BLOCKERS", &plan.blockers),
-        section("warnings", &plan.warnings),
+        titled("BLOCKERS", &plan.blockers),
+        titled("warnings", &plan.warnings),
         at_risk(plan),
         plan.exposure,
         outside.render(),

@@ -26,7 +26,7 @@
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
 //! | `failover_text`, `site_table`, `overview_text` | shared: plans, failovers and sites as text |
 //! | `refdb_text`, `time_text` | shared: rebuilds and times as text |
-//! | `table`, `view`, `new_file` | shared: text tables and sections, the terminal view, new files with secrets |
+//! | `table`, `view`, `new_file` | shared: text tables and titled lines, the terminal view, new files with secrets |
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
 
 mod agents;

@@ -6,7 +6,7 @@ use http::Method;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentReport, SilentRequest};
 use tokio::time::sleep;
 
-use super::table::{Table, section};
+use super::table::{Table, titled};
 use super::target::{OperatorTarget, Target};
 use super::time_text::{seconds, utc};
 use super::{CliError, json};
@@ -75,8 +75,8 @@ fn render(report: &SilentReport) -> String {
          map as of the copy\n",
         report.node,
         report.site,
-        section("why", &report.red),
-        section("notes", &report.notes),
+        titled("why", &report.red),
+        titled("notes", &report.notes),
         steps.render(),
         seconds(figures.took_writes_ms),
         seconds(figures.green_ms),

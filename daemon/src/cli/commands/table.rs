@@ -28,8 +28,8 @@ impl Table {
     }
 }
 
-/// A section of text: a title, then lines that are indented. Empty if there are no lines.
-pub(super) fn section(title: &str, lines: &[String]) -> String {
+/// A title, then lines that are indented. Empty if there are no lines.
+pub(super) fn titled(title: &str, lines: &[String]) -> String {
     if lines.is_empty() {
         return String::new();
     }
