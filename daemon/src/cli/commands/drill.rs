@@ -9,7 +9,7 @@ use lockstep_proto::failover::{FailoverKind, FailoverStep, Role, SitesStatus};
 use lockstep_proto::silent::SilentDrills;
 use tokio::time::Instant;
 
-use super::table::Table;
+use super::table::{Table, titled};
 use super::target::{OperatorTarget, Target};
 use super::time_text::{seconds, utc};
 use super::{CliError, json, silent};
@@ -223,12 +223,11 @@ pub(super) async fn preflight(args: PreflightArgs) -> Result<(), CliError> {
 
 fn checks(found: &Preflight) -> String {
     let mut table = Table::new(&["check", "verdict", "looked at"]);
-    let mut red = String::new();
+    let mut red = Vec::new();
     for one in &found.checks {
         let verdict = if one.red.is_empty() { "green" } else { "RED" };
         table.row(vec![one.check.clone(), verdict.to_owned(), one.note.clone()]);
-        red.extend(one.red.iter().map(|why| format!("  {}: {why}\n", one.check)));
+        red.extend(one.red.iter().map(|why| format!("{}: {why}", one.check)));
     }
-    let red = if red.is_empty() { red } else { format!("RED\n{red}") };
-    format!("preflight by {}\n{}{red}", found.by, table.render())
+    format!("preflight by {}\n{}{}", found.by, table.render(), titled("RED", red))
 }

@@ -3,7 +3,7 @@
 use lockstep_proto::SiteId;
 use lockstep_proto::rebuild::{Contradiction, Rebuild, RebuildPhase};
 
-use super::table::Table;
+use super::table::{Table, titled};
 
 /// One line about how far a rebuild is.
 pub(super) fn progress(rebuild: &Rebuild) -> String {
@@ -41,13 +41,9 @@ fn nodes(rebuild: &Rebuild) -> String {
             if source.reconciles { "RECONCILES: its refs may be incomplete" } else { "whole" }.to_owned(),
         ]);
     }
-    let silent: String = rebuild.silent.iter().map(|why| format!("  {why}\n")).collect();
-    let silent = if silent.is_empty() { silent } else { format!("SILENT PEERS\n{silent}") };
-    let earlier: String = rebuild.earlier.iter().map(|node| format!("  {node}\n")).collect();
-    let earlier = match earlier.is_empty() {
-        true => earlier,
-        false => format!("NODES OF AN EARLIER REFDB: not read; they keep their own values as strays\n{earlier}"),
-    };
+    let silent = titled("SILENT PEERS", &rebuild.silent);
+    let title = "NODES OF AN EARLIER REFDB: not read; they keep their own values as strays";
+    let earlier = titled(title, &rebuild.earlier);
     format!("nodes that were read\n{}{silent}{earlier}", table.render())
 }
 
@@ -99,8 +95,7 @@ fn not_known(rebuild: &Rebuild) -> String {
             .push(format!("values that only {} has become strays there when it returns", names(&rebuild.unread_sites)));
     }
     lines.push("the Gerrit identity, its instance ids, and the history of failovers begin anew".to_owned());
-    let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
-    format!("not in the new refdb\n{lines}")
+    titled("not in the new refdb", lines)
 }
 
 fn next(rebuild: &Rebuild) -> String {

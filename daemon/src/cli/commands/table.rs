@@ -1,5 +1,7 @@
 //! Plain text tables. Each column is as wide as its widest cell.
 
+use std::fmt::Display;
+
 /// A table: the header, then the rows.
 pub(super) struct Table(Vec<Vec<String>>);
 
@@ -29,9 +31,7 @@ impl Table {
 }
 
 /// A title, then lines that are indented. Empty if there are no lines.
-pub(super) fn titled(title: &str, lines: &[String]) -> String {
-    if lines.is_empty() {
-        return String::new();
-    }
-    format!("{title}\n{}", lines.iter().map(|line| format!("  {line}\n")).collect::<String>())
+pub(super) fn titled(title: &str, lines: impl IntoIterator<Item: Display>) -> String {
+    let lines: String = lines.into_iter().map(|line| format!("  {line}\n")).collect();
+    if lines.is_empty() { lines } else { format!("{title}\n{lines}") }
 }

@@ -8,7 +8,7 @@ use lockstep_proto::verify::{
     DEFAULT_SHARE, Estimate, Mismatch, PeerCompared, Right, Side, Verification, VerifyRequest,
 };
 
-use super::table::Table;
+use super::table::{Table, titled};
 use super::target::Target;
 use super::{CliError, json};
 use crate::cli::out;
@@ -118,8 +118,7 @@ fn render(ended: &Verification) -> String {
         0 => String::new(),
         repaired => format!("{repaired} were behind, and this verification has brought them up to date\n"),
     };
-    let failed: String = ended.failed.iter().map(|one| format!("  {}: {}\n", one.project, one.why)).collect();
-    let failed = if failed.is_empty() { failed } else { format!("NOT COMPARED\n{failed}") };
+    let failed = titled("NOT COMPARED", ended.failed.iter().map(|one| format!("{}: {}", one.project, one.why)));
     let found = if ended.found.is_empty() { String::new() } else { format!("DIFFERENT\n{}", differ(ended).render()) };
     head + &repaired + &peers(&ended.peers) + &found + &failed
 }
