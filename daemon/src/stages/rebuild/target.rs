@@ -39,10 +39,10 @@ impl Target {
         bugs: InjectedBugs,
     ) -> Result<Self, RebuildError> {
         let retry = Retry(&entropy);
-        retry.until_ok(|| refdb.registry.prepare(true)).await?;
+        retry.call(|| refdb.registry.prepare(true)).await?;
         let (mut before, mut identity) = (0, wanted.clone());
-        match retry.until_ok(|| bound_refdb::read(&refdb)).await? {
-            None if !retry.until_ok(|| is_empty(&refdb)).await? => return Err(RebuildError::NotEmpty(wanted.table)),
+        match retry.call(|| bound_refdb::read(&refdb)).await? {
+            None if !retry.call(|| is_empty(&refdb)).await? => return Err(RebuildError::NotEmpty(wanted.table)),
             None => {}
             Some((revision, found)) => {
                 let mine = wanted.builder.as_ref().map(|builder| &builder.node);
@@ -65,7 +65,7 @@ impl Target {
         if bugs.has(InjectedBug::ReadyBeforeWhole) {
             identity.state = RefdbState::Ready;
         }
-        let (revision, stored) = retry.until_ok(|| bound_refdb::write(&refdb, before, &identity)).await?;
+        let (revision, stored) = retry.call(|| bound_refdb::write(&refdb, before, &identity)).await?;
         if stored != identity {
             return Err(RebuildError::Superseded);
         }
@@ -94,7 +94,7 @@ impl Target {
         if items.is_empty() {
             return Ok(());
         }
-        match Retry(&self.entropy).until_ok(|| self.refdb.registry.rebuild(&items, self.revision)).await? {
+        match Retry(&self.entropy).call(|| self.refdb.registry.rebuild(&items, self.revision)).await? {
             RebuildAnswer::Written => Ok(()),
             RebuildAnswer::Superseded => Err(RebuildError::Superseded),
             RebuildAnswer::NamesExclude(project, name) => Err(RebuildError::NamesExclude(project, name)),
@@ -106,7 +106,7 @@ impl Target {
         self.flush().await?;
         let ready = RefdbIdentity { state: RefdbState::Ready, builder: None, ..self.identity };
         let write = || bound_refdb::write(&self.refdb, self.revision, &ready);
-        let (_, stored) = Retry(&self.entropy).until_ok(write).await?;
+        let (_, stored) = Retry(&self.entropy).call(write).await?;
         if stored == ready { Ok(()) } else { Err(RebuildError::Superseded) }
     }
 }
@@ -172,7 +172,7 @@ fn same_place(one: &Rebuilt, other: &Rebuilt) -> bool {
 struct Retry<'a>(&'a Arc<dyn Entropy>);
 
 impl Retry<'_> {
-    async fn until_ok<T, F>(&self, call: impl Fn() -> F) -> Result<T, RebuildError>
+    async fn call<T, F>(&self, call: impl Fn() -> F) -> Result<T, RebuildError>
     where
         F: Future<Output = Result<T, RefDbError>>,
     {
