@@ -25,6 +25,7 @@ mod start;
 mod stock;
 mod switched_off;
 mod two_sites;
+mod warm;
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! A silent drill beside a real Gerrit: a second Gerrit comes up on the copy, with the changes, the accounts and the
-//! index of the real one. It takes a comment, and nobody outside hears of it. Nothing of it is left, also if the sidecar
-//! is killed while it runs.
+//! index of the real one. It takes a comment, and nobody outside hears of it. Nothing of it is left, also if the
+//! sidecar is killed while it runs.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
