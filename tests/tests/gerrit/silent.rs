@@ -129,8 +129,12 @@ async fn holds_a_whole_site(at: SocketAddr, copy: &Path, node: &Node) {
     let up = async || get(at, "/config/server/version").await.is_ok_and(|one| one.status == 200).then_some(());
     assert!(until(up).await.is_some(), "no Gerrit comes up on the copy\n{}", node.log_tail());
     let read = async |path: &str| call(at, ADMIN, "GET", path, &Value::Null).await.expect("an answer").json();
-    let found = read("/changes/?q=project:p").await;
-    assert!(found.as_array().is_some_and(|all| all.len() == 1) && found[0]["_number"] == 1, "{found}");
+    // The index on the disk may be some minutes old: the sidecar on the copy hands out what it lacks, as after a kill.
+    let finds = async || {
+        let found = read("/changes/?q=project:p").await;
+        (found.as_array().is_some_and(|all| all.len() == 1) && found[0]["_number"] == 1).then_some(())
+    };
+    assert!(until(finds).await.is_some(), "the index lacks the change: {}", read("/changes/?q=project:p").await);
     assert_eq!(read("/accounts/jo").await["name"], "Jo");
     let _ = call(at, ADMIN, "POST", REVIEW, &json!({"message": ON_COPY})).await.expect("an answer").json();
     let said = read("/changes/p~1/messages").await.to_string();
