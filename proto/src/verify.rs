@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::name::ProjectName;
 
-/// The share of a partition's read units that a verification takes by default, in percent.
+/// The share of a partition's read units that a verification takes, in percent, if a node's configuration has none.
 pub const DEFAULT_SHARE: u32 = 20;
 /// The most mismatches, and the most projects that could not be compared, that are listed. All are counted.
 pub const MOST_FOUND: usize = 100;
@@ -23,8 +23,10 @@ pub struct VerifyRequest {
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     pub project: Option<ProjectName>,
-    /// The share of the read units of a partition of the refdb that it takes at most, in percent: 1 to 100.
-    pub share: u32,
+    /// The share of the read units of a partition of the refdb that it takes at most, in percent: 1 to 100. None: as
+    /// the node is configured (`refdb.verify_share`). The request in an answer has the share that is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u32>,
     /// The site, or the peer of `[peers]`, to compare with; [`ALL_PEERS`] for every peer. None: the refdb.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<String>,
@@ -38,7 +40,7 @@ impl VerifyRequest {
     /// A comparison with the refdb. `project` is none for all projects, and `share` is in percent.
     #[must_use]
     pub fn of_refdb(project: Option<ProjectName>, share: u32) -> Self {
-        Self { project, share, against: None, maps_only: false }
+        Self { project, share: Some(share), against: None, maps_only: false }
     }
 }
 
@@ -122,7 +124,7 @@ pub struct Estimate {
     pub refs: u64,
     /// Read units of the refdb.
     pub read_units: u64,
-    /// The time that it takes to read them at the requested share, in seconds.
+    /// The time that it takes to read them at the share that is taken, in seconds.
     pub seconds: f64,
 }
 

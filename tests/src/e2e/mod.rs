@@ -13,6 +13,7 @@
 //! | `behind` | writes to refs behind the sidecar's back |
 //! | `load` | pushers, and the ledger of the answers to their pushes |
 //! | `verify` | the checks at the end: repositories equal the refdb, `git fsck` is clean, no ref stays locked |
+//! | `processes` | processes in a folder: their open files and sockets, and their environment |
 //! | `rig` | a volume whose power can be cut |
 //! | `xfs` | a file system with reflinks |
 //! | `gerrit` | real Gerrits beside the sidecars |
@@ -26,6 +27,7 @@ pub mod git;
 pub mod kubernetes;
 pub mod load;
 pub mod node;
+pub mod processes;
 pub mod rig;
 pub mod throttle;
 pub mod upkeep;

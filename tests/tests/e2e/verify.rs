@@ -6,6 +6,7 @@ use lockstep_proto::verify::{Right, Verification};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, ok};
 use lockstep_tests::e2e::load::Load;
+use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::until;
 
 use crate::lockstep;
@@ -14,7 +15,8 @@ const MAIN: &str = "refs/heads/main";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ref_that_something_else_has_moved_is_named_and_everything_else_is_equal() {
-    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    let tune = |node: &Node| node.replace_setting("[refdb]\n", "[refdb]\nverify_share = 50\n");
+    let cluster = Cluster::start_tuned(lockstep(), &["a-0", "b-0"], &tune).await;
     for project in ["p", "q"] {
         cluster.create(project).await;
     }
@@ -28,7 +30,7 @@ async fn a_ref_that_something_else_has_moved_is_named_and_everything_else_is_equ
     cluster.show("p", MAIN, Some(&second)).await;
     let equal = ok(b.cli(&["verify"]).await);
     assert!(equal.starts_with("2 projects, ") && equal.contains(" refs of 2 projects in "), "{equal}");
-    assert!(equal.contains(": 0 differ, "), "{equal}");
+    assert!(equal.contains(": 0 differ, ") && equal.contains(" s at 50 % of a partition\n"), "{equal}");
 
     // Nothing else may move refs. Here something does, around git and its hooks.
     let path = b.repository("p").join(MAIN);
@@ -52,7 +54,8 @@ async fn a_ref_that_something_else_has_moved_is_named_and_everything_else_is_equ
     assert!(shown.await.is_some(), "{:?}", a.cli(&["status", "--all"]).await);
 
     std::fs::write(&path, format!("{second}\n")).expect("a write");
-    let _ = ok(b.cli(&["verify"]).await);
+    let equal = ok(b.cli(&["verify", "--share", "30"]).await);
+    assert!(equal.contains(" s at 30 % of a partition\n"), "{equal}");
     let warned = async |from: &str, to: &str| {
         let plan = a.cli(&["failover", "plan", "--json", "--from", from, "--to", to]).await;
         let plan: FailoverPlan = serde_json::from_slice(&plan.stdout).expect("JSON");

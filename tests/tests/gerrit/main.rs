@@ -19,11 +19,13 @@ mod one_site;
 mod queue;
 mod review;
 mod rolling;
+mod silent;
 mod standby;
 mod start;
 mod stock;
 mod switched_off;
 mod two_sites;
+mod warm;
 
 use std::path::Path;
 

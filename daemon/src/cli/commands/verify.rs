@@ -34,9 +34,9 @@ pub(super) struct VerifyArgs {
     /// Compare only the version maps of the two nodes, and not their disks
     #[arg(long, requires = "against")]
     maps_only: bool,
-    /// Share of a partition's read units of the refdb that it takes at most, in percent
-    #[arg(long, default_value_t = DEFAULT_SHARE, value_parser = clap::value_parser!(u32).range(1..=100))]
-    share: u32,
+    /// Share of a partition's read units of the refdb that it takes at most, in percent [default: refdb.verify_share]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    share: Option<u32>,
     /// Print all fields as JSON, once it has ended
     #[arg(long)]
     json: bool,
@@ -47,11 +47,13 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), CliError> {
     let request = VerifyRequest { project, share, against: args.against.clone(), maps_only: args.maps_only };
     let begun: Verification =
         args.target.change(Method::POST, "/v1/verification".to_owned(), &request).await.map_err(CliError::unrefused)?;
-    if begun.request != request {
+    // The answer has the share that is taken, also if none was asked for.
+    let share = request.share.or(begun.request.share);
+    if begun.request != (VerifyRequest { share, ..request }) {
         return Err(CliError::Failed("another verification is in progress; wait for its end".to_owned()));
     }
     if !args.json && args.against.is_none() {
-        out::put(&estimate(&begun.estimate, args.share))?;
+        out::put(&estimate(&begun.estimate, share.unwrap_or(DEFAULT_SHARE)))?;
     }
     let ended = until_end(&args, begun.number).await?;
     if ended.projects + ended.failures == 0

@@ -227,6 +227,7 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node.inline_pack_bytes = settings.commit.inline_pack_bytes;
     node.deadline = settings.commit.deadline;
     node.patience = settings.refdb.attempt_timeout;
+    node.verify_share = settings.refdb.verify_share;
     node.apply.batch = settings.apply.batch;
     node.apply.parked_bytes = settings.apply.parked_bytes;
     node.apply.parked_age = settings.apply.parked_age;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lockstep_proto::verify::DEFAULT_SHARE;
 use lockstep_proto::{NodeId, SiteId, limits};
 
 use crate::base::base_paths::BasePaths;
@@ -55,6 +56,8 @@ pub struct NodeSettings {
     pub sweep_pace: Duration,
     /// The interval at which the roles of the sites are read.
     pub role_pace: Duration,
+    /// The share of a partition's read units that a verification takes if its request names none, in percent.
+    pub verify_share: u32,
     /// The intervals of the driver of failovers.
     pub failover: DriverLimits,
     /// The interval between two collections of the journal.
@@ -96,6 +99,7 @@ impl NodeSettings {
             mark_pace: Duration::from_secs(1),
             sweep_pace: Duration::from_secs(5),
             role_pace: Duration::from_millis(500),
+            verify_share: DEFAULT_SHARE,
             failover: DriverLimits::default(),
             collect_pace: Duration::from_secs(60),
             restore_pace: Duration::from_secs(10),

@@ -92,7 +92,7 @@ impl Stages {
         let (sink, announcements) = (Arc::new(applier.clone()), Arc::clone(&events) as _);
         let consumer = Consumer::new(&context, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
         let (fencer, leftovers, locks) = (Fencer::new(&context), LeftoverPublisher::new(&context), Arc::default());
-        let verifier = Verifier::load(&context, &state, Arc::clone(&catch_up))?;
+        let verifier = Verifier::load(&context, &state, Arc::clone(&catch_up), settings.verify_share)?;
         let (journal, sweep) = (Running::default(), Arc::default());
         Ok(Self {
             deps,

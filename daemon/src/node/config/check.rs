@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Value;
+use lockstep_proto::verify::DEFAULT_SHARE;
 use lockstep_proto::{SiteId, limits};
 
 use super::fields::{
@@ -194,6 +195,7 @@ fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {
         connect_timeout: to.or("refdb.connect_timeout", &raw.connect_timeout, Duration::from_secs(1), time),
         attempt_timeout: to.or("refdb.attempt_timeout", &raw.attempt_timeout, Duration::from_secs(2), time),
         warm_throughput: to.optional("refdb.warm_throughput", &raw.warm_throughput, throughput),
+        verify_share: to.or("refdb.verify_share", &raw.verify_share, DEFAULT_SHARE, percent),
     }
 }
 

@@ -88,6 +88,12 @@ pub(super) fn store_url(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err(remedy.to_owned()) }
 }
 
+/// A share in percent, without a sign.
+pub(super) fn percent(text: &str) -> Result<u32, String> {
+    let share = number(1..=100)(text);
+    share.map_err(|_| "write a percentage as a whole number from 1 to 100, without %".to_owned())
+}
+
 /// Parses `reads/writes`, both per second.
 pub(super) fn throughput(text: &str) -> Result<(u64, u64), String> {
     let parts = text.split_once('/').and_then(|(reads, writes)| Some((reads.parse().ok()?, writes.parse().ok()?)));

@@ -179,6 +179,18 @@ mod tests {
     }
 
     #[test]
+    fn the_share_of_a_verification_is_a_percentage() {
+        let with = |value: &str| parse(&EXAMPLE.replace("# verify_share = 20 ", &format!("verify_share = {value} ")));
+        assert_eq!(parse(EXAMPLE).unwrap().refdb.verify_share, 20);
+        assert_eq!(["1", "100"].map(|value| with(value).unwrap().refdb.verify_share), [1, 100]);
+        for value in ["0", "101", "-5", "2.5", "\"20%\""] {
+            let error = with(value).expect_err("it is no percentage").to_string();
+            let remedy = format!("refdb.verify_share = {value}: write a percentage as a whole number from 1 to 100");
+            assert!(error.contains(&remedy), "{error}");
+        }
+    }
+
+    #[test]
     fn every_wrong_value_is_reported_at_once() {
         let text = EXAMPLE
             .replace("site = \"eu-aws\"", "site = \"EU\"")

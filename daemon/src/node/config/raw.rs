@@ -117,6 +117,7 @@ section!(Refdb {
     connect_timeout: Leaf,
     attempt_timeout: Leaf,
     warm_throughput: Leaf,
+    verify_share: Leaf,
 });
 section!(Eventlog {
     prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, retention: Leaf,

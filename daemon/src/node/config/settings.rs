@@ -218,6 +218,8 @@ pub struct Refdb {
     pub attempt_timeout: Duration,
     /// Reads and writes per second for which new tables are prepared (DynamoDB's warm throughput).
     pub warm_throughput: Option<(u64, u64)>,
+    /// The share of a partition's read units that a verification takes at most, in percent: 1 to 100.
+    pub verify_share: u32,
 }
 
 /// The streams of the event log.

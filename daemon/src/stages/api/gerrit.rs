@@ -62,7 +62,9 @@ pub(super) async fn strays(State(api): State<Api>, _permit: Work, Project(projec
         (status = 400, description = "The request is malformed", body = ApiError),
         (status = 403, description = "The caller is no operator", body = ApiError),
         (status = 503,
-            description = "This sidecar takes no commits now, or has too many requests in progress: try again",
+            description = "This sidecar takes no commits now, or has too many requests in progress. `retry` says \
+                whether to try again. At a site that is standby, draining, fenced or off it is false, and the message \
+                names the site that takes writes",
             body = ApiError)))]
 pub(super) async fn end_stray(
     State(api): State<Api>,

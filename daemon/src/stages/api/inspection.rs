@@ -81,8 +81,8 @@ pub(super) async fn verify(
     _permit: Look,
     Body(request): Body<VerifyRequest>,
 ) -> Answer<Verification> {
-    if !(1..=100).contains(&request.share) {
-        let message = format!("share {} is not a percentage; give 1 to 100", request.share);
+    if let Some(share) = request.share.filter(|share| !(1..=100).contains(share)) {
+        let message = format!("share {share} is not a percentage; give 1 to 100");
         return Err(ApiError::new(RefusalCode::Invalid, false, message).into());
     }
     let against = request.against.as_deref();

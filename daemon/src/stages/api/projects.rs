@@ -16,7 +16,9 @@ use super::extract::{Body, Project};
     responses((status = 200, description = "A verdict: committed, refused or unknown", body = ProjectResponse),
         (status = 400, description = "The request is malformed", body = ApiError),
         (status = 503,
-            description = "This sidecar takes no commits now, or has too many requests in progress: try again",
+            description = "This sidecar takes no commits now, or has too many requests in progress. `retry` says \
+                whether to try again. At a site that is standby, draining, fenced or off it is false, and the message \
+                names the site that takes writes",
             body = ApiError)))]
 pub(super) async fn create_project(
     State(api): State<Api>,
@@ -35,7 +37,9 @@ pub(super) async fn create_project(
     responses((status = 200, description = "A verdict: committed, refused or unknown", body = ProjectResponse),
         (status = 400, description = "The request is malformed", body = ApiError),
         (status = 503,
-            description = "This sidecar takes no commits now, or has too many requests in progress: try again",
+            description = "This sidecar takes no commits now, or has too many requests in progress. `retry` says \
+                whether to try again. At a site that is standby, draining, fenced or off it is false, and the message \
+                names the site that takes writes",
             body = ApiError)))]
 pub(super) async fn delete_project(
     State(api): State<Api>,
@@ -54,7 +58,9 @@ pub(super) async fn delete_project(
     responses((status = 200, description = "A verdict: committed, refused or unknown", body = ProjectResponse),
         (status = 400, description = "The request is malformed", body = ApiError),
         (status = 503,
-            description = "This sidecar takes no commits now, or has too many requests in progress: try again",
+            description = "This sidecar takes no commits now, or has too many requests in progress. `retry` says \
+                whether to try again. At a site that is standby, draining, fenced or off it is false, and the message \
+                names the site that takes writes",
             body = ApiError)))]
 pub(super) async fn set_head(
     State(api): State<Api>,

@@ -34,7 +34,9 @@ use super::extract::{BatchBody, Objects, Project, Txn};
         (status = 429, description = "Others have to have their turns first: come again after `Retry-After` seconds",
             body = ApiError),
         (status = 503,
-            description = "This sidecar takes no commits now, or has too many requests in progress: try again",
+            description = "This sidecar takes no commits now, or has too many requests in progress. `retry` says \
+                whether to try again. At a site that is standby, draining, fenced or off it is false, and the message \
+                names the site that takes writes",
             body = ApiError)))]
 pub(super) async fn ref_transactions(
     State(api): State<Api>,
@@ -77,7 +79,8 @@ pub(super) async fn ref_transactions(
             body = RefTransactionResponse),
         (status = 400, description = "The request is malformed", body = ApiError),
         (status = 503,
-            description = "This sidecar is starting or draining, or has too many requests in progress: try again",
+            description = "This sidecar is starting or stopping, its site takes no writes, or too many requests are in \
+                progress: the outcome cannot be told here now. Ask again, later or at the site that the message names",
             body = ApiError)))]
 pub(super) async fn look_up(
     State(api): State<Api>,
@@ -113,7 +116,9 @@ fn checked(batch: NamedBatch, usual: Duration) -> Result<(RefTransactionRequest,
     params(("txn" = String, Path, description = "Transaction id, from the field `txn` of an earlier answer")),
     responses((status = 200, description = "A verdict: committed, refused or unknown", body = ProjectResponse),
         (status = 400, description = "The request is malformed", body = ApiError),
-        (status = 503, description = "The refdb does not answer, or too many requests are in progress: try again",
+        (status = 503,
+            description = "The refdb does not answer, this site takes no writes, or too many requests are in progress: \
+                the outcome cannot be told here now. Ask again, later or at the site that the message names",
             body = ApiError)))]
 pub(super) async fn transaction(State(api): State<Api>, permit: Work, Txn(txn): Txn) -> Answer<ProjectResponse> {
     let transactions = Arc::clone(&api.transactions);

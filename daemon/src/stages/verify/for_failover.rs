@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use lockstep_proto::failover::VerifiedAt;
-use lockstep_proto::verify::{DEFAULT_SHARE, Verification, VerifyRequest};
+use lockstep_proto::verify::{Verification, VerifyRequest};
 
 use super::Verifier;
 use crate::stages::ports::Comparison;
@@ -18,12 +18,12 @@ impl Comparison for Verifier {
     /// have given it a small share.
     async fn begin_all(&self) -> Result<u64, String> {
         let before = self.last().map_or(0, |last| last.number);
-        let request = VerifyRequest::of_refdb(None, DEFAULT_SHARE);
+        let request = VerifyRequest::of_refdb(None, self.share);
         let begun = self.begin(request.clone()).await.map_err(|error| error.to_string())?;
         if begun.number > before && begun.request == request {
             return Ok(begun.number);
         }
-        let (number, share) = (begun.number, begun.request.share);
+        let (number, share) = (begun.number, self.share_of(&begun.request));
         let of = begun.request.project.map_or_else(|| "all projects".to_owned(), |project| project.to_string());
         let against = begun.request.against.map(|against| format!(" against {against}")).unwrap_or_default();
         Err(format!(

@@ -78,21 +78,28 @@ pub struct Verifier {
     catch_up: Arc<dyn CatchUp>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
+    /// The share of the read units of a partition that a verification takes if its request names none, in percent.
+    share: u32,
     log: Arc<Mutex<Log>>,
     serving: Arc<Serving>,
 }
 
 impl Verifier {
     /// Creates the verifier of a node, with the results of earlier lives. Before a ref counts as a mismatch, the node
-    /// catches up through `catch_up`.
+    /// catches up through `catch_up`. `share` is the configured share of a partition's read units, in percent.
     ///
     /// # Errors
     /// The store failed.
-    pub fn load(context: &NodeContext, state: &NodeState, catch_up: Arc<dyn CatchUp>) -> Result<Self, StoreError> {
+    pub fn load(
+        context: &NodeContext,
+        state: &NodeState,
+        catch_up: Arc<dyn CatchUp>,
+        share: u32,
+    ) -> Result<Self, StoreError> {
         let NodeContext { site, node, refdb, store, peers, clock, tasks, .. } = context.clone();
         let NodeState { versions, bound, roles, materializer, durability, .. } = state.clone();
         let log = Arc::new(Mutex::new(Log::load(store.as_ref())?));
-        let serving = Arc::default();
+        let serving = Arc::new(Serving::at_share(share));
         Ok(Self {
             site,
             node,
@@ -107,6 +114,7 @@ impl Verifier {
             catch_up,
             clock,
             tasks,
+            share,
             log,
             serving,
         })
@@ -120,9 +128,11 @@ impl Verifier {
         if let Some(running) = self.log.lock().running() {
             return Ok(running);
         }
+        let share = self.share_of(&request);
+        let request = VerifyRequest { share: Some(share), ..request };
         let here = self.here(request.project.as_ref())?;
         let estimate = match request.against {
-            None => self.estimate(&here, request.share).await?,
+            None => self.estimate(&here, share).await?,
             Some(_) => Estimate { projects: here.len() as u64, ..Estimate::default() },
         };
         let begun = {
@@ -163,6 +173,11 @@ impl Verifier {
         self.log.lock().each()
     }
 
+    /// The share of the read units of a partition that a request takes, in percent.
+    fn share_of(&self, request: &VerifyRequest) -> u32 {
+        request.share.unwrap_or(self.share)
+    }
+
     /// Has the results kept with the next durable step.
     fn keep(&self) {
         let kept = self.log.lock().to_keep();
@@ -171,7 +186,7 @@ impl Verifier {
     }
 
     async fn run(self, request: VerifyRequest, here: BTreeSet<ProjectKey>) {
-        let (each, pace, only) = (&self, &Pace::of_share(request.share), request.project.as_ref());
+        let (each, pace, only) = (&self, &Pace::of_share(self.share_of(&request)), request.project.as_ref());
         let compared = futures::stream::iter(here.clone())
             .map(|project| async move { (each.compare(&project, pace).await, project) })
             .buffer_unordered(AT_ONCE);

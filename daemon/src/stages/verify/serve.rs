@@ -8,7 +8,6 @@ use lockstep_proto::digests::{
     RefsAnswer, RefsRequest, SET_DIGEST_FORMAT,
 };
 use lockstep_proto::rebuild::VersionsEntry;
-use lockstep_proto::verify::DEFAULT_SHARE;
 use lockstep_proto::{ProjectKey, ProjectName, RefKey};
 use tokio::sync::Mutex;
 
@@ -35,9 +34,10 @@ pub(super) struct Serving {
     catch_up: Mutex<Pace>,
 }
 
-impl Default for Serving {
-    fn default() -> Self {
-        Self { disk: Mutex::default(), catch_up: Mutex::new(Pace::of_share(DEFAULT_SHARE)) }
+impl Serving {
+    /// Bounds the reads of the refdb for peers by this share, in percent.
+    pub(super) fn at_share(share: u32) -> Self {
+        Self { disk: Mutex::default(), catch_up: Mutex::new(Pace::of_share(share)) }
     }
 }
 

@@ -143,6 +143,11 @@ fn name(branch: &str) -> RefName {
 impl World {
     /// A node, and a refdb that has project p with branches a and b. The node knows nothing of it.
     async fn new() -> (Self, Vec<(RefKey, RefValue)>) {
+        Self::at_share(DEFAULT_SHARE).await
+    }
+
+    /// The same. The node is configured to take this share of the read units, in percent.
+    async fn at_share(share: u32) -> (Self, Vec<(RefKey, RefValue)>) {
         let model = ModelRepositories::new(Default::default());
         model.create(&project().name, &name("a")).await.unwrap();
         let context = NodeContext { repositories: Arc::new(model.clone()), ..NodeContext::in_memory() };
@@ -164,7 +169,7 @@ impl World {
         };
         commit(&context, 0, refs.iter().map(command).collect()).await;
         let stuck = Arc::new(Stuck::default());
-        let verifier = Verifier::load(&context, &state, Arc::clone(&stuck) as _).unwrap();
+        let verifier = Verifier::load(&context, &state, Arc::clone(&stuck) as _, share).unwrap();
         (Self { verifier, stuck, context, model }, refs)
     }
 
@@ -227,6 +232,29 @@ async fn a_branch_that_is_committed_anew_with_each_look_is_no_mismatch() {
     *world.stuck.hot.lock() = Some(Hot { context: context.clone(), versions, model: model.clone() });
     let ended = world.verify(None).await;
     assert_eq!((ended.mismatches, ended.on_their_way), (0, 1), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verification_takes_the_configured_share_unless_its_request_names_one() {
+    let (world, refs) = World::at_share(5).await;
+    world.apply(&refs).await;
+    let end = async || {
+        while world.verifier.last().is_some_and(|last| last.ended_ms.is_none()) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let asked = |share| VerifyRequest { share, ..VerifyRequest::of_refdb(None, 100) };
+    for (share, taken) in [(None, 5), (Some(50), 50)] {
+        let begun = world.verifier.begin(asked(share)).await.unwrap();
+        // One project takes one of the 3,000 units that a partition has per second.
+        let seconds = 100.0 / f64::from(taken) / 3_000.0;
+        assert_eq!((begun.request.share, begun.estimate.read_units), (Some(taken), 1));
+        assert!((begun.estimate.seconds - seconds).abs() < 1e-9, "{begun:?}");
+        end().await;
+    }
+    let own = world.verifier.begin_all().await.unwrap();
+    let begun = world.verifier.last().filter(|last| last.number == own);
+    assert_eq!(begun.and_then(|begun| begun.request.share), Some(5), "the failover takes the configured share");
 }
 
 /// The failover's own comparison begins when it asks: an older one says nothing about now.

@@ -325,13 +325,39 @@ impl Server {
     /// A command that runs Gerrit's war. The launcher's own folder is beside the site: if the site's folder already
     /// exists, `init` takes it for a site to upgrade.
     fn java(&self, args: &[&str]) -> Command {
-        let beside = self.site.parent().expect("a folder in a folder");
-        let mut command = quiet(Command::new(&self.kit.java), beside);
-        // The launcher unpacks its jars below `user.home`.
-        command.args(JVM).args([format!("-Xmx{}", self.kit.heap), format!("-Duser.home={}", beside.display())]);
-        command.arg(format!("-Dlog4j.configuration=file://{}", self.log_settings(beside).display()));
-        command.arg("-jar").arg(&self.kit.war).args(args);
+        let mut command = quiet(Command::new(&self.kit.java), self.beside());
+        command.args(self.options()).args(args);
         command
+    }
+
+    fn beside(&self) -> &Path {
+        self.site.parent().expect("a folder in a folder")
+    }
+
+    /// The options of `java` that run Gerrit's war.
+    fn options(&self) -> Vec<String> {
+        let beside = self.beside();
+        let own = [
+            format!("-Xmx{}", self.kit.heap),
+            // The launcher unpacks its jars below `user.home`.
+            format!("-Duser.home={}", beside.display()),
+            format!("-Dlog4j.configuration=file://{}", self.log_settings(beside).display()),
+            "-jar".to_owned(),
+            self.kit.war.display().to_string(),
+        ];
+        JVM.map(str::to_owned).into_iter().chain(own).collect()
+    }
+
+    /// The text of a program for `drill.silent.gerrit_command`: it starts a Gerrit of this release on a copy. The shell
+    /// runs the line `first` before.
+    #[must_use]
+    pub fn drill_program(&self, first: &str) -> String {
+        let options: String = self.options().iter().map(|option| format!(" '{option}'")).collect();
+        let java = self.kit.java.display();
+        format!(
+            "#!/bin/sh\nset -e\n{first}\n\
+             exec '{java}'{options} daemon -d \"$LOCKSTEP_DRILL_SITE\" --console-log --headless\n"
+        )
     }
 
     /// Runs one of Gerrit's offline programs on the site, while the Gerrit is down.

@@ -3,11 +3,9 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `processes` | the processes on a copy: their open files and sockets, and their environment |
 //! | `signed` | a standby whose records must be signed |
 //! | `ways` | how a copy is made, where none can be made, and a copy that is not sound |
 
-mod processes;
 mod signed;
 mod ways;
 
@@ -23,6 +21,7 @@ use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{fails, ok};
 use lockstep_tests::e2e::load::Load;
 use lockstep_tests::e2e::node::Node;
+use lockstep_tests::e2e::processes::{self, environment, files, network_sockets, processes_in};
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::upkeep::Upkeep;
 use lockstep_tests::e2e::verify::converged;
@@ -33,7 +32,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::processes::{environment, files, network_sockets, processes_in};
 use crate::failover::{fail_over, pair};
 use crate::seeing::documented;
 

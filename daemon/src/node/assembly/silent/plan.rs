@@ -94,6 +94,8 @@ pub(super) fn settings(plan: &Plan) -> Settings {
             connect_timeout: second,
             attempt_timeout: 2 * second,
             warm_throughput: None,
+            // It is in memory, and nobody else reads it.
+            verify_share: 100,
         },
         eventlog: Eventlog {
             prefix: "drill".to_owned(),

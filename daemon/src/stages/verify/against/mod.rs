@@ -64,7 +64,7 @@ impl Verifier {
 
     /// Compares this node with one peer.
     async fn compare_with(&self, peer: &Peer<'_>, request: &VerifyRequest) -> Result<(), CompareError> {
-        let (only, pace) = (request.project.as_ref(), &Pace::of_share(request.share));
+        let (only, pace) = (request.project.as_ref(), &Pace::of_share(self.share_of(request)));
         let before = self.log.lock().bad();
         let (head, sorted) = self.sort(peer, only, !request.maps_only).await?;
         self.log.lock().equal(sorted.equal, sorted.refs);

@@ -1,4 +1,4 @@
-//! Facts of the kernel about processes: those on a copy, their open files and sockets, and their environment.
+//! Facts of the kernel about processes: those in a folder, their open files and sockets, and their environment.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use rustix::process::Pid;
 
 /// The processes that work in a folder.
+///
+/// # Panics
+/// If there is no `/proc`.
+#[must_use]
 pub fn processes_in(folder: &Path) -> Vec<Pid> {
     let all = std::fs::read_dir("/proc").expect("/proc").flatten();
     let id = |entry: std::fs::DirEntry| {
@@ -21,12 +25,14 @@ fn folder(process: Pid) -> PathBuf {
 }
 
 /// Whether a process was started with this first argument.
+#[must_use]
 pub fn runs(process: Pid, command: &str) -> bool {
     let line = std::fs::read_to_string(folder(process).join("cmdline")).unwrap_or_default();
     line.split('\0').nth(1) == Some(command)
 }
 
 /// The names in the environment with which a process was started.
+#[must_use]
 pub fn environment(process: Pid) -> BTreeSet<String> {
     let all = std::fs::read(folder(process).join("environ")).unwrap_or_default();
     let text = String::from_utf8_lossy(&all);
@@ -34,6 +40,7 @@ pub fn environment(process: Pid) -> BTreeSet<String> {
 }
 
 /// The files that a process has open for writing. Devices such as `/dev/null` keep nothing, and do not count.
+#[must_use]
 pub fn files(process: Pid) -> Vec<PathBuf> {
     let handles = std::fs::read_dir(folder(process).join("fd")).into_iter().flatten().flatten();
     let written = |handle: std::fs::DirEntry| {
@@ -47,7 +54,8 @@ pub fn files(process: Pid) -> Vec<PathBuf> {
     handles.filter_map(written).collect()
 }
 
-/// The sockets of a process that lead to a network, as lines of /proc. Empty if the process has ended.
+/// The sockets of a process that lead to a network, as lines of `/proc`. Empty if the process has ended.
+#[must_use]
 pub fn network_sockets(process: Pid) -> Vec<String> {
     let folder = folder(process);
     let handles = std::fs::read_dir(folder.join("fd")).into_iter().flatten().flatten();
