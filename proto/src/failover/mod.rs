@@ -78,7 +78,7 @@ pub enum FailoverOutcome {
     Aborted,
 }
 
-/// A failover: what was asked for, and how far it is.
+/// A failover: the request, and its progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failover {
     /// The number of the failover in this installation, from 1.
@@ -369,7 +369,7 @@ pub struct ActRequest {
     /// The number of the failover, so that a late call does not meet another one.
     pub number: u64,
     /// With `resume`: the step before which the caller has seen it paused, so that a late or repeated call does not
-    /// meet another pause. A failover that holds itself is resumed only with it. None: whatever pauses it.
+    /// meet another pause. A failover that holds itself is resumed only with it. None resumes any pause of an operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<FailoverStep>,
     /// The operator's reason, for the audit trail.

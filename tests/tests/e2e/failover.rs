@@ -166,7 +166,7 @@ pub async fn ready_as(node: &mut Node, role: &str) -> bool {
     went_on
 }
 
-/// The source of a forced failover is not dead but paused. When it wakes, what it was about to commit cannot land.
+/// The source of a forced failover is not dead but paused. When it wakes, its commit in progress cannot land.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_wakes_after_a_forced_failover_commits_nothing() {
     let mut cluster = plain_pair().await;

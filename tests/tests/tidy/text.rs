@@ -1,5 +1,5 @@
-//! Rules for every text: no path of a machine, no unfinished code, the declared width, and no sentence that begins with
-//! what or who as a noun.
+//! Rules for every text: no path of a machine, no unfinished code, the declared width, no sentence that begins with
+//! what or who as a noun, and no heading that has one.
 
 use crate::{Finding, Source};
 
@@ -25,9 +25,12 @@ pub fn check(file: &Source) -> Vec<Finding> {
         }));
     }
     findings.extend(wide(file));
-    findings.extend(prose(file).into_iter().filter(|(_, text)| begins_with_a_riddle(text)).map(|(line, _)| {
+    findings.extend(sentences(file).into_iter().filter(|(_, text)| begins_with_a_riddle(text)).map(|(line, _)| {
         file.finding(line, "the sentence begins with what or who as a noun: subject, verb, object (docs/STYLE.md)")
     }));
+    let headings = headings(file).into_iter().filter(|(_, text)| has_a_riddle(text));
+    let rule = "the heading has what or who as a noun: name the thing (docs/STYLE.md)";
+    findings.extend(headings.map(|(line, _)| file.finding(line, rule)));
     findings
 }
 
@@ -57,9 +60,38 @@ fn prose(file: &Source) -> Vec<(usize, &str)> {
     lines
 }
 
+/// The lines that may begin a sentence: those of [`prose`], and the comments of the other languages of the tree.
+fn sentences(file: &Source) -> Vec<(usize, &str)> {
+    let marks: &[&str] = match file.path.rsplit('.').next() {
+        Some("java") => &["//", "/*", "*"],
+        Some("py" | "toml" | "tpl" | "yaml" | "yml") => &["#", "\"\"\"", "{{/*", "{{- /*"],
+        _ => return prose(file),
+    };
+    file.lines().filter(|(_, text)| marks.iter().any(|mark| text.trim_start().starts_with(mark))).collect()
+}
+
+/// The headings of a page.
+fn headings(file: &Source) -> Vec<(usize, &str)> {
+    if !file.path.ends_with(".md") {
+        return Vec::new();
+    }
+    let mut in_code = false;
+    let is_heading = |(_, text): &(usize, &str)| {
+        in_code ^= text.trim_start().starts_with("```");
+        !in_code && text.starts_with('#')
+    };
+    file.lines().filter(is_heading).collect()
+}
+
+/// Whether a heading has such a word, and is no question.
+fn has_a_riddle(heading: &str) -> bool {
+    let is_riddle = |word: &str| RIDDLES.iter().any(|riddle| riddle.trim_end().eq_ignore_ascii_case(word));
+    !heading.contains('?') && heading.split(|letter: char| !letter.is_alphanumeric()).any(is_riddle)
+}
+
 /// Whether a sentence on the line begins with such a word, and is no question.
 fn begins_with_a_riddle(line: &str) -> bool {
-    let text = line.trim_start().trim_start_matches(['/', '!', '-', '*']).trim_start();
+    let text = line.trim_start().trim_start_matches(['/', '!', '-', '*', '#', '"', '{', ' ']);
     let starts = |sentence: &str| RIDDLES.iter().any(|word| sentence.starts_with(word));
     !text.contains('?') && (starts(text) || text.match_indices(". ").any(|(at, stop)| starts(&text[at + stop.len()..])))
 }
@@ -118,4 +150,25 @@ fn a_riddle_is_found() {
     assert_eq!(file("docs/x.md", &format!("It waits. {what} comes above is sent away.")), 1);
     assert_eq!(file("docs/x.md", &format!("{what} is a lane?\nRequests above the limit are rejected.")), 0);
     assert_eq!(file("daemon/src/x.rs", &format!("let x = \"{what} ever\";")), 0);
+    for (path, start) in [
+        ("bridge/X.java", "  /** "),
+        ("bridge/X.java", "   * It waits. "),
+        ("deploy/x.py", "    \"\"\""),
+        ("deploy/x.py", "# "),
+        ("deploy/x.yaml", "# "),
+        ("deploy/x.tpl", "{{/* "),
+        ("deploy/x.tpl", "{{- /* "),
+        ("x.toml", "key = 1\n# "),
+    ] {
+        assert_eq!(file(path, &format!("{start}{what} comes above is sent away.")), 1, "{path}: {start}");
+    }
+    assert_eq!(file("deploy/x.yaml", &format!("label: {what} comes above\n")), 0);
+}
+
+#[test]
+fn a_heading_with_a_riddle_is_found() {
+    let page = |text: &str| check(&Source::new("docs/x.md", text)).len();
+    assert_eq!(page("# Security: who can reach what"), 1);
+    assert_eq!(page("## What goes wrong"), 1);
+    assert_eq!(page("## What is a lane?\n### Whatsoever, and somebody\n```\n# What a script does\n```\n"), 0);
 }

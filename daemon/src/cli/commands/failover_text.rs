@@ -15,7 +15,7 @@ pub(super) fn plan(plan: &FailoverPlan) -> String {
         true => String::new(),
         false => format!("{title}\n{}", lines.iter().map(|line| format!("  {line}\n")).collect::<String>()),
     };
-    let mut steps = Table::new(&["step", "what happens"]);
+    let mut steps = Table::new(&["step", "effect"]);
     for one in &plan.steps {
         steps.row(vec![one.step.name().to_owned(), one.text.clone()]);
     }

@@ -1,4 +1,4 @@
-//! Reads the section `[handover]`: who is told when the role of the site changes.
+//! Reads the section `[handover]`: the receivers of a notice when the role of the site changes.
 
 use std::path::PathBuf;
 use std::time::Duration;

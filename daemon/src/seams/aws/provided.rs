@@ -84,7 +84,7 @@ pub enum Verdict {
     NotAnswered,
 }
 
-/// One property of one resource: what is wanted and what was found.
+/// One property of one resource: the wanted value, and the value that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// The resource: `table lockstep-refs`.

@@ -168,7 +168,7 @@ impl Committer {
         }
     }
 
-    /// The answer of a remembered try: what was committed can be read here if the version map is as far. None if the
+    /// The answer of a remembered try: its values can be read here if the version map is as far. None if the
     /// request has nothing in common with that try: then its caller has used the id for another request.
     fn replay(
         &self,

@@ -13,7 +13,7 @@ import jsonschema
 from lockstep_pulumi.invalid import refuse
 from lockstep_pulumi.objects.args import SidecarArgs
 
-# What the pod and the names of the site decide.
+# The settings that follow from the pod and from the names of the site.
 OWN = ("site", "node", "sites", "root", "state")
 
 

@@ -123,7 +123,7 @@ final class RefusalTest {
     return recorded.seen;
   }
 
-  /** What a response was told. */
+  /** The headers and the status that a response was given. */
   private static final class Recorded {
     final TreeMap<String, String> seen = new TreeMap<>();
     final ByteArrayOutputStream body = new ByteArrayOutputStream();
