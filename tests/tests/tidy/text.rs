@@ -1,5 +1,5 @@
 //! Rules for every text: no path of a machine, no unfinished code, the declared width, no sentence that begins with
-//! what or who as a noun, and no heading that has one.
+//! what or who as a noun, no heading that has one, and no doc comment that repeats a name.
 
 use crate::{Finding, Source};
 
@@ -11,6 +11,9 @@ const UNFINISHED: [(&str, &str); 5] =
 
 /// The declared width of Rust and of prose, in columns. Java has 100, which `make bridge-lint` checks.
 const COLUMNS: usize = 120;
+
+/// A doc comment with fewer words repeats the name of its item.
+const DOC_WORDS: usize = 4;
 
 /// The beginnings of sentences that make the reader wait for the noun (docs/STYLE.md).
 const RIDDLES: [&str; 5] = ["What ", "Who ", "Whoever ", "Whatever ", "Whose "];
@@ -31,7 +34,24 @@ pub fn check(file: &Source) -> Vec<Finding> {
     let headings = headings(file).into_iter().filter(|(_, text)| has_a_riddle(text));
     let rule = "the heading has what or who as a noun: name the thing (docs/STYLE.md)";
     findings.extend(headings.map(|(line, _)| file.finding(line, rule)));
+    findings.extend(short_docs(file));
     findings
+}
+
+/// Doc comments of the product that are too short to say more than the name below them. A code span may stand alone.
+fn short_docs(file: &Source) -> Vec<Finding> {
+    if !file.is_rust() || !["daemon/src/", "proto/src/"].iter().any(|root| file.path.starts_with(root)) {
+        return Vec::new();
+    }
+    let docs: Vec<Option<&str>> = file.text.lines().map(|line| line.trim_start().strip_prefix("///")).collect();
+    let is_alone = |at: usize| {
+        let before = at.checked_sub(1).and_then(|before| docs[before]);
+        before.is_none() && docs.get(at + 1).copied().flatten().is_none()
+    };
+    let is_short = |text: &str| !text.contains('`') && text.split_whitespace().count() < DOC_WORDS;
+    let short = docs.iter().enumerate().filter(|(at, text)| text.is_some_and(is_short) && is_alone(*at));
+    let rule = format!("a doc comment of fewer than {DOC_WORDS} words: give shape, unit or meaning (docs/STYLE.md)");
+    short.map(|(at, _)| file.finding(at + 1, rule.as_str())).collect()
 }
 
 /// Lines beyond the declared width. Tables, code blocks and links of a page may be longer.
@@ -163,6 +183,16 @@ fn a_riddle_is_found() {
         assert_eq!(file(path, &format!("{start}{what} comes above is sent away.")), 1, "{path}: {start}");
     }
     assert_eq!(file("deploy/x.yaml", &format!("label: {what} comes above\n")), 0);
+}
+
+#[test]
+fn a_doc_comment_that_repeats_the_name_is_found() {
+    let file = |path: &str, text: &str| check(&Source::new(path, text)).len();
+    assert_eq!(file("proto/src/x.rs", "    /// The step.\n    pub step: Step,\n"), 1);
+    assert_eq!(file("daemon/src/x.rs", "fn f();\n/// Reads the section.\n"), 1);
+    assert_eq!(file("proto/src/x.rs", "/// The step that failed.\n\n/// `host:port`.\n"), 0);
+    assert_eq!(file("daemon/src/x.rs", "/// A step.\n///\n/// # Errors\n/// None.\n"), 0);
+    assert_eq!(file("tests/src/x.rs", "/// The step.\n"), 0);
 }
 
 #[test]

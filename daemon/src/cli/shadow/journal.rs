@@ -63,7 +63,7 @@ pub(super) enum Entry {
     Problem {
         /// When, in milliseconds since 1970.
         at_ms: u64,
-        /// The reason.
+        /// The reason, as text for people.
         why: String,
     },
 }

@@ -30,7 +30,7 @@ pub(super) enum LookBackError {
 /// The result of a search for the first try of a request.
 #[derive(Debug)]
 pub(super) enum Before<T> {
-    /// It was committed.
+    /// The first try was committed.
     Found(T),
     /// It was not committed through this node.
     Not,
