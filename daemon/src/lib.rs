@@ -5,14 +5,14 @@
 //!
 //! | layer | job |
 //! |---|---|
-//! | [`base`] | vocabulary and tools that know nothing of replication: clock, tasks, names, injected bugs |
-//! | [`seams`] | the outside world behind traits: refdb, event log, blob store, git, volume, Gerrit, peers |
-//! | [`state`] | the state of one node: journal, version map, refs on disk, durable steps |
+//! | [`base`] | vocabulary and tools that know nothing of replication: clock, tasks, budgets, names, injected bugs |
+//! | [`seams`] | the outside: refdb, event log, blobs, git, volume, Gerrit, peers, probe, handover, AWS and others |
+//! | [`state`] | the state of one node: journal, version map, refs on disk, durable steps, debts, the list of sites |
 //! | [`telemetry`] | metrics, traces, logs and the status board |
-//! | [`stages`] | the pipeline: api, commit, publish, consume, apply, refresh, events, and the jobs around it |
+//! | [`stages`] | the pipeline: api, commit, publish, consume, apply; beside it verify, failover, rebuild and others |
 //! | [`clients`] | programs that call the sidecar: API client, git hooks |
 //! | [`node`] | configuration, and the assembly of stages on seams into a running sidecar |
-//! | [`cli`] | the command line and the demo |
+//! | [`cli`] | the command line, the demo, and the watch beside another replication |
 
 pub mod base;
 pub mod seams;

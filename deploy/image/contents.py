@@ -1,4 +1,4 @@
-"""What an image is made of: the list in SPDX, and the licences."""
+"""The contents of an image: the list in SPDX, and the licences."""
 
 import hashlib
 import json

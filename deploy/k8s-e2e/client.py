@@ -65,7 +65,7 @@ class Clone:
         return ran.stdout + ran.stderr, ran.returncode == 0
 
     def push_patiently(self, url, patience=30):
-        """What a script of a user does: repeats a push that was not taken, for at most `patience` seconds."""
+        """Repeats a push that was not taken, as a script of a user does, for at most `patience` seconds."""
         began = time.monotonic()
         while True:
             said, taken = self.push(url)

@@ -1,4 +1,4 @@
-"""What the tests share: a cluster that runs, images that its nodes have, and two sites."""
+"""The fixtures of the tests: a cluster that runs, images that its nodes have, and two sites."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""An outage of AWS: nobody reaches DynamoDB and Kinesis. What can be read is read, and nobody is restarted."""
+"""An outage of AWS: nobody reaches DynamoDB and Kinesis. Reads go on, and nobody is restarted."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What the tests of deploy/ share: the tools, the tree, and rendered objects."""
+"""The fixtures of the tests of deploy/: the tools, the tree, and rendered objects."""
 
 import os
 import subprocess

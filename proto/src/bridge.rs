@@ -177,7 +177,7 @@ pub struct RefResult {
 pub struct Refusal {
     /// The stable code, for programs.
     pub code: RefusalCode,
-    /// The sentence for people: what happened and what to do.
+    /// The sentence for people: the reason, and the next step.
     pub message: String,
     /// The value that the command expected the ref to have (`absent` or an object id).
     #[serde(default, skip_serializing_if = "Option::is_none")]

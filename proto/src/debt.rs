@@ -83,10 +83,10 @@ pub struct DebtStatus {
 /// A transaction that another node holds as bad, or a project that it cannot bring up to date.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HeldElsewhere {
-    /// The other node.
+    /// The node that holds it.
     #[schema(value_type = String)]
     pub node: NodeId,
-    /// The project.
+    /// The name of the project.
     pub project: String,
     /// The transaction with bad content. None if the whole project is behind there.
     #[schema(value_type = Option<String>)]
@@ -97,7 +97,7 @@ pub struct HeldElsewhere {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProjectHealth {
-    /// Nothing is wrong.
+    /// The project has no debt at this node.
     Ok,
     /// The project, or some of its refs, cannot be brought up to date.
     Degraded,
@@ -125,7 +125,7 @@ impl ProjectHealth {
 pub struct ProjectStatus {
     /// The name of the project.
     pub project: String,
-    /// Its state.
+    /// The state of the project at this node.
     pub state: ProjectHealth,
     /// The reason, if it is degraded.
     pub reason: Option<String>,

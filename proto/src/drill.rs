@@ -14,7 +14,7 @@ pub const MOST_DRILLS: usize = 100;
 /// The most bytes of the trend as JSON. The oldest drills are dropped beyond it.
 pub const MOST_DRILL_BYTES: usize = 48 * 1024;
 
-/// Begins a drill.
+/// The request that begins a drill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrillRequest {
@@ -29,7 +29,7 @@ pub struct DrillRequest {
     /// The step in which a failure is planted, so that the drill must turn red. None: no failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plant: Option<FailoverStep>,
-    /// The operator's reason.
+    /// The operator's reason, for the audit trail.
     pub reason: String,
 }
 
@@ -45,7 +45,7 @@ pub struct DrillReport {
     pub by: NodeId,
     /// The authenticated identity of the operator, or `schedule of` a node.
     pub actor: String,
-    /// The request.
+    /// The request that began the drill.
     pub request: DrillRequest,
     /// Why it is red. Empty if it is green.
     #[serde(default)]
@@ -79,7 +79,7 @@ impl DrillReport {
 /// A step of a drill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DrillStep {
-    /// The step.
+    /// The step of a failover that was drilled.
     pub step: FailoverStep,
     /// Its duration in milliseconds.
     pub took_ms: u64,
@@ -129,7 +129,7 @@ pub struct Preflight {
     pub by: NodeId,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
-    /// The checks.
+    /// The checks, each with its verdict.
     pub checks: Vec<Check>,
 }
 

@@ -51,7 +51,7 @@ pub struct BasePath {
 pub struct HelloResponse {
     /// Whether the Gerrit may serve.
     pub accepted: bool,
-    /// The reason for a denial, for the administrator: what is wrong, and what to do.
+    /// The reason for a denial, for the administrator, with the next step.
     pub reason: Option<String>,
 }
 

@@ -41,12 +41,12 @@ pub struct RoleChange {
     pub at_ms: u64,
     /// The authenticated identity of the operator.
     pub actor: String,
-    /// The operator's reason.
+    /// The operator's reason, for the audit trail.
     pub reason: String,
-    /// The site.
+    /// The site whose role changed.
     #[schema(value_type = String)]
     pub site: SiteId,
-    /// The role before.
+    /// The role before the change.
     pub from: Role,
     /// The role that was asked for.
     pub to: Role,

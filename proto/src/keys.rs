@@ -50,7 +50,7 @@ pub enum KeyState {
     Valid,
     /// It verifies. No incarnation opens with it.
     Retired,
-    /// It does neither.
+    /// It neither signs nor verifies.
     Dropped,
 }
 
@@ -69,7 +69,7 @@ impl KeyState {
 /// Whether a site's records must be signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SignedSite {
-    /// The site.
+    /// The name of the site.
     #[schema(value_type = String)]
     pub site: SiteId,
     /// Whether its incarnations of this epoch, and of those after it, sign every record.
@@ -85,7 +85,7 @@ pub struct SigningStatus {
     pub sites: Vec<SignedSite>,
     /// Nodes of these sites that do not sign, by what they told last.
     pub unsigned_nodes: Vec<String>,
-    /// The keys.
+    /// The registered keys of all sites.
     pub keys: Vec<SiteKey>,
 }
 

@@ -207,8 +207,8 @@ pub struct Lack {
     #[schema(value_type = String)]
     pub from: SiteId,
     /// Settled slots that no living node of this site has durably applied, and its quarantined transactions. A slot is
-    /// a transaction, or poison. The settled marks are as old as the last heartbeat of the source: what it has
-    /// committed since comes on top. None if it is not known: no node of this site knows all that it lacks.
+    /// a transaction, or poison. The settled marks are as old as the last heartbeat of the source: its later
+    /// commits come on top. None if it is not known: no node of this site knows all that it lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u64>,
     /// Slots in use above the settled marks, which may hold more transactions. None if a node of the source has left no

@@ -30,7 +30,7 @@ pub const MOST_LISTED: usize = 200;
 pub enum RefdbState {
     /// A rebuild is still writing into it. No node commits there, or joins.
     Building,
-    /// It is complete.
+    /// The refdb is complete, and every node may use it.
     Ready,
 }
 
@@ -123,9 +123,9 @@ pub struct KnownSite {
     /// The name of the site.
     #[schema(value_type = String)]
     pub site: SiteId,
-    /// Its role.
+    /// The role of the site, as that node knew it.
     pub role: Role,
-    /// Its epoch.
+    /// The epoch of the site, as that node knew it.
     pub epoch: u64,
     /// Whether it was removed from the list of sites.
     #[serde(default)]
@@ -160,7 +160,7 @@ pub struct VersionsRequest {
 /// A position in a version map. The order is by the name of the project; within it `@state` is first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct VersionsCursor {
-    /// The project.
+    /// The name of the project.
     #[schema(value_type = String)]
     pub project: ProjectName,
     /// The ref or pseudo-ref.
@@ -214,7 +214,7 @@ pub struct VersionsEntry {
     /// The ref or pseudo-ref.
     #[schema(value_type = String)]
     pub key: RefKey,
-    /// The version.
+    /// The version of the ref.
     #[schema(value_type = u64)]
     pub version: Version,
     /// The value: an object id, a branch, a state, or `absent`.
@@ -302,7 +302,7 @@ pub struct Contradiction {
     /// The ref or pseudo-ref.
     #[schema(value_type = String)]
     pub key: RefKey,
-    /// The version.
+    /// The version that both have.
     #[schema(value_type = u64)]
     pub version: Version,
     /// The value that was taken, with its nodes.

@@ -21,7 +21,7 @@ pub const MOST_LINE: usize = 400;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SilentRequest {
-    /// The operator's reason.
+    /// The operator's reason, for the audit trail.
     pub reason: String,
 }
 
@@ -55,7 +55,7 @@ pub struct SilentReport {
     pub at_ms: u64,
     /// The authenticated identity of the operator, or `schedule of` a node.
     pub actor: String,
-    /// The operator's reason.
+    /// The operator's reason, for the audit trail.
     pub reason: String,
     /// Why it is red. Empty if it is green.
     #[serde(default)]
@@ -63,7 +63,7 @@ pub struct SilentReport {
     /// Facts that are no faults, such as a project that was deleted while it was copied.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// The figures.
+    /// The measured times, and the numbers of compared refs.
     #[serde(default)]
     pub figures: SilentFigures,
 }

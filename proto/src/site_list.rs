@@ -49,7 +49,7 @@ pub struct RemoveSiteRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SiteMode {
-    /// They do.
+    /// They commit each write in the refdb first.
     Active,
     /// They write to their repositories themselves, and the refdb does not know what they write.
     Off,
@@ -142,7 +142,7 @@ pub struct Bootstrap {
     pub stage: BootstrapStage,
     /// The projects that are done in this part.
     pub done: u64,
-    /// All projects.
+    /// The number of all projects.
     pub total: u64,
     /// The time that the rest of this part takes at the rate so far, in milliseconds. None if nothing is done yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]

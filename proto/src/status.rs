@@ -163,7 +163,7 @@ pub enum CallerClass {
 }
 
 impl CallerClass {
-    /// All classes.
+    /// All classes, as lists and metrics show them.
     pub const ALL: [Self; 2] = [Self::People, Self::Agents];
 
     /// The name of the class, as in JSON.
@@ -207,7 +207,7 @@ pub struct TurnsStatus {
     pub running: u64,
     /// The most batches that commit at the same time (`turns.running`).
     pub most_running: u64,
-    /// Each class.
+    /// The turns of each class.
     pub classes: Vec<ClassTurns>,
     /// The callers that were told to come again, the latest one first, at most [`MOST_SHED`].
     pub shed: Vec<ShedCaller>,
@@ -216,7 +216,7 @@ pub struct TurnsStatus {
 /// The turns of a class of callers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClassTurns {
-    /// The class.
+    /// The class of the callers.
     pub class: CallerClass,
     /// The batches that wait now.
     pub waiting: u64,
@@ -229,7 +229,7 @@ pub struct ClassTurns {
 pub struct ShedCaller {
     /// The user, as the caller named it.
     pub user: String,
-    /// Its class.
+    /// The class of the caller.
     pub class: CallerClass,
     /// The project of its last refused batch.
     pub project: String,
@@ -244,7 +244,7 @@ pub struct ShedCaller {
 /// A repository whose git hooks are not in force, so that refs can move without Lockstep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GuardStatus {
-    /// The project.
+    /// The name of the project.
     pub project: String,
     /// The path of its repository.
     pub repository: String,
@@ -256,7 +256,7 @@ pub struct GuardStatus {
 /// and may not be visible at this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LeftLockStatus {
-    /// The project.
+    /// The name of the project.
     pub project: String,
     /// The path of the lock file.
     pub path: String,

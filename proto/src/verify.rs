@@ -15,7 +15,7 @@ pub const ALL_PEERS: &str = "all";
 /// The most comparisons with different peers whose last result is kept.
 pub const MOST_KEPT: usize = 32;
 
-/// Begins a verification.
+/// The request that begins a verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyRequest {
@@ -49,7 +49,7 @@ impl VerifyRequest {
 pub struct Verification {
     /// The number of verifications of the node. Each has its own number.
     pub number: u64,
-    /// The request.
+    /// The request that began it.
     pub request: VerifyRequest,
     /// The cost that it was estimated to have.
     pub estimate: Estimate,
@@ -94,7 +94,7 @@ pub struct PeerCompared {
     pub projects: u64,
     /// Projects whose digests were equal, so that no ref of them was read.
     pub by_digest: u64,
-    /// Refs that differ.
+    /// The number of refs that differ.
     pub mismatches: u64,
     /// Projects that could not be compared.
     pub failures: u64,
@@ -131,9 +131,9 @@ pub struct Estimate {
 /// A project that could not be compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NotCompared {
-    /// The project.
+    /// The name of the project.
     pub project: String,
-    /// The reason.
+    /// The reason, as text for people.
     pub why: String,
 }
 
@@ -164,14 +164,14 @@ pub struct Mismatch {
     pub disk_there: Option<String>,
     /// The side that is right.
     pub right: Right,
-    /// Why, for people.
+    /// The reason of this judgement, for people.
     pub why: String,
 }
 
 /// A version and value of a ref.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Side {
-    /// The version.
+    /// The version of the ref.
     pub version: u64,
     /// The value as text; empty if the ref is deleted.
     pub value: String,

@@ -31,7 +31,7 @@ pub trait Observer: Send + Sync {
     fn parked(&self, _txn: &TxnId, _reason: &dyn Display) {}
     /// A record was quarantined: an alarm.
     fn quarantined(&self, _what: &str, _reason: &dyn Display) {}
-    /// A record of a stream had no good signature. `end`: what became of it.
+    /// A record of a stream had no good signature. `end`: its fate, a label of the metric.
     fn unsigned(&self, _end: &'static str) {}
     /// Slots were moved to the event log. `took`: the time that this needed.
     fn published(&self, _count: usize, _took: Duration) {}

@@ -1,4 +1,5 @@
-//! The outside world behind traits. Every implementation of a trait passes its contract suite in `tests/src/contract`.
+//! The outside world behind traits. `tests/src/contract` has one suite for each of `refdb`, `eventlog`, `blob`, `git`
+//! and `volume`, and every implementation passes it. The implementations of the other rooms have tests of their own.
 //!
 //! | room | job |
 //! |---|---|

@@ -3,7 +3,7 @@
 //!
 //! | room | job |
 //! |---|---|
-//! | `ports` | the traits through which stages use each other, one per file |
+//! | `ports` | the traits through which stages use each other, one file per conversation |
 //! | `api` | the bridge API, status, health |
 //! | `commit` | turns a batch of ref commands into one conditional write to the refdb |
 //! | `publish` | moves settled slots to the event log |

@@ -36,7 +36,7 @@ pub enum Verdict {
 pub struct Volume<'a> {
     /// The refdb that it belongs to.
     pub refdb: Option<&'a RefdbIdentity>,
-    /// Its id.
+    /// The id of the volume.
     pub id: &'a str,
     /// Whether it knows anything of a refdb.
     pub has_memory: bool,

@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 pub struct GoneNodes(Arc<Mutex<BTreeSet<NodeId>>>);
 
 impl GoneNodes {
-    /// Replaces the names.
+    /// Replaces the set of names.
     pub fn set(&self, gone: BTreeSet<NodeId>) {
         *self.0.lock() = gone;
     }
 
-    /// The names.
+    /// The names of all such nodes.
     #[must_use]
     pub fn all(&self) -> BTreeSet<NodeId> {
         self.0.lock().clone()

@@ -41,7 +41,7 @@ struct Known {
 pub struct Moment(u64);
 
 impl KnownFolders {
-    /// Remembers nothing.
+    /// Starts without a directory mark.
     #[must_use]
     pub fn new(bugs: InjectedBugs) -> Self {
         Self { known: Mutex::default(), of_last: Mutex::default(), bugs }

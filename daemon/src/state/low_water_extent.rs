@@ -23,8 +23,8 @@ pub struct Extent {
     pub whole: BTreeMap<NodeId, Incarnation>,
 }
 
-/// Condenses marks. `listed` are the incarnations that are not forgotten, as the refdb listed them at any time: what is
-/// said of a drained incarnation is final, and a later one has a higher number.
+/// Condenses marks. `listed` are the incarnations that are not forgotten, as the refdb listed them at any time: the
+/// record of a drained incarnation is final, and a later one has a higher number.
 #[must_use]
 pub fn extent(marks: &BTreeMap<LaneId, Seq>, listed: &[IncarnationRecord]) -> Extent {
     let mark = |lane: &LaneId| marks.get(lane).copied().unwrap_or_default();

@@ -47,7 +47,7 @@ pub enum Evidence {
     /// The marks of a lane are too low for a slot that this node has applied.
     #[error("this node has applied lane {lane} up to slot {applied}, and the refdb allows slots below {allowed}")]
     Lane {
-        /// The lane.
+        /// The lane of these slots.
         lane: LaneId,
         /// Every slot below this one is applied here.
         applied: Seq,
@@ -57,7 +57,7 @@ pub enum Evidence {
     /// A ref has a lower version in the refdb than here.
     #[error("{key} of {project} has version {here} here, and {found} in the refdb")]
     Version {
-        /// The project.
+        /// The project, with its incarnation.
         project: ProjectKey,
         /// The ref or pseudo-ref.
         key: RefKey,
@@ -69,7 +69,7 @@ pub enum Evidence {
     /// A version of a ref has two transactions: one was committed before the refdb went back, the other one after it.
     #[error("version {version} of {key} of {project} is {here} here, and {found} in the refdb")]
     Fork {
-        /// The project.
+        /// The project, with its incarnation.
         project: ProjectKey,
         /// The ref or pseudo-ref.
         key: RefKey,
@@ -88,7 +88,7 @@ pub enum Evidence {
     Building {
         /// The prefix of its tables.
         table: String,
-        /// Its id.
+        /// The id of the refdb in these tables.
         refdb: String,
     },
     /// The tables hold another refdb than the one that this volume belongs to.
@@ -121,15 +121,15 @@ pub enum Evidence {
     Succeeded {
         /// The id of the refdb of this volume.
         volume: String,
-        /// The transaction.
+        /// The id of the transaction.
         txn: TxnId,
     },
     /// Another node has declared it.
     #[error("node {by} has found out: {why}")]
     Declared {
-        /// That node.
+        /// The node that has declared it.
         by: NodeId,
-        /// Its evidence.
+        /// The evidence of that node, as text.
         why: String,
     },
 }

@@ -1,4 +1,4 @@
-"""Alarms of CloudWatch for what only AWS sees. What a sidecar sees is in the rules for Prometheus."""
+"""Alarms of CloudWatch for facts that only AWS sees. The rules for Prometheus have the facts that a sidecar sees."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def previewed(stacks: Sequence[str], engine: Engine, new: Path, given: Approvals
     def one(stack: str) -> StackChanges | str:
         try:
             return engine.preview(stack, new)
-        # Whatever fails, the changes of this stack are not known.
+        # After any failure, the changes of this stack are not known.
         except Exception as error:
             return str(error) or type(error).__name__
 

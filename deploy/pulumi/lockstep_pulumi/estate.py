@@ -128,7 +128,7 @@ def parse(value: Mapping[str, Any]) -> Estate:
 
 
 def built(kind: type[Any], value: Any, path: str, problems: list[str]) -> Any:
-    """A value of a class. What is wrong with it is added to the problems, and the value is None."""
+    """A value of a class. Its errors are added to the problems, and the value is then None."""
     here = f"{path}." if path else ""
     if not isinstance(value, Mapping):
         problems.append(f"{path}: {value!r}; write its fields")

@@ -30,7 +30,7 @@ SECRETS = "/etc/lockstep-secrets"
 
 @dataclass(frozen=True)
 class Shared:
-    """What sites need of the stack that they share."""
+    """The outputs of the shared stack that sites need."""
 
     # The ARN of the key per Region.
     keys: Mapping[str, pulumi.Input[str]]

@@ -84,7 +84,7 @@ class SharedRefDb(pulumi.ComponentResource):
     def _table(self, name: str, table: str, keys: tuple[str, ...], key_arn: pulumi.Input[str]) -> aws.dynamodb.Table:
         names, args = self._names, self._args
         provisioned, warm = args.provisioned, args.warm
-        # What autoscaling changes is not a difference.
+        # A change by autoscaling is not a difference.
         ignored = ["readCapacity", "writeCapacity"] if provisioned else None
         found = aws.dynamodb.Table(
             name,

@@ -68,7 +68,7 @@ class Report:
 
     outcome: Outcome = Outcome.DONE
     steps: list[Step] = field(default_factory=list)
-    # What an operator has to know or do.
+    # The next step of an operator, with its reason.
     advice: str = ""
 
     @property
@@ -166,7 +166,7 @@ class _Run:
             began = time.monotonic()
             try:
                 work(stack)
-            # Whatever fails, the rollout goes back.
+            # After any failure, the rollout goes back.
             except Exception as error:
                 return Step(name, stack, str(error) or type(error).__name__, time.monotonic() - began)
             return Step(name, stack, "", time.monotonic() - began)

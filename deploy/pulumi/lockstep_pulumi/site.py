@@ -72,7 +72,7 @@ class SiteArgs:
 
 
 class Site(pulumi.ComponentResource):
-    """What a site has in AWS."""
+    """The resources of a site in AWS."""
 
     stream: SiteStream
     role_arn: pulumi.Output[str]

@@ -1,4 +1,4 @@
-"""Who may take the role of a site: the pods of one service account of one cluster, and nobody else."""
+"""Trust in a site's role: only the pods of one service account of one cluster may take it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests share: the engine's place is taken by mocks, which record every resource."""
+"""The fixtures of the tests: the engine's place is taken by mocks, which record every resource."""
 
 from __future__ import annotations
 

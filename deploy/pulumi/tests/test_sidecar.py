@@ -27,7 +27,7 @@ CASE = yaml.safe_load((TOP / "deploy/test/cases/full.yaml").read_text())
 
 
 def golden(case: str) -> list[Any]:
-    """What the chart renders for a case."""
+    """The objects that the chart renders for a case."""
     text = (TOP / f"deploy/test/golden/{case}.yaml").read_text()
     return [part for part in yaml.safe_load_all(text) if part]
 

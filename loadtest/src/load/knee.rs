@@ -1,5 +1,5 @@
-//! Finds the knee of runs whose load grows in steps: the highest step at which every objective holds, what broke at the
-//! next one, and which process was the busiest there.
+//! Finds the knee of runs whose load grows in steps: the highest step at which every objective holds, the objective
+//! that broke at the next one, and the process that was the busiest there.
 //!
 //! A step is judged by its seconds: an objective holds if at most a share of them is beyond it. The first seconds of a
 //! step are left out, because queues of the step before it are still there.

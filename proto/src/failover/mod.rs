@@ -43,7 +43,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// All roles.
+    /// All roles, as lists and metrics show them.
     pub const ALL: [Self; 4] = [Self::Active, Self::Standby, Self::Draining, Self::Fenced];
 
     /// The name of the role, as the refdb, the status and the command line write it.
@@ -89,7 +89,7 @@ pub enum FailoverOutcome {
     Aborted,
 }
 
-/// A failover: what was asked for, and how far it is.
+/// A failover: the request, and its progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failover {
     /// The number of the failover in this installation, from 1.
@@ -113,7 +113,7 @@ pub struct Failover {
     pub to_was_active: bool,
     /// The authenticated identity of the operator.
     pub actor: String,
-    /// The operator's reason.
+    /// The operator's reason, for the audit trail.
     pub reason: String,
     /// When it was requested, in milliseconds since 1970, by the clock of the node that took the request.
     pub requested_ms: u64,
@@ -167,7 +167,7 @@ pub struct VerifiedAt {
     pub projects: u64,
     /// Refs that were compared.
     pub refs: u64,
-    /// Refs that differ.
+    /// The number of refs that differ.
     pub mismatches: u64,
     /// Projects that could not be compared.
     pub failures: u64,
@@ -207,7 +207,7 @@ pub struct ProbeResult {
 /// The end of a failover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FailoverEnd {
-    /// How it ended.
+    /// Whether it was done or aborted.
     pub outcome: FailoverOutcome,
     /// When it ended, in milliseconds since 1970.
     pub at_ms: u64,
@@ -233,7 +233,7 @@ pub struct AuditEntry {
     pub actor: String,
     /// The act: `execute`, `pause`, `resume`, `abort`.
     pub act: String,
-    /// The operator's reason.
+    /// The operator's reason, for the audit trail.
     pub reason: String,
 }
 
@@ -375,12 +375,12 @@ pub enum FailoverAct {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActRequest {
-    /// The act.
+    /// The act: pause, resume or abort.
     pub act: FailoverAct,
     /// The number of the failover, so that a late call does not meet another one.
     pub number: u64,
     /// With `resume`: the step before which the caller has seen it paused, so that a late or repeated call does not
-    /// meet another pause. A failover that holds itself is resumed only with it. None: whatever pauses it.
+    /// meet another pause. A failover that holds itself is resumed only with it. None resumes any pause of an operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<FailoverStep>,
     /// The operator's reason, for the audit trail.
@@ -403,7 +403,7 @@ pub struct RoleRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModeRequest {
-    /// The mode.
+    /// The mode that the site gets.
     pub mode: SiteMode,
     /// The role of the site that is switched on: active or standby. It may be left out while no other site is active,
     /// and is active then. A site that is switched off is fenced.

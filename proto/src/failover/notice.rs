@@ -11,10 +11,10 @@ use crate::name::{NodeId, SiteId};
 /// `number`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RoleNotice {
-    /// The site.
+    /// The site of the node.
     #[schema(value_type = String)]
     pub site: SiteId,
-    /// The node.
+    /// The node that sends the notice.
     #[schema(value_type = String)]
     pub node: NodeId,
     /// The role of the site.

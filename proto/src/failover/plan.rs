@@ -88,10 +88,10 @@ pub struct RefAtRisk {
 pub struct FailoverPlan {
     /// Whether the source takes part.
     pub kind: FailoverKind,
-    /// The source.
+    /// The site that loses the writes.
     #[schema(value_type = String)]
     pub from: SiteId,
-    /// The target.
+    /// The site that gets the writes.
     #[schema(value_type = String)]
     pub to: SiteId,
     /// The role and epoch of every site, at the time of the plan.
@@ -149,13 +149,13 @@ pub struct Estimate {
 /// A step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlannedStep {
-    /// The step.
+    /// The step of the failover.
     pub step: FailoverStep,
     /// Its effect here, for people.
     pub text: String,
 }
 
-/// Executes a plan.
+/// The request that executes a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecuteRequest {
@@ -173,7 +173,7 @@ pub struct ExecuteRequest {
 /// Data of a Gerrit site that is in no ref, and so is not moved by a failover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OutsideRefs {
-    /// The data.
+    /// The name of the data, for people.
     pub name: String,
     /// Whether it is shared by the deployment, carried by Lockstep, or lost.
     pub fate: String,

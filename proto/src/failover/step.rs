@@ -85,7 +85,7 @@ impl std::str::FromStr for FailoverStep {
 /// The course of one step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StepRecord {
-    /// The step.
+    /// The step that was taken.
     pub step: FailoverStep,
     /// When a node began it, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -65,7 +65,7 @@ async fn commits_of_the_time_in_which_lockstep_was_off_are_not_lost() {
     push(&clone, a, &[&format!("{second}:refs/heads/fresh"), ":refs/heads/gone"]).await;
     push(&clone, b, &[&format!("{theirs}:refs/heads/both")]).await;
 
-    // On again: what they wrote is on the disk, and nobody else writes until it is committed.
+    // On again: their values are on the disk, and nobody else writes until it is committed.
     let _ = ok(a.cli(&["hook", "install", &path]).await);
     a.start(None);
     let without_role = ["site", "mode", "a", "active", "--expect-epoch", "2", "--reason", "no"];

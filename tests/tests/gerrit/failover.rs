@@ -183,7 +183,7 @@ impl Story {
         self.server(site).shows("a refusal that names the active site", refused).await;
     }
 
-    /// A planned failover while users go on: whoever is refused comes again.
+    /// A planned failover while users go on: a user who is refused comes again.
     async fn planned(&mut self, from: &str, to: &str) {
         let load = self.users_at(from).await;
         let report = fail_over(self.node(to), from, to, &[]).await;

@@ -1,5 +1,5 @@
-//! A standby with a Gerrit: its own periodic writes rest, whoever wants to write is told the active site, and reading
-//! goes on. After its promotion it does all of it, without a restart. `docs/gerrit.md` has the same rows.
+//! A standby with a Gerrit: its own periodic writes rest, users who want to write are told the active site, and
+//! reading goes on. After its promotion it does all of it, without a restart. `docs/gerrit.md` has the same rows.
 
 use std::sync::Arc;
 

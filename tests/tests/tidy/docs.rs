@@ -16,7 +16,7 @@ pub fn check(page: &Source, files: &[Source]) -> Vec<Finding> {
         findings.extend(missing.map(|it| page.finding(number, format!("`make {it}` is not in the Makefile"))));
         let broken = links(line).into_iter().filter(|link| !resolves(page, link, files));
         findings.extend(broken.map(|it| page.finding(number, format!("the link to `{it}` leads nowhere"))));
-        let places = if section == "## Where to add what" { places(line) } else { Vec::new() };
+        let places = if section == "## Where to add things" { places(line) } else { Vec::new() };
         let absent = places.into_iter().filter(|path| !is_there(path, files));
         findings.extend(absent.map(|it| page.finding(number, format!("`{it}` does not exist"))));
         let absent = answers(line).into_iter().filter(|path| !is_there(path, files));
@@ -66,7 +66,7 @@ fn is_there(path: &str, files: &[Source]) -> bool {
     })
 }
 
-/// The places that a row of "Where to add what" gives. A file without a folder is beside the one that is named before.
+/// The places that a row of "Where to add things" gives. A file without a folder is beside the one named before.
 fn places(line: &str) -> Vec<String> {
     let mut folder = "";
     let mut places = Vec::new();
@@ -175,7 +175,7 @@ fn a_broken_anchor_is_found() {
 #[test]
 fn a_place_to_add_something_that_does_not_exist_is_found() {
     let rows = |row: &str| {
-        rules(&format!("## Where to add what\n| to add | change |\n|---|---|\n{row}\n## Rules\n| x | `a/b.rs` |"))
+        rules(&format!("## Where to add things\n| to add | change |\n|---|---|\n{row}\n## Rules\n| x | `a/b.rs` |"))
     };
     assert_eq!(rows("| a page | `docs/adr`, `0001-x.md`, `docs/<page>`, `lockstep openapi` |"), [""; 0]);
     assert_eq!(rows("| a page | `docs/adr/0001-x.md`, `0002-y.md` |"), ["`docs/adr/0002-y.md` does not exist"]);

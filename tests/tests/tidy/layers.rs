@@ -1,8 +1,6 @@
 //! The rules for imports. A folder of `daemon/src` is a layer. A layer imports only the layers before it in this table.
 //! Stages know each other only through their ports.
 
-use std::collections::BTreeSet;
-
 use crate::exports::{Exports, module, named};
 use crate::paths::code;
 use crate::{Finding, Source};
@@ -194,7 +192,8 @@ pub fn check(file: &Source, exports: &Exports) -> Vec<Finding> {
 }
 
 fn unplaced(what: &str) -> String {
-    format!("`{what}` is no layer or room of tests/tests/tidy/layers.rs: add it there and in docs/ARCHITECTURE.md")
+    let pages = PAGES.join(", ");
+    format!("`{what}` is no layer or room of tests/tests/tidy/layers.rs: add it there, and to {pages}")
 }
 
 fn import(file: &Source, here: &Place<'_>, line: usize, path: &[String]) -> Option<Finding> {
@@ -234,28 +233,50 @@ fn confined(path: &str, line: &str) -> Option<String> {
     })
 }
 
-/// The page of the architecture names every room of every layer, and no other.
+/// The pages that list the rooms of every layer.
+pub const PAGES: [&str; 3] = ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md"];
+/// The beginning of a line that goes on with the rooms of a layer, in the tree of README.md.
+const CONTINUED: &str = "                ";
+
+/// Such a page names every room of every layer, and no other.
 pub fn rooms(page: &Source) -> Vec<Finding> {
-    let mut section = None;
-    let mut found: BTreeSet<(usize, &str)> = BTreeSet::new();
-    let mut findings = Vec::new();
-    for (number, line) in page.lines() {
-        if line.starts_with('#') {
-            section = line.strip_prefix("### ").and_then(layer);
-        } else if let (Some(layer), Some(rest)) = (section, line.strip_prefix("| `"))
-            && let Some((room, _)) = rest.split_once('`')
-        {
-            if !LAYERS[layer].1.contains(&room) {
-                findings.push(page.finding(number, format!("`{room}` is no room of {}", LAYERS[layer].0)));
-            }
-            found.insert((layer, room));
-        }
-    }
+    let listed = listed(page);
+    let others = listed.iter().filter(|(_, layer, room)| !LAYERS[*layer].1.contains(room));
+    let mut findings: Vec<Finding> = others
+        .map(|(line, layer, room)| page.finding(*line, format!("`{room}` is no room of {}", LAYERS[*layer].0)))
+        .collect();
     for (layer, (name, all, _)) in LAYERS.iter().enumerate() {
-        let missing = all.iter().filter(|room| !found.contains(&(layer, *room)));
+        let missing = all.iter().filter(|room| !listed.iter().any(|(_, of, it)| *of == layer && it == *room));
         findings.extend(missing.map(|room| page.finding(1, format!("the room {name}/{room} is not on this page"))));
     }
     findings
+}
+
+/// The rooms on a page, with their line and layer. A layer is a heading with a row per room below it, or a row with its
+/// rooms in code spans, or a line of a tree with its rooms between commas.
+fn listed(page: &Source) -> Vec<(usize, usize, &str)> {
+    let (mut section, mut branch) = (None, None);
+    let mut rooms = Vec::new();
+    for (number, line) in page.lines() {
+        let leaf = line.strip_prefix("    ").and_then(|line| line.split_once("/ "));
+        branch = match leaf {
+            Some((name, _)) => layer(name),
+            None => branch.filter(|_| line.starts_with(CONTINUED)),
+        };
+        if line.starts_with('#') {
+            section = line.strip_prefix("### ").and_then(layer);
+        } else if let Some((first, rest)) = line.strip_prefix("| `").and_then(|row| row.split_once('`')) {
+            match (first.strip_suffix('/').and_then(layer), section) {
+                (Some(layer), _) => rooms.extend(rest.split('`').skip(1).step_by(2).map(|room| (number, layer, room))),
+                (None, Some(layer)) => rooms.push((number, layer, first)),
+                (None, None) => {}
+            }
+        } else if let Some(layer) = branch {
+            let names = leaf.map_or(line, |(_, names)| names).split([',', ';']).map(str::trim);
+            rooms.extend(names.filter(|room| !room.is_empty()).map(|room| (number, layer, room)));
+        }
+    }
+    rooms
 }
 
 #[cfg(test)]
@@ -332,19 +353,22 @@ fn the_list_of_a_layer_s_rooms_does_not_look_up() {
 }
 
 #[test]
-fn the_page_of_the_architecture_names_the_rooms() {
-    let all = LAYERS.iter().map(|(name, rooms, _)| {
-        let rooms: String = rooms.iter().map(|room| format!("| `{room}` | job |\n")).collect();
-        format!("### {name}\n{rooms}")
-    });
-    let page: String = all.collect();
-    let rules = |text: &str| rooms(&Source::new("docs/ARCHITECTURE.md", text)).into_iter().map(|it| it.rule);
-    assert_eq!(rules(&page).collect::<Vec<_>>(), [""; 0]);
-    let other = page.replacen("`clock`", "`watch`", 1);
-    assert_eq!(
-        rules(&other).collect::<Vec<_>>(),
-        ["`watch` is no room of base", "the room base/clock is not on this page"]
-    );
+fn every_page_with_the_layers_names_the_rooms() {
+    let page = |layer: fn(&str, &[&str]) -> String| -> String {
+        LAYERS.iter().map(|(name, rooms, _)| layer(name, rooms)).collect()
+    };
+    let sections = page(|name, rooms| format!("### {name}\n| `{}` | job |\n", rooms.join("` | job |\n| `")));
+    let table = page(|name, rooms| format!("| `{name}/` | tools: `{}` (new) |\n", rooms.join("`, `")));
+    let tree = page(|name, rooms| format!("    {name}/    {}\n", rooms.join(&format!(",\n{CONTINUED}"))));
+    let rules = |text: &str| rooms(&Source::new("README.md", text)).into_iter().map(|it| it.rule).collect::<Vec<_>>();
+    for page in [sections, table, tree] {
+        assert_eq!(rules(&page), [""; 0], "{page}");
+        let other = page.replacen("clock", "watch", 1);
+        let expected = ["`watch` is no room of base", "the room base/clock is not on this page"];
+        assert_eq!(rules(&other), expected, "{other}");
+    }
+    let after = rules("    cli/    out\nbridge/    the module,\n                of Gerrit\n");
+    assert!(!after.iter().any(|rule| rule.contains("is no room")), "a line of the tree that is no layer: {after:?}");
 }
 
 #[test]

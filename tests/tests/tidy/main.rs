@@ -93,7 +93,7 @@ fn check(file: &Source, files: &[Source], exports: &exports::Exports) -> Vec<Fin
         findings.extend(docs::check(file, files));
         findings.extend(claims::check(file, files));
     }
-    if file.path == "docs/ARCHITECTURE.md" {
+    if layers::PAGES.contains(&file.path.as_str()) {
         findings.extend(layers::rooms(file));
     }
     findings

@@ -1,5 +1,5 @@
-//! Rules for every text: no path of a machine, no unfinished code, the declared width, and no sentence that begins with
-//! what or who as a noun.
+//! Rules for every text: no path of a machine, no unfinished code, the declared width, no sentence that begins with
+//! what or who as a noun, no heading that has one, and no doc comment that repeats a name.
 
 use crate::{Finding, Source};
 
@@ -11,6 +11,9 @@ const UNFINISHED: [(&str, &str); 5] =
 
 /// The declared width of Rust and of prose, in columns. Java has 100, which `make bridge-lint` checks.
 const COLUMNS: usize = 120;
+
+/// A doc comment with fewer words repeats the name of its item.
+const DOC_WORDS: usize = 4;
 
 /// The beginnings of sentences that make the reader wait for the noun (docs/STYLE.md).
 const RIDDLES: [&str; 5] = ["What ", "Who ", "Whoever ", "Whatever ", "Whose "];
@@ -25,10 +28,30 @@ pub fn check(file: &Source) -> Vec<Finding> {
         }));
     }
     findings.extend(wide(file));
-    findings.extend(prose(file).into_iter().filter(|(_, text)| begins_with_a_riddle(text)).map(|(line, _)| {
+    findings.extend(sentences(file).into_iter().filter(|(_, text)| begins_with_a_riddle(text)).map(|(line, _)| {
         file.finding(line, "the sentence begins with what or who as a noun: subject, verb, object (docs/STYLE.md)")
     }));
+    let headings = headings(file).into_iter().filter(|(_, text)| has_a_riddle(text));
+    let rule = "the heading has what or who as a noun: name the thing (docs/STYLE.md)";
+    findings.extend(headings.map(|(line, _)| file.finding(line, rule)));
+    findings.extend(short_docs(file));
     findings
+}
+
+/// Doc comments of the product that are too short to say more than the name below them. A code span may stand alone.
+fn short_docs(file: &Source) -> Vec<Finding> {
+    if !file.is_rust() || !["daemon/src/", "proto/src/"].iter().any(|root| file.path.starts_with(root)) {
+        return Vec::new();
+    }
+    let docs: Vec<Option<&str>> = file.text.lines().map(|line| line.trim_start().strip_prefix("///")).collect();
+    let is_alone = |at: usize| {
+        let before = at.checked_sub(1).and_then(|before| docs[before]);
+        before.is_none() && docs.get(at + 1).copied().flatten().is_none()
+    };
+    let is_short = |text: &str| !text.contains('`') && text.split_whitespace().count() < DOC_WORDS;
+    let short = docs.iter().enumerate().filter(|(at, text)| text.is_some_and(is_short) && is_alone(*at));
+    let rule = format!("a doc comment of fewer than {DOC_WORDS} words: give shape, unit or meaning (docs/STYLE.md)");
+    short.map(|(at, _)| file.finding(at + 1, rule.as_str())).collect()
 }
 
 /// Lines beyond the declared width. Tables, code blocks and links of a page may be longer.
@@ -57,9 +80,38 @@ fn prose(file: &Source) -> Vec<(usize, &str)> {
     lines
 }
 
+/// The lines that may begin a sentence: those of [`prose`], and the comments of the other languages of the tree.
+fn sentences(file: &Source) -> Vec<(usize, &str)> {
+    let marks: &[&str] = match file.path.rsplit('.').next() {
+        Some("java") => &["//", "/*", "*"],
+        Some("py" | "toml" | "tpl" | "yaml" | "yml") => &["#", "\"\"\"", "{{/*", "{{- /*"],
+        _ => return prose(file),
+    };
+    file.lines().filter(|(_, text)| marks.iter().any(|mark| text.trim_start().starts_with(mark))).collect()
+}
+
+/// The headings of a page.
+fn headings(file: &Source) -> Vec<(usize, &str)> {
+    if !file.path.ends_with(".md") {
+        return Vec::new();
+    }
+    let mut in_code = false;
+    let is_heading = |(_, text): &(usize, &str)| {
+        in_code ^= text.trim_start().starts_with("```");
+        !in_code && text.starts_with('#')
+    };
+    file.lines().filter(is_heading).collect()
+}
+
+/// Whether a heading has such a word, and is no question.
+fn has_a_riddle(heading: &str) -> bool {
+    let is_riddle = |word: &str| RIDDLES.iter().any(|riddle| riddle.trim_end().eq_ignore_ascii_case(word));
+    !heading.contains('?') && heading.split(|letter: char| !letter.is_alphanumeric()).any(is_riddle)
+}
+
 /// Whether a sentence on the line begins with such a word, and is no question.
 fn begins_with_a_riddle(line: &str) -> bool {
-    let text = line.trim_start().trim_start_matches(['/', '!', '-', '*']).trim_start();
+    let text = line.trim_start().trim_start_matches(['/', '!', '-', '*', '#', '"', '{', ' ']);
     let starts = |sentence: &str| RIDDLES.iter().any(|word| sentence.starts_with(word));
     !text.contains('?') && (starts(text) || text.match_indices(". ").any(|(at, stop)| starts(&text[at + stop.len()..])))
 }
@@ -118,4 +170,35 @@ fn a_riddle_is_found() {
     assert_eq!(file("docs/x.md", &format!("It waits. {what} comes above is sent away.")), 1);
     assert_eq!(file("docs/x.md", &format!("{what} is a lane?\nRequests above the limit are rejected.")), 0);
     assert_eq!(file("daemon/src/x.rs", &format!("let x = \"{what} ever\";")), 0);
+    for (path, start) in [
+        ("bridge/X.java", "  /** "),
+        ("bridge/X.java", "   * It waits. "),
+        ("deploy/x.py", "    \"\"\""),
+        ("deploy/x.py", "# "),
+        ("deploy/x.yaml", "# "),
+        ("deploy/x.tpl", "{{/* "),
+        ("deploy/x.tpl", "{{- /* "),
+        ("x.toml", "key = 1\n# "),
+    ] {
+        assert_eq!(file(path, &format!("{start}{what} comes above is sent away.")), 1, "{path}: {start}");
+    }
+    assert_eq!(file("deploy/x.yaml", &format!("label: {what} comes above\n")), 0);
+}
+
+#[test]
+fn a_doc_comment_that_repeats_the_name_is_found() {
+    let file = |path: &str, text: &str| check(&Source::new(path, text)).len();
+    assert_eq!(file("proto/src/x.rs", "    /// The step.\n    pub step: Step,\n"), 1);
+    assert_eq!(file("daemon/src/x.rs", "fn f();\n/// Reads the section.\n"), 1);
+    assert_eq!(file("proto/src/x.rs", "/// The step that failed.\n\n/// `host:port`.\n"), 0);
+    assert_eq!(file("daemon/src/x.rs", "/// A step.\n///\n/// # Errors\n/// None.\n"), 0);
+    assert_eq!(file("tests/src/x.rs", "/// The step.\n"), 0);
+}
+
+#[test]
+fn a_heading_with_a_riddle_is_found() {
+    let page = |text: &str| check(&Source::new("docs/x.md", text)).len();
+    assert_eq!(page("# Security: who can reach what"), 1);
+    assert_eq!(page("## What goes wrong"), 1);
+    assert_eq!(page("## What is a lane?\n### Whatsoever, and somebody\n```\n# What a script does\n```\n"), 0);
 }

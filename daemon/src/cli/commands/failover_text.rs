@@ -12,7 +12,7 @@ use super::time_text::seconds;
 
 /// A plan as text.
 pub(super) fn plan(plan: &FailoverPlan) -> String {
-    let mut steps = Table::new(&["step", "what happens"]);
+    let mut steps = Table::new(&["step", "effect"]);
     for one in &plan.steps {
         steps.row(vec![one.step.name().to_owned(), one.text.clone()]);
     }

@@ -34,7 +34,7 @@ pub(super) enum KeysCommand {
 pub(super) enum SigningCommand {
     /// Show whether records must be signed, and which nodes do not sign
     Status(ShowArgs),
-    /// Require that every record is signed: what anybody else writes into a stream is applied nowhere
+    /// Require that every record is signed: no site applies a record of anybody else in a stream
     #[command(after_help = "Example:\n  lockstep signing require --reason 'streams are shared with other teams'\n\n\
                             Each site ends its incarnations and opens new ones: pushes of that moment are refused \
                             and can be repeated. Nodes of releases that cannot sign commit nothing any more, even \

@@ -125,9 +125,9 @@ enum Command {
     Stray(stray::StrayCommand),
     /// Show the state of this node, or of all sites: readiness, lag, journal, safety of a failover
     Status(status::StatusArgs),
-    /// Show who reads whom: sites, nodes, roles and streams
+    /// Show sites, nodes, roles, and the streams that each node reads
     Topology(status::TopologyArgs),
-    /// Compare the refs of this node with the refdb or with peers, and tell who is right where they differ
+    /// Compare the refs of this node with the refdb or with peers, and name the side that is right where they differ
     Verify(verify::VerifyArgs),
     /// List past failovers and changes of role
     History(history::HistoryArgs),

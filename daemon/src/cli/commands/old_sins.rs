@@ -1,7 +1,8 @@
 //! Reports the objects of an existing history that break rules of `git fsck`.
 //!
-//! An import takes a history as it is: what git once stored has to arrive. The report tells what a server with
-//! `receive.fsckObjects` would refuse, so that nobody is surprised when such a history cannot be pushed elsewhere.
+//! An import takes a history as it is: every object that git once stored has to arrive. The report names the objects
+//! that a server with `receive.fsckObjects` would refuse, so that nobody is surprised when such a history cannot be
+//! pushed elsewhere.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader};

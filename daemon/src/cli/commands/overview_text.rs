@@ -42,7 +42,7 @@ pub(super) fn overview(all: &Overview) -> String {
     .concat()
 }
 
-/// Sites, streams and nodes: who reads whom.
+/// Sites, streams and nodes, and the streams that each node reads.
 pub(super) fn topology(all: &Overview) -> String {
     let mut sites = Table::new(&["site", "role", "epoch", "nodes"]);
     let mut streams = Table::new(&["stream of", "written by", "read by (with the lag)"]);

@@ -21,7 +21,7 @@ pub struct Comparison {
     pub watches: Vec<Watched>,
     /// The fate of each origin's moves at each other site.
     pub ways: Vec<Way>,
-    /// Deviations from Lockstep.
+    /// Deviations from Lockstep, the first ones of each kind.
     pub findings: Vec<Finding>,
     /// The number of findings of each kind.
     pub counts: BTreeMap<Kind, u64>,
@@ -30,9 +30,9 @@ pub struct Comparison {
 /// A watch, and the moves that began at its site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Watched {
-    /// Its node.
+    /// The node whose repositories were watched.
     pub node: String,
-    /// Its site.
+    /// The site of that node.
     pub site: String,
     /// When it began, in milliseconds since 1970.
     pub from_ms: u64,
@@ -53,9 +53,9 @@ pub struct Watched {
 pub struct Way {
     /// The node of the origin.
     pub from: String,
-    /// The other node.
+    /// The node at which the moves should arrive.
     pub to: String,
-    /// Moves that arrived.
+    /// The number of moves that arrived.
     pub arrived: u64,
     /// Moves that did not arrive, because a later value of the ref did.
     pub passed_over: u64,
@@ -67,7 +67,7 @@ pub struct Way {
     pub lag_p50_ms: u64,
     /// The same, for 99 of 100.
     pub lag_p99_ms: u64,
-    /// The longest one.
+    /// The longest lag of a move that arrived, in milliseconds.
     pub lag_max_ms: u64,
 }
 
@@ -94,9 +94,9 @@ pub enum Kind {
 /// Something that is not as Lockstep would have it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The kind.
+    /// The kind of the deviation.
     pub kind: Kind,
-    /// The project.
+    /// The name of the project.
     pub project: String,
     /// The ref, if it is about one.
     pub name: String,

@@ -41,7 +41,7 @@ pub(super) enum Entry {
         /// The state of its refs.
         state: State,
     },
-    /// Refs that moved between two looks: what Lockstep would have proposed.
+    /// Refs that moved between two looks: one proposal.
     Moved {
         /// When the look was, in milliseconds since 1970.
         at_ms: u64,
@@ -63,7 +63,7 @@ pub(super) enum Entry {
     Problem {
         /// When, in milliseconds since 1970.
         at_ms: u64,
-        /// The reason.
+        /// The reason, as text for people.
         why: String,
     },
 }

@@ -91,7 +91,7 @@ pub(super) fn add(git: &GitDir, key: &str, value: &str) -> Result<(), GitError> 
     git.run(&["config", "--local", "--add", key, value]).map(drop)
 }
 
-/// Undoes one change.
+/// Sets the configuration back as the note says.
 pub(super) fn undo(git: &GitDir, note: &Undo) -> Result<(), GitError> {
     match note {
         Undo::Unset(key) => unset(git, key),
@@ -111,7 +111,7 @@ pub(super) fn unset(git: &GitDir, key: &str) -> Result<(), GitError> {
     git.run(&["config", "--local", "--unset-all", key]).map(drop)
 }
 
-/// Forgets all notes.
+/// Removes all notes from the configuration of the repository.
 pub(super) fn forget(git: &GitDir) -> Result<(), GitError> {
     unset(git, UNDO)
 }

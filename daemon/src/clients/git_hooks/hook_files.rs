@@ -41,7 +41,7 @@ pub enum InstallError {
         hook.display(), shared.display(), shared.display()
     )]
     Dormant {
-        /// The hook.
+        /// The path of the dormant hook.
         hook: PathBuf,
         /// The folder in which git looks now.
         shared: PathBuf,

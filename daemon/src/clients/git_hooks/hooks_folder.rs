@@ -12,7 +12,7 @@ use super::config_changes;
 use super::git::{GitDir, GitError};
 use super::hook_files::{HOOKS, InstallError, MARK, is_ours, remove_hook, shell_quoted, write_hook};
 
-/// The setting.
+/// The setting of git that names the folder.
 pub(super) const KEY: &str = "core.hooksPath";
 
 /// The hooks of an administrator that git runs in a bare repository, apart from the two that Lockstep installs.

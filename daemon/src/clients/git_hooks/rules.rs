@@ -13,7 +13,7 @@ pub(super) enum Deny {
     Refuse,
     /// Accept, with a warning.
     Warn,
-    /// Accept.
+    /// Accept, without a warning.
     Ignore,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct State {
 /// The verdict of the rules on one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// No rule objects.
+    /// No rule forbids the command.
     Fits,
     /// The command goes on, and its user reads this warning.
     Warned(String),

@@ -149,7 +149,7 @@ fn receivers(told: &[HandoverStatus], epoch: u64, takes_writes: bool) -> Option<
 /// Why a digest could not be written.
 #[derive(Debug, thiserror::Error)]
 enum DigestError {
-    /// The refdb failed.
+    /// A call of the refdb failed.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
     /// The node's own store failed.

@@ -72,7 +72,7 @@ pub(super) enum JoinError {
     Behind {
         /// The number of projects.
         count: usize,
-        /// The first one.
+        /// The first of them, by name.
         first: ProjectName,
         /// Why it is behind.
         why: Box<CatchUpError>,

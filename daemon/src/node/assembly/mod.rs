@@ -22,7 +22,7 @@
 //! | `repairs` | ends debts as an operator asks |
 //! | `snapshot` | whether the volume was put back to an earlier moment |
 //! | `move_volume` | moves the volume to a refdb that was rebuilt from its own |
-//! | `went_back` | what follows when the refdb is older than this node |
+//! | `went_back` | stops the commits of this node when the refdb is older than it |
 //! | `inspect` | collects the data of the status API |
 //! | `digest` | leaves a digest of the node's state in the refdb |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |

@@ -36,13 +36,13 @@ const PROGRESS: Duration = Duration::from_secs(10);
 /// Why a volume could not be moved. Nothing that counts was changed: the next start tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
-    /// The refdb failed.
+    /// A call of the refdb failed.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A repository failed.
+    /// A repository could not be read or changed.
     #[error(transparent)]
     Git(#[from] GitError),
 }

@@ -34,7 +34,7 @@ impl Default for ProbeSet {
     }
 }
 
-/// Probes one node.
+/// Runs the probes of this node.
 pub(super) struct NodeProbes {
     pub(super) stages: Arc<Stages>,
     pub(super) front: Arc<Front>,

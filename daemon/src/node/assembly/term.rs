@@ -21,7 +21,7 @@ pub(super) type CurrentTerm = Arc<Mutex<Option<Term>>>;
 /// The running stages of an open incarnation.
 #[derive(Clone)]
 pub struct Term {
-    /// The commit stage.
+    /// The commit stage of this incarnation.
     pub committer: Arc<Committer>,
     journal: Arc<Journal>,
     in_doubt: InDoubtResolver,

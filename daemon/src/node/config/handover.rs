@@ -1,4 +1,4 @@
-//! Reads the section `[handover]`: who is told when the role of the site changes.
+//! Reads the section `[handover]`: the receivers of a notice when the role of the site changes.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn bounded(text: &str) -> Result<Duration, String> {
     if time <= LONGEST { Ok(time) } else { Err(format!("write at most {LONGEST:?}: a newer notice waits for it")) }
 }
 
-/// Reads the section.
+/// Checks the section, and builds the settings of the receivers.
 pub(super) fn read(raw: &raw::Handover, to: &mut Problems) -> Handover {
     let webhook = to.optional("handover.webhook", &raw.webhook, http_url);
     if raw.token_file.is_some() && raw.webhook.is_none() {

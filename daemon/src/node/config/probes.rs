@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// The port of Gerrit's SSH server.
 const GERRIT_SSH: u16 = 29_418;
 
-/// Reads the section.
+/// Checks the section, and builds the settings of the probes.
 pub(super) fn read(raw: &raw::Probes, to: &mut Problems) -> Probes {
     let login = login(raw, to);
     let session = session(raw, to);

@@ -124,7 +124,7 @@ fn is_required(section: &str, row: &Row) -> bool {
     parse("").is_err_and(|error| error.to_string().contains(&format!("\n  {field} is not set")))
 }
 
-/// The page.
+/// The page `docs/configuration.md`, as Markdown.
 #[must_use]
 pub fn reference() -> String {
     let mut page = HEAD.to_owned();

@@ -173,9 +173,9 @@ pub struct SilentDrill {
 /// How the copy of a volume is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyBy {
-    /// By reflinks.
+    /// By references to the same blocks (`FICLONE`), which take no space.
     Reflink,
-    /// Byte by byte.
+    /// Byte by byte, with the space of the original.
     Full,
     /// By this program: a snapshot, or the clone of a volume.
     Command(PathBuf),

@@ -1,4 +1,4 @@
-//! Reads the section `[turns]`: who commits next when more batches come than the node works on.
+//! Reads the section `[turns]`: the order of batches when more of them come than the node works on.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

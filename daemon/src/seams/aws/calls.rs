@@ -32,7 +32,7 @@ pub enum On {
     OwnStream,
     /// The blobs below the prefix of the bucket.
     Objects,
-    /// The bucket itself.
+    /// The bucket itself, without its objects.
     Bucket,
 }
 
@@ -46,7 +46,7 @@ pub struct Call {
     pub on: On,
     /// The IAM actions that it needs, each with the resource that the action is allowed on.
     pub actions: &'static [(&'static str, On)],
-    /// Its callers.
+    /// The sidecar or the commands that make the call.
     pub by: &'static [Caller],
 }
 

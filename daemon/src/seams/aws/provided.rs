@@ -84,14 +84,14 @@ pub enum Verdict {
     NotAnswered,
 }
 
-/// One property of one resource: what is wanted and what was found.
+/// One property of one resource: the wanted value, and the value that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// The resource: `table lockstep-refs`.
     pub resource: String,
     /// The Region of the resource.
     pub region: String,
-    /// The property.
+    /// The property that is compared.
     pub property: Property,
     /// The value that the site needs.
     pub wanted: String,
@@ -169,7 +169,7 @@ impl Rows {
         }
     }
 
-    /// All rows.
+    /// All rows, in the order of their comparison.
     #[must_use]
     pub fn done(self) -> Vec<Row> {
         self.rows
@@ -185,27 +185,27 @@ pub enum ProvisionError {
          `--for apply` that of an apply"
     )]
     Denied {
-        /// The IAM action.
+        /// The denied IAM action, such as `dynamodb:CreateTable`.
         action: String,
-        /// The resource.
+        /// The resource, such as `table lockstep-refs`.
         resource: String,
-        /// AWS's message.
+        /// The message of AWS, as it came.
         why: String,
     },
     /// AWS refused the call, or could not be reached before it.
     #[error("{resource}: {why}")]
     Failed {
-        /// The resource.
+        /// The resource, such as `table lockstep-refs`.
         resource: String,
-        /// The reason.
+        /// The message of the failure.
         why: String,
     },
     /// The call was sent, and its outcome is not known.
     #[error("{resource}: the outcome is unknown ({why}): look with `lockstep aws plan`")]
     Unknown {
-        /// The resource.
+        /// The resource, such as `table lockstep-refs`.
         resource: String,
-        /// The reason.
+        /// The reason why no answer came.
         why: String,
     },
 }

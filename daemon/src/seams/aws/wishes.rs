@@ -14,7 +14,7 @@ pub struct KeyArn {
 }
 
 impl KeyArn {
-    /// The whole ARN.
+    /// The whole ARN, as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text

@@ -41,7 +41,7 @@ pub use space::{Need, fits, measure};
 pub enum Way {
     /// By a reference to the same blocks (`FICLONE`): at once, and without space.
     Reflink,
-    /// Byte by byte.
+    /// Byte by byte, with the space of the original.
     Full,
 }
 
@@ -70,7 +70,7 @@ pub enum CopyError {
     /// A folder never stood still for long enough.
     #[error("{path}: it changed {rounds} times while it was copied; try again when it has less to do")]
     Restless {
-        /// The folder.
+        /// The folder that kept changing.
         path: PathBuf,
         /// How often it was tried.
         rounds: usize,
@@ -104,9 +104,9 @@ impl Stop {
 /// The files and bytes that were copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// Number of files.
+    /// The number of copied files.
     pub files: u64,
-    /// Their bytes.
+    /// The bytes of these files.
     pub bytes: u64,
 }
 
@@ -117,7 +117,7 @@ impl Copied {
         self.bytes += bytes.unwrap_or(0);
     }
 
-    /// Adds other counts.
+    /// Adds the counts of another copy.
     pub fn add(&mut self, other: Self) {
         self.files += other.files;
         self.bytes += other.bytes;

@@ -16,7 +16,7 @@ const FREE: u64 = 10;
 pub struct Need {
     /// Bytes, as the files take them on the disk.
     pub bytes: u64,
-    /// Files and folders.
+    /// Inodes, one per file and per folder.
     pub inodes: u64,
 }
 

@@ -70,7 +70,7 @@ impl Limiter {
         *self.answered.lock()
     }
 
-    /// Handles one request.
+    /// Passes one request on, or refuses it if it exceeds a limit.
     pub(super) async fn enforce(&self, request: Request, next: Next) -> Response {
         let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !target.ends_with(".PutRecords") {

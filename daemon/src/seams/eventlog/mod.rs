@@ -17,7 +17,7 @@
 //! | `per_region` | reaches each site's stream in its Region |
 //! | `memory` | an event log in memory, for tests and the simulator |
 //! | `limits` | the limits of one call |
-//! | `deliver` | what to append next, so that records get into the log in order and once, under any throttling |
+//! | `deliver` | the next records to append, so that they get into the log in order and once, under any throttling |
 
 pub mod deliver;
 pub mod kinesis;

@@ -37,7 +37,7 @@ const THREADS: usize = 2;
 /// Where a pack may find the objects that it points to and does not bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
-    /// In the repository.
+    /// In the repository that takes the pack.
     Repository,
     /// Nowhere: the pack is complete. At the origin this is faster, too, because git compares an object that the
     /// repository has with the one of the pack.

@@ -126,8 +126,8 @@ struct Arrival {
 
 type Arrivals = BTreeMap<git2::Oid, Arrival>;
 
-/// Does at the origin, before the commit, with a pack that was made here, what every receiver will do with it, but adds
-/// nothing. Blocks.
+/// Checks at the origin, before the commit, a pack that was made here, as every receiver will check it. Adds nothing.
+/// Blocks.
 pub(super) fn rehearse(
     settings: &Settings,
     objects: &Objects<'_>,

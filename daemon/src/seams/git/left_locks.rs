@@ -17,7 +17,7 @@ const LOCKED: [&str; 3] = ["HEAD.lock", "packed-refs.lock", "config.lock"];
 /// A lock that a program left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftLock {
-    /// The lock file.
+    /// The path of the lock file.
     pub path: PathBuf,
     /// When it was made, in milliseconds since 1970.
     pub since_ms: u64,

@@ -156,7 +156,7 @@ pub async fn compare_counters(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("object {object}: {why}")]
 pub struct Flaw {
-    /// The object.
+    /// The id of the object.
     pub object: Oid,
     /// git's message id where there is one, and the reason.
     pub why: String,

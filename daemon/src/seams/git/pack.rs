@@ -45,7 +45,7 @@ pub(super) struct Packer<'a> {
 struct Wanted {
     commits: Vec<Oid>,
     trees: Vec<Oid>,
-    /// Tags and blobs.
+    /// The wanted tags and blobs.
     others: Vec<(Oid, ObjectType)>,
     bases: BTreeSet<Oid>,
 }

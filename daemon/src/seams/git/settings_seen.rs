@@ -16,7 +16,7 @@ pub struct SettingsSeen {
 pub struct Unreadable {
     /// The git folder of the repository.
     pub git_dir: PathBuf,
-    /// The reason.
+    /// The reason, as libgit2 gives it.
     pub why: String,
 }
 

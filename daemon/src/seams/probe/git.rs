@@ -35,7 +35,7 @@ pub struct GitSettings {
     pub group: Group,
 }
 
-/// Pushes and fetches.
+/// Pushes a commit to a probe project, and fetches it again.
 pub struct GitProbe {
     settings: GitSettings,
     /// The name of the branch below `lockstep-probe/`: each node has its own.

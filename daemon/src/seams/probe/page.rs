@@ -15,7 +15,7 @@ use super::{Login, Probe, result};
 
 /// How a request names its user.
 enum Credentials {
-    /// It does not.
+    /// The request names no user.
     None,
     /// With a name and a password.
     Login(Login),

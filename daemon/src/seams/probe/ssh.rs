@@ -49,7 +49,7 @@ impl SshKey {
 pub struct SshProbe {
     /// `user@host`.
     pub destination: String,
-    /// The port.
+    /// The port of the SSH server.
     pub port: u16,
     /// The key of the user, and the known hosts.
     pub key: SshKey,

@@ -4,7 +4,7 @@ use lockstep_proto::ProjectName;
 
 use super::{RefDbError, RefItem, RefStore};
 
-/// Projects per page.
+/// The most projects of one page.
 const PAGE: usize = 1_000;
 
 /// Reads the `@state` items of all projects, in the order of their names.

@@ -1,4 +1,4 @@
-//! Refs and their commits: the part of the refdb that decides what a ref is.
+//! Refs and their commits: the part of the refdb that decides the value of a ref.
 
 use std::collections::BTreeMap;
 

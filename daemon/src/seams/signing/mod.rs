@@ -49,7 +49,7 @@ impl SiteSigner {
         Some(Self { pair, public })
     }
 
-    /// The public key.
+    /// The public key, 32 bytes of Ed25519.
     #[must_use]
     pub fn public(&self) -> [u8; 32] {
         self.public

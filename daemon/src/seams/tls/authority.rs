@@ -12,7 +12,7 @@ use super::name::PeerName;
 
 /// A certificate and its private key, in PEM format.
 pub struct Pair {
-    /// The certificate.
+    /// The certificate, in PEM format.
     pub certificate: String,
     /// The private key. Keep it secret.
     pub key: String,

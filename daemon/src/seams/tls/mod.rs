@@ -1,5 +1,5 @@
 //! Mutual TLS between sidecars, and from operators to a sidecar: one certificate per node, private authorities that are
-//! trusted, and names that say who a caller is.
+//! trusted, and names that identify a caller.
 //!
 //! TLS 1.3 only. Both sides present a certificate (an operator may have a token instead), and each side
 //! checks two things: the chain leads to an authority of its own trust file, and the certificate has a name that the
@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `name` | names of peers: SPIFFE ids and host names; patterns of them |
 //! | `pem` | reads PEM files and certificates |
-//! | `material` | what the files hold, checked as a whole |
+//! | `material` | the content of the files, checked as a whole |
 //! | `client` | the part of it that a client needs; also for operators |
 //! | `credentials` | the current material, and how it is replaced |
 //! | `connection` | both sides of a handshake |

@@ -89,7 +89,7 @@ fn spiffe(text: &str) -> Result<String, String> {
 /// Names that are allowed: one name, or every SPIFFE id below a path (`spiffe://lockstep/muc-1/*`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NamePattern {
-    /// This name.
+    /// This name, and no other.
     Exact(PeerName),
     /// Every SPIFFE id that begins with this text, which ends with a slash.
     Below(String),

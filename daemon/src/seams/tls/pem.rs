@@ -71,7 +71,7 @@ pub(super) struct Described {
     pub(super) serves_both_sides: bool,
 }
 
-/// Reads a certificate.
+/// Reads the deciding parts of a certificate.
 pub(super) fn describe(certificate: &CertificateDer<'_>) -> Result<Described, String> {
     let damaged = |why: String| format!("the certificate is damaged: {why}");
     let (_, parsed) = parse_x509_certificate(certificate).map_err(|why| damaged(why.to_string()))?;

@@ -222,7 +222,7 @@ pub struct Changes {
     pub facts: Option<VolumeFacts>,
     /// How far this volume's node has come in the refdb. A number that is lower than the stored one changes nothing.
     pub registered: Option<Registered>,
-    /// Committed requests.
+    /// Committed requests to remember, by their keys.
     pub requests: Vec<(RequestKey, CommittedRequest)>,
     /// Committed requests whose time is over.
     pub forget_requests: Vec<RequestKey>,

@@ -1,4 +1,5 @@
-//! The state of this node: its status, what is parked or quarantined, and whether its refs are those of the refdb.
+//! The state of this node: its status, its parked and quarantined transactions, and whether its refs are those of the
+//! refdb.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,22 +15,22 @@
 //! | `context` | the stages behind the API; work outlives its caller |
 //! | `deadlines` | how long a caller waits |
 //! | `routes` | the table of routes |
-//! | `turns` | who commits next when more batches come than this node works on |
+//! | `turns` | the order of batches when more of them come than this node works on |
 //! | `transactions`, `projects` | ref transactions and their fate; projects and their `HEAD` |
 //! | `inspection` | status, parked, quarantined |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `sites` | all sites, and failover |
-//! | `signing` | signed records: who must sign, and the keys of sites |
+//! | `signing` | signed records: the sites that must sign, and their keys |
 //! | `drills` | drills and the preflight |
 //! | `rebuild` | the version map for peers, and the rebuilding of a lost refdb |
-//! | `operators` | who is an operator; the operators' socket, which knows its callers by their user id |
+//! | `operators` | the users that are operators; the operators' socket, which knows its callers by user id |
 //! | `operator_listener`, `operator_tokens` | the listener for operators, which knows them by certificate or token |
 //! | `out_of_reach` | whether a user could replace a file |
 //! | `seed` | seeding of existing repositories |
 //! | `events` | stream events |
 //! | `refresh` | refresh tasks |
 //! | `peer_listener` | the listener for peers: bounds for each, and a short list of calls |
-//! | `peer_gate` | who may call there |
+//! | `peer_gate` | decides which callers that listener accepts |
 //! | `handshakes`, `addresses` | TLS handshakes of callers, within bounds; places per address |
 //! | `peers` | this node as a peer, and the peers of this node |
 //! | `objects` | objects for peers |

@@ -44,7 +44,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// The settings of the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorListenerSettings {
-    /// The address.
+    /// The address to listen on.
     pub address: SocketAddr,
     /// The file with the tokens of operators. None if they have certificates alone.
     pub token_file: Option<PathBuf>,

@@ -35,7 +35,7 @@ const SPARE_CONNECTIONS: usize = 16;
 /// The settings of the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerListenerSettings {
-    /// The address.
+    /// The address to listen on.
     pub address: SocketAddr,
     /// The names that may call.
     pub allow: Vec<NamePattern>,
@@ -51,7 +51,7 @@ pub(super) struct BoundPeers {
 }
 
 impl BoundPeers {
-    /// Binds the address.
+    /// Binds the address of the settings.
     pub(super) async fn bind(settings: PeerListenerSettings, credentials: Arc<Credentials>) -> std::io::Result<Self> {
         Ok(Self { listener: TcpListener::bind(settings.address).await?, settings, credentials })
     }

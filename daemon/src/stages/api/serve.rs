@@ -68,7 +68,7 @@ pub(super) async fn serve_each<L: Listener>(
     connections.wait().await;
 }
 
-/// Serves one connection.
+/// Serves one connection to its end, within the bounds.
 pub(super) async fn converse<C>(connection: C, router: Router, bounds: Bounds, shutdown: CancellationToken)
 where
     C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,

@@ -1,4 +1,4 @@
-//! Signed records: what every caller may see, and what operators may change.
+//! Signed records: requests that every caller may make, and those of operators.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! All sites, and failover: what every caller may see, and what operators may change.
+//! All sites, and failover: requests that every caller may make, and those of operators.
 //!
 //! A change is taken from operators alone. To everybody else its route answers 403.
 

@@ -39,7 +39,7 @@ pub enum UnitError {
     /// A committed transaction has bad content and is held. All that does not build on it was applied.
     #[error("transaction {txn} has bad content ({why})")]
     Held {
-        /// The bad transaction.
+        /// The id of the bad transaction.
         txn: TxnId,
         /// A description of the defect.
         why: String,

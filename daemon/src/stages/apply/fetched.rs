@@ -10,11 +10,11 @@ use lockstep_proto::{Pack, Transaction, TxnId};
 
 use crate::base::budget::ByteBudget;
 
-/// Fetched transactions.
+/// The fetched transactions of one catch-up.
 pub(super) struct Fetched {
     /// All of them, the light ones without their packs.
     pub(super) transactions: BTreeMap<TxnId, Arc<Transaction>>,
-    /// The light ones.
+    /// The light ones, which are kept without their packs.
     pub(super) light: BTreeSet<TxnId>,
     /// The bytes that their packs take of the budget.
     pub(super) taken: Taken,
@@ -33,7 +33,7 @@ impl Drop for Taken {
 }
 
 impl Fetched {
-    /// No transactions yet.
+    /// Starts without transactions, within a budget of bytes.
     pub(super) fn new(budget: &ByteBudget) -> Self {
         let taken = Taken { budget: budget.clone(), bytes: 0 };
         Self { transactions: BTreeMap::new(), light: BTreeSet::new(), taken }

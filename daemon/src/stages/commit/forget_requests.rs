@@ -13,7 +13,7 @@ use crate::state::durability::Durability;
 /// The pause between two runs.
 const PACE: Duration = Duration::from_secs(600);
 
-/// Forgets committed requests.
+/// Forgets the oldest committed requests at regular times.
 pub struct RequestForgetter {
     requests: Arc<CommittedRequests>,
     durability: Durability,

@@ -33,7 +33,7 @@ const PAGE: usize = 1_000;
 /// The names that a batch has freed, and the bounds of its tries.
 #[derive(Default)]
 pub(super) struct Freeing {
-    /// The freed names.
+    /// The names that were freed.
     pub(super) freed: Freed,
     tries: u32,
     /// The time until which the batch waits for other nodes.

@@ -30,7 +30,7 @@ pub(super) enum LookBackError {
 /// The result of a search for the first try of a request.
 #[derive(Debug)]
 pub(super) enum Before<T> {
-    /// It was committed.
+    /// The first try was committed.
     Found(T),
     /// It was not committed through this node.
     Not,
@@ -168,7 +168,7 @@ impl Committer {
         }
     }
 
-    /// The answer of a remembered try: what was committed can be read here if the version map is as far. None if the
+    /// The answer of a remembered try: its values can be read here if the version map is as far. None if the
     /// request has nothing in common with that try: then its caller has used the id for another request.
     fn replay(
         &self,

@@ -34,7 +34,7 @@ struct Try<A> {
 /// The part of a try that is kept after its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// Its answer.
+    /// The answer of the try.
     Answer,
     /// Nothing: it changed nothing.
     Nothing,

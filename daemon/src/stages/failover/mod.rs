@@ -25,7 +25,7 @@
 //! | `ending` | the end of a failover, and its recovery times |
 //! | `driver` | takes the steps |
 //! | `tools` | the means of a node that its driver uses |
-//! | `own_part` | what each node of the target does itself: verify its refs, and probe |
+//! | `own_part` | the part of each node of the target: verify its refs, and probe |
 //! | `silent` | a standby on a copy of its volume |
 //! | `drill_desk` | the operators' requests about drills, and the preflight |
 //! | `plan_desk` | the operators' request for a plan |

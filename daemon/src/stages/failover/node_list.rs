@@ -42,8 +42,8 @@ fn may_go<'a>(view: &'a View, node: &NodeId) -> Result<Option<&'a NodeRecord>, A
     }
     if view.incarnations.iter().any(|one| one.id.node == *node && one.may_commit()) {
         return Err(refused(&format!(
-            "what {node} has committed is not ended yet; another node does so within `lease.adopted_elsewhere_after`: \
-             ask again then"
+            "an incarnation of {node} is not poisoned yet; another node poisons it within \
+             `lease.adopted_elsewhere_after`: ask again then"
         )));
     }
     Ok(Some(record))

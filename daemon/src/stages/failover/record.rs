@@ -24,10 +24,10 @@ pub(super) async fn replace(refdb: &RefDb, before: u64, failover: &Failover) -> 
     Ok(refdb.registry.put_document(Document::Failover, &record).await? == record)
 }
 
-/// The end of the begin of a failover.
+/// Whether a failover could begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begun {
-    /// It has begun.
+    /// The failover has begun.
     Yes,
     /// Somebody else has replaced the record.
     Overtaken,

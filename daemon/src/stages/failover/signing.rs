@@ -1,4 +1,4 @@
-//! The operators' requests about signed records: who must sign, and with which keys.
+//! The operators' requests about signed records: the sites that must sign, and their keys.
 //!
 //! Records must be signed once every site of the list says so. Each site's record changes in one write, which raises
 //! its epoch: the nodes of the site end their incarnations, and open new ones that sign from their first slot. A

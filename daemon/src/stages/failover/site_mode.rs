@@ -52,7 +52,7 @@ fn next(before: &SiteRecord, request: &ModeRequest, active: Option<&SiteId>) -> 
             Ok(SiteRecord { role: Role::Fenced, off: true, left: epoch, epoch, ..before.clone() })
         }
         (SiteMode::Active, false, _) => Err(refused(&format!(
-            "Lockstep is on at {site} already; what its nodes wait for is in `lockstep status` there"
+            "Lockstep is on at {site} already; `lockstep status` there shows why its nodes still wait"
         ))),
         (SiteMode::Active, true, Some(Role::Fenced | Role::Draining)) => {
             Err(invalid("role is set by a failover alone; give active or standby"))

@@ -32,7 +32,7 @@ pub type TakesWrites = Arc<dyn Fn() -> bool + Send + Sync>;
 /// The last notice of a receiver, for the status.
 pub type Told = Arc<Mutex<HandoverStatus>>;
 
-/// Tells one receiver.
+/// Sends the notices of this node to one receiver.
 pub struct HandOver {
     site: SiteId,
     node: NodeId,

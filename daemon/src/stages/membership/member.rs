@@ -45,7 +45,7 @@ impl Default for MemberLimits {
 /// Why a round of membership failed.
 #[derive(Debug, thiserror::Error)]
 enum MemberError {
-    /// The refdb failed.
+    /// A call of the refdb failed.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
     /// The refdb is older than this node.

@@ -24,7 +24,7 @@ impl MetLocks for NotedLocks {
 }
 
 impl NotedLocks {
-    /// Takes all notes.
+    /// Takes all noted transactions out.
     pub(super) fn take(&self) -> BTreeSet<TxnId> {
         std::mem::take(&mut self.0.lock())
     }

@@ -48,7 +48,7 @@ pub struct Watcher {
     leftovers: Arc<dyn Leftovers>,
     /// The locks that stood in the way of a commit.
     locks: Arc<NotedLocks>,
-    /// Receives each failure.
+    /// Receives each failure of a look.
     observer: Arc<dyn Observer>,
     /// The journal of this node's running incarnation, which the node publishes itself.
     running: Running,

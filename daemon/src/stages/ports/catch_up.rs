@@ -48,7 +48,7 @@ pub enum CatchUpError {
     /// were asked for are up to date.
     #[error("transaction {txn} has bad content ({why}); see `lockstep quarantine`")]
     Held {
-        /// The bad transaction.
+        /// The id of the bad transaction.
         txn: TxnId,
         /// A description of the defect.
         why: String,

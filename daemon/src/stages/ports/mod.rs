@@ -1,4 +1,5 @@
-//! Ports: the traits through which stages use each other, one per file. `node::assembly` joins the implementations.
+//! Ports: the traits through which stages use each other, one file per conversation (`standby_copies` has two traits).
+//! `node::assembly` joins the implementations.
 //!
 //! | file | content |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Port: from the API to failover: what operators see of all sites, and what they ask for.
+//! Port: from the API to failover: the state of all sites, and the requests of operators.
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;

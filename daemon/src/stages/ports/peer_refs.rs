@@ -1,4 +1,5 @@
-//! Port: from the API to verify: what this node has, for peers that compare themselves with it or fetch from it.
+//! Port: from the API to verify: digests and refs of this node, for peers that compare themselves with it or fetch from
+//! it.
 
 use async_trait::async_trait;
 use lockstep_proto::ProjectName;

@@ -10,7 +10,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `carrier` | carries one journal: what to look at, what to append, which marks follow |
+//! | `carrier` | carries one journal: slots to look at, records to append, marks that follow |
 //! | `source` | the journals: the living one, and those that dead incarnations left |
 //! | `leftovers` | publishes the journals that dead incarnations left |
 

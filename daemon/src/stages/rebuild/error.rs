@@ -88,7 +88,7 @@ pub(super) enum RebuildError {
          at every node and restart them; otherwise give another prefix"
     )]
     Complete {
-        /// The prefix.
+        /// The prefix of the tables.
         table: String,
         /// The id of the refdb.
         id: String,

@@ -13,7 +13,7 @@ use crate::seams::peers::{PeerError, Peers};
 /// The way to a node.
 #[derive(Clone)]
 pub(super) enum Way {
-    /// This node itself.
+    /// This node, without a call over the network.
     Own(Arc<VersionPages>),
     /// A peer, by its name in `[peers]`.
     Peer(Arc<dyn Peers>, String),

@@ -32,7 +32,7 @@ pub(super) const BATCH: usize = 100;
 /// Why a project could not be compared.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CompareError {
-    /// The refdb failed.
+    /// A call of the refdb failed.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
     /// The node's own store failed.
@@ -64,7 +64,7 @@ pub(super) struct Compared {
 }
 
 impl Verifier {
-    /// Compares one project.
+    /// Compares all refs of one project.
     pub(super) async fn compare(&self, project: &ProjectKey, pace: &Pace) -> Result<Compared, CompareError> {
         let (mut differ, refs) = self.first_pass(project, pace).await?;
         let mut compared = Compared { refs, ..Compared::default() };

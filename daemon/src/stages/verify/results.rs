@@ -1,4 +1,4 @@
-//! Keeps what comparisons with the refdb have found. A later verification hides no earlier finding: the mismatches of a
+//! Keeps the findings of comparisons with the refdb. A later verification hides no earlier finding: the mismatches of a
 //! project go only when that project is compared again, or exists no more.
 
 use std::collections::{BTreeMap, BTreeSet};

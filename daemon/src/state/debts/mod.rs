@@ -1,4 +1,5 @@
-//! Debts: what this node cannot bring up to date. A debt degrades its project, or some of its refs, and nothing else.
+//! Debts: projects and refs that this node cannot bring up to date. A debt degrades its project, or some of its refs,
+//! and nothing else.
 //!
 //! There are three kinds:
 //! - A **held** transaction was committed, and its content is bad. It is in the durable quarantine. It holds back the

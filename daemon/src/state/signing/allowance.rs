@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The bounds.
+/// The bounds of the allowance.
 #[derive(Clone, Copy, Debug)]
 pub struct AllowanceLimits {
     /// The records that may be held against the journal at once.

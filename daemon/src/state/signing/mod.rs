@@ -52,7 +52,7 @@ pub const UNSIGNED: &str = "not signed: ";
 /// Why a record's signature does not show that its site made it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSigned {
-    /// It has none.
+    /// The record has no signature.
     #[error("it has no signature")]
     Absent,
     /// The refdb has no such key, as far as this node has read it, or the key was dropped.
@@ -87,7 +87,7 @@ pub enum Unsigned {
 }
 
 impl Unsigned {
-    /// Every end.
+    /// All ends of such a record.
     pub const ALL: [Self; 4] = [Self::True, Self::Repeated, Self::Forged, Self::Unseen];
 
     /// The name of the end, as metrics and the status API show it.

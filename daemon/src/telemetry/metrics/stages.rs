@@ -57,7 +57,7 @@ impl CommitMetrics {
     }
 }
 
-/// The metrics of turns: who commits next when more batches come than the node works on.
+/// The metrics of turns: batches that run, that wait, and that were refused.
 #[derive(Clone, Debug)]
 pub struct TurnMetrics {
     running: Gauge<u64>,

@@ -47,7 +47,7 @@ lockstep/site: {{ .Values.site }}
 {{- .Values.secrets.secretName | default (printf "%s-secrets" (include "lockstep.fullname" .)) -}}
 {{- end -}}
 
-{{/* What no schema can say. */}}
+{{/* Checks that no schema can express. */}}
 {{- define "lockstep.check" -}}
 {{- $v := .Values -}}
 {{- if not (has $v.site $v.sites) -}}

@@ -47,7 +47,7 @@ class TlsArgs:
 
 @dataclass(frozen=True)
 class NetworkArgs:
-    """Who may reach the pods, and what they may reach: entries of `from`, and networks."""
+    """The clients of the pods and the networks that pods may reach: entries of `from`, and networks."""
 
     clients: Sequence[Value] = ()
     peers: Sequence[Value] = ()

@@ -93,7 +93,7 @@ def budget(args: SidecarArgs) -> Value:
 
 
 def network_policy(args: SidecarArgs) -> Value:
-    """Who may reach the pods, and what they may reach."""
+    """The rule that bounds the clients of the pods, and the networks that pods may reach."""
     network = args.network
 
     def rule(ports: list[Value], way: str, entries: Any) -> Value:

@@ -1,4 +1,4 @@
-//! Real Gerrits beside real sidecars: what `make gerrit-e2e` runs.
+//! Real Gerrits beside real sidecars, for `make gerrit-e2e`.
 //!
 //! The first site is initialised without the bridge and imported into the refdb. Every other site is a copy of the
 //! first one's folder, over the repositories of its own sidecar. Then each Gerrit gets the bridge, and users come by

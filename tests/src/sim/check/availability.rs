@@ -1,5 +1,6 @@
-//! Invariant 19: what a fault does not cut off goes on. A node that no fault touches sends heartbeats, whatever happens
-//! to streams, to other nodes and to other sites. The incarnations of a site that is down are adopted elsewhere.
+//! Invariant 19: everything that a fault does not cut off goes on. A node that no fault touches sends heartbeats,
+//! without regard to the state of streams, of other nodes and of other sites. The incarnations of a site that is down
+//! are adopted elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +45,7 @@ impl Availability {
         (seen.beat, seen.beats) = (now_ms, if record.reconciles() { 0 } else { seen.beats + 1 });
     }
 
-    /// The site of a node joins or leaves: what was seen of the node counts no more.
+    /// The site of a node joins or leaves: earlier heartbeats of the node count no more.
     pub fn forget(&mut self, node: &NodeId) {
         self.0.remove(node);
     }

@@ -1,4 +1,5 @@
-//! Comparisons as text: what differs, what the endpoint does not tell, and how much is as wanted.
+//! Comparisons as text: the properties that differ, those that the endpoint does not tell, and the number of the
+//! others.
 
 use crate::cli::commands::table::Table;
 use crate::seams::aws::{Property, Row, Verdict};

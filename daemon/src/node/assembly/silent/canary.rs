@@ -17,7 +17,7 @@ const NAME: &str = "lockstep-drill";
 /// How long a push that is refused is tried again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The project.
+/// The project, with the probe that pushes to it and fetches from it.
 pub(super) struct Canary {
     probe: GitProbe,
     pause: Duration,

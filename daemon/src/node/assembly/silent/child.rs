@@ -84,7 +84,7 @@ fn bounded(bytes: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Measures the steps.
+/// Measures the duration of each step.
 struct Steps(Instant);
 
 impl Steps {
@@ -105,7 +105,7 @@ struct Standby {
 }
 
 impl Standby {
-    /// Opens the copy.
+    /// Opens the copy of the volume.
     fn new(plan: Plan) -> Result<Self, String> {
         let (settings, tables) = (settings(&plan), MemoryTables::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

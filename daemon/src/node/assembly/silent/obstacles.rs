@@ -1,4 +1,4 @@
-//! Whether a copy can be made now: what can be told before anything is measured or copied.
+//! Whether a copy can be made now: the checks that need neither a measurement nor a copy.
 
 use std::path::Path;
 

@@ -12,7 +12,7 @@ pub(super) const FOUND: &str = "refs.json";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Word {
-    /// The present step.
+    /// The present step, as text for people.
     Doing(String),
     /// A step was completed.
     Step(SilentStep),
@@ -20,7 +20,7 @@ pub(super) enum Word {
     TakesWrites,
     /// Every probe is green.
     Green,
-    /// Something is wrong.
+    /// A reason why the drill is red.
     Red(String),
     /// The child is done: [`FOUND`] has the refs.
     End,

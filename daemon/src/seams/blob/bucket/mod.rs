@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `wire` | one signed call, and its answer |
 //! | `xml` | the few elements of S3's answers and requests |
-//! | `compared` | what a bucket should have |
+//! | `compared` | the properties that a bucket should have |
 
 mod compared;
 mod wire;
@@ -23,7 +23,7 @@ use crate::seams::aws::{KeyArn, Property, Provided, ProvisionError, Row, Tags};
 /// The properties that a bucket should have.
 #[derive(Clone, Debug)]
 pub struct BucketWishes {
-    /// The key of the encryption. None: whatever key is there.
+    /// The key of the encryption. None accepts every key.
     pub key: Option<KeyArn>,
     /// Tags that the bucket must have.
     pub tags: Tags,

@@ -34,7 +34,7 @@ const CAUTION: usize = 50;
 /// The bounds of one append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Number of records.
+    /// The most records of one append.
     pub records: usize,
     /// Number of bytes of their data.
     pub bytes: usize,

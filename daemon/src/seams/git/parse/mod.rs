@@ -13,7 +13,7 @@ pub(super) type Links = Vec<(Oid, ObjectType)>;
 /// Why git cannot walk an object: the id that `git fsck` gives to the defect, and a description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Defect {
-    /// git's message id.
+    /// The id of the message of `git fsck`.
     pub(super) id: &'static str,
     /// The defect in words.
     pub(super) why: String,
@@ -67,7 +67,7 @@ const TREE_LINE: usize = 45;
 /// Length of `parent`, a space and an id.
 const PARENT_LINE: usize = 47;
 
-/// Parses a commit.
+/// Parses the content of a commit.
 pub(super) fn commit(content: &[u8]) -> Result<Commit, Defect> {
     if content.len() <= TREE_LINE || !content.starts_with(b"tree ") || content[TREE_LINE] != b'\n' {
         return defect("missingTree", "it does not begin with a line 'tree'");

@@ -12,7 +12,7 @@ use crate::seams::aws::{KeyArn, Property, Row, Rows, Tags};
 pub struct TableWishes {
     /// The Region of the tables, for the output.
     pub region: String,
-    /// The key of the encryption. None: whatever key is there.
+    /// The key of the encryption. None accepts every key.
     pub key: Option<KeyArn>,
     /// Tags that the tables must have.
     pub tags: Tags,

@@ -44,7 +44,7 @@ pub(super) enum Full {
 /// The fate of a batch that comes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entered {
-    /// It runs.
+    /// It runs without waiting.
     Runs,
     /// It waits. The other ticket, if there is one, gave way and waits no longer.
     Waits(Ticket, Option<Ticket>),

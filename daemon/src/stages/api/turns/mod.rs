@@ -195,7 +195,7 @@ impl Turns {
         }
     }
 
-    /// Updates the gauges.
+    /// Sets the gauges to the present numbers.
     pub fn look(&self) {
         let state = self.state.lock();
         self.metrics.running(state.line.running() as u64);

@@ -23,7 +23,7 @@ const NODES: [&str; 2] = ["canary-source", "canary-target"];
 pub(super) struct DrillRecord {
     /// The number, the driving node, and when it was written last.
     pub(super) begun: DrillBegun,
-    /// The request.
+    /// The request of the operator or the schedule.
     pub(super) request: DrillRequest,
     /// The identity of the operator, or of the schedule.
     pub(super) actor: String,

@@ -57,7 +57,7 @@ impl JournalStore for Partly {
     }
 }
 
-/// Receives the failures.
+/// Receives the failures of the collector.
 #[derive(Default)]
 struct Told(Mutex<Vec<String>>);
 

@@ -57,7 +57,7 @@ pub struct Answered<K> {
 }
 
 impl<K: Ord + Clone> Queue<K> {
-    /// An empty queue.
+    /// Creates a queue without records.
     #[must_use]
     pub fn new(entropy: Arc<dyn Entropy>) -> Self {
         let (waiting, groups) = (BTreeMap::new(), BTreeMap::new());
@@ -77,7 +77,7 @@ impl<K: Ord + Clone> Queue<K> {
         self.waiting.insert(key, Waiting { group, record: holds.then_some(record), bytes });
     }
 
-    /// Whether nothing waits.
+    /// Whether no record waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()

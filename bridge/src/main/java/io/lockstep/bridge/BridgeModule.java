@@ -25,8 +25,8 @@ import io.lockstep.bridge.standby.StandbyModule;
 import org.eclipse.jgit.transport.PostReceiveHook;
 
 /**
- * The module for {@code gerrit.installModule}: what runs in a Gerrit that serves. The programs
- * {@code init} and {@code reindex} do not load it.
+ * The module for {@code gerrit.installModule}, for a Gerrit that serves. The programs {@code init}
+ * and {@code reindex} do not load it.
  */
 public final class BridgeModule extends LifecycleModule {
   @Override

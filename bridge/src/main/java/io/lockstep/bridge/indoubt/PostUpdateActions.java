@@ -17,10 +17,10 @@ package io.lockstep.bridge.indoubt;
 import io.lockstep.bridge.sidecar.RefCommand;
 import java.util.List;
 
-/** What Gerrit does after a ref update, for an update whose outcome became known only later. */
+/** The acts of Gerrit after a ref update, for an update whose outcome became known only later. */
 interface PostUpdateActions {
   /**
-   * Brings the index up to date with what was committed. A second time does no harm.
+   * Brings the index up to date with the committed values. A second time does no harm.
    *
    * @throws Exception it must be tried again later
    */

@@ -18,7 +18,7 @@ import java.io.IOException;
 
 /**
  * The sidecar did not commit, or it is not known whether it did. The message is for the user who
- * pushes or clicks: what happened, whether anything was changed, what to do.
+ * pushes or clicks: the reason, whether anything was changed, and the next step.
  *
  * <p>This is never a lost compare: Gerrit retries those, and they are verdicts. Programs must not
  * retry after this exception.

@@ -13,7 +13,7 @@
 // limitations under the License.
 
 /**
- * A Gerrit whose site takes no writes now: what it leaves alone, and what it says.
+ * A Gerrit whose site takes no writes now: the jobs that rest, and the answers to users.
  *
  * <pre>
  * StandbyModule      binds the rest

@@ -123,7 +123,7 @@ final class RefusalTest {
     return recorded.seen;
   }
 
-  /** What a response was told. */
+  /** Records the calls of a response, each with its last argument. */
   private static final class Recorded {
     final TreeMap<String, String> seen = new TreeMap<>();
     final ByteArrayOutputStream body = new ByteArrayOutputStream();
