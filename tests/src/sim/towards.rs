@@ -18,6 +18,7 @@ impl Scenario {
         scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
         scenario.events = 0;
         scenario.turn_towards(bug);
+        scenario.retentions = if bug == InjectedBug::TrimSkipped { 1_000 } else { 0 };
         scenario
     }
 
