@@ -25,7 +25,7 @@ const KEEPS_MS: (u64, u64) = (6_000, 40_000);
 /// its own: a world without retention is the same as if there were none anywhere.
 #[must_use]
 pub fn drawn(world: &World) -> Option<u64> {
-    let dice = Dice::new(world.seed, "retention");
+    let dice = Dice::new(world.seed, "retention of streams");
     dice.chance(world.scenario.retentions).then(|| dice.between(KEEPS_MS.0, KEEPS_MS.1))
 }
 

@@ -196,7 +196,7 @@ impl Scenario {
             throttled_projects: 2,
             answer_ms: None,
             torn_reads: 300,
-            retentions: 300,
+            retentions: 400,
             signed: false,
             one_active: false,
             list_moves: false,
