@@ -17,7 +17,7 @@ use super::dice::Dice;
 use super::world::World;
 
 /// The time between two looks at the streams, in virtual milliseconds. A node may miss the records of this time.
-const LOOK_MS: u64 = 2_000;
+const LOOK_MS: u64 = 4_000;
 /// The shortest and the longest retention, in virtual milliseconds. A site is down for 30 seconds or more.
 const KEEPS_MS: (u64, u64) = (6_000, 40_000);
 
@@ -43,7 +43,8 @@ pub async fn forget(world: Arc<World>, keeps_ms: u64, stop: CancellationToken) {
         let now_ms = world.trace.now_ms();
         let next = world.sites().into_iter().map(|site| (site.clone(), world.watch.next_record(&site)));
         looks.push_back((now_ms, next.collect()));
-        while let Some((_, old)) = looks.pop_front_if(|(at, _)| *at + keeps_ms <= now_ms) {
+        while looks.front().is_some_and(|(at, _)| at + keeps_ms <= now_ms) {
+            let Some((_, old)) = looks.pop_front() else { break };
             for (site, before) in old {
                 if world.watch.trims(&site, before) {
                     world.trace.note(site.as_str(), &format!("FORGETS the records before {before}"));
