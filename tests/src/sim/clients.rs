@@ -17,10 +17,10 @@ use lockstep_proto::{Command, EventBody, NodeId, Oid, ProjectName, RefKey, RefNa
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::check::availability::Attempt;
+use super::check::availability::{Attempt, Ended};
 use super::check::events::Posted;
 use super::check::refresh::subject;
-use super::commits::{ended_well, is_of_the_node};
+use super::commits;
 use super::dice::Dice;
 use super::workload::{Asker, Wish};
 use super::world::{Life, World};
@@ -143,8 +143,8 @@ impl Client {
         let asked_ms = self.world.trace.now_ms();
         let end = wait(life, transactions.submit(project, request.clone())).await;
         self.is_in_time(life, project, &request.request_id, asked_ms);
-        if let Some(ended_well) = end_of_attempt(&end).filter(|_| is_new && !life.ended.is_cancelled()) {
-            self.world.attempted(Attempt { node, project, asked_ms, ended_well });
+        if let Some(ended) = end_of_attempt(&end).filter(|_| is_new && !life.ended.is_cancelled()) {
+            self.world.attempted(Attempt { node, project, asked_ms, ended });
         }
         if let Some(response) = self.heard(&request.request_id, end, response_text)
             && !life.ended.is_cancelled()
@@ -287,13 +287,13 @@ async fn wait<T>(life: &Life, call: impl Future<Output = Result<T, ApiError>>) -
     }
 }
 
-/// Whether an attempt to commit has ended well. None if its node died.
-fn end_of_attempt(end: &End<RefTransactionResponse>) -> Option<bool> {
+/// The end of an attempt to commit. None if its node died.
+fn end_of_attempt(end: &End<RefTransactionResponse>) -> Option<Ended> {
     match end {
-        End::Answered(response) => Some(ended_well(response)),
-        End::Error(error) => Some(!is_of_the_node(error.code)),
+        End::Answered(response) => Some(commits::ended(response)),
+        End::Error(error) => Some(commits::refused(error.code)),
         End::NodeDied => None,
-        End::TimedOut => Some(false),
+        End::TimedOut => Some(Ended::Failed),
     }
 }
 

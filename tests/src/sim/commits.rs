@@ -4,7 +4,7 @@ use lockstep::seams::refdb::Role;
 use lockstep_proto::bridge::{Outcome, RefResult, RefTransactionResponse, RefusalCode};
 use lockstep_proto::{NodeId, ProjectName, SiteId};
 
-use super::check::availability::Attempt;
+use super::check::availability::{Attempt, Ended};
 use super::faults::{Seam, Throttle};
 use super::world::{World, name};
 
@@ -41,19 +41,25 @@ impl World {
     }
 }
 
-/// Whether an answer is the end of an attempt at a node that is able to commit: something is committed, or the reasons
-/// of the refusal are those of the request.
-pub(super) fn ended_well(response: &RefTransactionResponse) -> bool {
+/// The end of an attempt that was answered.
+pub(super) fn ended(response: &RefTransactionResponse) -> Ended {
     let is_committed =
         |result: &RefResult| matches!(result.outcome, Outcome::Committed | Outcome::CommittedNotYetVisible);
     let is_unable = |result: &RefResult| {
         let code = result.refusal.as_ref().map(|refusal| refusal.code);
-        result.outcome == Outcome::Unknown || code.is_some_and(is_of_the_node)
+        result.outcome == Outcome::Unknown || code.is_some_and(|code| refused(code) == Ended::Failed)
     };
-    response.results.iter().any(is_committed) || !response.results.iter().any(is_unable)
+    match response.results.iter().any(is_committed) {
+        true => Ended::Committed,
+        false if response.results.iter().any(is_unable) => Ended::Failed,
+        false => Ended::Refused,
+    }
 }
 
-/// Whether a refusal says that the node cannot commit now, or that it waits for somebody else.
-pub(super) fn is_of_the_node(code: RefusalCode) -> bool {
-    matches!(code, RefusalCode::NotServing | RefusalCode::Unavailable | RefusalCode::Locked)
+/// The end of an attempt that was refused: it failed if the node cannot commit now, or waits for somebody else.
+pub(super) fn refused(code: RefusalCode) -> Ended {
+    match code {
+        RefusalCode::NotServing | RefusalCode::Unavailable | RefusalCode::Locked => Ended::Failed,
+        _ => Ended::Refused,
+    }
 }

@@ -218,12 +218,13 @@ impl Scenario {
         of_refdb(&self.rates) <= of_refdb(&general_rates())
     }
 
-    /// Whether the commits of clients are judged, too. A scenario in which one kind of call fails often, or in which
-    /// objects are at nodes that are away, gives good reasons for failures.
+    /// Whether the commits of clients are judged, too. There are good reasons for failures where one kind of call fails
+    /// often, where objects may be at nodes that are away, and where committed content is bad.
     #[must_use]
     pub fn judges_commits(&self) -> bool {
-        let loses_disks = self.actions.iter().any(|(action, _)| *action == Action::LoseDisk);
-        self.judges_availability() && self.calls.is_empty() && !loses_disks
+        let excuses = |action: Action| matches!(action, Action::LoseDisk | Action::BadCommit);
+        let is_excused = self.actions.iter().any(|(action, _)| excuses(*action));
+        self.judges_availability() && self.calls.is_empty() && !is_excused
     }
 
     /// The general scenario without faults. A violation here has no fault as its cause.

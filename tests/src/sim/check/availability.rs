@@ -16,7 +16,7 @@ const SILENT_MS: u64 = 8_000;
 /// A node that is down for this long must have been adopted, at the latest by another site.
 const ADOPTED_MS: u64 = 28_000;
 
-/// The time within which one of the attempts to commit must end well. It is the longest deadline of a client, and longer
+/// The time within which one of the attempts to commit must end in a commit, if others fail. It is the longest deadline of a client, and longer
 /// than a dead owner keeps a lock, or an incarnation waits for its adoption.
 const FAILING_MS: u64 = 20_000;
 /// The number of failed attempts below which nothing is judged: one that is unlucky proves nothing.
@@ -49,14 +49,25 @@ pub struct Attempt<'a> {
     pub project: &'a ProjectName,
     /// When it was asked, in virtual milliseconds.
     pub asked_ms: u64,
-    /// Whether it was committed, or refused for a reason of its own.
-    pub ended_well: bool,
+    /// How it ended.
+    pub ended: Ended,
 }
 
-/// The attempts at one node, on one project, since the last one that ended well.
+/// The end of an attempt to commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Something is committed.
+    Committed,
+    /// It was refused for a reason of its own. That says nothing about the node.
+    Refused,
+    /// The node could not commit, waited for somebody, or does not know the outcome.
+    Failed,
+}
+
+/// The attempts at one node, on one project, that failed since the last commit.
 #[derive(Debug, Default)]
 struct Failing {
-    ended_well_ms: u64,
+    committed_ms: u64,
     since_ms: u64,
     count: u64,
 }
@@ -96,18 +107,22 @@ impl Availability {
     /// Judges an attempt to commit, unless a fault was in its way.
     ///
     /// # Errors
-    /// For long every attempt at this node, on this project, has failed.
+    /// For long attempts at this node, on this project, have failed, and none was committed.
     pub fn attempted(&mut self, attempt: Attempt<'_>, now_ms: u64) -> Verdict {
-        let Attempt { node, project, asked_ms, ended_well } = attempt;
+        let Attempt { node, project, asked_ms, ended } = attempt;
         let touched = self.cut_off_ms.get(node).max(self.throttled_ms.get(project));
         let is_judged = touched.is_none_or(|last| asked_ms >= last + SETTLED_MS);
         let failing = self.failing.entry((node.clone(), project.clone())).or_default();
-        if ended_well || !is_judged {
-            *failing = Failing { ended_well_ms: now_ms, ..Failing::default() };
-            return Ok(());
+        match ended {
+            Ended::Failed if is_judged => {}
+            Ended::Refused if is_judged => return Ok(()),
+            Ended::Committed | Ended::Refused | Ended::Failed => {
+                *failing = Failing { committed_ms: now_ms, ..Failing::default() };
+                return Ok(());
+            }
         }
         // Of attempts that overlap, an earlier one may end later.
-        let asked_ms = asked_ms.max(failing.ended_well_ms);
+        let asked_ms = asked_ms.max(failing.committed_ms);
         failing.since_ms = if failing.count == 0 { asked_ms } else { failing.since_ms.min(asked_ms) };
         failing.count += 1;
         let lasts = now_ms.saturating_sub(failing.since_ms);
@@ -166,24 +181,25 @@ mod tests {
     fn a_node_out_of_reach_of_faults_may_fail_for_a_while_and_not_for_long() {
         let (node, project): (NodeId, ProjectName) = ("a-0".parse().unwrap(), "p".parse().unwrap());
         let mut seen = Availability::default();
-        let mut ends = |asked_ms, ended_well, now_ms| {
-            seen.attempted(Attempt { node: &node, project: &project, asked_ms, ended_well }, now_ms)
+        let mut ends = |asked_ms, ended, now_ms| {
+            seen.attempted(Attempt { node: &node, project: &project, asked_ms, ended }, now_ms)
         };
-        assert_eq!(ends(0, true, 1_000), Ok(()));
+        assert_eq!(ends(0, Ended::Committed, 1_000), Ok(()));
         for asked in [500, 1_500, 2_500, 3_500] {
-            assert_eq!(ends(asked, false, asked + 15_000), Ok(()), "the first of them failed since the last good one");
+            assert_eq!(ends(asked, Ended::Failed, asked + 15_000), Ok(()), "the last commit was a moment ago");
         }
-        assert_eq!(ends(5_000, true, 20_000), Ok(()));
-        assert_eq!(ends(6_000, false, 39_000), Ok(()), "one attempt alone proves nothing");
-        assert_eq!([ends(21_000, false, 40_000), ends(22_000, false, 40_100)], [Ok(()), Ok(())]);
-        assert!(ends(23_000, false, 40_200).is_err());
+        assert_eq!(ends(5_000, Ended::Committed, 20_000), Ok(()));
+        assert_eq!(ends(6_000, Ended::Failed, 39_000), Ok(()), "one attempt alone proves nothing");
+        assert_eq!([ends(21_000, Ended::Failed, 40_000), ends(22_000, Ended::Failed, 40_100)], [Ok(()), Ok(())]);
+        assert_eq!(ends(30_000, Ended::Refused, 40_150), Ok(()), "it proves nothing either");
+        assert!(ends(23_000, Ended::Failed, 40_200).is_err());
     }
 
     #[test]
     fn an_attempt_that_a_fault_met_is_not_judged() {
         let (node, project): (NodeId, ProjectName) = ("a-0".parse().unwrap(), "p".parse().unwrap());
         let mut seen = Availability::default();
-        let attempt = |asked_ms| Attempt { node: &node, project: &project, asked_ms, ended_well: false };
+        let attempt = |asked_ms| Attempt { node: &node, project: &project, asked_ms, ended: Ended::Failed };
         for asked in 0..10 {
             seen.cut_off(&node, 1_000 * asked);
             seen.throttled(&project, 20_000 + 1_000 * asked);
