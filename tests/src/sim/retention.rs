@@ -1,5 +1,5 @@
-//! Retention: in some worlds, each stream forgets the records that are older than a time, which the seed decides. It may
-//! be shorter than a pause, or than the time for which a site is down.
+//! Retention: in some worlds, each stream forgets the records that are older than a time, which the seed decides. That
+//! may be shorter than a pause, or than the time for which a site is down.
 //!
 //! A reader finds out that it missed records because its own position is forgotten. A reader that is to begin at the
 //! oldest record has no position, and is told nothing, as with Kinesis. So nothing more of a stream is forgotten until

@@ -16,8 +16,8 @@ const SILENT_MS: u64 = 8_000;
 /// A node that is down for this long must have been adopted, at the latest by another site.
 const ADOPTED_MS: u64 = 28_000;
 
-/// The time within which one of the attempts to commit must end in a commit, if others fail. It is the longest deadline of a client, and longer
-/// than a dead owner keeps a lock, or an incarnation waits for its adoption.
+/// The time within which one of the attempts to commit must end in a commit, if others fail. It is the longest deadline
+/// of a client, and longer than a dead owner keeps a lock, or an incarnation waits for its adoption.
 const FAILING_MS: u64 = 20_000;
 /// The number of failed attempts below which nothing is judged: one that is unlucky proves nothing.
 const FAILED: u64 = 4;
