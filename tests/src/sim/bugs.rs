@@ -150,6 +150,17 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "somebody who writes steps that fit their refs into a stream",
         &["durability", "forward", "batches", "held"],
     ),
+    found(
+        InjectedBug::TrimSkipped,
+        "streams that forget records while nodes are paused, cut off or down",
+        &["checkpoints", "readiness"],
+    ),
+    found(InjectedBug::CommitWaitsForSites, "a site that is down for long", &["availability"]),
+    found(
+        InjectedBug::EventualRead,
+        "reads that show some items as they were a moment ago; clients that are behind",
+        &["answers", "hindsight"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

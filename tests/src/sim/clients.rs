@@ -17,8 +17,10 @@ use lockstep_proto::{Command, EventBody, NodeId, Oid, ProjectName, RefKey, RefNa
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::check::availability::{Attempt, Ended};
 use super::check::events::Posted;
 use super::check::refresh::subject;
+use super::commits;
 use super::dice::Dice;
 use super::workload::{Asker, Wish};
 use super::world::{Life, World};
@@ -134,11 +136,16 @@ impl Client {
         let steps = request.commands.iter().map(command_text).collect::<String>();
         let atomic = if request.atomic { " atomic" } else { "" };
         self.note(&format!("asks {node} {} {project}{atomic}{steps}", request.request_id));
+        // A repeated request may be answered from memory.
+        let is_new = self.world.watch.known().history.get(&request.request_id).is_none();
         self.world.watch.asked(project, &request);
         let transactions = life.node.transactions();
-        let asked = self.world.trace.now_ms();
+        let asked_ms = self.world.trace.now_ms();
         let end = wait(life, transactions.submit(project, request.clone())).await;
-        self.is_in_time(life, project, &request.request_id, asked);
+        self.is_in_time(life, project, &request.request_id, asked_ms);
+        if let Some(ended) = end_of_attempt(&end).filter(|_| is_new && !life.ended.is_cancelled()) {
+            self.world.attempted(Attempt { node, project, asked_ms, ended });
+        }
         if let Some(response) = self.heard(&request.request_id, end, response_text)
             && !life.ended.is_cancelled()
         {
@@ -277,6 +284,16 @@ async fn wait<T>(life: &Life, call: impl Future<Output = Result<T, ApiError>>) -
             Ok(Err(error)) => End::Error(error),
             Err(_) => End::TimedOut,
         },
+    }
+}
+
+/// The end of an attempt to commit. None if its node died.
+fn end_of_attempt(end: &End<RefTransactionResponse>) -> Option<Ended> {
+    match end {
+        End::Answered(response) => Some(commits::ended(response)),
+        End::Error(error) => Some(commits::refused(error.code)),
+        End::NodeDied => None,
+        End::TimedOut => Some(Ended::Failed),
     }
 }
 

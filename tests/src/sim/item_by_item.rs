@@ -1,34 +1,53 @@
 //! A read of several items is not one moment: DynamoDB isolates each item of a batch read and of a query, not the call.
 //! So a reader may see one ref of a transaction before the commit and another one after it.
 //!
-//! This decorator reads each item by itself, and lets time pass between two items in some of the calls.
+//! This decorator reads each item by itself, and lets time pass between two items in some of the calls. With the
+//! injected bug `EventualRead`, reads are not consistent either: each item may be as it was before its last change.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Part, RefDbError, RefItem, RefStore, SlotState};
 use lockstep_proto::{ProjectKey, ProjectName, RefKey, TxnId};
-use tokio::time::sleep;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
 
 use super::dice::Dice;
 
 /// The longest pause between two items, in virtual milliseconds. It is longer than most commits take.
 const PAUSE_MS: u64 = 60;
+/// The time for which a read that is not consistent may miss a change.
+const LAG: Duration = Duration::from_secs(1);
+
+/// Items as they were before their last change, and the times of the changes.
+type Earlier = BTreeMap<(ProjectKey, RefKey), (Option<RefItem>, Instant)>;
 
 /// The refs of a refdb, read item by item.
 pub struct ItemByItem {
     inner: Arc<dyn RefStore>,
     dice: Dice,
     torn: u64,
+    /// Present with the injected bug `EventualRead`.
+    earlier: Option<Mutex<Earlier>>,
 }
 
 impl ItemByItem {
     /// Reads `inner` item by item. In `torn` permille of the calls there are pauses, from the run's seed.
     #[must_use]
-    pub fn new(inner: Arc<dyn RefStore>, seed: u64, torn: u64) -> Self {
-        Self { inner, dice: Dice::new(seed, "items"), torn }
+    pub fn new(inner: Arc<dyn RefStore>, seed: u64, torn: u64, bugs: InjectedBugs) -> Self {
+        let earlier = bugs.has(InjectedBug::EventualRead).then(Mutex::default);
+        Self { inner, dice: Dice::new(seed, "items"), torn, earlier }
+    }
+
+    /// A ref as it was before its last change, if that was a moment ago and this read misses it.
+    fn outdated(&self, project: &ProjectKey, key: &RefKey) -> Option<Option<RefItem>> {
+        let earlier = self.earlier.as_ref().filter(|_| key.as_ref_name().is_some())?.lock();
+        let (item, changed) = earlier.get(&(project.clone(), key.clone()))?;
+        (changed.elapsed() < LAG && self.dice.chance(500)).then(|| item.clone())
     }
 
     /// The pauses of one call.
@@ -53,7 +72,16 @@ impl Pauses<'_> {
 #[async_trait]
 impl RefStore for ItemByItem {
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
-        self.inner.commit(request).await
+        let Some(earlier) = &self.earlier else { return self.inner.commit(request).await };
+        let project = &request.transaction.project;
+        let keys: Vec<RefKey> = request.transaction.commands.iter().map(|command| command.key.clone()).collect();
+        let before = self.inner.read(project, &keys).await?;
+        let answer = self.inner.commit(request).await?;
+        if answer == CommitAnswer::Committed {
+            let (items, now) = (keys.into_iter().zip(before), Instant::now());
+            earlier.lock().extend(items.map(|(key, item)| ((project.clone(), key), (item, now))));
+        }
+        Ok(answer)
     }
 
     async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
@@ -75,7 +103,10 @@ impl RefStore for ItemByItem {
     async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
         let (pauses, mut items) = (self.pauses(), Vec::new());
         for key in keys {
-            items.extend(self.inner.read(project, std::slice::from_ref(key)).await?);
+            match self.outdated(project, key) {
+                Some(item) => items.push(item),
+                None => items.extend(self.inner.read(project, std::slice::from_ref(key)).await?),
+            }
             pauses.next().await;
         }
         Ok(items)
@@ -122,7 +153,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_read_returns_what_its_backend_returns_in_the_same_order() {
         let inner = MemoryRefDb::new().refdb().refs;
-        let items = ItemByItem::new(Arc::clone(&inner), 1, 1_000);
+        let items = ItemByItem::new(Arc::clone(&inner), 1, 1_000, InjectedBugs::default());
         let project = ProjectKey { name: "p".parse().unwrap(), incarnation: 1 };
         let keys: Vec<RefKey> = ["refs/heads/b", "refs/heads/a"].map(|name| RefKey::Ref(name.parse().unwrap())).into();
         assert_eq!(items.read(&project, &keys).await.unwrap(), vec![None, None]);

@@ -26,10 +26,11 @@
 //! | `run` | one run, from its start to convergence |
 //! | [`gerrit`] | the Gerrit beside each node |
 //! | [`clients`], [`workload`], [`history`] | clients, their requests and their answers |
+//! | `commits` | whether clients commit at the nodes that could |
 //! | [`listeners`] | listeners, which receive stream events |
 //! | [`bugs`], [`rates`] | the injected bugs, the properties that find them, and how many seeds do |
 //! | `agreement` | whether Gerrits and the refdb show what the facts say |
-//! | [`read_limits`] | the limits of reading a stream |
+//! | [`read_limits`], `retention` | the limits of reading a stream; streams that forget old records |
 //! | [`story`] | the world without random faults, in which a test takes one step after the other |
 //! | [`witness`], [`facts`], [`mirror`], [`watch`], [`check`] | the facts below all faults, and their checkers |
 
@@ -40,6 +41,7 @@ pub mod blobs;
 pub mod bugs;
 pub mod check;
 pub mod clients;
+mod commits;
 pub mod dice;
 pub mod eventlog;
 pub mod facts;
@@ -65,6 +67,7 @@ pub mod read_limits;
 mod rebuilds;
 pub mod refdb;
 pub mod repositories;
+mod retention;
 pub mod rotten;
 pub mod run;
 pub mod scenario;

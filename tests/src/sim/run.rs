@@ -24,7 +24,7 @@ use super::rotten::is_rotten;
 use super::scenario::Scenario;
 use super::trace::Trace;
 use super::world::{World, name};
-use super::{failovers, rebuilds, site_list};
+use super::{failovers, rebuilds, retention, site_list};
 
 /// The number of trace lines that a failure prints.
 const TAIL: usize = 60;
@@ -182,6 +182,7 @@ impl Phases {
         while self.world.trace.now_ms() < until {
             sleep(Duration::from_millis(self.world.scenario.tick_ms)).await;
             self.world.tick();
+            self.world.note_cut_off();
             self.judge()?;
         }
         Ok(())
@@ -247,6 +248,9 @@ impl Phases {
         self.world.trace.note("run", "SAFETY");
         self.world.faults.switch(true);
         let mut tasks = vec![tokio::spawn(Nemesis::new(self.world.clone(), stop.clone()).run())];
+        if let Some(keeps_ms) = retention::drawn(&self.world) {
+            tasks.push(tokio::spawn(retention::forget(self.world.clone(), keeps_ms, stop.clone())));
+        }
         let changing = self.world.scenario.list_moves.then(|| tokio::spawn(site_list::change(self.world.clone())));
         for site in self.world.all_sites() {
             for number in 0..self.world.scenario.clients {

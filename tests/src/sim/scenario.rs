@@ -116,6 +116,8 @@ pub struct Scenario {
     pub answer_ms: Option<u64>,
     /// The share of reads of several items that take their time from item to item, in permille.
     pub torn_reads: u64,
+    /// The share of runs in which streams forget old records, in permille. Dice of their own decide.
+    pub retentions: u64,
     /// Whether every node signs, records must be signed, and somebody who can write to the streams forges them well.
     pub signed: bool,
     /// Whether one site alone is active, at the start the first one by name.
@@ -194,6 +196,7 @@ impl Scenario {
             throttled_projects: 2,
             answer_ms: None,
             torn_reads: 300,
+            retentions: 400,
             signed: false,
             one_active: false,
             list_moves: false,
@@ -215,10 +218,20 @@ impl Scenario {
         of_refdb(&self.rates) <= of_refdb(&general_rates())
     }
 
+    /// Whether the commits of clients are judged, too. There are good reasons for failures where one kind of call fails
+    /// often, where objects may be at nodes that are away, and where committed content is bad.
+    #[must_use]
+    pub fn judges_commits(&self) -> bool {
+        let excuses = |action: Action| matches!(action, Action::LoseDisk | Action::BadCommit);
+        let is_excused = self.actions.iter().any(|(action, _)| excuses(*action));
+        self.judges_availability() && self.calls.is_empty() && !is_excused
+    }
+
     /// The general scenario without faults. A violation here has no fault as its cause.
     #[must_use]
     pub fn calm() -> Self {
-        Self { name: "calm".into(), actions: Vec::new(), rates: BTreeMap::new(), gerrit_dies: 0, ..Self::general() }
+        let (actions, rates) = (Vec::new(), BTreeMap::new());
+        Self { name: "calm".into(), actions, rates, gerrit_dies: 0, retentions: 0, ..Self::general() }
     }
 
     /// The general scenario with lost volumes, at the end those of a whole site.
@@ -238,7 +251,8 @@ impl Scenario {
     /// One active site, and operators that move its writes while nodes die, pause and are cut off.
     #[must_use]
     pub fn standby() -> Self {
-        let mut scenario = Self { name: "standby".into(), one_active: true, nemesis_ms: 3_000, ..Self::general() };
+        let (one_active, nemesis_ms, retentions) = (true, 3_000, 0);
+        let mut scenario = Self { name: "standby".into(), one_active, nemesis_ms, retentions, ..Self::general() };
         scenario.actions.retain(|(action, _)| !matches!(action, Action::Fence | Action::SiteDown | Action::Forge));
         scenario.actions.push((Action::Failover, 30));
         scenario

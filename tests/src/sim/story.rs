@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lockstep::base::faults::injected_bug::InjectedBugs;
+use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, Expected, Outcome, ProjectResponse, RefCommand,
     RefTransactionRequest, RefTransactionResponse,
@@ -82,7 +82,7 @@ pub fn tell_of_locks(story: impl AsyncFnOnce(&Story)) {
 /// # Panics
 /// As [`tell`].
 pub fn tell_of_standbys(story: impl AsyncFnOnce(&Story)) {
-    tell_in(Scenario { one_active: true, ..Scenario::calm() }, story);
+    tell_in(Scenario { one_active: true, ..Scenario::calm() }, InjectedBugs::default(), story);
 }
 
 /// Runs a story, with writes of the refdb of this size.
@@ -90,14 +90,22 @@ pub fn tell_of_standbys(story: impl AsyncFnOnce(&Story)) {
 /// # Panics
 /// As [`tell`].
 pub fn tell_with(writes: Writes, story: impl AsyncFnOnce(&Story)) {
-    tell_in(Scenario { writes, ..Scenario::calm() }, story);
+    tell_in(Scenario { writes, ..Scenario::calm() }, InjectedBugs::default(), story);
 }
 
-fn tell_in(scenario: Scenario, story: impl AsyncFnOnce(&Story)) {
+/// Runs a story with an injected bug, to show that a property does not hold.
+///
+/// # Panics
+/// As [`tell`].
+pub fn tell_injected(bug: InjectedBug, story: impl AsyncFnOnce(&Story)) {
+    tell_in(Scenario::calm(), InjectedBugs::only(bug), story);
+}
+
+fn tell_in(scenario: Scenario, bugs: InjectedBugs, story: impl AsyncFnOnce(&Story)) {
     runtime().block_on(async {
         let scenario = Scenario { projects: 1, shards: 1, nodes: [2, 1, 1], ..scenario };
-        let backend = MemoryBackend::of_models(scenario.shards, InjectedBugs::default());
-        let world = World::new(1, scenario, InjectedBugs::default(), Arc::new(backend), Arc::new(RealNodes));
+        let backend = MemoryBackend::of_models(scenario.shards, bugs);
+        let world = World::new(1, scenario, bugs, Arc::new(backend), Arc::new(RealNodes));
         let told = Story { phases: Phases { world: world.clone() }, world, nonce: AtomicU64::new(0) };
         told.holds(told.phases.set_up().await);
         story(&told).await;

@@ -18,6 +18,7 @@ impl Scenario {
         scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
         scenario.events = 0;
         scenario.turn_towards(bug);
+        scenario.retentions = if bug == InjectedBug::TrimSkipped { 1_000 } else { 0 };
         scenario
     }
 
@@ -35,7 +36,7 @@ impl Scenario {
                 self.more(Ask::NameConflict, 20);
                 self.more(Ask::Delete, 10);
             }
-            P::ErrorAsAbsent | P::ValueWithoutVersion => self.with_slow_readers(bug),
+            P::ErrorAsAbsent | P::ValueWithoutVersion | P::EventualRead => self.with_slow_readers(bug),
             P::CheckpointBeforeApply | P::MapBeforeRefs => self.act(&[(Action::PowerCut, 10), (Action::Crash, 10)]),
             P::RefsBeforeObjects | P::MissingBaseIsBad => {
                 self.act(&[(Action::Pause, 10), (Action::Partition, 10), (Action::Crash, 5)]);
@@ -86,9 +87,9 @@ impl Scenario {
             P::OpenLockTaken | P::LockNotRead | P::LockOutlivesSlot | P::ReleasedUnpoisoned | P::LockedNameMarked => {
                 self.under_locks(bug)
             }
-            P::MarkPassesRefused | P::BeatWaitsForPublish | P::ThrottledKeepsSlot | P::NobodyElseAdopts => {
-                self.while_a_part_is_away(bug)
-            }
+            P::MarkPassesRefused => self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 3)]),
+            P::BeatWaitsForPublish | P::ThrottledKeepsSlot | P::NobodyElseAdopts => self.while_a_part_is_away(bug),
+            P::TrimSkipped | P::CommitWaitsForSites => self.away_for_long(bug),
             P::LookBeforeBarrier | P::MarksOutliveIncarnation => self.with_folders(bug),
             P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
             P::HeldCollected | P::LeftoverForgotten | P::ShortReadIsEnd => self.behind(bug),
@@ -136,13 +137,20 @@ impl Scenario {
     /// Lets nodes be behind for long on the only branch, so that they must ask the refdb.
     fn with_slow_readers(&mut self, bug: InjectedBug) {
         (self.branches, self.projects) = (1, 1);
-        if bug == InjectedBug::ErrorAsAbsent {
-            self.commits_fail(|rates| (rates.fail_before, rates.lose_request, rates.lose_answer) = (250, 60, 150));
-            self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 2)]);
-            self.think_ms = 150;
-        } else {
-            self.more(Ask::Back, 30);
-            self.act(&[(Action::ThrottleShard, 10), (Action::Pause, 4)]);
+        match bug {
+            InjectedBug::ErrorAsAbsent => {
+                self.commits_fail(|rates| (rates.fail_before, rates.lose_request, rates.lose_answer) = (250, 60, 150));
+                self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 2)]);
+                self.think_ms = 150;
+            }
+            InjectedBug::EventualRead => {
+                self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 2)]);
+                (self.think_ms, self.stale) = (150, 4);
+            }
+            _ => {
+                self.more(Ask::Back, 30);
+                self.act(&[(Action::ThrottleShard, 10), (Action::Pause, 4)]);
+            }
         }
     }
 
@@ -163,7 +171,6 @@ impl Scenario {
     fn while_a_part_is_away(&mut self, bug: InjectedBug) {
         use InjectedBug as P;
         match bug {
-            P::MarkPassesRefused => self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 3)]),
             P::BeatWaitsForPublish => self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 10)]),
             P::ThrottledKeepsSlot => {
                 self.act(&[(Action::ThrottlePartition, 1)]);
@@ -176,6 +183,18 @@ impl Scenario {
                 self.nemesis_ms = 24_000;
             }
             _ => {}
+        }
+    }
+
+    /// Takes nodes away for longer than streams keep records, or than clients wait.
+    fn away_for_long(&mut self, bug: InjectedBug) {
+        if bug == InjectedBug::TrimSkipped {
+            self.act(&[(Action::Pause, 10), (Action::Partition, 10), (Action::Crash, 10), (Action::SiteDown, 2)]);
+            // Many refs: the next move of a ref would make up for one that was missed.
+            (self.branches, self.think_ms) = (12, 150);
+        } else {
+            self.act(&[(Action::SiteDown, 1)]);
+            (self.nemesis_ms, self.projects, self.clients, self.think_ms) = (24_000, 1, 6, 150);
         }
     }
 

@@ -127,7 +127,7 @@ impl World {
         let watch = Watch::new(trace.clone(), backend.eventlog());
         let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), backend.blobs(), watch.clone())));
         let seen = RefDb {
-            refs: Arc::new(ItemByItem::new(Arc::clone(&refdb.refs), seed, scenario.torn_reads)),
+            refs: Arc::new(ItemByItem::new(Arc::clone(&refdb.refs), seed, scenario.torn_reads, bugs)),
             ..refdb.clone()
         };
         let (mut places, mut gerrits) = (BTreeMap::new(), BTreeMap::new());

@@ -116,11 +116,18 @@ pub enum InjectedBug {
     AdopterSignsNothing,
     /// A node takes records without a good signature although they are required.
     RequirementIgnored,
+    /// A reader whose position the stream has forgotten goes on without what it missed.
+    TrimSkipped,
+    /// A commit is answered only when every node has applied it.
+    CommitWaitsForSites,
+    /// Refs are read with eventual consistency, so that each item may be as it was before its last change. The
+    /// simulator injects this one in place of DynamoDB.
+    EventualRead,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 58] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -176,6 +183,9 @@ impl InjectedBug {
         Self::VersionsNotSigned,
         Self::AdopterSignsNothing,
         Self::RequirementIgnored,
+        Self::TrimSkipped,
+        Self::CommitWaitsForSites,
+        Self::EventualRead,
     ];
 }
 

@@ -8,13 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{TxnId, limits};
+use lockstep_proto::{Slot, TxnId, limits};
 use tokio::time::{Instant, timeout_at};
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
-use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDb, RefDbError, SlotState};
+use crate::seams::refdb::{CommitAnswer, CommitRequest, NodeRecord, Obstacle, RefDb, RefDbError, SlotState};
 
 /// The end of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,6 +178,27 @@ impl Attempts {
             self.resolve(&request.transaction.id).await
         } else {
             AttemptEnd::NotTaken { why: progress.last_error, retry: true }
+        }
+    }
+
+    /// With the injected bug `CommitWaitsForSites`, waits until every node has applied a transaction. Returns whether
+    /// that was in time.
+    pub async fn is_everywhere(&self, txn: &TxnId, deadline: Instant) -> bool {
+        if !self.bugs.has(InjectedBug::CommitWaitsForSites) {
+            return true;
+        }
+        let mut backoff =
+            Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(50), Duration::from_millis(500));
+        let Slot { lane, seq } = &txn.slot;
+        loop {
+            let nodes = self.refdb.registry.nodes().await.unwrap_or_default();
+            let is_applied = |node: &NodeRecord| node.expelled || node.mark(lane) > *seq;
+            if !nodes.is_empty() && nodes.iter().all(is_applied) {
+                return true;
+            }
+            if !backoff.wait_until(deadline).await {
+                return false;
+            }
         }
     }
 

@@ -174,6 +174,9 @@ impl Committer {
                 let shown = self.committed(work, &request).await;
                 drop(guard);
                 self.observer.committed(&request.transaction, shown.is_ok(), started.elapsed());
+                if !self.attempts.is_everywhere(&request.transaction.id, deadline).await {
+                    return Round::Ended(unknown(verdicts, &proposal, request.transaction));
+                }
                 Round::Ended(accept(verdicts, &proposal, request.transaction, shown))
             }
             AttemptEnd::Unknown(why) => {

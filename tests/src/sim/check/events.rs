@@ -31,6 +31,9 @@ struct Event {
     taken: Option<u64>,
     /// Whether its volume was lost before the event was in the event log.
     lost: bool,
+    /// Whether a record of it was trimmed, and the nodes that had not read the record then.
+    trimmed: bool,
+    missed: BTreeSet<NodeId>,
     heard: BTreeSet<NodeId>,
     /// The nodes whose listener has sent a confirmation, and those whose confirmation was answered.
     confirms: BTreeSet<NodeId>,
@@ -66,6 +69,8 @@ impl Events {
             asked,
             taken: None,
             lost: false,
+            trimmed: false,
+            missed: BTreeSet::new(),
             heard: BTreeSet::new(),
             confirms: BTreeSet::new(),
             confirmed: BTreeSet::new(),
@@ -126,11 +131,26 @@ impl Events {
         }
     }
 
-    /// Notes that a node's volume is lost. Events that were delivered there are delivered again. Events that it
-    /// accepted and had not yet published are lost.
+    /// Notes that a record of an event was trimmed.
+    pub fn trimmed(&mut self, id: &str) {
+        if let Some(event) = self.events.get_mut(id) {
+            event.trimmed = true;
+        }
+    }
+
+    /// Notes that a node had not read the record of an event that was trimmed. The event need not be delivered there.
+    pub fn missed(&mut self, node: &NodeId, id: &str) {
+        if let Some(event) = self.events.get_mut(id) {
+            event.missed.insert(node.clone());
+        }
+    }
+
+    /// Notes that a node's volume is lost. Events that were delivered there are delivered again, unless the streams
+    /// have forgotten them. Events that it accepted and had not yet published are lost.
     pub fn volume_lost(&mut self, node: &NodeId, is_logged: impl Fn(&str) -> bool) {
         for (id, event) in &mut self.events {
             event.lost |= event.posted.origin == *node && !is_logged(id);
+            event.missed.extend(event.trimmed.then(|| node.clone()));
             for nodes in [&mut event.heard, &mut event.confirms, &mut event.confirmed] {
                 nodes.remove(node);
             }
@@ -166,7 +186,9 @@ impl Events {
     /// # Errors
     /// The node would never deliver the event.
     pub fn covered(&self, node: &NodeId, id: &str, inbox: &BTreeSet<String>) -> Verdict {
-        let excused = |event: &Event| event.posted.origin == *node || event.confirms.contains(node);
+        let excused = |event: &Event| {
+            event.posted.origin == *node || event.confirms.contains(node) || event.missed.contains(node)
+        };
         if inbox.contains(id) || self.events.get(id).is_none_or(excused) {
             return Ok(());
         }
@@ -178,7 +200,8 @@ impl Events {
     pub fn missing(&self, nodes: &[NodeId]) -> Option<String> {
         self.events.values().filter(|event| event.taken.is_some() && !event.lost).find_map(|event| {
             let Posted { id, origin, .. } = &event.posted;
-            let node = nodes.iter().find(|node| *node != origin && !event.confirmed.contains(*node))?;
+            let is_over = |node: &NodeId| event.confirmed.contains(node) || event.missed.contains(node);
+            let node = nodes.iter().find(|node| *node != origin && !is_over(node))?;
             Some(format!("event {id} of {origin} was not delivered at {node}"))
         })
     }
@@ -200,5 +223,6 @@ fn is_skipped(before: &Event, now: &Event, node: &NodeId) -> bool {
         && two.change.is_some()
         && before.taken.is_some_and(|taken| taken < now.asked)
         && !before.lost
+        && !before.missed.contains(node)
         && !before.heard.contains(node)
 }

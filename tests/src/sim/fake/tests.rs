@@ -24,7 +24,7 @@ fn short(mut scenario: Scenario) -> Scenario {
     // A site that is down for longer than any lease leaves no time for other faults in a short run. The tiny node's
     // volume has no snapshots.
     scenario.actions.retain(|(action, _)| !matches!(action, Action::Forge | Action::SiteDown | Action::PutBack));
-    Scenario { safety_ms: 20_000, nodes: [2, 1, 1], torn_reads: 0, repeats: 0, ..scenario }
+    Scenario { safety_ms: 20_000, nodes: [2, 1, 1], torn_reads: 0, repeats: 0, retentions: 0, ..scenario }
 }
 
 fn found(mistake: Mistake, properties: &[&str]) {

@@ -1,11 +1,12 @@
 //! The watch: is told of every action at the moment at which it truly happens, keeps the facts, and calls the checkers.
 //!
 //! It is below the faults, so it knows more than the nodes. It keeps the first violation, and the run stops at its next
-//! tick. `refdb` has the reports of the refdb and the clients, `volumes` those of the nodes' volumes, and `events`
-//! those about stream events.
+//! tick. `refdb` has the reports of the refdb and the clients, `volumes` those of the nodes' volumes, `events` those
+//! about stream events, and `retention` those about streams that forget records.
 
 mod events;
 mod refdb;
+mod retention;
 mod volumes;
 
 pub use volumes::Snapshot;
@@ -59,6 +60,8 @@ struct Local {
     reconciles: bool,
     /// Whether the volume was lost at some time, and its quarantine with it.
     lost: bool,
+    /// Whether records were trimmed at some time that the node had not read.
+    missed: bool,
 }
 
 impl Local {
@@ -156,6 +159,23 @@ impl Watch {
         known.judge(&self.trace, "availability", beats.and(adopted));
     }
 
+    /// A node cannot commit at this moment, because of a fault or of its site's role.
+    pub fn cut_off(&self, node: &NodeId) {
+        self.known().availability.cut_off(node, self.trace.now_ms());
+    }
+
+    /// The partition of a project throttles at this moment.
+    pub fn throttled(&self, project: &ProjectName) {
+        self.known().availability.throttled(project, self.trace.now_ms());
+    }
+
+    /// A client's attempt to commit has ended.
+    pub fn attempted(&self, attempt: check::availability::Attempt<'_>) {
+        let mut known = self.known();
+        let verdict = known.availability.attempted(attempt, self.trace.now_ms());
+        known.judge(&self.trace, "availability", verdict);
+    }
+
     /// A client got no answer in time, although no fault touched its request.
     pub fn late(&self, what: String) {
         self.known().judge(&self.trace, "availability", Err(what));
@@ -246,7 +266,7 @@ impl Watch {
             let bad: BTreeSet<String> = volume.store().quarantined().unwrap_or_default().into_keys().collect();
             check::convergence::volume_differs(&known.facts, volume)
                 .or(streams)
-                .or((!local.lost).then(|| known.bad_record_missing(node, &bad)).flatten())
+                .or((!local.lost && !local.missed).then(|| known.bad_record_missing(node, &bad)).flatten())
                 .map(|what| format!("{node}: {what}"))
         })
     }

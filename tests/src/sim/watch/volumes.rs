@@ -48,6 +48,7 @@ impl Watch {
             broken: false,
             reconciles: false,
             lost: false,
+            missed: false,
         };
         self.known().locals.insert(node.clone(), local);
     }
