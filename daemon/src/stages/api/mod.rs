@@ -17,7 +17,7 @@
 //! | `routes` | the table of routes |
 //! | `turns` | who commits next when more batches come than this node works on |
 //! | `transactions`, `projects` | ref transactions and their fate; projects and their `HEAD` |
-//! | `inspection` | status, parked, quarantined |
+//! | `inspection` | status, parked, quarantined; one ref at every site |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `sites` | all sites, and failover |
 //! | `signing` | signed records: who must sign, and the keys of sites |
