@@ -118,8 +118,8 @@ impl<'a> Explainer<'a> {
         let name = &project.name;
         ApiError::invalid(match self.disk(project, key).await.0 {
             Some(value) => format!(
-                "the refdb has no ref {key} in project {name}, and the disk of this node shows {value}: something other \
-                 than Lockstep wrote it; look with `lockstep verify {name}`"
+                "the refdb has no ref {key} in project {name}, and the disk of this node shows {value}: something \
+                 other than Lockstep wrote it; look with `lockstep verify {name}`"
             ),
             None => format!("the refdb has no ref {key} in project {name}: check the name, and give it in full"),
         })
