@@ -64,7 +64,8 @@ impl<'a> Repairs<'a> {
         let held = self.record(entry)?;
         let unfit = |why: String| ApiError::new(RefusalCode::Invalid, false, why);
         if !held.is_committed(entry) {
-            return Err(unfit(format!("entry {entry} was never committed, and holds nothing back: drop it")));
+            let way = format!("`lockstep quarantine discard {entry}` takes it out");
+            return Err(unfit(format!("entry {entry} was never committed, and holds nothing back: {way}")));
         }
         let unreadable = |error| unfit(format!("entry {entry} cannot be read by this release: {error}"));
         let transaction = Transaction::outlined(&held.bytes).map_err(unreadable)?;
