@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::debt::DebtStatus;
-use lockstep_proto::digests::RefsRequest;
+use lockstep_proto::digests::{RefLook, RefsRequest};
 use lockstep_proto::explain::{
     MOST_SET_ASIDE, MOST_SHARDS, RefAtNode, RefAtNodeRequest, RefreshOfRef, SetAsideKind, SetAsideRef,
 };
 use lockstep_proto::status::{AppliedStatus, CheckpointStatus};
 use lockstep_proto::verify::Side;
-use lockstep_proto::{ProjectKey, RefKey, Transaction, TxnId};
+use lockstep_proto::{ProjectKey, RefKey, RefValue, Transaction, TxnId, Version};
 use tokio::time::timeout;
 
 use super::{Explainer, text};
 use crate::seams::eventlog::Position;
-use crate::seams::volume::{Held, RefRecord, ShardId, StoreError, parked_pages};
+use crate::seams::volume::{Held, ShardId, StoreError, parked_pages};
 use crate::stages::ports::PeerRefs;
 
 /// The most pages of parked records that are looked through, so that an answer stays cheap.
@@ -28,17 +28,22 @@ impl Explainer<'_> {
     pub(in crate::node::assembly) async fn here(&self, request: &RefAtNodeRequest) -> Result<RefAtNode, ApiError> {
         let RefAtNodeRequest { project, key, txn, .. } = request;
         let (settings, state) = (&self.stages.deps.settings, &self.stages.state);
-        let record = state.versions.get(project, key).map_err(ApiError::unavailable)?;
+        let (record, disk, problem) = match self.look(project, key).await {
+            Ok(RefLook { record, disk, .. }) => (record.map(|it| side(it.version, &it.value, &it.txn)), disk, None),
+            Err(why) => {
+                let record = state.versions.get(project, key).map_err(ApiError::unavailable)?;
+                (record.map(|it| side(it.version, &it.value, &it.txn)), None, Some(why))
+            }
+        };
         let known = state.versions.project(&project.name).map_err(ApiError::unavailable)?;
-        let (disk, problem) = self.disk(project, key).await;
         let refresh = self.stages.refresh.as_ref().and_then(|refresh| refresh.of_ref(&project.name, key));
         Ok(RefAtNode {
             site: settings.site.clone(),
             node: settings.node.clone(),
             waits_for: self.closed.clone(),
             project: known.map(|known| known.to_string()),
-            record: record.map(side),
-            disk,
+            record,
+            disk: disk.map(|disk| text(&disk)),
             problem,
             slots_behind: self.slots_behind(txn).map_err(ApiError::unavailable)?,
             set_aside: self.set_aside(project, key).await.map_err(ApiError::unavailable)?,
@@ -51,13 +56,13 @@ impl Explainer<'_> {
         })
     }
 
-    /// The value of a ref on the disk, and why it cannot be told.
-    pub(super) async fn disk(&self, project: &ProjectKey, key: &RefKey) -> (Option<String>, Option<String>) {
+    /// A ref as the version map and the disk have it at one moment, or why it cannot be told.
+    pub(super) async fn look(&self, project: &ProjectKey, key: &RefKey) -> Result<RefLook, String> {
         let request = RefsRequest { project: project.clone(), keys: vec![key.clone()], catch_up: false };
         match timeout(LOOK, PeerRefs::refs(&self.stages.verifier, request)).await {
-            Ok(Ok(answer)) => (answer.refs.into_iter().next().and_then(|look| look.disk).map(|disk| text(&disk)), None),
-            Ok(Err(error)) => (None, Some(error.message)),
-            Err(_) => (None, Some(format!("the ref is locked here for more than {} s", LOOK.as_secs()))),
+            Ok(Ok(answer)) => answer.refs.into_iter().next().ok_or_else(|| "the ref was not looked at".to_owned()),
+            Ok(Err(error)) => Err(error.message),
+            Err(_) => Err(format!("the ref is being moved here for more than {} s", LOOK.as_secs())),
         }
     }
 
@@ -125,8 +130,8 @@ pub(in crate::node::assembly) fn checkpoint_status((id, position): (ShardId, Pos
     }
 }
 
-fn side(record: RefRecord) -> Side {
-    Side { version: record.version.0, value: text(&record.value), txn: record.txn.to_string() }
+fn side(version: Version, value: &RefValue, txn: &TxnId) -> Side {
+    Side { version: version.0, value: text(value), txn: txn.to_string() }
 }
 
 /// A record that is set aside, if it moves the ref, or may move it.
@@ -143,7 +148,7 @@ fn set_aside(kind: SetAsideKind, id: &str, held: &Held, key: &RefKey) -> Option<
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use lockstep_proto::{Command, RefValue, Version};
+    use lockstep_proto::Command;
 
     use super::*;
 

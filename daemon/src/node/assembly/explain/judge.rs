@@ -92,7 +92,7 @@ impl Truth<'_> {
             return Finding::new(format!("holds {entry} in quarantine ({reason})"), next);
         }
         let is_set_aside = |txn: &str| here.set_aside.iter().any(|one| one.entry == txn);
-        let owed = here.debts.iter().find(|debt| !debt.txn.as_ref().is_some_and(|txn| is_set_aside(&txn.to_string())));
+        let owed = here.debts.iter().find(|debt| debt.txn.as_ref().is_none_or(|txn| !is_set_aside(&txn.to_string())));
         if let Some(owed) = owed {
             let why = format!("cannot bring the project up to date ({}: {})", owed.kind.as_str(), owed.reason);
             return Finding::new(why, format!("`lockstep project retry {name}`"));
@@ -126,7 +126,11 @@ impl Truth<'_> {
         if let Some((site, node)) = lacking.first() {
             let others: BTreeSet<&str> = lacking.iter().map(|(site, _)| site.site.as_str()).collect();
             let others: Vec<&str> = others.into_iter().filter(|other| *other != site.site.as_str()).collect();
-            let also = if others.is_empty() { String::new() } else { format!("; so does {}", others.join(", ")) };
+            let also = if others.is_empty() {
+                String::new()
+            } else {
+                format!("; it is lacking at {}, too", others.join(", "))
+            };
             let why = node.lacks.as_deref().unwrap_or_default();
             return RefVerdict {
                 kind: RefVerdictKind::Lacking,

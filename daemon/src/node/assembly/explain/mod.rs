@@ -116,7 +116,7 @@ impl<'a> Explainer<'a> {
     /// The error for a ref that the refdb does not have.
     async fn never_committed(&self, project: &ProjectKey, key: &RefKey) -> ApiError {
         let name = &project.name;
-        ApiError::invalid(match self.disk(project, key).await.0 {
+        ApiError::invalid(match self.look(project, key).await.ok().and_then(|look| look.disk) {
             Some(value) => format!(
                 "the refdb has no ref {key} in project {name}, and the disk of this node shows {value}: something \
                  other than Lockstep wrote it; look with `lockstep verify {name}`"
