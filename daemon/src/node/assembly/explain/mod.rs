@@ -27,6 +27,7 @@ use lockstep_proto::{NodeId, ProjectKey, ProjectName, ProjectPhase, RefKey, RefV
 use tokio::time::timeout;
 
 use super::stages::Stages;
+use crate::seams::peers::PeerError;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefItem, SiteRecord, SlotState};
 use crate::telemetry::status_board::StatusBoard;
 pub(super) use here::checkpoint_status;
@@ -184,6 +185,7 @@ impl<'a> Explainer<'a> {
             return (name.parse().ok(), Err(problem.unwrap_or_else(|| format!("peer {name} does not answer"))));
         };
         let answer = match timeout(ANSWER, self.stages.deps.peers.explain(&name, request)).await {
+            Ok(Err(PeerError::NotNow(why))) => Err(why),
             Ok(answer) => answer.map_err(|error| error.to_string()),
             Err(_) => Err(format!("peer {name} did not answer within {} s", ANSWER.as_secs())),
         };
