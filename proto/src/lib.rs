@@ -32,6 +32,7 @@
 //! | [`debt`] | projects that a node cannot bring up to date, as the status API shows them |
 //! | [`peer`] | bodies of calls between peers |
 //! | [`digests`] | bodies of the calls by which two sites compare their refs |
+//! | [`explain`] | bodies of the calls that explain one ref at every site |
 //! | [`status`] | bodies of the status API |
 //! | [`verify`] | bodies of the verification API |
 
@@ -41,6 +42,7 @@ pub mod debt;
 mod decode_error;
 pub mod digests;
 pub mod drill;
+pub mod explain;
 pub mod failover;
 pub mod gerrit;
 pub mod history;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Freed, IncarnationRecord, OpenAnswer};
 use lockstep_proto::{Command, Pack, ProjectKey, RefKey, RefValue, Seq, SiteId, Transaction, TxnId, Version};
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{Clone, ok};
+use lockstep_tests::e2e::git::{Clone, ok, refuses, text};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;
 use lockstep_tests::e2e::{behind, until};
@@ -100,6 +100,13 @@ async fn beside_a_damaged_record_nodes_are_ready_and_show_what_is_behind_until_i
 
     for node in &cluster.nodes {
         assert!(ok(node.cli(&["quarantine"]).await).contains(&damaged));
+        let explained = node.cli(&["explain", "p", DAMAGED]).await;
+        assert_eq!(explained.status.code(), Some(2), "{explained:?}");
+        let said = text(&explained);
+        assert!(said.contains(&format!(" lacks version 1: {}-0 holds {damaged} in quarantine", node.site)), "{said}");
+        let discarded = node.cli(&["quarantine", "discard", &damaged, "--yes"]).await;
+        assert_eq!(discarded.status.code(), Some(3), "{discarded:?}");
+        refuses(discarded, "was committed at every site");
         let _ = ok(node.cli(&["quarantine", "accept", &damaged]).await);
         node.reports(|status| status.ready && (status.degraded_projects, status.quarantined) == (0, 0)).await;
         measures(node, "lockstep_degraded_projects 0").await;

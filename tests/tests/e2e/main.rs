@@ -9,6 +9,7 @@ mod damaged;
 mod demo;
 mod drill;
 mod events;
+mod explain;
 mod failover;
 mod failover_acts;
 mod failover_all_active;

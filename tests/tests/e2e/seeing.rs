@@ -229,18 +229,27 @@ async fn the_terminal_view_restores_the_terminal_and_says_when_there_is_none() {
 /// Whether docs/failover.md shows this command with an output of this shape: the same headings, and the same heads and
 /// first columns of tables.
 pub fn documented(command: &str, output: &Output) {
-    documented_from(command, "", &String::from_utf8_lossy(&output.stdout));
+    documented_on("failover.md", command, output);
+}
+
+/// As [`documented`], for another page of docs/.
+pub fn documented_on(page: &str, command: &str, output: &Output) {
+    shown(page, command, "", &String::from_utf8_lossy(&output.stdout));
 }
 
 /// As [`documented`], from the line on that begins with `start`: the plan before it and the question are not compared.
 fn documented_from(command: &str, start: &str, output: &str) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/failover.md");
+    shown("failover.md", command, start, output);
+}
+
+fn shown(name: &str, command: &str, start: &str, output: &str) {
+    let path = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(path).expect("the page");
     let (_, rest) = page.split_once(&format!("$ {command}\n")).unwrap_or_else(|| panic!("no {command} in the page"));
-    let (shown, _) = rest.split_once("```").expect("the end of the block");
+    let (documented, _) = rest.split_once("```").expect("the end of the block");
     println!("$ {command}\n{output}");
     let from = |text: &str| text.find(start).map(|at| shape(&text[at..]));
-    assert_eq!(from(shown), from(output), "{command} in docs/failover.md");
+    assert_eq!(from(documented), from(output), "{command} in docs/{name}");
 }
 
 /// The headings of a text, the line below each, which is the head of a table, and the first cell of each row, without

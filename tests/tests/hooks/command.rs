@@ -130,6 +130,16 @@ async fn the_node_can_be_looked_at() {
     assert_eq!(json["site"], "eu-aws");
     assert_eq!(ok(site.lockstep(&["parked"])), "nothing\n");
     assert_eq!(ok(site.lockstep(&["quarantine", "--json"])), "[]\n");
+    assert_eq!(ok(site.lockstep(&["quarantine", "list"])), "nothing\n");
+    let json: serde_json::Value = serde_json::from_str(&ok(site.lockstep(&["quarantine", "list", "--json"]))).unwrap();
+    assert_eq!(json, serde_json::json!({"quarantined": [], "parked": []}));
+    let unknown = site.lockstep(&["explain", "nowhere", "refs/heads/main"]);
+    assert_eq!(code(&unknown), Some(1));
+    assert_eq!(fails(unknown), "the refdb has no project nowhere\n");
+    // Without a terminal nobody can type the name of the entry.
+    let unasked = site.lockstep(&["quarantine", "discard", "a/shard/1"]);
+    assert_eq!(code(&unasked), Some(64));
+    assert!(fails(unasked).contains("--yes"));
 }
 
 #[test]

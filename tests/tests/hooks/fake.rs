@@ -12,6 +12,7 @@ use lockstep::stages::ports::PeerRefs;
 use lockstep_proto::bridge::*;
 use lockstep_proto::debt::{Repair, RepairAnswer};
 use lockstep_proto::digests::{DigestsHead, DigestsPage, DigestsRequest, RefsAnswer, RefsRequest, SET_DIGEST_FORMAT};
+use lockstep_proto::explain::{ExplainRequest, Explanation, RefAtNode, RefAtNodeRequest};
 use lockstep_proto::gerrit::BasePath;
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
@@ -246,6 +247,14 @@ impl Inspection for Fake {
 
     async fn verification(&self) -> Option<Verification> {
         None
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ApiError> {
+        Err(ApiError::invalid(format!("the refdb has no project {}", request.project)))
+    }
+
+    async fn ref_here(&self, _: RefAtNodeRequest) -> Result<RefAtNode, ApiError> {
+        Err(ApiError::unavailable("the fake has no refs"))
     }
 
     async fn repair(&self, _: Repair) -> Result<RepairAnswer, ApiError> {

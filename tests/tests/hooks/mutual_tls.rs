@@ -190,6 +190,7 @@ async fn a_peer_may_make_the_calls_of_peers_only() {
     let calls = [
         "get /v1/peer",
         "post /v1/peer/digests",
+        "post /v1/peer/explain",
         "post /v1/peer/refs",
         "post /v1/peer/versions",
         "post /v1/projects/{project}/git/git-upload-pack",

@@ -248,6 +248,22 @@ fn a_retry_says_that_the_content_is_still_bad_and_a_committed_entry_is_not_dropp
 }
 
 #[test]
+fn an_operator_tries_a_parked_transaction_again_and_cannot_discard_it() {
+    tell(async |story| {
+        let at = node("muc-1-0");
+        let bad = bad_content(story, &[absent()]).await;
+        story.until("its successor is parked", async || parked(story, &at) == 1).await;
+        let entry = parked_ids(story, &at).remove(0).to_string();
+        let inspection = story.life(at.as_str()).node.inspection().unwrap();
+        let retried = inspection.repair(Repair::Retry { entry: entry.clone() }).await.unwrap();
+        assert!(!retried.done && retried.message.contains("stays parked: "), "{retried:?}");
+        let discarded = inspection.repair(Repair::Drop { entry: entry.clone() }).await;
+        assert!(discarded.is_err_and(|error| error.message.contains(&format!("`lockstep quarantine retry {entry}`"))));
+        assert_eq!((parked(story, &at), holds(story, &at, &bad)), (1, true));
+    });
+}
+
+#[test]
 fn a_record_that_was_never_committed_can_be_dropped() {
     tell(async |story| {
         let at = node("muc-1-0");

@@ -10,7 +10,8 @@
 //! | `hook`, `import`, `seed` | bring repositories in: hooks, refs, whole sites |
 //! | `project`, `update`, `stray` | change state: projects and `HEAD`, one ref, strays |
 //! | `status`, `verify` | `status` of this node and of all sites, `topology`; whether the refs are those of the refdb |
-//! | `inspect` | show state: `parked`, `quarantine`, `refresh` |
+//! | `inspect` | show state: `parked`, `refresh`, and the node as text |
+//! | `quarantine`, `explain` | what this node has set aside, and the ways out; one ref at every site |
 //! | `sites`, `failover`, `failback`, `history` | all sites: roles, the move of writes between them, past changes |
 //! | `drill` | drills of a failover, and the preflight |
 //! | `refdb` | rebuilds a lost refdb |
@@ -36,6 +37,7 @@ mod certs;
 pub mod config;
 mod drill;
 mod existing;
+mod explain;
 mod failback;
 mod failover;
 mod failover_text;
@@ -51,6 +53,7 @@ mod operators;
 mod overview_text;
 mod peers;
 mod project;
+mod quarantine;
 mod refdb;
 mod refdb_text;
 mod remote;
@@ -133,8 +136,10 @@ enum Command {
     History(history::HistoryArgs),
     /// List the transactions that wait for something that has not arrived
     Parked(inspect::ListArgs),
-    /// List the records that were set aside because their content is bad, or end an entry
-    Quarantine(inspect::QuarantineArgs),
+    /// List what this node has set aside, try an entry again, or end it
+    Quarantine(quarantine::QuarantineArgs),
+    /// Explain one ref: how far it has come at every site, and why it does not go on
+    Explain(explain::ExplainArgs),
     /// List the changes, accounts, groups and projects that this node's Gerrit has not refreshed yet
     Refresh(inspect::ListArgs),
     /// Show the peers of this node, and whether each answers
@@ -302,7 +307,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Verify(args) => verify::run(args).await,
         Command::History(args) => history::run(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
-        Command::Quarantine(args) => inspect::quarantine(args).await,
+        Command::Quarantine(args) => quarantine::run(args).await,
+        Command::Explain(args) => explain::run(args).await,
         Command::Refresh(args) => inspect::due(args).await,
         Command::Peers(args) => peers::run(args).await,
         Command::Certs(command) => certs::run(command),

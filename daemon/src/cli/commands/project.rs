@@ -67,7 +67,7 @@ pub(super) async fn run(command: ProjectCommand) -> Result<(), CliError> {
             target::conclude_project(&format!("project {name}"), &answer)
         }
         ProjectCommand::Retry { target, name } => {
-            super::inspect::end(&target, Repair::RetryProject { project: name }).await
+            super::quarantine::end(&target, Repair::RetryProject { project: name }).await
         }
         ProjectCommand::Delete { name, yes: false, .. } => Err(CliError::Usage(format!(
             "this deletes project {name} with all its refs at every site; give --yes to confirm"

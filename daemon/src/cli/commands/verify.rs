@@ -179,6 +179,6 @@ fn side(side: Option<&Side>) -> String {
 }
 
 /// The beginning of an object id, or a whole name.
-fn short(value: &str) -> &str {
+pub(super) fn short(value: &str) -> &str {
     if value.bytes().all(|byte| byte.is_ascii_hexdigit()) { value.get(..12).unwrap_or(value) } else { value }
 }

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::debt::{MOST_SHOWN, ProjectHealth, ProjectStatus, Repair, RepairAnswer};
+use lockstep_proto::explain::{ExplainRequest, Explanation, RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus, TlsStatus};
 use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
 use lockstep_proto::verify::{Verification, VerifyRequest};
 use lockstep_proto::{ProjectName, ProjectPhase, RefValue, Transaction};
 
 use super::Node;
+use super::explain::{Explainer, checkpoint_status};
 use super::guards::Guards;
 use super::last_contact::LastContact;
 use super::left_locks::LeftLocks;
@@ -21,7 +23,6 @@ use super::repairs::Repairs;
 use super::stages::Stages;
 use super::uncommitted;
 use crate::base::base_paths::BasePaths;
-use crate::seams::eventlog::Position;
 use crate::seams::refdb::SiteRecord;
 use crate::seams::tls::Credentials;
 use crate::seams::volume::{Held, parked_pages};
@@ -115,16 +116,11 @@ impl Inspector {
 
     fn checkpoints(&self) -> Vec<CheckpointStatus> {
         let checkpoints = self.stages.deps.store.checkpoints().unwrap_or_default();
-        let status = |(id, position): (crate::seams::volume::ShardId, Position)| CheckpointStatus {
-            stream: id.site,
-            shard: id.shard,
-            position: match position {
-                Position::Start => "start".to_owned(),
-                Position::After(sequence) => sequence,
-                Position::End => "end".to_owned(),
-            },
-        };
-        checkpoints.into_iter().map(status).collect()
+        checkpoints.into_iter().map(checkpoint_status).collect()
+    }
+
+    fn explainer(&self) -> Explainer<'_> {
+        Explainer::new(&self.stages, &self.board, self.latches.closed())
     }
 
     fn site(&self) -> Option<SiteRecord> {
@@ -235,6 +231,14 @@ impl Inspection for Inspector {
 
     async fn verification(&self) -> Option<Verification> {
         self.stages.verifier.last()
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ApiError> {
+        self.explainer().explain(&request).await
+    }
+
+    async fn ref_here(&self, request: RefAtNodeRequest) -> Result<RefAtNode, ApiError> {
+        self.explainer().here(&request).await
     }
 }
 

@@ -24,6 +24,7 @@
 //! | `move_volume` | moves the volume to a refdb that was rebuilt from its own |
 //! | `went_back` | stops the commits of this node when the refdb is older than it |
 //! | `inspect` | collects the data of the status API |
+//! | `explain` | explains one ref: how far it has come at every site |
 //! | `digest` | leaves a digest of the node's state in the refdb |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
 //! | `last_contact` | when the node was last ready and reached the refdb |
@@ -41,6 +42,7 @@
 mod bootstrap;
 mod come_back;
 mod digest;
+mod explain;
 mod follow_roles;
 mod follow_sites;
 mod front;

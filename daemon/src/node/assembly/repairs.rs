@@ -1,16 +1,16 @@
-//! Ends debts as an operator asks: a quarantined transaction is tried again, or the refdb's values are taken in its
-//! place.
+//! Ends debts as an operator asks: a quarantined or parked transaction is tried again, or the refdb's values are taken
+//! in the place of a quarantined one.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::debt::{Repair, RepairAnswer};
-use lockstep_proto::{ProjectName, Transaction};
+use lockstep_proto::{ProjectName, RefKey, Transaction};
 use tokio::sync::oneshot;
 
 use super::stages::Stages;
-use crate::seams::volume::Held;
+use crate::seams::volume::{Held, parked_pages};
 use crate::stages::ports::{CatchUpError, Sink};
 
 /// The repairs of one node.
@@ -36,8 +36,27 @@ impl<'a> Repairs<'a> {
     /// The record of an entry of the quarantine.
     fn record(&self, entry: &str) -> Result<Held, ApiError> {
         let mut all = self.stages.deps.store.quarantined().map_err(ApiError::unavailable)?;
-        let absent = || format!("the quarantine has no entry {entry}; `lockstep quarantine` lists the entries");
-        all.remove(entry).ok_or_else(|| ApiError::new(RefusalCode::Invalid, false, absent()))
+        if let Some(held) = all.remove(entry) {
+            return Ok(held);
+        }
+        Err(ApiError::invalid(match self.parked(entry)? {
+            Some(_) => format!(
+                "{entry} is parked, and not in quarantine: it was committed at every site, and is applied once what it \
+                 waits for has arrived; `lockstep quarantine retry {entry}` tries it now"
+            ),
+            None => format!("the quarantine has no entry {entry}; `lockstep quarantine list` lists the entries"),
+        }))
+    }
+
+    /// The record of a parked transaction. None if it is not parked.
+    fn parked(&self, entry: &str) -> Result<Option<Held>, ApiError> {
+        for page in parked_pages(self.stages.deps.store.as_ref()) {
+            let mut page = page.map_err(ApiError::unavailable)?.into_iter();
+            if let Some((_, held)) = page.find(|(id, _)| id == entry) {
+                return Ok(Some(held));
+            }
+        }
+        Ok(None)
     }
 
     /// The committed transaction of an entry, perhaps only its outline, with its bytes.
@@ -45,7 +64,8 @@ impl<'a> Repairs<'a> {
         let held = self.record(entry)?;
         let unfit = |why: String| ApiError::new(RefusalCode::Invalid, false, why);
         if !held.is_committed(entry) {
-            return Err(unfit(format!("entry {entry} was never committed, and holds nothing back: drop it")));
+            let way = format!("`lockstep quarantine discard {entry}` takes it out");
+            return Err(unfit(format!("entry {entry} was never committed, and holds nothing back: {way}")));
         }
         let unreadable = |error| unfit(format!("entry {entry} cannot be read by this release: {error}"));
         let transaction = Transaction::outlined(&held.bytes).map_err(unreadable)?;
@@ -53,18 +73,55 @@ impl<'a> Repairs<'a> {
     }
 
     async fn retry(&self, entry: &str) -> Result<RepairAnswer, ApiError> {
-        let (transaction, bytes) = self.committed(entry)?;
-        let record = bytes.clone();
+        if let Some(held) = self.parked(entry)? {
+            return self.retry_parked(entry, held).await;
+        }
+        let (transaction, record) = self.committed(entry)?;
+        self.look_again(transaction.clone(), record.clone()).await;
+        let why = "it was tried again, and its content is still bad, or something else is missing";
+        self.conclude(&transaction, &record, false, why).await
+    }
+
+    /// Has the writer of its project try a transaction again. Returns once it has looked at it.
+    async fn look_again(&self, transaction: Transaction, bytes: Bytes) {
         let (done, looked_at) = oneshot::channel();
         let done = move || {
             // The caller may be gone.
             let _ = done.send(());
         };
-        self.stages.applier.offer(Arc::new(transaction.clone()), bytes, None, Some(Box::new(done))).await;
-        // A writer that ends without a word leaves the entry as it is.
+        self.stages.applier.offer(Arc::new(transaction), bytes, None, Some(Box::new(done))).await;
+        // A writer that ends without a word leaves the record as it is.
         let _ = looked_at.await;
-        let why = "it was tried again, and its content is still bad, or something else is missing";
-        self.conclude(&transaction, &record, false, why).await
+    }
+
+    /// Brings the refs of a parked transaction up to the refdb's state, and has its record looked at again.
+    async fn retry_parked(&self, entry: &str, held: Held) -> Result<RepairAnswer, ApiError> {
+        let stays = |why: String| RepairAnswer { done: false, message: format!("{entry} stays parked: {why}") };
+        let outline = match Transaction::outlined(&held.bytes) {
+            Ok(outline) => outline,
+            Err(error) => return Ok(stays(format!("it cannot be read by this release: {error}"))),
+        };
+        let whole = match self.stages.context.long_forms.read(&held.bytes).await {
+            Ok(whole) => whole,
+            Err(error) => return Ok(stays(format!("it cannot be read: {error}"))),
+        };
+        let keys = whole.commands.iter().map(|command| command.key.clone()).filter(|key| *key != RefKey::State);
+        let keys: Vec<RefKey> = keys.collect();
+        let mut tried = self.stages.catch_up.project(&whole.project.name).await;
+        if tried.is_ok() {
+            tried = self.stages.catch_up.keys(&whole.project, &keys).await;
+        }
+        self.look_again(outline, held.bytes).await;
+        let state = &self.stages.state;
+        if !state.versions.has_applied(&whole).map_err(ApiError::unavailable)? {
+            let why = tried.err().map_or_else(|| held.reason.clone(), |error| error.to_string());
+            return Ok(stays(why));
+        }
+        state.durability.wait_durable().await;
+        Ok(RepairAnswer {
+            done: true,
+            message: format!("the refs of {entry} are up to date, and it is parked no more"),
+        })
     }
 
     async fn accept(&self, entry: &str) -> Result<RepairAnswer, ApiError> {
@@ -117,16 +174,21 @@ impl<'a> Repairs<'a> {
     async fn drop_entry(&self, entry: &str) -> Result<RepairAnswer, ApiError> {
         let held = self.record(entry)?;
         if held.is_committed(entry) {
-            let message = format!(
-                "entry {entry} was committed, and later moves of its refs wait for it: retry it, or accept the refdb's \
-                 values in its place"
-            );
-            return Err(ApiError::new(RefusalCode::Invalid, false, message));
+            return Err(ApiError::invalid(format!(
+                "entry {entry} was committed at every site, and later moves of its refs wait for it, so it cannot be \
+                 discarded: `lockstep quarantine retry {entry}` tries it again, and `lockstep quarantine accept \
+                 {entry}` takes the refdb's values in its place"
+            )));
         }
         let durability = &self.stages.state.durability;
         durability.stage(|changes| changes.unquarantine.push(entry.to_owned()));
         durability.wait_durable().await;
-        Ok(RepairAnswer { done: true, message: format!("entry {entry} was dropped") })
+        let bytes = held.bytes.len();
+        let message = format!(
+            "entry {entry} was discarded with its {bytes} bytes: it was never committed, and nothing of it was applied \
+             here, so no value of a ref gives way, and there is no stray"
+        );
+        Ok(RepairAnswer { done: true, message })
     }
 
     async fn retry_project(&self, project: &ProjectName) -> Result<RepairAnswer, ApiError> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::join_all;
 use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
+use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::{Oid, ProjectName};
@@ -87,6 +88,10 @@ impl Peers for FallbackPeers {
 
     async fn refs(&self, peer: &str, request: &RefsRequest) -> Result<RefsAnswer, PeerError> {
         self.named(peer)?.refs(peer, request).await
+    }
+
+    async fn explain(&self, peer: &str, request: &RefAtNodeRequest) -> Result<RefAtNode, PeerError> {
+        self.named(peer)?.explain(peer, request).await
     }
 }
 

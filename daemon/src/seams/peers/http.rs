@@ -17,6 +17,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use lockstep_proto::bridge::{ApiError, ObjectsMissing, ObjectsRequest};
 use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
+use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::{Oid, ProjectName};
@@ -308,5 +309,9 @@ impl Peers for HttpPeer {
 
     async fn refs(&self, _peer: &str, request: &RefsRequest) -> Result<RefsAnswer, PeerError> {
         self.call("/v1/peer/refs", request).await
+    }
+
+    async fn explain(&self, _peer: &str, request: &RefAtNodeRequest) -> Result<RefAtNode, PeerError> {
+        self.call("/v1/peer/explain", request).await
     }
 }

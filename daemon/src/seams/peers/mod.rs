@@ -18,6 +18,7 @@ pub mod serve;
 
 use async_trait::async_trait;
 use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
+use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::{Oid, ProjectName};
@@ -65,6 +66,11 @@ pub trait Peers: Send + Sync {
 
     /// Returns some refs of the peer with this name.
     async fn refs(&self, peer: &str, _request: &RefsRequest) -> Result<RefsAnswer, PeerError> {
+        Err(unknown(peer))
+    }
+
+    /// Returns the part of the peer with this name in the explanation of a ref.
+    async fn explain(&self, peer: &str, _request: &RefAtNodeRequest) -> Result<RefAtNode, PeerError> {
         Err(unknown(peer))
     }
 }

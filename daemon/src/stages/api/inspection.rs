@@ -1,5 +1,5 @@
 //! The state of this node: its status, its parked and quarantined transactions, and whether its refs are those of the
-//! refdb.
+//! refdb. Also one ref at every site.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::debt::{Repair, RepairAnswer};
+use lockstep_proto::explain::{ExplainRequest, Explanation};
 use lockstep_proto::status::{HeldStatus, NodeStatus};
 use lockstep_proto::verify::{Verification, VerifyRequest};
 
@@ -50,8 +51,9 @@ const MOST_NAME: usize = 255;
 /// The longest time that a repair may take until it is answered. The work goes on.
 const REPAIR: Duration = Duration::from_secs(120);
 
-/// Ends a debt of this node: tries a quarantined transaction again, takes the refdb's values in its place, drops a
-/// record that was never committed, or brings a degraded project up to date now. Operators only.
+/// Ends a debt of this node: tries a quarantined or parked transaction again, takes the refdb's values in place of a
+/// quarantined one, discards a record that was never committed, or brings a degraded project up to date now. Operators
+/// only.
 #[utoipa::path(post, path = "/v1/repairs", tag = "status", request_body = Repair,
     responses((status = 200, description = "Whether the debt has ended, and if not, why", body = RepairAnswer),
         (status = 400, description = "There is no such entry or debt", body = ApiError),
@@ -105,4 +107,20 @@ pub(super) async fn verify(
         (status = 503, description = "Too many status calls are in progress: try again", body = ApiError)))]
 pub(super) async fn verification(State(api): State<Api>, _permit: Look) -> Json<Option<Verification>> {
     Json(api.inspection.verification().await)
+}
+
+/// Explains a ref: how far its last transaction has come at every site, and why it does not go on. Nodes of other sites
+/// are asked as peers.
+#[utoipa::path(post, path = "/v1/explain", tag = "status", request_body = ExplainRequest,
+    responses((status = 200, description = "The ref at every site", body = Explanation),
+        (status = 400, description = "The body is malformed, or the refdb has no such project or ref", body = ApiError),
+        (status = 503,
+            description = "The refdb or the node's store does not answer, or too many looks are in progress: try again",
+            body = ApiError)))]
+pub(super) async fn explain(
+    State(api): State<Api>,
+    _permit: Look,
+    Body(request): Body<ExplainRequest>,
+) -> Answer<Explanation> {
+    Ok(Json(api.inspection.explain(request).await?))
 }

@@ -17,7 +17,7 @@
 //! | `routes` | the table of routes |
 //! | `turns` | the order of batches when more of them come than this node works on |
 //! | `transactions`, `projects` | ref transactions and their fate; projects and their `HEAD` |
-//! | `inspection` | status, parked, quarantined |
+//! | `inspection` | status, parked, quarantined; one ref at every site |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `sites` | all sites, and failover |
 //! | `signing` | signed records: the sites that must sign, and their keys |

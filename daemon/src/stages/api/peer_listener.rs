@@ -1,10 +1,10 @@
 //! The listener for peers: mutual TLS, and a short list of calls.
 //!
 //! A caller needs a certificate of a trusted authority, with a name that the setting `tls.allow` lists. It may fetch
-//! objects, also with git, read the version map and its digests, have this node catch up with refs, and ask which node
-//! this is. It cannot commit, change roles, or read status. Each entry of `tls.allow` has bounds of its own on
-//! connections and requests, so that no peer keeps the others out. A connection carries one request, so that a
-//! certificate that is trusted no more ends with the request in progress.
+//! objects, also with git, read the version map and its digests, have this node catch up with refs, and ask how far a
+//! ref has come here and which node this is. It cannot commit, change roles, or read status. Each entry of `tls.allow`
+//! has bounds of its own on connections and requests, so that no peer keeps the others out. A connection carries one
+//! request, so that a certificate that is trusted no more ends with the request in progress.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -85,6 +85,7 @@ fn router(api: Api) -> Router {
         .route("/v1/peer/versions", post(rebuild::versions))
         .route("/v1/peer/digests", post(peers::digests))
         .route("/v1/peer/refs", post(peers::refs))
+        .route("/v1/peer/explain", post(peers::ref_here))
         .fallback(|method: Method, OriginalUri(uri): OriginalUri| async move {
             Failure::not_for_peers(method.as_str(), uri.path())
         })

@@ -1,12 +1,13 @@
 //! This node as a peer, and the peers of this node.
 //!
-//! The calls of peers are cheap or bounded: the introduction reads no store, and an answer with digests or refs is one
-//! page.
+//! The calls of peers are cheap or bounded: the introduction reads no store, an answer with digests or refs is one
+//! page, and an explanation is about one ref.
 
 use axum::Json;
 use axum::extract::State;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
+use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 
 use super::admission::{Look, Work};
@@ -49,6 +50,20 @@ pub(super) async fn refs(
     Body(request): Body<RefsRequest>,
 ) -> Answer<RefsAnswer> {
     Ok(Json(refs_stage(&api)?.refs(request).await?))
+}
+
+/// Tells how far a ref has come at this node, and what holds it up.
+#[utoipa::path(post, path = "/v1/peer/explain", tag = "peers", request_body = RefAtNodeRequest,
+    responses((status = 200, description = "The ref at this node", body = RefAtNode),
+        (status = 400, description = "The body is malformed", body = ApiError),
+        (status = 503, description = "The node's store cannot be read, or too many requests are in progress: try again",
+            body = ApiError)))]
+pub(super) async fn ref_here(
+    State(api): State<Api>,
+    _permit: Work,
+    Body(request): Body<RefAtNodeRequest>,
+) -> Answer<RefAtNode> {
+    Ok(Json(api.inspection.ref_here(request).await?))
 }
 
 fn refs_stage(api: &Api) -> Result<&dyn PeerRefs, Failure> {

@@ -40,6 +40,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/peer/versions", post(rebuild::versions)),
         ("/v1/peer/digests", post(peers::digests)),
         ("/v1/peer/refs", post(peers::refs)),
+        ("/v1/peer/explain", post(peers::ref_here)),
         ("/v1/peers", get(peers::peers)),
         ("/v1/sites", get(sites::sites)),
         ("/v1/overview", get(sites::overview)),
@@ -59,6 +60,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/drills/silent", get(drills::silent_drills).post(drills::silent_drill)),
         ("/v1/repairs", post(inspection::repair)),
         ("/v1/verification", get(inspection::verification).post(inspection::verify)),
+        ("/v1/explain", post(inspection::explain)),
         ("/v1/openapi.json", get(openapi::openapi_json)),
     ]
 }

@@ -216,6 +216,15 @@ impl Events {
         let oldest_ms = inbox.oldest_ms().map_or(0, |since| now_ms.saturating_sub(since));
         EventsStatus { unsent, waiting: inbox.waiting(), oldest_ms, dropped: inbox.dropped() }
     }
+
+    /// Counts the events of other nodes that name a ref, and that this node's Gerrit has not confirmed.
+    #[must_use]
+    pub fn waiting_for(&self, project: &ProjectName, key: &RefKey) -> u64 {
+        let names =
+            |needs: &Needs| needs.project.name == *project && needs.versions.iter().any(|(needed, _)| needed == key);
+        let inbox = self.inbox.lock();
+        inbox.entries.values().filter(|entry| entry.needs.as_ref().is_some_and(names)).count() as u64
+    }
 }
 
 #[async_trait]

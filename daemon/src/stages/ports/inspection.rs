@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::debt::{Repair, RepairAnswer};
+use lockstep_proto::explain::{ExplainRequest, Explanation, RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::verify::{Verification, VerifyRequest};
@@ -37,4 +38,11 @@ pub trait Inspection: Send + Sync {
 
     /// The verification that is in progress, or was the last one.
     async fn verification(&self) -> Option<Verification>;
+
+    /// One ref through every stage at every site. An [`ApiError`] says that the refdb has no such ref, or that it, or
+    /// the node's own store, does not answer.
+    async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ApiError>;
+
+    /// The part of this node in an explanation. It asks nobody else.
+    async fn ref_here(&self, request: RefAtNodeRequest) -> Result<RefAtNode, ApiError>;
 }

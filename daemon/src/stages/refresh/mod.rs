@@ -147,6 +147,14 @@ impl Refresh {
         self.inner().queue.is_due(subject)
     }
 
+    /// The subject that Gerrit keeps of a ref, and whether a refresh of it is outstanding. None if Gerrit keeps none.
+    #[must_use]
+    pub fn of_ref(&self, project: &ProjectName, key: &RefKey) -> Option<(Subject, bool)> {
+        let subject = subject_of_ref::of(project, key, &self.settings.all_users)?;
+        let is_due = self.is_due(&subject);
+        Some((subject, is_due))
+    }
+
     /// Changes after each report of tasks, and when a new task may be due.
     #[must_use]
     pub fn news(&self) -> watch::Receiver<u64> {

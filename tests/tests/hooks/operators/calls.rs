@@ -23,9 +23,10 @@ const OF_OPERATORS: [&str; 14] = [
 ];
 
 /// The calls that peers may make.
-const OF_PEERS: [&str; 7] = [
+const OF_PEERS: [&str; 8] = [
     "get /v1/peer",
     "post /v1/peer/digests",
+    "post /v1/peer/explain",
     "post /v1/peer/refs",
     "post /v1/peer/versions",
     "post /v1/projects/{project}/objects",
@@ -34,7 +35,7 @@ const OF_PEERS: [&str; 7] = [
 ];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
-const OF_BRIDGES: [&str; 30] = [
+const OF_BRIDGES: [&str; 31] = [
     "get /v1/signing",
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
@@ -61,6 +62,7 @@ const OF_BRIDGES: [&str; 30] = [
     "post /v1/failover/plan",
     "get /v1/verification",
     "post /v1/verification",
+    "post /v1/explain",
     "get /v1/refdb/rebuild",
     "post /v1/preflight",
     "get /v1/drills",

@@ -1,8 +1,7 @@
-//! `lockstep parked`, `quarantine` and `refresh`, and the state of one node as text.
+//! `lockstep parked` and `refresh`, the list of the quarantine, and the state of one node as text.
 
-use http::Method;
 use lockstep_proto::Oid;
-use lockstep_proto::debt::{HeldElsewhere, MOST_SHOWN, Repair, RepairAnswer};
+use lockstep_proto::debt::{HeldElsewhere, MOST_SHOWN};
 use lockstep_proto::failover::HandoverStatus;
 use lockstep_proto::keys::NodeSigning;
 use lockstep_proto::peer::TlsStatus;
@@ -10,7 +9,7 @@ use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, LeftLockStatus,
 use lockstep_proto::verify::LastVerified;
 
 use super::table::Table;
-use super::target::{OperatorTarget, Target};
+use super::target::Target;
 use super::{CliError, json};
 use crate::base::clock::{Clock, SystemClock};
 use crate::cli::out;
@@ -23,60 +22,15 @@ const PROJECTS: usize = 20;
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
     #[command(flatten)]
-    target: Target,
+    pub target: Target,
     /// Print all fields as JSON instead of a table
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 pub(super) async fn list(args: ListArgs, path: &str) -> Result<(), CliError> {
     let held: Vec<HeldStatus> = args.target.get(path).await?;
     Ok(out::put(&if args.json { json(&held)? } else { render_held(&held) })?)
-}
-
-#[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(super) struct QuarantineArgs {
-    #[command(flatten)]
-    list: ListArgs,
-    #[command(subcommand)]
-    repair: Option<QuarantineCommand>,
-}
-
-/// The ways out of the quarantine. Without one of them, its entries are listed.
-#[derive(Debug, clap::Subcommand)]
-pub(super) enum QuarantineCommand {
-    /// Try a committed transaction again now, after a new release or a repair
-    #[command(after_help = "Example:\n  lockstep quarantine retry eu-aws-0.7.3.1234.00c0ffee00c0ffee")]
-    Retry(EntryArgs),
-    /// Take the refdb's values of the transaction's project, with objects from peers, in its place
-    #[command(after_help = "Example:\n  lockstep quarantine accept eu-aws-0.7.3.1234.00c0ffee00c0ffee")]
-    Accept(EntryArgs),
-    /// Drop a record that was never committed; nothing waits for it
-    Drop(EntryArgs),
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct EntryArgs {
-    #[command(flatten)]
-    target: OperatorTarget,
-    /// The entry, as `lockstep quarantine` lists it
-    entry: String,
-}
-
-pub(super) async fn quarantine(args: QuarantineArgs) -> Result<(), CliError> {
-    match args.repair {
-        None => list(args.list, "/v1/quarantine").await,
-        Some(QuarantineCommand::Retry(EntryArgs { target, entry })) => end(&target, Repair::Retry { entry }).await,
-        Some(QuarantineCommand::Accept(EntryArgs { target, entry })) => end(&target, Repair::Accept { entry }).await,
-        Some(QuarantineCommand::Drop(EntryArgs { target, entry })) => end(&target, Repair::Drop { entry }).await,
-    }
-}
-
-/// Asks the sidecar to end a debt, and prints the answer. A debt that stays is a failure of the command.
-pub(super) async fn end(target: &OperatorTarget, repair: Repair) -> Result<(), CliError> {
-    let answer: RepairAnswer = target.change(Method::POST, "/v1/repairs".to_owned(), &repair).await?;
-    if answer.done { Ok(out::put(&(answer.message + "\n"))?) } else { Err(CliError::Failed(answer.message)) }
 }
 
 pub(super) async fn due(args: ListArgs) -> Result<(), CliError> {
@@ -409,7 +363,7 @@ fn errors(status: &NodeStatus) -> String {
 }
 
 /// The time since `at_ms` (milliseconds since 1970) by this machine's clock, as text.
-fn ago(at_ms: u64) -> String {
+pub(super) fn ago(at_ms: u64) -> String {
     age(SystemClock.now_ms().saturating_sub(at_ms) / 1_000)
 }
 
