@@ -137,7 +137,7 @@ pub struct RefAtNode {
 /// A ref as the refdb has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefCommitted {
-    /// The version.
+    /// The version of the ref, from 1.
     pub version: u64,
     /// The value as text; empty if the ref is deleted.
     pub value: String,
@@ -154,7 +154,7 @@ pub struct RefCommitted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SlotContent {
-    /// The transaction.
+    /// A committed transaction.
     Transaction,
     /// Nothing any more: every node has applied the slot, and it was collected.
     Collected,
@@ -209,7 +209,7 @@ pub struct NodeExplained {
     /// Why it does not show the committed version. None if it does, or was not reached.
     #[serde(default)]
     pub lacks: Option<String>,
-    /// What to do about it.
+    /// The remedy, as a command or a sentence.
     #[serde(default)]
     pub next: Option<String>,
 }
@@ -243,9 +243,9 @@ pub enum RefVerdictKind {
 pub struct RefVerdict {
     /// The kind of the end.
     pub kind: RefVerdictKind,
-    /// The sentence.
+    /// The verdict in one sentence.
     pub sentence: String,
-    /// What to do next, and where. None if nothing is to be done.
+    /// The next command, and the node that runs it. None if nothing is to be done.
     #[serde(default)]
     pub next: Option<String>,
 }
@@ -271,6 +271,6 @@ pub struct Explanation {
     pub slot: SlotOfRef,
     /// The sites of the list.
     pub sites: Vec<SiteExplained>,
-    /// The end.
+    /// The verdict over all sites.
     pub verdict: RefVerdict,
 }

@@ -1,6 +1,6 @@
 //! `lockstep quarantine`: lists the transactions that this node has set aside, and ends an entry.
 //!
-//! Whatever was committed is never discarded. `discard` takes out a record that was never committed, after the operator
+//! A committed record is never discarded. `discard` takes out a record that was never committed, after the operator
 //! has typed its name.
 
 use std::io::IsTerminal;

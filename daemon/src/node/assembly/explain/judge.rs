@@ -26,7 +26,7 @@ pub(super) struct Truth<'a> {
 pub(super) struct Finding {
     /// The reason, as what follows the name of the node.
     pub(super) lacks: String,
-    /// What to do, at that node.
+    /// The remedy at that node.
     pub(super) next: String,
 }
 

@@ -61,7 +61,7 @@ impl<'a> Explainer<'a> {
         Self { stages, board, closed }
     }
 
-    /// Explains a ref.
+    /// Explains one ref, at every site.
     pub(super) async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ApiError> {
         let (settings, key) = (&self.stages.deps.settings, &request.key);
         let project = self.project(&request.project, key).await?;
