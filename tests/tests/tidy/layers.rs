@@ -80,6 +80,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             "publish",
             "consume",
             "apply",
+            "arrival",
             "refresh",
             "events",
             "reconcile",

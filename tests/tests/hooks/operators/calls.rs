@@ -34,7 +34,7 @@ const OF_PEERS: [&str; 7] = [
 ];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
-const OF_BRIDGES: [&str; 30] = [
+const OF_BRIDGES: [&str; 31] = [
     "get /v1/signing",
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
@@ -45,6 +45,7 @@ const OF_BRIDGES: [&str; 30] = [
     "post /v1/projects/{project}/seed",
     "post /v1/gerrit/hello",
     "get /v1/transactions/{txn}",
+    "get /v1/await",
     "get /v1/refresh",
     "post /v1/refresh/tasks",
     "post /v1/refresh/done",
