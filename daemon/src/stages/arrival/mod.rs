@@ -40,6 +40,7 @@ use crate::state::gone_nodes::GoneNodes;
 use crate::state::low_water::LowWater;
 use crate::state::site_roles::SiteRoles;
 use crate::state::version_map::VersionMap;
+use crate::state::went_back::WentBack;
 use judge::{Elsewhere, Fate};
 
 /// The pause between two looks at the things of which no signal tells: other nodes, debts, readiness.
@@ -65,6 +66,7 @@ pub struct ArrivalStage {
     requests: Arc<CommittedRequests>,
     roles: Arc<SiteRoles>,
     gone: GoneNodes,
+    went_back: WentBack,
     /// The refreshes of this node's Gerrit. None if it has none.
     gerrit: Option<Arc<dyn DueSubjects>>,
     not_ready: NotReady,
@@ -165,7 +167,7 @@ impl ArrivalStage {
         gerrit: Option<Arc<dyn DueSubjects>>,
         not_ready: NotReady,
     ) -> Self {
-        let NodeContext { site, node, refdb, tasks, .. } = context.clone();
+        let NodeContext { site, node, refdb, tasks, went_back, .. } = context.clone();
         let NodeState { versions, low_water, debts, requests, roles, gone, .. } = state.clone();
         let (ended, nodes, search) = (tasks.cancelled(), Mutex::default(), Mutex::default());
         Self {
@@ -178,6 +180,7 @@ impl ArrivalStage {
             requests,
             roles,
             gone,
+            went_back,
             gerrit,
             not_ready,
             ended,
@@ -213,6 +216,11 @@ impl ArrivalStage {
         wait.next = Instant::now() + wait.pause;
         wait.pause = (wait.pause * 2).min(LONGEST);
         let fate = timeout(PATIENCE, self.fate(&wait.txn)).await.map_err(|_| LookError::Silent)??;
+        if self.went_back.is_known() {
+            // The slots of an older refdb prove nothing.
+            let why = "the refdb is older than a node, or another one: nothing is told until it is restored".to_owned();
+            return Ok(Some(Look::NotYet(why)));
+        }
         let known = match fate {
             Fate::Committed(bytes) => Known::of(&bytes)?,
             Fate::Collected(name) => Known { project: ProjectKey::of_name(&name), refs: Refs::Collected, due: None },
