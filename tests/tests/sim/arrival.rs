@@ -5,7 +5,7 @@ use std::time::Duration;
 use lockstep::seams::refdb::SlotState;
 use lockstep_proto::arrival::Arrival;
 use lockstep_proto::refresh::Subject;
-use lockstep_proto::{Oid, TxnId};
+use lockstep_proto::{Oid, RefName, TxnId};
 use lockstep_tests::sim::faults::{Cut, Seam};
 use lockstep_tests::sim::story::{Story, node, p0, tell};
 
@@ -24,7 +24,7 @@ async fn arrives(story: &Story, at: &str, site: Option<&str>, txn: &TxnId, most_
 
 /// Whether readers of a node see a value of the ref.
 fn shows(story: &Story, at: &str, value: Oid) -> bool {
-    story.volume(at).refs(&p0()).get(&META.parse().unwrap()) == Some(&value)
+    story.volume(at).refs(&p0()).get(&META.parse::<RefName>().unwrap()) == Some(&value)
 }
 
 /// Whether the Gerrit of a node has indexed a value of the ref.
