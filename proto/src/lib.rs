@@ -18,6 +18,7 @@
 //! | `precheck`, `decode_error` | the caps before anything is decoded; the reasons why a record cannot be read |
 //! | [`record`] | a record of the event log: a transaction or an announcement |
 //! | [`bridge`] | bodies of the bridge API |
+//! | [`arrival`] | whether a site shows a transaction |
 //! | [`rebuild`] | the identity of a refdb, and bodies for the rebuilding of a lost one |
 //! | [`refresh`] | bodies of the refresh API: the subjects that a Gerrit must look at again |
 //! | [`gerrit`] | bodies for the handshake of a Gerrit, and for strays |
@@ -37,6 +38,7 @@
 //! | [`verify`] | bodies of the verification API |
 
 pub mod announcement;
+pub mod arrival;
 pub mod bridge;
 pub mod debt;
 mod decode_error;

@@ -66,7 +66,7 @@ pub const BASE_PATHS: usize = 1_000;
 /// Most refresh tasks or stream events that a bridge may fetch or confirm in one request.
 pub const POLLED: usize = 256;
 
-/// Longest wait of a bridge for refresh tasks or stream events, in milliseconds.
+/// Longest wait of a bridge for refresh tasks or stream events, and of any caller for a transaction, in milliseconds.
 pub const POLL_WAIT_MS: u64 = 30_000;
 
 /// Longest time for which a Gerrit may keep an index update in memory, in milliseconds.

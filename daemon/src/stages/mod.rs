@@ -9,6 +9,7 @@
 //! | `publish` | moves settled slots to the event log |
 //! | `consume` | reads the stream of every site |
 //! | `apply` | applies committed transactions to this node's repositories |
+//! | `arrival` | waits until a site shows a transaction |
 //! | `refresh` | tells Gerrit which index documents and cache entries to bring up to date |
 //! | `events` | carries Gerrit's stream events from their origin to all other sites |
 //! | `reconcile` | periodic jobs: sweep, collect, release, restore repositories |
@@ -22,6 +23,7 @@
 
 pub mod api;
 pub mod apply;
+pub mod arrival;
 pub mod commit;
 pub mod consume;
 pub mod events;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{ProjectName, Transaction};
+use lockstep_proto::{ProjectName, Transaction, TxnId};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -84,6 +84,33 @@ impl CommittedRequests {
         let key = (project.clone(), id.to_owned());
         let early = self.early.lock().entries.get(&key).map(|(request, _)| request.clone());
         if early.is_some() { Ok(early) } else { self.store.request(&key) }
+    }
+
+    /// The project of a committed transaction, for a caller that knows its id alone. None if this node does not remember
+    /// it. It reads every entry until it finds the transaction.
+    ///
+    /// # Errors
+    /// The store failed. Never take this for "not committed".
+    pub async fn project_of(&self, txn: &TxnId) -> Result<Option<ProjectName>, StoreError> {
+        let is_it = |request: &CommittedRequest| request.txn == *txn;
+        // An entry that becomes durable between the two reads is in both.
+        let early =
+            self.early.lock().entries.iter().find(|(_, (one, _))| is_it(one)).map(|((name, _), _)| name.clone());
+        if early.is_some() {
+            return Ok(early);
+        }
+        let mut after: Option<RequestKey> = None;
+        loop {
+            let page = self.store.requests(after.as_ref(), PAGE)?;
+            if let Some(((name, _), _)) = page.iter().find(|(_, one)| is_it(one)) {
+                return Ok(Some(name.clone()));
+            }
+            if page.len() < PAGE {
+                return Ok(None);
+            }
+            after = page.last().map(|(key, _)| key.clone());
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Notes that transactions were skipped whose requests this node never saw.
@@ -171,6 +198,23 @@ mod tests {
         assert!(requests.has_gaps(), "a later gap lasts longer");
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!requests.has_gaps());
+    }
+
+    #[tokio::test]
+    async fn the_project_of_a_transaction_is_found_before_and_after_it_is_durable() {
+        let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
+        let requests = CommittedRequests::new(Arc::clone(&store), InjectedBugs::default());
+        let (known, other) = (transaction("a", 3).id, "n.1.0.9.00000000000000ab".parse().unwrap());
+        assert_eq!(requests.project_of(&known).await.unwrap(), None);
+        requests.note(&transaction("a", 3));
+        let project = Some("p".parse().unwrap());
+        assert_eq!(requests.project_of(&known).await.unwrap(), project);
+        let mut changes = Changes::default();
+        requests.remember_of_moves(&mut changes);
+        store.commit(changes).await.unwrap();
+        requests.remembered();
+        assert_eq!(requests.project_of(&known).await.unwrap(), project);
+        assert_eq!(requests.project_of(&other).await.unwrap(), None, "another attempt at the same slot");
     }
 
     #[tokio::test]

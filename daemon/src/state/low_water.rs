@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_proto::{LaneId, Seq, Slot};
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::seams::refdb::IncarnationRecord;
 use crate::seams::volume::Changes;
@@ -18,6 +20,8 @@ use crate::state::low_water_extent::{Extent, extent};
 #[derive(Debug, Default)]
 pub struct LowWater {
     lanes: Mutex<Lanes>,
+    /// Wakes those that wait for a slot.
+    moved: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +47,7 @@ impl LowWater {
         let progress =
             durable.iter().map(|(lane, mark)| (lane.clone(), Progress { mark: mark.0, ..Progress::default() }));
         let (progress, listed) = (progress.collect(), Vec::new());
-        Self { lanes: Mutex::new(Lanes { progress, staged: durable.clone(), durable, listed }) }
+        Self { lanes: Mutex::new(Lanes { progress, staged: durable.clone(), durable, listed }), moved: Notify::new() }
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
@@ -60,6 +64,13 @@ impl LowWater {
         while progress.above.remove(&progress.mark) {
             progress.mark += 1;
         }
+        drop(lanes);
+        self.moved.notify_waiters();
+    }
+
+    /// Ends when a slot becomes done, or a mark is raised, after this call.
+    pub fn moves(&self) -> Notified<'_> {
+        self.moved.notified()
     }
 
     /// Whether the slot is done. The record of this may not be durable yet.
@@ -109,6 +120,8 @@ impl LowWater {
             progress.mark = progress.mark.max(mark.0);
             progress.above = progress.above.split_off(&progress.mark);
         }
+        drop(lanes);
+        self.moved.notify_waiters();
     }
 
     /// Forgets the lanes of incarnations that no longer exist, as `gone` says, and returns these lanes.

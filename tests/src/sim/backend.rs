@@ -17,7 +17,7 @@ use lockstep::seams::refdb::{RefDb, Tables};
 use lockstep::seams::signing::SiteSigner;
 use lockstep::seams::volume::NodeStore;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
-use lockstep::stages::ports::{Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
+use lockstep::stages::ports::{Arrivals, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
 use lockstep_proto::drill::DrillRequest;
 use lockstep_proto::{NodeId, Oid, ProjectName, RefName, SiteId};
 
@@ -141,6 +141,11 @@ pub trait SimNode: Send + Sync {
 
     /// Digests and refs for peers, if the node has them.
     fn peer_refs(&self) -> Option<Arc<dyn PeerRefs>> {
+        None
+    }
+
+    /// Tells when a site shows a transaction, if the node can.
+    fn arrivals(&self) -> Option<Arc<dyn Arrivals>> {
         None
     }
 

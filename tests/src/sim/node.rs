@@ -12,7 +12,7 @@ use lockstep::node::assembly::{Inspector, Node, NodeDependencies, NodeSettings, 
 use lockstep::seams::refdb::staged::WRITE_ITEMS;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
 use lockstep::stages::events::EventLimits;
-use lockstep::stages::ports::{Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
+use lockstep::stages::ports::{Arrivals, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
 use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
 use lockstep::state::debts::RetryPace;
@@ -216,6 +216,10 @@ impl SimNode for RealNode {
 
     fn peer_refs(&self) -> Option<Arc<dyn PeerRefs>> {
         Some(self.0.peer_refs())
+    }
+
+    fn arrivals(&self) -> Option<Arc<dyn Arrivals>> {
+        Some(self.0.arrivals())
     }
 
     async fn drill(&self, request: DrillRequest) -> Result<u64, String> {

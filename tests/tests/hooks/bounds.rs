@@ -6,12 +6,18 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use lockstep::base::clock::SystemClock;
 use lockstep::stages::api::server::BoundApi;
 use lockstep::stages::api::turns::{TurnLimits, Turns};
+use lockstep::stages::ports::Arrivals;
 use lockstep::telemetry::metrics::Metrics;
+use lockstep_proto::arrival::AwaitResponse;
+use lockstep_proto::bridge::ApiError;
+use lockstep_proto::{SiteId, TxnId};
 use lockstep_tests::e2e::until;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -208,4 +214,40 @@ async fn a_user_with_too_many_batches_is_told_once_when_to_come_again_and_others
     assert_eq!(value(&bare, MAIN), Some(new));
     gate.notify_one();
     assert!(answer(second).starts_with("HTTP/1.1 200"));
+}
+
+/// An arrival stage in which nothing ever arrives. It counts the waits.
+#[derive(Default)]
+struct Never(AtomicUsize);
+
+#[async_trait]
+impl Arrivals for Never {
+    async fn arrival(&self, _: TxnId, _: Option<SiteId>, _: Duration) -> Result<AwaitResponse, ApiError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_wait_for_transactions_have_a_bound_and_leave_room_for_others() {
+    const MOST: usize = 64;
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("run/api.sock");
+    let (fake, never) = (Arc::new(Fake::default()), Arc::new(Never::default()));
+    let bound = BoundApi::bind(&socket, None).await.unwrap().awaiting(never.clone());
+    let _ = bound.spawn(fake.clone(), fake, &CancellationToken::new());
+    let wait = || send(&socket, "GET /v1/await?txn=n.1.0.0.00c0ffee00c0ffee", "");
+    let waiting: Vec<UnixStream> = (0..MOST).map(|_| wait()).collect();
+    until(async || (never.0.load(Ordering::SeqCst) == MOST).then_some(())).await.expect("all of them wait");
+    let refused = answer(wait());
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{refused}");
+    assert!(refused.contains("64 calls already wait for transactions"), "{refused}");
+    assert!(answer(send(&socket, "GET /v1/status", "")).starts_with("HTTP/1.1 200"));
+    drop(waiting);
+    let again = until(async || {
+        let _waits = wait();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        (never.0.load(Ordering::SeqCst) > MOST).then_some(())
+    });
+    again.await.expect("the places of callers that hung up are free again");
 }

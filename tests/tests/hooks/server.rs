@@ -79,6 +79,10 @@ async fn every_error_is_json_that_names_field_value_and_remedy() {
         ("POST /v1/projects/a..b/ref-transactions", ids(one), 400, vec!["project", "a..b"]),
         ("GET /v1/transactions/nonsense", String::new(), 400, vec!["txn", "nonsense"]),
         ("GET /v1/transactions/n.1.0.0.00c0ffee00c0ffee", String::new(), 503, vec!["starting"]),
+        ("GET /v1/await?txn=nonsense", String::new(), 400, vec!["txn", "nonsense"]),
+        ("GET /v1/await?site=a", String::new(), 400, vec!["txn", "GET /v1/await?txn=TXN"]),
+        ("GET /v1/await?txn=n.1.0.0.00c0ffee00c0ffee&wait_ms=30001", String::new(), 400, vec!["wait_ms", "30001"]),
+        ("GET /v1/await?txn=n.1.0.0.00c0ffee00c0ffee", String::new(), 503, vec!["starting"]),
         ("GET /v2/nothing", String::new(), 404, vec!["/v2/nothing", "openapi.json"]),
         ("POST /v1/status", String::new(), 405, vec!["/v1/status", "POST"]),
     ] {

@@ -1,6 +1,7 @@
 //! The simulator with the real node: first determinism, then seeds without an injected bug, then every injected bug.
 //! `docs/simulator.md` lists the conditions and the checker that expose each bug.
 
+mod arrival;
 mod availability;
 mod blobs;
 mod content;

@@ -78,6 +78,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             "publish",
             "consume",
             "apply",
+            "arrival",
             "refresh",
             "events",
             "reconcile",

@@ -10,6 +10,7 @@
 //! | `hook`, `import`, `seed` | bring repositories in: hooks, refs, whole sites |
 //! | `project`, `update`, `stray` | change state: projects and `HEAD`, one ref, strays |
 //! | `status`, `verify` | `status` of this node and of all sites, `topology`; whether the refs are those of the refdb |
+//! | `await_txn` | waits until a site shows a transaction |
 //! | `inspect` | show state: `parked`, `refresh`, and the node as text |
 //! | `quarantine`, `explain` | what this node has set aside, and the ways out; one ref at every site |
 //! | `sites`, `failover`, `failback`, `history` | all sites: roles, the move of writes between them, past changes |
@@ -31,6 +32,7 @@
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
 
 mod agents;
+mod await_txn;
 mod aws;
 mod bridge;
 mod certs;
@@ -132,6 +134,8 @@ enum Command {
     Topology(status::TopologyArgs),
     /// Compare the refs of this node with the refdb or with peers, and name the side that is right where they differ
     Verify(verify::VerifyArgs),
+    /// Wait until a site shows a transaction
+    Await(await_txn::AwaitArgs),
     /// List past failovers and changes of role
     History(history::HistoryArgs),
     /// List the transactions that wait for something that has not arrived
@@ -305,6 +309,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Status(args) => status::status(args).await,
         Command::Topology(args) => status::topology(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Await(args) => await_txn::run(args).await,
         Command::History(args) => history::run(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
         Command::Quarantine(args) => quarantine::run(args).await,

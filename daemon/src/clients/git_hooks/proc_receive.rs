@@ -102,11 +102,13 @@ async fn decide(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Resul
     let plan = push::plan(&session.pushed, session.atomic, rules, refused);
     let mut answers = Vec::new();
     for part in plan.commands.chunks(limits::COMMANDS) {
-        answers.push((part, submit(git, entropy, session, part).await?));
+        let answer = submit(git, entropy, session, part).await?;
+        // git shows the hook's error output to the user who pushes.
+        push::transaction(&answer).iter().for_each(|told| eprintln!("Lockstep: {told}"));
+        answers.push((part, answer));
     }
     let answer = (!answers.is_empty()).then(|| push::joined(answers));
     if let Some(Ok(response)) = &answer {
-        // git shows the hook's error output to the user who pushes.
         push::notices(response).iter().for_each(|notice| eprintln!("Lockstep: {notice}"));
     }
     Ok(push::report(&session.pushed, &plan, answer.as_ref()))

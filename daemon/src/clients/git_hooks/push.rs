@@ -109,6 +109,17 @@ fn failed(command: &RefCommand, error: &ClientError) -> RefResult {
     RefResult { name: command.name.clone(), outcome, refusal }
 }
 
+/// The transaction of an answer, for the user: the id for which `lockstep await` waits. None if nothing was committed.
+pub(super) fn transaction(answer: &Result<RefTransactionResponse, ClientError>) -> Option<String> {
+    let response = answer.as_ref().ok()?;
+    let txn = response.txn.as_ref()?;
+    match response.outcome {
+        Outcome::Committed | Outcome::CommittedNotYetVisible => Some(format!("transaction {txn}")),
+        Outcome::Unknown => Some(format!("transaction {txn} may be committed; lockstep await {txn} tells")),
+        Outcome::Refused => None,
+    }
+}
+
 /// Notices for the user about refs that are committed, and that this server cannot show yet. Each text once.
 pub(super) fn notices(response: &RefTransactionResponse) -> BTreeSet<String> {
     let unseen = response.results.iter().filter(|result| result.outcome == Outcome::CommittedNotYetVisible);
@@ -260,6 +271,18 @@ mod tests {
         let whole = joined(vec![(&commands[..1], Ok(first)), lost]).unwrap();
         let outcomes: Vec<Outcome> = whole.results.iter().map(|result| result.outcome).collect();
         assert_eq!(outcomes, [Outcome::Committed, Outcome::Unknown]);
+    }
+
+    #[test]
+    fn the_transaction_of_a_push_is_told_unless_nothing_was_committed() {
+        let told = |outcome: Outcome| {
+            let txn = Some("a-0.1.0.7.00000000000000aa".parse().unwrap());
+            transaction(&Ok(RefTransactionResponse { outcome, txn, results: Vec::new() }))
+        };
+        assert_eq!(told(Outcome::Committed).unwrap(), "transaction a-0.1.0.7.00000000000000aa");
+        assert!(told(Outcome::Unknown).unwrap().contains("may be committed"));
+        assert_eq!(told(Outcome::Refused), None);
+        assert_eq!(transaction(&Err(ClientError::NoAnswer("reset".to_owned()))), None);
     }
 
     #[test]

@@ -107,7 +107,7 @@ use crate::stages::api::readiness::Latches;
 use crate::stages::failover::{DrillStage, OperatorDesk};
 use crate::stages::handshake::HandshakeStage;
 use crate::stages::ports::{
-    Handshake, LocalHealth, Operators, PeerRefs, Rebuilds, Refreshes, SeedCommits, Seeding, StandbyCopies,
+    Arrivals, Handshake, LocalHealth, Operators, PeerRefs, Rebuilds, Refreshes, SeedCommits, Seeding, StandbyCopies,
     StreamEvents, Transactions,
 };
 use crate::stages::rebuild::RebuildDesk;
@@ -311,6 +311,12 @@ impl Node {
     #[must_use]
     pub fn peer_refs(&self) -> Arc<dyn PeerRefs> {
         Arc::new(self.stages.verifier.clone())
+    }
+
+    /// The port through which callers wait until a site shows a transaction.
+    #[must_use]
+    pub fn arrivals(&self) -> Arc<dyn Arrivals> {
+        Arc::new(self.stages.arrivals(&self.latches))
     }
 
     /// The latches that `/readyz` shows.

@@ -86,9 +86,8 @@ impl Sidecar {
         let api = &settings.api;
         let api = bound.operated(&api.operators_socket, api.operators.clone()).await.map_err(RunError::of)?;
         let (api, tls) = with_tls(api, settings).await?;
-        let shutdown = CancellationToken::new();
+        let (shutdown, tcp) = (CancellationToken::new(), api.tcp_address().map(tracing::field::display));
         let health = telemetry.map(|telemetry| starting(settings, telemetry, &board, &shutdown)).transpose()?;
-        let tcp = api.tcp_address().map(tracing::field::display);
         tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API is listening");
         let credentials = tls.as_ref().map(|tls| &tls.credentials);
         let dependencies = production::dependencies(settings, seams, credentials, git, watch, &metrics);
@@ -142,6 +141,7 @@ impl Sidecar {
             .obeying(desk)
             .rebuilding(node.rebuilds())
             .telling(node.peer_refs())
+            .awaiting(node.arrivals())
             .forwarding(node.events())
             .taking(settings.api.most_requests)
             .turning(Arc::clone(&turns))

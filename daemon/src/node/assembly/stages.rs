@@ -17,6 +17,7 @@ use crate::seams::refdb::staged::StagedRefs;
 use crate::seams::volume::StoreError;
 use crate::stages::api::readiness::Latches;
 use crate::stages::apply::{Applier, Catcher, Units};
+use crate::stages::arrival::ArrivalStage;
 use crate::stages::commit::RequestForgetter;
 use crate::stages::consume::Consumer;
 use crate::stages::events::Events;
@@ -24,7 +25,7 @@ use crate::stages::failover::{DeskTools, Driver, OperatorDesk, Tools};
 use crate::stages::handshake::{HandshakeSettings, HandshakeStage};
 use crate::stages::membership::{Fencer, IncarnationOpener, Member, NotedLocks, RoleReader, Running, Watcher};
 use crate::stages::ports::{
-    CatchUp, Fencing, FencingOver, LocalHealth, Probes, SeedCommits, StandbyCopies, Transactions,
+    CatchUp, DueSubjects, Fencing, FencingOver, LocalHealth, Probes, SeedCommits, StandbyCopies, Transactions,
 };
 use crate::stages::publish::LeftoverPublisher;
 use crate::stages::rebuild::RebuildDesk;
@@ -205,6 +206,12 @@ impl Stages {
             HandshakeSettings { base_paths: settings.base_paths.clone(), takes_a_bridge: settings.events.is_some() };
         let not_ready = Arc::new(move || latches.closed());
         HandshakeStage::new(&self.context, &self.state, transactions, catch_up, not_ready, takes)
+    }
+
+    /// The stage that tells when a site shows a transaction. This node shows one only while it is ready.
+    pub(super) fn arrivals(&self, latches: &Latches) -> ArrivalStage {
+        let (gerrit, latches) = (self.refresh.clone().map(|refresh| refresh as Arc<dyn DueSubjects>), latches.clone());
+        ArrivalStage::new(&self.context, &self.state, gerrit, Arc::new(move || latches.closed()))
     }
 
     /// The stage that serves this node's version map, and rebuilds a lost refdb.

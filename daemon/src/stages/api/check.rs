@@ -45,10 +45,16 @@ pub(super) fn tasks(request: &TasksRequest) -> Result<(), Failure> {
 /// Checks a long poll of a bridge: its session, how many entries it takes, and how long it waits.
 pub(super) fn poll(asks: &str, most: u64, wait_ms: u64) -> Result<(), Failure> {
     session(asks)?;
-    let (most_allowed, longest) = (limits::POLLED as u64, limits::POLL_WAIT_MS);
+    let most_allowed = limits::POLLED as u64;
     if most == 0 || most > most_allowed {
         return Err(Failure::malformed(format!("field most is {most}; give 1 to {most_allowed}")));
     }
+    wait(wait_ms)
+}
+
+/// Checks how long a call waits.
+pub(super) fn wait(wait_ms: u64) -> Result<(), Failure> {
+    let longest = limits::POLL_WAIT_MS;
     if wait_ms > longest {
         let message = format!("field wait_ms is {wait_ms}; give 0 to {longest} milliseconds");
         return Err(Failure::malformed(message));

@@ -15,7 +15,7 @@ use super::error::Failure;
 use super::turns::Turns;
 use crate::seams::git::Repositories;
 use crate::stages::ports::{
-    Handshake, Inspection, Operators, PeerRefs, Rebuilds, Refreshes, Seeding, StreamEvents, Transactions,
+    Arrivals, Handshake, Inspection, Operators, PeerRefs, Rebuilds, Refreshes, Seeding, StreamEvents, Transactions,
 };
 
 /// How long past its deadline a request still waits for the commit stage, whose answer says more than "no answer".
@@ -42,6 +42,8 @@ pub(super) struct Api {
     pub rebuilds: Option<Arc<dyn Rebuilds>>,
     /// The stage that tells peers what this node has.
     pub peer_refs: Option<Arc<dyn PeerRefs>>,
+    /// The stage that tells when a site shows a transaction.
+    pub arrivals: Option<Arc<dyn Arrivals>>,
     /// Tracks the tasks that do the work of requests, and that go on when a client hangs up.
     pub work: TaskTracker,
     /// The bounds on requests in progress.

@@ -17,6 +17,7 @@
 //! | `routes` | the table of routes |
 //! | `turns` | the order of batches when more of them come than this node works on |
 //! | `transactions`, `projects` | ref transactions and their fate; projects and their `HEAD` |
+//! | `arrivals` | waits of callers for a transaction |
 //! | `inspection` | status, parked, quarantined; one ref at every site |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `sites` | all sites, and failover |
@@ -43,6 +44,7 @@
 pub mod access;
 mod addresses;
 mod admission;
+mod arrivals;
 mod check;
 mod context;
 pub mod deadlines;

@@ -25,6 +25,7 @@ use utoipa::OpenApi;
         super::gerrit::strays,
         super::gerrit::end_stray,
         super::transactions::transaction,
+        super::arrivals::await_transaction,
         super::events::announce,
         super::events::next,
         super::events::done,

@@ -9,8 +9,8 @@ use lockstep_proto::limits;
 use super::context::Api;
 use super::error::Failure;
 use super::{
-    drills, events, fetches, gerrit, inspection, objects, openapi, peers, projects, rebuild, refresh, seed, signing,
-    sites, transactions,
+    arrivals, drills, events, fetches, gerrit, inspection, objects, openapi, peers, projects, rebuild, refresh, seed,
+    signing, sites, transactions,
 };
 
 /// Every route: its path and its methods. A test compares the OpenAPI document with this table.
@@ -27,6 +27,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}/seed", post(seed::seed)),
         ("/v1/gerrit/hello", post(gerrit::hello)),
         ("/v1/transactions/{txn}", get(transactions::transaction)),
+        ("/v1/await", get(arrivals::await_transaction)),
         ("/v1/refresh", get(refresh::due)),
         ("/v1/refresh/tasks", post(refresh::tasks)),
         ("/v1/refresh/done", post(refresh::done)),

@@ -32,7 +32,7 @@ use super::turns::Turns;
 use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
 use crate::seams::tls::Credentials;
-use crate::stages::ports::{Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
+use crate::stages::ports::{Arrivals, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
 
 /// The default bound on requests in progress. A push counts as one request until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -81,6 +81,7 @@ pub struct BoundApi {
     desk: Option<Arc<dyn Operators>>,
     rebuilds: Option<Arc<dyn Rebuilds>>,
     peer_refs: Option<Arc<dyn PeerRefs>>,
+    arrivals: Option<Arc<dyn Arrivals>>,
     repositories: Option<Arc<dyn Repositories>>,
     refreshes: Option<Arc<dyn Refreshes>>,
     handshake: Option<Arc<dyn Handshake>>,
@@ -118,6 +119,7 @@ impl BoundApi {
             desk: None,
             rebuilds: None,
             peer_refs: None,
+            arrivals: None,
             repositories: None,
             refreshes: None,
             handshake: None,
@@ -193,6 +195,12 @@ impl BoundApi {
     #[must_use]
     pub fn telling(self, peer_refs: Arc<dyn PeerRefs>) -> Self {
         Self { peer_refs: Some(peer_refs), ..self }
+    }
+
+    /// Sets the stage that tells when a site shows a transaction.
+    #[must_use]
+    pub fn awaiting(self, arrivals: Arc<dyn Arrivals>) -> Self {
+        Self { arrivals: Some(arrivals), ..self }
     }
 
     /// Sets the repositories whose objects peers may fetch.
@@ -284,6 +292,7 @@ impl BoundApi {
             operators: self.desk,
             rebuilds: self.rebuilds,
             peer_refs: self.peer_refs,
+            arrivals: self.arrivals,
             work: work.clone(),
             admission,
             turns: self.turns,

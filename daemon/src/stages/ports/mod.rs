@@ -19,11 +19,15 @@
 //! | `leftovers` | from membership to publish: the journals of dead incarnations |
 //! | `seed_commits` | from seed to commit |
 //! | `refreshed` | from events to refresh: does Gerrit show the refs? |
+//! | `arrivals` | from the API to arrival: wait until a site shows a transaction |
+//! | `due_subjects` | from arrival to refresh: the subjects of refs that Gerrit has not refreshed |
 
 mod announcements;
+mod arrivals;
 mod barrier;
 mod catch_up;
 mod comparison;
+mod due_subjects;
 mod fencing;
 mod handshake;
 mod inspection;
@@ -44,9 +48,11 @@ mod stream_events;
 mod transactions;
 
 pub use announcements::Announcements;
+pub use arrivals::Arrivals;
 pub use barrier::{Barrier, BarrierError, Unaware};
 pub use catch_up::{Behind, CatchUp, CatchUpError};
 pub use comparison::Comparison;
+pub use due_subjects::DueSubjects;
 pub use fencing::{Fencing, FencingOver};
 pub use handshake::Handshake;
 pub use inspection::Inspection;

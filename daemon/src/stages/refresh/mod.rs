@@ -23,6 +23,7 @@ mod subject_of_ref;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ use crate::base::clock::{Clock, Entropy};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::volume::{Changes, Difference, RefRecord, StoreError};
-use crate::stages::ports::{Refreshed, Refreshes};
+use crate::stages::ports::{DueSubjects, Refreshed, Refreshes};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Remember;
 use crate::state::gerrit_session::{Sessions, ending};
@@ -299,6 +300,27 @@ impl Refreshed for Refresh {
             // A change number above 32 bits has no refs. An event that belongs to no change belongs to the project.
             Some(Err(_)) | None => !self.is_due(&Subject::ProjectConfig { project }),
         }
+    }
+}
+
+impl DueSubjects for Refresh {
+    fn due_of(&self, project: &ProjectName, keys: &[RefKey]) -> Vec<Subject> {
+        let (inner, all_users) = (self.inner(), &self.settings.all_users);
+        if keys.is_empty() {
+            let shared = if project == all_users { inner.queue.open_of(None) } else { Vec::new() };
+            return [inner.queue.open_of(Some(project)), shared].concat();
+        }
+        let subjects: BTreeSet<Subject> =
+            keys.iter().filter_map(|key| subject_of_ref::of(project, key, all_users)).collect();
+        subjects.into_iter().filter(|subject| inner.queue.is_due(subject)).collect()
+    }
+
+    fn is_outstanding(&self, subject: &Subject) -> bool {
+        self.is_due(subject)
+    }
+
+    fn reports(&self) -> watch::Receiver<u64> {
+        self.news()
     }
 }
 

@@ -46,6 +46,7 @@ const OF_BRIDGES: [&str; 31] = [
     "post /v1/projects/{project}/seed",
     "post /v1/gerrit/hello",
     "get /v1/transactions/{txn}",
+    "get /v1/await",
     "get /v1/refresh",
     "post /v1/refresh/tasks",
     "post /v1/refresh/done",

@@ -304,6 +304,13 @@ impl Queue {
         is_open(subject) || above.into_iter().any(|above| is_open(&above))
     }
 
+    /// The subjects of a project that are not acknowledged. Without a project, those that all projects share.
+    #[must_use]
+    pub fn open_of(&self, project: Option<&ProjectName>) -> Vec<Subject> {
+        let line = self.lines.get(&project.cloned()).into_iter().flatten();
+        line.filter(|(_, entry)| !entry.is_kept()).map(|(subject, _)| subject.clone()).collect()
+    }
+
     /// Counts the subjects that are due and out.
     #[must_use]
     pub fn figures(&self) -> Figures {

@@ -38,6 +38,7 @@ public final class BridgeModule extends LifecycleModule {
     DynamicSet.bind(binder(), EventListener.class).to(EventOutbox.class);
     DynamicSet.bind(binder(), ExceptionHook.class).to(SidecarExceptionHook.class);
     DynamicSet.bind(binder(), PostReceiveHook.class).to(PushFailureMessage.class);
+    DynamicSet.bind(binder(), PostReceiveHook.class).to(PushTransactionMessage.class);
     JGitCompatibility.bindDeletion(binder());
   }
 }

@@ -46,8 +46,12 @@ final class Messages {
   /** Deletes a project. The request id makes a repeated call the same deletion. */
   record Deletion(String requestId) {}
 
-  /** {@code RefTransactionResponse}: one result per command, in their order. */
-  record Batch(List<Result> results) {}
+  /**
+   * {@code RefTransactionResponse}: one result per command, in their order.
+   *
+   * @param txn the transaction that was committed, or is in doubt; null if there is none
+   */
+  record Batch(String txn, List<Result> results) {}
 
   /** The outcome of one command, or a {@code ProjectResponse}. */
   record Result(String outcome, Refusal refusal) {}

@@ -50,8 +50,13 @@ final class Responses {
    *
    * @param each one verdict per command
    * @param unknownReason why the outcome is unknown; null if it is known
+   * @param txn the transaction of a batch; null if there is none, or if it is not a batch
    */
-  record Verdicts(List<RefVerdict> each, String unknownReason) {
+  record Verdicts(List<RefVerdict> each, String unknownReason, String txn) {
+    Verdicts(List<RefVerdict> each, String unknownReason) {
+      this(each, unknownReason, null);
+    }
+
     static Verdicts unknown(String reason) {
       return new Verdicts(List.of(), reason);
     }
@@ -70,7 +75,7 @@ final class Responses {
                           ? new RefVerdict(meaning, meaning == Code.COMMITTED, it.message())
                           : it)
               .toList();
-      return new Verdicts(replaced, unknownReason);
+      return new Verdicts(replaced, unknownReason, txn);
     }
 
     /** Whether these verdicts also decide an earlier copy of the request whose answer was lost. */
@@ -143,7 +148,8 @@ final class Responses {
   }
 
   private static Verdicts verdicts(Messages.Batch batch) {
-    return verdicts(batch.results());
+    Verdicts verdicts = verdicts(batch.results());
+    return new Verdicts(verdicts.each(), verdicts.unknownReason(), batch.txn());
   }
 
   private static Verdicts verdicts(List<Result> results) {

@@ -29,7 +29,9 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
 import java.util.UUID;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Function;
+import org.eclipse.jgit.lib.ObjectId;
 
 /**
  * The client of this node's sidecar. The sidecar commits updates, moves the refs, and answers when
@@ -63,6 +65,7 @@ public final class Sidecar implements Closeable {
   private final Duration timeout;
   private final InDoubtUpdates inDoubt;
   private final SidecarMetrics metrics;
+  private final RecentTransactions recent = new RecentTransactions();
   private final ThreadLocal<Failure> failureOfThread = new ThreadLocal<>();
   private volatile Failure latestFailure;
 
@@ -128,13 +131,19 @@ public final class Sidecar implements Closeable {
             "POST",
             transactions(project),
             deadline -> transaction.withDeadline(deadline.left().minus(ANSWER_MARGIN).toMillis()));
+    AtomicReference<String> txn = new AtomicReference<>();
+    Reader reader =
+        response -> {
+          Verdicts verdicts = Responses.ofBatch(response, commands.size());
+          txn.set(verdicts.txn());
+          return verdicts;
+        };
     try {
-      List<RefVerdict> verdicts =
-          ask(
-              request,
-              response -> Responses.ofBatch(response, commands.size()),
-              patience(commands));
+      List<RefVerdict> verdicts = ask(request, reader, patience(commands));
       awaiting.await(verdicts);
+      if (txn.get() != null) {
+        recent.add(txn.get(), commands, verdicts);
+      }
       return verdicts;
     } catch (SidecarException e) {
       if (e.kind() == SidecarException.Kind.UNKNOWN) {
@@ -245,6 +254,11 @@ public final class Sidecar implements Closeable {
   @Override
   public void close() {
     connections.close();
+  }
+
+  /** The transaction in which this server committed a value last; empty if it is too long ago. */
+  public Optional<String> transactionOf(ObjectId value) {
+    return recent.of(value);
   }
 
   /** The message of the latest update that failed; empty if that is longer ago than the timeout. */

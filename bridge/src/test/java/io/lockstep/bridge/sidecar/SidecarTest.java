@@ -87,6 +87,27 @@ final class SidecarTest {
   }
 
   @Test
+  void theTransactionOfACommittedValueIsKept() throws Exception {
+    String refused =
+        "{\"ref\":\"refs/heads/x\",\"outcome\":\"refused\","
+            + "\"refusal\":{\"code\":\"stale\",\"message\":\"it moved\"}}";
+    String committed = "{\"ref\":\"refs/heads/x\",\"outcome\":\"committed\"}";
+    String answer = "{\"outcome\":\"x\",\"txn\":%s,\"results\":[%s]}";
+    try (ScriptedSidecar sidecar =
+            scripted(
+                http(200, answer.formatted("null", refused)),
+                http(200, answer.formatted("\"a-0.1.0.7.00000000000000aa\"", committed)));
+        Sidecar client = client()) {
+      assertFalse(commit(client).isCommitted());
+      assertEquals(Optional.empty(), client.transactionOf(VALUE));
+      assertTrue(commit(client).isCommitted());
+      assertEquals(Optional.of("a-0.1.0.7.00000000000000aa"), client.transactionOf(VALUE));
+      assertEquals(Optional.empty(), client.transactionOf(ObjectId.zeroId()));
+      assertEquals(2, sidecar.requests.size());
+    }
+  }
+
+  @Test
   void theJsonIsThatOfTheBridgeApi() {
     RefCommand deletion = new RefCommand("refs/heads/x", VALUE, ObjectId.zeroId());
     Messages.RefTransaction request =
