@@ -11,8 +11,8 @@ use lockstep_proto::verify::DEFAULT_SHARE;
 use lockstep_proto::{SiteId, limits};
 
 use super::fields::{
-    address, collector, deadline, flag, folder, http_url, loopback, prefix, region, requests, store_url, throughput,
-    time,
+    address, collector, deadline, flag, folder, http_url, loopback, percent, prefix, region, requests, store_url,
+    throughput, time,
 };
 use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
