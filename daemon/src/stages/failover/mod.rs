@@ -61,6 +61,8 @@ mod silent;
 mod site_list;
 mod site_mode;
 mod slot_ages;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod view;
 
