@@ -152,8 +152,8 @@ async fn moves_above(story: &Story, max_loss: u64) {
 }
 
 /// The target of a forced failover lacks transactions, although it was waited for. A bound on the loss holds the
-/// failover before the promotion, if they are more. An operator who goes on has the same refs in the report, and nothing
-/// is lost in the end.
+/// failover before the promotion, if they are more. An operator who goes on has the same refs in the report, and in the
+/// end nothing is lost.
 #[test]
 fn a_forced_failover_holds_only_above_its_bound_on_the_loss_and_names_the_refs() {
     for max_loss in [2, 3] {
