@@ -69,6 +69,7 @@ mod view;
 pub use desk::{DeskTools, OperatorDesk};
 pub use drill::{BeginError, DrillSchedule, DrillStage};
 pub use driver::{Driver, DriverLimits};
+pub use plan::EXPOSURE;
 pub use silent::SilentSchedule;
 pub use slot_ages::{SlotAges, Standing};
 pub use tools::Tools;
