@@ -1,5 +1,5 @@
-//! The users' traffic follows a failover: a program and a webhook at each site are told about roles, and `/writez` tells
-//! a load balancer.
+//! The users' traffic follows a failover: a program and a webhook at each site are told about roles, and `/writez`
+//! tells a load balancer.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;

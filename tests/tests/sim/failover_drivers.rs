@@ -1,6 +1,6 @@
 //! The drivers of a failover: one dies in each step, and one wakes after another has gone on, in planned and in forced
-//! failovers. In these stories site `blr-1` is active. Its writes move to `eu-aws`, whose first node drives. Then faults
-//! of all seeds hit drivers.
+//! failovers. In these stories site `blr-1` is active. Its writes move to `eu-aws`, whose first node drives. Then
+//! faults of all kinds hit drivers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -2,7 +2,8 @@
 //! between sites are cut.
 //!
 //! A digest is written every ten seconds, and at once when the node becomes ready, changes its role, has told a
-//! receiver, gets a debt or can first estimate a part of its bootstrap. It has at most 4 KiB, in general less than 1 KiB: 0.1 write units per second and node.
+//! receiver, gets a debt or can first estimate a part of its bootstrap. It has at most 4 KiB, in general less than 1
+//! KiB: 0.1 write units per second and node.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -106,7 +106,7 @@ pub(super) mod tests {
         SshKey { key_file: "/k/it's".into(), known_hosts_file: "/k/known_hosts".into() }
     }
 
-    /// Puts a program `ssh` into a folder, which notes its arguments and fails. Answers the `PATH` on which it is first.
+    /// Puts a program `ssh` into a folder, which notes its arguments and fails. Answers a `PATH` on which it is first.
     pub(in super::super) fn noting(folder: &Path) -> String {
         let (program, folder) = (folder.join("ssh"), folder.display());
         let script = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > '{folder}/args'\necho noted >&2\nexit 1\n");

@@ -1,5 +1,5 @@
-//! Health and metrics: `/livez`, `/startz`, `/readyz`, `/writez`, `/metrics`. They have a listener and a thread of their
-//! own, so that they answer even when the pipeline's runtime is stuck.
+//! Health and metrics: `/livez`, `/startz`, `/readyz`, `/writez`, `/metrics`. They have a listener and a thread of
+//! their own, so that they answer even when the pipeline's runtime is stuck.
 //!
 //! `/livez` answers 200 as long as this process runs, because a restart would cure nothing that `/readyz` reports.
 //! `/readyz` answers 200 when every latch is open, and otherwise 503 with the name of each closed latch, one per line.
