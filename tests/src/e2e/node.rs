@@ -38,7 +38,7 @@ pub struct Node {
     pub root: PathBuf,
     /// The folders of the projects: the root and the base paths.
     base_paths: BasePaths,
-    /// The address of `/livez`, `/startz`, `/readyz` and `/metrics`.
+    /// The address of `/livez`, `/startz`, `/readyz`, `/writez` and `/metrics`.
     pub health: SocketAddr,
     /// The node's connection to the refdb.
     pub wire: Wire,

@@ -109,7 +109,8 @@ fn choose(world: &World, dice: &Dice, status: &SitesStatus) -> Option<PlanReques
     let others: Vec<_> = world.sites().into_iter().filter(|site| *site != from).collect();
     let to = dice.pick(&others)?.clone();
     let kind = if dice.chance(500) { FailoverKind::Forced } else { FailoverKind::Planned };
-    let max_loss = dice.chance(150).then_some(0);
+    let is_bounded = dice.chance(150) || world.scenario.strikes > 0;
+    let max_loss = is_bounded.then_some(0);
     let without = if dice.chance(500) { FailoverStep::OPTIONAL.to_vec() } else { Vec::new() };
     Some(PlanRequest { max_loss, without, ..PlanRequest::new(kind, from, to) })
 }

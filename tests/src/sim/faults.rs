@@ -9,9 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use lockstep_proto::failover::{Failover, FailoverStep};
 use lockstep_proto::{NodeId, ProjectName, SiteId};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::dice::Dice;
 use super::scenario::Scenario;
@@ -128,6 +129,18 @@ pub struct Faults {
     dice: Dice,
     state: Mutex<State>,
     resumed: Notify,
+    driver: watch::Sender<Option<Driven>>,
+}
+
+/// A step of a failover, and the node that has begun it.
+#[derive(Clone, Debug)]
+pub struct Driven {
+    /// The number of the failover.
+    pub number: u64,
+    /// The step.
+    pub step: FailoverStep,
+    /// The node, which drives until another one begins a step.
+    pub node: NodeId,
 }
 
 #[derive(Debug)]
@@ -149,7 +162,8 @@ impl Faults {
         let (rates, calls) = (scenario.rates.clone(), scenario.calls.clone());
         let (cuts, barred, paused, throttled) = Default::default();
         let state = State { on: false, rates, calls, cuts, barred, paused, throttled, injected: 0 };
-        Arc::new(Self { trace, dice: Dice::new(seed, "faults"), state: Mutex::new(state), resumed: Notify::new() })
+        let (dice, state, driver) = (Dice::new(seed, "faults"), Mutex::new(state), watch::Sender::new(None));
+        Arc::new(Self { trace, dice, state, resumed: Notify::new(), driver })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -250,6 +264,30 @@ impl Faults {
         state.paused.clear();
         state.throttled.clear();
         self.resumed.notify_waiters();
+    }
+
+    /// A node has written this record of a failover. If it has begun a step, it is the driver. Other writers note the
+    /// results of their own part in a step, or abort.
+    pub fn wrote(&self, node: &NodeId, failover: &Failover) {
+        let begun = failover.current().filter(|step| step.began_ms.is_some()).map(|step| step.step);
+        let Some(step) = begun.filter(|_| failover.is_in_progress() && !failover.aborting) else { return };
+        let has_parts = match step {
+            FailoverStep::Verify => !failover.verified.is_empty(),
+            FailoverStep::Probe => !failover.probed.is_empty(),
+            _ => false,
+        };
+        let is_known = |one: &Driven| (one.number, one.step) == (failover.number, step);
+        if has_parts || self.driver.borrow().as_ref().is_some_and(is_known) {
+            return;
+        }
+        self.note(node, &format!("DRIVES {:?} {}", failover.kind, step.name()));
+        self.driver.send_replace(Some(Driven { number: failover.number, step, node: node.clone() }));
+    }
+
+    /// The step that is driven, and its changes.
+    #[must_use]
+    pub fn driver(&self) -> watch::Receiver<Option<Driven>> {
+        self.driver.subscribe()
     }
 
     /// The number of faults so far.

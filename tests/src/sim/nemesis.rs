@@ -9,13 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use lockstep::seams::refdb::Role;
 use lockstep_proto::{NodeId, Oid, ProjectKey, ProjectName, SiteId, Transaction};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::action::Action;
 use super::dice::Dice;
 use super::failovers;
-use super::faults::{Cut, Seam, Throttle};
+use super::faults::{Cut, Driven, Seam, Throttle};
 use super::forgery::{self, Forgery};
 use super::rotten;
 use super::world::{World, name};
@@ -40,16 +41,43 @@ impl Nemesis {
         if self.world.scenario.actions.is_empty() {
             return;
         }
+        let mut driver = self.world.faults.driver();
         loop {
             let pause = self.dice.between(self.world.scenario.nemesis_ms / 4, self.world.scenario.nemesis_ms);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
+                node = self.struck(&mut driver) => {
+                    self.strike(node).await;
+                    continue;
+                }
                 () = sleep(Duration::from_millis(pause)) => {}
             }
             if let Some(action) = self.dice.weighted(&self.world.scenario.actions) {
                 self.act(action).await;
             }
+        }
+    }
+
+    /// Waits for a node that has begun a step of a failover, and that the seed strikes. For ever if it strikes none.
+    async fn struck(&self, driver: &mut watch::Receiver<Option<Driven>>) -> NodeId {
+        let strikes = self.world.scenario.strikes;
+        while strikes > 0 && driver.changed().await.is_ok() {
+            let node = driver.borrow().as_ref().map(|driven| driven.node.clone());
+            if let Some(node) = node.filter(|_| self.dice.chance(strikes)) {
+                return node;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Kills, pauses or cuts off the driver of a failover, soon after it has begun a step.
+    async fn strike(&self, node: NodeId) {
+        sleep(Duration::from_millis(self.dice.below(12))).await;
+        match self.dice.below(3) {
+            0 => self.comes_back(&node, self.world.crash(&node)),
+            1 => self.pause(node),
+            _ => self.partition(node),
         }
     }
 

@@ -320,7 +320,14 @@ impl Registry for FaultyRefDb {
 
     async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
         let what = format!("{which:?} {}", record.body);
-        send!(self, Write, registry.put_document, what, [record = record.clone()], (which, &record))
+        let answer = send!(self, Write, registry.put_document, what, [record = record.clone()], (which, &record));
+        if which == Document::Failover
+            && answer.as_ref().is_ok_and(|stored| stored == record)
+            && let Ok(failover) = serde_json::from_str(&record.body)
+        {
+            self.link.faults().wrote(self.link.node(), &failover);
+        }
+        answer
     }
 
     async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {

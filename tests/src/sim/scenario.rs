@@ -124,6 +124,9 @@ pub struct Scenario {
     pub one_active: bool,
     /// Whether a site is added to the list of sites, and another one removed.
     pub list_moves: bool,
+    /// The share of steps of a failover whose driver dies, pauses or is cut off soon after it has begun them, in
+    /// permille. Then every failover has a bound on the loss, which is a step.
+    pub strikes: u64,
     /// The share of failovers that an operator has pause before the promotion, in permille.
     pub pauses: u64,
     /// The share of an operator's looks at a failover in progress that abort it, in permille. The others resume it.
@@ -200,6 +203,7 @@ impl Scenario {
             signed: false,
             one_active: false,
             list_moves: false,
+            strikes: 0,
             pauses: 200,
             aborts: 250,
             lose_a_site: false,
@@ -256,6 +260,12 @@ impl Scenario {
         scenario.actions.retain(|(action, _)| !matches!(action, Action::Fence | Action::SiteDown | Action::Forge));
         scenario.actions.push((Action::Failover, 30));
         scenario
+    }
+
+    /// One active site, and faults that hit the nodes which drive failovers, in the middle of their steps.
+    #[must_use]
+    pub fn drivers() -> Self {
+        Self { name: "drivers".into(), strikes: 400, aborts: 100, ..Self::standby() }
     }
 
     /// Three active sites, and operators that move the writes of one to another and make it active again, while nodes

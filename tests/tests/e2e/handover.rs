@@ -1,4 +1,5 @@
-//! The users' traffic follows a failover: a program and a webhook at each site are told about roles.
+//! The users' traffic follows a failover: a program and a webhook at each site are told about roles, and `/writez`
+//! tells a load balancer.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::failover::fail_over;
+use crate::life::get;
 use crate::lockstep;
 
 /// A service that answers its first request with 503 and every other one with 204, and keeps what it took.
@@ -64,6 +67,15 @@ fn tell_program(node: &Node, url: &str) -> std::path::PathBuf {
     told
 }
 
+/// Waits until `/writez` of a node has this status and says this. The node is ready in either case.
+async fn checks(node: &Node, status: &str, says: &str) {
+    let writez = async || get(node.health, "/writez").await;
+    let is_so = |answer: &str| answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.ends_with(says);
+    assert!(until(async || is_so(&writez().await).then_some(())).await.is_some(), "{says}: {}", writez().await);
+    let readyz = get(node.health, "/readyz").await;
+    assert!(readyz.starts_with("HTTP/1.1 200"), "{readyz}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_and_a_webhook_hear_of_a_failover_from_both_sites() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
@@ -87,6 +99,8 @@ async fn a_program_and_a_webhook_hear_of_a_failover_from_both_sites() {
     };
     told(&files[0], "a active true").await;
     told(&files[1], "b standby false").await;
+    checks(a, "200", "takes writes: yes\nrole: active\nactive: a\n").await;
+    checks(b, "503", "takes writes: no\nrole: standby\nactive: a\n").await;
     let plan = ok(a.cli(&["failover", "plan", "--json", "--from", "a", "--to", "b"]).await);
     let plan: serde_json::Value = serde_json::from_str(&plan).expect("JSON");
     let hash = plan["hash"].as_str().expect("a hash");
@@ -94,6 +108,8 @@ async fn a_program_and_a_webhook_hear_of_a_failover_from_both_sites() {
     let _ = done(a.cli(&args).await);
     told(&files[0], "a standby false").await;
     told(&files[1], "b active true").await;
+    checks(a, "503", "takes writes: no\nrole: standby\nactive: b\n").await;
+    checks(b, "200", "takes writes: yes\nrole: active\nactive: b\n").await;
     // The webhook is told beside the program.
     let last = |site: &str| taken.lock().iter().rfind(|notice| notice.site.as_str() == site).cloned();
     let says = |site, role, writes| last(site).is_some_and(|it| (it.role, it.takes_writes) == (role, writes));
@@ -108,6 +124,15 @@ async fn a_program_and_a_webhook_hear_of_a_failover_from_both_sites() {
     let shown = async || ok(a.cli(&["failover", "status"]).await);
     let all = "  handed over: 2 of 2 receivers of b";
     assert!(until(async || shown().await.contains(all).then_some(())).await.is_some(), "{}", shown().await);
+
+    // A forced failover moves it too, and the old site that wakes does not take it back.
+    cluster.nodes[1].kill().await;
+    let _ = fail_over(&cluster.nodes[0], "b", "a", &["--forced"]).await;
+    checks(&cluster.nodes[0], "200", "takes writes: yes\nrole: active\nactive: a\n").await;
+    let woken = &mut cluster.nodes[1];
+    woken.start(None);
+    woken.ready().await;
+    checks(woken, "503", "takes writes: no\nrole: fenced\nactive: a\n").await;
 }
 
 /// A program that hangs, and has started another one, does not keep the next sidecar from the volume after SIGKILL.

@@ -60,9 +60,15 @@ async fn joins(cluster: &mut Cluster) {
     // With a long way to the refdb, the new node takes long enough for everything to be seen at it.
     new.wire.lengthen(Duration::from_millis(700));
     changes(&others[1], &add).await;
+    let own = async || ok(new.cli(&["status"]).await);
+    let is_estimated =
+        |line: &str| line.starts_with("takes everything from the refdb and from peers: ") && line.ends_with(" s left");
+    let tells = until(async || own().await.lines().any(is_estimated).then_some(())).await;
+    assert!(tells.is_some(), "{}\n{}", own().await, new.log_tail());
     let is_shown = async || {
         let shown = ok(others[1].cli(&["sites"]).await);
-        shown.lines().any(|line| line.trim_start().starts_with("d-0 ") && line.contains("joins: ")).then_some(())
+        let is_estimated = |line: &str| line.contains("joins: ") && line.ends_with(" s left");
+        shown.lines().any(|line| line.trim_start().starts_with("d-0 ") && is_estimated(line)).then_some(())
     };
     assert!(until(is_shown).await.is_some(), "{:?}\n{}", others[1].cli(&["sites"]).await, new.log_tail());
     new.wire.lengthen(Duration::ZERO);
@@ -77,6 +83,10 @@ async fn joins(cluster: &mut Cluster) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fourth_site_joins_takes_writes_and_is_removed_again() {
     let mut cluster = pair().await;
+    // A rest that can be estimated.
+    for number in 1..=5 {
+        cluster.create(&format!("rest-{number}")).await;
+    }
     let load = Load::start(&cluster, "p", &[0, 1, 2], 3, 3);
     joins(&mut cluster).await;
     commits_more(&cluster.nodes[0]).await;

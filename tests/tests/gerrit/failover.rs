@@ -322,15 +322,18 @@ async fn each_probe_of_a_real_gerrit_is_green_and_turns_red_with_its_reason() {
         a.ssh.port()
     );
     for (file, content, reasons) in [
-        ("known_hosts", other_host.as_str(), ["ssh at ", "REMOTE HOST IDENTIFICATION HAS CHANGED"]),
-        ("password", "another", ["rest", "401"]),
-        ("session-a-0", "GerritAccount=another", ["session", "403"]),
+        ("known_hosts", other_host.as_str(), &["ssh at ", "fetch at ", "REMOTE HOST IDENTIFICATION HAS CHANGED"][..]),
+        ("password", "another", &["rest", "401"][..]),
+        ("session-a-0", "GerritAccount=another", &["session", "403"][..]),
     ] {
         let good = std::fs::read(folder.join(file)).expect("a file");
         std::fs::write(folder.join(file), content).expect("a file");
         let red = drill().await;
         assert_eq!(red.status.code(), Some(2), "{file}: {}", text(&red));
         assert!(reasons.iter().all(|reason| text(&red).contains(reason)), "{file}: {}", text(&red));
+        // Both the probe by SSH and that by git at this site see another host.
+        let of_host = text(&red).matches("REMOTE HOST IDENTIFICATION HAS CHANGED").count();
+        assert!(file != "known_hosts" || of_host >= 2, "{file}: {}", text(&red));
         std::fs::write(folder.join(file), good).expect("a file");
     }
     // Without the right to push, or with an address that is not the user's.

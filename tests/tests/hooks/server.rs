@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lockstep::base::clock::SeededEntropy;
 use lockstep::stages::api::access::TokenFile;
-use lockstep::stages::api::health::{BoundHealth, Health};
+use lockstep::stages::api::health::{BoundHealth, Health, Writes};
 use lockstep::stages::api::readiness::Latches;
 use lockstep::stages::api::server::{BindError, BoundApi};
 use tokio::io::AsyncWriteExt;
@@ -198,7 +199,12 @@ fn readiness_names_the_latches_that_are_closed() {
     assert!(answer.ends_with("waiting for: start\nmoving the volume: 3 of 9\n"), "{answer}");
     assert!(get("/startz").starts_with("HTTP/1.1 503") && get("/startz").ends_with(": 3 of 9\n"), "{}", get("/startz"));
     assert!(get("/metrics").ends_with("# early\n"));
-    health.serve(latches, Arc::new(metrics), Arc::new(projects));
+    let takes = Arc::new(AtomicBool::new(false));
+    let taken = Arc::clone(&takes);
+    let writes =
+        move || Writes { taken: taken.load(Ordering::Relaxed), role: "standby", active: vec!["a".parse().unwrap()] };
+    assert!(get("/writez").starts_with("HTTP/1.1 503"), "nobody knows the role yet");
+    health.serve(latches, Arc::new(metrics), Arc::new(projects), Arc::new(writes));
     assert!(get("/startz").starts_with("HTTP/1.1 200"), "it has started, and is not ready");
     joined.open();
     let answer = get("/readyz");
@@ -209,8 +215,15 @@ fn readiness_names_the_latches_that_are_closed() {
     let verbose = get("/readyz?verbose");
     assert!(verbose.starts_with("HTTP/1.1 200"), "a node with a degraded project is ready: {verbose}");
     assert!(verbose.ends_with("latch joined: open\nlatch predecessors drained: open\nproject p is degraded: bad\n"));
+    let answer = get("/writez");
+    assert!(answer.starts_with("HTTP/1.1 503"), "a standby is ready, and takes no writes: {answer}");
+    assert!(answer.ends_with("takes writes: no\nrole: standby\nactive: a\n"), "{answer}");
+    takes.store(true, Ordering::Relaxed);
+    assert!(get("/writez").starts_with("HTTP/1.1 200"));
     joined.close();
     assert!(get("/readyz").starts_with("HTTP/1.1 503"));
+    let answer = get("/writez");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("active: a\nwaiting for: joined\n"), "{answer}");
     assert!(get("/livez").starts_with("HTTP/1.1 200"));
     assert!(get("/metrics").ends_with("lockstep_up 1\n"));
     shutdown.cancel();

@@ -14,7 +14,7 @@ use crate::cli::out;
 use crate::cli::shadow::{self, Journal, Watch, WatchCounts};
 use crate::node::assembly::stop_signal;
 use crate::node::config;
-use crate::stages::api::health::{BoundHealth, Health, RenderMetrics};
+use crate::stages::api::health::{BoundHealth, Health, RenderMetrics, Writes};
 use crate::stages::api::readiness::{Latch, Latches};
 
 #[derive(Debug, clap::Subcommand)]
@@ -97,8 +97,8 @@ async fn watch(args: WatchArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Serves `/livez`, `/startz`, `/readyz` and `/metrics`. Ready once the latch is open, after the first look: a Gerrit
-/// need not wait for that.
+/// Serves `/livez`, `/startz`, `/readyz`, `/writez` and `/metrics`. Ready once the latch is open, after the first look:
+/// a Gerrit need not wait for that.
 fn serve(
     address: std::net::SocketAddr,
     counts: &Arc<Mutex<WatchCounts>>,
@@ -108,7 +108,8 @@ fn serve(
     let render: RenderMetrics = Arc::new(move || metrics(&counts.lock()));
     let health = Health::starting(Arc::new(String::new), Arc::clone(&render));
     let (latches, [looked]) = Latches::new(["looked"]);
-    health.serve(latches, render, Arc::new(Vec::new));
+    let writes = || Writes { taken: false, role: "shadow", active: Vec::new() };
+    health.serve(latches, render, Arc::new(Vec::new), Arc::new(writes));
     let failed = |error| CliError::Failed(format!("health.listen {address} cannot be bound: {error}; free it"));
     let bound = BoundHealth::bind(address).map_err(failed)?;
     bound.spawn(health, shutdown.clone()).map_err(failed)?;

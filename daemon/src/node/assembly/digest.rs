@@ -2,7 +2,8 @@
 //! between sites are cut.
 //!
 //! A digest is written every ten seconds, and at once when the node becomes ready, changes its role, has told a
-//! receiver or gets a debt. It has at most 4 KiB, in general less than 1 KiB: 0.1 write units per second and node.
+//! receiver, gets a debt or can first estimate a part of its bootstrap. It has at most 4 KiB, in general less than 1
+//! KiB: 0.1 write units per second and node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,7 +181,8 @@ fn is_due(last: Option<&(NodeDigest, Instant)>, now: &NodeDigest) -> bool {
     let Some((last, written)) = last else { return true };
     let urgent = |it: &NodeDigest| {
         let of_failover = (it.epoch, it.incarnation, it.receivers.clone());
-        (of_failover, it.closed.clone(), it.degraded, it.held, it.owed, it.verified.clone())
+        let estimated = it.bootstrap.as_ref().map(|part| (part.stage, part.left_ms.is_some()));
+        (of_failover, estimated, it.closed.clone(), it.degraded, it.held, it.owed, it.verified.clone())
     };
     written.elapsed() >= Duration::from_millis(DIGEST_PACE_MS) || urgent(last) != urgent(now)
 }
@@ -189,6 +191,7 @@ fn is_due(last: Option<&(NodeDigest, Instant)>, now: &NodeDigest) -> bool {
 mod tests {
     use lockstep_proto::failover::{Role, RoleNotice};
     use lockstep_proto::overview::MOST_DIGEST_BYTES;
+    use lockstep_proto::site_list::{Bootstrap, BootstrapStage};
 
     use super::*;
 
@@ -206,6 +209,12 @@ mod tests {
         let receivers = Some(Receivers { all: 1, told: 1 });
         assert!(is_due(Some(&last), &NodeDigest { receivers, ..digest() }));
         assert!(is_due(Some(&last), &NodeDigest { closed: vec!["caught-up".into()], ..digest() }));
+        let joins = |done, left_ms| {
+            let bootstrap = Some(Bootstrap { stage: BootstrapStage::Projects, done, total: 4, left_ms });
+            NodeDigest { bootstrap, ..digest() }
+        };
+        assert!(is_due(Some(&(joins(0, None), Instant::now())), &joins(1, Some(3_000))), "the first estimate");
+        assert!(!is_due(Some(&(joins(1, Some(3_000)), Instant::now())), &joins(2, Some(2_000))));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(is_due(Some(&last), &lagging));
     }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::not_active::{self, refused};
 use crate::seams::git::{IsCommitted, Judged};
+use crate::stages::api::health::Writes;
 use crate::stages::commit::{Committer, other_refdb_text, went_back_text};
 use crate::stages::ports::{SeedCommits, Transactions};
 use crate::state::coming_back::ComesBack;
@@ -161,6 +162,13 @@ impl Front {
     #[must_use]
     pub fn takes_writes(&self) -> bool {
         self.committer().is_some() && !self.comes_back.lock().is_so()
+    }
+
+    /// Whether the node takes commits of everybody, for the load balancers that ask it.
+    #[must_use]
+    pub fn writes(&self) -> Writes {
+        let role = not_active::role(&self.roles, &self.site);
+        Writes { taken: self.takes_writes(), role, active: self.roles.active() }
     }
 
     /// Lets a question about an earlier request in. The refusal says nothing about the outcome of that request.

@@ -16,17 +16,21 @@ pub(super) fn refused(retry: bool, why: &str) -> ApiError {
 
 /// The refusal at a site whose role forbids writes. A repeat at the same site helps only if the site has become active.
 pub(super) fn refusal(roles: &SiteRoles, site: &SiteId) -> ApiError {
-    let own = roles.of(site);
-    if own.as_ref().is_some_and(|own| own.role == Role::Active) {
+    if roles.of(site).is_some_and(|own| own.role == Role::Active) {
         return refused(true, &format!("site {site} is active, and this node takes writes in a moment; push again"));
     }
-    let role = own.map_or("not known", |own| if own.off { "off" } else { own.role.name() });
+    let role = role(roles, site);
     let next = match (instead(roles), roles.takes_over()) {
         (Some(instead), _) => format!("; {instead}"),
         (None, Some(to)) => format!(", and site {to} takes over; push again in a moment"),
         (None, None) => ", and no site is active at the moment; push again later".to_owned(),
     };
     refused(false, &format!("the role of site {site} is {role}{next}"))
+}
+
+/// The role of a site, in the words of a refusal.
+pub(super) fn role(roles: &SiteRoles, site: &SiteId) -> &'static str {
+    roles.of(site).map_or("not known", |own| if own.off { "off" } else { own.role.name() })
 }
 
 /// The advice to write to the active sites. None if no site is active.

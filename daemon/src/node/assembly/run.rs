@@ -28,7 +28,7 @@ use crate::seams::handover::webhook::Webhook;
 use crate::seams::tls::Credentials;
 use crate::seams::volume::lock::VolumeLock;
 use crate::stages::api::access::TokenFile;
-use crate::stages::api::health::{BoundHealth, DescribeProjects, Health, RenderMetrics};
+use crate::stages::api::health::{BoundHealth, DescribeProjects, DescribeWrites, Health, RenderMetrics};
 use crate::stages::api::server::{ApiTasks, BoundApi};
 use crate::stages::api::turns::Turns;
 use crate::stages::failover::{DrillSchedule, OperatorDesk, SilentSchedule};
@@ -123,7 +123,7 @@ impl Sidecar {
             });
             let stages = Arc::clone(node.stages());
             let projects: DescribeProjects = Arc::new(move || super::inspect::lines(&stages));
-            health.serve(node.latches().clone(), render, projects);
+            health.serve(node.latches().clone(), render, projects, writes(&node));
         }
         let machine = Machine::new(settings, credentials.map(Arc::clone), Arc::new(SystemClock));
         let copies = VolumeCopies::new(settings, Arc::clone(&node.stages().deps.store)).map_err(RunError::of)?;
@@ -201,6 +201,12 @@ fn receivers(settings: &Handover) -> Result<Vec<Arc<dyn Receiver>>, RunError> {
         receivers.push(Arc::new(PodLabel::new(label.clone(), settings.timeout).map_err(RunError)?));
     }
     Ok(receivers)
+}
+
+/// Tells load balancers that ask whether the node takes writes.
+fn writes(node: &Node) -> DescribeWrites {
+    let front = Arc::clone(node.front());
+    Arc::new(move || front.writes())
 }
 
 /// Starts to tell the receivers about the role of the site.

@@ -39,7 +39,7 @@ pub struct Settings {
     pub install_hooks: bool,
     /// Which pushes are held against the rules of git's `fsck`.
     pub fsck_objects: FsckObjects,
-    /// The address that serves `/livez`, `/startz`, `/readyz` and `/metrics`.
+    /// The address that serves `/livez`, `/startz`, `/readyz`, `/writez` and `/metrics`.
     pub health_listen: SocketAddr,
     /// The tables of the refdb, and the timeouts of its calls.
     pub refdb: Refdb,

@@ -186,6 +186,7 @@ mod tests {
     use std::sync::Arc;
     use tokio::net::TcpListener;
 
+    use super::super::ssh;
     use super::*;
 
     const EMAIL: &str = "probe@example.org";
@@ -237,6 +238,23 @@ mod tests {
             let has = envs.iter().any(|(_, value)| value.ends_with(basic));
             assert_eq!(has, has_password, "{url}");
         }
+    }
+
+    /// git gives the options of the probe to `ssh`, and adds its own behind them.
+    #[tokio::test]
+    async fn git_by_ssh_takes_only_hosts_that_the_probe_knows() {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, email, limit) =
+            ("ssh://probe@host:29418/probe".to_owned(), EMAIL.to_owned(), Duration::from_secs(20));
+        let settings = GitSettings { url, login: None, key: Some(ssh::tests::key()), email, limit, group: Group::Own };
+        let mut client = Client::create(&settings).await.unwrap();
+        client.envs.push(("PATH", ssh::tests::noting(folder.path())));
+        let red = client.fetch(&settings.url, "a-0").await.unwrap_err();
+        assert!(red.contains("noted"), "{red}");
+        let args = ssh::tests::noted(folder.path());
+        assert_eq!(args[..ssh::tests::STRICT.len()], ssh::tests::STRICT, "{args:?}");
+        let asks = args.ends_with(&["probe@host".to_owned(), "git-upload-pack '/probe'".to_owned()]);
+        assert!(asks && args.windows(2).any(|two| two == ["-p", "29418"]), "{args:?}");
     }
 
     fn probe(url: &Path) -> GitProbe {

@@ -57,20 +57,79 @@ pub struct SshProbe {
     pub limit: Duration,
 }
 
-#[async_trait]
-impl Probe for SshProbe {
-    async fn run(&self) -> Vec<ProbeResult> {
+impl SshProbe {
+    /// Asks for the version, with these variables in the environment of `ssh`.
+    async fn version(&self, envs: Vec<(&str, String)>) -> Result<(), String> {
         let (options, port) = (self.key.options(), self.port.to_string());
         let mut args: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
         args.extend(["-p", &port, &self.destination, "gerrit", "version"].map(OsStr::new));
-        let run = Run { program: "ssh", args, envs: Vec::new(), limit: self.limit, group: Group::Own };
-        vec![result("ssh", run.output().await.map(|_| ()))]
+        let run = Run { program: "ssh", args, envs, limit: self.limit, group: Group::Own };
+        run.output().await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl Probe for SshProbe {
+    async fn run(&self) -> Vec<ProbeResult> {
+        vec![result("ssh", self.version(Vec::new()).await)]
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
     use super::*;
+
+    /// The arguments with which `ssh` must begin for [`key`].
+    pub(in super::super) const STRICT: [&str; 16] = [
+        "-F",
+        "none",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "StrictHostKeyChecking=yes",
+        "-o",
+        "GlobalKnownHostsFile=/dev/null",
+        "-o",
+        "UpdateHostKeys=no",
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        "UserKnownHostsFile=/k/known_hosts",
+        "-o",
+        "IdentityFile=/k/it's",
+    ];
+
+    pub(in super::super) fn key() -> SshKey {
+        SshKey { key_file: "/k/it's".into(), known_hosts_file: "/k/known_hosts".into() }
+    }
+
+    /// Puts a program `ssh` into a folder, which notes its arguments and fails. Answers a `PATH` on which it is first.
+    pub(in super::super) fn noting(folder: &Path) -> String {
+        let (program, folder) = (folder.join("ssh"), folder.display());
+        let script = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > '{folder}/args'\necho noted >&2\nexit 1\n");
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        format!("{folder}:{}", std::env::var("PATH").unwrap())
+    }
+
+    /// The arguments that it has noted.
+    pub(in super::super) fn noted(folder: &Path) -> Vec<String> {
+        std::fs::read_to_string(folder.join("args")).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[tokio::test]
+    async fn the_probe_by_ssh_takes_only_hosts_that_it_knows() {
+        let folder = tempfile::tempdir().unwrap();
+        let (destination, limit) = ("probe@host".to_owned(), Duration::from_secs(20));
+        let probe = SshProbe { destination, port: 29418, key: key(), limit };
+        let red = probe.version(vec![("PATH", noting(folder.path()))]).await.unwrap_err();
+        assert!(red.contains("noted"), "{red}");
+        let args = noted(folder.path());
+        assert_eq!(args, [&STRICT[..], &["-p", "29418", "probe@host", "gerrit", "version"]].concat());
+    }
 
     #[test]
     fn unknown_hosts_are_refused_and_paths_are_quoted_for_git() {

@@ -1,5 +1,5 @@
-//! Health and metrics: `/livez`, `/startz`, `/readyz`, `/metrics`. They have a listener and a thread of their own, so
-//! that they answer even when the pipeline's runtime is stuck.
+//! Health and metrics: `/livez`, `/startz`, `/readyz`, `/writez`, `/metrics`. They have a listener and a thread of
+//! their own, so that they answer even when the pipeline's runtime is stuck.
 //!
 //! `/livez` answers 200 as long as this process runs, because a restart would cure nothing that `/readyz` reports.
 //! `/readyz` answers 200 when every latch is open, and otherwise 503 with the name of each closed latch, one per line.
@@ -8,6 +8,9 @@
 //!
 //! `/readyz?verbose` adds one line per latch, and one per project that is not in order: a node with degraded projects
 //! is ready for all others.
+//!
+//! `/writez` answers 200 while the node is ready and takes writes, and otherwise 503, so that a load balancer follows a
+//! failover. Either answer has the role of the node's site and the active sites.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
@@ -18,6 +21,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use lockstep_proto::SiteId;
 use tokio_util::sync::CancellationToken;
 
 use super::readiness::Latches;
@@ -39,6 +43,20 @@ pub type DescribeProjects = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 /// Describes the present step of the start, in one line. Must not wait for anything.
 pub type DescribeStart = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// Whether a node takes writes, and where they go.
+#[derive(Clone, Debug)]
+pub struct Writes {
+    /// Whether the node takes writes now.
+    pub taken: bool,
+    /// The role of the node's site.
+    pub role: &'static str,
+    /// The sites that are active.
+    pub active: Vec<SiteId>,
+}
+
+/// Tells whether the node takes writes. Must not wait for anything.
+pub type DescribeWrites = Arc<dyn Fn() -> Writes + Send + Sync>;
+
 /// The answers of the listener. Clones share them.
 #[derive(Clone)]
 pub struct Health {
@@ -52,6 +70,7 @@ struct NodeHealth {
     latches: Latches,
     metrics: RenderMetrics,
     projects: DescribeProjects,
+    writes: DescribeWrites,
 }
 
 impl Health {
@@ -62,8 +81,8 @@ impl Health {
     }
 
     /// The node is there: answers about it from now on. A second call changes nothing.
-    pub fn serve(&self, latches: Latches, metrics: RenderMetrics, projects: DescribeProjects) {
-        let _ = self.node.set(NodeHealth { latches, metrics, projects });
+    pub fn serve(&self, latches: Latches, metrics: RenderMetrics, projects: DescribeProjects, writes: DescribeWrites) {
+        let _ = self.node.set(NodeHealth { latches, metrics, projects, writes });
     }
 
     /// The answer about a node that is not there yet.
@@ -114,6 +133,7 @@ fn router(health: Health) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/startz", get(startz))
         .route("/readyz", get(readyz))
+        .route("/writez", get(writez))
         .route("/metrics", get(metrics))
         .with_state(health)
 }
@@ -130,7 +150,7 @@ async fn readyz(State(health): State<Health>, RawQuery(query): RawQuery) -> (Sta
     let closed = health.latches.closed();
     let mut lines = match closed.is_empty() {
         true => "ok\n".to_owned(),
-        false => closed.iter().map(|name| format!("waiting for: {name}\n")).collect(),
+        false => waiting(&closed),
     };
     if query.is_some_and(|query| query.split('&').any(|part| part == "verbose" || part.starts_with("verbose="))) {
         lines.extend(
@@ -144,6 +164,21 @@ async fn readyz(State(health): State<Health>, RawQuery(query): RawQuery) -> (Sta
     }
     let status = if closed.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, lines)
+}
+
+async fn writez(State(health): State<Health>) -> (StatusCode, String) {
+    let Some(health) = health.node.get() else { return health.starts() };
+    let (closed, Writes { taken, role, active }) = (health.latches.closed(), (health.writes)());
+    let taken = taken && closed.is_empty();
+    let active: Vec<String> = active.iter().map(ToString::to_string).collect();
+    let (answer, active) = (if taken { "yes" } else { "no" }, active.join(" "));
+    let lines = format!("takes writes: {answer}\nrole: {role}\nactive: {active}\n{}", waiting(&closed));
+    (if taken { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, lines)
+}
+
+/// One line per closed latch.
+fn waiting(closed: &[String]) -> String {
+    closed.iter().map(|name| format!("waiting for: {name}\n")).collect()
 }
 
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {

@@ -61,12 +61,15 @@ mod silent;
 mod site_list;
 mod site_mode;
 mod slot_ages;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod view;
 
 pub use desk::{DeskTools, OperatorDesk};
 pub use drill::{BeginError, DrillSchedule, DrillStage};
 pub use driver::{Driver, DriverLimits};
+pub use plan::EXPOSURE;
 pub use silent::SilentSchedule;
 pub use slot_ages::{SlotAges, Standing};
 pub use tools::Tools;

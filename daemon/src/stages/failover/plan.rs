@@ -13,7 +13,7 @@ use super::view::View;
 use crate::seams::refdb::Role;
 
 /// The consequence of the loss of the refdb's own Region. Every installation of this release has tables of one Region.
-pub(super) const EXPOSURE: &str = "\
+pub const EXPOSURE: &str = "\
     the refdb is in one Region. While that Region lives, no failover loses anything that was acknowledged. If it is \
     lost for good, so is everything that no site has applied";
 

@@ -165,8 +165,10 @@ async fn a_standby_comes_up_on_a_copy_while_the_real_one_goes_on_and_nobody_hear
     assert!(report.figures.projects == 1 && report.figures.refs > 0 && report.figures.lacked.is_some(), "{report:?}");
     let steps: Vec<&str> = report.figures.steps.iter().map(|one| one.step.as_str()).collect();
     assert_eq!(steps, ["rebuild", "start", "promote", "probe", "compare"]);
-    let all = until(async || drills(b).await.filter(|all| all.past.len() == 2)).await;
+    let ended = |all: &SilentDrills| all.past.len() == 2 && all.running.is_none();
+    let all = until(async || drills(b).await.filter(ended)).await;
     assert!(all.is_some_and(|all| all.past.iter().all(SilentReport::is_green)), "{:?}", drills(b).await);
+    documented("lockstep drill history    # with silent drills", &b.cli(&["drill", "history"]).await);
 
     let after = sites(b).await;
     let roles = |status: &SitesStatus| status.sites.iter().map(|one| (one.role, one.epoch)).collect::<Vec<_>>();

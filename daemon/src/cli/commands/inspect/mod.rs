@@ -13,6 +13,7 @@ use super::target::Target;
 use super::{CliError, json};
 use crate::base::clock::{Clock, SystemClock};
 use crate::cli::out;
+use crate::stages::failover::EXPOSURE;
 
 /// A time of the last contact that says nothing: it is noted every ten seconds.
 const FRESH_MS: u64 = 60_000;
@@ -95,6 +96,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         guards(status),
         left_locks(status),
         verified(status),
+        format!("exposure: {EXPOSURE}\n"),
         refresh,
         handover,
         tls,

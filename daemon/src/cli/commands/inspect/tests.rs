@@ -123,6 +123,7 @@ fn the_table_shows_lag_and_what_readiness_waits_for() {
     assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");
     assert!(text.contains("ago): change p~1: no right\n"), "{text}");
     assert!(text.contains("not ready, waiting for: drained"), "{text}");
+    assert!(text.contains("\nexposure: the refdb is in one Region. "), "{text}");
     assert!(text.contains("verified against b-0: all projects, 3 DIFFER (5m ago)\n"), "{text}");
     assert!(text.contains("\ntakes everything from the refdb and from peers: 3 of 9 projects are compared"), "{text}");
     let late = format!("\n  p        refs/heads/late  -    {}  alice  5m ago\n", "07".repeat(20));

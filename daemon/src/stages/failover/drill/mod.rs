@@ -21,7 +21,7 @@ mod judge;
 mod members;
 mod schedule;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod world;
 
 use std::collections::BTreeSet;

@@ -34,7 +34,7 @@ impl Fencing for Fence {
 }
 
 /// Probes of the node that drives, which are green after this time.
-struct Green(Duration);
+pub(in super::super) struct Green(pub(in super::super) Duration);
 
 #[async_trait]
 impl Probes for Green {
@@ -53,11 +53,15 @@ fn stage(context: &NodeContext) -> Arc<DrillStage> {
 }
 
 fn slow(context: &NodeContext, probes: Duration) -> Arc<DrillStage> {
-    let fencing: FencingOver = Arc::new(|refdb| Arc::new(Fence(refdb)) as Arc<dyn Fencing>);
-    Arc::new(DrillStage::new(context, fencing, Arc::new(Green(probes))))
+    Arc::new(DrillStage::new(context, fencing(), Arc::new(Green(probes))))
 }
 
-fn context() -> NodeContext {
+pub(in super::super) fn fencing() -> FencingOver {
+    Arc::new(|refdb| Arc::new(Fence(refdb)) as Arc<dyn Fencing>)
+}
+
+/// A node on seams in memory, whose clock follows the paused time.
+pub(in super::super) fn context() -> NodeContext {
     NodeContext { clock: Arc::new(Paused(Instant::now())), ..NodeContext::in_memory() }
 }
 

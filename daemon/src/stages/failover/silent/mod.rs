@@ -11,7 +11,7 @@
 mod desk;
 mod schedule;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

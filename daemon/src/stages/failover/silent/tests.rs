@@ -59,6 +59,11 @@ impl StandbyCopy for Copy {
     }
 }
 
+/// Copies on which a standby takes some seconds and is green.
+pub(in super::super) fn copies() -> Arc<dyn StandbyCopies> {
+    Arc::new(MadeUp { takes: Duration::from_secs(3), red: None, removed: AtomicU32::new(0) })
+}
+
 fn lane() -> LaneId {
     IncarnationId { node: "a-0".parse().unwrap(), number: Incarnation(1) }.lanes([Seq(0)]).next().unwrap().0
 }
