@@ -3,6 +3,7 @@
 
 use std::process::Output;
 
+use lockstep_proto::rebuild::Rebuild;
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, ok, refuses};
 use lockstep_tests::e2e::node::Node;
@@ -117,8 +118,9 @@ async fn a_node_answers_its_probes_while_its_volume_moves_to_a_rebuilt_refdb() {
     push(&cluster.nodes[0], &clone, &one).await;
     cluster.show("p", MAIN, Some(&one)).await;
     cluster.lose_tables().await;
-    let done = rebuild(&cluster.nodes[0], &["--yes", "--lost"]).await;
+    let done = rebuild(&cluster.nodes[0], &["--yes", "--lost", "--json"]).await;
     assert!(matches!(code(&done), Some(0 | 2)), "{done:?}");
+    assert!(serde_json::from_slice::<Rebuild>(&done.stdout).is_ok_and(|last| last.into == NEXT), "{done:?}");
     cluster.throttle.as_ref().expect("a throttle").refuse(Some("p"));
     let node = &mut cluster.nodes[0];
     node.stop().await;

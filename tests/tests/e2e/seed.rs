@@ -102,8 +102,10 @@ async fn a_site_is_seeded_over_a_crash_and_opens_when_another_holds_it() {
         let _ = ok(push(&cluster, at, "tools/build", &format!("late{at}")).await);
     }
     every_branch_moves(&cluster, "tools/build", &Clone::new(&cluster.scratch("mover"))).await;
-    let again = ok(cluster.nodes[0].cli(&["seed", "--root", &cluster.nodes[0].root.display().to_string()]).await);
-    assert!(again.contains("3 projects are seeded"), "{again}");
+    let again = ok(cluster.nodes[0].cli(&["seed", "--json"]).await);
+    let report: serde_json::Value = serde_json::from_str(&again).unwrap_or_else(|error| panic!("{error}: {again}"));
+    let projects = report["projects"].as_array().expect("projects");
+    assert!(projects.len() == 3 && projects.iter().all(|one| one["stage"] == "open"), "{again}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

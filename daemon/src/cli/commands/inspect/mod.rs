@@ -10,7 +10,7 @@ use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, LeftLockStatus,
 use lockstep_proto::verify::LastVerified;
 
 use super::table::Table;
-use super::target::{OperatorTarget, Target};
+use super::target::{OperatorTarget, Target, conclude};
 use super::{CliError, json};
 use crate::base::clock::{Clock, SystemClock};
 use crate::cli::out;
@@ -62,21 +62,31 @@ pub(super) struct EntryArgs {
     target: OperatorTarget,
     /// The entry, as `lockstep quarantine` lists it
     entry: String,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn quarantine(args: QuarantineArgs) -> Result<(), CliError> {
     match args.repair {
         None => list(args.list, "/v1/quarantine").await,
-        Some(QuarantineCommand::Retry(EntryArgs { target, entry })) => end(&target, Repair::Retry { entry }).await,
-        Some(QuarantineCommand::Accept(EntryArgs { target, entry })) => end(&target, Repair::Accept { entry }).await,
-        Some(QuarantineCommand::Drop(EntryArgs { target, entry })) => end(&target, Repair::Drop { entry }).await,
+        Some(QuarantineCommand::Retry(EntryArgs { target, entry, json })) => {
+            end(&target, json, Repair::Retry { entry }).await
+        }
+        Some(QuarantineCommand::Accept(EntryArgs { target, entry, json })) => {
+            end(&target, json, Repair::Accept { entry }).await
+        }
+        Some(QuarantineCommand::Drop(EntryArgs { target, entry, json })) => {
+            end(&target, json, Repair::Drop { entry }).await
+        }
     }
 }
 
 /// Asks the sidecar to end a debt, and prints the answer. A debt that stays is a failure of the command.
-pub(super) async fn end(target: &OperatorTarget, repair: Repair) -> Result<(), CliError> {
+pub(super) async fn end(target: &OperatorTarget, json: bool, repair: Repair) -> Result<(), CliError> {
     let answer: RepairAnswer = target.change(Method::POST, "/v1/repairs".to_owned(), &repair).await?;
-    if answer.done { Ok(out::put(&(answer.message + "\n"))?) } else { Err(CliError::Failed(answer.message)) }
+    let said = answer.message.clone();
+    conclude(json, &answer, if answer.done { Ok(said) } else { Err(CliError::Failed(said)) })
 }
 
 pub(super) async fn due(args: ListArgs) -> Result<(), CliError> {
