@@ -11,6 +11,7 @@
 //! | `throttle` | DynamoDB's limits on one partition |
 //! | `git` | git, and a clone that makes commits |
 //! | `behind` | writes to refs behind the sidecar's back |
+//! | `documented` | compares the output of commands with the pages |
 //! | `load` | pushers, and the ledger of the answers to their pushes |
 //! | `verify` | the checks at the end: repositories equal the refdb, `git fsck` is clean, no ref stays locked |
 //! | `rig` | a volume whose power can be cut |
@@ -21,6 +22,7 @@
 
 pub mod behind;
 pub mod cluster;
+pub mod documented;
 pub mod gerrit;
 pub mod git;
 pub mod kubernetes;

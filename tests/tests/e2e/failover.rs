@@ -8,6 +8,7 @@ use lockstep_proto::failover::{
 };
 use lockstep_proto::status::{NodeStatus, UncommittedUpdate};
 use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::documented::documented_text;
 use lockstep_tests::e2e::git::{Clone, done, fails, git, ok, refuses};
 use lockstep_tests::e2e::load::Load;
 use lockstep_tests::e2e::node::Node;
@@ -119,6 +120,9 @@ async fn a_planned_failover_moves_writes_there_and_back_and_loses_nothing() {
     let to_b = async || fails(clone.push(&cluster.nodes[1].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
     let why = "the role of site b is standby; write to a, which is active";
     assert!(until(async || to_b().await.contains(why).then_some(())).await.is_some(), "{}", to_b().await);
+    let said = to_b().await;
+    let line = said.lines().find_map(|line| line.split_once("-> main (")).map(|(_, why)| why);
+    documented_text("failover.md", &format!("! [remote rejected] main -> main ({}", line.unwrap_or(&said)));
     let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
     cluster.show("p", MAIN, Some(&first)).await;
 }

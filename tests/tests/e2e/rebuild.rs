@@ -5,13 +5,13 @@ use std::process::Output;
 
 use lockstep_proto::rebuild::Rebuild;
 use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::documented::documented;
 use lockstep_tests::e2e::git::{Clone, fails, ok, refuses};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::lockstep;
-use crate::seeing::documented;
 
 const MAIN: &str = "refs/heads/main";
 const NEXT: &str = "lockstep-2";
