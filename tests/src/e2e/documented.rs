@@ -2,7 +2,7 @@
 //!
 //! Every line is compared, with every cell of a table. Masked are numbers, hashes, times, ports, paths and names of
 //! nodes. Rows that stand in the order of their names may come in any order. A line that begins with `...` says what a
-//! command waits for, and is left out. Equal lines in a row are one.
+//! command waits for, and is left out. Equal lines in a row are one. A line `...` of a page stands for any lines.
 
 use std::process::Output;
 use std::time::Duration;
@@ -43,26 +43,36 @@ pub fn documented_from(command: &str, start: &str, output: &str) {
     compare(GUIDE, command, start, output);
 }
 
+/// Runs a command at a node, and holds its output against docs/failover.md.
+///
+/// # Panics
+/// If the page shows another one: both are printed.
+pub async fn documented_run(node: &Node, command: &str) -> Output {
+    let output = run(node, command).await;
+    documented(command, &output);
+    output
+}
+
 /// Runs a command at a node until its output is the one in docs/failover.md: heartbeats and digests may have to come
 /// first.
 ///
 /// # Panics
 /// If it does not become that: both are printed.
 pub async fn documented_soon(node: &Node, command: &str) -> Output {
-    let words = words(command);
-    let args: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     let is_shown = async || {
-        let output = node.cli(&args).await;
+        let output = run(node, command).await;
         difference(GUIDE, command, "", &String::from_utf8_lossy(&output.stdout)).is_none().then_some(output)
     };
     match timeout(SOON, until(is_shown)).await {
         Ok(Some(output)) => output,
-        Ok(None) | Err(_) => {
-            let output = node.cli(&args).await;
-            documented(command, &output);
-            output
-        }
+        Ok(None) | Err(_) => documented_run(node, command).await,
     }
+}
+
+async fn run(node: &Node, command: &str) -> Output {
+    let words = words(command);
+    let args: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    node.cli(&args).await
 }
 
 /// Asserts that a page of `docs` has a text, wrapped or not.
@@ -83,19 +93,32 @@ fn compare(page: &str, command: &str, start: &str, output: &str) {
 /// The lines that only the page has, and those that only the output has. None if there are none.
 fn difference(page: &str, command: &str, start: &str, output: &str) -> Option<String> {
     let block = block(&read(page), command).unwrap_or_else(|| panic!("docs/{page} has no `$ {command}`"));
-    let from = |text: &str| {
-        let lines: Vec<&str> = text.lines().skip_while(|line| !line.starts_with(start)).collect();
-        shape(&lines)
+    let from = |text: &str| -> Vec<String> {
+        text.lines().skip_while(|line| !line.starts_with(start)).map(str::to_owned).collect()
     };
-    let (shown, real) = (from(&block), from(output));
-    if shown == real {
+    let parts: Vec<Vec<String>> = from(&block).split(|line| line == "...").map(shape).collect();
+    let real = shape(&from(output));
+    if fits(&parts, &real) {
         return None;
     }
+    let shown = parts.concat();
     let only = |sign: char, these: &[String], those: &[String]| -> String {
         these.iter().filter(|line| !those.contains(line)).map(|line| format!("{sign} {line}\n")).collect()
     };
     let lines = only('-', &shown, &real) + &only('+', &real, &shown);
     Some(if lines.is_empty() { format!("the order of the lines: {real:#?}\n") } else { lines })
+}
+
+/// Whether an output consists of these parts, in this order. Between two of them it may have any lines.
+fn fits(parts: &[Vec<String>], output: &[String]) -> bool {
+    let [first, rest @ ..] = parts else { return false };
+    let Some(mut left) = output.strip_prefix(&first[..]) else { return false };
+    let [between @ .., last] = rest else { return left.is_empty() };
+    for part in between.iter().filter(|part| !part.is_empty()) {
+        let Some(at) = left.windows(part.len()).position(|lines| lines == &part[..]) else { return false };
+        left = &left[at + part.len()..];
+    }
+    left.ends_with(last)
 }
 
 fn read(page: &str) -> String {
@@ -125,7 +148,7 @@ fn words(command: &str) -> Vec<String> {
 }
 
 /// The masked lines of an output.
-fn shape(lines: &[&str]) -> Vec<String> {
+fn shape(lines: &[String]) -> Vec<String> {
     let (mut shape, mut rows, mut by_name) = (Vec::<String>::new(), Vec::<String>::new(), false);
     for line in lines.iter().filter(|line| !line.trim_start().starts_with("...")) {
         let row = line.strip_prefix("  ");
@@ -198,7 +221,7 @@ mod tests {
     use super::*;
 
     fn shape_of(text: &str) -> Vec<String> {
-        shape(&text.lines().collect::<Vec<_>>())
+        shape(&text.lines().map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]
@@ -225,6 +248,18 @@ mod tests {
         let expected = "plan hash # at PATH of NODE (NODE), decade #-#-# #:#:# lockstep-#";
         assert_eq!(masked(text), expected);
         assert_eq!(masked("0/0.0s (sha256 91b2d3e4f5a60718)"), "#/#.#s (sha# #)");
+    }
+
+    #[test]
+    fn three_dots_stand_for_any_lines() {
+        let parts = |text: &str| -> Vec<Vec<String>> { text.split('.').map(shape_of).collect() };
+        let output = shape_of("one\ntwo\nthree\nfour");
+        for page in ["one\ntwo\nthree\nfour", "one.three\nfour", ".two.", "one.", ".four", ".two.four"] {
+            assert!(fits(&parts(page), &output), "{page:?}");
+        }
+        for page in ["one", "two.", ".one\nthree.", ".three.two.", ".three"] {
+            assert!(!fits(&parts(page), &output), "{page:?}");
+        }
     }
 
     #[test]

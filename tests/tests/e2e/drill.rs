@@ -77,6 +77,7 @@ async fn guards_stop_a_failover_and_failback_is_the_way_back() {
     let bounded = hash(b, &["--max-loss", "0"]).await;
     assert!(bounded != plan_hash, "the hash covers the accepted loss");
     let _ = done(b.cli(&[&args[..], &["--expect-active", "a"]].concat()).await);
+    let _ = documented_soon(b, "lockstep failback plan").await;
     let back: FailoverPlan = serde_json::from_str(&ok(b.cli(&["failback", "plan", "--json"]).await)).expect("JSON");
     assert_eq!((back.from.as_str(), back.to.as_str()), ("b", "a"));
     let args = ["failback", "execute", "--reason", "over", "--yes", "--plan-hash", &back.hash];

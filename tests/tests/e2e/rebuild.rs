@@ -68,6 +68,8 @@ async fn lost_tables_are_rebuilt_from_two_sites_and_the_third_one_returns() {
     let done = rebuild(&cluster.nodes[0], &["--yes", "--lost"]).await;
     assert_eq!(code(&done), Some(2), "c was not read: {done:?}");
     documented("lockstep refdb rebuild --into lockstep-2 --lost", &done);
+    let again = cluster.nodes[0].cli(&["refdb", "status"]).await;
+    assert_eq!(again.stdout, done.stdout, "the report of the last rebuild: {again:?}");
 
     for node in &mut cluster.nodes[..2] {
         node.stop().await;

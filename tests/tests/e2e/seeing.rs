@@ -8,7 +8,7 @@ use lockstep_proto::failover::{FailoverPlan, Role};
 use lockstep_proto::history::{History, PastChange};
 use lockstep_proto::overview::{Overview, SiteOverview};
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::documented::{documented, documented_from, documented_soon, documented_text};
+use lockstep_tests::e2e::documented::{documented, documented_from, documented_in, documented_soon, documented_text};
 use lockstep_tests::e2e::git::{Clone, fails, ok, refuses};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::{PATIENCE, until};
@@ -73,6 +73,7 @@ async fn every_site_sees_all_sites_while_the_links_between_them_are_cut() {
     let all = documented_soon(c, "lockstep status --all").await;
     assert_eq!(code(&all), Some(0), "{all:?}");
     let _ = documented_soon(c, "lockstep topology").await;
+    documented_in("operations.md", "lockstep peers", &c.cli(&["peers"]).await);
     documented("lockstep verify", &c.cli(&["verify"]).await);
     documented("lockstep verify --against b", &c.cli(&["verify", "--against", "b"]).await);
 
@@ -153,7 +154,7 @@ async fn with_work_beside(node: &Node, report: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_history_keeps_failovers_and_changes_of_role_with_actor_and_reason() {
     let tune = |node: &Node| node.add_settings("[handover]\nprogram = \"/bin/true\"\n");
-    let cluster = standbys(Cluster::start_tuned(lockstep(), &["a-0", "b-0", "c-0"], &tune).await).await;
+    let mut cluster = standbys(Cluster::start_tuned(lockstep(), &["a-0", "b-0", "c-0"], &tune).await).await;
     let (text, _) = fail_over(&cluster.nodes[1], "a", "b", &[]).await;
     let text = with_work_beside(&cluster.nodes[2], &text).await;
     documented_from("lockstep failover execute --from a --to b --reason 'maintenance'", "failover 1 has begun", &text);
@@ -185,6 +186,18 @@ async fn the_history_keeps_failovers_and_changes_of_role_with_actor_and_reason()
     let long = "x".repeat(2_000);
     let args = ["site", "role", "c", "active", "--expect-epoch", "2", "--reason", &long];
     refuses(cluster.nodes[0].cli(&args).await, "reason has 2000 bytes; at most 1000 are kept");
+    is_gone(&mut cluster).await;
+}
+
+/// The page shows the plan and the report of a failover whose source is gone.
+async fn is_gone(cluster: &mut Cluster) {
+    cluster.nodes[0].kill().await;
+    let c = &cluster.nodes[2];
+    let _ = documented_soon(c, "lockstep failover plan --from a --to b --forced").await;
+    let (text, _) = fail_over(c, "a", "b", &["--forced"]).await;
+    let text = with_work_beside(c, &text).await;
+    let execute = "lockstep failover execute --from a --to b --forced --reason 'the source is gone'";
+    documented_from(execute, "failover 3 has begun", &text);
 }
 
 const ENTER: &str = "\u{1b}[?1049h";

@@ -304,3 +304,21 @@ fn problems(answer: &SeedResponse) -> Vec<String> {
     }
     problems
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_is_the_one_that_the_page_shows() {
+        let waits_for = Some("muc-1-0 of site muc-1 (4 transactions behind)".to_owned());
+        let waiting =
+            SeedResponse { stage: SeedStage::Waiting, refs: 9, done: 9, waits_for, ..SeedResponse::default() };
+        let project = "All-Projects".parse().unwrap();
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/seeding.md")).unwrap();
+        let line = progress(&project, &waiting);
+        assert!(page.lines().any(|shown| shown.trim() == line), "{line}");
+        let seeding = SeedResponse { stage: SeedStage::Seeding, done: 4, ..waiting };
+        assert_eq!(progress(&project, &seeding), "All-Projects: 4 of 9 refs committed");
+    }
+}
