@@ -121,7 +121,8 @@ fn fits(parts: &[Vec<String>], output: &[String]) -> bool {
     left.ends_with(last)
 }
 
-fn read(page: &str) -> String {
+/// The text of a page of `docs`.
+pub(super) fn read(page: &str) -> String {
     let path = format!("{}/../docs/{page}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
@@ -168,7 +169,7 @@ fn shape(lines: &[String]) -> Vec<String> {
 }
 
 /// A line with one space between its words, and with `#` for each number and hash, `NODE` and `PATH` for those.
-fn masked(line: &str) -> String {
+pub(super) fn masked(line: &str) -> String {
     line.split_whitespace().map(masked_word).collect::<Vec<_>>().join(" ")
 }
 

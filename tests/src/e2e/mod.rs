@@ -12,6 +12,7 @@
 //! | `git` | git, and a clone that makes commits |
 //! | `behind` | writes to refs behind the sidecar's back |
 //! | `documented` | compares the output of commands with the pages |
+//! | `page_calls` | the calls and answers that the page of the API shows |
 //! | `load` | pushers, and the ledger of the answers to their pushes |
 //! | `verify` | the checks at the end: repositories equal the refdb, `git fsck` is clean, no ref stays locked |
 //! | `rig` | a volume whose power can be cut |
@@ -28,6 +29,7 @@ pub mod git;
 pub mod kubernetes;
 pub mod load;
 pub mod node;
+pub mod page_calls;
 pub mod rig;
 pub mod throttle;
 pub mod upkeep;
