@@ -76,7 +76,7 @@ async fn a_request_above_the_bound_is_told_to_try_again() {
     for part in ["works on 2 requests", "api.most_requests", "nothing was changed", "\"retry\":true"] {
         assert!(refused.contains(part), "no {part:?} in {refused}");
     }
-    documented_text("bridge-api.md", refused.split_once("\r\n\r\n").map_or(&refused, |(_, body)| body));
+    documented_text("bridge-api.md", refused.split_once("\r\n\r\n").map_or(refused.as_str(), |(_, body)| body));
     // A caller that never sends its body is rejected too.
     let mut silent = UnixStream::connect(&jam.socket).unwrap();
     write!(silent, "PUT /v1/projects/p HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\nconnection: close\r\n\r\n")

@@ -339,7 +339,7 @@ mod tests {
     /// The commands without `--json`, with the reasons.
     const WITHOUT_JSON: [(&str, &str); 13] = [
         ("run", "the sidecar itself"),
-        ("config check", "prints the first part of a start"),
+        ("config check", "its exit code is the answer"),
         ("config example", "prints a file"),
         ("config reference", "prints a page"),
         ("hook proc-receive", "git runs it"),
