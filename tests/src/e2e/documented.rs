@@ -127,7 +127,7 @@ pub(super) fn read(page: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The lines below `$ command` in a page, until the next command or the end of the block. A block in a list is indented.
+/// The lines below `$ command` in a page, until the next command or the end of the block. A list indents it.
 fn block(page: &str, command: &str) -> Option<String> {
     let head = format!("$ {command}");
     let mut lines = page.lines().skip_while(|line| line.trim() != head);

@@ -84,7 +84,7 @@ struct Report {
 #[derive(serde::Serialize)]
 struct Seeded {
     project: ProjectName,
-    /// The last answer of the sidecar. Its stage is `failed` if the refdb does not have exactly the refs that git lists.
+    /// The last answer of the sidecar. Its stage is `failed` if the refdb has other refs than git lists.
     #[serde(flatten)]
     answer: SeedResponse,
     /// The refs that were left out, with reasons.
