@@ -11,6 +11,8 @@
 //! | `throttle` | DynamoDB's limits on one partition |
 //! | `git` | git, and a clone that makes commits |
 //! | `behind` | writes to refs behind the sidecar's back |
+//! | `documented` | compares the output of commands with the pages |
+//! | `page_calls` | the calls and answers that the page of the API shows |
 //! | `load` | pushers, and the ledger of the answers to their pushes |
 //! | `verify` | the checks at the end: repositories equal the refdb, `git fsck` is clean, no ref stays locked |
 //! | `processes` | processes in a folder: their open files and sockets, and their environment |
@@ -22,11 +24,13 @@
 
 pub mod behind;
 pub mod cluster;
+pub mod documented;
 pub mod gerrit;
 pub mod git;
 pub mod kubernetes;
 pub mod load;
 pub mod node;
+pub mod page_calls;
 pub mod processes;
 pub mod rig;
 pub mod throttle;

@@ -15,6 +15,7 @@ use lockstep_proto::refresh::{DoneRequest, DoneResponse, Task, TasksRequest, Tas
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, ok, refs};
 use lockstep_tests::e2e::node::Node;
+use lockstep_tests::e2e::page_calls::documented_answer;
 use lockstep_tests::e2e::{PATIENCE, until};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,7 +42,7 @@ impl Bridge {
     async fn post(&self, events: &[StreamEvent]) {
         let request = AnnounceRequest { events: events.to_vec() };
         let posted = async || self.call::<Done>("/v1/events", &request).await.ok();
-        until(posted).await.expect("the events are taken");
+        documented_answer("/v1/events", &until(posted).await.expect("the events are taken"));
     }
 
     async fn next(&self, wait_ms: u64) -> Result<Vec<ForwardedEvent>, ClientError> {
@@ -147,7 +148,10 @@ async fn an_event_waits_until_its_change_is_indexed() {
         other.looked(&tasks).await;
         other.next(0).await.ok().filter(|events| !events.is_empty())
     });
-    assert_eq!(ids(&heard.await.expect("the event")), BTreeSet::from(["e"]));
+    let events = heard.await.expect("the event");
+    assert_eq!(ids(&events), BTreeSet::from(["e"]));
+    documented_answer("/v1/events/next", &NextEventsResponse { events });
+    documented_answer("/v1/events/done", &other.done(&["e".to_owned()]).await.expect("it is confirmed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use lockstep_tests::e2e::verify::converged;
 use lockstep_tests::e2e::{behind, until};
 
 use crate::lockstep;
-use crate::seeing::documented_on;
+use lockstep_tests::e2e::documented::documented_in;
 
 /// The explanation of a ref of project p, and the exit code.
 async fn explain(node: &Node, name: &str) -> (Explanation, Option<i32>) {
@@ -81,7 +81,7 @@ async fn is_everywhere_at_once(cluster: &Cluster, clone: &Clone, value: &str) {
         assert_eq!(explain(node, MAIN).await.1, Some(0));
     }
     let a = &cluster.nodes[0];
-    documented_on("operations.md", "lockstep explain p refs/heads/main", &a.cli(&["explain", "p", MAIN]).await);
+    documented_in("operations.md", "lockstep explain p refs/heads/main", &a.cli(&["explain", "p", MAIN]).await);
     refuses(a.cli(&["explain", "p", "refs/heads/none"]).await, "the refdb has no ref refs/heads/none in project p");
     refuses(a.cli(&["explain", "q", MAIN]).await, "the refdb has no project q");
 }

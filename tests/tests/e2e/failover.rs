@@ -8,7 +8,8 @@ use lockstep_proto::failover::{
 };
 use lockstep_proto::status::{NodeStatus, UncommittedUpdate};
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{Clone, done, fails, ok, refuses};
+use lockstep_tests::e2e::documented::{documented_run, documented_text};
+use lockstep_tests::e2e::git::{Clone, done, fails, git, ok, refuses};
 use lockstep_tests::e2e::load::Load;
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;
@@ -119,6 +120,9 @@ async fn a_planned_failover_moves_writes_there_and_back_and_loses_nothing() {
     let to_b = async || fails(clone.push(&cluster.nodes[1].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
     let why = "the role of site b is standby; write to a, which is active";
     assert!(until(async || to_b().await.contains(why).then_some(())).await.is_some(), "{}", to_b().await);
+    let said = to_b().await;
+    let line = said.lines().find_map(|line| line.split_once("-> main (")).map(|(_, why)| why);
+    documented_text("failover.md", &format!("! [remote rejected] main -> main ({}", line.unwrap_or(&said)));
     let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
     cluster.show("p", MAIN, Some(&first)).await;
 }
@@ -206,7 +210,10 @@ async fn lists_the_late_push(node: &mut Node, late: &str) {
     node.reports(|status| status.uncommitted.iter().any(is_late)).await;
     let strays = ok(node.cli(&["stray", "list", "p"]).await);
     assert!(strays.contains(late) && strays.contains(LATE), "{strays}");
-    assert!(ok(node.cli(&["status"]).await).contains("NOT COMMITTED"));
+    let status = ok(node.cli(&["status"]).await);
+    let heads = status.lines().skip_while(|line| !line.starts_with("NOT COMMITTED")).take(2);
+    documented_text("failover.md", &heads.collect::<Vec<_>>().join("\n"));
+    assert!(status.contains("NOT COMMITTED"), "{status}");
     node.kill().await;
     node.start(None);
     node.reports(|status| status.ready && status.uncommitted.iter().any(is_late)).await;
@@ -259,7 +266,7 @@ async fn operators_alone_change_roles_and_only_what_they_have_seen() {
     // Until the target is active, writers at the source hear who takes over.
     is_refused(a, &clone, &first, "the role of site a is draining, and site b takes over; push again").await;
     assert!(ok(b.cli(&["failover", "status"]).await).contains("settle"));
-    assert!(ok(b.cli(&["failover", "abort", "--reason", "changed my mind"]).await).contains("is being aborted"));
+    let _ = documented_run(b, "lockstep failover abort --reason 'changed my mind'").await;
     a.reports(|status| status.role == "active" && status.incarnation.is_some()).await;
     let failover = until(async || sites(b).await.failover.filter(|failover| failover.end.is_some())).await;
     let acts: Vec<_> = failover.expect("it ends").audit.into_iter().map(|entry| (entry.act, entry.actor)).collect();

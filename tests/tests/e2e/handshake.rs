@@ -7,6 +7,7 @@ use lockstep_proto::bridge::ApiError;
 use lockstep_proto::gerrit::{HelloRequest, HelloResponse};
 use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::documented::documented_in;
 use lockstep_tests::e2e::git::{Clone, ok, refuses};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::{converged, truth};
@@ -225,7 +226,9 @@ async fn a_contradicting_value_is_kept_and_reported_until_it_is_adopted_or_disca
     }
     let other = truth(&cluster, "All-Users").await;
     assert!(!other.refs.contains_key("refs/groups/01/0123"), "nothing is committed while one ref contradicts");
-    assert!(ok(b.cli(&["stray", "list", "All-Projects"]).await).contains(&ours));
+    let listed = b.cli(&["stray", "list", "All-Projects"]).await;
+    documented_in("seeding.md", "lockstep stray list All-Projects", &listed);
+    assert!(ok(listed).contains(&ours));
     refuses(b.cli(&["stray", "adopt", "All-Projects", "refs/meta/none"]).await, "no stray");
     let _ = ok(b.cli(&["stray", "adopt", "All-Projects", CONFIG]).await);
     cluster.show("All-Projects", CONFIG, Some(&ours)).await;

@@ -1,6 +1,7 @@
 //! End-to-end tests: real sidecars, real git, and emulators of the cloud in this process.
 
 mod against;
+mod api_page;
 mod await_txn;
 mod aws;
 mod base_paths;

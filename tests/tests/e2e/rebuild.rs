@@ -3,14 +3,15 @@
 
 use std::process::Output;
 
+use lockstep_proto::rebuild::Rebuild;
 use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::documented::documented;
 use lockstep_tests::e2e::git::{Clone, fails, ok, refuses};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::lockstep;
-use crate::seeing::documented;
 
 const MAIN: &str = "refs/heads/main";
 const NEXT: &str = "lockstep-2";
@@ -67,6 +68,8 @@ async fn lost_tables_are_rebuilt_from_two_sites_and_the_third_one_returns() {
     let done = rebuild(&cluster.nodes[0], &["--yes", "--lost"]).await;
     assert_eq!(code(&done), Some(2), "c was not read: {done:?}");
     documented("lockstep refdb rebuild --into lockstep-2 --lost", &done);
+    let again = cluster.nodes[0].cli(&["refdb", "status"]).await;
+    assert_eq!(again.stdout, done.stdout, "the report of the last rebuild: {again:?}");
 
     for node in &mut cluster.nodes[..2] {
         node.stop().await;
@@ -117,8 +120,9 @@ async fn a_node_answers_its_probes_while_its_volume_moves_to_a_rebuilt_refdb() {
     push(&cluster.nodes[0], &clone, &one).await;
     cluster.show("p", MAIN, Some(&one)).await;
     cluster.lose_tables().await;
-    let done = rebuild(&cluster.nodes[0], &["--yes", "--lost"]).await;
+    let done = rebuild(&cluster.nodes[0], &["--yes", "--lost", "--json"]).await;
     assert!(matches!(code(&done), Some(0 | 2)), "{done:?}");
+    assert!(serde_json::from_slice::<Rebuild>(&done.stdout).is_ok_and(|last| last.into == NEXT), "{done:?}");
     cluster.throttle.as_ref().expect("a throttle").refuse(Some("p"));
     let node = &mut cluster.nodes[0];
     node.stop().await;

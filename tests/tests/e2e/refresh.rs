@@ -8,6 +8,7 @@ use lockstep_proto::refresh::{DoneRequest, DoneResponse, FailedTask, Task, Tasks
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, ok};
 use lockstep_tests::e2e::node::Node;
+use lockstep_tests::e2e::page_calls::documented_answer;
 use lockstep_tests::e2e::{PATIENCE, until};
 use tokio::time::Instant;
 
@@ -67,7 +68,9 @@ async fn a_bridge_hears_of_every_move_until_it_says_that_it_has_looked() {
     assert_eq!(ask(&cluster.nodes[1], "one", 100).await, Ok(vec![]), "the project's task must be done first");
     let _ = report(&cluster.nodes[1], "one", &[&project], &[]).await.expect("it is noted");
     let change = wait_for(&cluster.nodes[1], "one", is_change).await;
-    let _ = report(&cluster.nodes[1], "one", &[], &[&change]).await.expect("it is noted");
+    documented_answer("/v1/refresh/tasks", &TasksResponse { tasks: vec![change.clone()] });
+    let noted = report(&cluster.nodes[1], "one", &[], &[&change]).await.expect("it is noted");
+    documented_answer("/v1/refresh/done", &noted);
     let again = wait_for(&cluster.nodes[1], "one", is_change).await;
     assert_eq!(again.attempt, 2);
     cluster.nodes[1].refreshes(|refresh| refresh.due >= 1 && refresh.failed == 1 && refresh.last_error.is_some()).await;

@@ -10,6 +10,7 @@ use lockstep_proto::ProjectKey;
 use lockstep_proto::gerrit::HelloResponse;
 use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::documented::documented_in;
 use lockstep_tests::e2e::git::{Clone, fails, git, ok, refuses, text};
 use lockstep_tests::e2e::verify::{converged, every_branch_moves, sound};
 use lockstep_tests::e2e::{PATIENCE, until};
@@ -102,8 +103,7 @@ async fn a_site_is_seeded_over_a_crash_and_opens_when_another_holds_it() {
         let _ = ok(push(&cluster, at, "tools/build", &format!("late{at}")).await);
     }
     every_branch_moves(&cluster, "tools/build", &Clone::new(&cluster.scratch("mover"))).await;
-    let again = ok(cluster.nodes[0].cli(&["seed", "--root", &cluster.nodes[0].root.display().to_string()]).await);
-    assert!(again.contains("3 projects are seeded"), "{again}");
+    documented_in("seeding.md", "lockstep seed", &cluster.nodes[0].cli(&["seed"]).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,7 +201,10 @@ async fn a_folder_that_was_moved_away_is_deleted_everywhere_and_its_name_used_ag
 async fn a_repository_that_is_gone_comes_back_from_another_site() {
     let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
     existing(&cluster.nodes[0].repository("p"), 30);
-    let _ = ok(cluster.nodes[0].cli(&["seed", "--root", &root(&cluster)]).await);
+    let said = ok(cluster.nodes[0].cli(&["seed", "--root", &root(&cluster), "--json"]).await);
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let p = &report["projects"][0];
+    assert!(p["project"] == "p" && p["stage"] == "open" && p["done"] == 36, "{said}");
     converged(&cluster, "p").await;
     let a = cluster.nodes[0].repository("p");
     std::fs::rename(&a, cluster.scratch("taken")).expect("taken away");

@@ -8,6 +8,7 @@ use lockstep_proto::failover::{FailoverPlan, Role};
 use lockstep_proto::history::{History, PastChange};
 use lockstep_proto::overview::{Overview, SiteOverview};
 use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::documented::{documented, documented_from, documented_in, documented_soon, documented_text};
 use lockstep_tests::e2e::git::{Clone, fails, ok, refuses};
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::{PATIENCE, until};
@@ -16,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
-use crate::failover::{fail_over, pair};
+use crate::failover::{fail_over, pair, standbys};
 use crate::lockstep;
 
 async fn overview(node: &Node) -> Overview {
@@ -68,9 +69,11 @@ async fn every_site_sees_all_sites_while_the_links_between_them_are_cut() {
         assert!(site(&all, "a").safe.is_none(), "{all:?}");
     }
     let [a, b, c] = [&cluster.nodes[0], &cluster.nodes[1], &cluster.nodes[2]];
-    documented("lockstep sites", &c.cli(&["sites"]).await);
-    documented("lockstep status --all", &ends_with(c, &["status", "--all"], 0).await);
-    documented("lockstep topology", &c.cli(&["topology"]).await);
+    let _ = documented_soon(c, "lockstep sites").await;
+    let all = documented_soon(c, "lockstep status --all").await;
+    assert_eq!(code(&all), Some(0), "{all:?}");
+    let _ = documented_soon(c, "lockstep topology").await;
+    documented_in("operations.md", "lockstep peers", &c.cli(&["peers"]).await);
     documented("lockstep verify", &c.cli(&["verify"]).await);
     documented("lockstep verify --against b", &c.cli(&["verify", "--against", "b"]).await);
 
@@ -135,12 +138,26 @@ async fn no_promotion_helps(node: &Node) {
     }
 }
 
+/// The report of a failover, with the lines about the work beside it as they are once every node has told its part.
+async fn with_work_beside(node: &Node, report: &str) -> String {
+    let is_beside = |line: &&str| line.starts_with("  refresh") || line.starts_with("  handed over");
+    let told = async || {
+        let status = ok(node.cli(&["failover", "status"]).await);
+        let lines: Vec<&str> = status.lines().filter(is_beside).collect();
+        (lines.len() == 2 && lines[0].contains("STILL DUE")).then(|| lines.join("\n"))
+    };
+    let beside = until(told).await.expect("what is due, and what was handed over");
+    let steps: Vec<&str> = report.lines().filter(|line| !is_beside(line)).collect();
+    format!("{}\n{beside}\n", steps.join("\n"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_history_keeps_failovers_and_changes_of_role_with_actor_and_reason() {
-    let cluster = pair().await;
+    let tune = |node: &Node| node.add_settings("[handover]\nprogram = \"/bin/true\"\n");
+    let mut cluster = standbys(Cluster::start_tuned(lockstep(), &["a-0", "b-0", "c-0"], &tune).await).await;
     let (text, _) = fail_over(&cluster.nodes[1], "a", "b", &[]).await;
-    let execute = "lockstep failover execute --from a --to b --reason 'maintenance'";
-    documented_from(execute, "failover 1 has begun", &text);
+    let text = with_work_beside(&cluster.nodes[2], &text).await;
+    documented_from("lockstep failover execute --from a --to b --reason 'maintenance'", "failover 1 has begun", &text);
     fail_over(&cluster.nodes[2], "b", "a", &[]).await;
     documented("lockstep history", &cluster.nodes[2].cli(&["history"]).await);
     let history: History = serde_json::from_str(&ok(cluster.nodes[2].cli(&["history", "--json"]).await)).expect("JSON");
@@ -164,10 +181,23 @@ async fn the_history_keeps_failovers_and_changes_of_role_with_actor_and_reason()
     assert_eq!((estimate.failovers, estimate.drills, estimate.unmeasured.len()), (2, 0, 0), "{estimate:?}");
     assert!(0 < estimate.writes_ms && estimate.writes_ms <= estimate.all_ms, "{estimate:?}");
     let text = ok(cluster.nodes[2].cli(&plan).await);
-    assert!(text.contains(": the medians of 2 planned failovers"), "{text}");
+    let line = text.lines().find(|line| line.contains(": the medians of 2 planned failovers"));
+    documented_text("failover.md", line.unwrap_or_else(|| panic!("{text}")));
     let long = "x".repeat(2_000);
     let args = ["site", "role", "c", "active", "--expect-epoch", "2", "--reason", &long];
     refuses(cluster.nodes[0].cli(&args).await, "reason has 2000 bytes; at most 1000 are kept");
+    is_gone(&mut cluster).await;
+}
+
+/// The page shows the plan and the report of a failover whose source is gone.
+async fn is_gone(cluster: &mut Cluster) {
+    cluster.nodes[0].kill().await;
+    let c = &cluster.nodes[2];
+    let _ = documented_soon(c, "lockstep failover plan --from a --to b --forced").await;
+    let (text, _) = fail_over(c, "a", "b", &["--forced"]).await;
+    let text = with_work_beside(c, &text).await;
+    let execute = "lockstep failover execute --from a --to b --forced --reason 'the source is gone'";
+    documented_from(execute, "failover 3 has begun", &text);
 }
 
 const ENTER: &str = "\u{1b}[?1049h";
@@ -224,71 +254,4 @@ async fn the_terminal_view_restores_the_terminal_and_says_when_there_is_none() {
     let output = node.cli(&["status", "--all", "--watch"]).await;
     assert_eq!(code(&output), Some(64));
     refuses(output, "--watch needs a terminal");
-}
-
-/// Whether docs/failover.md shows this command with an output of this shape: the same headings, and the same heads and
-/// first columns of tables.
-pub fn documented(command: &str, output: &Output) {
-    documented_on("failover.md", command, output);
-}
-
-/// As [`documented`], for another page of docs/.
-pub fn documented_on(page: &str, command: &str, output: &Output) {
-    shown(page, command, "", &String::from_utf8_lossy(&output.stdout));
-}
-
-/// As [`documented`], from the line on that begins with `start`: the plan before it and the question are not compared.
-fn documented_from(command: &str, start: &str, output: &str) {
-    shown("failover.md", command, start, output);
-}
-
-fn shown(name: &str, command: &str, start: &str, output: &str) {
-    let path = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
-    let page = std::fs::read_to_string(path).expect("the page");
-    let (_, rest) = page.split_once(&format!("$ {command}\n")).unwrap_or_else(|| panic!("no {command} in the page"));
-    let (documented, _) = rest.split_once("```").expect("the end of the block");
-    println!("$ {command}\n{output}");
-    let from = |text: &str| text.find(start).map(|at| shape(&text[at..]));
-    assert_eq!(from(documented), from(output), "{command} in docs/{name}");
-}
-
-/// The headings of a text, the line below each, which is the head of a table, and the first cell of each row, without
-/// runs of spaces. Figures are equal, and equal lines in a row are one. A line that begins with `...` says what a
-/// command waits for, and is left out.
-fn shape(text: &str) -> Vec<String> {
-    let once = |word: &str| {
-        // The hash of a plan.
-        if word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return "#".to_owned();
-        }
-        let mut text = String::new();
-        for one in word.chars() {
-            match one.is_ascii_digit() {
-                true if text.ends_with('#') => {}
-                true => text.push('#'),
-                false => text.push(one),
-            }
-        }
-        text
-    };
-    let squeezed = |line: &str| line.split_whitespace().map(once).collect::<Vec<_>>().join(" ");
-    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("  ...")).collect();
-    let is_heading = |line: &str| !line.starts_with(' ');
-    let is_head = |index: usize| index == 0 || is_heading(lines[index]) || is_heading(lines[index - 1]);
-    let shown = |index: usize| if is_head(index) { Some(lines[index]) } else { first_cell(lines[index]) };
-    let mut shape: Vec<String> = (0..lines.len()).filter_map(shown).map(squeezed).collect();
-    shape.dedup();
-    shape
-}
-
-/// The first cell of a row of a table. `None` for other lines.
-fn first_cell(line: &str) -> Option<&str> {
-    let row = line.strip_prefix("  ").filter(|row| !row.starts_with(' '))?;
-    row.split_once("  ").map(|(cell, _)| cell)
-}
-
-#[test]
-fn the_shape_of_an_output_has_the_names_of_steps_and_no_figures() {
-    let text = "steps\n  step    took\n  verify  0.2 s\n  ... b waits\n  stop    31.1 s\nmeasured\n  lost 0 of 9\n";
-    assert_eq!(shape(text), ["steps", "step took", "verify", "stop", "measured", "lost # of #"]);
 }

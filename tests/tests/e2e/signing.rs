@@ -10,6 +10,7 @@ use lockstep::seams::eventlog::{EventLog, Record};
 use lockstep_proto::keys::SigningStatus;
 use lockstep_proto::{Command, ProjectKey, RefKey, RefValue, SiteId, Transaction};
 use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::documented::documented_in;
 use lockstep_tests::e2e::git::{Clone, fails, ok};
 use lockstep_tests::e2e::load::Load;
 use lockstep_tests::e2e::node::Node;
@@ -102,6 +103,9 @@ async fn a_forged_record_in_a_stream_is_applied_nowhere_and_keys_are_replaced_un
     assert_eq!(refused.status.code(), Some(3), "{refused:?}");
     assert!(fails(refused).contains("a-0, b-0"));
     let keys = requires(&mut cluster).await;
+    let node = &cluster.nodes[0];
+    documented_in("security.md", "lockstep signing status", &node.cli(&["signing", "status"]).await);
+    documented_in("security.md", "lockstep keys list", &node.cli(&["keys", "list"]).await);
     let (clone, a) = (Clone::new(&cluster.scratch("clone")), cluster.nodes[0].repository("p"));
     let (one, two) = (clone.commit(None, "one"), clone.commit(None, "two"));
     for (commit, name) in [(&one, MAIN), (&two, "refs/heads/other")] {

@@ -1,6 +1,7 @@
 //! A fourth site joins three running ones, takes the writes for a while, and is removed again. No other process is
 //! restarted.
 
+use std::process::Output;
 use std::time::Duration;
 
 use lockstep_proto::failover::{Role, SiteStatus, SitesStatus};
@@ -8,6 +9,7 @@ use lockstep_proto::history::{History, PastChange};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::site_list::ListChange;
 use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::documented::documented;
 use lockstep_tests::e2e::git::{Clone, fails, ok, refuses};
 use lockstep_tests::e2e::load::Load;
 use lockstep_tests::e2e::node::Node;
@@ -26,9 +28,12 @@ async fn site(node: &Node, name: &str) -> Option<SiteStatus> {
 }
 
 /// Waits until a change of the list is taken. Digests, and the end of commits, may have to come first.
-async fn changes(node: &Node, args: &[&str]) {
-    let taken = async || node.cli(args).await.status.success().then_some(());
-    assert!(until(taken).await.is_some(), "{}", fails(node.cli(args).await));
+async fn changes(node: &Node, args: &[&str]) -> Output {
+    let taken = async || Some(node.cli(args).await).filter(|output| output.status.success());
+    match until(taken).await {
+        Some(output) => output,
+        None => panic!("{}", fails(node.cli(args).await)),
+    }
 }
 
 async fn push(clone: &Clone, node: &Node, before: Option<&str>, text: &str) -> String {
@@ -59,7 +64,7 @@ async fn joins(cluster: &mut Cluster) {
     let add = ["site", "add", "d", "--stream-endpoint", &endpoint, "--reason", "a fourth site"];
     // With a long way to the refdb, the new node takes long enough for everything to be seen at it.
     new.wire.lengthen(Duration::from_millis(700));
-    changes(&others[1], &add).await;
+    documented("lockstep site add d --reason 'a fourth site'", &changes(&others[1], &add).await);
     let own = async || ok(new.cli(&["status"]).await);
     let is_estimated =
         |line: &str| line.starts_with("takes everything from the refdb and from peers: ") && line.ends_with(" s left");
@@ -116,7 +121,8 @@ async fn a_fourth_site_joins_takes_writes_and_is_removed_again() {
 
     fail_over(a, "d", "a", &[]).await;
     let epoch = site(a, "d").await.expect("d").epoch.to_string();
-    changes(a, &["site", "remove", "d", "--expect-epoch", &epoch, "--reason", "closed"]).await;
+    let removed = changes(a, &["site", "remove", "d", "--expect-epoch", &epoch, "--reason", "closed"]).await;
+    documented("lockstep site remove d --expect-epoch 4 --reason 'closed'", &removed);
     for node in [&*a, &*b, &*c] {
         let is_removed =
             |shown: &SitesStatus| shown.removed.iter().any(|site| site.as_str() == "d") && shown.sites.len() == 3;

@@ -18,6 +18,7 @@ use lockstep::telemetry::metrics::Metrics;
 use lockstep_proto::arrival::AwaitResponse;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::{SiteId, TxnId};
+use lockstep_tests::e2e::documented::documented_text;
 use lockstep_tests::e2e::until;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +82,7 @@ async fn a_request_above_the_bound_is_told_to_try_again() {
     for part in ["works on 2 requests", "api.most_requests", "nothing was changed", "\"retry\":true"] {
         assert!(refused.contains(part), "no {part:?} in {refused}");
     }
+    documented_text("bridge-api.md", refused.split_once("\r\n\r\n").map_or(refused.as_str(), |(_, body)| body));
     // A caller that never sends its body is rejected too.
     let mut silent = UnixStream::connect(&jam.socket).unwrap();
     write!(silent, "PUT /v1/projects/p HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\nconnection: close\r\n\r\n")

@@ -258,7 +258,7 @@ impl Inspection for Fake {
     }
 
     async fn repair(&self, _: Repair) -> Result<RepairAnswer, ApiError> {
-        Ok(RepairAnswer { done: false, message: "there is nothing to repair".to_owned() })
+        Ok(RepairAnswer { done: true, message: "there is nothing to repair".to_owned() })
     }
 }
 

@@ -1,5 +1,5 @@
 //! The promises of the pages hold: the make targets that they name exist, and so do the files and headings that they
-//! link to.
+//! link to. A test makes each output that they show below `$ lockstep`.
 
 use std::collections::BTreeSet;
 
@@ -21,8 +21,22 @@ pub fn check(page: &Source, files: &[Source]) -> Vec<Finding> {
         findings.extend(absent.map(|it| page.finding(number, format!("`{it}` does not exist"))));
         let absent = answers(line).into_iter().filter(|path| !is_there(path, files));
         findings.extend(absent.map(|it| page.finding(number, format!("`{it}` does not exist"))));
+        let unmade = shown(line).filter(|command| !files.iter().any(|file| makes(file, command)));
+        findings.extend(unmade.map(|it| page.finding(number, format!("no test compares the output of `{it}`"))));
     }
     findings
+}
+
+/// The command whose output stands below a line.
+fn shown(line: &str) -> Option<&str> {
+    line.trim().strip_prefix("$ ").filter(|command| command.starts_with("lockstep "))
+}
+
+/// Whether a file compares the output of a command with a page (`documented`).
+fn makes(file: &Source, command: &str) -> bool {
+    let is_test =
+        file.is_rust() && file.path.starts_with("tests/tests/") && !file.path.starts_with("tests/tests/tidy/");
+    is_test && file.text.contains("documented") && file.text.contains(&format!("\"{command}\""))
 }
 
 /// The target that a line of the Makefile defines.
@@ -146,6 +160,8 @@ fn rules(text: &str) -> Vec<String> {
     let files = [
         Source::new("Makefile", "demo: tools ## x\ne2e: demo\nX := 1\n"),
         Source::new("docs/adr/0001-x.md", "# Why not?\n## The same\n## The same\n```\n# code\n```\n"),
+        Source::new("tests/tests/e2e/x.rs", "documented(\"lockstep sites\", &output);"),
+        Source::new("tests/tests/e2e/y.rs", "run(\"lockstep peers\")"),
     ];
     check(&Source::new("docs/page.md", text), &files).into_iter().map(|it| it.rule).collect()
 }
@@ -156,6 +172,13 @@ fn a_missing_target_is_found() {
     assert_eq!(rules("run `make nothing`"), ["`make nothing` is not in the Makefile"]);
     assert_eq!(rules("make nothing"), ["`make nothing` is not in the Makefile"]);
     assert_eq!(rules("they make nothing of it"), [""; 0]);
+}
+
+#[test]
+fn an_output_that_no_test_makes_is_found() {
+    assert_eq!(rules("```\n$ lockstep sites\nsites\n```\n   $ lockstep sites\n"), [""; 0]);
+    assert_eq!(rules("lockstep peers\n$ git log\n"), [""; 0]);
+    assert_eq!(rules("$ lockstep peers\n"), ["no test compares the output of `lockstep peers`"]);
 }
 
 #[test]

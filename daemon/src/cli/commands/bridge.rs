@@ -32,13 +32,27 @@ pub(super) struct InstallArgs {
     /// Folder with the jars of all releases
     #[arg(long, value_name = "FOLDER", default_value = JARS)]
     from: PathBuf,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// The jar that was installed, for `--json`.
+#[derive(serde::Serialize)]
+struct Installed<'a> {
+    jar: &'a str,
+    folder: &'a Path,
 }
 
 pub(super) fn run(command: BridgeCommand) -> Result<(), CliError> {
     let BridgeCommand::Install(args) = command;
     let jar = jar_for(&args.gerrit_version, &jars(&args.from)?, &args.from)?;
     install(&args.from.join(&jar), &args.to, &jar)?;
-    Ok(out::put(&format!("{} is in {}\n", jar, args.to.display()))?)
+    let text = match args.json {
+        true => super::json(&Installed { jar: &jar, folder: &args.to })?,
+        false => format!("{} is in {}\n", jar, args.to.display()),
+    };
+    Ok(out::put(&text)?)
 }
 
 /// The names of the jars in a folder, sorted.

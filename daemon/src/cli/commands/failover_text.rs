@@ -229,6 +229,8 @@ mod tests {
         assert_eq!(says(Some(measured.clone())), format!("{head}2 planned failovers\n"));
         let behind = Estimate { behind: 478, behind_ms: Some(1_700), ..measured.clone() };
         assert!(says(Some(behind.clone())).ends_with("\n  1.7 s of that is for the 478 slots that b is behind by\n"));
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/failover.md")).unwrap();
+        assert!(page.contains(&format!("estimate\n{}", says(Some(behind.clone())))), "the page shows this one");
         let unknown = Estimate { behind_ms: None, unmeasured: vec![FailoverStep::CheckLoss], ..behind };
         let text = says(Some(unknown));
         assert!(

@@ -9,6 +9,7 @@ use super::CliError;
 use super::existing;
 use super::target::{self, Target};
 use crate::base::clock::SeededEntropy;
+use crate::cli::out;
 use crate::clients::git_hooks::git::GitDir;
 use crate::clients::git_hooks::install::{Installation, install, uninstall};
 use crate::clients::git_hooks::{guard, proc_receive};
@@ -25,12 +26,18 @@ pub(super) enum HookCommand {
         project: Option<ProjectName>,
         #[command(flatten)]
         target: Box<Target>,
+        /// Print all fields as JSON instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Remove the hooks and their settings from a repository, and restore those that they replaced
     #[command(after_help = "Example:\n  lockstep hook uninstall /srv/git/tools/build.git")]
     Uninstall {
         /// Folder of the repository
         repository: PathBuf,
+        /// Print all fields as JSON instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Run by git on a push: commits the push as one ref transaction
     ProcReceive,
@@ -43,8 +50,10 @@ pub(super) enum HookCommand {
 
 pub(super) async fn run(command: HookCommand) -> Result<(), CliError> {
     match command {
-        HookCommand::Install { repository, project, target } => installed(repository, project, *target).await,
-        HookCommand::Uninstall { repository } => uninstalled(&repository),
+        HookCommand::Install { repository, project, target, json } => {
+            installed(repository, project, *target, json).await
+        }
+        HookCommand::Uninstall { repository, json } => uninstalled(&repository, json),
         HookCommand::ProcReceive => {
             let entropy = SeededEntropy::from_machine();
             let done = proc_receive::run(&GitDir::of_hook(), &entropy, std::io::stdin(), std::io::stdout()).await;
@@ -54,7 +63,22 @@ pub(super) async fn run(command: HookCommand) -> Result<(), CliError> {
     }
 }
 
-async fn installed(repository: PathBuf, project: Option<ProjectName>, target: Target) -> Result<(), CliError> {
+/// The repository, for `--json`.
+#[derive(serde::Serialize)]
+struct Hooked<'a> {
+    repository: &'a Path,
+    /// Whether pushes go through Lockstep.
+    hooks: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    project: Option<&'a ProjectName>,
+}
+
+async fn installed(
+    repository: PathBuf,
+    project: Option<ProjectName>,
+    target: Target,
+    json: bool,
+) -> Result<(), CliError> {
     let git = GitDir::at(&repository).map_err(|error| CliError::Usage(error.to_string()))?;
     let found = target.project_of(git.path()).await?;
     let is_checked = found.is_some();
@@ -68,21 +92,32 @@ async fn installed(repository: PathBuf, project: Option<ProjectName>, target: Ta
     for left_out in existing::fit(&git)? {
         eprintln!("warning: this ref is not replicated: {left_out}");
     }
-    println!("{}: pushes now go through Lockstep as project {}", what.repository.display(), what.project);
+    let (repository, project) = (&what.repository, &what.project);
+    if json {
+        out::put(&super::json(&Hooked { repository, hooks: true, project: Some(project) })?)?;
+    } else {
+        println!("{}: pushes now go through Lockstep as project {project}", repository.display());
+    }
     if !is_checked {
         eprintln!(
             "warning: no sidecar answers at {}, so it was not checked that this is the repository of {} on its volume",
             target.socket.display(),
-            what.project
+            project
         );
     }
-    println!("to commit the refs that it has already, run `lockstep import {}`", what.repository.display());
+    if !json {
+        println!("to commit the refs that it has already, run `lockstep import {}`", repository.display());
+    }
     Ok(())
 }
 
-fn uninstalled(repository: &Path) -> Result<(), CliError> {
+fn uninstalled(repository: &Path, json: bool) -> Result<(), CliError> {
     uninstall(repository).map_err(CliError::failed)?;
-    println!("{}: git moves the refs of pushes itself again", repository.display());
+    if json {
+        out::put(&super::json(&Hooked { repository, hooks: false, project: None })?)?;
+    } else {
+        println!("{}: git moves the refs of pushes itself again", repository.display());
+    }
     eprintln!(
         "warning: pushes to it do not reach other sites any more; if its project lives on, run `lockstep hook install \
          {}` before anybody pushes",

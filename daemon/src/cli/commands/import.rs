@@ -24,6 +24,7 @@ use super::existing;
 use super::old_sins;
 use super::target::{self, Target};
 use crate::base::ref_names;
+use crate::cli::out;
 use crate::clients::api_client::project_path;
 use crate::clients::git_hooks::git::GitDir;
 
@@ -53,40 +54,49 @@ pub(super) struct ImportArgs {
     /// Do not report the objects that break rules of git fsck (the report reads all objects once)
     #[arg(long)]
     no_report: bool,
+    /// Print all fields as JSON instead of text, at the end
+    #[arg(long)]
+    json: bool,
 }
 
-/// The results of the refs so far.
-#[derive(Debug, Default)]
+/// The results of the refs so far. With `--json`, they are the output of the command.
+#[derive(Debug, serde::Serialize)]
 struct Tally {
+    project: ProjectName,
     committed: usize,
+    /// The number of refs that were committed before.
     present: usize,
     /// One line per ref that was not imported.
     problems: Vec<String>,
     /// Whether the outcome of any ref is unknown.
     unknown: bool,
+    /// The objects that break rules of git, as lines of text.
+    report: Vec<String>,
 }
 
 pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
     let (git, project) = locate(&args).await?;
     let problems = existing::fit(&git)?;
     target::same_project(git.path(), Some(project.clone()), args.target.project_of(git.path()).await?)?;
-    create(&args.target, &git, &project).await?;
+    create(&args, &git, &project).await?;
     let report = (!args.no_report).then(|| old_sins::begin(&git)).transpose().map_err(CliError::failed)?;
     let mut refs = existing::refs(&git)?;
     // Branches and tags bring the history. Packs of later parts build on it.
     refs.sort_by_key(|command| !ref_names::is_branch_or_tag(&command.name));
-    let mut tally = Tally { problems, ..Tally::default() };
+    let (committed, present, unknown) = (0, 0, false);
+    let mut tally = Tally { project, committed, present, problems, unknown, report: Vec::new() };
     for part in ref_names::parts(&refs, |command| &command.name, limits::COMMANDS) {
-        let response = submit(&args.target, &project, part).await?;
+        let response = submit(&args.target, &tally.project, part).await?;
         for (result, command) in response.results.iter().zip(part) {
             tally.add(result, command);
         }
-        eprintln!("{project}: {} of {} refs", tally.committed + tally.present + tally.problems.len(), refs.len());
+        let done = tally.committed + tally.present + tally.problems.len();
+        eprintln!("{}: {done} of {} refs", tally.project, refs.len());
     }
     if let Some(report) = report {
-        report.lines(project.as_str()).map_err(CliError::failed)?.iter().for_each(|line| println!("{line}"));
+        tally.report = report.lines(tally.project.as_str()).map_err(CliError::failed)?;
     }
-    tally.conclude(&project)
+    tally.conclude(args.json)
 }
 
 /// Submits one part. The pack of a long history takes longer than any deadline, so the request is repeated while its
@@ -126,16 +136,17 @@ fn usage(path: &Path, why: &str) -> CliError {
 }
 
 /// Creates the project with the repository's own `HEAD`. An existing project stays as it is.
-async fn create(target: &Target, git: &GitDir, project: &ProjectName) -> Result<(), CliError> {
+async fn create(args: &ImportArgs, git: &GitDir, project: &ProjectName) -> Result<(), CliError> {
     let head = git.run(&["symbolic-ref", "HEAD"]).map_err(CliError::failed)?;
     let head: RefName = head.trim_end().parse().map_err(|error| CliError::Failed(format!("HEAD: {error}")))?;
     let body = CreateProjectRequest { request_id: target::request_id(), head };
-    let answer: ProjectResponse = target.change(Method::PUT, project_path(project, ""), &body).await?;
+    let answer: ProjectResponse = args.target.change(Method::PUT, project_path(project, ""), &body).await?;
     let exists = answer.refusal.as_ref().is_some_and(|refusal| refusal.code == RefusalCode::Project);
     if answer.outcome == Outcome::Refused && exists {
         return Ok(());
     }
-    target::conclude_project(&format!("project {project}"), &answer)
+    let made = target::project_verdict(&format!("project {project}"), &answer)?;
+    if args.json { Ok(()) } else { Ok(out::put(&(made + "\n"))?) }
 }
 
 fn request(commands: &[RefCommand]) -> RefTransactionRequest {
@@ -166,8 +177,11 @@ impl Tally {
         }
     }
 
-    fn conclude(self, project: &ProjectName) -> Result<(), CliError> {
-        println!("{project}: {} refs committed, {} were committed before", self.committed, self.present);
+    fn conclude(self, json: bool) -> Result<(), CliError> {
+        let report: String = self.report.iter().map(|line| format!("{line}\n")).collect();
+        let Self { project, committed, present, .. } = &self;
+        let text = format!("{report}{project}: {committed} refs committed, {present} were committed before\n");
+        out::put(&if json { super::json(&self)? } else { text })?;
         if self.problems.is_empty() {
             return Ok(());
         }

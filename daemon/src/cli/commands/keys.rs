@@ -1,6 +1,6 @@
 //! `lockstep keys` and `lockstep signing`: the keys by which sites sign their records, and whether they must.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use http::Method;
 use lockstep_proto::KeyId;
@@ -50,6 +50,16 @@ pub(super) struct GenerateArgs {
     /// New file for the private key; it gets mode 0600
     #[arg(long)]
     out: PathBuf,
+    /// Print all fields as JSON instead of text; the private key is in the file alone
+    #[arg(long)]
+    json: bool,
+}
+
+/// The key that was made, for `--json`.
+#[derive(serde::Serialize)]
+struct Made<'a> {
+    key: KeyId,
+    key_file: &'a Path,
 }
 
 #[derive(Debug, clap::Args)]
@@ -95,7 +105,11 @@ pub(super) async fn keys(command: KeysCommand) -> Result<(), CliError> {
             let key = signing::generate().map_err(CliError::Failed)?;
             new_file::write(&args.out, &key, 0o600)?;
             let made = signing::SiteSigner::load(&args.out).map_err(CliError::failed)?;
-            Ok(out::put(&format!("key {}\n", made.id()))?)
+            let text = match args.json {
+                true => super::json(&Made { key: made.id(), key_file: &args.out })?,
+                false => format!("key {}\n", made.id()),
+            };
+            Ok(out::put(&text)?)
         }
         KeysCommand::List(args) => {
             let status = status(&args).await?;

@@ -347,6 +347,44 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The commands without `--json`, with the reasons.
+    const WITHOUT_JSON: [(&str, &str); 13] = [
+        ("run", "the sidecar itself"),
+        ("config check", "its exit code is the answer"),
+        ("config example", "prints a file"),
+        ("config reference", "prints a page"),
+        ("hook proc-receive", "git runs it"),
+        ("hook reference-transaction", "git runs it"),
+        ("shadow watch", "runs until it is stopped"),
+        ("aws policy", "prints JSON always"),
+        ("handover-agent", "the sidecar runs it"),
+        ("silent-drill", "the sidecar runs it"),
+        ("leash", "the sidecar runs it"),
+        ("openapi", "prints JSON always"),
+        ("metrics", "prints a file"),
+    ];
+
+    /// The commands below `command` that do something without a further subcommand, and have no `--json`.
+    fn without_json(command: &clap::Command, name: &str) -> Vec<String> {
+        let below = command.get_subcommands().flat_map(|one| {
+            let name = format!("{name} {}", one.get_name());
+            without_json(one, name.trim_start())
+        });
+        let is_whole = !command.has_subcommands() || !command.is_subcommand_required_set();
+        let has_json = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+        let own = (is_whole && !has_json).then(|| name.to_owned());
+        own.into_iter().chain(below).collect()
+    }
+
+    #[test]
+    fn every_command_prints_json_if_it_is_asked_to() {
+        let mut expected = WITHOUT_JSON.map(|(name, _)| name.to_owned()).to_vec();
+        let mut found = without_json(&Cli::command(), "");
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected, "the list has the reasons");
+    }
+
     #[test]
     fn an_operator_may_name_the_sidecar_before_and_behind_the_command() {
         let network = ["--operator-url", "https://h:1", "--token-file", "/t", "--ca", "/c"];

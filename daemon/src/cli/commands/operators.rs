@@ -1,6 +1,6 @@
 //! `lockstep operators`: tokens for operators over the network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::CliError;
 use super::new_file;
@@ -28,11 +28,28 @@ pub(super) struct TokenArgs {
     /// New file for the token
     #[arg(long)]
     out: PathBuf,
+    /// Print all fields as JSON instead of the line; the token is in the file alone
+    #[arg(long)]
+    json: bool,
+}
+
+/// The token that was made, for `--json`.
+#[derive(serde::Serialize)]
+struct Made<'a> {
+    holder: String,
+    /// The line for `operators.token_file`, with the hash of the token.
+    line: &'a str,
+    /// The file with the token.
+    token_file: &'a Path,
 }
 
 pub(super) fn run(command: OperatorsCommand) -> Result<(), CliError> {
-    let OperatorsCommand::Token(TokenArgs { holder, out }) = command;
+    let OperatorsCommand::Token(TokenArgs { holder, out, json }) = command;
     let made = new_token(&holder, &SeededEntropy::from_machine());
     new_file::write(&out, &format!("{}\n", made.token), 0o600)?;
-    Ok(out::put(&format!("{}\n", made.line))?)
+    let text = match json {
+        true => super::json(&Made { holder: holder.to_string(), line: &made.line, token_file: &out })?,
+        false => format!("{}\n", made.line),
+    };
+    Ok(out::put(&text)?)
 }

@@ -1,7 +1,7 @@
 //! `lockstep project` and `lockstep head`: creates and deletes projects, and sets their `HEAD`, as commits.
 
 use http::Method;
-use lockstep_proto::bridge::{CreateProjectRequest, DeleteProjectRequest, SetHeadRequest};
+use lockstep_proto::bridge::{CreateProjectRequest, DeleteProjectRequest, ProjectResponse, SetHeadRequest};
 use lockstep_proto::debt::Repair;
 use lockstep_proto::{ProjectName, RefName};
 
@@ -21,6 +21,9 @@ pub(super) enum ProjectCommand {
         /// Branch that HEAD points to, by its full name; it need not exist
         #[arg(long, default_value = "refs/heads/main")]
         head: RefName,
+        /// Print all fields as JSON instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Bring a degraded project up to date at this node now
     #[command(after_help = "Example:\n  lockstep project retry tools/build")]
@@ -29,6 +32,9 @@ pub(super) enum ProjectCommand {
         target: OperatorTarget,
         /// Name of the project
         name: ProjectName,
+        /// Print all fields as JSON instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Delete a project at every site
     #[command(after_help = "Example:\n  lockstep project delete tools/build --yes")]
@@ -40,6 +46,9 @@ pub(super) enum ProjectCommand {
         /// Confirm the deletion; without this flag nothing is deleted
         #[arg(long)]
         yes: bool,
+        /// Print all fields as JSON instead of text
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -55,35 +64,42 @@ pub(super) enum HeadCommand {
         project: ProjectName,
         /// Branch that HEAD points to, by its full name; it need not exist
         head: RefName,
+        /// Print all fields as JSON instead of text
+        #[arg(long)]
+        json: bool,
     },
 }
 
 pub(super) async fn run(command: ProjectCommand) -> Result<(), CliError> {
     let request_id = target::request_id();
     match command {
-        ProjectCommand::Create { target, name, head } => {
+        ProjectCommand::Create { target, name, head, json } => {
             let body = CreateProjectRequest { request_id, head };
             let answer = target.change(Method::PUT, project_path(&name, ""), &body).await?;
-            target::conclude_project(&format!("project {name}"), &answer)
+            conclude(json, &format!("project {name}"), &answer)
         }
-        ProjectCommand::Retry { target, name } => {
-            super::quarantine::end(&target, Repair::RetryProject { project: name }).await
+        ProjectCommand::Retry { target, name, json } => {
+            super::quarantine::end(&target, json, Repair::RetryProject { project: name }).await
         }
         ProjectCommand::Delete { name, yes: false, .. } => Err(CliError::Usage(format!(
             "this deletes project {name} with all its refs at every site; give --yes to confirm"
         ))),
-        ProjectCommand::Delete { target, name, yes: true } => {
+        ProjectCommand::Delete { target, name, yes: true, json } => {
             let body = DeleteProjectRequest { request_id };
             let answer = target.change(Method::DELETE, project_path(&name, ""), &body).await?;
-            target::conclude_project(&format!("deletion of project {name}"), &answer)
+            conclude(json, &format!("deletion of project {name}"), &answer)
         }
     }
 }
 
 pub(super) async fn head(command: HeadCommand) -> Result<(), CliError> {
-    let HeadCommand::Set { target, project, head } = command;
+    let HeadCommand::Set { target, project, head, json } = command;
     let what = format!("HEAD of {project} at {head}");
     let body = SetHeadRequest { request_id: target::request_id(), head };
     let answer = target.change(Method::PUT, project_path(&project, "/head"), &body).await?;
-    target::conclude_project(&what, &answer)
+    conclude(json, &what, &answer)
+}
+
+fn conclude(json: bool, what: &str, answer: &ProjectResponse) -> Result<(), CliError> {
+    target::conclude(json, answer, target::project_verdict(what, answer))
 }

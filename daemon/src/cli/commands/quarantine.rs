@@ -12,7 +12,7 @@ use lockstep_proto::status::HeldStatus;
 
 use super::inspect::{self, ListArgs, ago};
 use super::table::Table;
-use super::target::OperatorTarget;
+use super::target::{OperatorTarget, conclude};
 use super::{CliError, json};
 use crate::cli::out;
 
@@ -59,28 +59,38 @@ pub(super) struct EntryArgs {
     target: OperatorTarget,
     /// The entry, as `lockstep quarantine list` lists it
     entry: String,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn run(args: QuarantineArgs) -> Result<(), CliError> {
     match args.command {
         None => inspect::list(args.list, "/v1/quarantine").await,
         Some(QuarantineCommand::List(args)) => list(args).await,
-        Some(QuarantineCommand::Retry(EntryArgs { target, entry })) => end(&target, Repair::Retry { entry }).await,
-        Some(QuarantineCommand::Accept(EntryArgs { target, entry })) => end(&target, Repair::Accept { entry }).await,
-        Some(QuarantineCommand::Drop(EntryArgs { target, entry })) => end(&target, Repair::Drop { entry }).await,
-        Some(QuarantineCommand::Discard { which: EntryArgs { target, entry }, yes }) => {
+        Some(QuarantineCommand::Retry(EntryArgs { target, entry, json })) => {
+            end(&target, json, Repair::Retry { entry }).await
+        }
+        Some(QuarantineCommand::Accept(EntryArgs { target, entry, json })) => {
+            end(&target, json, Repair::Accept { entry }).await
+        }
+        Some(QuarantineCommand::Drop(EntryArgs { target, entry, json })) => {
+            end(&target, json, Repair::Drop { entry }).await
+        }
+        Some(QuarantineCommand::Discard { which: EntryArgs { target, entry, json }, yes }) => {
             if !yes {
                 confirm(&entry)?;
             }
-            end(&target, Repair::Drop { entry }).await
+            end(&target, json, Repair::Drop { entry }).await
         }
     }
 }
 
 /// Asks the sidecar to end a debt, and prints the answer. A debt that stays is a failure of the command.
-pub(super) async fn end(target: &OperatorTarget, repair: Repair) -> Result<(), CliError> {
+pub(super) async fn end(target: &OperatorTarget, json: bool, repair: Repair) -> Result<(), CliError> {
     let answer: RepairAnswer = target.change(Method::POST, "/v1/repairs".to_owned(), &repair).await?;
-    if answer.done { Ok(out::put(&(answer.message + "\n"))?) } else { Err(CliError::Failed(answer.message)) }
+    let said = answer.message.clone();
+    conclude(json, &answer, if answer.done { Ok(said) } else { Err(CliError::Failed(said)) })
 }
 
 /// All that a node has set aside.

@@ -20,6 +20,7 @@ use super::old_sins;
 use super::target::Target;
 use super::walk::{self, Found};
 use crate::base::base_paths::BasePaths;
+use crate::cli::out;
 use crate::clients::api_client::{Call, ClientError, project_path};
 use crate::clients::git_hooks::git::GitDir;
 
@@ -66,17 +67,30 @@ pub(super) struct SeedArgs {
     set_aside: bool,
     /// Seed only these projects
     projects: Vec<ProjectName>,
+    /// Print all fields as JSON instead of text, at the end
+    #[arg(long)]
+    json: bool,
+}
+
+/// The output with `--json`.
+#[derive(serde::Serialize)]
+struct Report {
+    projects: Vec<Seeded>,
+    /// The repositories that make no project, with advice.
+    not_seeded: Vec<String>,
 }
 
 /// The result of seeding one project.
-enum End {
-    /// The project takes commits, and the refdb has exactly the refs that git lists. Holds the lines to print, and the
-    /// refs that were left out.
-    Open(String, Vec<String>),
-    /// All refs are committed, and no other site holds the project yet.
-    Waiting,
-    /// The project cannot be seeded. Holds the problems.
-    Failed(Vec<String>),
+#[derive(serde::Serialize)]
+struct Seeded {
+    project: ProjectName,
+    /// The last answer of the sidecar. Its stage is `failed` if the refdb has other refs than git lists.
+    #[serde(flatten)]
+    answer: SeedResponse,
+    /// The refs that were left out, with reasons.
+    left_out: Vec<String>,
+    /// The objects that break rules of git, as lines of text.
+    report: Vec<String>,
 }
 
 pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
@@ -100,42 +114,41 @@ pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
         reports: !args.no_report && differences == Differences::Refuse,
         differences,
     };
-    let (mut failed, mut left_out) = (Vec::new(), Vec::new());
-    let mut waiting = Vec::new();
+    let (mut ended, mut waiting) = (Vec::new(), Vec::new());
     // All projects are committed before the command waits for another site, so that the other site applies them
     // meanwhile. Gerrit's own projects go one after the other.
     for (group, side_by_side) in [(first, 1), (others, SIDE_BY_SIDE)] {
         let mut ends =
             stream::iter(group.into_iter().map(|project| seed.until_committed(project))).buffered(side_by_side);
-        while let Some((project, end)) = ends.next().await {
-            match end? {
-                End::Open(line, refs) => left_out.extend(opened(project, &line, &refs)),
-                End::Waiting => waiting.push(project),
-                End::Failed(problems) => failed.push(tell(project, &problems)),
+        while let Some(end) = ends.next().await {
+            let one = end?;
+            match one.answer.stage {
+                SeedStage::Open | SeedStage::Failed => ended.push(one.shown(args.json)),
+                SeedStage::Waiting | SeedStage::Seeding => waiting.push(one.project),
             }
         }
     }
     for project in waiting {
-        match seed.until_open(project).await? {
-            End::Open(line, refs) => left_out.extend(opened(project, &line, &refs)),
-            End::Failed(problems) => failed.push(tell(project, &problems)),
-            End::Waiting => failed.push(format!(
-                "{project}: no other site holds it yet; start a sidecar at another site and run this command again, or \
-                 give --alone if there is no other site"
-            )),
-        }
+        ended.push(seed.until_open(&project).await?.shown(args.json));
     }
-    conclude(projects.len(), &failed, &left_out, &problems)
-}
-
-/// Prints the line of a project that is open. Returns the text about its refs that were left out, if there are any.
-fn opened(project: &ProjectName, line: &str, left_out: &[String]) -> Option<String> {
-    println!("{line}");
-    (!left_out.is_empty()).then(|| tell(project, left_out))
+    conclude(Report { projects: ended, not_seeded: problems }, args.json)
 }
 
 /// The end of the command: a success only if every repository that Gerrit lists is seeded whole.
-fn conclude(count: usize, failed: &[String], left_out: &[String], not_taken: &[String]) -> Result<(), CliError> {
+fn conclude(report: Report, json: bool) -> Result<(), CliError> {
+    if json {
+        out::put(&super::json(&report)?)?;
+    }
+    let Report { projects, not_seeded } = report;
+    let count = projects.len();
+    let is_open = |one: &&Seeded| one.answer.stage == SeedStage::Open;
+    let failed: Vec<String> =
+        projects.iter().filter(|one| !is_open(one)).map(|one| tell(&one.project, &problems(&one.answer))).collect();
+    let left_out: Vec<String> = projects
+        .iter()
+        .filter(|one| is_open(one) && !one.left_out.is_empty())
+        .map(|one| tell(&one.project, &one.left_out))
+        .collect();
     let mut parts = Vec::new();
     if !failed.is_empty() {
         let head = format!("{} of {count} projects are not open. Fix the problems of each project", failed.len());
@@ -145,12 +158,12 @@ fn conclude(count: usize, failed: &[String], left_out: &[String], not_taken: &[S
         let head = format!("refs of {} open projects are not replicated, and stay on this disk alone", left_out.len());
         parts.push(format!("{head}:\n{}", left_out.join("\n")));
     }
-    if !not_taken.is_empty() {
-        let head = format!("{} repositories were not seeded, and Gerrit cannot write to them", not_taken.len());
-        parts
-            .push(format!("{head}. Follow the advice, then run the same command again:\n  {}", not_taken.join("\n  ")));
+    if !not_seeded.is_empty() {
+        let head = format!("{} repositories were not seeded, and Gerrit cannot write to them", not_seeded.len());
+        let advice = not_seeded.join("\n  ");
+        parts.push(format!("{head}. Follow the advice, then run the same command again:\n  {advice}"));
     }
-    if failed.is_empty() {
+    if failed.is_empty() && !json {
         println!("{count} projects are seeded, verified and open");
     }
     if parts.is_empty() { Ok(()) } else { Err(CliError::Refused(parts.join("\n"))) }
@@ -159,6 +172,36 @@ fn conclude(count: usize, failed: &[String], left_out: &[String], not_taken: &[S
 fn tell(project: &ProjectName, problems: &[String]) -> String {
     let lines: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
     format!("{project}:\n{}", lines.join("\n"))
+}
+
+impl Seeded {
+    /// Prints the lines of a project that is open, unless the output is JSON.
+    fn shown(self, json: bool) -> Self {
+        if self.answer.stage == SeedStage::Open && !json {
+            self.lines().iter().for_each(|line| println!("{line}"));
+        }
+        self
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let Self { project, answer, report, .. } = self;
+        let digest = answer.digest.as_deref().unwrap_or_default();
+        let digest = digest.get(..16).unwrap_or(digest);
+        let mut lines = vec![format!("{project}: open; {} refs on the disk = refdb (sha256 {digest})", answer.refs)];
+        if answer.strays > 0 {
+            let strays = answer.strays;
+            lines.push(format!("{project}: {strays} values are kept as strays: `lockstep stray list {project}`"));
+        }
+        lines.extend(report.iter().cloned());
+        lines
+    }
+
+    /// The result of a project that is not open, for a reason that the sidecar does not know.
+    fn failed(mut self, why: String) -> Self {
+        self.answer.stage = SeedStage::Failed;
+        self.answer.problems.push(why);
+        self
+    }
 }
 
 struct Seed<'a> {
@@ -171,31 +214,30 @@ struct Seed<'a> {
 
 impl Seed<'_> {
     /// Seeds a project until all its refs are committed, or it has failed.
-    async fn until_committed<'p>(&self, project: &'p ProjectName) -> (&'p ProjectName, Result<End, CliError>) {
-        (project, self.follow(project, |stage| stage != SeedStage::Seeding).await)
+    async fn until_committed(&self, project: &ProjectName) -> Result<Seeded, CliError> {
+        self.follow(project, |stage| stage != SeedStage::Seeding).await
     }
 
     /// Seeds a project until it is open, or it has failed.
-    async fn until_open(&self, project: &ProjectName) -> Result<End, CliError> {
+    async fn until_open(&self, project: &ProjectName) -> Result<Seeded, CliError> {
         self.follow(project, |stage| matches!(stage, SeedStage::Open | SeedStage::Failed)).await
     }
 
     /// Asks for the seed again and again, and shows its progress, until `is_over`.
-    async fn follow(&self, project: &ProjectName, is_over: impl Fn(SeedStage) -> bool) -> Result<End, CliError> {
+    async fn follow(&self, project: &ProjectName, is_over: impl Fn(SeedStage) -> bool) -> Result<Seeded, CliError> {
         let mut shown = String::new();
         loop {
-            let seed = self.ask(project).await?;
-            let line = progress(project, &seed);
+            let answer = self.ask(project).await?;
+            let line = progress(project, &answer);
             if line != shown {
                 eprintln!("{line}");
                 shown = line;
             }
-            if is_over(seed.stage) {
-                return match seed.stage {
-                    SeedStage::Open => self.hold_against_git(project, &seed),
-                    SeedStage::Failed => Ok(End::Failed(problems(seed))),
-                    SeedStage::Waiting | SeedStage::Seeding => Ok(End::Waiting),
-                };
+            if is_over(answer.stage) {
+                let is_open = answer.stage == SeedStage::Open;
+                let (left_out, report) = (Vec::new(), Vec::new());
+                let seeded = Seeded { project: project.clone(), answer, left_out, report };
+                return if is_open { self.hold_against_git(seeded) } else { Ok(seeded) };
             }
         }
     }
@@ -221,35 +263,29 @@ impl Seed<'_> {
     }
 
     /// Compares the refs that git lists with the refs that the sidecar found in the refdb.
-    fn hold_against_git(&self, project: &ProjectName, seed: &SeedResponse) -> Result<End, CliError> {
-        let git = GitDir::at(&self.base_paths.git_dir(project)).map_err(CliError::failed)?;
-        let (commands, left_out) = (existing::refs(&git)?, existing::fit(&git)?);
+    fn hold_against_git(&self, mut seeded: Seeded) -> Result<Seeded, CliError> {
+        let git = GitDir::at(&self.base_paths.git_dir(&seeded.project)).map_err(CliError::failed)?;
+        let commands = existing::refs(&git)?;
+        seeded.left_out = existing::fit(&git)?;
         let mut digest = Sha256::new();
         for command in &commands {
             let oid = command.new.map(|oid| oid.to_string()).unwrap_or_default();
             digest.update(format!("{oid} {}\n", command.name));
         }
-        let digest = hex::encode(digest.finalize());
-        if seed.digest.as_ref() != Some(&digest) {
+        if seeded.answer.digest != Some(hex::encode(digest.finalize())) {
             let text = format!(
                 "the {} refs that git lists differ from the {} refs of the refdb: something wrote to the repository \
                  during the seed; stop it, then run this command again",
                 commands.len(),
-                seed.refs
+                seeded.answer.refs
             );
-            return Ok(End::Failed(vec![text]));
-        }
-        let mut lines =
-            vec![format!("{project}: open; {} refs on the disk = refdb (sha256 {})", seed.refs, &digest[..16])];
-        if seed.strays > 0 {
-            let strays = seed.strays;
-            lines.push(format!("{project}: {strays} values are kept as strays: `lockstep stray list {project}`"));
+            return Ok(seeded.failed(text));
         }
         if self.reports {
-            let report = old_sins::begin(&git).and_then(|report| report.lines(project.as_str()));
-            lines.extend(report.map_err(CliError::failed)?);
+            let report = old_sins::begin(&git).and_then(|report| report.lines(seeded.project.as_str()));
+            seeded.report = report.map_err(CliError::failed)?;
         }
-        Ok(End::Open(lines.join("\n"), left_out))
+        Ok(seeded)
     }
 }
 
@@ -261,10 +297,28 @@ fn progress(project: &ProjectName, seed: &SeedResponse) -> String {
     }
 }
 
-fn problems(seed: SeedResponse) -> Vec<String> {
-    let mut problems = seed.problems;
-    if seed.more_problems > 0 {
-        problems.push(format!("and {} more", seed.more_problems));
+fn problems(answer: &SeedResponse) -> Vec<String> {
+    let mut problems = answer.problems.clone();
+    if answer.more_problems > 0 {
+        problems.push(format!("and {} more", answer.more_problems));
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_is_the_one_that_the_page_shows() {
+        let waits_for = Some("muc-1-0 of site muc-1 (4 transactions behind)".to_owned());
+        let waiting =
+            SeedResponse { stage: SeedStage::Waiting, refs: 9, done: 9, waits_for, ..SeedResponse::default() };
+        let project = "All-Projects".parse().unwrap();
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/seeding.md")).unwrap();
+        let line = progress(&project, &waiting);
+        assert!(page.lines().any(|shown| shown.trim() == line), "{line}");
+        let seeding = SeedResponse { stage: SeedStage::Seeding, done: 4, ..waiting };
+        assert_eq!(progress(&project, &seeding), "All-Projects: 4 of 9 refs committed");
+    }
 }

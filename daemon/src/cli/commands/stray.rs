@@ -85,9 +85,5 @@ async fn end(which: Which, end: StrayEnd) -> Result<(), CliError> {
     let body = StrayRequest { request_id: target::request_id(), stray: stray.clone(), end };
     let answer: ProjectResponse = target.change(Method::POST, project_path(&project, "/strays"), &body).await?;
     let verdict = target::project_verdict(&done, &answer);
-    if json {
-        out::put(&super::json(&answer)?)?;
-        return verdict.map(drop);
-    }
-    Ok(out::put(&format!("{}\n", verdict?))?)
+    target::conclude(json, &answer, verdict)
 }

@@ -17,6 +17,7 @@ use super::CliError;
 use super::remote::Given;
 use crate::base::base_paths::BasePaths;
 use crate::base::clock::{Entropy, SeededEntropy};
+use crate::cli::out;
 use crate::clients::api_client::{Call, Client, ClientError, project_path};
 
 /// Deadline of a call.
@@ -256,13 +257,18 @@ pub(super) fn actor() -> Option<String> {
     std::env::var("USER").ok()
 }
 
-/// Prints the verdict on a committed change, and turns every other outcome into an error.
-pub(super) fn conclude(what: &str, outcome: Outcome, refusal: Option<&Refusal>) -> Result<(), CliError> {
-    println!("{}", verdict(what, outcome, refusal)?);
-    Ok(())
+/// Prints the verdict on a change, or with `json` the whole answer, also of a change that was not made. A verdict that
+/// is an error is that of the command.
+pub(super) fn conclude(json: bool, answer: &impl Serialize, verdict: Result<String, CliError>) -> Result<(), CliError> {
+    if json {
+        out::put(&super::json(answer)?)?;
+        return verdict.map(drop);
+    }
+    Ok(out::put(&(verdict? + "\n"))?)
 }
 
-fn verdict(what: &str, outcome: Outcome, refusal: Option<&Refusal>) -> Result<String, CliError> {
+/// The verdict on a change as text. Every outcome but a commit is an error.
+pub(super) fn verdict(what: &str, outcome: Outcome, refusal: Option<&Refusal>) -> Result<String, CliError> {
     let why = refusal.map_or("no reason was given", |refusal| refusal.message.as_str());
     match outcome {
         Outcome::Committed => Ok(format!("{what}: committed")),
@@ -282,9 +288,4 @@ pub(super) fn project_verdict(what: &str, response: &ProjectResponse) -> Result<
 /// Prefixes a reason with its subject, unless it begins with the subject already.
 pub(super) fn about(what: &str, why: &str) -> String {
     if why.starts_with(what) { why.to_owned() } else { format!("{what}: {why}") }
-}
-
-/// Does the same as [`conclude`] for an operation on a project.
-pub(super) fn conclude_project(what: &str, response: &ProjectResponse) -> Result<(), CliError> {
-    conclude(what, response.outcome, response.refusal.as_ref())
 }

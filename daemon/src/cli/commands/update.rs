@@ -32,6 +32,9 @@ pub(super) struct UpdateRefArgs {
     /// New value of the ref: the full id of an object in the repository
     #[arg(required_unless_present = "delete")]
     new: Option<Oid>,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn run(args: UpdateRefArgs) -> Result<(), CliError> {
@@ -46,7 +49,8 @@ pub(super) async fn run(args: UpdateRefArgs) -> Result<(), CliError> {
     };
     let response = args.target.submit(&args.project, &request).await?;
     let refusal = response.results.first().and_then(|result| result.refusal.as_ref());
-    target::conclude(args.name.as_str(), response.outcome, refusal)
+    let verdict = target::verdict(args.name.as_str(), response.outcome, refusal);
+    target::conclude(args.json, &response, verdict)
 }
 
 fn expected(text: &str) -> Result<Expected, String> {

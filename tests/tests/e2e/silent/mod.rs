@@ -18,6 +18,7 @@ use std::time::Duration;
 use lockstep_proto::failover::{Role, SitesStatus};
 use lockstep_proto::silent::{SilentDrills, SilentReport};
 use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::documented::documented;
 use lockstep_tests::e2e::git::{fails, ok};
 use lockstep_tests::e2e::load::Load;
 use lockstep_tests::e2e::node::Node;
@@ -33,7 +34,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::failover::{fail_over, pair};
-use crate::seeing::documented;
 
 const DRILL: [&str; 5] = ["drill", "--silent", "--reason", "once a week", "--json"];
 

@@ -2,16 +2,19 @@
 
 use async_trait::async_trait;
 use lockstep::stages::ports::Handshake;
-use lockstep_proto::bridge::{ApiError, ProjectResponse};
+use lockstep_proto::bridge::{ApiError, ProjectResponse, RefTransactionResponse};
+use lockstep_proto::debt::RepairAnswer;
+use lockstep_proto::drill::DrillReport;
 use lockstep_proto::failover::{Failover, FailoverPlan, SitesStatus};
 use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
 use lockstep_proto::keys::{SigningStatus, SiteKey};
+use lockstep_proto::silent::SilentReport;
 use lockstep_proto::{Oid, ProjectName};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Desk, World, away};
-use crate::fake::{LOCKSTEP, ok, quiet};
+use crate::fake::{LOCKSTEP, git, ok, quiet};
 
 const STRAY: &str = "refs/heads/late";
 
@@ -47,6 +50,21 @@ fn failover(end: &Value) -> Failover {
     serde_json::from_value(failover).unwrap()
 }
 
+/// The report of a drill on a canary.
+pub(super) fn drill() -> DrillReport {
+    let report = json!({
+        "number": 1, "at_ms": 1, "by": "b-0", "actor": "uid 0",
+        "request": {"kind": "planned", "from": "a", "to": "b", "reason": "r"}
+    });
+    serde_json::from_value(report).unwrap()
+}
+
+/// The report of a silent drill.
+pub(super) fn silent() -> SilentReport {
+    let report = json!({"id": "one", "site": "b", "node": "b-0", "at_ms": 1, "actor": "uid 0", "reason": "r"});
+    serde_json::from_value(report).unwrap()
+}
+
 /// Reads a text as JSON of a type, and says why it is none.
 type Reads = fn(&str) -> Result<(), serde_json::Error>;
 
@@ -54,7 +72,7 @@ fn is<T: DeserializeOwned>(text: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<T>(text).map(drop)
 }
 
-fn commands() -> [(&'static str, Reads); 19] {
+fn commands() -> [(&'static str, Reads); 37] {
     [
         ("site role a standby --expect-epoch 1 --reason r", is::<SitesStatus>),
         ("site mode a off --expect-epoch 1 --reason r", is::<SitesStatus>),
@@ -75,6 +93,24 @@ fn commands() -> [(&'static str, Reads); 19] {
         ("failover resume --reason r", is::<Failover>),
         ("failover abort --reason r", is::<Failover>),
         ("failover execute --from a --to b --reason r --yes --plan-hash abc --no-wait", is::<Failover>),
+        ("drill --from a --to b --reason r", is::<DrillReport>),
+        ("drill --silent --reason r", is::<SilentReport>),
+        ("quarantine retry n.1.0.0.00c0ffee00c0ffee", is::<RepairAnswer>),
+        ("quarantine accept n.1.0.0.00c0ffee00c0ffee", is::<RepairAnswer>),
+        ("quarantine drop n.1.0.0.00c0ffee00c0ffee", is::<RepairAnswer>),
+        ("project create q", is::<ProjectResponse>),
+        ("project retry q", is::<RepairAnswer>),
+        ("head set --project q refs/heads/x", is::<ProjectResponse>),
+        ("update-ref --project q refs/heads/x 0707070707070707070707070707070707070707", is::<RefTransactionResponse>),
+        ("update-ref --project q --delete refs/heads/x", is::<RefTransactionResponse>),
+        ("project delete q --yes", is::<ProjectResponse>),
+        ("operators token carol --out made-token", is::<Value>),
+        ("keys generate --out made-key", is::<Value>),
+        ("bridge install --gerrit-version 3.13.5 --from jars --to lib", is::<Value>),
+        ("hook install r.git --project r", is::<Value>),
+        ("import r.git", is::<Value>),
+        ("hook uninstall r.git", is::<Value>),
+        ("import r.git --project r --no-report", is::<Value>),
     ]
 }
 
@@ -87,6 +123,9 @@ async fn every_command_that_changes_something_prints_its_answer_as_json() {
         ok(command.args(line.split(' ')).arg("--json").output().unwrap())
     };
     *world.desk.1.lock() = Some(failover(&Value::Null));
+    ok(git(world.home.path(), &["init", "-q", "--bare", "-b", "main", "r.git"]));
+    std::fs::create_dir(world.path("jars")).unwrap();
+    std::fs::write(world.path("jars/lockstep-bridge-gerrit-3.13-0.1.0.jar"), "a jar").unwrap();
     for (line, reads) in commands() {
         let text = run(line);
         assert!(reads(&text).is_ok(), "{line}: {:?}: {text}", reads(&text));

@@ -6,6 +6,7 @@ mod calls;
 mod json;
 mod rotation;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -23,14 +24,14 @@ use lockstep::stages::api::peer_listener::PeerListenerSettings;
 use lockstep::stages::api::server::BoundApi;
 use lockstep::stages::ports::Operators;
 use lockstep_proto::bridge::ApiError;
-use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
+use lockstep_proto::drill::{DrillBegun, DrillReport, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
     ActRequest, ExecuteRequest, Failover, FailoverPlan, ModeRequest, PlanRequest, RoleRequest, SitesStatus,
 };
 use lockstep_proto::history::{History, PastChange};
 use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
-use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
+use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentReport, SilentRequest};
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
 use lockstep_proto::status::NodeStatus;
 use lockstep_proto::{NodeId, SiteId};
@@ -95,19 +96,21 @@ impl Operators for Desk {
     }
 
     async fn drills(&self) -> Result<Drills, ApiError> {
-        Err(away())
+        Ok(Drills { running: None, past: vec![json::drill()] })
     }
 
     async fn drill(&self, _: &str, _: DrillRequest) -> Result<DrillBegun, ApiError> {
-        Err(away())
+        let DrillReport { number, by, at_ms, .. } = json::drill();
+        Ok(DrillBegun { number, by, at_ms })
     }
 
     async fn silent_drills(&self) -> Result<SilentDrills, ApiError> {
-        Err(away())
+        Ok(SilentDrills { running: None, past: vec![json::silent()] })
     }
 
     async fn silent_drill(&self, _: &str, _: SilentRequest) -> Result<SilentBegun, ApiError> {
-        Err(away())
+        let SilentReport { id, node, at_ms, .. } = json::silent();
+        Ok(SilentBegun { id, node, at_ms, doing: String::new() })
     }
 
     async fn add_site(&self, actor: &str, _: &SiteId, _: AddSiteRequest) -> Result<SitesStatus, ApiError> {
@@ -188,6 +191,7 @@ impl World {
         let [tcp, peers, operators] =
             [bound.tcp_address(), bound.peer_address(), bound.operators_address()].map(Option::unwrap);
         let (fake, desk) = (Arc::new(Fake::default()), Arc::new(Desk::default()));
+        *fake.refdb.lock() = Some(BTreeMap::new());
         let bound = bound.obeying(Arc::clone(&desk) as _).guarded(Arc::clone(&desk) as _);
         let _ = bound.spawn(fake.clone(), fake, &CancellationToken::new());
         Self { home, ca, own, serving, desk, tcp, peers, operators, alice }
