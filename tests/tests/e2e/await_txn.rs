@@ -42,8 +42,8 @@ async fn a_job_waits_until_its_site_shows_a_push_to_another() {
         let waited = ok(b.cli(&["await", &id, "--timeout", "2m"]).await);
         (waited, refs(&b.repository("p")).await.expect("a repository").remove("refs/heads/main"))
     };
-    let ((waited, shown), elsewhere, ()) =
-        tokio::join!(at_b, a.cli(&["await", &id, "--site", "b", "--timeout", "2m"]), release);
+    let from_a = ["await", &id, "--site", "b", "--timeout", "2m"];
+    let ((waited, shown), elsewhere, ()) = tokio::join!(at_b, a.cli(&from_a), release);
     assert_eq!((waited, shown), (format!("site b shows {id}"), Some(commit)), "it ends when the ref is there");
     assert_eq!(ok(elsewhere), format!("site b shows {id}"));
 

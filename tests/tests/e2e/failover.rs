@@ -9,7 +9,7 @@ use lockstep_proto::failover::{
 use lockstep_proto::status::{NodeStatus, UncommittedUpdate};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::documented::{documented_run, documented_text};
-use lockstep_tests::e2e::git::{Clone, done, fails, git, ok, refuses};
+use lockstep_tests::e2e::git::{Clone, done, fails, ok, refuses};
 use lockstep_tests::e2e::load::Load;
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;

@@ -35,7 +35,7 @@ const OF_PEERS: [&str; 8] = [
 ];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
-const OF_BRIDGES: [&str; 31] = [
+const OF_BRIDGES: [&str; 32] = [
     "get /v1/signing",
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
