@@ -154,7 +154,7 @@ pub struct RefCommitted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SlotContent {
-    /// A committed transaction.
+    /// A transaction that was committed.
     Transaction,
     /// Nothing any more: every node has applied the slot, and it was collected.
     Collected,

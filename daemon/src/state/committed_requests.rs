@@ -86,8 +86,8 @@ impl CommittedRequests {
         if early.is_some() { Ok(early) } else { self.store.request(&key) }
     }
 
-    /// The project of a committed transaction, for a caller that knows its id alone. None if this node does not remember
-    /// it. It reads every entry until it finds the transaction.
+    /// The project of a committed transaction, for a caller that knows its id alone. None if this node does not
+    /// remember it. It reads every entry until it finds the transaction.
     ///
     /// # Errors
     /// The store failed. Never take this for "not committed".

@@ -145,8 +145,7 @@ async fn a_fourth_site_joins_takes_writes_and_is_removed_again() {
     let refused = fails(clone.push(&d.repository("p"), &[], &[&format!("{second}:refs/heads/late")]).await);
     assert!(refused.contains("was removed from the list of sites"), "{refused}");
     d.kill().await;
-    let last = cluster.nodes.pop().expect("d");
-    drop(last);
+    drop(cluster.nodes.pop().expect("d"));
 
     // Nothing waits for it.
     let _ = ok(cluster.nodes[0].cli(&["project", "create", "q"]).await);

@@ -43,7 +43,7 @@ pub(super) struct Elsewhere<'a> {
     pub own: &'a NodeId,
     /// The slot of the transaction.
     pub slot: &'a Slot,
-    /// Its project.
+    /// The project of the transaction.
     pub project: &'a ProjectName,
     /// Whether the slot was collected.
     pub is_collected: bool,

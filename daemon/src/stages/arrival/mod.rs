@@ -2,8 +2,8 @@
 //!
 //! A node *shows* a transaction when each of its refs has the value of the transaction or a later one there, the node
 //! is ready, and its Gerrit has refreshed the subjects that the refs changed. A site shows it when all of its living
-//! nodes do. This stage knows all of that of its own node. Of other nodes it reads the records in the refdb: the durable
-//! low-water marks, and the projects that a node lacks. They say nothing of refreshes.
+//! nodes do. This stage knows all of that of its own node. Of other nodes it reads the records in the refdb: the
+//! durable low-water marks, and the projects that a node lacks. They say nothing of refreshes.
 //!
 //! An id names its slot, so the journal tells whether the transaction was committed. A collected slot tells nothing;
 //! then the node's memory of committed requests does. The state that a wait keeps is bounded by the keys of one slot.
@@ -114,7 +114,7 @@ struct Wait {
     pause: Duration,
 }
 
-/// A committed transaction.
+/// A committed transaction, and its refs.
 struct Known {
     project: ProjectKey,
     refs: Refs,

@@ -86,7 +86,7 @@ mod tests {
             assert_eq!(answer(&view(&["b-1"], false, state), "b-1"), Ok(true));
         }
         for state in [Open, Frozen] {
-            assert!(answer(&view(&["b-1"], false, state), "b-1").unwrap_err().contains("not ended yet"));
+            assert!(answer(&view(&["b-1"], false, state), "b-1").unwrap_err().contains("not poisoned yet"));
         }
         assert!(answer(&view(&[], false, Drained), "b-1").unwrap_err().contains("b-1 lives"));
         assert!(answer(&view(&["b-1"], false, Drained), "b-2").unwrap_err().contains("b-2 is not in the refdb"));
