@@ -153,7 +153,7 @@ impl OperatorDesk {
 
     /// Why the refdb is known to be older than a node. None if it is not.
     pub(super) async fn went_back(&self) -> Result<Option<String>, ApiError> {
-        let declared = self.refdb.registry.went_back().await.map_err(unanswered)?;
+        let declared = self.refdb.documents.went_back().await.map_err(unanswered)?;
         Ok(declared.map(|declared| format!("{} (declared by {})", declared.why, declared.by)))
     }
 
@@ -431,7 +431,7 @@ impl OperatorDesk {
         failover: u64,
     ) -> Result<(), ApiError> {
         self.note(PastChange::Role(entry.clone())).await;
-        let answer = self.refdb.registry.change_site(from, to, failover).await.map_err(unanswered)?;
+        let answer = self.refdb.sites.change_site(from, to, failover).await.map_err(unanswered)?;
         let (done, end) = match answer {
             SiteAnswer::Changed => (true, Ok(())),
             // The answer to an earlier copy of this very change was lost, or somebody else has asked for the same.

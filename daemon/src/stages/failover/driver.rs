@@ -205,7 +205,7 @@ impl Driver {
             }
             Decision::ChangeRole(site, role) => {
                 tracing::warn!(failover = next.number, site = %site.site, ?role, "changing the role of a site");
-                self.refdb.registry.change_role(&site, role).await?;
+                self.refdb.sites.change_role(&site, role).await?;
                 return Ok(true);
             }
             Decision::Fence(incarnations) => {

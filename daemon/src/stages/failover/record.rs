@@ -14,14 +14,14 @@ pub(super) struct Stored {
 
 /// Reads the failover that is in progress, or else the last one.
 pub(super) async fn read(refdb: &RefDb) -> Result<Option<Stored>, RefDbError> {
-    refdb.registry.document(Document::Failover).await?.map(decode).transpose()
+    refdb.documents.document(Document::Failover).await?.map(decode).transpose()
 }
 
 /// Replaces the record of revision `before` (0: there is none). Returns whether it was replaced. If not, somebody else
 /// has replaced it.
 pub(super) async fn replace(refdb: &RefDb, before: u64, failover: &Failover) -> Result<bool, RefDbError> {
     let record = encode(before, failover)?;
-    Ok(refdb.registry.put_document(Document::Failover, &record).await? == record)
+    Ok(refdb.documents.put_document(Document::Failover, &record).await? == record)
 }
 
 /// Whether a failover could begin.
@@ -44,7 +44,7 @@ pub(super) async fn begin(
     sites: &[SiteRecord],
 ) -> Result<Begun, RefDbError> {
     let record = encode(before, failover)?;
-    Ok(match refdb.registry.begin_failover(&record, sites).await? {
+    Ok(match refdb.sites.begin_failover(&record, sites).await? {
         Some(stored) if stored == record => Begun::Yes,
         Some(_) => Begun::Overtaken,
         None => Begun::SitesMoved,
@@ -73,7 +73,7 @@ mod tests {
     async fn an_ended_failover_is_stored_as_the_first_release_can_read_it() {
         let refdb = MemoryRefDb::new().refdb();
         assert!(replace(&refdb, 0, &earlier::tests::ended()).await.unwrap());
-        let stored = refdb.registry.document(Document::Failover).await.unwrap().unwrap();
+        let stored = refdb.documents.document(Document::Failover).await.unwrap().unwrap();
         serde_json::from_str::<earlier::tests::OfFirstRelease>(&stored.body).unwrap().assert_whole();
         assert_eq!(read(&refdb).await.unwrap().unwrap().failover, earlier::tests::ended());
     }
@@ -84,9 +84,9 @@ mod tests {
         let body = r#"{"number": 1, "kind": "planned", "from": "a", "to": "b", "from_epoch": 1, "to_epoch": 1,
             "actor": "", "reason": "", "requested_ms": 1, "steps": [{"step": "of_later"}]}"#;
         let record = DocumentRecord { revision: 1, body: body.to_owned() };
-        refdb.registry.put_document(Document::Failover, &record).await.unwrap();
+        refdb.documents.put_document(Document::Failover, &record).await.unwrap();
         let Err(RefDbError::Broken(why)) = read(&refdb).await else { panic!("it was read") };
         assert!(why.contains("cannot be read by this release") && why.contains("of_later"), "{why}");
-        assert_eq!(refdb.registry.document(Document::Failover).await, Ok(Some(record)));
+        assert_eq!(refdb.documents.document(Document::Failover).await, Ok(Some(record)));
     }
 }

@@ -25,9 +25,9 @@ impl View {
     /// Reads all records. `gone` are the nodes whose heartbeat stands still.
     pub(super) async fn read(refdb: &RefDb, gone: BTreeSet<NodeId>) -> Result<Self, RefDbError> {
         // The slots of the incarnations come first, so that the marks of the nodes are at least as new.
-        let (sites, incarnations) = (refdb.registry.sites().await?, refdb.incarnations().await?);
+        let (sites, incarnations) = (refdb.sites.sites().await?, refdb.incarnations().await?);
         let (removed, sites) = sites.into_iter().partition(|site| site.removed);
-        Ok(Self { sites, removed, incarnations, nodes: refdb.registry.nodes().await?, gone })
+        Ok(Self { sites, removed, incarnations, nodes: refdb.nodes.nodes().await?, gone })
     }
 
     /// The record of a site, in the list or removed.

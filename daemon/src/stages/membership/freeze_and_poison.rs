@@ -77,7 +77,7 @@ impl Fencer {
         id: &IncarnationId,
         mut found: impl FnMut(&Slot, SlotState),
     ) -> Result<(), RefDbError> {
-        let frozen = self.refdb.registry.freeze(site, id).await?;
+        let frozen = self.refdb.incarnations.freeze(site, id).await?;
         if !frozen.may_commit() {
             return Ok(());
         }
@@ -88,7 +88,7 @@ impl Fencer {
             found(&slot, state);
         }
         crate::base::faults::failpoint::reach("drain.lane");
-        self.refdb.registry.poisoned(site, id).await
+        self.refdb.incarnations.poisoned(site, id).await
     }
 
     /// Poisons a slot if it is empty, so that nothing can land in it any more. Answers the slot and its content.

@@ -14,9 +14,10 @@ use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq
 use super::world::{DrillRecord, World};
 use crate::base::clock::Clock;
 use crate::seams::refdb::{
-    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord,
-    IncarnationState, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt,
-    RefDb, RefDbError, RefItem, RefStore, Registry, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
+    IncarnationRecord, IncarnationState, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes,
+    OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore, Setup, SiteAnswer, SiteRecord,
+    Sites, SlotState, WentBackRecord,
 };
 
 /// How often a change is tried again when somebody else has changed the document meanwhile.
@@ -32,7 +33,7 @@ pub(super) struct Canary {
 
 /// Reads the document of the drill, with its revision.
 pub(super) async fn stored(refdb: &RefDb) -> Result<Option<(u64, DrillRecord)>, RefDbError> {
-    let Some(stored) = refdb.registry.document(Document::Drill).await? else { return Ok(None) };
+    let Some(stored) = refdb.documents.document(Document::Drill).await? else { return Ok(None) };
     let broken = |error| RefDbError::Broken(format!("the drill cannot be read by this release: {error}"));
     Ok(Some((stored.revision, serde_json::from_str(&stored.body).map_err(broken)?)))
 }
@@ -41,7 +42,7 @@ pub(super) async fn stored(refdb: &RefDb) -> Result<Option<(u64, DrillRecord)>, 
 pub(super) async fn replace(refdb: &RefDb, before: u64, record: &DrillRecord) -> Result<bool, RefDbError> {
     let body = serde_json::to_string(record).map_err(|error| RefDbError::Broken(error.to_string()))?;
     let record = DocumentRecord { revision: before + 1, body };
-    Ok(refdb.registry.put_document(Document::Drill, &record).await? == record)
+    Ok(refdb.documents.put_document(Document::Drill, &record).await? == record)
 }
 
 fn not_here<T>() -> Result<T, RefDbError> {
@@ -151,11 +152,14 @@ fn step_of(record: &DrillRecord, site: &SiteId, role: Role) -> Option<FailoverSt
 }
 
 #[async_trait]
-impl Registry for Canary {
+impl Setup for Canary {
     async fn rebuild(&self, _: &[Rebuilt], _: u64) -> Result<RebuildAnswer, RefDbError> {
         not_here()
     }
+}
 
+#[async_trait]
+impl Sites for Canary {
     async fn enroll_site(&self, site: &SiteId, _: Role) -> Result<SiteRecord, RefDbError> {
         self.world().await?.1.site(site).ok_or_else(|| absent(site))
     }
@@ -183,7 +187,10 @@ impl Registry for Canary {
     async fn shut_out_earlier(&self, _: &SiteId) -> Result<(), RefDbError> {
         not_here()
     }
+}
 
+#[async_trait]
+impl Incarnations for Canary {
     async fn open_incarnation(&self, _: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
         not_here()
     }
@@ -227,6 +234,13 @@ impl Registry for Canary {
         not_here()
     }
 
+    async fn forget_incarnations(&self, _: &SiteId, _: &[IncarnationId]) -> Result<(), RefDbError> {
+        not_here()
+    }
+}
+
+#[async_trait]
+impl Nodes for Canary {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
         Ok(self.world().await?.1.nodes())
     }
@@ -235,14 +249,17 @@ impl Registry for Canary {
         not_here()
     }
 
-    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
-        self.refdb.registry.went_back().await
+    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
+        Ok(Vec::new())
     }
 
-    async fn declare_went_back(&self, _: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
+    async fn put_digest(&self, _: &DigestRecord) -> Result<(), RefDbError> {
         not_here()
     }
+}
 
+#[async_trait]
+impl Documents for Canary {
     async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
         match which {
             Document::Failover => {
@@ -268,18 +285,17 @@ impl Registry for Canary {
         .await
     }
 
-    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
-        Ok(Vec::new())
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
+        self.refdb.documents.went_back().await
     }
 
-    async fn put_digest(&self, _: &DigestRecord) -> Result<(), RefDbError> {
+    async fn declare_went_back(&self, _: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
         not_here()
     }
+}
 
-    async fn forget_incarnations(&self, _: &SiteId, _: &[IncarnationId]) -> Result<(), RefDbError> {
-        not_here()
-    }
-
+#[async_trait]
+impl GerritIdentity for Canary {
     async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
         not_here()
     }
