@@ -109,6 +109,54 @@ impl RefDb {
         }
     }
 
+    /// The parts that the steps of a failover use.
+    #[must_use]
+    pub fn for_failover(&self) -> FailoverDb {
+        let Self { journal, sites, incarnations, nodes, documents, .. } = self.clone();
+        FailoverDb { journal, sites, incarnations, nodes, documents }
+    }
+
+    /// The incarnations of all sites.
+    ///
+    /// # Errors
+    /// As [`FailoverDb::incarnations`].
+    pub async fn incarnations(&self) -> Result<Vec<IncarnationRecord>, RefDbError> {
+        self.for_failover().incarnations().await
+    }
+}
+
+/// The parts of a refdb that the steps of a failover use. A drill has these parts of a canary, so no step of a drill
+/// can reach a ref.
+#[derive(Clone)]
+pub struct FailoverDb {
+    /// The slots of the journal.
+    pub journal: Arc<dyn JournalStore>,
+    /// The records of sites.
+    pub sites: Arc<dyn Sites>,
+    /// The records of incarnations.
+    pub incarnations: Arc<dyn Incarnations>,
+    /// The records and digests of nodes.
+    pub nodes: Arc<dyn Nodes>,
+    /// The documents of the installation.
+    pub documents: Arc<dyn Documents>,
+}
+
+impl FailoverDb {
+    /// The parts that one store implements.
+    #[must_use]
+    pub fn of<T>(store: &Arc<T>) -> Self
+    where
+        T: JournalStore + Sites + Incarnations + Nodes + Documents + 'static,
+    {
+        Self {
+            journal: Arc::clone(store) as _,
+            sites: Arc::clone(store) as _,
+            incarnations: Arc::clone(store) as _,
+            nodes: Arc::clone(store) as _,
+            documents: Arc::clone(store) as _,
+        }
+    }
+
     /// The incarnations of all sites.
     ///
     /// # Errors

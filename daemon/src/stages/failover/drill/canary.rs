@@ -1,22 +1,20 @@
-//! The refdb of a canary: the same traits as the real one, over the document of the drill. So the driver, the fencing
-//! and the records of a failover work on it unchanged.
+//! The refdb of a canary: some traits of the real one, over the document of the drill. So the driver, the fencing and
+//! the records of a failover work on it unchanged.
 //!
-//! It has what the steps of a failover need. Every other call answers [`RefDbError::Broken`].
+//! It has what the steps of a failover need, and no refs. Every other call answers [`RefDbError::Broken`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::failover::{FailoverKind, FailoverStep, Role};
-use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
+use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId, Slot, TxnId};
 
 use super::world::{DrillRecord, World};
 use crate::base::clock::Clock;
 use crate::seams::refdb::{
-    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
-    IncarnationRecord, IncarnationState, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes,
-    OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore, Setup, SiteAnswer, SiteRecord,
+    DigestRecord, Document, DocumentRecord, Documents, FailoverDb, IncarnationRecord, IncarnationState, Incarnations,
+    JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, RefDb, RefDbError, SiteAnswer, SiteRecord,
     Sites, SlotState, WentBackRecord,
 };
 
@@ -62,9 +60,9 @@ impl Canary {
         Self { refdb: refdb.clone(), clock: Arc::clone(clock), number }
     }
 
-    /// This canary as a refdb.
-    pub(super) fn refdb(&self) -> RefDb {
-        RefDb::of(&Arc::new(self.clone()))
+    /// This canary as the parts of a refdb that the steps of a failover use.
+    pub(super) fn refdb(&self) -> FailoverDb {
+        FailoverDb::of(&Arc::new(self.clone()))
     }
 
     async fn record(&self) -> Result<(u64, DrillRecord), RefDbError> {
@@ -148,13 +146,6 @@ fn step_of(record: &DrillRecord, site: &SiteId, role: Role) -> Option<FailoverSt
         Role::Active if *site == record.request.to => Some(FailoverStep::Promote),
         Role::Standby => Some(FailoverStep::StandBy),
         Role::Active => None,
-    }
-}
-
-#[async_trait]
-impl Setup for Canary {
-    async fn rebuild(&self, _: &[Rebuilt], _: u64) -> Result<RebuildAnswer, RefDbError> {
-        not_here()
     }
 }
 
@@ -294,29 +285,6 @@ impl Documents for Canary {
     }
 }
 
-#[async_trait]
-impl GerritIdentity for Canary {
-    async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
-        not_here()
-    }
-
-    async fn enroll_gerrit(&self, _: &GerritRecord) -> Result<GerritRecord, RefDbError> {
-        not_here()
-    }
-
-    async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
-        not_here()
-    }
-
-    async fn claim_instance(&self, _: &str, _: &NodeId, _: Option<&NodeId>) -> Result<NodeId, RefDbError> {
-        not_here()
-    }
-
-    async fn release_instance(&self, _: &str, _: &NodeId) -> Result<(), RefDbError> {
-        not_here()
-    }
-}
-
 fn state_of(content: Option<TxnId>) -> SlotState {
     content.map_or(SlotState::Poisoned, |txn| SlotState::Committed(txn, Bytes::new()))
 }
@@ -337,42 +305,6 @@ impl JournalStore for Canary {
     }
 
     async fn collect(&self, _: &[Slot]) -> Result<(), RefDbError> {
-        not_here()
-    }
-}
-
-/// A canary has slots and no refs.
-#[async_trait]
-impl RefStore for Canary {
-    async fn commit(&self, _: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
-        not_here()
-    }
-
-    async fn lock(&self, _: &Part) -> Result<CommitAnswer, RefDbError> {
-        not_here()
-    }
-
-    async fn seal(&self, _: &TxnId, _: &Bytes) -> Result<SlotState, RefDbError> {
-        not_here()
-    }
-
-    async fn flip(&self, _: &Part) -> Result<(), RefDbError> {
-        not_here()
-    }
-
-    async fn release(&self, _: &ProjectKey, _: &TxnId, _: &[RefKey]) -> Result<(), RefDbError> {
-        not_here()
-    }
-
-    async fn read(&self, _: &ProjectKey, _: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
-        not_here()
-    }
-
-    async fn scan(&self, _: &ProjectKey, _: Option<&RefKey>, _: usize) -> Result<Vec<RefItem>, RefDbError> {
-        not_here()
-    }
-
-    async fn projects(&self, _: Option<&ProjectName>, _: usize) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
         not_here()
     }
 }

@@ -6,6 +6,7 @@ use lockstep_proto::{IncarnationId, SiteId};
 use tokio::time::Instant;
 
 use super::*;
+use crate::seams::refdb::FailoverDb;
 use crate::stages::ports::Fencing;
 
 /// A wall clock that follows the paused time.
@@ -18,7 +19,7 @@ impl Clock for Paused {
 }
 
 /// Freezes an incarnation and poisons its window, as the membership stage does.
-struct Fence(RefDb);
+struct Fence(FailoverDb);
 
 #[async_trait]
 impl Fencing for Fence {
