@@ -1,8 +1,6 @@
 //! Nodes: one record each. A write succeeds only over the record that the writer expects.
 
-use lockstep::seams::refdb::{
-    DigestRecord, MOST_DIGEST_BYTES, Needs, NodeAnswer, NodeRecord, RefDbError, WentBackRecord,
-};
+use lockstep::seams::refdb::{DigestRecord, MOST_DIGEST_BYTES, Needs, NodeAnswer, NodeRecord, RefDbError};
 use lockstep_proto::{Incarnation, Lane, Seq};
 
 use super::Db;
@@ -79,15 +77,6 @@ mod cases {
         let expelled = &wrongs[3];
         assert_eq!(db.nodes.put_node(expelled, Some(&stored)).await, Ok(NodeAnswer::Written));
         assert_eq!(db.nodes.put_node(&stored, Some(&stored)).await, Ok(NodeAnswer::Differs(expelled.clone())));
-    }
-
-    pub async fn the_first_declaration_that_the_refdb_went_back_stays(db: Db) {
-        assert_eq!(db.documents.went_back().await, Ok(None));
-        let declares = |by: &str, since_ms| WentBackRecord { by: node(by), why: format!("{by} knows more"), since_ms };
-        let first = declares("node-a", 7);
-        assert_eq!(db.documents.declare_went_back(&first).await, Ok(first.clone()));
-        assert_eq!(db.documents.declare_went_back(&declares("node-b", 8)).await, Ok(first.clone()));
-        assert_eq!(db.documents.went_back().await, Ok(Some(first)));
     }
 
     pub async fn nodes_are_listed_in_order(db: Db) {

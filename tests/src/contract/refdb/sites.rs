@@ -99,31 +99,5 @@ mod cases {
         assert_eq!(db.sites.begin_failover(&record(2), &seen).await, Ok(Some(record(2))));
         assert_eq!(db.documents.document(Document::Failover).await, Ok(Some(record(2))));
     }
-
-    pub async fn a_document_is_written_in_the_order_of_its_revisions(db: Db) {
-        let drills = [Document::Drill, Document::DrillHistory, Document::SilentDrills, Document::Keys];
-        for which in
-            [Document::Failover, Document::History, Document::FirstSites, Document::Identity].into_iter().chain(drills)
-        {
-            in_order(&db, which).await;
-        }
-    }
-
-    async fn in_order(db: &Db, which: Document) {
-        let record = |revision, body: &str| DocumentRecord { revision, body: body.to_owned() };
-        assert_eq!(db.documents.document(which).await, Ok(None));
-        let early = db.documents.put_document(which, &record(2, "early")).await;
-        assert!(matches!(early, Err(RefDbError::Broken(_))), "{early:?}");
-        for revision in [1, 2] {
-            let next = record(revision, &format!("state {revision}"));
-            assert_eq!(db.documents.put_document(which, &next).await, Ok(next.clone()));
-            assert_eq!(db.documents.document(which).await, Ok(Some(next)));
-        }
-        let stored = record(2, "state 2");
-        for late in [record(1, "late"), record(2, "late"), record(4, "early")] {
-            assert_eq!(db.documents.put_document(which, &late).await, Ok(stored.clone()));
-        }
-        assert_eq!(db.documents.document(which).await, Ok(Some(stored)));
-    }
 }
 pub use cases::*;
