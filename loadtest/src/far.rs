@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
-    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore,
-    Registry, Role, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
+    IncarnationRecord, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, Part,
+    RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore, Role, Setup, SiteAnswer, SiteRecord, Sites,
+    SlotState, WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -36,7 +37,12 @@ pub fn far_refdb(near: &RefDb, round_trip: Duration) -> RefDb {
     RefDb {
         refs: Arc::new(Far::new(Arc::clone(&near.refs), round_trip)),
         journal: Arc::new(Far::new(Arc::clone(&near.journal), round_trip)),
-        registry: Arc::new(Far::new(Arc::clone(&near.registry), round_trip)),
+        sites: Arc::new(Far::new(Arc::clone(&near.sites), round_trip)),
+        incarnations: Arc::new(Far::new(Arc::clone(&near.incarnations), round_trip)),
+        nodes: Arc::new(Far::new(Arc::clone(&near.nodes), round_trip)),
+        documents: Arc::new(Far::new(Arc::clone(&near.documents), round_trip)),
+        gerrit: Arc::new(Far::new(Arc::clone(&near.gerrit), round_trip)),
+        setup: Arc::new(Far::new(Arc::clone(&near.setup), round_trip)),
     }
 }
 
@@ -79,14 +85,21 @@ far!(JournalStore, RefDbError:
     collect(slots: &[Slot]) -> ();
 );
 
-far!(Registry, RefDbError:
+far!(Setup, RefDbError:
     prepare(may_create: bool) -> ();
     rebuild(items: &[Rebuilt], revision: u64) -> RebuildAnswer;
+);
+
+far!(Sites, RefDbError:
     enroll_site(site: &SiteId, role: Role) -> SiteRecord;
     sites() -> Vec<SiteRecord>;
     change_role(from: &SiteRecord, role: Role) -> SiteRecord;
     change_site(from: Option<&SiteRecord>, to: &SiteRecord, failover: u64) -> SiteAnswer;
     begin_failover(record: &DocumentRecord, sites: &[SiteRecord]) -> Option<DocumentRecord>;
+    shut_out_earlier(site: &SiteId) -> ();
+);
+
+far!(Incarnations, RefDbError:
     open_incarnation(record: &IncarnationRecord) -> OpenAnswer;
     incarnations(site: &SiteId) -> Vec<IncarnationRecord>;
     last_incarnation(site: &SiteId, node: &NodeId) -> u64;
@@ -94,23 +107,31 @@ far!(Registry, RefDbError:
     touch(site: &SiteId, id: &IncarnationId) -> MarkAnswer;
     freeze(site: &SiteId, id: &IncarnationId) -> IncarnationRecord;
     poisoned(site: &SiteId, id: &IncarnationId) -> ();
-    shut_out_earlier(site: &SiteId) -> ();
     raise_published(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
     drained(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
+    forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
+);
+
+far!(Nodes, RefDbError:
     nodes() -> Vec<NodeRecord>;
     put_node(record: &NodeRecord, previous: Option<&NodeRecord>) -> NodeAnswer;
-    forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
-    document(which: Document) -> Option<DocumentRecord>;
-    put_document(which: Document, record: &DocumentRecord) -> DocumentRecord;
     digests() -> Vec<DigestRecord>;
     put_digest(record: &DigestRecord) -> ();
+);
+
+far!(Documents, RefDbError:
+    document(which: Document) -> Option<DocumentRecord>;
+    put_document(which: Document, record: &DocumentRecord) -> DocumentRecord;
+    went_back() -> Option<WentBackRecord>;
+    declare_went_back(record: &WentBackRecord) -> WentBackRecord;
+);
+
+far!(GerritIdentity, RefDbError:
     gerrit() -> Option<GerritRecord>;
     enroll_gerrit(record: &GerritRecord) -> GerritRecord;
     instances() -> BTreeMap<String, NodeId>;
     claim_instance(instance: &str, node: &NodeId, from: Option<&NodeId>) -> NodeId;
     release_instance(instance: &str, node: &NodeId) -> ();
-    went_back() -> Option<WentBackRecord>;
-    declare_went_back(record: &WentBackRecord) -> WentBackRecord;
 );
 
 #[async_trait]

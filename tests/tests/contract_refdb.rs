@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
 use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
 use lockstep::seams::refdb::memory::MemoryRefDb;
-use lockstep::seams::refdb::{CommitAnswer, JournalStore, RefDb, RefDbError, RefStore, Registry};
+use lockstep::seams::refdb::{CommitAnswer, JournalStore, RefDb, RefDbError, RefStore, Setup};
 use lockstep_tests::build::{Commit, key, project, slot, value};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;

@@ -72,7 +72,7 @@ pub fn judge(volume: Volume<'_>, found: Option<&RefdbIdentity>) -> Verdict {
 /// # Errors
 /// The refdb did not answer, or the document cannot be read. Never take this for "no identity".
 pub async fn read(refdb: &RefDb) -> Result<Option<(u64, RefdbIdentity)>, RefDbError> {
-    let Some(record) = refdb.registry.document(Document::Identity).await? else { return Ok(None) };
+    let Some(record) = refdb.documents.document(Document::Identity).await? else { return Ok(None) };
     decode(&record).map(Some)
 }
 
@@ -84,7 +84,7 @@ pub async fn read(refdb: &RefDb) -> Result<Option<(u64, RefdbIdentity)>, RefDbEr
 pub async fn write(refdb: &RefDb, before: u64, identity: &RefdbIdentity) -> Result<(u64, RefdbIdentity), RefDbError> {
     let body = serde_json::to_string(identity).map_err(|error| RefDbError::Broken(error.to_string()))?;
     let record = DocumentRecord { revision: before + 1, body };
-    decode(&refdb.registry.put_document(Document::Identity, &record).await?)
+    decode(&refdb.documents.put_document(Document::Identity, &record).await?)
 }
 
 fn decode(record: &DocumentRecord) -> Result<(u64, RefdbIdentity), RefDbError> {

@@ -209,11 +209,11 @@ impl NodeContext {
 
     /// Enrolls the site, and opens the node's first incarnation, with one lane.
     pub async fn open_incarnation(&self) -> IncarnationRecord {
-        let registry = &self.refdb.registry;
-        registry.enroll_site(&self.site, crate::seams::refdb::Role::Active).await.unwrap();
+        let refdb = &self.refdb;
+        refdb.sites.enroll_site(&self.site, crate::seams::refdb::Role::Active).await.unwrap();
         let id = lockstep_proto::IncarnationId { node: self.node.clone(), number: lockstep_proto::Incarnation(1) };
         let record = IncarnationRecord::open(id, self.site.clone(), 1, 8, 1);
-        registry.open_incarnation(&record).await.unwrap();
+        refdb.incarnations.open_incarnation(&record).await.unwrap();
         record
     }
 }

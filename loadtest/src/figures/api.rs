@@ -133,9 +133,9 @@ async fn deps(repositories: &ModelRepositories, signed: bool) -> Fallible<NodeDe
     let site: SiteId = "eu-aws".parse()?;
     let refdb = MemoryRefDb::new().refdb();
     if signed {
-        let record = refdb.registry.enroll_site(&site, Role::Active).await?;
+        let record = refdb.sites.enroll_site(&site, Role::Active).await?;
         let demands = SiteRecord { signed: true, epoch: record.epoch + 1, ..record.clone() };
-        refdb.registry.change_site(Some(&record), &demands, 0).await?;
+        refdb.sites.change_site(Some(&record), &demands, 0).await?;
     }
     Ok(NodeDependencies {
         refdb,

@@ -24,16 +24,16 @@ impl World {
     /// Gives a site a role, as an operator does, without faults. Fencing also freezes the open incarnations. The nodes
     /// drain them.
     pub async fn set_role(&self, site: &SiteId, role: Role) {
-        let sites = self.refdb().registry.sites().await.unwrap_or_default();
+        let sites = self.refdb().sites.sites().await.unwrap_or_default();
         let Some(record) = sites.into_iter().find(|record| record.site == *site) else { return };
         self.trace.note(site.as_str(), &format!("ROLE {role:?}"));
-        if let Err(error) = self.refdb().registry.change_role(&record, role).await {
+        if let Err(error) = self.refdb().sites.change_role(&record, role).await {
             self.trace.note(site.as_str(), &format!("role not changed: {error}"));
         }
         if role == Role::Fenced {
-            for open in self.refdb().registry.incarnations(site).await.unwrap_or_default() {
+            for open in self.refdb().incarnations.incarnations(site).await.unwrap_or_default() {
                 if open.state == IncarnationState::Open
-                    && let Err(error) = self.refdb().registry.freeze(site, &open.id).await
+                    && let Err(error) = self.refdb().incarnations.freeze(site, &open.id).await
                 {
                     self.trace.note(site.as_str(), &format!("{} not frozen: {error}", open.id));
                 }
@@ -117,7 +117,7 @@ fn choose(world: &World, dice: &Dice, status: &SitesStatus) -> Option<PlanReques
 
 /// The failover that is in progress, as text. If an operator holds it, resumes it: nobody else is left who would.
 pub async fn unfinished(world: &World) -> Option<String> {
-    let record = match world.refdb().registry.document(Document::Failover).await {
+    let record = match world.refdb().documents.document(Document::Failover).await {
         Ok(record) => record?,
         Err(error) => return Some(format!("the record of the failover cannot be read: {error}")),
     };

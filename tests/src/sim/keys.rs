@@ -69,14 +69,14 @@ impl World {
     /// # Panics
     /// If the raw refdb fails, which it does not.
     pub async fn require_signatures(&self, signed: bool) {
-        let registry = self.refdb().registry;
-        for site in registry.sites().await.expect("the raw refdb answers") {
+        let refdb = self.refdb();
+        for site in refdb.sites.sites().await.expect("the raw refdb answers") {
             if site.removed || site.signed == signed {
                 continue;
             }
             self.trace.note(site.site.as_str(), &format!("SIGNATURES REQUIRED {signed}"));
             let to = SiteRecord { signed, epoch: site.epoch + 1, ..site.clone() };
-            let answer = registry.change_site(Some(&site), &to, 0).await;
+            let answer = refdb.sites.change_site(Some(&site), &to, 0).await;
             answer.expect("the raw refdb answers");
         }
     }

@@ -4,9 +4,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::refdb::memory::MemoryTables;
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
-    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore,
-    Registry, Role, SiteAnswer, SiteRecord, SlotState, Tables, WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
+    IncarnationRecord, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, Part,
+    RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore, Role, Setup, SiteAnswer, SiteRecord, Sites,
+    SlotState, Tables, WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use std::collections::BTreeMap;
@@ -172,23 +173,26 @@ impl JournalStore for FaultyRefDb {
 }
 
 #[async_trait]
-impl Registry for FaultyRefDb {
+impl Setup for FaultyRefDb {
     async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
         let what = format!("{} items at {revision}", items.len());
-        send!(self, Write, registry.rebuild, what, [items = items.to_vec()], (&items, revision))
+        send!(self, Write, setup.rebuild, what, [items = items.to_vec()], (&items, revision))
     }
+}
 
+#[async_trait]
+impl Sites for FaultyRefDb {
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
-        send!(self, Write, registry.enroll_site, site, [site = site.clone()], (&site, role))
+        send!(self, Write, sites.enroll_site, site, [site = site.clone()], (&site, role))
     }
 
     async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError> {
-        send!(self, Read, registry.sites, "", [], ())
+        send!(self, Read, sites.sites, "", [], ())
     }
 
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
         let what = format!("{} to {role:?}", from.site);
-        send!(self, Write, registry.change_role, what, [from = from.clone()], (&from, role))
+        send!(self, Write, sites.change_role, what, [from = from.clone()], (&from, role))
     }
 
     async fn change_site(
@@ -201,7 +205,7 @@ impl Registry for FaultyRefDb {
         send!(
             self,
             Write,
-            registry.change_site,
+            sites.change_site,
             what,
             [from = from.cloned(), to = to.clone()],
             (from.as_ref(), &to, failover)
@@ -216,7 +220,7 @@ impl Registry for FaultyRefDb {
         send!(
             self,
             Write,
-            registry.begin_failover,
+            sites.begin_failover,
             record.body,
             [record = record.clone(), sites = sites.to_vec()],
             (&record, &sites)
@@ -224,19 +228,29 @@ impl Registry for FaultyRefDb {
     }
 
     async fn shut_out_earlier(&self, site: &SiteId) -> Result<(), RefDbError> {
-        send!(self, Write, registry.shut_out_earlier, site, [site = site.clone()], (&site))
+        send!(self, Write, sites.shut_out_earlier, site, [site = site.clone()], (&site))
     }
+}
 
+#[async_trait]
+impl Incarnations for FaultyRefDb {
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
-        send!(self, Write, registry.open_incarnation, record.id, [record = record.clone()], (&record))
+        send!(self, Write, incarnations.open_incarnation, record.id, [record = record.clone()], (&record))
     }
 
     async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {
-        send!(self, Read, registry.incarnations, site, [site = site.clone()], (&site))
+        send!(self, Read, incarnations.incarnations, site, [site = site.clone()], (&site))
     }
 
     async fn last_incarnation(&self, site: &SiteId, node: &NodeId) -> Result<u64, RefDbError> {
-        send!(self, Read, registry.last_incarnation, node, [site = site.clone(), node = node.clone()], (&site, &node))
+        send!(
+            self,
+            Read,
+            incarnations.last_incarnation,
+            node,
+            [site = site.clone(), node = node.clone()],
+            (&site, &node)
+        )
     }
 
     async fn mark(
@@ -250,7 +264,7 @@ impl Registry for FaultyRefDb {
         send!(
             self,
             Write,
-            registry.mark,
+            incarnations.mark,
             what,
             [site = site.clone(), id = id.clone(), settled = settled.to_vec(), published = published.to_vec()],
             (&site, &id, &settled, &published)
@@ -258,15 +272,15 @@ impl Registry for FaultyRefDb {
     }
 
     async fn touch(&self, site: &SiteId, id: &IncarnationId) -> Result<MarkAnswer, RefDbError> {
-        send!(self, Write, registry.touch, id, [site = site.clone(), id = id.clone()], (&site, &id))
+        send!(self, Write, incarnations.touch, id, [site = site.clone(), id = id.clone()], (&site, &id))
     }
 
     async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
-        send!(self, Write, registry.freeze, id, [site = site.clone(), id = id.clone()], (&site, &id))
+        send!(self, Write, incarnations.freeze, id, [site = site.clone(), id = id.clone()], (&site, &id))
     }
 
     async fn poisoned(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
-        send!(self, Write, registry.poisoned, id, [site = site.clone(), id = id.clone()], (&site, &id))
+        send!(self, Write, incarnations.poisoned, id, [site = site.clone(), id = id.clone()], (&site, &id))
     }
 
     async fn raise_published(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
@@ -274,7 +288,7 @@ impl Registry for FaultyRefDb {
         send!(
             self,
             Write,
-            registry.raise_published,
+            incarnations.raise_published,
             what,
             [site = site.clone(), id = id.clone(), published = published.to_vec()],
             (&site, &id, &published)
@@ -286,15 +300,30 @@ impl Registry for FaultyRefDb {
         send!(
             self,
             Write,
-            registry.drained,
+            incarnations.drained,
             what,
             [site = site.clone(), id = id.clone(), published = published.to_vec()],
             (&site, &id, &published)
         )
     }
 
+    async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
+        let what = format!("{ids:?}");
+        send!(
+            self,
+            Write,
+            incarnations.forget_incarnations,
+            what,
+            [site = site.clone(), ids = ids.to_vec()],
+            (&site, &ids)
+        )
+    }
+}
+
+#[async_trait]
+impl Nodes for FaultyRefDb {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
-        send!(self, Read, registry.nodes, "", [], ())
+        send!(self, Read, nodes.nodes, "", [], ())
     }
 
     async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
@@ -302,25 +331,31 @@ impl Registry for FaultyRefDb {
         send!(
             self,
             Write,
-            registry.put_node,
+            nodes.put_node,
             what,
             [record = record.clone(), previous = previous.cloned()],
             (&record, previous.as_ref())
         )
     }
 
-    async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
-        let what = format!("{ids:?}");
-        send!(self, Write, registry.forget_incarnations, what, [site = site.clone(), ids = ids.to_vec()], (&site, &ids))
+    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
+        send!(self, Read, nodes.digests, "", [], ())
     }
 
+    async fn put_digest(&self, record: &DigestRecord) -> Result<(), RefDbError> {
+        send!(self, Write, nodes.put_digest, record.body, [record = record.clone()], (&record))
+    }
+}
+
+#[async_trait]
+impl Documents for FaultyRefDb {
     async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
-        send!(self, Read, registry.document, format!("{which:?}"), [], (which))
+        send!(self, Read, documents.document, format!("{which:?}"), [], (which))
     }
 
     async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
         let what = format!("{which:?} {}", record.body);
-        let answer = send!(self, Write, registry.put_document, what, [record = record.clone()], (which, &record));
+        let answer = send!(self, Write, documents.put_document, what, [record = record.clone()], (which, &record));
         if which == Document::Failover
             && answer.as_ref().is_ok_and(|stored| stored == record)
             && let Ok(failover) = serde_json::from_str(&record.body)
@@ -330,32 +365,27 @@ impl Registry for FaultyRefDb {
         answer
     }
 
-    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
-        send!(self, Read, registry.digests, "", [], ())
-    }
-
-    async fn put_digest(&self, record: &DigestRecord) -> Result<(), RefDbError> {
-        send!(self, Write, registry.put_digest, record.body, [record = record.clone()], (&record))
-    }
-
     async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
-        send!(self, Read, registry.went_back, "", [], ())
+        send!(self, Read, documents.went_back, "", [], ())
     }
 
     async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
-        send!(self, Write, registry.declare_went_back, record.why, [record = record.clone()], (&record))
+        send!(self, Write, documents.declare_went_back, record.why, [record = record.clone()], (&record))
     }
+}
 
+#[async_trait]
+impl GerritIdentity for FaultyRefDb {
     async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
-        send!(self, Read, registry.gerrit, "", [], ())
+        send!(self, Read, gerrit.gerrit, "", [], ())
     }
 
     async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
-        send!(self, Write, registry.enroll_gerrit, record.server_id, [record = record.clone()], (&record))
+        send!(self, Write, gerrit.enroll_gerrit, record.server_id, [record = record.clone()], (&record))
     }
 
     async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
-        send!(self, Read, registry.instances, "", [], ())
+        send!(self, Read, gerrit.instances, "", [], ())
     }
 
     async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError> {
@@ -363,7 +393,7 @@ impl Registry for FaultyRefDb {
         send!(
             self,
             Write,
-            registry.claim_instance,
+            gerrit.claim_instance,
             what,
             [instance = instance.to_owned(), node = node.clone(), from = from.cloned()],
             (&instance, &node, from.as_ref())
@@ -375,7 +405,7 @@ impl Registry for FaultyRefDb {
         send!(
             self,
             Write,
-            registry.release_instance,
+            gerrit.release_instance,
             what,
             [instance = instance.to_owned(), node = node.clone()],
             (&instance, &node)

@@ -62,7 +62,7 @@ impl World {
         successors: &[Oid],
     ) -> Option<TxnId> {
         let refdb = self.refdb();
-        let sites = refdb.registry.sites().await.expect("the sites");
+        let sites = refdb.sites.sites().await.expect("the sites");
         let record = sites.into_iter().find(|one| one.site == *site && one.role == Role::Active)?;
         let values: Vec<Oid> =
             [name(&format!("{number:040x}"))].into_iter().chain(successors.iter().copied()).collect();
@@ -74,7 +74,7 @@ impl World {
         let id = first.slot.lane.incarnation.clone();
         self.watch.known().facts.bad.insert(first.clone());
         let opened = IncarnationRecord::open(id.clone(), site.clone(), record.epoch, end.0, 1);
-        refdb.registry.open_incarnation(&opened).await.expect("a new incarnation");
+        refdb.incarnations.open_incarnation(&opened).await.expect("a new incarnation");
         for one in &all {
             let request = CommitRequest {
                 transaction: one.clone(),
@@ -85,8 +85,8 @@ impl World {
             refdb.refs.commit(&request).await.expect("a commit");
             self.append_raw(site, project.name.as_str(), one.encode()).await;
         }
-        refdb.registry.freeze(site, &id).await.expect("a freeze");
-        refdb.registry.drained(site, &id, &[end]).await.expect("a drain");
+        refdb.incarnations.freeze(site, &id).await.expect("a freeze");
+        refdb.incarnations.drained(site, &id, &[end]).await.expect("a drain");
         Some(first)
     }
 }

@@ -406,7 +406,7 @@ impl Phases {
         let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
         loop {
             self.pass(1_000).await?;
-            let nodes = self.world.backend.refdb().registry.nodes().await.unwrap_or_default();
+            let nodes = self.world.backend.refdb().nodes.nodes().await.unwrap_or_default();
             let expelled = nodes.iter().any(|node| node.node == *away && node.expelled);
             let after = self.transactions();
             let missed = after.difference(&before).next();

@@ -77,7 +77,7 @@ pub async fn change(world: Arc<World>) {
     world.joins(&new);
     pause(&dice, 5_000, 20_000).await;
     let site = loop {
-        let records = world.refdb().registry.sites().await.unwrap_or_default();
+        let records = world.refdb().sites.sites().await.unwrap_or_default();
         if let Some(removed) = records.into_iter().find(|one| one.removed) {
             break removed.site;
         }
@@ -146,14 +146,14 @@ async fn remove(world: &World, desk: Option<Arc<dyn Operators>>, site: &SiteId) 
 }
 
 async fn record(world: &World, site: &SiteId) -> Option<SiteRecord> {
-    world.refdb().registry.sites().await.unwrap_or_default().into_iter().find(|one| one.site == *site)
+    world.refdb().sites.sites().await.unwrap_or_default().into_iter().find(|one| one.site == *site)
 }
 
 /// Leaves a digest for each node, as the sidecar does beside its node: without one, no change of the list is taken.
 async fn tell(world: &World) {
     for node in world.nodes() {
         let body = format!(r#"{{"format":1,"site":"x","node":"{node}","at_ms":1,"follows_list":true}}"#);
-        let told = world.refdb().registry.put_digest(&DigestRecord { node: node.clone(), body }).await;
+        let told = world.refdb().nodes.put_digest(&DigestRecord { node: node.clone(), body }).await;
         if let Err(error) = told {
             world.trace.note(node.as_str(), &format!("left no digest: {error}"));
         }

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use lockstep::seams::blob::BlobStore;
 use lockstep::seams::blob::long_form::LongForms;
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
-    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore,
-    Registry, Role, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
+    IncarnationRecord, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, Part,
+    RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore, Role, Setup, SiteAnswer, SiteRecord, Sites,
+    SlotState, WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
@@ -128,7 +129,7 @@ impl JournalStore for WitnessedRefDb {
     }
 
     async fn collect(&self, slots: &[Slot]) -> Result<(), RefDbError> {
-        let nodes = self.inner.registry.nodes().await?;
+        let nodes = self.inner.nodes.nodes().await?;
         let expelled: BTreeSet<NodeId> = nodes.into_iter().filter(|node| node.expelled).map(|node| node.node).collect();
         let mut committed = Vec::new();
         for slot in slots {
@@ -143,19 +144,26 @@ impl JournalStore for WitnessedRefDb {
 }
 
 #[async_trait]
-impl Registry for WitnessedRefDb {
+impl Setup for WitnessedRefDb {
+    async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
+        self.inner.setup.rebuild(items, revision).await
+    }
+}
+
+#[async_trait]
+impl Sites for WitnessedRefDb {
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
-        let record = self.inner.registry.enroll_site(site, role).await?;
+        let record = self.inner.sites.enroll_site(site, role).await?;
         self.watch.site(&record);
         Ok(record)
     }
 
     async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError> {
-        self.inner.registry.sites().await
+        self.inner.sites.sites().await
     }
 
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
-        let record = self.inner.registry.change_role(from, role).await?;
+        let record = self.inner.sites.change_role(from, role).await?;
         self.watch.site(&record);
         Ok(record)
     }
@@ -166,7 +174,7 @@ impl Registry for WitnessedRefDb {
         to: &SiteRecord,
         failover: u64,
     ) -> Result<SiteAnswer, RefDbError> {
-        let answer = self.inner.registry.change_site(from, to, failover).await?;
+        let answer = self.inner.sites.change_site(from, to, failover).await?;
         if answer == SiteAnswer::Changed {
             self.watch.site(to);
         }
@@ -178,15 +186,18 @@ impl Registry for WitnessedRefDb {
         record: &DocumentRecord,
         sites: &[SiteRecord],
     ) -> Result<Option<DocumentRecord>, RefDbError> {
-        self.inner.registry.begin_failover(record, sites).await
+        self.inner.sites.begin_failover(record, sites).await
     }
 
     async fn shut_out_earlier(&self, site: &SiteId) -> Result<(), RefDbError> {
-        self.inner.registry.shut_out_earlier(site).await
+        self.inner.sites.shut_out_earlier(site).await
     }
+}
 
+#[async_trait]
+impl Incarnations for WitnessedRefDb {
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
-        let answer = self.inner.registry.open_incarnation(record).await?;
+        let answer = self.inner.incarnations.open_incarnation(record).await?;
         if answer == OpenAnswer::Opened {
             self.watch.opened(record);
         }
@@ -194,11 +205,11 @@ impl Registry for WitnessedRefDb {
     }
 
     async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {
-        self.inner.registry.incarnations(site).await
+        self.inner.incarnations.incarnations(site).await
     }
 
     async fn last_incarnation(&self, site: &SiteId, node: &NodeId) -> Result<u64, RefDbError> {
-        self.inner.registry.last_incarnation(site, node).await
+        self.inner.incarnations.last_incarnation(site, node).await
     }
 
     async fn mark(
@@ -208,7 +219,7 @@ impl Registry for WitnessedRefDb {
         settled: &[Seq],
         published: &[Seq],
     ) -> Result<MarkAnswer, RefDbError> {
-        let answer = self.inner.registry.mark(site, id, settled, published).await?;
+        let answer = self.inner.incarnations.mark(site, id, settled, published).await?;
         if answer == MarkAnswer::Written {
             self.watch.marked(id, settled, published);
         }
@@ -216,39 +227,48 @@ impl Registry for WitnessedRefDb {
     }
 
     async fn touch(&self, site: &SiteId, id: &IncarnationId) -> Result<MarkAnswer, RefDbError> {
-        self.inner.registry.touch(site, id).await
+        self.inner.incarnations.touch(site, id).await
     }
 
     async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
-        let record = self.inner.registry.freeze(site, id).await?;
+        let record = self.inner.incarnations.freeze(site, id).await?;
         self.watch.frozen(&record);
         Ok(record)
     }
 
     async fn poisoned(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
-        self.inner.registry.poisoned(site, id).await?;
+        self.inner.incarnations.poisoned(site, id).await?;
         self.watch.incarnation_poisoned(id);
         Ok(())
     }
 
     async fn raise_published(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
-        self.inner.registry.raise_published(site, id, published).await?;
+        self.inner.incarnations.raise_published(site, id, published).await?;
         self.watch.raised(id, published);
         Ok(())
     }
 
     async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
-        self.inner.registry.drained(site, id, published).await?;
+        self.inner.incarnations.drained(site, id, published).await?;
         self.watch.drained(id, published);
         Ok(())
     }
 
+    async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
+        self.inner.incarnations.forget_incarnations(site, ids).await?;
+        self.watch.forgotten(ids);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Nodes for WitnessedRefDb {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
-        self.inner.registry.nodes().await
+        self.inner.nodes.nodes().await
     }
 
     async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
-        let answer = self.inner.registry.put_node(record, previous).await?;
+        let answer = self.inner.nodes.put_node(record, previous).await?;
         if answer == NodeAnswer::Written {
             self.watch.node(record);
         }
@@ -258,59 +278,55 @@ impl Registry for WitnessedRefDb {
         Ok(answer)
     }
 
-    async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
-        self.inner.registry.forget_incarnations(site, ids).await?;
-        self.watch.forgotten(ids);
-        Ok(())
-    }
-
-    async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
-        self.inner.registry.rebuild(items, revision).await
-    }
-
-    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
-        self.inner.registry.document(which).await
-    }
-
-    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
-        self.inner.registry.put_document(which, record).await
-    }
-
     async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
-        self.inner.registry.digests().await
+        self.inner.nodes.digests().await
     }
 
     async fn put_digest(&self, record: &DigestRecord) -> Result<(), RefDbError> {
-        self.inner.registry.put_digest(record).await
+        self.inner.nodes.put_digest(record).await
+    }
+}
+
+#[async_trait]
+impl Documents for WitnessedRefDb {
+    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
+        self.inner.documents.document(which).await
+    }
+
+    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
+        self.inner.documents.put_document(which, record).await
     }
 
     async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
-        self.inner.registry.went_back().await
+        self.inner.documents.went_back().await
     }
 
     async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
-        let declared = self.inner.registry.declare_went_back(record).await?;
+        let declared = self.inner.documents.declare_went_back(record).await?;
         self.watch.declared_went_back(&declared);
         Ok(declared)
     }
+}
 
+#[async_trait]
+impl GerritIdentity for WitnessedRefDb {
     async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
-        self.inner.registry.gerrit().await
+        self.inner.gerrit.gerrit().await
     }
 
     async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
-        self.inner.registry.enroll_gerrit(record).await
+        self.inner.gerrit.enroll_gerrit(record).await
     }
 
     async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
-        self.inner.registry.instances().await
+        self.inner.gerrit.instances().await
     }
 
     async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError> {
-        self.inner.registry.claim_instance(instance, node, from).await
+        self.inner.gerrit.claim_instance(instance, node, from).await
     }
 
     async fn release_instance(&self, instance: &str, node: &NodeId) -> Result<(), RefDbError> {
-        self.inner.registry.release_instance(instance, node).await
+        self.inner.gerrit.release_instance(instance, node).await
     }
 }

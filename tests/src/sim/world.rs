@@ -261,7 +261,7 @@ impl World {
         for site in self.sites() {
             let is_standby = self.scenario.one_active && self.sites().iter().min() != Some(&site);
             let role = if is_standby { Role::Standby } else { Role::Active };
-            self.refdb.registry.enroll_site(&site, role).await.map_err(|error| error.to_string())?;
+            self.refdb.sites.enroll_site(&site, role).await.map_err(|error| error.to_string())?;
             self.backend.eventlog().ensure(&site).await.map_err(|error| error.to_string())?;
         }
         Ok(())

@@ -179,7 +179,7 @@ async fn a_paused_node_is_adopted_and_finds_itself_fenced() {
         cluster.nodes[paused].signal(Signal::STOP);
         let site = "a".parse().expect("a site");
         let adopted = async || {
-            let all = cluster.refdb.registry.incarnations(&site).await.expect("the refdb answers");
+            let all = cluster.refdb.incarnations.incarnations(&site).await.expect("the refdb answers");
             let mut its = all.iter().filter(|one| one.id.node.as_str() == cluster.nodes[paused].name);
             its.any(|one| one.id.number == own && one.state == IncarnationState::Drained).then_some(())
         };

@@ -20,13 +20,13 @@ const DAMAGED: &str = "refs/heads/damaged";
 /// Commits and publishes what no node with our code would: a new branch with a pack that is none. The branch's value is
 /// an object that every site has. It comes from a node of site a that is gone again.
 async fn commit_damaged(cluster: &Cluster, value: &str) -> TxnId {
-    let (registry, site) = (&cluster.refdb.registry, "a".parse::<SiteId>().unwrap());
-    let sites = registry.sites().await.unwrap();
+    let (refdb, site) = (&cluster.refdb, "a".parse::<SiteId>().unwrap());
+    let sites = refdb.sites.sites().await.unwrap();
     let epoch = sites.iter().find(|one| one.site == site).expect("the site").epoch;
     let id: TxnId = "byzantine.1.0.0.00000000000000aa".parse().unwrap();
     let incarnation = id.slot.lane.incarnation.clone();
     let opened = IncarnationRecord::open(incarnation.clone(), site.clone(), epoch, 1, 1);
-    assert_eq!(registry.open_incarnation(&opened).await.unwrap(), OpenAnswer::Opened);
+    assert_eq!(refdb.incarnations.open_incarnation(&opened).await.unwrap(), OpenAnswer::Opened);
     let command = Command {
         key: RefKey::Ref(DAMAGED.parse().unwrap()),
         old: RefValue::Absent,
@@ -45,8 +45,8 @@ async fn commit_damaged(cluster: &Cluster, value: &str) -> TxnId {
     let request = CommitRequest { transaction, encoded: encoded.clone(), directories: Vec::new(), freed: Freed::new() };
     assert_eq!(cluster.refdb.refs.commit(&request).await.unwrap(), CommitAnswer::Committed);
     write(&forger(cluster).await, &site, &encoded).await;
-    registry.freeze(&site, &incarnation).await.unwrap();
-    registry.drained(&site, &incarnation, &[Seq(1)]).await.unwrap();
+    refdb.incarnations.freeze(&site, &incarnation).await.unwrap();
+    refdb.incarnations.drained(&site, &incarnation, &[Seq(1)]).await.unwrap();
     id
 }
 

@@ -122,7 +122,7 @@ impl Story {
 
     async fn incarnations(&self, at: usize) -> Vec<IncarnationRecord> {
         let site = self.node(at).site.parse().expect("a site");
-        self.cluster.refdb.registry.incarnations(&site).await.expect("the refdb answers")
+        self.cluster.refdb.incarnations.incarnations(&site).await.expect("the refdb answers")
     }
 
     /// A push to a fenced site is refused with the name of the active one.

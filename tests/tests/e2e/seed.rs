@@ -55,7 +55,7 @@ async fn committed_refs(cluster: &Cluster) -> usize {
 
 /// Whether every incarnation of a site was drained.
 async fn is_adopted(cluster: &Cluster, site: &str) -> bool {
-    let all = cluster.refdb.registry.incarnations(&site.parse().expect("a site")).await.expect("the refdb answers");
+    let all = cluster.refdb.incarnations.incarnations(&site.parse().expect("a site")).await.expect("the refdb answers");
     all.iter().all(|one| one.state == IncarnationState::Drained)
 }
 

@@ -55,7 +55,7 @@ async fn a_backlog_behind_a_limit_is_published_nearly_once_and_a_killed_node_is_
     cluster.nodes[0].start(None);
     cluster.nodes[0].ready().await;
     let site = cluster.nodes[0].site.parse().expect("a site");
-    let left = cluster.refdb.registry.incarnations(&site).await.expect("a list");
+    let left = cluster.refdb.incarnations.incarnations(&site).await.expect("a list");
     assert!(
         left.iter().any(|one| one.state == IncarnationState::Poisoned),
         "the node serves before its predecessor is published: {left:?}"
@@ -64,7 +64,7 @@ async fn a_backlog_behind_a_limit_is_published_nearly_once_and_a_killed_node_is_
         let _ = converged(&cluster, project).await;
     }
     let drained = async || {
-        let left = cluster.refdb.registry.incarnations(&site).await.ok()?;
+        let left = cluster.refdb.incarnations.incarnations(&site).await.ok()?;
         let states: Vec<_> = left.iter().map(|one| one.state).collect();
         states.iter().all(|state| matches!(state, IncarnationState::Open | IncarnationState::Drained)).then_some(())
     };
@@ -189,7 +189,7 @@ async fn a_project_is_deleted_at_once_after_another_site_stopped_in_order() {
     cluster.nodes[2].stop().await;
     // It has frozen and poisoned its incarnation itself, so that nobody has to adopt it first.
     let site = cluster.nodes[2].site.parse().expect("a site");
-    let left = cluster.refdb.registry.incarnations(&site).await.expect("a list");
+    let left = cluster.refdb.incarnations.incarnations(&site).await.expect("a list");
     assert!(left.iter().all(|one| !matches!(one.state, IncarnationState::Open | IncarnationState::Frozen)), "{left:?}");
     let _ = ok(cluster.nodes[0].cli(&["project", "delete", "p", "--yes"]).await);
     let _ = ok(cluster.nodes[1].cli(&["project", "create", "p"]).await);

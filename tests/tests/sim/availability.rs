@@ -19,7 +19,7 @@ fn node(name: &str) -> NodeId {
 }
 
 async fn beat(story: &Story, name: &str) -> u64 {
-    let nodes = story.world.refdb().registry.nodes().await.unwrap();
+    let nodes = story.world.refdb().nodes.nodes().await.unwrap();
     nodes.iter().find(|one| one.node == node(name)).unwrap().beat
 }
 

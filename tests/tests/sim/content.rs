@@ -38,15 +38,15 @@ fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
         let lane = bad.id.slot.lane.clone();
         story.world.watch.known().facts.bad.insert(bad.id.clone());
         let opened = IncarnationRecord::open(lane.incarnation.clone(), bad.site.clone(), 1, 1, 1);
-        refdb.registry.open_incarnation(&opened).await.unwrap();
+        refdb.incarnations.open_incarnation(&opened).await.unwrap();
         let (directories, freed) = (Vec::new(), Freed::new());
         let request = CommitRequest { transaction: bad.clone(), encoded: bad.encode(), directories, freed };
         refdb.refs.commit(&request).await.unwrap();
         story.world.append_raw(&bad.site, "p0", bad.encode()).await;
-        refdb.registry.freeze(&bad.site, &lane.incarnation).await.unwrap();
-        refdb.registry.drained(&bad.site, &lane.incarnation, &[Seq(1)]).await.unwrap();
+        refdb.incarnations.freeze(&bad.site, &lane.incarnation).await.unwrap();
+        refdb.incarnations.drained(&bad.site, &lane.incarnation, &[Seq(1)]).await.unwrap();
         let past = async || {
-            let nodes = story.world.backend.refdb().registry.nodes().await.unwrap();
+            let nodes = story.world.backend.refdb().nodes.nodes().await.unwrap();
             nodes.iter().all(|record| record.low_water.get(&lane) == Some(&Seq(1)))
         };
         story.until("every node's mark passes the quarantined transaction", past).await;

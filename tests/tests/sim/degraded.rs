@@ -138,7 +138,7 @@ fn parked_ids(story: &Story, one: &NodeId) -> Vec<TxnId> {
 
 /// The record of a node.
 async fn record(story: &Story, one: &NodeId) -> NodeRecord {
-    let nodes = story.world.backend.refdb().registry.nodes().await.unwrap();
+    let nodes = story.world.backend.refdb().nodes.nodes().await.unwrap();
     nodes.into_iter().find(|record| record.node == *one).unwrap()
 }
 
@@ -310,7 +310,7 @@ fn the_record_of_a_node_does_not_grow_with_restarts() {
             story.start(restarts).await;
         }
         story.pass(6_000).await;
-        let nodes = story.world.backend.refdb().registry.nodes().await.unwrap();
+        let nodes = story.world.backend.refdb().nodes.nodes().await.unwrap();
         let record = nodes.iter().find(|one| one.node == node("eu-aws-0")).unwrap();
         let incarnations = story.world.backend.refdb().incarnations().await.unwrap();
         let of_it = incarnations.iter().filter(|one| one.id.node == node(restarts)).count();

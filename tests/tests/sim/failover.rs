@@ -84,7 +84,7 @@ fn a_draining_site_holds_writes_for_a_second_and_the_drain_does_not_wait_for_the
         assert!((500..=1_100).contains(&took), "held for {took} ms: {held:?}");
         assert_eq!((held.code, held.retry), (RefusalCode::NotServing, false), "{held:?}");
         assert!(held.message.contains("the role of site muc-1 is draining, and no site is active"), "{held:?}");
-        let all = story.world.refdb().registry.incarnations(&"muc-1".parse().unwrap()).await.unwrap();
+        let all = story.world.refdb().incarnations.incarnations(&"muc-1".parse().unwrap()).await.unwrap();
         assert!(all.iter().all(|one| one.state != IncarnationState::Open), "the drain waited for it: {all:?}");
 
         let (began, late) = (now(), story.object(AT, &p0()));

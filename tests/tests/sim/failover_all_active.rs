@@ -38,7 +38,7 @@ async fn push(story: &Story, at: &str, id: &str) -> bool {
 }
 
 async fn sites(story: &Story) -> Vec<SiteRecord> {
-    story.world.refdb().registry.sites().await.unwrap()
+    story.world.refdb().sites.sites().await.unwrap()
 }
 
 /// The sites apart from the source, and the source.

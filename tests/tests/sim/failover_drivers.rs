@@ -81,7 +81,7 @@ async fn all_return(story: &Story, kind: FailoverKind) {
 /// Waits until a step has begun. Answers the node that has begun it, which has completed the step before.
 async fn driver_of(story: &Story, step: FailoverStep) -> String {
     for _ in 0..LONG_MS {
-        let record = story.world.refdb().registry.document(Document::Failover).await.unwrap().unwrap();
+        let record = story.world.refdb().documents.document(Document::Failover).await.unwrap().unwrap();
         let running: Failover = serde_json::from_str(&record.body).unwrap();
         let at = running.steps.iter().position(|one| one.step == step).unwrap();
         if running.steps[at].began_ms.is_some() {
@@ -115,7 +115,7 @@ async fn ended(story: &Story, kind: FailoverKind) -> Failover {
 
 /// The role and the epoch of each site.
 async fn roles(story: &Story) -> Vec<(String, Role, u64)> {
-    let sites = story.world.refdb().registry.sites().await.unwrap();
+    let sites = story.world.refdb().sites.sites().await.unwrap();
     sites.into_iter().map(|site| (site.site.to_string(), site.role, site.epoch)).collect()
 }
 

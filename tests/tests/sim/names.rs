@@ -236,13 +236,13 @@ fn a_node_of_an_earlier_release_keeps_every_folder() {
             needs: Default::default(),
             frees_names: false,
         };
-        let registry = story.world.backend.refdb().registry;
-        registry.put_node(&earlier, None).await.unwrap();
+        let refdb = story.world.backend.refdb();
+        refdb.nodes.put_node(&earlier, None).await.unwrap();
         let refused = create(story, "blr-1-0", "early", ABOVE).await.unwrap_err();
         assert_eq!((refused.code, refused.retry), (RefusalCode::NameConflict, false));
         assert!(refused.message.contains("muc-1-9") && loosenings(story) == 0, "{refused:?}");
         let upgraded = NodeRecord { beat: 2, frees_names: true, ..earlier.clone() };
-        registry.put_node(&upgraded, Some(&earlier)).await.unwrap();
+        refdb.nodes.put_node(&upgraded, Some(&earlier)).await.unwrap();
         create(story, "blr-1-0", "above", ABOVE).await.unwrap();
     });
 }

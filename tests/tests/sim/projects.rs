@@ -15,7 +15,7 @@ async fn acknowledged(story: &Story, name: &str) -> bool {
         let key = known.facts.projects[&p0()].clone();
         known.facts.chain(&key, &RefKey::State).last().unwrap().txn.slot.clone()
     };
-    let nodes = story.world.backend.refdb().registry.nodes().await.unwrap();
+    let nodes = story.world.backend.refdb().nodes.nodes().await.unwrap();
     let marks = nodes.into_iter().find(|record| record.node == node(name)).unwrap().low_water;
     marks.get(&slot.lane).is_some_and(|mark| *mark > slot.seq)
 }
@@ -184,7 +184,7 @@ fn an_idle_node_that_was_fenced_ends_its_incarnation() {
         story.world.set_role(&"muc-1".parse().unwrap(), Role::Fenced).await;
         // It ends its incarnation itself, and goes on: nobody adopts a node whose heartbeat moves.
         let ended = async || {
-            let all = story.world.refdb().registry.incarnations(&"muc-1".parse().unwrap()).await.unwrap();
+            let all = story.world.refdb().incarnations.incarnations(&"muc-1".parse().unwrap()).await.unwrap();
             all.iter().all(|one| !one.may_commit())
         };
         story.until("the fenced node ends its incarnation", ended).await;

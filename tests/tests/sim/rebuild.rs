@@ -165,7 +165,7 @@ fn nobody_uses_a_half_built_refdb_and_another_node_completes_it() {
         }
         story.pass(10_000).await;
         let refdb = story.world.backend.refdb();
-        assert!(refdb.registry.sites().await.unwrap().is_empty(), "no site is enrolled, so no incarnation can be open");
+        assert!(refdb.sites.sites().await.unwrap().is_empty(), "no site is enrolled, so no incarnation can be open");
         assert!(NODES.iter().all(|name| !story.life(name).node.is_ready()));
 
         let refused = rebuild(story, "eu-aws-0", request()).await;
@@ -215,9 +215,7 @@ fn a_node_commits_nothing_into_a_refdb_that_is_not_its_own() {
         story.until("it says so", async || says(story, "muc-1-0")).await;
         story.pass(10_000).await;
         assert!(!story.life("muc-1-0").node.is_ready());
-        assert!(
-            stranger.registry.sites().await.unwrap().is_empty() && stranger.registry.nodes().await.unwrap().is_empty()
-        );
+        assert!(stranger.sites.sites().await.unwrap().is_empty() && stranger.nodes.nodes().await.unwrap().is_empty());
         let object = story.object("muc-1-0", &p0());
         let error = story.push("muc-1-0", "two", &p0(), (BRANCH, Some(one), Some(object))).await.unwrap_err();
         assert_eq!((error.code, error.retry), (RefusalCode::NotServing, false));

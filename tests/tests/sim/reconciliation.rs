@@ -6,7 +6,7 @@ use lockstep_tests::sim::story::{Story, node, p0, tell};
 
 /// Whether the refdb's record of a node names no volume, because the node reconciles.
 async fn reconciles(story: &Story, name: &str) -> bool {
-    let nodes = story.world.backend.refdb().registry.nodes().await.unwrap();
+    let nodes = story.world.backend.refdb().nodes.nodes().await.unwrap();
     nodes.iter().any(|record| record.node == node(name) && record.volume.ends_with(" reconciles"))
 }
 

@@ -26,7 +26,7 @@ async fn tell_all(story: &Story, number: u8) {
         let site = site_of(&one);
         let key = key_of(&site, number).unwrap().id();
         let body = format!(r#"{{"format":1,"site":"{site}","node":"{one}","at_ms":1,"signs_with":"{key}"}}"#);
-        story.world.refdb().registry.put_digest(&DigestRecord { node: one, body }).await.unwrap();
+        story.world.refdb().nodes.put_digest(&DigestRecord { node: one, body }).await.unwrap();
     }
 }
 

@@ -36,12 +36,12 @@ fn the_list_changes_although_every_failover_pauses_before_its_promotion() {
 }
 
 async fn record(story: &Story, site: &str) -> SiteRecord {
-    let sites = story.world.refdb().registry.sites().await.unwrap();
+    let sites = story.world.refdb().sites.sites().await.unwrap();
     sites.into_iter().find(|one| one.site.as_str() == site).unwrap()
 }
 
 async fn nodes_of(story: &Story, site: &str) -> Vec<NodeRecord> {
-    let nodes = story.world.refdb().registry.nodes().await.unwrap();
+    let nodes = story.world.refdb().nodes.nodes().await.unwrap();
     nodes.into_iter().filter(|one| one.site.as_str() == site).collect()
 }
 
@@ -49,7 +49,7 @@ async fn nodes_of(story: &Story, site: &str) -> Vec<NodeRecord> {
 async fn tell_all(story: &Story) {
     for one in story.world.nodes() {
         let body = format!(r#"{{"format":1,"site":"x","node":"{one}","at_ms":1,"follows_list":true}}"#);
-        story.world.refdb().registry.put_digest(&DigestRecord { node: one, body }).await.unwrap();
+        story.world.refdb().nodes.put_digest(&DigestRecord { node: one, body }).await.unwrap();
     }
 }
 
@@ -76,7 +76,7 @@ fn a_removed_site_commits_nothing_until_it_is_added_again() {
         let standby = record(story, gone).await;
         story
             .until("nothing can be committed there", async || {
-                let all = story.world.refdb().registry.incarnations(&site).await.unwrap();
+                let all = story.world.refdb().incarnations.incarnations(&site).await.unwrap();
                 all.iter().all(|one| one.state == IncarnationState::Drained)
             })
             .await;
@@ -87,14 +87,14 @@ fn a_removed_site_commits_nothing_until_it_is_added_again() {
         desk.remove_site("test", &site, request(standby.epoch)).await.unwrap();
         story.world.leaves(&site);
         // A promotion from before is in transit.
-        let late = story.world.refdb().registry.change_role(&standby, Role::Active).await.unwrap();
+        let late = story.world.refdb().sites.change_role(&standby, Role::Active).await.unwrap();
         assert_eq!((late.role, late.removed), (Role::Fenced, true));
         story.until("its node is expelled", async || nodes_of(story, gone).await.iter().all(|one| one.expelled)).await;
         assert_eq!(push(story, "muc-1-0", "after").await, Outcome::Committed);
         assert_eq!(story.delete("eu-aws-0", "delete", &p0()).await.outcome, Outcome::Committed, "no barrier waits");
         story
             .until("its journal is collected by others", async || {
-                story.world.refdb().registry.incarnations(&site).await.unwrap().is_empty()
+                story.world.refdb().incarnations.incarnations(&site).await.unwrap().is_empty()
             })
             .await;
         story.cut("blr-1-0", Seam::RefDb, None);
@@ -147,7 +147,7 @@ fn no_site_joins_while_a_node_would_not_follow_the_list() {
         tell_all(story).await;
         let body = r#"{"format":1,"site":"eu-aws","node":"eu-aws-1","at_ms":9}"#.to_owned();
         let older = DigestRecord { node: node("eu-aws-1"), body };
-        story.world.refdb().registry.put_digest(&older).await.unwrap();
+        story.world.refdb().nodes.put_digest(&older).await.unwrap();
         let refused = desk.add_site("test", &"new".parse().unwrap(), add()).await.unwrap_err().message;
         assert!(refused.contains("1 nodes run a release") && refused.contains("eu-aws-1"), "{refused}");
         tell_all(story).await;
@@ -171,7 +171,7 @@ fn a_node_that_was_removed_holds_up_nothing_and_may_come_back() {
         assert_eq!(push(story, "muc-1-0", "after").await, Outcome::Committed);
         story.until("its commits have ended", async || desk.remove_node("test", &gone, request()).await.is_ok()).await;
         let record = async || {
-            let nodes = story.world.refdb().registry.nodes().await.unwrap();
+            let nodes = story.world.refdb().nodes.nodes().await.unwrap();
             nodes.into_iter().find(|one| one.node == gone).unwrap()
         };
         assert!(record().await.expelled);
@@ -179,7 +179,7 @@ fn a_node_that_was_removed_holds_up_nothing_and_may_come_back() {
         story
             .until("its journal is collected", async || {
                 let site = "eu-aws".parse().unwrap();
-                let all = story.world.refdb().registry.incarnations(&site).await.unwrap();
+                let all = story.world.refdb().incarnations.incarnations(&site).await.unwrap();
                 all.iter().all(|one| one.id.node != gone)
             })
             .await;

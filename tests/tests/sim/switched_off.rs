@@ -20,7 +20,7 @@ fn site() -> SiteId {
 }
 
 async fn record(story: &Story) -> SiteRecord {
-    let sites = story.world.refdb().registry.sites().await.unwrap();
+    let sites = story.world.refdb().sites.sites().await.unwrap();
     sites.into_iter().find(|one| one.site == site()).unwrap()
 }
 
@@ -28,7 +28,7 @@ async fn record(story: &Story) -> SiteRecord {
 async fn tell_all(story: &Story) {
     for one in story.world.nodes() {
         let body = format!(r#"{{"format":1,"site":"x","node":"{one}","at_ms":1,"obeys_mode":true}}"#);
-        story.world.refdb().registry.put_digest(&DigestRecord { node: one, body }).await.unwrap();
+        story.world.refdb().nodes.put_digest(&DigestRecord { node: one, body }).await.unwrap();
     }
 }
 
@@ -137,7 +137,7 @@ fn writes_of_users_while_a_site_is_off_are_committed_when_it_comes_back() {
             theirs.insert(name, value);
         }
         let is_expelled = async || {
-            let nodes = story.world.refdb().registry.nodes().await.unwrap();
+            let nodes = story.world.refdb().nodes.nodes().await.unwrap();
             nodes.iter().any(|one| one.node == node(AT) && one.expelled)
         };
         story.until("the node is expelled", is_expelled).await;

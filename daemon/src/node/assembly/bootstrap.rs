@@ -52,7 +52,7 @@ impl Join {
             Ok(noted) => noted?,
             Err(_) => deps.observer.failed("join", &"the volume is slow: it does not know this heartbeat yet"),
         }
-        match deps.refdb.registry.put_node(&next, Some(record)).await? {
+        match deps.refdb.nodes.put_node(&next, Some(record)).await? {
             NodeAnswer::Written => *record = next,
             // The answer to an earlier copy of this heartbeat was lost.
             NodeAnswer::Differs(now) if now == next => *record = next,

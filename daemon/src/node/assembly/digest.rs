@@ -80,7 +80,7 @@ impl DigestWriter {
 
     async fn write(&self, digest: &NodeDigest) -> Result<(), RefDbError> {
         let body = serde_json::to_string(digest).map_err(|error| RefDbError::Broken(error.to_string()))?;
-        self.stages.deps.refdb.registry.put_digest(&DigestRecord { node: digest.node.clone(), body }).await
+        self.stages.deps.refdb.nodes.put_digest(&DigestRecord { node: digest.node.clone(), body }).await
     }
 
     /// The state of this node, without its standing in the refdb. Figures that cannot be read make no digest: the

@@ -134,7 +134,7 @@ fn has_read(unread: &Unread, site: &SiteId, latch: &Latch) {
 
 /// Whether every incarnation of a site is drained, and every slot of them is done here.
 async fn is_over(stages: &Stages, site: &SiteId) -> Result<bool, RefDbError> {
-    let records = stages.deps.refdb.registry.incarnations(site).await?;
+    let records = stages.deps.refdb.incarnations.incarnations(site).await?;
     let low_water = &stages.state.low_water;
     Ok(records.iter().all(|one| {
         let mut lanes = one.id.lanes(one.published.iter().copied());

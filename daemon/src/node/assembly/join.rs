@@ -188,7 +188,7 @@ impl Join {
     async fn register(&self) -> Result<NodeRecord, JoinError> {
         let (deps, settings) = (&self.stages.deps, &self.stages.deps.settings);
         self.prepare().await?;
-        let nodes = deps.refdb.registry.nodes().await?;
+        let nodes = deps.refdb.nodes.nodes().await?;
         self.compare(&nodes).await?;
         self.bind().await?;
         self.enroll().await?;
@@ -223,7 +223,7 @@ impl Join {
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
             // A node that never had an incarnation has committed nothing, so its memory lacks nothing.
-            if deps.refdb.registry.last_incarnation(&settings.site, &settings.node).await? > 0 {
+            if deps.refdb.incarnations.last_incarnation(&settings.site, &settings.node).await? > 0 {
                 self.stages.state.requests.skipped_some();
             }
             self.reconcile_and_beat(&mut record, starts).await?;
@@ -255,7 +255,7 @@ impl Join {
 
     pub(super) async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), JoinError> {
         will_beat(self.stages.deps.store.as_ref(), record).await?;
-        match self.stages.deps.refdb.registry.put_node(record, previous).await? {
+        match self.stages.deps.refdb.nodes.put_node(record, previous).await? {
             NodeAnswer::Written => Ok(()),
             NodeAnswer::Gone => Err(JoinError::WentBack(Box::new(Evidence::NoRecord))),
             NodeAnswer::Differs(now) => Err(JoinError::Changed(Box::new(now))),
@@ -265,13 +265,13 @@ impl Join {
     /// Compares the refdb with this node before any task of the node acts on it.
     async fn first_look(&self) -> Result<(), JoinError> {
         self.prepare().await?;
-        self.compare(&self.stages.deps.refdb.registry.nodes().await?).await
+        self.compare(&self.stages.deps.refdb.nodes.nodes().await?).await
     }
 
     /// Checks the tables. A node whose volume belongs to a refdb creates none: they would be empty.
     async fn prepare(&self) -> Result<(), JoinError> {
         let is_new = self.stages.state.bound.refdb().is_none();
-        Ok(self.stages.deps.refdb.registry.prepare(is_new).await?)
+        Ok(self.stages.deps.refdb.setup.prepare(is_new).await?)
     }
 
     /// Whether the refdb is the one of this volume. `Err` with evidence if the node must not use it.
@@ -325,9 +325,9 @@ impl Join {
         went_back.recognize(mine.is_some_and(|one| one.volume == *id || one.volume == reconciling));
         let here = deps.store.registered()?.of(&settings.site, &settings.node);
         let applied = deps.store.low_water()?;
-        let highest = deps.refdb.registry.last_incarnation(&settings.site, &settings.node).await?;
+        let highest = deps.refdb.incarnations.last_incarnation(&settings.site, &settings.node).await?;
         let mut found = went_back::own_record(&settings.node, &here, mine, highest);
-        if let Some(declared) = deps.refdb.registry.went_back().await? {
+        if let Some(declared) = deps.refdb.documents.went_back().await? {
             found = found.or(Some(Evidence::Declared { by: declared.by, why: declared.why }));
         }
         if found.is_none() {

@@ -47,7 +47,7 @@ impl NodeProbes {
         let journal = journal.filter(|_| self.front.takes_writes());
         let journal = journal.ok_or("this node takes no commits")?;
         let (site, limit) = (&self.stages.deps.settings.site, self.stages.deps.probes.timeout);
-        let call = self.stages.deps.refdb.registry.touch(site, journal.id());
+        let call = self.stages.deps.refdb.incarnations.touch(site, journal.id());
         match timeout(limit, call).await {
             Ok(Ok(MarkAnswer::Written)) => Ok(()),
             Ok(Ok(MarkAnswer::NotOpen(state))) => Err(format!("the incarnation of this node is {state:?}")),

@@ -29,7 +29,7 @@ pub(super) async fn requests(stages: &Arc<Stages>) -> Result<(), RefDbError> {
     let applied = stages.state.low_water.durable();
     let NodeContext { site, node, refdb, .. } = &stages.context;
     let mut slots: Vec<Slot> = Vec::new();
-    for earlier in refdb.registry.incarnations(site).await? {
+    for earlier in refdb.incarnations.incarnations(site).await? {
         if earlier.id.node != *node || earlier.may_commit() {
             continue;
         }

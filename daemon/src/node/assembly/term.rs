@@ -106,14 +106,14 @@ impl Term {
         if stages.context.went_back.is_known() {
             return;
         }
-        let registry = &stages.deps.refdb.registry;
+        let refdb = &stages.deps.refdb;
         let marks: Vec<Seq> = self.journal.marks().iter().map(|mark| mark.published).collect();
         let done = async {
             let site = &stages.deps.settings.site;
-            let own = registry.incarnations(site).await?.into_iter().find(|one| one.id == *self.journal.id());
+            let own = refdb.incarnations.incarnations(site).await?.into_iter().find(|one| one.id == *self.journal.id());
             match own.filter(|own| own.state == IncarnationState::Poisoned) {
-                Some(own) if own.ends() == marks => registry.drained(site, &own.id, &marks).await,
-                Some(own) => registry.raise_published(site, &own.id, &marks).await,
+                Some(own) if own.ends() == marks => refdb.incarnations.drained(site, &own.id, &marks).await,
+                Some(own) => refdb.incarnations.raise_published(site, &own.id, &marks).await,
                 None => Ok(()),
             }
         };

@@ -80,6 +80,6 @@ impl Watcher {
     async fn declare_once(&self, evidence: &Evidence) -> Result<(), RefDbError> {
         let (by, since_ms) = (self.context.node.clone(), self.context.clock.now_ms());
         let record = WentBackRecord { by, why: evidence.to_string(), since_ms };
-        self.context.refdb.registry.declare_went_back(&record).await.map(|_| ())
+        self.context.refdb.documents.declare_went_back(&record).await.map(|_| ())
     }
 }

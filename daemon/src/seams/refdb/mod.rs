@@ -13,45 +13,52 @@
 //! - Once a slot is occupied (by a transaction or by poison), it never changes until it is collected. Poison is never
 //!   collected, so a late copy of a poisoned transaction can never land.
 //!
-//! The refdb has three parts, each a trait. A decorator wraps the parts that it changes.
+//! Each part of the refdb is a trait with its records. A decorator wraps the parts that it changes.
 //!
 //! | file | content |
 //! |---|---|
 //! | `refs` | [`RefStore`]: refs, commits, locks |
 //! | `journal` | [`JournalStore`]: slots |
-//! | `registry`, `site_record` | [`Registry`]: sites, nodes, incarnations, Gerrit; the record of a site |
+//! | `sites` | [`Sites`]: the list of sites, their roles and epochs |
+//! | `incarnations` | [`Incarnations`]: open, frozen, poisoned or drained, and the marks of lanes |
+//! | `nodes` | [`Nodes`]: heartbeats, low-water marks, digests |
+//! | `documents` | [`Documents`]: documents of the whole installation; the declaration that the refdb went back |
+//! | `gerrit` | [`GerritIdentity`]: the installation's Gerrit, and its instance ids |
+//! | `setup` | [`Setup`]: prepares the store, and writes the items of a rebuild |
 //! | `gone` | whether the content of a slot still proves anything |
 //! | `dynamo`, `memory` | the implementations |
 //! | `project_pages` | every project, page by page |
 //! | `staged` | adds transactions of more commands than one write takes |
-//! | `rebuilt` | the items that a rebuild of a lost refdb writes |
 //! | `rules`, `error` | the checks that all implementations share, and the one error |
 
+mod documents;
 pub mod dynamo;
 mod error;
+mod gerrit;
 pub mod gone;
+mod incarnations;
 mod journal;
 pub mod memory;
+mod nodes;
 mod project_pages;
-mod rebuilt;
 mod refs;
-mod registry;
 mod rules;
-mod site_record;
+mod setup;
+mod sites;
 pub mod staged;
 
 use std::sync::Arc;
 
+pub use documents::{Document, DocumentRecord, Documents, WentBackRecord};
 pub use error::RefDbError;
+pub use gerrit::{GerritIdentity, GerritRecord};
+pub use incarnations::{IncarnationRecord, IncarnationState, Incarnations, MarkAnswer, OpenAnswer};
 pub use journal::{JournalStore, SlotState};
+pub use nodes::{DigestRecord, MOST_DIGEST_BYTES, MOST_NEEDS, Needs, NodeAnswer, NodeRecord, Nodes};
 pub use project_pages::ProjectPages;
-pub use rebuilt::{REBUILT_ITEMS, RebuildAnswer, Rebuilt};
 pub use refs::{CommitAnswer, CommitRequest, FinishLocks, Freed, Obstacle, Part, RefItem, RefStore};
-pub use registry::{
-    DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, IncarnationState, MOST_DIGEST_BYTES,
-    MOST_NEEDS, MarkAnswer, Needs, NodeAnswer, NodeRecord, OpenAnswer, Registry, WentBackRecord,
-};
-pub use site_record::{Role, SiteAnswer, SiteRecord};
+pub use setup::{REBUILT_ITEMS, RebuildAnswer, Rebuilt, Setup};
+pub use sites::{Role, SiteAnswer, SiteRecord, Sites};
 
 /// Opens refdbs in other tables of the same store.
 pub trait Tables: Send + Sync {
@@ -62,33 +69,102 @@ pub trait Tables: Send + Sync {
     fn open(&self, prefix: &str) -> RefDb;
 }
 
-/// The global ref database, in its three parts. The documentation of this module is its contract. Clones share the
-/// store.
+/// The global ref database, in its parts. The documentation of this module is its contract. Clones share the store.
 #[derive(Clone)]
 pub struct RefDb {
     /// Refs and their commits.
     pub refs: Arc<dyn RefStore>,
     /// The slots of the journal.
     pub journal: Arc<dyn JournalStore>,
-    /// Sites, nodes and incarnations.
-    pub registry: Arc<dyn Registry>,
+    /// The records of sites.
+    pub sites: Arc<dyn Sites>,
+    /// The records of incarnations.
+    pub incarnations: Arc<dyn Incarnations>,
+    /// The records and digests of nodes.
+    pub nodes: Arc<dyn Nodes>,
+    /// The documents of the installation.
+    pub documents: Arc<dyn Documents>,
+    /// The identity of the installation's Gerrit.
+    pub gerrit: Arc<dyn GerritIdentity>,
+    /// The preparation and the rebuild of the store.
+    pub setup: Arc<dyn Setup>,
 }
 
 impl RefDb {
     /// The refdb that one store implements.
     #[must_use]
-    pub fn of<T: RefStore + JournalStore + Registry + 'static>(store: &Arc<T>) -> Self {
-        Self { refs: Arc::clone(store) as _, journal: Arc::clone(store) as _, registry: Arc::clone(store) as _ }
+    pub fn of<T>(store: &Arc<T>) -> Self
+    where
+        T: RefStore + JournalStore + Sites + Incarnations + Nodes + Documents + GerritIdentity + Setup + 'static,
+    {
+        Self {
+            refs: Arc::clone(store) as _,
+            journal: Arc::clone(store) as _,
+            sites: Arc::clone(store) as _,
+            incarnations: Arc::clone(store) as _,
+            nodes: Arc::clone(store) as _,
+            documents: Arc::clone(store) as _,
+            gerrit: Arc::clone(store) as _,
+            setup: Arc::clone(store) as _,
+        }
+    }
+
+    /// The parts that the steps of a failover use.
+    #[must_use]
+    pub fn for_failover(&self) -> FailoverDb {
+        let Self { journal, sites, incarnations, nodes, documents, .. } = self.clone();
+        FailoverDb { journal, sites, incarnations, nodes, documents }
     }
 
     /// The incarnations of all sites.
     ///
     /// # Errors
-    /// As [`Registry::incarnations`].
+    /// As [`FailoverDb::incarnations`].
+    pub async fn incarnations(&self) -> Result<Vec<IncarnationRecord>, RefDbError> {
+        self.for_failover().incarnations().await
+    }
+}
+
+/// The parts of a refdb that the steps of a failover use. A drill has these parts of a canary, so no step of a drill
+/// can reach a ref.
+#[derive(Clone)]
+pub struct FailoverDb {
+    /// The slots of the journal.
+    pub journal: Arc<dyn JournalStore>,
+    /// The records of sites.
+    pub sites: Arc<dyn Sites>,
+    /// The records of incarnations.
+    pub incarnations: Arc<dyn Incarnations>,
+    /// The records and digests of nodes.
+    pub nodes: Arc<dyn Nodes>,
+    /// The documents of the installation.
+    pub documents: Arc<dyn Documents>,
+}
+
+impl FailoverDb {
+    /// The parts that one store implements.
+    #[must_use]
+    pub fn of<T>(store: &Arc<T>) -> Self
+    where
+        T: JournalStore + Sites + Incarnations + Nodes + Documents + 'static,
+    {
+        Self {
+            journal: Arc::clone(store) as _,
+            sites: Arc::clone(store) as _,
+            incarnations: Arc::clone(store) as _,
+            nodes: Arc::clone(store) as _,
+            documents: Arc::clone(store) as _,
+        }
+    }
+
+    /// The incarnations of all sites.
+    ///
+    /// # Errors
+    /// As [`Sites::sites`] and [`Incarnations::incarnations`].
     pub async fn incarnations(&self) -> Result<Vec<IncarnationRecord>, RefDbError> {
         let mut all = Vec::new();
-        for site in self.registry.sites().await? {
-            all.extend(self.registry.incarnations(&site.site).await?);
+        for site in self.sites.sites().await? {
+            all.extend(self.incarnations.incarnations(&site.site).await?);
         }
         Ok(all)
     }

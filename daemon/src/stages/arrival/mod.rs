@@ -298,7 +298,7 @@ impl ArrivalStage {
         {
             return Ok(Arc::clone(nodes));
         }
-        let nodes = timeout(PATIENCE, self.refdb.registry.nodes()).await.map_err(|_| LookError::Silent)??;
+        let nodes = timeout(PATIENCE, self.refdb.nodes.nodes()).await.map_err(|_| LookError::Silent)??;
         let nodes = Arc::new(nodes);
         *kept = Some((Instant::now(), Arc::clone(&nodes)));
         Ok(nodes)

@@ -36,7 +36,7 @@ impl DueSubjects for Gerrit {
 async fn world() -> (NodeContext, NodeState) {
     let context = NodeContext::in_memory();
     let _ = context.open_incarnation().await;
-    let _ = context.refdb.registry.put_node(&NodeRecord::first("n", "s"), None).await.unwrap();
+    let _ = context.refdb.nodes.put_node(&NodeRecord::first("n", "s"), None).await.unwrap();
     let state = NodeState::load(&context, Duration::from_millis(1)).unwrap();
     (context, state)
 }
@@ -137,7 +137,7 @@ async fn a_collected_transaction_is_shown_if_this_node_remembers_it() {
     let world = world().await;
     let (stage, state) = (stage(&world, None), &world.1);
     let (site, id) = ("s".parse().unwrap(), "n.1".parse().unwrap());
-    let _ = world.0.refdb.registry.mark(&site, &id, &[Seq(1)], &[Seq(1)]).await.unwrap();
+    let _ = world.0.refdb.incarnations.mark(&site, &id, &[Seq(1)], &[Seq(1)]).await.unwrap();
     let txn = transaction().id.to_string();
     assert_eq!(ask(&stage, &txn).await.outcome, Arrival::Unknown, "the slot is empty, and it is not remembered");
     state.requests.note(&transaction());

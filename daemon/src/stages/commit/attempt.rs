@@ -191,7 +191,7 @@ impl Attempts {
             Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(50), Duration::from_millis(500));
         let Slot { lane, seq } = &txn.slot;
         loop {
-            let nodes = self.refdb.registry.nodes().await.unwrap_or_default();
+            let nodes = self.refdb.nodes.nodes().await.unwrap_or_default();
             let is_applied = |node: &NodeRecord| node.expelled || node.mark(lane) > *seq;
             if !nodes.is_empty() && nodes.iter().all(is_applied) {
                 return true;

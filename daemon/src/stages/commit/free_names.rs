@@ -213,17 +213,17 @@ impl Committer {
     /// for ever. A node writes its record before it opens an incarnation, so the second look finds one that has begun
     /// to run an earlier release before it was shut out.
     async fn shut_out_earlier(&self, name: &RefName) -> Result<(), Refusal> {
-        let registry = &self.attempts.refdb.registry;
+        let refdb = &self.attempts.refdb;
         self.everybody_frees(name).await?;
-        for site in registry.sites().await.map_err(down)? {
-            registry.shut_out_earlier(&site.site).await.map_err(down)?;
+        for site in refdb.sites.sites().await.map_err(down)? {
+            refdb.sites.shut_out_earlier(&site.site).await.map_err(down)?;
         }
         self.everybody_frees(name).await
     }
 
     /// Refuses if the program of a node that is not expelled does not take part in freeing names.
     async fn everybody_frees(&self, name: &RefName) -> Result<(), Refusal> {
-        let nodes = self.attempts.refdb.registry.nodes().await.map_err(down)?;
+        let nodes = self.attempts.refdb.nodes.nodes().await.map_err(down)?;
         let earlier = nodes.into_iter().filter(|node| !node.expelled && !node.frees_names);
         let earlier: Vec<NodeId> = earlier.map(|node| node.node).collect();
         if earlier.is_empty() { Ok(()) } else { Err(runs_earlier_release(name, &earlier)) }

@@ -94,7 +94,7 @@ impl MarkWriter {
     /// Whether the role of the site has changed since the incarnation was opened. Then the node ends the incarnation
     /// itself, and goes on.
     async fn is_deposed(&self) -> bool {
-        if let Ok(Ok(sites)) = timeout(PATIENCE, self.refdb.registry.sites()).await {
+        if let Ok(Ok(sites)) = timeout(PATIENCE, self.refdb.sites.sites()).await {
             self.roles.note(sites);
         }
         self.roles.of(&self.site).is_some_and(|own| own.epoch > self.epoch)
@@ -103,7 +103,7 @@ impl MarkWriter {
     async fn write(&self, marks: &[(Seq, Seq)]) -> bool {
         let (settled, published): (Vec<Seq>, Vec<Seq>) = marks.iter().copied().unzip();
         let answer =
-            timeout(PATIENCE, self.refdb.registry.mark(&self.site, self.journal.id(), &settled, &published)).await;
+            timeout(PATIENCE, self.refdb.incarnations.mark(&self.site, self.journal.id(), &settled, &published)).await;
         match answer {
             Ok(Ok(MarkAnswer::Written)) => {
                 self.journal.stored(&settled);

@@ -49,7 +49,7 @@ impl Uncommitted {
     /// The same, as the refdb says. It is asked only if this node does not know it yet. None if it does not answer.
     pub(super) async fn is_over(&self) -> Option<bool> {
         if !self.is_known_over() {
-            let answered = timeout(PATIENCE, self.refdb.registry.sites()).await;
+            let answered = timeout(PATIENCE, self.refdb.sites.sites()).await;
             self.roles.note(answered.ok()?.ok()?);
         }
         Some(self.is_known_over())
@@ -152,8 +152,8 @@ mod tests {
                 ..Transaction::empty(id, context.site.clone(), project.clone())
             };
             if is_fenced {
-                let sites = context.refdb.registry.sites().await.unwrap();
-                context.refdb.registry.change_role(&sites[0], Role::Fenced).await.unwrap();
+                let sites = context.refdb.sites.sites().await.unwrap();
+                context.refdb.sites.change_role(&sites[0], Role::Fenced).await.unwrap();
             }
             let resolver = InDoubtResolver::new(&context, &state, journal, incarnation.epoch);
             let gate = state.quiesce.enter(&project.name).await;

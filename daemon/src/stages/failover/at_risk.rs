@@ -16,7 +16,7 @@ use lockstep_proto::{SiteId, Transaction};
 use tokio::time::timeout;
 
 use super::view::View;
-use crate::seams::refdb::{RefDb, RefDbError, SlotState};
+use crate::seams::refdb::{FailoverDb, RefDbError, SlotState};
 
 /// The most slots that are read for one answer: at half a read unit to some dozens each.
 const MOST_READ: usize = 512;
@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// The transactions of `from` that `to` lacks in the state of `view`. Their number is not known if the journal does not
 /// answer within [`LONGEST`]: nothing waits for it, because it is for information.
-pub(super) async fn at_risk(refdb: &RefDb, view: &View, from: &SiteId, to: &SiteId) -> AtRisk {
+pub(super) async fn at_risk(refdb: &FailoverDb, view: &View, from: &SiteId, to: &SiteId) -> AtRisk {
     let why = match timeout(LONGEST, counted(refdb, view, from, to)).await {
         Ok(Ok(counted)) => return counted,
         Ok(Err(error)) => format!("the journal cannot be read: {error}"),
@@ -36,7 +36,7 @@ pub(super) async fn at_risk(refdb: &RefDb, view: &View, from: &SiteId, to: &Site
     AtRisk { unknown: Some(why), ..AtRisk::default() }
 }
 
-async fn counted(refdb: &RefDb, view: &View, from: &SiteId, to: &SiteId) -> Result<AtRisk, RefDbError> {
+async fn counted(refdb: &FailoverDb, view: &View, from: &SiteId, to: &SiteId) -> Result<AtRisk, RefDbError> {
     let Some(lacking) = view.lacking(to, from) else {
         let why = format!("each node of {to} reconciles, is expelled or owes a project");
         return Ok(AtRisk { unknown: Some(why), ..AtRisk::default() });
@@ -112,7 +112,7 @@ mod tests {
     use async_trait::async_trait;
 
     use crate::seams::refdb::memory::MemoryRefDb;
-    use crate::seams::refdb::{CommitRequest, IncarnationRecord, JournalStore, NodeRecord, Role, SiteRecord};
+    use crate::seams::refdb::{CommitRequest, IncarnationRecord, JournalStore, NodeRecord, RefDb, Role, SiteRecord};
 
     fn incarnation() -> IncarnationId {
         IncarnationId { node: "a-0".parse().unwrap(), number: lockstep_proto::Incarnation(1) }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     async fn found(refdb: &RefDb, view: &View) -> AtRisk {
-        at_risk(refdb, view, &"a".parse().unwrap(), &"b".parse().unwrap()).await
+        at_risk(&refdb.for_failover(), view, &"a".parse().unwrap(), &"b".parse().unwrap()).await
     }
 
     #[tokio::test]

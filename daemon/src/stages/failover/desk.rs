@@ -98,11 +98,11 @@ impl OperatorDesk {
     }
 
     pub(super) async fn view(&self) -> Result<View, ApiError> {
-        View::read(&self.refdb, self.gone.all()).await.map_err(unanswered)
+        View::read(&self.refdb.for_failover(), self.gone.all()).await.map_err(unanswered)
     }
 
     pub(super) async fn stored(&self) -> Result<Option<Stored>, ApiError> {
-        record::read(&self.refdb).await.map_err(unanswered)
+        record::read(&self.refdb.for_failover()).await.map_err(unanswered)
     }
 
     /// The revision of the failover document, and the state of the sites, unless a failover is in progress. A change
@@ -117,7 +117,7 @@ impl OperatorDesk {
     }
 
     async fn replace(&self, before: u64, failover: Failover) -> Result<Failover, ApiError> {
-        match record::replace(&self.refdb, before, &failover).await.map_err(unanswered)? {
+        match record::replace(&self.refdb.for_failover(), before, &failover).await.map_err(unanswered)? {
             true => Ok(failover),
             false => Err(refused("somebody else has changed the failover meanwhile; look at it and ask again")),
         }
@@ -153,7 +153,7 @@ impl OperatorDesk {
 
     /// Why the refdb is known to be older than a node. None if it is not.
     pub(super) async fn went_back(&self) -> Result<Option<String>, ApiError> {
-        let declared = self.refdb.registry.went_back().await.map_err(unanswered)?;
+        let declared = self.refdb.documents.went_back().await.map_err(unanswered)?;
         Ok(declared.map(|declared| format!("{} (declared by {})", declared.why, declared.by)))
     }
 
@@ -257,7 +257,8 @@ impl Operators for OperatorDesk {
             ..begun(number, &request.plan, epochs)
         };
         let seen = [&failover.from, &failover.to].into_iter().filter_map(|site| view.site(site)).cloned();
-        match record::begin(&self.refdb, before, &failover, &seen.collect::<Vec<_>>()).await.map_err(unanswered)? {
+        let (refdb, seen) = (self.refdb.for_failover(), seen.collect::<Vec<_>>());
+        match record::begin(&refdb, before, &failover, &seen).await.map_err(unanswered)? {
             record::Begun::Yes => Ok(failover),
             record::Begun::Overtaken => {
                 Err(refused("somebody else has begun a failover meanwhile; look at it and ask again"))
@@ -431,7 +432,7 @@ impl OperatorDesk {
         failover: u64,
     ) -> Result<(), ApiError> {
         self.note(PastChange::Role(entry.clone())).await;
-        let answer = self.refdb.registry.change_site(from, to, failover).await.map_err(unanswered)?;
+        let answer = self.refdb.sites.change_site(from, to, failover).await.map_err(unanswered)?;
         let (done, end) = match answer {
             SiteAnswer::Changed => (true, Ok(())),
             // The answer to an earlier copy of this very change was lost, or somebody else has asked for the same.

@@ -28,7 +28,7 @@ impl DigestReader {
 
     /// The digests that this release can read, each with its age.
     pub(super) async fn read(&self, refdb: &RefDb) -> Result<Vec<Aged>, RefDbError> {
-        let records = refdb.registry.digests().await?;
+        let records = refdb.nodes.digests().await?;
         let digests: Vec<NodeDigest> =
             records.iter().filter_map(|record| serde_json::from_str(&record.body).ok()).collect();
         let mut seen = self.seen.lock();
@@ -68,9 +68,9 @@ mod tests {
     async fn a_digest_of_a_clock_that_is_ahead_grows_old_all_the_same() {
         let refdb = MemoryRefDb::new().refdb();
         let body = r#"{"format": 1, "site": "a", "node": "a-0", "at_ms": 9000000}"#.to_owned();
-        refdb.registry.put_digest(&DigestRecord { node: "a-0".parse().unwrap(), body }).await.unwrap();
+        refdb.nodes.put_digest(&DigestRecord { node: "a-0".parse().unwrap(), body }).await.unwrap();
         let unreadable = DigestRecord { node: "b-0".parse().unwrap(), body: "[]".to_owned() };
-        refdb.registry.put_digest(&unreadable).await.unwrap();
+        refdb.nodes.put_digest(&unreadable).await.unwrap();
         let reader = DigestReader::new(Arc::new(At(1_000)));
         let ages = async || {
             let read = reader.read(&refdb).await.unwrap();

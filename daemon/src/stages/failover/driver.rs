@@ -22,7 +22,7 @@ use super::view::View;
 use crate::base::clock::Clock;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::{Nobody, Observer};
-use crate::seams::refdb::{RefDb, RefDbError};
+use crate::seams::refdb::{FailoverDb, RefDbError};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::gone_nodes::GoneNodes;
 use crate::state::site_roles::SiteRoles;
@@ -78,7 +78,7 @@ impl DriverLimits {
 pub struct Driver {
     site: SiteId,
     node: NodeId,
-    refdb: RefDb,
+    refdb: FailoverDb,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     went_back: WentBack,
@@ -106,14 +106,14 @@ impl Driver {
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState, tools: Tools, limits: DriverLimits) -> Self {
         let NodeContext { site, node, refdb, clock, observer, went_back, bugs, .. } = context.clone();
-        let (gone, roles) = (state.gone.clone(), Arc::clone(&state.roles));
+        let (refdb, gone, roles) = (refdb.for_failover(), state.gone.clone(), Arc::clone(&state.roles));
         Self { site, node, refdb, clock, observer, went_back, tools, gone, roles, limits, bugs }
     }
 
     /// A driver of a drill, at a node of the canary in `refdb`. Nobody is told of its progress.
     pub(super) fn of_canary(
         (site, node): (SiteId, NodeId),
-        refdb: RefDb,
+        refdb: FailoverDb,
         clock: Arc<dyn Clock>,
         went_back: WentBack,
         tools: Tools,
@@ -205,7 +205,7 @@ impl Driver {
             }
             Decision::ChangeRole(site, role) => {
                 tracing::warn!(failover = next.number, site = %site.site, ?role, "changing the role of a site");
-                self.refdb.registry.change_role(&site, role).await?;
+                self.refdb.sites.change_role(&site, role).await?;
                 return Ok(true);
             }
             Decision::Fence(incarnations) => {

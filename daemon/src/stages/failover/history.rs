@@ -32,7 +32,7 @@ pub(super) async fn change<T: Default + Serialize + DeserializeOwned>(
         change(&mut content);
         let body = encode(&content).map_err(|error| RefDbError::Broken(error.to_string()))?;
         let record = DocumentRecord { revision: before + 1, body };
-        if refdb.registry.put_document(which, &record).await? == record {
+        if refdb.documents.put_document(which, &record).await? == record {
             return Ok(());
         }
     }
@@ -49,7 +49,7 @@ pub(super) async fn read_document<T: Default + DeserializeOwned>(
 
 /// The content of a document with its revision.
 async fn stored<T: Default + DeserializeOwned>(refdb: &RefDb, which: Document) -> Result<(u64, T), RefDbError> {
-    let Some(record) = refdb.registry.document(which).await? else { return Ok((0, T::default())) };
+    let Some(record) = refdb.documents.document(which).await? else { return Ok((0, T::default())) };
     let broken = |error| RefDbError::Broken(format!("the history cannot be read by this release: {error}"));
     Ok((record.revision, decode(&record.body).map_err(broken)?))
 }
@@ -113,7 +113,7 @@ mod tests {
         let entry = PastChange::Failover(Box::new(ended()));
         put(&refdb, &entry).await.unwrap();
         put(&refdb, &change(7, None)).await.unwrap();
-        let text = refdb.registry.document(Document::History).await.unwrap().unwrap().body;
+        let text = refdb.documents.document(Document::History).await.unwrap().unwrap().body;
         let mut body: Value = serde_json::from_str(&text).unwrap();
         let old = failovers(&mut body).map(|one| serde_json::from_value::<OfFirstRelease>(one.clone()).unwrap());
         assert_eq!(old.map(|one| one.assert_whole()).count(), 1);

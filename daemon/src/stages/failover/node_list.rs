@@ -20,7 +20,7 @@ impl OperatorDesk {
         tracing::warn!(%node, actor, reason = request.reason, "an operator removes a node");
         // It has no effect if the heartbeat has moved since the view was read.
         let expelled = NodeRecord { expelled: true, ..away.clone() };
-        match self.refdb.registry.put_node(&expelled, Some(away)).await.map_err(unanswered)? {
+        match self.refdb.nodes.put_node(&expelled, Some(away)).await.map_err(unanswered)? {
             NodeAnswer::Written => Ok(()),
             NodeAnswer::Differs(stored) if stored.expelled => Ok(()),
             NodeAnswer::Differs(_) => Err(lives(node)),

@@ -19,7 +19,7 @@ impl OperatorDesk {
         let running = self.stored().await?.map(|stored| stored.failover).filter(Failover::is_in_progress);
         let view = self.view().await?;
         let mut plan = plan(request, &view, running.as_ref(), self.went_back().await?.as_deref());
-        plan.at_risk = at_risk(&self.refdb, &view, &request.from, &request.to).await;
+        plan.at_risk = at_risk(&self.refdb.for_failover(), &view, &request.from, &request.to).await;
         let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
         plan.warnings.extend(overview::unverified(&view, &digests, &request.to, self.clock.now_ms()));
         plan.estimate = self.estimated(&plan, view.most_behind(&request.to, &request.from)).await;

@@ -98,7 +98,7 @@ impl OperatorDesk {
         let known: BTreeSet<IncarnationId> = view.incarnations.iter().map(|one| one.id.clone()).collect();
         let mut highest = BTreeMap::<NodeId, u64>::new();
         for node in view.nodes.iter().filter(|node| !node.expelled) {
-            let last = self.refdb.registry.last_incarnation(&node.site, &node.node).await.map_err(unanswered)?;
+            let last = self.refdb.incarnations.last_incarnation(&node.site, &node.node).await.map_err(unanswered)?;
             highest.insert(node.node.clone(), last);
         }
         Ok(move |one: &IncarnationId| {
@@ -108,7 +108,7 @@ impl OperatorDesk {
 
     /// The nodes of the sites of the list that do not sign with a valid key, by what they told last.
     async fn do_not_sign(&self, view: &View, keys: &SiteKeys) -> Result<Vec<String>, ApiError> {
-        let records = self.refdb.registry.digests().await.map_err(unanswered)?;
+        let records = self.refdb.nodes.digests().await.map_err(unanswered)?;
         let digests: Vec<NodeDigest> =
             records.iter().filter_map(|record| serde_json::from_str(&record.body).ok()).collect();
         let signs = |node: &NodeId, site: &SiteId| {
@@ -126,7 +126,7 @@ impl OperatorDesk {
 
     /// Refuses the requirement while a node could not commit any more.
     async fn all_can_sign(&self, view: &View) -> Result<(), ApiError> {
-        let records = self.refdb.registry.sites().await.map_err(unanswered)?;
+        let records = self.refdb.sites.sites().await.map_err(unanswered)?;
         let known: BTreeSet<SiteId> = records.into_iter().map(|one| one.site).collect();
         let unborn: Vec<String> =
             self.roles.listed().into_iter().filter(|site| !known.contains(site)).map(|site| site.to_string()).collect();

@@ -86,7 +86,7 @@ impl OperatorDesk {
         ability: &Ability,
         counts: impl Fn(&NodeRecord) -> bool,
     ) -> Result<(), ApiError> {
-        let records = self.refdb.registry.digests().await.map_err(unanswered)?;
+        let records = self.refdb.nodes.digests().await.map_err(unanswered)?;
         let digests: Vec<NodeDigest> =
             records.iter().filter_map(|record| serde_json::from_str(&record.body).ok()).collect();
         let follows =

@@ -36,7 +36,7 @@ impl SlotAges {
     /// # Errors
     /// The refdb does not answer.
     pub async fn look(&mut self, refdb: &RefDb, node: &NodeId) -> Result<Option<Standing>, RefDbError> {
-        let view = View::read(refdb, Default::default()).await?;
+        let view = View::read(&refdb.for_failover(), Default::default()).await?;
         let record = view.nodes.iter().find(|one| one.node == *node);
         Ok(record.map(|record| Standing { starts: record.starts, ages: self.of(&view, record, Instant::now()) }))
     }

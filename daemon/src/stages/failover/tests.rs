@@ -43,10 +43,10 @@ impl Pair {
     /// Site `a` is active, and `b` has this role.
     async fn new(role: Role) -> Self {
         let context = context();
-        let registry = &context.refdb.registry;
+        let refdb = &context.refdb;
         for (site, role) in [("a", Role::Active), ("b", role)] {
-            registry.enroll_site(&site.parse().unwrap(), role).await.unwrap();
-            registry.put_node(&NodeRecord::first(&format!("{site}-0"), site), None).await.unwrap();
+            refdb.sites.enroll_site(&site.parse().unwrap(), role).await.unwrap();
+            refdb.nodes.put_node(&NodeRecord::first(&format!("{site}-0"), site), None).await.unwrap();
         }
         tokio::spawn(leave_digests(context.clone()));
         let disk = Arc::new(Disk::default());
@@ -66,16 +66,16 @@ impl Pair {
 
     /// Both nodes read the roles of the sites.
     async fn note_roles(&self) {
-        let sites = self.context.refdb.registry.sites().await.unwrap();
+        let sites = self.context.refdb.sites.sites().await.unwrap();
         self.nodes.iter().for_each(|(_, state)| state.roles.note(sites.clone()));
     }
 
     /// Changes the role of a site.
     async fn becomes(&self, site: &str, role: Role) {
-        let registry = &self.context.refdb.registry;
-        let sites: Vec<SiteRecord> = registry.sites().await.unwrap();
+        let refdb = &self.context.refdb;
+        let sites: Vec<SiteRecord> = refdb.sites.sites().await.unwrap();
         let from = sites.iter().find(|one| one.site.as_str() == site).unwrap();
-        registry.change_role(from, role).await.unwrap();
+        refdb.sites.change_role(from, role).await.unwrap();
         self.note_roles().await;
     }
 
@@ -109,7 +109,7 @@ async fn leave_digests(context: NodeContext) {
                 ]}}"#
             );
             let node = format!("{site}-0").parse().unwrap();
-            context.refdb.registry.put_digest(&DigestRecord { node, body }).await.unwrap();
+            context.refdb.nodes.put_digest(&DigestRecord { node, body }).await.unwrap();
         }
         sleep(Duration::from_secs(10)).await;
     }

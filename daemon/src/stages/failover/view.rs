@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_proto::failover::{SiteNode, SiteStatus};
 use lockstep_proto::{LaneId, NodeId, Seq, SiteId, Slot, TxnId};
 
-use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError, Role, SiteRecord};
+use crate::seams::refdb::{FailoverDb, IncarnationRecord, IncarnationState, NodeRecord, RefDbError, Role, SiteRecord};
 
 /// Records of all sites, nodes and incarnations. They were read one after the other: a decision holds only if it holds
 /// for records that are a little older.
@@ -23,11 +23,11 @@ pub(super) struct View {
 
 impl View {
     /// Reads all records. `gone` are the nodes whose heartbeat stands still.
-    pub(super) async fn read(refdb: &RefDb, gone: BTreeSet<NodeId>) -> Result<Self, RefDbError> {
+    pub(super) async fn read(refdb: &FailoverDb, gone: BTreeSet<NodeId>) -> Result<Self, RefDbError> {
         // The slots of the incarnations come first, so that the marks of the nodes are at least as new.
-        let (sites, incarnations) = (refdb.registry.sites().await?, refdb.incarnations().await?);
+        let (sites, incarnations) = (refdb.sites.sites().await?, refdb.incarnations().await?);
         let (removed, sites) = sites.into_iter().partition(|site| site.removed);
-        Ok(Self { sites, removed, incarnations, nodes: refdb.registry.nodes().await?, gone })
+        Ok(Self { sites, removed, incarnations, nodes: refdb.nodes.nodes().await?, gone })
     }
 
     /// The record of a site, in the list or removed.

@@ -15,13 +15,13 @@ impl HandshakeStage {
     /// Checks a Gerrit against the recorded installation. Answers the node whose instance id it may take over, because
     /// that node is expelled or has no record; none when there is no such node.
     pub(super) async fn identify(&self, gerrit: &HelloRequest) -> Result<Option<NodeId>, Denied> {
-        let known = self.refdb.registry.gerrit().await.map_err(Denied::not_now)?;
+        let known = self.refdb.gerrit.gerrit().await.map_err(Denied::not_now)?;
         if let Some(why) = mismatch(gerrit, known.as_ref()) {
             return Err(Denied::Refused(why));
         }
-        let owners = self.refdb.registry.instances().await.map_err(Denied::not_now)?;
+        let owners = self.refdb.gerrit.instances().await.map_err(Denied::not_now)?;
         let Some(owner) = owners.get(&gerrit.instance_id).filter(|owner| **owner != self.node) else { return Ok(None) };
-        let nodes = self.refdb.registry.nodes().await.map_err(Denied::not_now)?;
+        let nodes = self.refdb.nodes.nodes().await.map_err(Denied::not_now)?;
         if counts(&nodes, owner) { Err(taken(gerrit, owner)) } else { Ok(Some(owner.clone())) }
     }
 
@@ -29,19 +29,19 @@ impl HandshakeStage {
     /// were read.
     pub(super) async fn enroll(&self, gerrit: &HelloRequest, from: Option<&NodeId>) -> Result<(), Denied> {
         let mine = record(gerrit);
-        let known = self.refdb.registry.enroll_gerrit(&mine).await.map_err(Denied::not_now)?;
+        let known = self.refdb.gerrit.enroll_gerrit(&mine).await.map_err(Denied::not_now)?;
         if let Some(why) = mismatch(gerrit, Some(&known)) {
             return Err(Denied::Refused(why));
         }
         let instance = &gerrit.instance_id;
-        let owner = self.refdb.registry.claim_instance(instance, &self.node, from).await.map_err(Denied::not_now)?;
+        let owner = self.refdb.gerrit.claim_instance(instance, &self.node, from).await.map_err(Denied::not_now)?;
         if owner != self.node {
             return Err(taken(gerrit, &owner));
         }
         // A node may change its instance id. Its former ids are released, including those that a crash has left behind.
-        let owners = self.refdb.registry.instances().await.map_err(Denied::not_now)?;
+        let owners = self.refdb.gerrit.instances().await.map_err(Denied::not_now)?;
         for (other, _) in owners.iter().filter(|(other, owner)| *other != instance && **owner == self.node) {
-            self.refdb.registry.release_instance(other, &self.node).await.map_err(Denied::not_now)?;
+            self.refdb.gerrit.release_instance(other, &self.node).await.map_err(Denied::not_now)?;
         }
         Ok(())
     }

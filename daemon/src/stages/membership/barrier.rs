@@ -32,7 +32,7 @@ impl RegistryBarrier {
     /// passed the transaction. A frozen incarnation counts, because late copies of its writes may still land. A
     /// poisoned one does not, although some of its slots may not be published: they were committed before.
     async fn waiting_for(&self, txn: &TxnId) -> Result<Vec<Unaware>, RefDbError> {
-        let nodes = self.refdb.registry.nodes().await?;
+        let nodes = self.refdb.nodes.nodes().await?;
         let records = self.refdb.incarnations().await?;
         let knows = |node: &NodeId| {
             let record = nodes.iter().find(|one| one.node == *node);
@@ -77,7 +77,7 @@ mod tests {
         let context = NodeContext::in_memory();
         let (refdb, record) = (context.refdb.clone(), context.open_incarnation().await);
         let node = NodeRecord::first(context.node.as_str(), context.site.as_str());
-        refdb.registry.put_node(&node, None).await.unwrap();
+        refdb.nodes.put_node(&node, None).await.unwrap();
         let barrier = RegistryBarrier::new(&context, Arc::default());
         (refdb, barrier, record, "m.1.0.4.00000000000000aa".parse().unwrap())
     }
@@ -87,20 +87,20 @@ mod tests {
         let (refdb, barrier, one, txn) = world().await;
         let why = barrier.passed(&txn, PATIENCE).await.expect_err("an open incarnation stops it").to_string();
         assert_eq!(why, "nodes that have not applied it yet: n of site s");
-        refdb.registry.freeze(&one.site, &one.id).await.unwrap();
+        refdb.incarnations.freeze(&one.site, &one.id).await.unwrap();
         assert!(barrier.passed(&txn, PATIENCE).await.is_err(), "frozen: writes in flight may still land");
-        refdb.registry.poisoned(&one.site, &one.id).await.unwrap();
+        refdb.incarnations.poisoned(&one.site, &one.id).await.unwrap();
         assert_eq!(barrier.passed(&txn, PATIENCE).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_passes_whoever_has_applied_the_transaction() {
         let (refdb, barrier, _, txn) = world().await;
-        let before = refdb.registry.nodes().await.unwrap().remove(0);
+        let before = refdb.nodes.nodes().await.unwrap().remove(0);
         let mark = |seq| NodeRecord { low_water: [(txn.slot.lane.clone(), Seq(seq))].into(), ..before.clone() };
-        refdb.registry.put_node(&mark(4), Some(&before)).await.unwrap();
+        refdb.nodes.put_node(&mark(4), Some(&before)).await.unwrap();
         assert!(barrier.passed(&txn, PATIENCE).await.is_err(), "the mark covers the slots below the transaction only");
-        refdb.registry.put_node(&mark(5), Some(&before)).await.unwrap();
+        refdb.nodes.put_node(&mark(5), Some(&before)).await.unwrap();
         assert_eq!(barrier.passed(&txn, PATIENCE).await, Ok(()));
     }
 }

@@ -13,7 +13,7 @@ use lockstep_proto::{IncarnationId, Seq, SiteId, Slot};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
-use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
+use crate::seams::refdb::{FailoverDb, IncarnationRecord, RefDbError, SlotState};
 use crate::stages::ports::Fencing;
 use crate::state::context::NodeContext;
 
@@ -27,7 +27,7 @@ const TRIES: u32 = 6;
 #[derive(Clone)]
 pub struct Fencer {
     /// The refdb with the incarnations and their slots.
-    refdb: RefDb,
+    refdb: FailoverDb,
     /// Randomness for the jitter of retries.
     entropy: Arc<dyn Entropy>,
     /// Defects that a test has switched on.
@@ -39,12 +39,12 @@ impl Fencer {
     #[must_use]
     pub fn new(context: &NodeContext) -> Self {
         let NodeContext { refdb, entropy, bugs, .. } = context.clone();
-        Self { refdb, entropy, bugs }
+        Self { refdb: refdb.for_failover(), entropy, bugs }
     }
 
     /// The same for the incarnations of another refdb.
     #[must_use]
-    pub fn over(&self, refdb: RefDb) -> Self {
+    pub fn over(&self, refdb: FailoverDb) -> Self {
         Self { refdb, ..self.clone() }
     }
 
@@ -77,7 +77,7 @@ impl Fencer {
         id: &IncarnationId,
         mut found: impl FnMut(&Slot, SlotState),
     ) -> Result<(), RefDbError> {
-        let frozen = self.refdb.registry.freeze(site, id).await?;
+        let frozen = self.refdb.incarnations.freeze(site, id).await?;
         if !frozen.may_commit() {
             return Ok(());
         }
@@ -88,7 +88,7 @@ impl Fencer {
             found(&slot, state);
         }
         crate::base::faults::failpoint::reach("drain.lane");
-        self.refdb.registry.poisoned(site, id).await
+        self.refdb.incarnations.poisoned(site, id).await
     }
 
     /// Poisons a slot if it is empty, so that nothing can land in it any more. Answers the slot and its content.

@@ -126,7 +126,7 @@ impl Member {
         let needs = self.debts.needs();
         let next = NodeRecord { beat: previous.beat + 1, low_water, whole, needs, ..previous.clone() };
         self.note(&next).await;
-        let answer = self.refdb.registry.put_node(&next, Some(&previous)).await?;
+        let answer = self.refdb.nodes.put_node(&next, Some(&previous)).await?;
         if let Some(evidence) = went_back::heartbeat(previous.beat, &answer) {
             self.went_back.tell(evidence.clone());
             return Err(MemberError::WentBack(evidence));
@@ -163,7 +163,7 @@ impl Member {
     /// Whether a dead incarnation of this site is not published yet. No heartbeat may depend on that.
     async fn is_anything_left(&self) -> Result<bool, RefDbError> {
         let site = self.record.lock().site.clone();
-        let all = self.refdb.registry.incarnations(&site).await?;
+        let all = self.refdb.incarnations.incarnations(&site).await?;
         Ok(all.iter().any(|one| one.state == IncarnationState::Poisoned))
     }
 }

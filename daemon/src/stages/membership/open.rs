@@ -64,20 +64,20 @@ impl IncarnationOpener {
     /// opened.
     pub async fn open_incarnation(&self) -> Result<IncarnationRecord, OpenError> {
         self.fence_earlier().await?;
-        let site = self.refdb.registry.enroll_site(&self.site, Role::Active).await?;
+        let site = self.refdb.sites.enroll_site(&self.site, Role::Active).await?;
         if site.role != Role::Active && !self.bugs.has(InjectedBug::FencedReopens) {
             return Err(OpenError::NotActive(site));
         }
         if site.signed && self.signing.key().is_none() {
             return Err(KeyError::NoKey.into());
         }
-        let last = self.refdb.registry.last_incarnation(&self.site, &self.node).await?;
+        let last = self.refdb.incarnations.last_incarnation(&self.site, &self.node).await?;
         let number = self.next_number(last).await?;
         let id = IncarnationId { node: self.node.clone(), number: Incarnation(number) };
         let (window, lanes) = (self.limits.window, self.limits.all_lanes());
         let record = IncarnationRecord::open(id, self.site.clone(), site.epoch, window, lanes);
         self.sign_with_key(&record.id).await?;
-        match self.refdb.registry.open_incarnation(&record).await? {
+        match self.refdb.incarnations.open_incarnation(&record).await? {
             OpenAnswer::Opened => {
                 self.note(|registered| registered.opened = number).await?;
                 Ok(record)
@@ -95,7 +95,7 @@ impl IncarnationOpener {
         if self.signing.key().is_none() {
             return Ok(self.signing.register(id, &[]).await?);
         }
-        let known = self.refdb.registry.incarnations(&self.site).await?;
+        let known = self.refdb.incarnations.incarnations(&self.site).await?;
         let known: Vec<IncarnationId> = known.into_iter().map(|one| one.id).collect();
         Ok(self.signing.register(id, &known).await?)
     }
@@ -124,7 +124,7 @@ impl IncarnationOpener {
     /// # Errors
     /// The refdb did not answer.
     pub async fn fence_earlier(&self) -> Result<(), OpenError> {
-        for earlier in self.refdb.registry.incarnations(&self.site).await? {
+        for earlier in self.refdb.incarnations.incarnations(&self.site).await? {
             if earlier.id.node == self.node && earlier.may_commit() {
                 tracing::info!(incarnation = %earlier.id, "freezing and poisoning an earlier incarnation of this node");
                 self.fencer.fence(&self.site, &earlier.id).await?;

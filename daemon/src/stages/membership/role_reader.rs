@@ -41,7 +41,7 @@ impl RoleReader {
             if self.went_back.is_known() {
                 continue;
             }
-            match self.refdb.registry.sites().await {
+            match self.refdb.sites.sites().await {
                 Ok(sites) => {
                     if let Err(error) = self.bound.note_sites(self.store.as_ref(), &sites).await {
                         self.observer.failed("roles", &error);

@@ -46,14 +46,14 @@ pub async fn enroll(
     configured: BTreeSet<SiteId>,
     roles: &SiteRoles,
 ) -> Result<SiteRecord, EnrollError> {
-    let records = refdb.registry.sites().await?;
+    let records = refdb.sites.sites().await?;
     roles.began_with(first_sites(refdb, configured, &records).await?);
     let own = records.iter().find(|one| one.site == *site).cloned();
     roles.note(records);
     match own {
         Some(own) => may_join(own),
         None if roles.is_first(site) => {
-            let own = refdb.registry.enroll_site(site, Role::Active).await?;
+            let own = refdb.sites.enroll_site(site, Role::Active).await?;
             roles.note(vec![own.clone()]);
             // An operator may have changed it meanwhile.
             may_join(own)
@@ -81,7 +81,7 @@ async fn first_sites(
 ) -> Result<BTreeSet<SiteId>, RefDbError> {
     const WHICH: Document = Document::FirstSites;
     let broken = |error: serde_json::Error| RefDbError::Broken(format!("the list of sites cannot be read: {error}"));
-    let stored = match refdb.registry.document(WHICH).await? {
+    let stored = match refdb.documents.document(WHICH).await? {
         Some(stored) => stored,
         None => {
             if bound_refdb::read(refdb).await?.is_some_and(|(_, identity)| identity.is_rebuilt()) {
@@ -89,7 +89,7 @@ async fn first_sites(
             }
             configured.extend(records.iter().map(|one| one.site.clone()));
             let body = serde_json::to_string(&configured).map_err(broken)?;
-            refdb.registry.put_document(WHICH, &DocumentRecord { revision: 1, body }).await?
+            refdb.documents.put_document(WHICH, &DocumentRecord { revision: 1, body }).await?
         }
     };
     serde_json::from_str(&stored.body).map_err(broken)
@@ -121,18 +121,18 @@ mod tests {
         let why = joins(&refdb, "c", &["a", "b", "c"]).await.unwrap_err();
         assert!(why.contains("lockstep site add c"), "{why}");
         let added = SiteRecord::new(name("c"), Role::Standby, 1);
-        assert_eq!(refdb.registry.change_site(None, &added, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(refdb.sites.change_site(None, &added, 0).await, Ok(SiteAnswer::Changed));
         assert_eq!(joins(&refdb, "c", &["c"]).await, Ok(Role::Standby));
         let off = SiteRecord { off: true, left: 2, role: Role::Fenced, epoch: 2, ..added.clone() };
-        assert_eq!(refdb.registry.change_site(Some(&added), &off, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(refdb.sites.change_site(Some(&added), &off, 0).await, Ok(SiteAnswer::Changed));
         let why = joins(&refdb, "c", &["c"]).await.unwrap_err();
         assert!(why.contains("lockstep site mode c active"), "{why}");
         let added = SiteRecord { off: false, epoch: 3, ..off };
         let back = SiteRecord { off: true, epoch: 2, ..added.clone() };
-        assert_eq!(refdb.registry.change_site(Some(&back), &added, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(refdb.sites.change_site(Some(&back), &added, 0).await, Ok(SiteAnswer::Changed));
         assert_eq!(joins(&refdb, "c", &["c"]).await, Ok(Role::Fenced));
         let removed = SiteRecord { removed: true, role: Role::Fenced, epoch: 4, ..added.clone() };
-        assert_eq!(refdb.registry.change_site(Some(&added), &removed, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(refdb.sites.change_site(Some(&added), &removed, 0).await, Ok(SiteAnswer::Changed));
         let why = joins(&refdb, "c", &["a", "b", "c"]).await.unwrap_err();
         assert!(why.contains("was removed"), "{why}");
     }
@@ -143,7 +143,7 @@ mod tests {
         let rebuilt = RefdbIdentity { floor: LEAP, ..RefdbIdentity::first("1".to_owned()) };
         bound_refdb::write(&refdb, 0, &rebuilt).await.unwrap();
         let added = SiteRecord::new(name("a"), Role::Standby, 1_001);
-        assert_eq!(refdb.registry.change_site(None, &added, 0).await, Ok(SiteAnswer::Changed));
+        assert_eq!(refdb.sites.change_site(None, &added, 0).await, Ok(SiteAnswer::Changed));
         let why = joins(&refdb, "unknown", &["a", "unknown"]).await.unwrap_err();
         assert!(why.contains("lockstep site add unknown"), "{why}");
         assert_eq!(joins(&refdb, "a", &["a", "unknown"]).await, Ok(Role::Standby), "as the rebuild has written it");
@@ -153,7 +153,7 @@ mod tests {
     async fn the_sites_of_an_earlier_release_are_in_the_list() {
         let refdb = MemoryRefDb::new().refdb();
         for site in ["a", "b"] {
-            refdb.registry.enroll_site(&name(site), Role::Active).await.unwrap();
+            refdb.sites.enroll_site(&name(site), Role::Active).await.unwrap();
         }
         assert_eq!(joins(&refdb, "a", &["a"]).await, Ok(Role::Active));
         assert_eq!(joins(&refdb, "b", &["b"]).await, Ok(Role::Active));

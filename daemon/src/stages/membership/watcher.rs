@@ -154,11 +154,11 @@ impl Watcher {
             self.leftovers.publish(Vec::new());
             return Ok(());
         }
-        if let Some(declared) = self.refdb.registry.went_back().await? {
+        if let Some(declared) = self.refdb.documents.went_back().await? {
             self.went_back.tell(Evidence::Declared { by: declared.by, why: declared.why });
             return Ok(());
         }
-        let nodes = self.refdb.registry.nodes().await?;
+        let nodes = self.refdb.nodes.nodes().await?;
         self.debts.seen(&self.node, &nodes);
         let (now, limits) = (Instant::now(), &self.limits);
         let others = |gone: Vec<NodeId>| gone.into_iter().filter(|node| *node != self.node).collect::<BTreeSet<_>>();
@@ -192,7 +192,7 @@ impl Watcher {
         if self.roles.removed().is_empty() {
             return Ok(BTreeSet::new());
         }
-        let sites = self.refdb.registry.sites().await?;
+        let sites = self.refdb.sites.sites().await?;
         Ok(sites.into_iter().filter(|one| one.removed).map(|one| one.site).collect())
     }
 
@@ -247,7 +247,7 @@ impl Watcher {
         };
         tracing::error!(node = %away.node, why, "expelling a node");
         let expelled = NodeRecord { expelled: true, ..away.clone() };
-        self.refdb.registry.put_node(&expelled, Some(away)).await?;
+        self.refdb.nodes.put_node(&expelled, Some(away)).await?;
         Ok(())
     }
 }
@@ -272,13 +272,13 @@ mod tests {
         let removed = SiteRecord { removed: true, ..SiteRecord::new(site.clone(), Role::Fenced, 2) };
         let again = SiteRecord::new(site.clone(), Role::Standby, 3);
         for (from, to) in [(None, &added), (Some(&added), &removed), (Some(&removed), &again)] {
-            assert_eq!(refdb.registry.change_site(from, to, 0).await, Ok(SiteAnswer::Changed));
+            assert_eq!(refdb.sites.change_site(from, to, 0).await, Ok(SiteAnswer::Changed));
         }
-        let active = refdb.registry.change_role(&again, Role::Active).await.unwrap();
-        refdb.registry.put_node(&NodeRecord::first("x-0", "x"), None).await.unwrap();
+        let active = refdb.sites.change_role(&again, Role::Active).await.unwrap();
+        refdb.nodes.put_node(&NodeRecord::first("x-0", "x"), None).await.unwrap();
         let id = IncarnationId { node: "x-0".parse().unwrap(), number: Incarnation(1) };
         let record = IncarnationRecord::open(id.clone(), site, active.epoch, 8, 1);
-        refdb.registry.open_incarnation(&record).await.unwrap();
+        refdb.incarnations.open_incarnation(&record).await.unwrap();
         id
     }
 
@@ -297,15 +297,15 @@ mod tests {
         watcher.watch(&mut Views::default()).await.unwrap();
         let found = context.refdb.incarnations().await.unwrap();
         assert_eq!((&found[0].id, found[0].state), (&id, IncarnationState::Open));
-        assert!(!context.refdb.registry.nodes().await.unwrap()[0].expelled);
-        let site = context.refdb.registry.sites().await.unwrap().remove(0);
-        let fenced = context.refdb.registry.change_role(&site, Role::Fenced).await.unwrap();
+        assert!(!context.refdb.nodes.nodes().await.unwrap()[0].expelled);
+        let site = context.refdb.sites.sites().await.unwrap().remove(0);
+        let fenced = context.refdb.sites.change_role(&site, Role::Fenced).await.unwrap();
         let removed = SiteRecord { removed: true, epoch: fenced.epoch + 1, ..fenced.clone() };
-        let answer = context.refdb.registry.change_site(Some(&fenced), &removed, 0).await;
+        let answer = context.refdb.sites.change_site(Some(&fenced), &removed, 0).await;
         assert_eq!(answer, Ok(SiteAnswer::Changed));
         watcher.watch(&mut Views::default()).await.unwrap();
         let found = context.refdb.incarnations().await.unwrap();
         assert_ne!(found[0].state, IncarnationState::Open, "it was removed again");
-        assert!(context.refdb.registry.nodes().await.unwrap()[0].expelled);
+        assert!(context.refdb.nodes.nodes().await.unwrap()[0].expelled);
     }
 }

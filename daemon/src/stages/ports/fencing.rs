@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep_proto::{IncarnationId, SiteId};
 
-use crate::seams::refdb::{RefDb, RefDbError};
+use crate::seams::refdb::{FailoverDb, RefDbError};
 
 /// Ends incarnations of any node.
 #[async_trait]
@@ -18,4 +18,4 @@ pub trait Fencing: Send + Sync {
 }
 
 /// Makes the same for the incarnations of another refdb: of the canary of a drill.
-pub type FencingOver = Arc<dyn Fn(RefDb) -> Arc<dyn Fencing> + Send + Sync>;
+pub type FencingOver = Arc<dyn Fn(FailoverDb) -> Arc<dyn Fencing> + Send + Sync>;

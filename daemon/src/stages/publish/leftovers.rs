@@ -100,11 +100,11 @@ impl LeftoverPublisher {
     }
 
     async fn store(&self, record: &IncarnationRecord, marks: &[Seq], is_done: bool) -> Result<(), RefDbError> {
-        let registry = &self.context.refdb.registry;
+        let refdb = &self.context.refdb;
         if !is_done {
-            return registry.raise_published(&record.site, &record.id, marks).await;
+            return refdb.incarnations.raise_published(&record.site, &record.id, marks).await;
         }
-        registry.drained(&record.site, &record.id, marks).await?;
+        refdb.incarnations.drained(&record.site, &record.id, marks).await?;
         tracing::info!(incarnation = %record.id, "everything that this incarnation left is published");
         Ok(())
     }

@@ -105,22 +105,22 @@ async fn the_mark_follows_an_event_log_that_takes_a_few_records_each_time() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_incarnation_is_published_from_its_mark_and_drained() {
     let (context, log, record) = world().await;
-    let registry = &context.refdb.registry;
+    let refdb = &context.refdb;
     let lane = record.id.lane(Lane(0));
     for number in [0, 1, 2, 4] {
         let slot = lane.slot(Seq(number));
         let transaction = transaction(&context, &slot, 0);
         context.refdb.refs.seal(&transaction.id, &transaction.encode()).await.unwrap();
     }
-    registry.mark(&record.site, &record.id, &[Seq(1)], &[Seq(1)]).await.unwrap();
-    let frozen = registry.freeze(&record.site, &record.id).await.unwrap();
+    refdb.incarnations.mark(&record.site, &record.id, &[Seq(1)], &[Seq(1)]).await.unwrap();
+    let frozen = refdb.incarnations.freeze(&record.site, &record.id).await.unwrap();
     for seq in 1..frozen.ends()[0].0 {
         context.refdb.journal.poison(&lane.slot(Seq(seq))).await.unwrap();
     }
-    registry.poisoned(&record.site, &record.id).await.unwrap();
+    refdb.incarnations.poisoned(&record.site, &record.id).await.unwrap();
     let publisher = LeftoverPublisher::new(&context);
     tokio::spawn(publisher.clone().run());
-    let one = async || registry.incarnations(&record.site).await.unwrap().remove(0);
+    let one = async || refdb.incarnations.incarnations(&record.site).await.unwrap().remove(0);
     publisher.publish(vec![one().await]);
     let drained = async {
         while one().await.state != IncarnationState::Drained {

@@ -73,7 +73,7 @@ impl Job {
         if self.went_back.is_known() {
             return Ok(());
         }
-        match timeout(ASK, self.refdb.registry.sites()).await {
+        match timeout(ASK, self.refdb.sites.sites()).await {
             Ok(Ok(_)) => Err(RebuildError::RefDbLives),
             Ok(Err(_)) | Err(_) if self.request.lost || self.request.dry_run => Ok(()),
             Ok(Err(error)) => Err(self.silent(error.to_string())),

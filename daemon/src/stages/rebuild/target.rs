@@ -39,7 +39,7 @@ impl Target {
         bugs: InjectedBugs,
     ) -> Result<Self, RebuildError> {
         let retry = Retry(&entropy);
-        retry.call(|| refdb.registry.prepare(true)).await?;
+        retry.call(|| refdb.setup.prepare(true)).await?;
         let (mut before, mut identity) = (0, wanted.clone());
         match retry.call(|| bound_refdb::read(&refdb)).await? {
             None if !retry.call(|| is_empty(&refdb)).await? => return Err(RebuildError::NotEmpty(wanted.table)),
@@ -94,7 +94,7 @@ impl Target {
         if items.is_empty() {
             return Ok(());
         }
-        match Retry(&self.entropy).call(|| self.refdb.registry.rebuild(&items, self.revision)).await? {
+        match Retry(&self.entropy).call(|| self.refdb.setup.rebuild(&items, self.revision)).await? {
             RebuildAnswer::Written => Ok(()),
             RebuildAnswer::Superseded => Err(RebuildError::Superseded),
             RebuildAnswer::NamesExclude(project, name) => Err(RebuildError::NamesExclude(project, name)),
@@ -154,7 +154,7 @@ pub(super) fn wanted(
 
 async fn is_empty(refdb: &RefDb) -> Result<bool, RefDbError> {
     let has_projects = !refdb.refs.projects(None, 1).await?.is_empty();
-    Ok(!has_projects && refdb.registry.sites().await?.is_empty() && refdb.registry.nodes().await?.is_empty())
+    Ok(!has_projects && refdb.sites.sites().await?.is_empty() && refdb.nodes.nodes().await?.is_empty())
 }
 
 /// Whether two items of one write would be the same item of the store.

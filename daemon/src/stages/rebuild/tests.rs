@@ -237,7 +237,7 @@ async fn a_volume_that_never_asked_a_refdb_is_not_whole_and_a_page_of_long_names
 async fn a_refdb_with_content_and_without_a_mark_is_left_alone() {
     let tables = MemoryTables::default();
     let refdb = tables.at("next").refdb();
-    refdb.registry.enroll_site(&"s".parse().unwrap(), crate::seams::refdb::Role::Active).await.unwrap();
+    refdb.sites.enroll_site(&"s".parse().unwrap(), crate::seams::refdb::Role::Active).await.unwrap();
     assert!(matches!(claim(&tables, "a", 1, true).await, Err(RebuildError::NotEmpty(_))));
     let ready = RefdbIdentity::first("whose".to_owned());
     crate::state::bound_refdb::write(&refdb, 0, &ready).await.unwrap();

@@ -253,10 +253,10 @@ mod tests {
         refdb.refs.commit(&transaction(LABELS[0].strip_suffix("-0").unwrap())).await.unwrap();
         // Late poison for a collected slot.
         refdb.journal.poison(&"n.1.0.7".parse().unwrap()).await.unwrap();
-        refdb.registry.mark(&site, &id, &[Seq(5)], &[Seq(5)]).await.unwrap();
+        refdb.incarnations.mark(&site, &id, &[Seq(5)], &[Seq(5)]).await.unwrap();
         releaser.release_of(&project).await.unwrap();
         assert_eq!(repositories.kept(&project).len(), 2, "an occupied slot is not collected");
-        refdb.registry.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
+        refdb.incarnations.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
         releaser.release_of(&project).await.unwrap();
         applied(&releaser, 7);
         releaser.release_of(&project).await.unwrap();
@@ -272,7 +272,7 @@ mod tests {
         let (context, repositories, project, _) = world().await;
         let (releaser, refdb) = (releaser(&context), &context.refdb);
         let IncarnationRecord { site, id, .. } = context.open_incarnation().await;
-        refdb.registry.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
+        refdb.incarnations.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
         refdb.refs.commit(&transaction("n.1.0.12.00000000000000cc")).await.unwrap();
         for (until, kept) in [(8, 2), (8, 2), (12, 2), (13, 0)] {
             applied(&releaser, until);
@@ -286,7 +286,7 @@ mod tests {
         let (context, repositories, project, _) = world().await;
         let (releaser, refdb) = (releaser(&context), &context.refdb);
         let IncarnationRecord { site, id, .. } = context.open_incarnation().await;
-        refdb.registry.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
+        refdb.incarnations.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
         releaser.release_of(&project).await.unwrap();
         // The mark passes a transaction that waits behind bad content, and may build on the value.
         let waits = transaction("n.1.0.5.00000000000000dd").transaction;

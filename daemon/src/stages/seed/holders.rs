@@ -14,12 +14,12 @@ impl Run {
         let refdb = &self.seeder.refdb;
         let mut lanes = self.last_slots(key)?;
         let mut known: BTreeSet<IncarnationId> = BTreeSet::new();
-        for site in refdb.registry.sites().await? {
-            known.extend(refdb.registry.incarnations(&site.site).await?.into_iter().map(|one| one.id));
+        for site in refdb.sites.sites().await? {
+            known.extend(refdb.incarnations.incarnations(&site.site).await?.into_iter().map(|one| one.id));
         }
         // The registry forgets an incarnation when every node has applied all of its journal.
         lanes.retain(|lane, _| known.contains(&lane.incarnation));
-        Ok(waits_for(&self.seeder.site, &key.name, &lanes, &refdb.registry.nodes().await?))
+        Ok(waits_for(&self.seeder.site, &key.name, &lanes, &refdb.nodes.nodes().await?))
     }
 
     /// Per lane, the last slot whose transaction gave a ref of the project its present value.

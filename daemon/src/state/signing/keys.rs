@@ -42,7 +42,7 @@ pub(super) fn public(key: &SiteKey) -> Option<[u8; 32]> {
 /// # Errors
 /// The refdb did not answer, or the document cannot be read. Never take this for "no keys".
 pub async fn read_keys(refdb: &RefDb) -> Result<(u64, SiteKeys), RefDbError> {
-    let Some(record) = refdb.registry.document(Document::Keys).await? else { return Ok((0, SiteKeys::default())) };
+    let Some(record) = refdb.documents.document(Document::Keys).await? else { return Ok((0, SiteKeys::default())) };
     let keys = serde_json::from_str(&record.body);
     let broken = |error| RefDbError::Broken(format!("the keys of the sites cannot be read by this release: {error}"));
     Ok((record.revision, keys.map_err(broken)?))
@@ -65,7 +65,7 @@ pub async fn change_keys<E: From<RefDbError>>(
         }
         let body = serde_json::to_string(&keys).map_err(|error| RefDbError::Broken(error.to_string()))?;
         let record = DocumentRecord { revision: revision + 1, body };
-        if refdb.registry.put_document(Document::Keys, &record).await? == record {
+        if refdb.documents.put_document(Document::Keys, &record).await? == record {
             return Ok(keys);
         }
     }

@@ -3,6 +3,7 @@
 //! `refdb_contract!(one_test make)` makes one function `every_case`, which runs them one after the other.
 
 pub mod commit;
+pub mod documents;
 pub mod gerrit;
 pub mod incarnations;
 pub mod locks;
@@ -95,7 +96,8 @@ macro_rules! refdb_contract {
             sites::an_operators_change_is_one_write_with_all_its_conditions,
             sites::a_failover_begins_from_the_epochs_that_were_seen,
             sites::an_unknown_site_has_no_role_to_change,
-            sites::a_document_is_written_in_the_order_of_its_revisions,
+            documents::a_document_is_written_in_the_order_of_its_revisions,
+            documents::the_first_declaration_that_the_refdb_went_back_stays,
             incarnations::an_incarnation_needs_the_role_and_the_epoch,
             incarnations::a_site_that_shuts_out_earlier_programs_keeps_role_and_epoch,
             incarnations::a_site_that_is_off_opens_no_incarnation_even_if_it_is_active,
@@ -113,7 +115,6 @@ macro_rules! refdb_contract {
             nodes::a_node_is_written_once_without_a_predecessor,
             nodes::a_node_is_overwritten_by_who_knows_it,
             nodes::another_volume_start_beat_or_expulsion_differs,
-            nodes::the_first_declaration_that_the_refdb_went_back_stays,
             nodes::nodes_are_listed_in_order,
             nodes::a_digest_replaces_the_last_one_and_is_bounded,
             rebuild::a_rebuild_writes_refs_directories_and_sites,

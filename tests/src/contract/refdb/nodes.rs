@@ -1,8 +1,6 @@
 //! Nodes: one record each. A write succeeds only over the record that the writer expects.
 
-use lockstep::seams::refdb::{
-    DigestRecord, MOST_DIGEST_BYTES, Needs, NodeAnswer, NodeRecord, RefDbError, WentBackRecord,
-};
+use lockstep::seams::refdb::{DigestRecord, MOST_DIGEST_BYTES, Needs, NodeAnswer, NodeRecord, RefDbError};
 use lockstep_proto::{Incarnation, Lane, Seq};
 
 use super::Db;
@@ -33,35 +31,35 @@ mod cases {
 
     pub async fn a_node_is_written_once_without_a_predecessor(db: Db) {
         let first = record("node-a");
-        assert_eq!(db.registry.put_node(&first, None).await, Ok(NodeAnswer::Written));
+        assert_eq!(db.nodes.put_node(&first, None).await, Ok(NodeAnswer::Written));
         let mut second = first.clone();
         second.volume = "volume 2".to_owned();
-        assert_eq!(db.registry.put_node(&second, None).await, Ok(NodeAnswer::Differs(first.clone())));
-        assert_eq!(db.registry.nodes().await, Ok(vec![first.clone()]));
-        let unknown = db.registry.put_node(&record("node-b"), Some(&record("node-b"))).await;
+        assert_eq!(db.nodes.put_node(&second, None).await, Ok(NodeAnswer::Differs(first.clone())));
+        assert_eq!(db.nodes.nodes().await, Ok(vec![first.clone()]));
+        let unknown = db.nodes.put_node(&record("node-b"), Some(&record("node-b"))).await;
         assert_eq!(unknown, Ok(NodeAnswer::Gone), "nobody removes a record");
-        assert_eq!(db.registry.nodes().await, Ok(vec![first]));
+        assert_eq!(db.nodes.nodes().await, Ok(vec![first]));
     }
 
     pub async fn a_node_is_overwritten_by_who_knows_it(db: Db) {
         let first = record("node-a");
-        db.registry.put_node(&first, None).await.expect("a write");
+        db.nodes.put_node(&first, None).await.expect("a write");
         let mut beaten = first.clone();
         beaten.beat = 9;
         beaten.low_water.clear();
-        assert_eq!(db.registry.put_node(&beaten, Some(&first)).await, Ok(NodeAnswer::Written));
+        assert_eq!(db.nodes.put_node(&beaten, Some(&first)).await, Ok(NodeAnswer::Written));
         let mut started = first.clone();
         started.starts = 5;
         // A late copy does not take the heartbeat back. The condition ignores the marks.
-        assert_eq!(db.registry.put_node(&started, Some(&first)).await, Ok(NodeAnswer::Differs(beaten.clone())));
+        assert_eq!(db.nodes.put_node(&started, Some(&first)).await, Ok(NodeAnswer::Differs(beaten.clone())));
         let unmarked = NodeRecord { beat: 9, ..first };
-        assert_eq!(db.registry.put_node(&started, Some(&unmarked)).await, Ok(NodeAnswer::Written));
-        assert_eq!(db.registry.nodes().await, Ok(vec![started]));
+        assert_eq!(db.nodes.put_node(&started, Some(&unmarked)).await, Ok(NodeAnswer::Written));
+        assert_eq!(db.nodes.nodes().await, Ok(vec![started]));
     }
 
     pub async fn another_volume_start_beat_or_expulsion_differs(db: Db) {
         let stored = record("node-a");
-        db.registry.put_node(&stored, None).await.expect("a write");
+        db.nodes.put_node(&stored, None).await.expect("a write");
         let wrong = |change: fn(&mut NodeRecord)| {
             let mut wrong = stored.clone();
             change(&mut wrong);
@@ -74,42 +72,33 @@ mod cases {
             wrong(|record| record.expelled = true),
         ];
         for wrong in &wrongs {
-            assert_eq!(db.registry.put_node(wrong, Some(wrong)).await, Ok(NodeAnswer::Differs(stored.clone())));
+            assert_eq!(db.nodes.put_node(wrong, Some(wrong)).await, Ok(NodeAnswer::Differs(stored.clone())));
         }
         let expelled = &wrongs[3];
-        assert_eq!(db.registry.put_node(expelled, Some(&stored)).await, Ok(NodeAnswer::Written));
-        assert_eq!(db.registry.put_node(&stored, Some(&stored)).await, Ok(NodeAnswer::Differs(expelled.clone())));
-    }
-
-    pub async fn the_first_declaration_that_the_refdb_went_back_stays(db: Db) {
-        assert_eq!(db.registry.went_back().await, Ok(None));
-        let declares = |by: &str, since_ms| WentBackRecord { by: node(by), why: format!("{by} knows more"), since_ms };
-        let first = declares("node-a", 7);
-        assert_eq!(db.registry.declare_went_back(&first).await, Ok(first.clone()));
-        assert_eq!(db.registry.declare_went_back(&declares("node-b", 8)).await, Ok(first.clone()));
-        assert_eq!(db.registry.went_back().await, Ok(Some(first)));
+        assert_eq!(db.nodes.put_node(expelled, Some(&stored)).await, Ok(NodeAnswer::Written));
+        assert_eq!(db.nodes.put_node(&stored, Some(&stored)).await, Ok(NodeAnswer::Differs(expelled.clone())));
     }
 
     pub async fn nodes_are_listed_in_order(db: Db) {
         for name in ["node-b", "node-a-c", "node-a"] {
-            db.registry.put_node(&record(name), None).await.expect("a write");
+            db.nodes.put_node(&record(name), None).await.expect("a write");
         }
-        let found = db.registry.nodes().await.expect("a list");
+        let found = db.nodes.nodes().await.expect("a list");
         assert_eq!(found, ["node-a", "node-a-c", "node-b"].map(record));
     }
 
     pub async fn a_digest_replaces_the_last_one_and_is_bounded(db: Db) {
         let digest = |name: &str, body: &str| DigestRecord { node: node(name), body: body.to_owned() };
-        assert_eq!(db.registry.digests().await, Ok(Vec::new()));
+        assert_eq!(db.nodes.digests().await, Ok(Vec::new()));
         let largest = "x".repeat(MOST_DIGEST_BYTES);
         for record in [digest("node-b", "{}"), digest("node-a", "old"), digest("node-a", &largest)] {
-            assert_eq!(db.registry.put_digest(&record).await, Ok(()));
+            assert_eq!(db.nodes.put_digest(&record).await, Ok(()));
         }
-        let larger = db.registry.put_digest(&digest("node-b", &(largest.clone() + "x"))).await;
+        let larger = db.nodes.put_digest(&digest("node-b", &(largest.clone() + "x"))).await;
         assert!(matches!(larger, Err(RefDbError::Broken(_))), "{larger:?}");
         let stored = vec![digest("node-a", &largest), digest("node-b", "{}")];
-        assert_eq!(db.registry.digests().await, Ok(stored));
-        assert_eq!(db.registry.nodes().await, Ok(Vec::new()), "an earlier release sees no digest");
+        assert_eq!(db.nodes.digests().await, Ok(stored));
+        assert_eq!(db.nodes.nodes().await, Ok(Vec::new()), "an earlier release sees no digest");
     }
 }
 pub use cases::*;

@@ -13,7 +13,7 @@ use crate::build::{Commit, key, site, value};
 /// Marks the refdb as being built, and returns the revision.
 async fn building(db: &Db, revision: u64) -> u64 {
     let record = DocumentRecord { revision, body: "{}".to_owned() };
-    assert_eq!(db.registry.put_document(Document::Identity, &record).await, Ok(record));
+    assert_eq!(db.documents.put_document(Document::Identity, &record).await, Ok(record));
     revision
 }
 
@@ -42,7 +42,7 @@ fn placed(epoch: u64, role: Role) -> KnownSite {
 }
 
 async fn sites(db: &Db) -> Vec<KnownSite> {
-    db.registry.sites().await.expect("a read").iter().map(KnownSite::from).collect()
+    db.sites.sites().await.expect("a read").iter().map(KnownSite::from).collect()
 }
 
 #[expect(missing_docs, reason = "the names of the cases say what they check")]
@@ -56,7 +56,7 @@ mod cases {
         let head = rebuilt("@HEAD", 3, RefValue::Symref("refs/heads/main".parse().expect("a name")));
         let items = [directory, write(&live), write(&gone), write(&head), Rebuilt::Site(placed(1_004, Role::Standby))];
         for _ in 0..2 {
-            assert_eq!(db.registry.rebuild(&items, revision).await, Ok(RebuildAnswer::Written), "a repetition");
+            assert_eq!(db.setup.rebuild(&items, revision).await, Ok(RebuildAnswer::Written), "a repetition");
         }
         assert_eq!(item(&db, "refs/heads/a/b").await, live);
         assert_eq!(item(&db, "refs/heads/c").await, gone);
@@ -72,9 +72,9 @@ mod cases {
         let other = rebuilt("refs/heads/b", 1, value(3));
         let (high, low) = (placed(1_005, Role::Fenced), placed(1_004, Role::Active));
         let first = [write(&newer), Rebuilt::Site(high.clone())];
-        assert_eq!(db.registry.rebuild(&first, revision).await, Ok(RebuildAnswer::Written));
+        assert_eq!(db.setup.rebuild(&first, revision).await, Ok(RebuildAnswer::Written));
         let second = [write(&older), write(&other), Rebuilt::Site(low)];
-        assert_eq!(db.registry.rebuild(&second, revision).await, Ok(RebuildAnswer::Written));
+        assert_eq!(db.setup.rebuild(&second, revision).await, Ok(RebuildAnswer::Written));
         assert_eq!(item(&db, "refs/heads/a").await, newer);
         assert_eq!(item(&db, "refs/heads/b").await, other, "the rest of the write takes effect");
         assert_eq!(sites(&db).await, [high]);
@@ -82,32 +82,32 @@ mod cases {
 
     pub async fn a_run_that_is_not_the_last_one_writes_nothing(db: Db) {
         let one = [write(&rebuilt("refs/heads/a", 7, value(1)))];
-        assert_eq!(db.registry.rebuild(&one, 1).await, Ok(RebuildAnswer::Superseded), "there is no identity");
+        assert_eq!(db.setup.rebuild(&one, 1).await, Ok(RebuildAnswer::Superseded), "there is no identity");
         let first = building(&db, 1).await;
         building(&db, 2).await;
-        assert_eq!(db.registry.rebuild(&one, first).await, Ok(RebuildAnswer::Superseded));
+        assert_eq!(db.setup.rebuild(&one, first).await, Ok(RebuildAnswer::Superseded));
         assert_eq!(try_item(&db, "refs/heads/a").await, None);
     }
 
     pub async fn a_live_ref_becomes_no_directory(db: Db) {
         let revision = building(&db, 1).await;
         let live = [write(&rebuilt("refs/heads/a", 7, value(1)))];
-        assert_eq!(db.registry.rebuild(&live, revision).await, Ok(RebuildAnswer::Written));
+        assert_eq!(db.setup.rebuild(&live, revision).await, Ok(RebuildAnswer::Written));
         let name: lockstep_proto::RefName = "refs/heads/a".parse().expect("a name");
         let below = [Rebuilt::Directory(project(), name.clone()), write(&rebuilt("refs/heads/a/b", 2, value(2)))];
         let excluded = RebuildAnswer::NamesExclude(project(), name);
-        assert_eq!(db.registry.rebuild(&below, revision).await, Ok(excluded));
+        assert_eq!(db.setup.rebuild(&below, revision).await, Ok(excluded));
         assert_eq!(try_item(&db, "refs/heads/a/b").await, None);
         let gone = [write(&rebuilt("refs/heads/a", 8, RefValue::Absent))];
         for items in [&gone[..], &below[..]] {
-            assert_eq!(db.registry.rebuild(items, revision).await, Ok(RebuildAnswer::Written));
+            assert_eq!(db.setup.rebuild(items, revision).await, Ok(RebuildAnswer::Written));
         }
     }
 
     pub async fn a_rebuilt_ref_takes_the_next_commit(db: Db) {
         let revision = building(&db, 1).await;
         let stored = rebuilt("refs/heads/a", 1_000_000_007, value(1));
-        assert_eq!(db.registry.rebuild(&[write(&stored)], revision).await, Ok(RebuildAnswer::Written));
+        assert_eq!(db.setup.rebuild(&[write(&stored)], revision).await, Ok(RebuildAnswer::Written));
         land(&db, &Commit::at(&project(), 0).step(&stored, value(2)).request()).await;
         let now = item(&db, "refs/heads/a").await;
         assert_eq!((now.version, now.value), (Version(1_000_000_008), value(2)));
@@ -119,10 +119,10 @@ mod cases {
             (0..count).map(|n| write(&rebuilt(&format!("refs/heads/b{n}"), 1, value(1)))).collect()
         };
         for count in [0, REBUILT_ITEMS + 1] {
-            let answer = db.registry.rebuild(&items(count), revision).await;
+            let answer = db.setup.rebuild(&items(count), revision).await;
             assert!(matches!(answer, Err(RefDbError::Broken(_))), "{count}: {answer:?}");
         }
-        assert_eq!(db.registry.rebuild(&items(REBUILT_ITEMS), revision).await, Ok(RebuildAnswer::Written));
+        assert_eq!(db.setup.rebuild(&items(REBUILT_ITEMS), revision).await, Ok(RebuildAnswer::Written));
         let all = db.refs.scan(&project(), None, 1_000).await.expect("a scan");
         assert_eq!(all.len(), REBUILT_ITEMS);
         assert!(all.iter().all(|item| matches!(item.key, RefKey::Ref(_))));

@@ -141,16 +141,16 @@ impl Inner {
     async fn open_incarnation(&self) {
         let (refdb, site, node) = (&self.parts.refdb, &self.parts.site, &self.parts.node);
         let mut work = self.work.lock().await;
-        for old in insist!(refdb.registry.incarnations(site)).into_iter().filter(|record| record.id.node == *node) {
+        for old in insist!(refdb.incarnations.incarnations(site)).into_iter().filter(|record| record.id.node == *node) {
             self.drain(&old.id).await;
         }
         loop {
-            let number = insist!(refdb.registry.last_incarnation(site, node)) + 1;
-            let sites = insist!(refdb.registry.sites());
+            let number = insist!(refdb.incarnations.last_incarnation(site, node)) + 1;
+            let sites = insist!(refdb.sites.sites());
             let epoch = sites.iter().find(|record| record.site == *site).map_or(0, |record| record.epoch);
             let id = IncarnationId { node: node.clone(), number: Incarnation(number) };
             let record = IncarnationRecord::open(id.clone(), site.clone(), epoch, 1, 1);
-            match refdb.registry.open_incarnation(&record).await {
+            match refdb.incarnations.open_incarnation(&record).await {
                 Ok(OpenAnswer::Opened) => {
                     *work = Work { id, seq: Seq(0) };
                     return;
@@ -162,7 +162,7 @@ impl Inner {
     }
 
     async fn drain(&self, id: &IncarnationId) {
-        let record = insist!(self.parts.refdb.registry.freeze(&self.parts.site, id));
+        let record = insist!(self.parts.refdb.incarnations.freeze(&self.parts.site, id));
         let slot = id.lane(Lane(0)).slot(record.settled[0]);
         let mut published = record.settled[0];
         if self.mistake != Mistake::NoPoison {
@@ -171,7 +171,7 @@ impl Inner {
             }
             published = published.next();
         }
-        insist!(self.parts.refdb.registry.drained(&self.parts.site, id, &[published]));
+        insist!(self.parts.refdb.incarnations.drained(&self.parts.site, id, &[published]));
     }
 
     async fn publish(&self, bytes: bytes::Bytes) {
@@ -192,10 +192,10 @@ impl Inner {
     /// Reads every stream to its end, then the refdb, then moves the refs that are behind.
     async fn look(&self) {
         let mut changes = Changes::default();
-        for record in insist!(self.parts.refdb.registry.sites()) {
+        for record in insist!(self.parts.refdb.sites.sites()) {
             // The marks are read before the refdb, so every transaction below them is in the refdb's state that is read
             // later.
-            for one in insist!(self.parts.refdb.registry.incarnations(&record.site)) {
+            for one in insist!(self.parts.refdb.incarnations.incarnations(&record.site)) {
                 changes.low_water.push((one.id.lane(Lane(0)), one.published[0]));
             }
             if let Ok(stream) = self.parts.eventlog.describe(&record.site).await {
@@ -311,7 +311,7 @@ impl Inner {
         }
         let next = work.seq.next();
         while let MarkAnswer::NotOpen(_) =
-            insist!(self.parts.refdb.registry.mark(&self.parts.site, &work.id, &[next], &[next]))
+            insist!(self.parts.refdb.incarnations.mark(&self.parts.site, &work.id, &[next], &[next]))
         {
             sleep(PATIENCE).await;
         }

@@ -9,7 +9,7 @@ use lockstep::seams::blob::object::ObjectBlobs;
 use lockstep::seams::blob::{BlobStore, Payload};
 use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
 use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
-use lockstep::seams::refdb::{RefDb, Registry};
+use lockstep::seams::refdb::{RefDb, Setup};
 use lockstep_tests::aws::forwarder::Forwarder;
 use lockstep_tests::aws::record::{Made, Record};
 use lockstep_tests::aws::s3::FakeS3;

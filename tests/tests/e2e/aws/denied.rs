@@ -8,7 +8,7 @@ use lockstep::seams::embedded::kinesis::EmbeddedKinesis;
 use lockstep::seams::eventlog::EventLog;
 use lockstep::seams::eventlog::kinesis::{self, ClientSettings, KinesisEventLog, KinesisSettings};
 use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
-use lockstep::seams::refdb::{RefDbError, Registry};
+use lockstep::seams::refdb::{Documents, RefDbError, Setup};
 use lockstep_tests::aws::forwarder::Forwarder;
 use lockstep_tests::aws::record::Record;
 

@@ -129,9 +129,9 @@ impl<'a> Explainer<'a> {
     async fn records(&self) -> Result<Records, ApiError> {
         let refdb = &self.stages.deps.refdb;
         // The slots come first, so that the marks of the nodes are at least as new.
-        let sites = refdb.registry.sites().await.map_err(ApiError::unavailable)?;
+        let sites = refdb.sites.sites().await.map_err(ApiError::unavailable)?;
         let incarnations = refdb.incarnations().await.map_err(ApiError::unavailable)?;
-        let nodes = refdb.registry.nodes().await.map_err(ApiError::unavailable)?;
+        let nodes = refdb.nodes.nodes().await.map_err(ApiError::unavailable)?;
         Ok(Records { sites, incarnations, nodes })
     }
 

@@ -9,9 +9,10 @@ use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq
 use tokio::time::Instant;
 
 use crate::seams::refdb::{
-    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
-    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore,
-    Registry, Role, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
+    IncarnationRecord, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, Part,
+    RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore, Role, Setup, SiteAnswer, SiteRecord, Sites,
+    SlotState, WentBackRecord,
 };
 use crate::telemetry::metrics::{CallEnd, RefDbMetrics, RefDbOp};
 
@@ -21,7 +22,12 @@ pub fn metered(refdb: &RefDb, metrics: &RefDbMetrics) -> RefDb {
     RefDb {
         refs: Arc::new(Metered { inner: Arc::clone(&refdb.refs), metrics: metrics.clone() }),
         journal: Arc::new(Metered { inner: Arc::clone(&refdb.journal), metrics: metrics.clone() }),
-        registry: Arc::new(Metered { inner: Arc::clone(&refdb.registry), metrics: metrics.clone() }),
+        sites: Arc::new(Metered { inner: Arc::clone(&refdb.sites), metrics: metrics.clone() }),
+        incarnations: Arc::new(Metered { inner: Arc::clone(&refdb.incarnations), metrics: metrics.clone() }),
+        nodes: Arc::new(Metered { inner: Arc::clone(&refdb.nodes), metrics: metrics.clone() }),
+        documents: Arc::new(Metered { inner: Arc::clone(&refdb.documents), metrics: metrics.clone() }),
+        gerrit: Arc::new(Metered { inner: Arc::clone(&refdb.gerrit), metrics: metrics.clone() }),
+        setup: Arc::new(Metered { inner: Arc::clone(&refdb.setup), metrics: metrics.clone() }),
     }
 }
 
@@ -87,15 +93,21 @@ measured! { JournalStore {}
     Collect: collect(slots: &[Slot]) -> ();
 }
 
-measured! { Registry {}
+measured! { Setup {}
     Site: prepare(may_create: bool) -> ();
     Site: rebuild(items: &[Rebuilt], revision: u64) -> RebuildAnswer;
+}
+
+measured! { Sites {}
     Site: enroll_site(site: &SiteId, role: Role) -> SiteRecord;
     Site: sites() -> Vec<SiteRecord>;
     Site: change_role(from: &SiteRecord, role: Role) -> SiteRecord;
     Site: change_site(from: Option<&SiteRecord>, to: &SiteRecord, failover: u64) -> SiteAnswer;
     Site: begin_failover(record: &DocumentRecord, sites: &[SiteRecord]) -> Option<DocumentRecord>;
     Site: shut_out_earlier(site: &SiteId) -> ();
+}
+
+measured! { Incarnations {}
     Incarnation: open_incarnation(record: &IncarnationRecord) -> OpenAnswer;
     Incarnation: incarnations(site: &SiteId) -> Vec<IncarnationRecord>;
     Incarnation: last_incarnation(site: &SiteId, node: &NodeId) -> u64;
@@ -105,15 +117,24 @@ measured! { Registry {}
     Incarnation: poisoned(site: &SiteId, id: &IncarnationId) -> ();
     Mark: raise_published(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
     Incarnation: drained(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
+    Incarnation: forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
+}
+
+measured! { Nodes {}
     Node: nodes() -> Vec<NodeRecord>;
     Node: put_node(record: &NodeRecord, previous: Option<&NodeRecord>) -> NodeAnswer;
-    Incarnation: forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
-    Site: went_back() -> Option<WentBackRecord>;
-    Site: declare_went_back(record: &WentBackRecord) -> WentBackRecord;
-    Site: document(which: Document) -> Option<DocumentRecord>;
-    Site: put_document(which: Document, record: &DocumentRecord) -> DocumentRecord;
     Node: digests() -> Vec<DigestRecord>;
     Node: put_digest(record: &DigestRecord) -> ();
+}
+
+measured! { Documents {}
+    Site: document(which: Document) -> Option<DocumentRecord>;
+    Site: put_document(which: Document, record: &DocumentRecord) -> DocumentRecord;
+    Site: went_back() -> Option<WentBackRecord>;
+    Site: declare_went_back(record: &WentBackRecord) -> WentBackRecord;
+}
+
+measured! { GerritIdentity {}
     Site: gerrit() -> Option<GerritRecord>;
     Site: enroll_gerrit(record: &GerritRecord) -> GerritRecord;
     Node: instances() -> BTreeMap<String, NodeId>;

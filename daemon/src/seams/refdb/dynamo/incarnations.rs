@@ -263,7 +263,7 @@ mod tests {
     use super::super::client::{Connection, client};
     use super::super::tables::TableSettings;
     use super::*;
-    use crate::seams::refdb::Registry;
+    use crate::seams::refdb::Incarnations;
 
     fn record() -> IncarnationRecord {
         IncarnationRecord {

@@ -12,7 +12,7 @@
 //! | `locks` | transactions of several parts, under ref locks |
 //! | `refs`, `slots` | reads of items; slots, poison, collection |
 //! | `conditions` | conditions of a transaction on items that it does not write |
-//! | `sites`, `incarnations`, `nodes`, `digests`, `gerrit`, `went_back`, `documents` | the registry |
+//! | `sites`, `incarnations`, `nodes`, `digests`, `gerrit`, `went_back`, `documents` | the records |
 //! | `elsewhere` | opens other tables |
 //! | `rebuild` | the items of a refdb that is being rebuilt |
 //! | `tables` | creation and checks of the tables |
@@ -60,9 +60,10 @@ pub use tables::{TableSettings, Warm};
 
 use super::rules;
 use super::{
-    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
-    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDbError, RefItem, RefStore,
-    Registry, Role, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
+    IncarnationRecord, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, Part,
+    RebuildAnswer, Rebuilt, RefDbError, RefItem, RefStore, Role, Setup, SiteAnswer, SiteRecord, Sites, SlotState,
+    WentBackRecord,
 };
 
 /// The refdb in DynamoDB.
@@ -88,7 +89,7 @@ impl Tables {
     }
 }
 
-/// The names of the tables with a prefix: refs and registry, journal.
+/// The names of the tables with a prefix: refs and other records, journal.
 #[must_use]
 pub fn table_names(prefix: &str) -> [String; 2] {
     [format!("{prefix}-refs"), format!("{prefix}-journal")]
@@ -180,7 +181,7 @@ impl JournalStore for DynamoRefDb {
 }
 
 #[async_trait]
-impl Registry for DynamoRefDb {
+impl Setup for DynamoRefDb {
     async fn prepare(&self, may_create: bool) -> Result<(), RefDbError> {
         tables::prepare(&self.client, &self.tables, self.settings, may_create).await
     }
@@ -188,7 +189,10 @@ impl Registry for DynamoRefDb {
     async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
         rebuild::write(&self.client, &self.tables, items, revision).await
     }
+}
 
+#[async_trait]
+impl Sites for DynamoRefDb {
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
         sites::enroll(&self.client, &self.tables, site, role).await
     }
@@ -221,7 +225,10 @@ impl Registry for DynamoRefDb {
     async fn shut_out_earlier(&self, site: &SiteId) -> Result<(), RefDbError> {
         sites::shut_out_earlier(&self.client, &self.tables, site).await
     }
+}
 
+#[async_trait]
+impl Incarnations for DynamoRefDb {
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
         incarnations::open(&self.client, &self.tables, record).await
     }
@@ -271,28 +278,19 @@ impl Registry for DynamoRefDb {
         incarnations::change(&self.client, &self.tables, (site, id), decide).await.map(|(_, answer)| answer)
     }
 
+    async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
+        incarnations::forget(&self.client, &self.tables, site, ids).await
+    }
+}
+
+#[async_trait]
+impl Nodes for DynamoRefDb {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
         nodes::list(&self.client, &self.tables).await
     }
 
     async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
         nodes::put(&self.client, &self.tables, record, previous).await
-    }
-
-    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
-        went_back::read(&self.client, &self.tables).await
-    }
-
-    async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
-        went_back::declare(&self.client, &self.tables, record).await
-    }
-
-    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
-        documents::read(&self.client, &self.tables, which).await
-    }
-
-    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
-        documents::put(&self.client, &self.tables, which, record).await
     }
 
     async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
@@ -303,11 +301,29 @@ impl Registry for DynamoRefDb {
         rules::digest_fits(record)?;
         digests::put(&self.client, &self.tables, record).await
     }
+}
 
-    async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
-        incarnations::forget(&self.client, &self.tables, site, ids).await
+#[async_trait]
+impl Documents for DynamoRefDb {
+    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
+        documents::read(&self.client, &self.tables, which).await
     }
 
+    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
+        documents::put(&self.client, &self.tables, which, record).await
+    }
+
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
+        went_back::read(&self.client, &self.tables).await
+    }
+
+    async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
+        went_back::declare(&self.client, &self.tables, record).await
+    }
+}
+
+#[async_trait]
+impl GerritIdentity for DynamoRefDb {
     async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
         gerrit::read(&self.client, &self.tables).await
     }

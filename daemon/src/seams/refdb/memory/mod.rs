@@ -4,8 +4,8 @@
 //! answers. A clone is another handle on the same data. Every call takes effect at once and returns an answer. A fault
 //! layer around it adds lost answers and conflicts.
 
+mod records;
 mod refs;
-mod registry;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -18,13 +18,14 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::rules;
 use super::{
-    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord, JournalStore,
-    MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore,
-    Registry, Role, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
+    IncarnationRecord, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, Part,
+    RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore, Role, Setup, SiteAnswer, SiteRecord, Sites,
+    SlotState, WentBackRecord,
 };
 use crate::base::faults::injected_bug::InjectedBugs;
+use records::Records;
 use refs::Refs;
-use registry::Records;
 pub use tables::MemoryTables;
 
 /// A refdb in memory. Clones share the data.
@@ -38,13 +39,13 @@ pub struct Backup(State);
 #[derive(Clone, Debug, Default)]
 struct State {
     refs: Refs,
-    registry: Records,
+    records: Records,
 }
 
 impl State {
     fn rebuild(&mut self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
         rules::rebuilt_fits(items)?;
-        if self.registry.document(Document::Identity).map(|stored| stored.revision) != Some(revision) {
+        if self.records.document(Document::Identity).map(|stored| stored.revision) != Some(revision) {
             return Ok(RebuildAnswer::Superseded);
         }
         for item in items {
@@ -58,7 +59,7 @@ impl State {
             match item {
                 Rebuilt::Ref(project, item) => self.refs.rebuild(project, item),
                 Rebuilt::Directory(project, name) => self.refs.rebuild_directory(project, name),
-                Rebuilt::Site(site) => self.registry.rebuild_site(site),
+                Rebuilt::Site(site) => self.records.rebuild_site(site),
             }
         }
         Ok(RebuildAnswer::Written)
@@ -167,21 +168,24 @@ impl JournalStore for MemoryRefDb {
 }
 
 #[async_trait]
-impl Registry for MemoryRefDb {
+impl Setup for MemoryRefDb {
     async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
         self.state().rebuild(items, revision)
     }
+}
 
+#[async_trait]
+impl Sites for MemoryRefDb {
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
-        Ok(self.state().registry.enroll_site(site, role))
+        Ok(self.state().records.enroll_site(site, role))
     }
 
     async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError> {
-        Ok(self.state().registry.sites())
+        Ok(self.state().records.sites())
     }
 
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
-        self.state().registry.change_role(from, role)
+        self.state().records.change_role(from, role)
     }
 
     async fn change_site(
@@ -190,7 +194,7 @@ impl Registry for MemoryRefDb {
         to: &SiteRecord,
         failover: u64,
     ) -> Result<SiteAnswer, RefDbError> {
-        self.state().registry.change_site(from, to, failover)
+        self.state().records.change_site(from, to, failover)
     }
 
     async fn begin_failover(
@@ -198,24 +202,27 @@ impl Registry for MemoryRefDb {
         record: &DocumentRecord,
         sites: &[SiteRecord],
     ) -> Result<Option<DocumentRecord>, RefDbError> {
-        self.state().registry.begin_failover(record, sites)
+        self.state().records.begin_failover(record, sites)
     }
 
     /// Every program that shares this memory is of this release.
     async fn shut_out_earlier(&self, _site: &SiteId) -> Result<(), RefDbError> {
         Ok(())
     }
+}
 
+#[async_trait]
+impl Incarnations for MemoryRefDb {
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
-        self.state().registry.open_incarnation(record)
+        self.state().records.open_incarnation(record)
     }
 
     async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {
-        Ok(self.state().registry.incarnations(site))
+        Ok(self.state().records.incarnations(site))
     }
 
     async fn last_incarnation(&self, site: &SiteId, node: &NodeId) -> Result<u64, RefDbError> {
-        Ok(self.state().registry.last_incarnation(site, node))
+        Ok(self.state().records.last_incarnation(site, node))
     }
 
     async fn mark(
@@ -225,83 +232,92 @@ impl Registry for MemoryRefDb {
         settled: &[Seq],
         published: &[Seq],
     ) -> Result<MarkAnswer, RefDbError> {
-        self.state().registry.mark(site, id, settled, published)
+        self.state().records.mark(site, id, settled, published)
     }
 
     async fn touch(&self, site: &SiteId, id: &IncarnationId) -> Result<MarkAnswer, RefDbError> {
-        self.state().registry.touch(site, id)
+        self.state().records.touch(site, id)
     }
 
     async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
-        self.state().registry.freeze(site, id)
+        self.state().records.freeze(site, id)
     }
 
     async fn poisoned(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
-        self.state().registry.poisoned(site, id)
+        self.state().records.poisoned(site, id)
     }
 
     async fn raise_published(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
-        self.state().registry.raise_published(site, id, published)
+        self.state().records.raise_published(site, id, published)
     }
 
     async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
-        self.state().registry.drained(site, id, published)
-    }
-
-    async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
-        Ok(self.state().registry.nodes())
-    }
-
-    async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
-        self.state().registry.put_node(record, previous)
-    }
-
-    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
-        Ok(self.state().registry.document(which))
-    }
-
-    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
-        self.state().registry.put_document(which, record)
-    }
-
-    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
-        Ok(self.state().registry.digests())
-    }
-
-    async fn put_digest(&self, record: &DigestRecord) -> Result<(), RefDbError> {
-        self.state().registry.put_digest(record)
-    }
-
-    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
-        Ok(self.state().registry.went_back())
-    }
-
-    async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
-        Ok(self.state().registry.declare_went_back(record))
+        self.state().records.drained(site, id, published)
     }
 
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
-        self.state().registry.forget(site, ids)
+        self.state().records.forget(site, ids)
+    }
+}
+
+#[async_trait]
+impl Nodes for MemoryRefDb {
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
+        Ok(self.state().records.nodes())
     }
 
+    async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
+        self.state().records.put_node(record, previous)
+    }
+
+    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
+        Ok(self.state().records.digests())
+    }
+
+    async fn put_digest(&self, record: &DigestRecord) -> Result<(), RefDbError> {
+        self.state().records.put_digest(record)
+    }
+}
+
+#[async_trait]
+impl Documents for MemoryRefDb {
+    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
+        Ok(self.state().records.document(which))
+    }
+
+    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
+        self.state().records.put_document(which, record)
+    }
+
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
+        Ok(self.state().records.went_back())
+    }
+
+    async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
+        Ok(self.state().records.declare_went_back(record))
+    }
+}
+
+#[async_trait]
+impl GerritIdentity for MemoryRefDb {
     async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
-        Ok(self.state().registry.gerrit())
+        Ok(self.state().records.gerrit())
     }
 
     async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
-        self.state().registry.enroll_gerrit(record)
+        self.state().records.enroll_gerrit(record)
     }
 
     async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
-        Ok(self.state().registry.instances())
+        Ok(self.state().records.instances())
     }
 
     async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError> {
-        self.state().registry.claim_instance(instance, node, from)
+        self.state().records.claim_instance(instance, node, from)
     }
 
     async fn release_instance(&self, instance: &str, node: &NodeId) -> Result<(), RefDbError> {
-        self.state().registry.release_instance(instance, node);
+        self.state().records.release_instance(instance, node);
         Ok(())
     }
 }

@@ -50,8 +50,8 @@ impl StagedRefs {
     /// Whether a slot was ever occupied: it is below its lane's settled mark, or its incarnation is poisoned or
     /// drained. An incarnation that is forgotten was drained before.
     async fn is_over(&self, slot: &Slot) -> Result<bool, RefDbError> {
-        for site in self.inner.registry.sites().await? {
-            let all = self.inner.registry.incarnations(&site.site).await?;
+        for site in self.inner.sites.sites().await? {
+            let all = self.inner.incarnations.incarnations(&site.site).await?;
             if let Some(incarnation) = all.iter().find(|one| one.id == slot.lane.incarnation) {
                 return Ok(is_below(slot, incarnation));
             }

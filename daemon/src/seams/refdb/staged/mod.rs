@@ -50,7 +50,7 @@ impl StagedRefs {
         Self { inner, long_forms, most: most.clamp(2, WRITE_ITEMS), bugs }
     }
 
-    /// The refdb with these refs. Journal and registry are those of the inner refdb.
+    /// The refdb with these refs. The other parts are those of the inner refdb.
     #[must_use]
     pub fn refdb(self: &Arc<Self>) -> RefDb {
         RefDb { refs: Arc::clone(self) as _, ..self.inner.clone() }

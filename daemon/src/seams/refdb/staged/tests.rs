@@ -57,9 +57,9 @@ fn long_forms() -> LongForms {
 /// A refdb in which the incarnation of all slots is open.
 async fn world() -> (RefDb, StagedRefs) {
     let raw = MemoryRefDb::new().refdb();
-    let epoch = raw.registry.enroll_site(&site(), Role::Active).await.unwrap().epoch;
+    let epoch = raw.sites.enroll_site(&site(), Role::Active).await.unwrap().epoch;
     let record = IncarnationRecord::open(slot(0).lane.incarnation, site(), epoch, 64, 1);
-    raw.registry.open_incarnation(&record).await.unwrap();
+    raw.incarnations.open_incarnation(&record).await.unwrap();
     let staged = StagedRefs::new(raw.clone(), long_forms(), WRITE_ITEMS, InjectedBugs::default());
     (raw, staged)
 }
@@ -153,7 +153,7 @@ async fn a_lock_that_arrives_after_its_slot_was_collected_is_void() {
     let late = request(0, 0..150, &[], 1);
     locks(&raw, &staged, &late).await;
     assert!(values(&staged, 0..1).await[0].2, "nothing shows yet that the slot was occupied");
-    raw.registry.mark(&site(), &slot(0).lane.incarnation, &[Seq(1)], &[Seq(1)]).await.unwrap();
+    raw.incarnations.mark(&site(), &slot(0).lane.incarnation, &[Seq(1)], &[Seq(1)]).await.unwrap();
     assert_eq!(values(&staged, 0..1).await, [(Version::NONE, RefValue::Absent, false)]);
 }
 

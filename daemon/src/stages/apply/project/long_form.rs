@@ -190,12 +190,12 @@ mod tests {
         for forgotten in [false, true] {
             let context = NodeContext::in_memory();
             let record = context.open_incarnation().await;
-            let registry = &context.refdb.registry;
-            registry.mark(&record.site, &record.id, &[Seq(5)], &[Seq(5)]).await.unwrap();
+            let refdb = &context.refdb;
+            refdb.incarnations.mark(&record.site, &record.id, &[Seq(5)], &[Seq(5)]).await.unwrap();
             if forgotten {
-                registry.freeze(&record.site, &record.id).await.unwrap();
-                registry.drained(&record.site, &record.id, &[Seq(5)]).await.unwrap();
-                registry.forget_incarnations(&record.site, std::slice::from_ref(&record.id)).await.unwrap();
+                refdb.incarnations.freeze(&record.site, &record.id).await.unwrap();
+                refdb.incarnations.drained(&record.site, &record.id, &[Seq(5)]).await.unwrap();
+                refdb.incarnations.forget_incarnations(&record.site, std::slice::from_ref(&record.id)).await.unwrap();
             }
             let (quarantined, parked, _) = offer(&context, &record).await;
             assert!(quarantined.is_empty() && parked.is_empty(), "{quarantined:?} {parked:?}");
@@ -206,7 +206,7 @@ mod tests {
     async fn a_locator_of_a_slot_that_was_never_used_is_quarantined_and_its_slot_is_not_done() {
         let context = NodeContext::in_memory();
         let record = context.open_incarnation().await;
-        context.refdb.registry.mark(&record.site, &record.id, &[Seq(3)], &[Seq(3)]).await.unwrap();
+        context.refdb.incarnations.mark(&record.site, &record.id, &[Seq(3)], &[Seq(3)]).await.unwrap();
         let (quarantined, _, is_done) = offer(&context, &record).await;
         assert!(quarantined.len() == 1 && !is_done, "{quarantined:?}");
     }

@@ -1,22 +1,21 @@
-//! The refdb of a canary: the same traits as the real one, over the document of the drill. So the driver, the fencing
-//! and the records of a failover work on it unchanged.
+//! The refdb of a canary: some traits of the real one, over the document of the drill. So the driver, the fencing and
+//! the records of a failover work on it unchanged.
 //!
-//! It has what the steps of a failover need. Every other call answers [`RefDbError::Broken`].
+//! It has what the steps of a failover need, and no refs. Every other call answers [`RefDbError::Broken`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::failover::{FailoverKind, FailoverStep, Role};
-use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
+use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId, Slot, TxnId};
 
 use super::world::{DrillRecord, World};
 use crate::base::clock::Clock;
 use crate::seams::refdb::{
-    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord,
-    IncarnationState, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt,
-    RefDb, RefDbError, RefItem, RefStore, Registry, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
+    DigestRecord, Document, DocumentRecord, Documents, FailoverDb, IncarnationRecord, IncarnationState, Incarnations,
+    JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, RefDb, RefDbError, SiteAnswer, SiteRecord,
+    Sites, SlotState, WentBackRecord,
 };
 
 /// How often a change is tried again when somebody else has changed the document meanwhile.
@@ -32,7 +31,7 @@ pub(super) struct Canary {
 
 /// Reads the document of the drill, with its revision.
 pub(super) async fn stored(refdb: &RefDb) -> Result<Option<(u64, DrillRecord)>, RefDbError> {
-    let Some(stored) = refdb.registry.document(Document::Drill).await? else { return Ok(None) };
+    let Some(stored) = refdb.documents.document(Document::Drill).await? else { return Ok(None) };
     let broken = |error| RefDbError::Broken(format!("the drill cannot be read by this release: {error}"));
     Ok(Some((stored.revision, serde_json::from_str(&stored.body).map_err(broken)?)))
 }
@@ -41,7 +40,7 @@ pub(super) async fn stored(refdb: &RefDb) -> Result<Option<(u64, DrillRecord)>, 
 pub(super) async fn replace(refdb: &RefDb, before: u64, record: &DrillRecord) -> Result<bool, RefDbError> {
     let body = serde_json::to_string(record).map_err(|error| RefDbError::Broken(error.to_string()))?;
     let record = DocumentRecord { revision: before + 1, body };
-    Ok(refdb.registry.put_document(Document::Drill, &record).await? == record)
+    Ok(refdb.documents.put_document(Document::Drill, &record).await? == record)
 }
 
 fn not_here<T>() -> Result<T, RefDbError> {
@@ -61,9 +60,9 @@ impl Canary {
         Self { refdb: refdb.clone(), clock: Arc::clone(clock), number }
     }
 
-    /// This canary as a refdb.
-    pub(super) fn refdb(&self) -> RefDb {
-        RefDb::of(&Arc::new(self.clone()))
+    /// This canary as the parts of a refdb that the steps of a failover use.
+    pub(super) fn refdb(&self) -> FailoverDb {
+        FailoverDb::of(&Arc::new(self.clone()))
     }
 
     async fn record(&self) -> Result<(u64, DrillRecord), RefDbError> {
@@ -151,11 +150,7 @@ fn step_of(record: &DrillRecord, site: &SiteId, role: Role) -> Option<FailoverSt
 }
 
 #[async_trait]
-impl Registry for Canary {
-    async fn rebuild(&self, _: &[Rebuilt], _: u64) -> Result<RebuildAnswer, RefDbError> {
-        not_here()
-    }
-
+impl Sites for Canary {
     async fn enroll_site(&self, site: &SiteId, _: Role) -> Result<SiteRecord, RefDbError> {
         self.world().await?.1.site(site).ok_or_else(|| absent(site))
     }
@@ -183,7 +178,10 @@ impl Registry for Canary {
     async fn shut_out_earlier(&self, _: &SiteId) -> Result<(), RefDbError> {
         not_here()
     }
+}
 
+#[async_trait]
+impl Incarnations for Canary {
     async fn open_incarnation(&self, _: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
         not_here()
     }
@@ -227,6 +225,13 @@ impl Registry for Canary {
         not_here()
     }
 
+    async fn forget_incarnations(&self, _: &SiteId, _: &[IncarnationId]) -> Result<(), RefDbError> {
+        not_here()
+    }
+}
+
+#[async_trait]
+impl Nodes for Canary {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
         Ok(self.world().await?.1.nodes())
     }
@@ -235,14 +240,17 @@ impl Registry for Canary {
         not_here()
     }
 
-    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
-        self.refdb.registry.went_back().await
+    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
+        Ok(Vec::new())
     }
 
-    async fn declare_went_back(&self, _: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
+    async fn put_digest(&self, _: &DigestRecord) -> Result<(), RefDbError> {
         not_here()
     }
+}
 
+#[async_trait]
+impl Documents for Canary {
     async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
         match which {
             Document::Failover => {
@@ -268,35 +276,11 @@ impl Registry for Canary {
         .await
     }
 
-    async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {
-        Ok(Vec::new())
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
+        self.refdb.documents.went_back().await
     }
 
-    async fn put_digest(&self, _: &DigestRecord) -> Result<(), RefDbError> {
-        not_here()
-    }
-
-    async fn forget_incarnations(&self, _: &SiteId, _: &[IncarnationId]) -> Result<(), RefDbError> {
-        not_here()
-    }
-
-    async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
-        not_here()
-    }
-
-    async fn enroll_gerrit(&self, _: &GerritRecord) -> Result<GerritRecord, RefDbError> {
-        not_here()
-    }
-
-    async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
-        not_here()
-    }
-
-    async fn claim_instance(&self, _: &str, _: &NodeId, _: Option<&NodeId>) -> Result<NodeId, RefDbError> {
-        not_here()
-    }
-
-    async fn release_instance(&self, _: &str, _: &NodeId) -> Result<(), RefDbError> {
+    async fn declare_went_back(&self, _: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
         not_here()
     }
 }
@@ -321,42 +305,6 @@ impl JournalStore for Canary {
     }
 
     async fn collect(&self, _: &[Slot]) -> Result<(), RefDbError> {
-        not_here()
-    }
-}
-
-/// A canary has slots and no refs.
-#[async_trait]
-impl RefStore for Canary {
-    async fn commit(&self, _: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
-        not_here()
-    }
-
-    async fn lock(&self, _: &Part) -> Result<CommitAnswer, RefDbError> {
-        not_here()
-    }
-
-    async fn seal(&self, _: &TxnId, _: &Bytes) -> Result<SlotState, RefDbError> {
-        not_here()
-    }
-
-    async fn flip(&self, _: &Part) -> Result<(), RefDbError> {
-        not_here()
-    }
-
-    async fn release(&self, _: &ProjectKey, _: &TxnId, _: &[RefKey]) -> Result<(), RefDbError> {
-        not_here()
-    }
-
-    async fn read(&self, _: &ProjectKey, _: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
-        not_here()
-    }
-
-    async fn scan(&self, _: &ProjectKey, _: Option<&RefKey>, _: usize) -> Result<Vec<RefItem>, RefDbError> {
-        not_here()
-    }
-
-    async fn projects(&self, _: Option<&ProjectName>, _: usize) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
         not_here()
     }
 }

@@ -71,8 +71,8 @@ impl Source {
             self.acknowledged.lock().insert(txn);
         }
         *next += 1;
-        let registry = self.canary.refdb().registry;
-        if registry.mark(from, &own.id, &[Seq(*next)], &[Seq(*next)]).await? == MarkAnswer::Written {
+        let refdb = self.canary.refdb();
+        if refdb.incarnations.mark(from, &own.id, &[Seq(*next)], &[Seq(*next)]).await? == MarkAnswer::Written {
             *settled = *next;
         }
         Ok(())

@@ -6,6 +6,7 @@ use lockstep_proto::{IncarnationId, SiteId};
 use tokio::time::Instant;
 
 use super::*;
+use crate::seams::refdb::FailoverDb;
 use crate::stages::ports::Fencing;
 
 /// A wall clock that follows the paused time.
@@ -18,18 +19,18 @@ impl Clock for Paused {
 }
 
 /// Freezes an incarnation and poisons its window, as the membership stage does.
-struct Fence(RefDb);
+struct Fence(FailoverDb);
 
 #[async_trait]
 impl Fencing for Fence {
     async fn fence(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
-        let frozen = self.0.registry.freeze(site, id).await?;
+        let frozen = self.0.incarnations.freeze(site, id).await?;
         for (lane, end) in id.lanes(frozen.ends()) {
             for seq in end.0 - frozen.window..end.0 {
                 self.0.journal.poison(&lane.slot(lockstep_proto::Seq(seq))).await?;
             }
         }
-        self.0.registry.poisoned(site, id).await
+        self.0.incarnations.poisoned(site, id).await
     }
 }
 
@@ -92,9 +93,9 @@ async fn a_drill_is_green_loses_nothing_and_touches_nothing_else() {
         assert!(report.commits > 2 && report.green_ms >= report.took_writes_ms, "{report:?}");
         let steps: Vec<FailoverStep> = report.steps.iter().map(|one| one.step).collect();
         assert_eq!(steps, PlanRequest::new(kind, "a".parse().unwrap(), "b".parse().unwrap()).steps());
-        let registry = &context.refdb.registry;
-        assert!(registry.sites().await.unwrap().is_empty() && registry.nodes().await.unwrap().is_empty());
-        assert_eq!(registry.document(Document::Failover).await, Ok(None));
+        let refdb = &context.refdb;
+        assert!(refdb.sites.sites().await.unwrap().is_empty() && refdb.nodes.nodes().await.unwrap().is_empty());
+        assert_eq!(refdb.documents.document(Document::Failover).await, Ok(None));
         let (_, record) = canary::stored(&context.refdb).await.unwrap().unwrap();
         assert_eq!(record.world, None, "nothing is left of the canary");
     }

@@ -173,7 +173,7 @@ impl SilentStage {
         let made = copy.made().clone();
         report.notes.extend(made.notes.clone());
         // The slots are read after the copy was made. So those that were settled meanwhile count as lacking.
-        let lacked = match View::read(&self.refdb, std::collections::BTreeSet::default()).await {
+        let lacked = match View::read(&self.refdb.for_failover(), std::collections::BTreeSet::default()).await {
             Ok(view) => Some(lacked(&view, &self.site, &made)),
             Err(error) => {
                 report.notes.push(format!("the loss is not known: the refdb does not answer: {error}"));

@@ -72,12 +72,12 @@ fn lane() -> LaneId {
 async fn stage(takes: u64, red: Option<&str>) -> (Arc<SilentStage>, Arc<MadeUp>, Arc<SiteRoles>) {
     let context = NodeContext::in_memory();
     let roles = Arc::new(SiteRoles::default());
-    let registry = &context.refdb.registry;
-    let a = registry.enroll_site(&"a".parse().unwrap(), Role::Active).await.unwrap();
-    let s = registry.enroll_site(&"s".parse().unwrap(), Role::Standby).await.unwrap();
+    let refdb = &context.refdb;
+    let a = refdb.sites.enroll_site(&"a".parse().unwrap(), Role::Active).await.unwrap();
+    let s = refdb.sites.enroll_site(&"s".parse().unwrap(), Role::Standby).await.unwrap();
     let record = IncarnationRecord::open(lane().incarnation, a.site.clone(), a.epoch, 4, 1);
-    registry.open_incarnation(&record).await.unwrap();
-    registry.mark(&a.site, &record.id, &[Seq(5)], &[Seq(0)]).await.unwrap();
+    refdb.incarnations.open_incarnation(&record).await.unwrap();
+    refdb.incarnations.mark(&a.site, &record.id, &[Seq(5)], &[Seq(0)]).await.unwrap();
     roles.note(vec![a, s]);
     let red = red.map(str::to_owned);
     let made_up = Arc::new(MadeUp { takes: Duration::from_secs(takes), red, removed: AtomicU32::new(0) });

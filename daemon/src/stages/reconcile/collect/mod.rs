@@ -114,11 +114,11 @@ impl Collector {
 
     /// Collects every lane of the sites once, and removes the records of drained incarnations that have no slots left.
     async fn collect(&self, lanes: &mut BTreeMap<LaneId, LaneProgress>) -> Result<(), RefDbError> {
-        let nodes = self.refdb.registry.nodes().await?;
+        let nodes = self.refdb.nodes.nodes().await?;
         let needed = Needed::of(&nodes, self.bugs);
         let mut incarnations = Vec::new();
         for site in self.sites(&nodes) {
-            incarnations.extend(self.refdb.registry.incarnations(&site).await?);
+            incarnations.extend(self.refdb.incarnations.incarnations(&site).await?);
         }
         let mut over = Vec::new();
         for incarnation in &incarnations {
@@ -138,7 +138,7 @@ impl Collector {
             let of_site = incarnations.iter().filter(|one| one.site == *site && over.contains(&one.id));
             let ids: Vec<IncarnationId> = of_site.map(|one| one.id.clone()).collect();
             if !ids.is_empty() {
-                self.refdb.registry.forget_incarnations(site, &ids).await?;
+                self.refdb.incarnations.forget_incarnations(site, &ids).await?;
             }
         }
         Ok(())

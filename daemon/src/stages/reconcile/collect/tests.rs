@@ -102,13 +102,13 @@ async fn world(slots: u64, needs: Needs) -> (NodeContext, Arc<Partly>, Arc<Told>
         };
         context.refdb.refs.commit(&request).await.unwrap();
     }
-    let registry = &context.refdb.registry;
-    registry.mark(&record.site, &record.id, &[Seq(slots)], &[Seq(slots)]).await.unwrap();
-    registry.freeze(&record.site, &record.id).await.unwrap();
-    registry.drained(&record.site, &record.id, &[Seq(slots)]).await.unwrap();
+    let refdb = &context.refdb;
+    refdb.incarnations.mark(&record.site, &record.id, &[Seq(slots)], &[Seq(slots)]).await.unwrap();
+    refdb.incarnations.freeze(&record.site, &record.id).await.unwrap();
+    refdb.incarnations.drained(&record.site, &record.id, &[Seq(slots)]).await.unwrap();
     let node =
         NodeRecord { low_water: [("n.1.0".parse().unwrap(), Seq(slots))].into(), needs, ..NodeRecord::first("m", "s") };
-    registry.put_node(&node, None).await.unwrap();
+    refdb.nodes.put_node(&node, None).await.unwrap();
     let journal = Arc::new(Partly {
         inner: Arc::clone(&context.refdb.journal),
         fails: AtomicBool::new(false),
@@ -139,7 +139,7 @@ async fn left(context: &NodeContext, slots: u64) -> Vec<u64> {
 }
 
 async fn is_forgotten(context: &NodeContext) -> bool {
-    context.refdb.registry.incarnations(&context.site).await.unwrap().is_empty()
+    context.refdb.incarnations.incarnations(&context.site).await.unwrap().is_empty()
 }
 
 #[tokio::test]
@@ -154,9 +154,9 @@ async fn slots_that_a_node_needs_stay_and_the_rest_goes() {
     assert!(!is_forgotten(&context).await && told.0.lock().is_empty());
     // The node needs nothing any more. A collector that starts anew finds the two slots, although they lie below the
     // collected ones.
-    let before = context.refdb.registry.nodes().await.unwrap().remove(0);
+    let before = context.refdb.nodes.nodes().await.unwrap().remove(0);
     let free = NodeRecord { needs: Needs::default(), ..before.clone() };
-    context.refdb.registry.put_node(&free, Some(&before)).await.unwrap();
+    context.refdb.nodes.put_node(&free, Some(&before)).await.unwrap();
     let mut lanes = BTreeMap::new();
     for _ in 0..3 {
         collector.collect(&mut lanes).await.unwrap();

@@ -11,7 +11,7 @@ use crate::seams::refdb::{
     NodeRecord, OpenAnswer, RefDbError, Role, SiteAnswer, SiteRecord, WentBackRecord,
 };
 
-/// The registry. `highest` outlives the incarnations that it counts.
+/// All records. `highest` outlives the incarnations that it counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Records {
     sites: BTreeMap<SiteId, SiteRecord>,

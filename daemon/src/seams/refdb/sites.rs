@@ -1,9 +1,13 @@
-//! The record of a site: its role, its epoch, and its place in the list of sites.
+//! Sites: their records, with role, epoch, and place in the list of sites.
 
+use async_trait::async_trait;
 use lockstep_proto::SiteId;
 pub use lockstep_proto::failover::Role;
 use lockstep_proto::rebuild::KnownSite;
 use lockstep_proto::site_list::StreamPlace;
+
+use super::documents::DocumentRecord;
+use super::error::RefDbError;
 
 /// The record of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,4 +64,40 @@ pub enum SiteAnswer {
     Differs(SiteRecord),
     /// The failover document has another revision. Nothing was changed.
     FailoverMoved,
+}
+
+/// Reads and changes the records of sites.
+#[async_trait]
+pub trait Sites: Send + Sync {
+    /// Creates the site's record with epoch 1 if there is none, and returns the stored record.
+    async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError>;
+
+    /// The records of all sites.
+    async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError>;
+
+    /// Changes a site's role and raises its epoch, if the epoch is still `from.epoch`. Returns the stored record.
+    async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError>;
+
+    /// Writes a site's record as an operator asks: the whole of `to`, whose epoch is one above that of `from`. One
+    /// write has all conditions: the stored record still has the epoch of `from` (none: there is no record), and the
+    /// failover document still has the revision `failover` (0: there is none). So no failover begins unseen beside it.
+    async fn change_site(
+        &self,
+        from: Option<&SiteRecord>,
+        to: &SiteRecord,
+        failover: u64,
+    ) -> Result<SiteAnswer, RefDbError>;
+
+    /// Writes the failover document as [`Documents::put_document`](super::Documents::put_document) does, if each of
+    /// these sites still has its epoch, in one write. Returns the stored document. None if a site has another epoch:
+    /// then nothing was changed.
+    async fn begin_failover(
+        &self,
+        record: &DocumentRecord,
+        sites: &[SiteRecord],
+    ) -> Result<Option<DocumentRecord>, RefDbError>;
+
+    /// Keeps every program that does not free names from opening an incarnation at the site, for ever. Role and epoch
+    /// stay.
+    async fn shut_out_earlier(&self, site: &SiteId) -> Result<(), RefDbError>;
 }

@@ -1,9 +1,11 @@
-//! The items that a rebuild writes into a new refdb, and the answer to such a write.
+//! Setup: the store is prepared, and the items of a refdb that is being rebuilt are written.
 
+use async_trait::async_trait;
 use lockstep_proto::rebuild::KnownSite;
 use lockstep_proto::{ProjectKey, RefName, limits};
 
-use super::RefItem;
+use super::error::RefDbError;
+use super::refs::RefItem;
 
 /// The most items of one write of a rebuild. One more item is the condition on the identity.
 pub const REBUILT_ITEMS: usize = limits::WRITE_COMMANDS;
@@ -29,4 +31,20 @@ pub enum RebuildAnswer {
     Superseded,
     /// Nothing was written: this name is a live ref, and a live ref lies below it. git cannot hold both.
     NamesExclude(ProjectKey, RefName),
+}
+
+/// Prepares the store, and fills it when a lost refdb is rebuilt.
+#[async_trait]
+pub trait Setup: Send + Sync {
+    /// Checks that the store can keep the contract. Creates its tables if they are missing and `may_create` is true;
+    /// otherwise missing tables are an error. Called before the first other call. May be called again.
+    async fn prepare(&self, may_create: bool) -> Result<(), RefDbError> {
+        let _ = may_create;
+        Ok(())
+    }
+
+    /// Writes items of a refdb that is being rebuilt, all or none, if the document of the identity has this revision.
+    /// At most [`REBUILT_ITEMS`] items, none of them twice. An item that is there with a higher version or epoch stays
+    /// as it is. So a repetition, a late copy, and a second run that knows less do no harm.
+    async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError>;
 }

@@ -1,0 +1,65 @@
+//! Documents of the whole installation, and the declaration that the refdb went back.
+
+use async_trait::async_trait;
+use lockstep_proto::NodeId;
+
+use super::error::RefDbError;
+
+/// A document of the whole installation: one record that each write replaces under the condition that nobody else has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Document {
+    /// The failover that is in progress, or else the last one: a [`lockstep_proto::failover::Failover`].
+    Failover,
+    /// Past failovers and changes of role: a [`lockstep_proto::history::History`].
+    History,
+    /// The sites with which the list of sites began: a JSON list of names. It is written once.
+    FirstSites,
+    /// Which refdb this is: a [`lockstep_proto::rebuild::RefdbIdentity`].
+    Identity,
+    /// The drill that is in progress, or was the last one, with the state of its canary.
+    Drill,
+    /// Past drills: a [`lockstep_proto::drill::Drills`].
+    DrillHistory,
+    /// Past silent drills: a [`lockstep_proto::silent::SilentDrills`].
+    SilentDrills,
+    /// The public keys of the sites: a [`lockstep_proto::keys::SiteKeys`].
+    Keys,
+}
+
+/// The stored state of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentRecord {
+    /// The number of writes of this document, from 1.
+    pub revision: u64,
+    /// The document as JSON.
+    pub body: String,
+}
+
+/// The declaration of a node that this refdb is older than the node itself, because it was restored from a backup. It
+/// stops the commits of every node. It disappears with the refdb that carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WentBackRecord {
+    /// The node that declares it.
+    pub by: NodeId,
+    /// The fact that the node knows and the refdb does not, for people.
+    pub why: String,
+    /// The node's wall clock at that time, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// Reads and replaces documents, and declares that the refdb went back.
+#[async_trait]
+pub trait Documents: Send + Sync {
+    /// A document. None if it was never written.
+    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError>;
+
+    /// Writes a document, if its revision is the one after the stored revision (1 if there is none). Returns the stored
+    /// record.
+    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError>;
+
+    /// The declaration that this refdb is older than a node. None if no node has declared it.
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError>;
+
+    /// Declares that this refdb is older than a node, if no node has declared it, and returns the stored declaration.
+    async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError>;
+}
