@@ -11,7 +11,7 @@
 //! | `come_back` | compares the disk with the committed state after a time in which the site was off |
 //! | `follow_sites` | reads the streams of the sites of the list |
 //! | `follow_roles` | takes writes while the site is active, and serves reads always |
-//! | `recall` | reads again which requests were committed and not durably remembered |
+//! | `unremembered_requests` | reads again which requests were committed and not durably remembered |
 //! | `streams_away` | catches up from the refdb when streams are away |
 //! | `recovery` | finds the refs that a crashed process had moved before their record was durable |
 //! | `stages` | builds the stages |
@@ -58,7 +58,6 @@ mod not_active;
 mod probes;
 mod production;
 pub mod provision;
-mod recall;
 mod recovery;
 mod repairs;
 mod run;
@@ -69,6 +68,7 @@ mod stages;
 mod streams_away;
 mod term;
 mod uncommitted;
+mod unremembered_requests;
 mod watch;
 mod went_back;
 
