@@ -112,7 +112,7 @@ impl CatchUp for Stuck {
         unreachable!("it reads all projects at full speed")
     }
 
-    async fn settle(&self, _: &ProjectName) -> Result<(), CatchUpError> {
+    async fn bring_up_to_date(&self, _: &ProjectName) -> Result<(), CatchUpError> {
         unreachable!("it reads the whole project at full speed")
     }
 

@@ -58,7 +58,7 @@ impl Writer {
         if !catch_up.is_collectable(&event.transaction.id.slot).await? {
             return Ok(false);
         }
-        match catch_up.settle(&event.transaction.project.name).await {
+        match catch_up.bring_up_to_date(&event.transaction.project.name).await {
             // These refs wait for something else.
             Ok(()) | Err(CatchUpError::Held { .. } | CatchUpError::LeftOut { .. }) => Ok(true),
             Err(why) => Err(why),

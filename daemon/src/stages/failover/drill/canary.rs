@@ -198,7 +198,7 @@ impl Registry for Canary {
 
     async fn mark(&self, _: &SiteId, id: &IncarnationId, settled: &[Seq], _: &[Seq]) -> Result<MarkAnswer, RefDbError> {
         let settled = settled.first().map_or(0, |seq| seq.0);
-        let state = self.change(|_, world| world.settle(id, settled).ok_or_else(|| absent(id))).await?;
+        let state = self.change(|_, world| world.raise_settled(id, settled).ok_or_else(|| absent(id))).await?;
         Ok(if state == IncarnationState::Open { MarkAnswer::Written } else { MarkAnswer::NotOpen(state) })
     }
 
