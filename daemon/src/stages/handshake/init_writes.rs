@@ -1,7 +1,7 @@
 //! Decides for each difference whether to commit it, restore it, keep it as a stray, or refuse the handshake.
 
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest};
-use lockstep_proto::gerrit::{HelloRequest, Stray};
+use lockstep_proto::gerrit::{HandshakeRequest, Stray};
 use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, limits};
 
 use super::compare::{Difference, Kind};
@@ -24,7 +24,7 @@ impl HandshakeStage {
     /// Compares All-Projects and All-Users with their committed values, and resolves the differences. Nothing is
     /// changed before both projects are known to belong to this installation, and nothing is committed while a value
     /// contradicts a committed one.
-    pub(super) async fn resolve_init_writes(&self, gerrit: &HelloRequest) -> Result<(), Denied> {
+    pub(super) async fn resolve_init_writes(&self, gerrit: &HandshakeRequest) -> Result<(), Denied> {
         let mut both = Vec::new();
         for name in [&gerrit.all_projects, &gerrit.all_users] {
             both.push(self.look(name).await?);

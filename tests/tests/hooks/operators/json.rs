@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use lockstep::stages::ports::Handshake;
 use lockstep_proto::bridge::{ApiError, ProjectResponse};
 use lockstep_proto::failover::{Failover, FailoverPlan, SitesStatus};
-use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
+use lockstep_proto::gerrit::{HandshakeRequest, HandshakeResponse, Stray, StrayRequest};
 use lockstep_proto::keys::{SigningStatus, SiteKey};
 use lockstep_proto::{Oid, ProjectName};
 use serde::de::DeserializeOwned;
@@ -17,7 +17,7 @@ const STRAY: &str = "refs/heads/late";
 
 #[async_trait]
 impl Handshake for Desk {
-    async fn admit(&self, _: HelloRequest) -> Result<HelloResponse, ApiError> {
+    async fn admit(&self, _: HandshakeRequest) -> Result<HandshakeResponse, ApiError> {
         Err(away())
     }
 
