@@ -27,7 +27,7 @@ const FOLLOW: Duration = Duration::from_secs(90);
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  lockstep drill --to muc-1 --reason 'before the maintenance'\n  \
-                  lockstep drill --to muc-1 --forced --plant settle --reason 'does the alarm ring?'\n  \
+                  lockstep drill --to muc-1 --forced --fail-in settle --reason 'does the alarm ring?'\n  \
                   lockstep drill --silent --reason 'once a week'\n  \
                   lockstep drill history"
 )]
@@ -63,11 +63,11 @@ struct RunArgs {
     /// The canary of the source does not notice that it is stopped, and must be fenced
     #[arg(long)]
     forced: bool,
-    /// Step in which a failure is planted: the drill must turn red
-    #[arg(long)]
-    plant: Option<FailoverStep>,
+    /// Step that is made to fail: the drill must turn red
+    #[arg(long, value_name = "STEP", alias = "plant")]
+    fail_in: Option<FailoverStep>,
     /// Bring this node's standby up on a copy of its volume, where nobody sees it
-    #[arg(long, conflicts_with_all = ["from", "to", "forced", "plant"])]
+    #[arg(long, conflicts_with_all = ["from", "to", "forced", "fail_in"])]
     silent: bool,
     /// Reason, for the trend
     #[arg(long, default_value = "by hand")]
@@ -138,7 +138,7 @@ async fn drill(args: RunArgs) -> Result<(), CliError> {
         kind,
         from: site(target, args.from, "--from", Role::Active).await?,
         to: site(target, args.to, "--to", Role::Standby).await?,
-        plant: args.plant,
+        fail_in: args.fail_in,
         reason: args.reason,
     };
     let begun: DrillBegun = args.target.ask(Method::POST, "/v1/drills".to_owned(), &request).await?;
@@ -193,10 +193,10 @@ fn trend(drills: &Drills) -> String {
     let mut table = Table::new(&["when", "drill", "by", "verdict", "took writes", "green", "lost", "reason"]);
     for one in &drills.past {
         let kind = one.request.kind.name();
-        let planted = one.request.plant.map(|step| format!(", planted: {}", step.name())).unwrap_or_default();
+        let injected = one.request.fail_in.map(|step| format!(", fail in: {}", step.name())).unwrap_or_default();
         table.row(vec![
             utc(one.at_ms),
-            format!("{} {} -> {} ({kind}{planted})", one.number, one.request.from, one.request.to),
+            format!("{} {} -> {} ({kind}{injected})", one.number, one.request.from, one.request.to),
             one.actor.clone(),
             if one.is_green() { "green".to_owned() } else { "RED".to_owned() },
             seconds(one.took_writes_ms),

@@ -48,8 +48,8 @@ fn not_here<T>() -> Result<T, RefDbError> {
     Err(RefDbError::Broken("the canary of a drill has no such call".to_owned()))
 }
 
-fn planted<T>(step: FailoverStep) -> Result<T, RefDbError> {
-    Err(RefDbError::NotNow(format!("a failure was planted in step {}", step.name())))
+fn injected<T>(step: FailoverStep) -> Result<T, RefDbError> {
+    Err(RefDbError::NotNow(format!("a failure was injected in step {}", step.name())))
 }
 
 fn absent(what: &dyn std::fmt::Display) -> RefDbError {
@@ -120,8 +120,8 @@ impl Canary {
 
     /// Opens an incarnation of a site's canary, or answers the open one. None if the site is not active.
     pub(super) async fn open(&self, site: &SiteId) -> Result<Option<IncarnationRecord>, RefDbError> {
-        self.change(|record, world| match record.request.plant {
-            Some(FailoverStep::Serve) if *site == record.request.to => planted(FailoverStep::Serve),
+        self.change(|record, world| match record.request.fail_in {
+            Some(FailoverStep::Serve) if *site == record.request.to => injected(FailoverStep::Serve),
             _ => Ok(world.open(site)),
         })
         .await
@@ -129,8 +129,8 @@ impl Canary {
 
     /// Notes how many slots of the source the target has applied.
     pub(super) async fn applied(&self, slots: u64) -> Result<(), RefDbError> {
-        self.change(|record, world| match record.request.plant {
-            Some(FailoverStep::CatchUp) => planted(FailoverStep::CatchUp),
+        self.change(|record, world| match record.request.fail_in {
+            Some(FailoverStep::CatchUp) => injected(FailoverStep::CatchUp),
             _ => {
                 world.applied(&record.request.to, slots);
                 Ok(())
@@ -140,7 +140,7 @@ impl Canary {
     }
 }
 
-/// The step that a change of a role belongs to, so that a failure can be planted in it.
+/// The step that a change of a role belongs to, so that a failure can be injected in it.
 fn step_of(record: &DrillRecord, site: &SiteId, role: Role) -> Option<FailoverStep> {
     match role {
         Role::Draining | Role::Fenced => Some(FailoverStep::Stop),
@@ -166,7 +166,7 @@ impl Registry for Canary {
 
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
         self.change(|record, world| match step_of(record, &from.site, role) {
-            Some(step) if record.request.plant == Some(step) => planted(step),
+            Some(step) if record.request.fail_in == Some(step) => injected(step),
             _ => world.change_role(from, role).ok_or_else(|| absent(&from.site)),
         })
         .await
@@ -206,10 +206,10 @@ impl Registry for Canary {
         not_here()
     }
 
-    /// A failure that is planted in `settle` of a planned failover keeps the incarnation open.
+    /// A failure that is injected in `settle` of a planned failover keeps the incarnation open.
     async fn freeze(&self, _: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
-        self.change(|record, world| match (record.request.plant, record.request.kind) {
-            (Some(FailoverStep::Settle), FailoverKind::Planned) => planted(FailoverStep::Settle),
+        self.change(|record, world| match (record.request.fail_in, record.request.kind) {
+            (Some(FailoverStep::Settle), FailoverKind::Planned) => injected(FailoverStep::Settle),
             _ => world.close(id, IncarnationState::Frozen).ok_or_else(|| absent(id)),
         })
         .await
@@ -311,9 +311,9 @@ impl JournalStore for Canary {
         Ok(self.world().await?.1.slot(slot).map_or(SlotState::Empty, state_of))
     }
 
-    /// A failure that is planted in `settle` of a forced failover leaves the slot empty.
+    /// A failure that is injected in `settle` of a forced failover leaves the slot empty.
     async fn poison(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
-        self.change(|record, world| match (record.request.plant, record.request.kind) {
+        self.change(|record, world| match (record.request.fail_in, record.request.kind) {
             (Some(FailoverStep::Settle), FailoverKind::Forced) => Ok(SlotState::Poisoned),
             _ => Ok(state_of(world.fill(slot, None))),
         })

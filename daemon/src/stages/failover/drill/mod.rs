@@ -204,7 +204,7 @@ impl DrillStage {
         let part = Arc::new(TargetPart {
             canary: canary.clone(),
             to: record.request.to.clone(),
-            plant: record.request.plant,
+            fail_in: record.request.fail_in,
             attempt: entropy.next(),
             applied: Arc::clone(applied),
             of_node: takes_writes.then(|| Arc::clone(&self.probes)),

@@ -85,7 +85,7 @@ fn request(view: &View, to: Option<&SiteId>) -> Option<DrillRequest> {
 
 fn scheduled(from: &SiteId, to: &SiteId) -> DrillRequest {
     let (from, to, reason) = (from.clone(), to.clone(), "scheduled".to_owned());
-    DrillRequest { kind: FailoverKind::Planned, from, to, plant: None, reason }
+    DrillRequest { kind: FailoverKind::Planned, from, to, fail_in: None, reason }
 }
 
 /// The red entry of a drill that was due and was refused.
