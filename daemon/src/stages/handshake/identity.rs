@@ -7,7 +7,7 @@ use super::{Denied, HandshakeStage};
 use crate::seams::refdb::{GerritRecord, NodeRecord};
 
 /// How a new site joins the installation.
-pub(super) const BORN_FROM_THE_FIRST: &str = "Each further site is a copy of the first one: copy the folder of its \
+pub(super) const COPY_OF_THE_FIRST: &str = "Each further site is a copy of the first one: copy the folder of its \
      Gerrit (without the repositories), give the copy a gerrit.instanceId of its own, and let the sidecar bring in the \
      repositories. Never run `init` for a second site (docs/seeding.md)";
 
@@ -104,7 +104,7 @@ fn mismatch(gerrit: &HandshakeRequest, known: Option<&GerritRecord>) -> Option<S
     (!differ.is_empty()).then(|| {
         format!(
             "this Gerrit does not belong to this installation: {}. Its site was initialised apart, and changes, \
-             accounts and groups of two installations are never merged. {BORN_FROM_THE_FIRST}. If the refdb only holds \
+             accounts and groups of two installations are never merged. {COPY_OF_THE_FIRST}. If the refdb only holds \
              a trial with another Gerrit, start over with new tables (setting refdb.prefix) and `lockstep seed`",
             differ.join("; ")
         )

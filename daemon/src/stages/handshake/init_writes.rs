@@ -5,7 +5,7 @@ use lockstep_proto::gerrit::{HandshakeRequest, Stray};
 use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, limits};
 
 use super::compare::{Difference, Kind};
-use super::identity::BORN_FROM_THE_FIRST;
+use super::identity::COPY_OF_THE_FIRST;
 use super::{Denied, HandshakeStage};
 use crate::base::ref_names;
 use crate::seams::git::Judged;
@@ -54,7 +54,7 @@ impl HandshakeStage {
         let Some(key) = versions.project_key(name).map_err(Denied::not_now)? else {
             return Err(Denied::Refused(format!(
                 "project {name} is not in the refdb. At the first site, seed the existing repositories: `lockstep seed \
-                 --root <the sidecar's root>`. {BORN_FROM_THE_FIRST}"
+                 --root <the sidecar's root>`. {COPY_OF_THE_FIRST}"
             )));
         };
         let phase = versions.project(name).map_err(Denied::not_now)?.map(|state| state.phase);
@@ -96,7 +96,7 @@ impl HandshakeStage {
             "{name} on this node's disk has a history of its own ({refs}): this site was initialised apart, and two \
              installations are never merged. Stop Gerrit, and move the folders of its All-Projects and All-Users out \
              of the sidecar's root or their base path (keep a copy while you need anything in them). The sidecar then \
-             brings in those of the other sites. {BORN_FROM_THE_FIRST}"
+             brings in those of the other sites. {COPY_OF_THE_FIRST}"
         )))
     }
 
