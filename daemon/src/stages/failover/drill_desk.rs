@@ -9,10 +9,11 @@ use lockstep_proto::failover::{Failover, FailoverStep, Role};
 use lockstep_proto::{SiteId, history::MOST_REASON_BYTES};
 use tokio::time::{Instant, timeout};
 
-use super::desk::{OperatorDesk, given, invalid, refused, unanswered};
+use super::desk::OperatorDesk;
 use super::drill::BeginError;
 use super::overview;
 use super::preflight::{Facts, checks};
+use super::refusals::{given, invalid, refused, unanswered};
 use super::view::View;
 use crate::seams::refdb::RefDbError;
 

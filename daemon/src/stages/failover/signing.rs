@@ -13,7 +13,8 @@ use lockstep_proto::keys::{
 use lockstep_proto::overview::NodeDigest;
 use lockstep_proto::{IncarnationId, NodeId, SiteId};
 
-use super::desk::{OperatorDesk, given, invalid, refused, unanswered};
+use super::desk::OperatorDesk;
+use super::refusals::{given, invalid, refused, unanswered};
 use super::view::View;
 use crate::seams::refdb::{RefDbError, SiteRecord};
 use crate::state::signing::{change_keys, read_keys};

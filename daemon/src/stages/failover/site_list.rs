@@ -6,7 +6,8 @@ use lockstep_proto::history::RoleChange;
 use lockstep_proto::overview::NodeDigest;
 use lockstep_proto::site_list::{AddSiteRequest, ListChange, RemoveSiteRequest, StreamPlace, is_region};
 
-use super::desk::{OperatorDesk, given, invalid, refused, unanswered};
+use super::desk::OperatorDesk;
+use super::refusals::{given, invalid, refused, unanswered};
 use super::view::View;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{NodeRecord, Role, SiteRecord};

@@ -14,12 +14,10 @@
 //! | `canary` | that state as a refdb |
 //! | `members` | the two nodes of a canary: one commits and is stopped, the other applies and takes over |
 //! | `judge` | the verdict: a pure function |
-//! | `schedule` | begins drills by itself |
 
 mod canary;
 mod judge;
 mod members;
-mod schedule;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -49,7 +47,6 @@ use crate::state::went_back::WentBack;
 use canary::Canary;
 use judge::{Seen, judge};
 use members::{Source, Target, TargetPart};
-pub use schedule::DrillSchedule;
 use world::{DrillRecord, World};
 
 /// How long a drill may take.

@@ -8,8 +8,8 @@ use lockstep_proto::drill::{DrillReport, DrillRequest, Drills};
 use lockstep_proto::failover::{FailoverKind, Role};
 use tokio::time::sleep;
 
-use super::super::desk::OperatorDesk;
-use super::super::view::View;
+use super::desk::OperatorDesk;
+use super::view::View;
 
 /// The longest pause between two looks at the trend.
 const LOOK: Duration = Duration::from_secs(60);
