@@ -6,12 +6,13 @@
 //! `docs/adr/0034-signed-records.md`.
 
 use bytes::Bytes;
+use lockstep::seams::refdb::SiteRecord;
 use lockstep_proto::{Command, Pack, ProjectKey, RefKey, RefValue, SiteId, Transaction, TxnId, Version};
 
 use super::dice::Dice;
 use super::keys::{key_of, stripped, with_signature_of};
 use super::watch::Known;
-use super::world::name;
+use super::world::{World, name};
 
 /// A record that no node committed, and the verdict that nodes owe it.
 pub struct Forgery {
@@ -191,4 +192,23 @@ fn damaged(dice: &Dice, site: &SiteId, known: &Known) -> Option<Transaction> {
         Some(_) | None => copy.pack = garbage(dice),
     }
     Some(copy)
+}
+
+impl World {
+    /// Requires at every site of the list that records are signed, or no longer requires it, as an operator does.
+    ///
+    /// # Panics
+    /// If the raw refdb fails, which it does not.
+    pub async fn require_signatures(&self, signed: bool) {
+        let registry = self.refdb().registry;
+        for site in registry.sites().await.expect("the raw refdb answers") {
+            if site.removed || site.signed == signed {
+                continue;
+            }
+            self.trace.note(site.site.as_str(), &format!("SIGNATURES REQUIRED {signed}"));
+            let to = SiteRecord { signed, epoch: site.epoch + 1, ..site.clone() };
+            let answer = registry.change_site(Some(&site), &to, 0).await;
+            answer.expect("the raw refdb answers");
+        }
+    }
 }
