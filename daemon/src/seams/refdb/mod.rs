@@ -20,6 +20,7 @@
 //! | `refs` | [`RefStore`]: refs, commits, locks |
 //! | `journal` | [`JournalStore`]: slots |
 //! | `registry`, `site_record` | [`Registry`]: sites, nodes, incarnations, Gerrit; the record of a site |
+//! | `stored` | the documents of the registry as values |
 //! | `gone` | whether the content of a slot still proves anything |
 //! | `dynamo`, `memory` | the implementations |
 //! | `project_pages` | every project, page by page |
@@ -39,6 +40,7 @@ mod registry;
 mod rules;
 mod site_record;
 pub mod staged;
+mod stored;
 
 use std::sync::Arc;
 
@@ -52,6 +54,7 @@ pub use registry::{
     MOST_NEEDS, MarkAnswer, Needs, NodeAnswer, NodeRecord, OpenAnswer, Registry, WentBackRecord,
 };
 pub use site_record::{Role, SiteAnswer, SiteRecord};
+pub use stored::{StoredDocument, to_json};
 
 /// Opens refdbs in other tables of the same store.
 pub trait Tables: Send + Sync {

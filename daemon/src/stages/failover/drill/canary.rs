@@ -16,7 +16,7 @@ use crate::base::clock::Clock;
 use crate::seams::refdb::{
     CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, GerritRecord, IncarnationRecord,
     IncarnationState, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part, RebuildAnswer, Rebuilt,
-    RefDb, RefDbError, RefItem, RefStore, Registry, SiteAnswer, SiteRecord, SlotState, WentBackRecord,
+    RefDb, RefDbError, RefItem, RefStore, Registry, SiteAnswer, SiteRecord, SlotState, StoredDocument, WentBackRecord,
 };
 
 /// How often a change is tried again when somebody else has changed the document meanwhile.
@@ -30,19 +30,8 @@ pub(super) struct Canary {
     number: u64,
 }
 
-/// Reads the document of the drill, with its revision.
-pub(super) async fn stored(refdb: &RefDb) -> Result<Option<(u64, DrillRecord)>, RefDbError> {
-    let Some(stored) = refdb.registry.document(Document::Drill).await? else { return Ok(None) };
-    let broken = |error| RefDbError::Broken(format!("the drill cannot be read by this release: {error}"));
-    Ok(Some((stored.revision, serde_json::from_str(&stored.body).map_err(broken)?)))
-}
-
-/// Replaces the document of revision `before` (0: there is none). Answers whether it was replaced.
-pub(super) async fn replace(refdb: &RefDb, before: u64, record: &DrillRecord) -> Result<bool, RefDbError> {
-    let body = serde_json::to_string(record).map_err(|error| RefDbError::Broken(error.to_string()))?;
-    let record = DocumentRecord { revision: before + 1, body };
-    Ok(refdb.registry.put_document(Document::Drill, &record).await? == record)
-}
+/// The document of the drill.
+pub(super) const DRILL: StoredDocument<DrillRecord> = StoredDocument::json(Document::Drill);
 
 fn not_here<T>() -> Result<T, RefDbError> {
     Err(RefDbError::Broken("the canary of a drill has no such call".to_owned()))
@@ -67,7 +56,7 @@ impl Canary {
     }
 
     async fn record(&self) -> Result<(u64, DrillRecord), RefDbError> {
-        let found = stored(&self.refdb).await?.filter(|(_, record)| record.begun.number == self.number);
+        let found = DRILL.read(&self.refdb).await?.filter(|(_, record)| record.begun.number == self.number);
         found.ok_or_else(|| RefDbError::Broken(format!("drill {} was replaced by another one", self.number)))
     }
 
@@ -93,7 +82,7 @@ impl Canary {
                 return Ok(answer);
             }
             (record.world, record.begun.at_ms) = (Some(next), self.clock.now_ms());
-            if replace(&self.refdb, before, &record).await? {
+            if DRILL.replace(&self.refdb, before, &record).await? {
                 return Ok(answer);
             }
         }
@@ -105,7 +94,9 @@ impl Canary {
     pub(super) async fn end(&self) -> Result<(), RefDbError> {
         for _ in 0..TRIES {
             let (before, record) = self.record().await?;
-            if record.world.is_none() || replace(&self.refdb, before, &DrillRecord { world: None, ..record }).await? {
+            if record.world.is_none()
+                || DRILL.replace(&self.refdb, before, &DrillRecord { world: None, ..record }).await?
+            {
                 return Ok(());
             }
         }

@@ -112,7 +112,7 @@ impl DrillStage {
     /// The refdb does not answer.
     pub(super) async fn all(&self) -> Result<Drills, RefDbError> {
         let past: Drills = history::read_document(&self.refdb, Document::DrillHistory).await?;
-        let stored = canary::stored(&self.refdb).await?.filter(|(_, record)| record.world.is_some());
+        let stored = canary::DRILL.read(&self.refdb).await?.filter(|(_, record)| record.world.is_some());
         Ok(Drills { running: stored.map(|(_, record)| record.begun).filter(|begun| self.is_alive(begun)), ..past })
     }
 
@@ -131,7 +131,7 @@ impl DrillStage {
         request: DrillRequest,
         takes_writes: bool,
     ) -> Result<DrillBegun, BeginError> {
-        let stored = canary::stored(&self.refdb).await?;
+        let stored = canary::DRILL.read(&self.refdb).await?;
         let (before, last) = stored.map_or((0, None), |(revision, record)| (revision, Some(record)));
         if let Some(running) = last.as_ref().filter(|last| last.world.is_some()) {
             if self.is_alive(&running.begun) {
@@ -145,8 +145,8 @@ impl DrillStage {
         let world = Some(World::new(&request.from, &request.to));
         let record =
             DrillRecord { begun: begun.clone(), request, actor: actor.to_owned(), requested_ms: now_ms, world };
-        if !canary::replace(&self.refdb, before, &record).await? {
-            let other = canary::stored(&self.refdb).await?.filter(|(_, record)| record.world.is_some());
+        if !canary::DRILL.replace(&self.refdb, before, &record).await? {
+            let other = canary::DRILL.read(&self.refdb).await?.filter(|(_, record)| record.world.is_some());
             return Err(match other {
                 Some((_, other)) => BeginError::Running(other.begun),
                 None => RefDbError::NotNow("another drill has begun at the same time".to_owned()).into(),

@@ -91,7 +91,7 @@ async fn a_drill_is_green_loses_nothing_and_touches_nothing_else() {
         let registry = &context.refdb.registry;
         assert!(registry.sites().await.unwrap().is_empty() && registry.nodes().await.unwrap().is_empty());
         assert_eq!(registry.document(Document::Failover).await, Ok(None));
-        let (_, record) = canary::stored(&context.refdb).await.unwrap().unwrap();
+        let (_, record) = canary::DRILL.read(&context.refdb).await.unwrap().unwrap();
         assert_eq!(record.world, None, "nothing is left of the canary");
     }
 }
@@ -124,10 +124,10 @@ async fn a_drill_that_has_noted_its_report_is_not_noted_as_killed_and_a_killed_o
     let stage = stage(&context);
     let first = report(&stage, request(FailoverKind::Planned, None)).await;
     for (number, noted) in [(1, true), (7, false)] {
-        let (before, record) = canary::stored(&context.refdb).await.unwrap().unwrap();
+        let (before, record) = canary::DRILL.read(&context.refdb).await.unwrap().unwrap();
         let begun = DrillBegun { number, at_ms: 0, ..record.begun.clone() };
         let left = DrillRecord { begun, world: Some(World::new(&record.request.from, &record.request.to)), ..record };
-        assert!(canary::replace(&context.refdb, before, &left).await.unwrap());
+        assert!(canary::DRILL.replace(&context.refdb, before, &left).await.unwrap());
         let next = report(&stage, request(FailoverKind::Planned, None)).await;
         let past = stage.all().await.unwrap().past;
         assert_eq!((next.number, past[1].number, past[1].is_green()), (number + 1, number, noted), "{past:?}");
