@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use lockstep::seams::git::Judged;
 use lockstep::stages::api::Transactions;
 use lockstep::stages::ports::Refreshes;
 use lockstep_proto::bridge::*;
@@ -80,10 +81,11 @@ fn not_here() -> ApiError {
 
 #[async_trait]
 impl Transactions for Handle {
-    async fn submit(
+    async fn submit_judged(
         &self,
         project: &ProjectName,
         request: RefTransactionRequest,
+        _: Judged,
     ) -> Result<RefTransactionResponse, ApiError> {
         let project = ProjectKey::new(project, 1);
         let want = |c: &RefCommand| (RefKey::Ref(c.name.clone()), RefValue::from(c.new), c.old);
