@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::CliError;
 use super::failover_text::{follow_up, has_red, plan as render_plan, progress, summary};
-use super::target::{OperatorTarget, Target};
+use super::target::{Audit, OperatorTarget, Target};
 use crate::cli::out;
 use crate::clients::api_client::Call;
 
@@ -142,12 +142,8 @@ pub(super) struct ExecuteOptions {
 pub(super) struct ActArgs {
     #[command(flatten)]
     target: OperatorTarget,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of text
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 impl PlanOptions {
@@ -362,9 +358,9 @@ async fn act(args: ActArgs, act: FailoverAct) -> Result<(), CliError> {
     let failover = last(&args.target.target).await?.failover.filter(Failover::is_in_progress);
     let failover = failover.ok_or_else(|| CliError::Refused("no failover is in progress".to_owned()))?;
     let step = if act == FailoverAct::Resume { seen(&failover) } else { None };
-    let request = ActRequest { act, number: failover.number, step, reason: args.reason };
+    let request = ActRequest { act, number: failover.number, step, reason: args.audit.reason };
     let after: Failover = args.target.ask(Method::POST, "/v1/failover/acts".to_owned(), &request).await?;
-    Ok(out::put(&if args.json { super::json(&after)? } else { format!("{}\n", summary(&after)) })?)
+    Ok(out::put(&if args.audit.json { super::json(&after)? } else { format!("{}\n", summary(&after)) })?)
 }
 
 /// The step before which a failover is paused. A sidecar of an earlier release does not know the field, so it is left

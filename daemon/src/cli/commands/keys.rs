@@ -9,7 +9,7 @@ use lockstep_proto::keys::{ChangeKeyRequest, KeyState, RequireSigningRequest, Si
 use super::CliError;
 use super::new_file;
 use super::table::Table;
-use super::target::{OperatorTarget, Target};
+use super::target::{Audit, OperatorTarget, Target};
 use crate::cli::out;
 use crate::seams::signing;
 
@@ -68,24 +68,16 @@ pub(super) struct KeyArgs {
     /// Name of the key, as `lockstep keys list` shows it
     #[arg(value_name = "KEY")]
     signing_key: KeyId,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RequireArgs {
     #[command(flatten)]
     target: OperatorTarget,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 pub(super) async fn keys(command: KeysCommand) -> Result<(), CliError> {
@@ -115,9 +107,9 @@ pub(super) async fn signing(command: SigningCommand) -> Result<(), CliError> {
         SigningCommand::Require(args) => (args, true),
         SigningCommand::Release(args) => (args, false),
     };
-    let request = RequireSigningRequest { required, reason: args.reason };
+    let request = RequireSigningRequest { required, reason: args.audit.reason };
     let status: SigningStatus = args.target.change(Method::POST, "/v1/signing".to_owned(), &request).await?;
-    Ok(out::put(&if args.json { super::json(&status)? } else { render(&status) })?)
+    Ok(out::put(&if args.audit.json { super::json(&status)? } else { render(&status) })?)
 }
 
 async fn status(args: &ShowArgs) -> Result<SigningStatus, CliError> {
@@ -125,9 +117,9 @@ async fn status(args: &ShowArgs) -> Result<SigningStatus, CliError> {
 }
 
 async fn change(args: KeyArgs, state: KeyState) -> Result<(), CliError> {
-    let request = ChangeKeyRequest { key: args.signing_key, state, reason: args.reason };
+    let request = ChangeKeyRequest { key: args.signing_key, state, reason: args.audit.reason };
     let status: SigningStatus = args.target.change(Method::POST, "/v1/signing/keys".to_owned(), &request).await?;
-    Ok(out::put(&if args.json { super::json(&status.keys)? } else { key_table(&status) })?)
+    Ok(out::put(&if args.audit.json { super::json(&status.keys)? } else { key_table(&status) })?)
 }
 
 fn render(status: &SigningStatus) -> String {

@@ -10,7 +10,7 @@ use super::CliError;
 use super::failover_text::summary;
 use super::site_table::{heartbeat, site_table};
 use super::table::Table;
-use super::target::{OperatorTarget, Target};
+use super::target::{Audit, OperatorTarget, Target};
 use crate::cli::out;
 
 #[derive(Debug, clap::Args)]
@@ -82,12 +82,8 @@ pub(super) struct AddArgs {
     /// Endpoint of the site's stream, if it is not the one of the Region
     #[arg(long, value_name = "URL")]
     stream_endpoint: Option<String>,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,12 +95,8 @@ pub(super) struct RemoveArgs {
     /// Epoch of the site, as `lockstep sites` shows it; 0 if no node was ever started there
     #[arg(long)]
     expect_epoch: u64,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 #[derive(Debug, clap::Args)]
@@ -119,12 +111,8 @@ pub(super) struct RoleArgs {
     /// Epoch of the site, as `lockstep sites` shows it; with another epoch, nothing is changed
     #[arg(long)]
     expect_epoch: u64,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 #[derive(Debug, clap::Args)]
@@ -142,12 +130,8 @@ pub(super) struct ModeArgs {
     /// Epoch of the site, as `lockstep sites` shows it; with another epoch, nothing is changed
     #[arg(long)]
     expect_epoch: u64,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 fn mode(text: &str) -> Result<SiteMode, String> {
@@ -178,22 +162,22 @@ fn put(json: bool, status: &SitesStatus) -> Result<(), CliError> {
 pub(super) async fn run(command: SiteCommand) -> Result<(), CliError> {
     let (json, status): (bool, SitesStatus) = match command {
         SiteCommand::Role(args) => {
-            let request = RoleRequest { role: args.role, expect_epoch: args.expect_epoch, reason: args.reason };
-            (args.json, args.target.ask(Method::PUT, format!("/v1/sites/{}/role", args.site), &request).await?)
+            let request = RoleRequest { role: args.role, expect_epoch: args.expect_epoch, reason: args.audit.reason };
+            (args.audit.json, args.target.ask(Method::PUT, format!("/v1/sites/{}/role", args.site), &request).await?)
         }
         SiteCommand::Mode(args) => {
-            let ModeArgs { target, site, mode, role, expect_epoch, reason, json } = args;
-            let request = ModeRequest { mode, role, expect_epoch, reason };
-            (json, target.ask(Method::PUT, format!("/v1/sites/{site}/mode"), &request).await?)
+            let ModeArgs { target, site, mode, role, expect_epoch, audit } = args;
+            let request = ModeRequest { mode, role, expect_epoch, reason: audit.reason };
+            (audit.json, target.ask(Method::PUT, format!("/v1/sites/{site}/mode"), &request).await?)
         }
         SiteCommand::Add(args) => {
             let stream = StreamPlace { region: args.stream, endpoint: args.stream_endpoint };
-            let request = AddSiteRequest { stream, reason: args.reason };
-            (args.json, args.target.ask(Method::PUT, format!("/v1/sites/{}", args.site), &request).await?)
+            let request = AddSiteRequest { stream, reason: args.audit.reason };
+            (args.audit.json, args.target.ask(Method::PUT, format!("/v1/sites/{}", args.site), &request).await?)
         }
         SiteCommand::Remove(args) => {
-            let request = RemoveSiteRequest { expect_epoch: args.expect_epoch, reason: args.reason };
-            (args.json, args.target.ask(Method::DELETE, format!("/v1/sites/{}", args.site), &request).await?)
+            let request = RemoveSiteRequest { expect_epoch: args.expect_epoch, reason: args.audit.reason };
+            (args.audit.json, args.target.ask(Method::DELETE, format!("/v1/sites/{}", args.site), &request).await?)
         }
     };
     put(json, &status)
