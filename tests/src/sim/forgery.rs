@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use lockstep::seams::refdb::SiteRecord;
-use lockstep_proto::{Command, Pack, ProjectKey, RefKey, RefValue, SiteId, Transaction, TxnId, Version};
+use lockstep_proto::{Command, Pack, ProjectKey, RefKey, RefValue, SiteId, Transaction, TxnId};
 
 use super::dice::Dice;
 use super::keys::{key_of, stripped, with_signature_of};
@@ -141,29 +141,15 @@ fn garbage(dice: &Dice) -> Pack {
 fn blank(id: TxnId, site: &SiteId, project: ProjectKey, command: Command) -> Transaction {
     Transaction {
         request_id: format!("forged-{id}"),
-        id,
-        site: site.clone(),
-        project,
-        committed_at_ms: 0,
         commands: vec![command],
-        pack: Pack::Empty,
-        bases: Vec::new(),
-        actor: String::new(),
-        traceparent: String::new(),
-        loosens: false,
+        ..Transaction::empty(id, site.clone(), project)
     }
 }
 
 /// The creation of a ref with an object that does not exist. `pack` is empty or garbage.
 fn creation(dice: &Dice, site: &SiteId, project: ProjectKey, pack: &Pack) -> Transaction {
     let oid = name(&format!("{:040x}", dice.between(1, u64::MAX - 1)));
-    let command = Command {
-        key: name("refs/heads/forged"),
-        old: RefValue::Absent,
-        new: RefValue::Oid(oid),
-        version: Version(1),
-        predecessor: None,
-    };
+    let command = Command::creation(name("refs/heads/forged"), RefValue::Oid(oid));
     Transaction { pack: pack.clone(), ..blank(unused_id(dice), site, project, command) }
 }
 

@@ -343,13 +343,3 @@ impl Writer {
         (Self::new("p".parse().unwrap(), applier.shared), state)
     }
 }
-
-/// A transaction of project `p` that creates a branch, in a slot of node `n`.
-#[cfg(test)]
-fn creation(seq: u64) -> Transaction {
-    use lockstep_proto::{Command, RefValue};
-
-    let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
-    let command = Command::creation("refs/heads/a".parse().unwrap(), RefValue::Oid("1".repeat(40).parse().unwrap()));
-    Transaction { commands: vec![command], ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap()) }
-}
