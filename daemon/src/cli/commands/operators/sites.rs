@@ -6,16 +6,16 @@ use lockstep_proto::failover::{Failover, ModeRequest, Role, RoleRequest, SiteSta
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest, SiteMode, StreamPlace};
 use lockstep_proto::{NodeId, SiteId};
 
-use super::CliError;
+use super::super::CliError;
+use super::super::table::Table;
+use super::super::target::{Audit, OperatorTarget, Target};
 use super::failover_text::summary;
 use super::site_table::{heartbeat, site_table};
-use super::table::Table;
-use super::target::{Audit, OperatorTarget, Target};
 use crate::cli::out;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lockstep sites\n  lockstep sites --json | jq '.sites[] | {site, role, epoch}'")]
-pub(super) struct SitesArgs {
+pub(in super::super) struct SitesArgs {
     #[command(flatten)]
     target: Target,
     /// Print all fields as JSON instead of a table
@@ -24,7 +24,7 @@ pub(super) struct SitesArgs {
 }
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum SiteCommand {
+pub(in super::super) enum SiteCommand {
     /// Make a site active or standby, outside of a failover
     #[command(
         after_help = "Examples:\n  lockstep site role muc-1 standby --expect-epoch 4 --reason 'one active site'\n  \
@@ -49,7 +49,7 @@ pub(super) enum SiteCommand {
 }
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum NodeCommand {
+pub(in super::super) enum NodeCommand {
     /// Remove a node that will not come back, so that nothing waits for it; stop it first
     #[command(after_help = "Example, after a site was scaled from three replicas to two:\n  lockstep node remove \
                             muc-1-2 --reason 'two replicas are enough'")]
@@ -57,7 +57,7 @@ pub(super) enum NodeCommand {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct RemoveNodeArgs {
+pub(in super::super) struct RemoveNodeArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Name of the node
@@ -71,7 +71,7 @@ pub(super) struct RemoveNodeArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct AddArgs {
+pub(in super::super) struct AddArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Name of the site
@@ -87,7 +87,7 @@ pub(super) struct AddArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct RemoveArgs {
+pub(in super::super) struct RemoveArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Name of the site
@@ -100,7 +100,7 @@ pub(super) struct RemoveArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct RoleArgs {
+pub(in super::super) struct RoleArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Name of the site
@@ -116,7 +116,7 @@ pub(super) struct RoleArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ModeArgs {
+pub(in super::super) struct ModeArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Name of the site
@@ -150,16 +150,16 @@ fn role(text: &str) -> Result<Role, String> {
     }
 }
 
-pub(super) async fn show(args: SitesArgs) -> Result<(), CliError> {
+pub(in super::super) async fn show(args: SitesArgs) -> Result<(), CliError> {
     let status: SitesStatus = args.target.get("/v1/sites").await?;
     put(args.json, &status)
 }
 
 fn put(json: bool, status: &SitesStatus) -> Result<(), CliError> {
-    Ok(out::put(&if json { super::json(status)? } else { render(status) })?)
+    Ok(out::put(&if json { super::super::json(status)? } else { render(status) })?)
 }
 
-pub(super) async fn run(command: SiteCommand) -> Result<(), CliError> {
+pub(in super::super) async fn run(command: SiteCommand) -> Result<(), CliError> {
     let (json, status): (bool, SitesStatus) = match command {
         SiteCommand::Role(args) => {
             let request = RoleRequest { role: args.role, expect_epoch: args.expect_epoch, reason: args.audit.reason };
@@ -183,7 +183,7 @@ pub(super) async fn run(command: SiteCommand) -> Result<(), CliError> {
     put(json, &status)
 }
 
-pub(super) async fn node(command: NodeCommand) -> Result<(), CliError> {
+pub(in super::super) async fn node(command: NodeCommand) -> Result<(), CliError> {
     let NodeCommand::Remove(args) = command;
     let request = RemoveNodeRequest { reason: args.reason };
     let status: SitesStatus = args.target.ask(Method::DELETE, format!("/v1/nodes/{}", args.node), &request).await?;

@@ -9,10 +9,11 @@ use lockstep_proto::failover::{FailoverKind, FailoverStep, Role, SitesStatus};
 use lockstep_proto::silent::SilentDrills;
 use tokio::time::Instant;
 
-use super::table::{Table, titled};
-use super::target::{OperatorTarget, Target};
-use super::time_text::{seconds, utc};
-use super::{CliError, json, silent};
+use super::super::table::{Table, titled};
+use super::super::target::{OperatorTarget, Target};
+use super::super::time_text::{seconds, utc};
+use super::super::{CliError, json};
+use super::silent;
 use crate::cli::out;
 use crate::clients::api_client::{Call, Client};
 
@@ -31,7 +32,7 @@ const FOLLOW: Duration = Duration::from_secs(90);
                   lockstep drill --silent --reason 'once a week'\n  \
                   lockstep drill history"
 )]
-pub(super) struct DrillArgs {
+pub(in super::super) struct DrillArgs {
     #[command(subcommand)]
     command: Option<DrillCommand>,
     #[command(flatten)]
@@ -79,7 +80,7 @@ struct RunArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 green, 2 red, 1 no answer.\n\nExample:\n  lockstep preflight --to muc-1")]
-pub(super) struct PreflightArgs {
+pub(in super::super) struct PreflightArgs {
     #[command(flatten)]
     target: Target,
     /// Site that would take the writes over [default: the only standby]
@@ -90,7 +91,7 @@ pub(super) struct PreflightArgs {
     json: bool,
 }
 
-pub(super) async fn run(args: DrillArgs) -> Result<(), CliError> {
+pub(in super::super) async fn run(args: DrillArgs) -> Result<(), CliError> {
     match args.command {
         Some(DrillCommand::History { target, json }) => history(&target, json).await,
         None => drill(args.run).await,
@@ -208,7 +209,7 @@ fn trend(drills: &Drills) -> String {
     running.unwrap_or_default() + &table.render()
 }
 
-pub(super) async fn preflight(args: PreflightArgs) -> Result<(), CliError> {
+pub(in super::super) async fn preflight(args: PreflightArgs) -> Result<(), CliError> {
     let to = site(&args.target, args.to, "--to", Role::Standby).await?;
     let call =
         Call::new(Method::POST, "/v1/preflight".to_owned(), &PreflightRequest { to }).map_err(CliError::failed)?;
