@@ -30,7 +30,7 @@
 //! | `uncommitted` | keeps the list of updates that nobody committed over restarts |
 //! | `local_health` | the disks and certificates of this machine, for a preflight |
 //! | `probes` | probes the node's own commit path, and what `[probes]` names |
-//! | `silent` | silent drills: a standby on a copy of the volume, in a process of its own |
+//! | `silent` | the child of a silent drill: a standby on a copy of the volume, in a process of its own |
 //! | `production` | builds the seams of a configuration; names adapters |
 //! | `provision` | the resources of a site at AWS, for `lockstep aws`; names adapters |
 //! | `guards` | looks whether the hooks of the repositories are in force |
