@@ -64,7 +64,7 @@ fn folders(sources: &[(&Source, Vec<String>)], exports: &Exports) -> BTreeMap<Ve
 }
 
 /// The siblings that a child imports, directly or through others.
-fn reachable<'a>(start: &String, imports: &'a Imports) -> BTreeSet<&'a String> {
+fn reachable<'a>(start: &str, imports: &'a Imports) -> BTreeSet<&'a String> {
     let mut seen = BTreeSet::new();
     let mut next: Vec<&String> = imports.get(start).into_iter().flat_map(|to| to.keys()).collect();
     while let Some(child) = next.pop() {

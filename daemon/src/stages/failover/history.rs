@@ -31,15 +31,15 @@ pub(super) async fn change<T: Default + Serialize + DeserializeOwned>(
         change(content);
         Ok(true)
     };
-    document(which).change(refdb, TRIES, noted).await.map(|_| ())
+    document::<T>(which).change(refdb, TRIES, noted).await.map(|_| ())
 }
 
 /// Reads a document. It is empty if it was never written.
-pub(super) async fn read_document<T: Default + DeserializeOwned>(
+pub(super) async fn read_document<T: Default + Serialize + DeserializeOwned>(
     refdb: &RefDb,
     which: Document,
 ) -> Result<T, RefDbError> {
-    Ok(document(which).read(refdb).await?.map(|(_, content)| content).unwrap_or_default())
+    Ok(document::<T>(which).read(refdb).await?.map(|(_, content)| content).unwrap_or_default())
 }
 
 fn document<T: Serialize + DeserializeOwned>(which: Document) -> StoredDocument<T> {
