@@ -26,9 +26,10 @@ pub struct DrillRequest {
     /// The site whose canary takes writes afterwards.
     #[schema(value_type = String)]
     pub to: SiteId,
-    /// The step in which a failure is planted, so that the drill must turn red. None: no failure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plant: Option<FailoverStep>,
+    /// The step that is made to fail, so that the drill must turn red. None: no failure is injected. Earlier builds
+    /// called the field `plant`.
+    #[serde(default, alias = "plant", skip_serializing_if = "Option::is_none")]
+    pub fail_in: Option<FailoverStep>,
     /// The operator's reason, for the audit trail.
     pub reason: String,
 }
@@ -173,7 +174,7 @@ mod tests {
             at_ms: number,
             by: "b-0".parse().expect("a node"),
             actor: "uid 0".to_owned(),
-            request: DrillRequest { kind: FailoverKind::Planned, from, to, plant: None, reason: reason.to_owned() },
+            request: DrillRequest { kind: FailoverKind::Planned, from, to, fail_in: None, reason: reason.to_owned() },
             red: Vec::new(),
             took_writes_ms: Some(1),
             green_ms: Some(2),
@@ -181,6 +182,14 @@ mod tests {
             commits: 1,
             steps: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_drill_of_an_earlier_build_keeps_the_step_that_was_made_to_fail() {
+        let earlier = r#"{"kind": "forced", "from": "a", "to": "b", "plant": "settle", "reason": "r"}"#;
+        let read: DrillRequest = serde_json::from_str(earlier).expect("JSON");
+        assert_eq!(read.fail_in, Some(FailoverStep::Settle));
+        assert!(serde_json::to_string(&read).expect("JSON").contains(r#""fail_in":"settle""#));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::oid::Oid;
 /// The handshake of a Gerrit that starts: its identity and its folders. It must not serve before it is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct HelloRequest {
+pub struct HandshakeRequest {
     /// A random id of the Gerrit process, 1 to 128 bytes.
     pub session: String,
     /// `gerrit.serverId`, the same at every site. At most 128 bytes.
@@ -48,7 +48,7 @@ pub struct BasePath {
 
 /// The answer to a handshake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct HelloResponse {
+pub struct HandshakeResponse {
     /// Whether the Gerrit may serve.
     pub accepted: bool,
     /// The reason for a denial, for the administrator, with the next step.

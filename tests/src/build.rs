@@ -5,7 +5,7 @@
 use lockstep::seams::refdb::{CommitRequest, Freed, RefItem};
 use lockstep_proto::{
     Command, Incarnation, IncarnationId, Lane, NodeId, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Seq,
-    SiteId, Slot, Transaction, TxnId, Version,
+    SiteId, Slot, Transaction, TxnId,
 };
 
 /// Parses the name of a site.
@@ -83,8 +83,7 @@ impl Commit {
     /// Adds the first step of a ref, which was never committed before.
     #[must_use]
     pub fn first(mut self, name: &str, new: RefValue) -> Self {
-        let (key, old) = (key(name), RefValue::Absent);
-        self.transaction.commands.push(Command { key, old, new, version: Version(1), predecessor: None });
+        self.transaction.commands.push(Command::creation(key(name), new));
         self
     }
 

@@ -3,7 +3,9 @@
 //! | room | job |
 //! |---|---|
 //! | `config` | reads and validates the TOML file and the environment |
+//! | `silent_drill` | makes the copy of a silent drill, starts the standby on it, and judges |
 //! | `assembly` | builds, connects, starts and stops the stages; the only place that names adapters |
 
 pub mod assembly;
 pub mod config;
+mod silent_drill;

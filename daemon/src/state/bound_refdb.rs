@@ -12,9 +12,11 @@ use lockstep_proto::rebuild::{KnownSite, RefdbIdentity, RefdbState};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::seams::refdb::{Document, DocumentRecord, RefDb, RefDbError, SiteRecord};
+use crate::seams::refdb::{Document, RefDb, RefDbError, SiteRecord, StoredDocument};
 use crate::seams::volume::{BoundTo, Changes, NodeStore, StoreError};
 use crate::state::went_back::Evidence;
+
+const IDENTITY: StoredDocument<RefdbIdentity> = StoredDocument::json(Document::Identity);
 
 /// The consequence of an identity for the node that found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +74,7 @@ pub fn judge(volume: Volume<'_>, found: Option<&RefdbIdentity>) -> Verdict {
 /// # Errors
 /// The refdb did not answer, or the document cannot be read. Never take this for "no identity".
 pub async fn read(refdb: &RefDb) -> Result<Option<(u64, RefdbIdentity)>, RefDbError> {
-    let Some(record) = refdb.documents.document(Document::Identity).await? else { return Ok(None) };
-    decode(&record).map(Some)
+    IDENTITY.read(refdb.documents.as_ref()).await
 }
 
 /// Writes the identity of a refdb over the document with the revision `before` (zero for none). Returns the stored one
@@ -82,15 +83,8 @@ pub async fn read(refdb: &RefDb) -> Result<Option<(u64, RefdbIdentity)>, RefDbEr
 /// # Errors
 /// The refdb did not answer. The identity may be written.
 pub async fn write(refdb: &RefDb, before: u64, identity: &RefdbIdentity) -> Result<(u64, RefdbIdentity), RefDbError> {
-    let body = serde_json::to_string(identity).map_err(|error| RefDbError::Broken(error.to_string()))?;
-    let record = DocumentRecord { revision: before + 1, body };
-    decode(&refdb.documents.put_document(Document::Identity, &record).await?)
-}
-
-fn decode(record: &DocumentRecord) -> Result<(u64, RefdbIdentity), RefDbError> {
-    let identity = serde_json::from_str(&record.body);
-    let broken = |error| RefDbError::Broken(format!("the identity of the refdb cannot be read: {error}"));
-    Ok((record.revision, identity.map_err(broken)?))
+    let record = IDENTITY.record(before, identity)?;
+    IDENTITY.content(&refdb.documents.put_document(Document::Identity, &record).await?)
 }
 
 /// Whether the volume knows anything of a refdb.

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 /// The right to be inside the lock of a project, until it is dropped.
-pub type Gate = OwnedRwLockReadGuard<()>;
+pub type QuiesceGuard = OwnedRwLockReadGuard<()>;
 
 type Lock = Arc<RwLock<()>>;
 
@@ -50,7 +50,7 @@ impl Quiesce {
 
     /// Enters the lock, and stays inside until the returned guard is dropped. Waits while another task waits in
     /// [`Quiesce::empty`].
-    pub async fn enter(&self, project: &ProjectName) -> Gate {
+    pub async fn enter(&self, project: &ProjectName) -> QuiesceGuard {
         let lock = self.with(project, |locks| Arc::clone(&locks.current));
         lock.read_owned().await
     }

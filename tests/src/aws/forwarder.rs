@@ -9,13 +9,14 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use lockstep::seams::aws::calls::On;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::record::Record;
-use crate::e2e::throttle::forward;
 
 /// The most bytes of a request: DynamoDB takes 16 MiB.
 const MOST: usize = 16 << 20;
@@ -108,4 +109,19 @@ fn table(name: &Value) -> On {
         name if name.ends_with("-journal") => On::Journal,
         name => panic!("{name:?} is no table of a refdb"),
     }
+}
+
+/// Passes a request on, over a connection of its own.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn forward(
+    target: SocketAddr,
+    request: Request,
+) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect(target).await?;
+    stream.set_nodelay(true)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    drop(tokio::spawn(connection));
+    Ok(sender.send_request(request).await?.map(Body::new))
 }

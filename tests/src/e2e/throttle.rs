@@ -13,12 +13,12 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use crate::aws::forwarder::forward;
 
 /// The most bytes of a request: DynamoDB takes 16 MiB.
 const MOST: usize = 16 << 20;
@@ -88,21 +88,6 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
     let forwarded = forward(shared.target, Request::from_parts(parts, Body::from(bytes))).await;
     forwarded.unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response())
-}
-
-/// Passes a request on, over a connection of its own.
-///
-/// # Errors
-/// The server does not answer.
-pub async fn forward(
-    target: SocketAddr,
-    request: Request,
-) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = TcpStream::connect(target).await?;
-    stream.set_nodelay(true)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    drop(tokio::spawn(connection));
-    Ok(sender.send_request(request).await?.map(Body::new))
 }
 
 /// The refusal of a call, if it touches the partition.

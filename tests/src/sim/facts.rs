@@ -13,6 +13,21 @@ use lockstep_proto::{
     Seq, SiteId, Slot, Transaction, TxnId, Version,
 };
 
+/// The beginning of the names of refs that bad content was committed to.
+pub const ROTTEN: &str = "refs/heads/rotten";
+
+/// Whether bad content was committed to a ref. Such a ref cannot be brought up to date.
+#[must_use]
+pub fn is_rotten(name: &RefName) -> bool {
+    name.as_str().starts_with(ROTTEN)
+}
+
+/// Whether bad content was committed to a key.
+#[must_use]
+pub fn is_rotten_key(key: &RefKey) -> bool {
+    key.as_ref_name().is_some_and(is_rotten)
+}
+
 /// One step of a ref's chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {

@@ -86,7 +86,7 @@ pub async fn drill(world: &World, dice: &Dice) {
     let (Some(life), [from, to, ..]) = (world.life(&node), &sites[..]) else { return };
     let kind = if dice.chance(500) { FailoverKind::Forced } else { FailoverKind::Planned };
     let (from, to) = (from.clone(), to.clone());
-    let request = DrillRequest { kind, from, to, plant: None, reason: "the seed".to_owned() };
+    let request = DrillRequest { kind, from, to, fail_in: None, reason: "the seed".to_owned() };
     let said = match timeout(PATIENCE, life.node.drill(request)).await {
         Ok(Ok(number)) => format!("begins drill {number} {kind:?}"),
         Ok(Err(why)) => format!("cannot begin a drill: {why}"),

@@ -15,7 +15,6 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use super::dice::Dice;
-use super::scenario::Scenario;
 use super::trace::Trace;
 
 /// The target of a node's call.
@@ -156,10 +155,14 @@ struct State {
 }
 
 impl Faults {
-    /// A plan with the rates of this scenario. It is off until [`Faults::switch`].
+    /// A plan with these rates of seams and of single calls. It is off until [`Faults::switch`].
     #[must_use]
-    pub fn new(seed: u64, trace: Arc<Trace>, scenario: &Scenario) -> Arc<Self> {
-        let (rates, calls) = (scenario.rates.clone(), scenario.calls.clone());
+    pub fn new(
+        seed: u64,
+        trace: Arc<Trace>,
+        rates: BTreeMap<Seam, Rates>,
+        calls: BTreeMap<&'static str, Rates>,
+    ) -> Arc<Self> {
         let (cuts, barred, paused, throttled) = Default::default();
         let state = State { on: false, rates, calls, cuts, barred, paused, throttled, injected: 0 };
         let (dice, state, driver) = (Dice::new(seed, "faults"), Mutex::new(state), watch::Sender::new(None));
@@ -411,8 +414,7 @@ mod tests {
     #[tokio::test]
     async fn a_kind_of_call_has_faults_of_its_own_while_faults_are_on() {
         let lost = Rates { lose_request: 1_000, ..Rates::default() };
-        let scenario = Scenario { calls: [("flip", lost)].into(), ..Scenario::calm() };
-        let faults = Faults::new(1, Arc::new(Trace::start()), &scenario);
+        let faults = Faults::new(1, Arc::new(Trace::start()), BTreeMap::new(), [("flip", lost)].into());
         let node: NodeId = "a-0".parse().unwrap();
         let fate = |call| faults.fate(&node, Seam::RefDb, Kind::Write, call);
         assert_eq!(fate("flip refs"), Fate::Deliver);

@@ -6,12 +6,13 @@
 //! `docs/adr/0034-signed-records.md`.
 
 use bytes::Bytes;
-use lockstep_proto::{Command, Pack, ProjectKey, RefKey, RefValue, SiteId, Transaction, TxnId, Version};
+use lockstep::seams::refdb::SiteRecord;
+use lockstep_proto::{Command, Pack, ProjectKey, RefKey, RefValue, SiteId, Transaction, TxnId};
 
 use super::dice::Dice;
 use super::keys::{key_of, stripped, with_signature_of};
 use super::watch::Known;
-use super::world::name;
+use super::world::{World, name};
 
 /// A record that no node committed, and the verdict that nodes owe it.
 pub struct Forgery {
@@ -140,29 +141,15 @@ fn garbage(dice: &Dice) -> Pack {
 fn blank(id: TxnId, site: &SiteId, project: ProjectKey, command: Command) -> Transaction {
     Transaction {
         request_id: format!("forged-{id}"),
-        id,
-        site: site.clone(),
-        project,
-        committed_at_ms: 0,
         commands: vec![command],
-        pack: Pack::Empty,
-        bases: Vec::new(),
-        actor: String::new(),
-        traceparent: String::new(),
-        loosens: false,
+        ..Transaction::empty(id, site.clone(), project)
     }
 }
 
 /// The creation of a ref with an object that does not exist. `pack` is empty or garbage.
 fn creation(dice: &Dice, site: &SiteId, project: ProjectKey, pack: &Pack) -> Transaction {
     let oid = name(&format!("{:040x}", dice.between(1, u64::MAX - 1)));
-    let command = Command {
-        key: name("refs/heads/forged"),
-        old: RefValue::Absent,
-        new: RefValue::Oid(oid),
-        version: Version(1),
-        predecessor: None,
-    };
+    let command = Command::creation(name("refs/heads/forged"), RefValue::Oid(oid));
     Transaction { pack: pack.clone(), ..blank(unused_id(dice), site, project, command) }
 }
 
@@ -191,4 +178,23 @@ fn damaged(dice: &Dice, site: &SiteId, known: &Known) -> Option<Transaction> {
         Some(_) | None => copy.pack = garbage(dice),
     }
     Some(copy)
+}
+
+impl World {
+    /// Requires at every site of the list that records are signed, or no longer requires it, as an operator does.
+    ///
+    /// # Panics
+    /// If the raw refdb fails, which it does not.
+    pub async fn require_signatures(&self, signed: bool) {
+        let refdb = self.refdb();
+        for site in refdb.sites.sites().await.expect("the raw refdb answers") {
+            if site.removed || site.signed == signed {
+                continue;
+            }
+            self.trace.note(site.site.as_str(), &format!("SIGNATURES REQUIRED {signed}"));
+            let to = SiteRecord { signed, epoch: site.epoch + 1, ..site.clone() };
+            let answer = refdb.sites.change_site(Some(&site), &to, 0).await;
+            answer.expect("the raw refdb answers");
+        }
+    }
 }

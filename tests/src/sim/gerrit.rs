@@ -6,29 +6,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use lockstep::stages::ports::Refreshes;
-use lockstep_proto::refresh::{DoneRequest, FailedTask, Subject, Task, TasksRequest, Work};
+use lockstep_proto::refresh::{Subject, Task, Work};
 use lockstep_proto::{NodeId, ProjectName};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::Volume;
 use super::check::refresh::{Documents, documents};
 use super::dice::Dice;
-use super::faults::Seam;
-use super::world::World;
+use super::trace::Trace;
 
 /// The delay after which an index write is on the disk, in virtual milliseconds.
 pub const COMMIT_WITHIN_MS: u64 = 3_000;
 
 /// The Gerrit of one node.
 pub struct Gerrit {
-    node: NodeId,
-    volume: Arc<dyn Volume>,
-    dice: Dice,
+    pub(super) node: NodeId,
+    pub(super) volume: Arc<dyn Volume>,
+    pub(super) dice: Dice,
     state: Mutex<State>,
 }
 
@@ -58,37 +54,29 @@ impl Gerrit {
         self.state.lock()
     }
 
-    /// Runs the process, and starts it again whenever it dies.
-    pub async fn run(self: Arc<Self>, world: Arc<World>) {
-        loop {
-            let (process, session) = self.begin();
-            world.trace.note(self.node.as_str(), &format!("Gerrit starts: {session}"));
-            let works = async {
-                loop {
-                    self.round(&world, &session).await;
-                }
-            };
-            tokio::select! {
-                biased;
-                () = process.cancelled() => {}
-                () = works => {}
-            }
-            sleep(Duration::from_millis(self.dice.between(100, 4_000))).await;
-        }
-    }
-
-    fn begin(&self) -> (CancellationToken, String) {
+    /// Begins the next process. Returns its end, and its session.
+    pub(super) fn begin(&self) -> (CancellationToken, String) {
         let mut state = self.state();
         state.processes += 1;
         state.process = CancellationToken::new();
         (state.process.clone(), format!("{}-gerrit-{}", self.node, state.processes))
     }
 
+    /// Whether the process is dead.
+    pub(super) fn is_dead(&self) -> bool {
+        self.state().process.is_cancelled()
+    }
+
+    /// Puts a document into the caches, unless one is there.
+    pub(super) fn cache(&self, subject: &Subject, document: &str) {
+        self.state().caches.entry(subject.clone()).or_insert_with(|| document.to_owned());
+    }
+
     /// Kills the process. Its caches and its unwritten index entries are lost.
-    pub fn crash(&self, world: &World) {
-        world.trace.note(self.node.as_str(), "GERRIT DIES");
+    pub fn crash(&self, trace: &Trace) {
+        trace.note(self.node.as_str(), "GERRIT DIES");
         let mut state = self.state();
-        state.flush(world.trace.now_ms().saturating_sub(COMMIT_WITHIN_MS));
+        state.flush(trace.now_ms().saturating_sub(COMMIT_WITHIN_MS));
         state.unwritten.clear();
         state.caches.clear();
         state.index = state.disk.clone();
@@ -96,68 +84,18 @@ impl Gerrit {
     }
 
     /// Loses the disk, and kills the process.
-    pub fn lose_disk(&self, world: &World) {
-        self.crash(world);
+    pub fn lose_disk(&self, trace: &Trace) {
+        self.crash(trace);
         let mut state = self.state();
         state.disk.clear();
         state.index.clear();
     }
 
-    /// Asks for tasks once, and does them.
-    async fn round(&self, world: &Arc<World>, session: &str) {
-        let Some(life) = world.life(&self.node) else { return sleep(Duration::from_millis(200)).await };
-        let Some(refreshes) = life.node.refreshes() else { return sleep(Duration::from_secs(1)).await };
-        let most = u32::try_from(self.dice.between(1, 8)).unwrap_or(1);
-        let request = TasksRequest { session: session.to_owned(), most, wait_ms: 2_000, commit_within_ms: None };
-        let answer = tokio::select! {
-            biased;
-            () = life.ended.cancelled() => return,
-            answer = refreshes.tasks(request) => answer,
-        };
-        let rates = world.faults.rates(Seam::Gerrit);
-        let tasks = match answer {
-            Ok(answer) if self.dice.chance(rates.lose_answer) => {
-                world.trace.note(self.node.as_str(), &format!("Gerrit never heard of {} tasks", answer.tasks.len()));
-                return;
-            }
-            Ok(answer) => answer.tasks,
-            Err(error) => {
-                world.trace.note(self.node.as_str(), &format!("Gerrit heard {}", error.message));
-                return sleep(Duration::from_millis(500)).await;
-            }
-        };
-        self.look_at_random(world);
-        self.work(world, session, &tasks, refreshes.as_ref()).await;
-        if self.dice.chance(world.scenario.gerrit_dies) && world.faults.is_on() {
-            self.crash(world);
-        }
-    }
-
-    async fn work(&self, world: &World, session: &str, tasks: &[Task], refreshes: &dyn Refreshes) {
-        let rates = world.faults.rates(Seam::Gerrit);
-        let mut report = DoneRequest { session: session.to_owned(), done: Vec::new(), failed: Vec::new() };
-        for task in tasks {
-            sleep(Duration::from_millis(self.dice.between(1, world.scenario.gerrit_ms))).await;
-            if self.dice.chance(rates.fail_before) {
-                report.failed.push(FailedTask { id: task.id, why: "the dice".into() });
-                continue;
-            }
-            self.execute(world, task);
-            report.done.push(task.id);
-        }
-        if tasks.is_empty() || self.dice.chance(rates.lose_request) {
-            return;
-        }
-        if let Err(error) = refreshes.done(&report) {
-            world.trace.note(self.node.as_str(), &format!("Gerrit's report: {}", error.message));
-        }
-    }
-
     /// Updates the documents of a task's subjects, and drops these subjects from the caches.
-    fn execute(&self, world: &World, task: &Task) {
+    pub(super) fn execute(&self, trace: &Trace, task: &Task) {
         let (own, attempt) = (task.own, task.attempt);
-        world.trace.note(self.node.as_str(), &format!("Gerrit does {:?} own {own} try {attempt}", task.work));
-        let now_ms = world.trace.now_ms();
+        trace.note(self.node.as_str(), &format!("Gerrit does {:?} own {own} try {attempt}", task.work));
+        let now_ms = trace.now_ms();
         match &task.work {
             Work::Project { project, deleted, .. } => {
                 if *deleted {
@@ -192,7 +130,7 @@ impl Gerrit {
 
     /// Updates the documents of these subjects to the present refs. Removes the documents of subjects that `drop`
     /// selects.
-    fn look(
+    pub(super) fn look(
         &self,
         project: &ProjectName,
         now_ms: u64,
@@ -210,28 +148,6 @@ impl Gerrit {
                 state.write(now_ms, subject, document);
             }
         }
-    }
-
-    /// A user reads a random subject, which puts it into the caches.
-    fn look_at_random(&self, world: &World) {
-        let project: ProjectName = super::world::name(&format!("p{}", self.dice.below(world.scenario.projects)));
-        let shown: Vec<(Subject, String)> = documents(self.volume.as_ref(), &project).into_iter().collect();
-        if let Some((subject, document)) = self.dice.pick(&shown) {
-            self.state().caches.entry(subject.clone()).or_insert_with(|| document.clone());
-        }
-    }
-
-    /// Handles a commit that a user made through this Gerrit: Gerrit indexes it, or dies before.
-    pub fn committed(&self, world: &World, project: &ProjectName, subjects: &[Subject]) {
-        if self.state().process.is_cancelled() {
-            return;
-        }
-        if self.dice.chance(world.scenario.gerrit_dies) && world.faults.is_on() {
-            return self.crash(world);
-        }
-        let deleted =
-            subjects.iter().any(|subject| matches!(subject, Subject::Project { .. })) && { !self.volume.has(project) };
-        self.look(project, world.trace.now_ms(), |subject| deleted || subjects.contains(subject), |_| false);
     }
 
     /// The index and the caches.

@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep::seams::refdb::SiteRecord;
 use lockstep::seams::signing::SiteSigner;
 use lockstep_proto::transaction::signature::split;
 use lockstep_proto::{NodeId, SiteId};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-
-use super::world::World;
 
 /// The keys with which the nodes sign from their next start on.
 #[derive(Debug)]
@@ -61,23 +58,4 @@ pub fn with_signature_of(record: &[u8], other: &[u8]) -> Bytes {
 #[must_use]
 pub fn stripped(record: &[u8]) -> Bytes {
     split(record).map_or_else(|_| Bytes::copy_from_slice(record), |(body, _)| Bytes::copy_from_slice(body))
-}
-
-impl World {
-    /// Requires at every site of the list that records are signed, or no longer requires it, as an operator does.
-    ///
-    /// # Panics
-    /// If the raw refdb fails, which it does not.
-    pub async fn require_signatures(&self, signed: bool) {
-        let refdb = self.refdb();
-        for site in refdb.sites.sites().await.expect("the raw refdb answers") {
-            if site.removed || site.signed == signed {
-                continue;
-            }
-            self.trace.note(site.site.as_str(), &format!("SIGNATURES REQUIRED {signed}"));
-            let to = SiteRecord { signed, epoch: site.epoch + 1, ..site.clone() };
-            let answer = refdb.sites.change_site(Some(&site), &to, 0).await;
-            answer.expect("the raw refdb answers");
-        }
-    }
 }

@@ -23,8 +23,8 @@
 //! | `rebuilds` | a lost refdb that is rebuilt |
 //! | [`rotten`] | committed content that every node holds as bad |
 //! | `fake` | a tiny node with a mistake on demand, for the tests of the simulator itself |
-//! | `run` | one run, from its start to convergence |
-//! | [`gerrit`] | the Gerrit beside each node |
+//! | `run`, `phases` | one run, from its start to convergence |
+//! | [`gerrit`], `gerrit_process` | the Gerrit beside each node, and its process |
 //! | [`clients`], [`workload`], [`history`] | clients, their requests and their answers |
 //! | `commits` | whether clients commit at the nodes that could |
 //! | [`listeners`] | listeners, which receive stream events |
@@ -52,6 +52,7 @@ pub mod faults;
 mod folders;
 pub mod forgery;
 pub mod gerrit;
+mod gerrit_process;
 pub mod history;
 mod item_by_item;
 pub mod keys;
@@ -62,6 +63,7 @@ pub mod mirror;
 pub mod nemesis;
 pub mod node;
 pub mod peers;
+mod phases;
 pub mod rates;
 pub mod read_limits;
 mod rebuilds;

@@ -10,7 +10,7 @@ use lockstep_proto::{NodeId, Oid, ProjectName, RefName};
 
 use super::check::Violation;
 use super::dice::Dice;
-use super::run::Phases;
+use super::phases::Phases;
 use super::world::{World, name};
 
 /// The prefix of the new tables.

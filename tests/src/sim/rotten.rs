@@ -2,26 +2,10 @@
 
 use bytes::Bytes;
 use lockstep::seams::refdb::{CommitRequest, IncarnationRecord, Role};
-use lockstep_proto::{
-    Command, Oid, Pack, ProjectKey, RefKey, RefName, RefValue, Seq, SiteId, Transaction, TxnId, Version,
-};
+use lockstep_proto::{Command, Oid, Pack, ProjectKey, RefValue, Seq, SiteId, Transaction, TxnId, Version};
 
+use super::facts::ROTTEN;
 use super::world::{World, name};
-
-/// The beginning of the names of refs that bad content was committed to.
-const ROTTEN: &str = "refs/heads/rotten";
-
-/// Whether bad content was committed to a ref. Such a ref cannot be brought up to date.
-#[must_use]
-pub fn is_rotten(name: &RefName) -> bool {
-    name.as_str().starts_with(ROTTEN)
-}
-
-/// Whether bad content was committed to a key.
-#[must_use]
-pub fn is_rotten_key(key: &RefKey) -> bool {
-    key.as_ref_name().is_some_and(is_rotten)
-}
 
 /// The value of a successor of bad content: an object that nobody has.
 #[must_use]

@@ -18,9 +18,10 @@ use super::backend::{Backend, NodeFactory};
 use super::check::Violation;
 use super::clients::Client;
 use super::dice::Dice;
+use super::facts::is_rotten;
 use super::listeners::Listener;
 use super::nemesis::Nemesis;
-use super::rotten::is_rotten;
+use super::phases::Phases;
 use super::scenario::Scenario;
 use super::trace::Trace;
 use super::world::{World, name};
@@ -130,11 +131,6 @@ pub(super) fn runtime() -> tokio::runtime::Runtime {
     runtime.expect("a current-thread runtime without I/O needs nothing of the machine")
 }
 
-/// The phases of a run.
-pub(super) struct Phases {
-    pub(super) world: Arc<World>,
-}
-
 impl Phases {
     async fn run(&self) -> Result<Report, Violation> {
         self.set_up().await?;
@@ -172,22 +168,6 @@ impl Phases {
         })
     }
 
-    fn judge(&self) -> Result<(), Violation> {
-        self.world.watch.violation().map_or(Ok(()), Err)
-    }
-
-    /// Lets virtual time pass, and checks everything at every tick.
-    pub(super) async fn pass(&self, ms: u64) -> Result<(), Violation> {
-        let until = self.world.trace.now_ms() + ms;
-        while self.world.trace.now_ms() < until {
-            sleep(Duration::from_millis(self.world.scenario.tick_ms)).await;
-            self.world.tick();
-            self.world.note_cut_off();
-            self.judge()?;
-        }
-        Ok(())
-    }
-
     pub(super) async fn set_up(&self) -> Result<(), Violation> {
         let broken = |what: String| Violation { property: "set-up", what };
         self.world.enroll().await.map_err(broken)?;
@@ -213,21 +193,6 @@ impl Phases {
             self.converge("convergence").await?;
         }
         Ok(())
-    }
-
-    pub(super) async fn all_ready(&self) -> Result<(), Violation> {
-        let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
-        loop {
-            self.pass(100).await?;
-            let late = self.world.not_ready();
-            if late.is_empty() {
-                return Ok(());
-            }
-            if self.world.trace.now_ms() > until {
-                let what = format!("{late:?} did not become ready in time");
-                return Err(Violation { property: "convergence", what });
-            }
-        }
     }
 
     async fn create_project(&self, project: &ProjectName) -> Result<(), String> {

@@ -14,19 +14,13 @@ use tokio::time::{sleep, timeout};
 use super::check::Violation;
 use super::dice::Dice;
 use super::failovers;
-use super::run::Phases;
-use super::world::{World, name};
+use super::phases::Phases;
+use super::world::{World, newcomer};
 
 /// How long the operator waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The number of times that the nodes of the removed site are killed and started again.
 const WAKES: usize = 3;
-
-/// The site that joins where the list of sites changes.
-#[must_use]
-pub fn newcomer() -> SiteId {
-    name("muc-1")
-}
 
 impl World {
     /// A site was added to the list: starts its nodes and their Gerrits.

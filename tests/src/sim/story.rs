@@ -15,7 +15,8 @@ use super::backend::Volume;
 use super::faults::{Cut, Seam};
 use super::memory::MemoryBackend;
 use super::node::RealNodes;
-use super::run::{Phases, runtime};
+use super::phases::Phases;
+use super::run::runtime;
 use super::scenario::{Scenario, Writes};
 use super::world::{Life, World, name};
 

@@ -32,7 +32,6 @@ use super::read_limits::ReadMeter;
 use super::refdb::{FaultyRefDb, FaultyTables};
 use super::repositories::FaultyRepositories;
 use super::scenario::Scenario;
-use super::site_list::newcomer;
 use super::store::WatchedStore;
 use super::trace::Trace;
 use super::watch::{Snapshot, Watch};
@@ -40,6 +39,12 @@ use super::witness::WitnessedRefDb;
 
 /// The sites.
 const SITES: [&str; 3] = ["eu-aws", "muc-1", "blr-1"];
+
+/// The site that joins where the list of sites changes.
+#[must_use]
+pub fn newcomer() -> SiteId {
+    name("muc-1")
+}
 
 /// Virtual time zero, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -123,7 +128,7 @@ impl World {
         factory: Arc<dyn NodeFactory>,
     ) -> Arc<Self> {
         let trace = Arc::new(Trace::start());
-        let faults = Faults::new(seed, trace.clone(), &scenario);
+        let faults = Faults::new(seed, trace.clone(), scenario.rates.clone(), scenario.calls.clone());
         let watch = Watch::new(trace.clone(), backend.eventlog());
         let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), backend.blobs(), watch.clone())));
         let seen = RefDb {
@@ -235,15 +240,6 @@ impl World {
     #[must_use]
     pub fn gerrit(&self, node: &NodeId) -> Option<&Arc<Gerrit>> {
         self.gerrits.get(node).filter(|_| self.factory.have_gerrits())
-    }
-
-    /// Starts the Gerrit of each node in a task of its own, if the factory's nodes have any.
-    pub fn start_gerrits(self: &Arc<Self>) {
-        for node in self.nodes() {
-            if let Some(gerrit) = self.gerrit(&node) {
-                tokio::spawn(gerrit.clone().run(self.clone()));
-            }
-        }
     }
 
     /// The refdb without faults. The watch sees its effects.
@@ -385,7 +381,7 @@ impl World {
         }
         self.trace.note(node.as_str(), "POWER CUT");
         if let Some(gerrit) = self.gerrit(node) {
-            gerrit.crash(self);
+            gerrit.crash(&self.trace);
         }
         volume.power_cut(dice);
         self.boot(node);
@@ -401,7 +397,7 @@ impl World {
         }
         self.trace.note(node.as_str(), "DISK LOST");
         if let Some(gerrit) = self.gerrit(node) {
-            gerrit.lose_disk(self);
+            gerrit.lose_disk(&self.trace);
         }
         volume.wipe();
         self.boot(node);

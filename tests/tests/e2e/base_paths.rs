@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 use lockstep::clients::api_client::{Call, Client};
-use lockstep_proto::gerrit::{BasePath, HelloRequest, HelloResponse};
+use lockstep_proto::gerrit::{BasePath, HandshakeRequest, HandshakeResponse};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, git, ok};
 use lockstep_tests::e2e::node::Node;
@@ -271,12 +271,12 @@ async fn a_deleted_project_does_not_come_back_with_a_base_path() {
     assert!(!strays.contains(GONE), "a value that was once committed is no stray: {strays}");
 }
 
-fn gerrit(base_path: &Path, base_paths: &[(&str, Option<&Path>)]) -> HelloRequest {
+fn gerrit(base_path: &Path, base_paths: &[(&str, Option<&Path>)]) -> HandshakeRequest {
     let entry = |(projects, path): &(&str, Option<&Path>)| BasePath {
         projects: (*projects).to_owned(),
         path: path.map(|path| path.display().to_string()),
     };
-    HelloRequest {
+    HandshakeRequest {
         session: "a process".into(),
         server_id: "one".into(),
         instance_id: "eu".into(),
@@ -289,7 +289,7 @@ fn gerrit(base_path: &Path, base_paths: &[(&str, Option<&Path>)]) -> HelloReques
     }
 }
 
-async fn handshake(node: &Node, gerrit: &HelloRequest) -> HelloResponse {
+async fn handshake(node: &Node, gerrit: &HandshakeRequest) -> HandshakeResponse {
     let call = Call::new(Method::POST, "/v1/gerrit/hello", gerrit).expect("JSON");
     Client::new(&node.socket()).send(&call, Instant::now() + PATIENCE).await.expect("an answer")
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Freed, IncarnationRecord, OpenAnswer};
-use lockstep_proto::{Command, Pack, ProjectKey, RefKey, RefValue, Seq, SiteId, Transaction, TxnId, Version};
+use lockstep_proto::{Command, Pack, ProjectKey, RefKey, RefValue, Seq, SiteId, Transaction, TxnId};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, ok, refuses, text};
 use lockstep_tests::e2e::node::Node;
@@ -26,14 +26,8 @@ async fn commit_damaged(cluster: &Cluster, value: &str) -> TxnId {
     let id: TxnId = "byzantine.1.0.0.00000000000000aa".parse().unwrap();
     let incarnation = id.slot.lane.incarnation.clone();
     let opened = IncarnationRecord::open(incarnation.clone(), site.clone(), epoch, 1, 1);
-    assert_eq!(refdb.incarnations.open_incarnation(&opened).await.unwrap(), OpenAnswer::Opened);
-    let command = Command {
-        key: RefKey::Ref(DAMAGED.parse().unwrap()),
-        old: RefValue::Absent,
-        new: RefValue::Oid(value.parse().unwrap()),
-        version: Version(1),
-        predecessor: None,
-    };
+    assert_eq!(incarnations.open_incarnation(&opened).await.unwrap(), OpenAnswer::Opened);
+    let command = Command::creation(RefKey::Ref(DAMAGED.parse().unwrap()), RefValue::Oid(value.parse().unwrap()));
     let project = ProjectKey::new(&"p".parse().unwrap(), 1);
     let transaction = Transaction {
         commands: vec![command],

@@ -152,7 +152,7 @@ async fn drill(node: &Node, options: &[&str]) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn drills_run_beside_traffic_and_a_planted_failure_turns_them_red() {
+async fn drills_run_beside_traffic_and_an_injected_failure_turns_them_red() {
     let cluster = pair().await;
     let b = &cluster.nodes[1];
     let load = Load::start(&cluster, "p", &[0], 2, 9);
@@ -164,7 +164,7 @@ async fn drills_run_beside_traffic_and_a_planted_failure_turns_them_red() {
         documented("lockstep drill --to b --reason 'before the maintenance'", &green);
     }
     for (step, options) in [(FailoverStep::Settle, &["--forced"][..]), (FailoverStep::Verify, &[])] {
-        let red = drill(b, &[&["--to", "b", "--plant", step.name()], options].concat()).await;
+        let red = drill(b, &[&["--to", "b", "--fail-in", step.name()], options].concat()).await;
         assert_eq!(red.status.code(), Some(2), "{red:?}");
         assert!(String::from_utf8_lossy(&red.stdout).contains(": RED\n"), "{red:?}");
         if step == FailoverStep::Settle {

@@ -4,7 +4,7 @@
 use http::Method;
 use lockstep::clients::api_client::{Call, Client, ClientError};
 use lockstep_proto::bridge::ApiError;
-use lockstep_proto::gerrit::{HelloRequest, HelloResponse};
+use lockstep_proto::gerrit::{HandshakeRequest, HandshakeResponse};
 use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::documented::documented_in;
@@ -19,8 +19,8 @@ use crate::lockstep;
 const CONFIG: &str = "refs/meta/config";
 const PROJECTS: [&str; 2] = ["All-Projects", "All-Users"];
 
-fn gerrit(server: &str, instance: &str) -> HelloRequest {
-    HelloRequest {
+fn gerrit(server: &str, instance: &str) -> HandshakeRequest {
+    HandshakeRequest {
         session: "a process".into(),
         server_id: server.into(),
         instance_id: instance.into(),
@@ -33,7 +33,7 @@ fn gerrit(server: &str, instance: &str) -> HelloRequest {
     }
 }
 
-async fn try_handshake(node: &Node, gerrit: &HelloRequest) -> Result<HelloResponse, ApiError> {
+async fn try_handshake(node: &Node, gerrit: &HandshakeRequest) -> Result<HandshakeResponse, ApiError> {
     let call = Call::new(Method::POST, "/v1/gerrit/hello", gerrit).expect("JSON");
     match Client::new(&node.socket()).send(&call, Instant::now() + PATIENCE).await {
         Ok(answer) => Ok(answer),
@@ -43,7 +43,7 @@ async fn try_handshake(node: &Node, gerrit: &HelloRequest) -> Result<HelloRespon
 }
 
 /// Repeats the handshake, as the bridge does, while its outcome is unknown.
-async fn handshake(node: &Node, gerrit: &HelloRequest) -> HelloResponse {
+async fn handshake(node: &Node, gerrit: &HandshakeRequest) -> HandshakeResponse {
     let ask = async || match try_handshake(node, gerrit).await {
         Ok(answer) => Some(answer),
         Err(error) => {
@@ -54,12 +54,12 @@ async fn handshake(node: &Node, gerrit: &HelloRequest) -> HelloResponse {
     until(ask).await.unwrap_or_else(|| panic!("no answer\n{}", node.log_tail()))
 }
 
-async fn accepts(node: &Node, gerrit: &HelloRequest) {
+async fn accepts(node: &Node, gerrit: &HandshakeRequest) {
     let answer = handshake(node, gerrit).await;
-    assert_eq!(answer, HelloResponse { accepted: true, reason: None });
+    assert_eq!(answer, HandshakeResponse { accepted: true, reason: None });
 }
 
-async fn why_not(node: &Node, gerrit: &HelloRequest) -> String {
+async fn why_not(node: &Node, gerrit: &HandshakeRequest) -> String {
     let answer = handshake(node, gerrit).await;
     assert!(!answer.accepted, "{answer:?}");
     answer.reason.expect("a reason")
@@ -88,7 +88,7 @@ async fn the_first_gerrit_says_who_the_others_must_be() {
     accepts(a, &gerrit("one", "eu")).await;
     let why = why_not(b, &gerrit("two", "muc")).await;
     assert!(why.contains("gerrit.serverId is two, the others have one") && why.contains("initialised apart"), "{why}");
-    let users = HelloRequest { all_users: "Users".parse().expect("a name"), ..gerrit("one", "muc") };
+    let users = HandshakeRequest { all_users: "Users".parse().expect("a name"), ..gerrit("one", "muc") };
     assert!(why_not(b, &users).await.contains("gerrit.allUsers is Users"));
     let why = why_not(b, &gerrit("one", "eu")).await;
     assert!(why.contains("eu, which the Gerrit of node a-0 has already"), "{why}");

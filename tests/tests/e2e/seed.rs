@@ -7,7 +7,7 @@ use http::Method;
 use lockstep::clients::api_client::{Call, Client};
 use lockstep::seams::refdb::{IncarnationState, RefStore};
 use lockstep_proto::ProjectKey;
-use lockstep_proto::gerrit::HelloResponse;
+use lockstep_proto::gerrit::HandshakeResponse;
 use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::documented::documented_in;
@@ -135,8 +135,9 @@ async fn without_another_site_it_waits_unless_it_is_told_that_it_is_alone() {
     let gerrit = serde_json::json!({"session": "s", "server_id": "one", "instance_id": "eu", "gerrit_version": "3.13.5",
         "bridge_version": "0.1.0", "all_projects": "p", "all_users": "p"});
     let call = Call::new(Method::POST, "/v1/gerrit/hello", &gerrit).expect("JSON");
-    let handshake =
-        async || Client::new(&cluster.nodes[0].socket()).send::<HelloResponse>(&call, Instant::now() + PATIENCE).await;
+    let handshake = async || {
+        Client::new(&cluster.nodes[0].socket()).send::<HandshakeResponse>(&call, Instant::now() + PATIENCE).await
+    };
     let not_yet = handshake().await.expect_err("its projects take no commits yet").to_string();
     assert!(not_yet.contains("it is being seeded"), "{not_yet}");
     let said = ok(cluster.nodes[0].cli(&["seed", "--root", &root(&cluster), "--alone", "p"]).await);

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use lockstep::seams::git::Judged;
 use lockstep::stages::api::server::{ApiTasks, BoundApi};
 use lockstep::stages::api::{Inspection, Transactions};
 use lockstep::stages::ports::PeerRefs;
@@ -99,10 +100,11 @@ impl Fake {
 
 #[async_trait]
 impl Transactions for Fake {
-    async fn submit(
+    async fn submit_judged(
         &self,
         _: &ProjectName,
         request: RefTransactionRequest,
+        _: Judged,
     ) -> Result<RefTransactionResponse, ApiError> {
         self.requests.lock().push(request.clone());
         if let Some(error) = self.closed.lock().clone() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lockstep::seams::refdb::{CommitAnswer, Freed, IncarnationState, Part, RefDb, SlotState};
 use lockstep_proto::bridge::Outcome;
-use lockstep_proto::{Command, IncarnationId, Lane, NodeId, ProjectKey, ProjectName, RefValue, Seq, Version};
+use lockstep_proto::{Command, IncarnationId, Lane, NodeId, ProjectKey, ProjectName, RefValue, Seq};
 use lockstep_tests::sim::faults::{Cut, Seam, Throttle};
 use lockstep_tests::sim::story::{Story, tell};
 use tokio::time::Instant;
@@ -137,13 +137,7 @@ fn the_lock_of_a_dead_owner_is_void_after_the_lease() {
     tell(async |story| {
         let (dies, at, refdb) = ("muc-1-0", "blr-1-0", story.world.refdb());
         let slot = open(&refdb, dies).await.expect("it serves").lane(Lane(0)).slot(Seq(0));
-        let command = Command {
-            key: "refs/heads/locked".parse().unwrap(),
-            old: RefValue::Absent,
-            new: RefValue::Oid(story.object(dies, &p0())),
-            version: Version(1),
-            predecessor: None,
-        };
+        let command = Command::creation("refs/heads/locked".parse().unwrap(), RefValue::Oid(story.object(dies, &p0())));
         let project = ProjectKey { name: p0(), incarnation: 1 };
         let (directories, freed) = (Vec::new(), Freed::new());
         let part = Part { txn: slot.txn(7), project, commands: vec![command], directories, freed };

@@ -3,31 +3,19 @@
 use bytes::Bytes;
 use lockstep::seams::refdb::{CommitRequest, Freed, IncarnationRecord};
 use lockstep_proto::bridge::Outcome;
-use lockstep_proto::{Command, NodeId, Pack, ProjectKey, RefKey, RefValue, Seq, Transaction, Version};
+use lockstep_proto::{Command, NodeId, Pack, ProjectKey, RefKey, RefValue, Seq, Transaction};
 use lockstep_tests::sim::faults::{Cut, Seam};
 use lockstep_tests::sim::story::{p0, tell};
 
 /// A transaction of an unknown node, whose pack is garbage.
 fn bad() -> Transaction {
-    let command = Command {
-        key: "refs/heads/bad".parse().unwrap(),
-        old: RefValue::Absent,
-        new: "1111111111111111111111111111111111111111".parse().unwrap(),
-        version: Version(1),
-        predecessor: None,
-    };
+    let (id, site) = ("byzantine.1.0.0.00000000000000aa".parse().unwrap(), "muc-1".parse().unwrap());
+    let value: RefValue = "1".repeat(40).parse().unwrap();
     Transaction {
-        id: "byzantine.1.0.0.00000000000000aa".parse().unwrap(),
-        site: "muc-1".parse().unwrap(),
-        project: ProjectKey::new(&p0(), 1),
-        committed_at_ms: 0,
-        commands: vec![command],
+        commands: vec![Command::creation("refs/heads/bad".parse().unwrap(), value)],
         pack: Pack::Inline(Bytes::from_static(b"no pack")),
-        bases: Vec::new(),
         request_id: "bad".into(),
-        actor: String::new(),
-        traceparent: String::new(),
-        loosens: false,
+        ..Transaction::empty(id, site, ProjectKey::new(&p0(), 1))
     }
 }
 

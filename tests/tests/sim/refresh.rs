@@ -61,7 +61,7 @@ fn a_gerrit_that_loses_what_it_acknowledged_gets_it_again() {
         let object = story.object(origin, &p0());
         story.push(origin, "first", &p0(), ("refs/heads/b1", None, Some(object))).await.unwrap();
         story.until("the branch is indexed", async || found(story, other, &branch).is_some()).await;
-        story.world.gerrit(&other.parse().unwrap()).unwrap().crash(&story.world);
+        story.world.gerrit(&other.parse().unwrap()).unwrap().crash(&story.world.trace);
         assert_eq!(found(story, other, &branch), None, "the index entry must be lost with the process");
         story.converge().await;
         assert!(found(story, other, &branch).is_some());

@@ -130,15 +130,15 @@ async fn a_start_in_between_ends_early(story: &Story, ends: impl AsyncFn(&Story)
 }
 
 /// Found by the scenario of the injected bug `TombstoneForgotten`, seed 1: the start in between took the ref from the
-/// disk into the version map, and skipped the transaction when the stream brought it. The next one began to recall
+/// disk into the version map, and skipped the transaction when the stream brought it. The next one began to recover
 /// above the mark.
 #[test]
-fn a_request_is_recalled_after_a_crash_and_a_start_that_ended_early() {
+fn a_request_is_recovered_after_a_crash_and_a_start_that_ended_early() {
     tell(async |story| a_start_in_between_ends_early(story, async |story| story.crash(AT)).await);
 }
 
 #[test]
-fn a_request_is_recalled_after_a_snapshot_and_a_reconciliation_whose_node_died() {
+fn a_request_is_recovered_after_a_snapshot_and_a_reconciliation_whose_node_died() {
     tell(async |story| {
         let put_back = async |story: &Story| {
             let snapshot = story.world.watch.snapshot(&name(AT)).expect("a volume in memory");
@@ -163,7 +163,7 @@ async fn push_two(story: &Story, id: &str, old: Expected, new: Oid) -> RefTransa
 }
 
 #[test]
-fn a_request_whose_long_form_could_not_be_recalled_is_noted_when_the_stream_brings_it() {
+fn a_request_whose_long_form_could_not_be_recovered_is_noted_when_the_stream_brings_it() {
     tell_with(Writes::Staged, async |story| {
         let (one, two) = (story.object(AT, &p0()), story.object(AT, &p0()));
         story.bar(AT, Some("sync"));
@@ -182,7 +182,7 @@ fn a_request_whose_long_form_could_not_be_recalled_is_noted_when_the_stream_brin
     });
 }
 
-/// Found by seed 14 of the general faults: the blob store was away while the node recalled its requests.
+/// Found by seed 14 of the general faults: the blob store was away while the node recovered its requests.
 #[test]
 fn a_memory_with_gaps_refuses_nothing_that_a_deleted_project_may_have_had() {
     tell_with(Writes::Staged, async |story| {

@@ -13,6 +13,7 @@ mod paths;
 mod shape;
 mod tables;
 mod text;
+mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,7 @@ fn check(file: &Source, files: &[Source], exports: &exports::Exports) -> Vec<Fin
         findings.extend(shape::check(file));
         findings.extend(layers::check(file, exports));
         findings.extend(exports::check(file));
+        findings.extend(words::check(file));
         findings.extend(tables::check(file, files));
     }
     if file.path.ends_with(".md") {

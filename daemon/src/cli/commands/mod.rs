@@ -13,21 +13,16 @@
 //! | `await_txn` | waits until a site shows a transaction |
 //! | `inspect` | show state: `parked`, `refresh`, and the node as text |
 //! | `quarantine`, `explain` | what this node has set aside, and the ways out; one ref at every site |
-//! | `sites`, `failover`, `failback`, `history` | all sites: roles, the move of writes between them, past changes |
-//! | `drill` | drills of a failover, and the preflight |
-//! | `refdb` | rebuilds a lost refdb |
-//! | `certs`, `operators` | makes a private authority, and certificates of nodes and operators; tokens of operators |
+//! | `operators` | all sites, for operators: roles, failover, drills, keys, a lost refdb, tokens |
+//! | `certs` | makes a private authority, and certificates of nodes and operators |
 //! | `aws` | compares tables, streams and bucket with what a site needs; prints its IAM policy |
-//! | `keys` | the keys by which sites sign their records, and whether they must |
 //! | `bridge` | puts the bridge's jar into Gerrit's `lib` |
 //! | `shadow` | watches what another replication does, and compares sites with each other |
 //! | `handover_agent`, `agents` | runs the program that is told about roles; a standby on a copy, programs on a leash |
-//! | `silent` | silent drills of this node |
 //! | `peers` | the peers of this node, and whether they answer |
 //! | `walk` | finds the repositories of a volume as Gerrit lists them |
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
-//! | `failover_text`, `site_table`, `overview_text` | shared: plans, failovers and sites as text |
-//! | `refdb_text`, `time_text` | shared: rebuilds and times as text |
+//! | `overview_text`, `time_text` | shared: the overview of all sites and times as text |
 //! | `table`, `view`, `new_file` | shared: text tables and titled lines, the terminal view, new files with secrets |
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
 
@@ -37,18 +32,12 @@ mod aws;
 mod bridge;
 mod certs;
 pub mod config;
-mod drill;
 mod existing;
 mod explain;
-mod failback;
-mod failover;
-mod failover_text;
 mod handover_agent;
-mod history;
 mod hook;
 mod import;
 mod inspect;
-mod keys;
 mod new_file;
 mod old_sins;
 mod operators;
@@ -56,14 +45,9 @@ mod overview_text;
 mod peers;
 mod project;
 mod quarantine;
-mod refdb;
-mod refdb_text;
 mod remote;
 mod seed;
 mod shadow;
-mod silent;
-mod site_table;
-mod sites;
 mod status;
 mod stray;
 mod table;
@@ -79,6 +63,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::cli::out::{self, OutError};
+use operators::{drill, failback, failover, history, keys, refdb, sites, tokens};
 
 /// Keeps the Gerrit sites of one company in lockstep.
 #[derive(Debug, Parser)]
@@ -153,7 +138,7 @@ enum Command {
     Certs(certs::CertsCommand),
     /// Make tokens for operators over the network
     #[command(subcommand)]
-    Operators(operators::OperatorsCommand),
+    Operators(tokens::OperatorsCommand),
     /// Make, list, retire or drop the keys by which sites sign their records
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -317,7 +302,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Refresh(args) => inspect::due(args).await,
         Command::Peers(args) => peers::run(args).await,
         Command::Certs(command) => certs::run(command),
-        Command::Operators(command) => operators::run(command),
+        Command::Operators(command) => tokens::run(command),
         Command::Sites(args) => sites::show(args).await,
         Command::Site(command) => sites::run(command).await,
         Command::Node(command) => sites::node(command).await,

@@ -4,8 +4,8 @@
 use lockstep_proto::SiteId;
 use lockstep_proto::overview::{InFlight, Lack, NodeDigest, NodeOverview, Overview, Seen, SiteOverview, StreamLag};
 
-use super::failover_text::summary;
-use super::site_table::heartbeat;
+use super::operators::failover_text::summary;
+use super::operators::site_table::heartbeat;
 use super::table::Table;
 use super::time_text::{short, utc};
 

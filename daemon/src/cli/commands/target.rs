@@ -47,6 +47,17 @@ pub(super) struct OperatorTarget {
     operators_socket: Option<PathBuf>,
 }
 
+/// The options of a command that changes something: the reason, and the form of the answer.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Audit {
+    /// Reason, for the audit trail
+    #[arg(long)]
+    pub reason: String,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
 impl OperatorTarget {
     /// The sidecar, in the way that operators have to it.
     fn client(&self) -> Result<Client, CliError> {

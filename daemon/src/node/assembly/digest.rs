@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::guards::Guards;
 use super::last_contact::LastContact;
 use super::stages::{Stages, streams};
-use crate::seams::refdb::{DigestRecord, RefDbError};
+use crate::seams::refdb::{DigestRecord, RefDbError, to_json};
 use crate::seams::volume::StoreError;
 use crate::stages::api::readiness::Latches;
 use crate::stages::failover::{SlotAges, Standing};
@@ -79,7 +79,7 @@ impl DigestWriter {
     }
 
     async fn write(&self, digest: &NodeDigest) -> Result<(), RefDbError> {
-        let body = serde_json::to_string(digest).map_err(|error| RefDbError::Broken(error.to_string()))?;
+        let body = to_json(digest)?;
         self.stages.deps.refdb.nodes.put_digest(&DigestRecord { node: digest.node.clone(), body }).await
     }
 

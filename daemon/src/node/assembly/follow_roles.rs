@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 use super::come_back::ComeBack;
 use super::join::Join;
-use super::recall;
 use super::term::Term;
+use super::unremembered_requests;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{IncarnationRecord, Role};
 use crate::stages::membership::OpenError;
@@ -76,7 +76,7 @@ impl Join {
     async fn take_writes(&self, incarnation: &IncarnationRecord) -> Term {
         tracing::info!(incarnation = %incarnation.id, "the incarnation is open");
         self.until_ok("projects", || self.learn_states()).await;
-        self.until_ok("requests", || recall::requests(&self.stages)).await;
+        self.until_ok("requests", || unremembered_requests::recover_requests(&self.stages)).await;
         self.stages.events.open();
         let term = Term::begin(&self.stages, incarnation);
         *self.term.lock() = Some(term.clone());

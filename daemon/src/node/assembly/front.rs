@@ -260,14 +260,6 @@ impl Front {
 
 #[async_trait]
 impl Transactions for Front {
-    async fn submit(
-        &self,
-        project: &ProjectName,
-        request: RefTransactionRequest,
-    ) -> Result<RefTransactionResponse, ApiError> {
-        self.submit_judged(project, request, Judged::No).await
-    }
-
     async fn submit_judged(
         &self,
         project: &ProjectName,

@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::follow_sites::FollowSites;
 use super::front::Front;
 use super::probes::NodeProbes;
-use super::recall;
 use super::stages::Stages;
 use super::streams_away;
 use super::term::CurrentTerm;
+use super::unremembered_requests;
 use crate::base::backoff::Backoff;
 use crate::base::tasks::Tasks;
 use crate::seams::git::GitError;
@@ -115,7 +115,7 @@ impl Join {
         self.until_ok("register", || self.first_look()).await;
         let record = self.until_ok("register", || self.register()).await;
         self.tasks.spawn("member", self.stages.member(record).run());
-        self.until_ok("requests", || self.recall_requests()).await;
+        self.until_ok("requests", || self.recover_requests()).await;
         if let Err(error) = self.stages.applier.resume(self.stages.deps.store.as_ref()).await {
             tracing::error!(%error, "the parked transactions cannot be read from the node's store: the node stops");
             self.fenced.cancel();
@@ -245,12 +245,12 @@ impl Join {
         Ok(record)
     }
 
-    /// Recalls the requests that this node committed and did not durably remember. It fences the node's earlier
+    /// Recovers the requests that this node committed and did not durably remember. It fences the node's earlier
     /// incarnations first, so that nothing can come into their slots any more. No low-water mark may move before. A
     /// mark above such a transaction hides it from the next start, if this one ends early.
-    async fn recall_requests(&self) -> Result<(), JoinError> {
+    async fn recover_requests(&self) -> Result<(), JoinError> {
         self.stages.opener().fence_earlier().await?;
-        Ok(recall::requests(&self.stages).await?)
+        Ok(unremembered_requests::recover_requests(&self.stages).await?)
     }
 
     pub(super) async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), JoinError> {
@@ -345,12 +345,12 @@ impl Join {
     }
 
     /// Reconciles with the refdb. It fences this node's earlier incarnations first: then the state that it reads has
-    /// all their commits. Their requests are recalled before the marks are raised. It reads the positions before the
+    /// all their commits. Their requests are recovered before the marks are raised. It reads the positions before the
     /// state. The end of the reconciliation becomes durable together with the state.
     pub(super) async fn reconcile(&self, starts: u64) -> Result<(), JoinError> {
         let deps = &self.stages.deps;
         let begun = self.stages.state.debts.begins();
-        self.recall_requests().await?;
+        self.recover_requests().await?;
         self.stages.state.bootstrap.begin(self.count_projects().await?);
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
         for one in deps.refdb.incarnations().await? {

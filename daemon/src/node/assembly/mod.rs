@@ -11,7 +11,7 @@
 //! | `come_back` | compares the disk with the committed state after a time in which the site was off |
 //! | `follow_sites` | reads the streams of the sites of the list |
 //! | `follow_roles` | takes writes while the site is active, and serves reads always |
-//! | `recall` | reads again which requests were committed and not durably remembered |
+//! | `unremembered_requests` | reads again which requests were committed and not durably remembered |
 //! | `streams_away` | catches up from the refdb when streams are away |
 //! | `recovery` | finds the refs that a crashed process had moved before their record was durable |
 //! | `stages` | builds the stages |
@@ -31,7 +31,7 @@
 //! | `uncommitted` | keeps the list of updates that nobody committed over restarts |
 //! | `local_health` | the disks and certificates of this machine, for a preflight |
 //! | `probes` | probes the node's own commit path, and what `[probes]` names |
-//! | `silent` | silent drills: a standby on a copy of the volume, in a process of its own |
+//! | `silent` | the child of a silent drill: a standby on a copy of the volume, in a process of its own |
 //! | `production` | builds the seams of a configuration; names adapters |
 //! | `provision` | the resources of a site at AWS, for `lockstep aws`; names adapters |
 //! | `guards` | looks whether the hooks of the repositories are in force |
@@ -60,7 +60,6 @@ mod not_active;
 mod probes;
 mod production;
 pub mod provision;
-mod recall;
 mod recovery;
 mod repairs;
 mod run;
@@ -71,6 +70,7 @@ mod stages;
 mod streams_away;
 mod term;
 mod uncommitted;
+mod unremembered_requests;
 mod watch;
 mod went_back;
 

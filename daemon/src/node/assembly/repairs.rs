@@ -198,7 +198,7 @@ impl<'a> Repairs<'a> {
             return Err(ApiError::new(RefusalCode::Invalid, false, message));
         }
         let begun = state.debts.begins();
-        match self.stages.catch_up.settle(project).await {
+        match self.stages.catch_up.bring_up_to_date(project).await {
             Ok(()) => {
                 state.durability.wait_durable().await;
                 state.debts.paid(project, begun);

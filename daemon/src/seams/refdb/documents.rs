@@ -26,6 +26,20 @@ pub enum Document {
     Keys,
 }
 
+impl Document {
+    /// The name in errors.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Failover => "the record of the failover",
+            Self::History | Self::DrillHistory | Self::SilentDrills => "the history",
+            Self::FirstSites => "the list of sites",
+            Self::Identity => "the identity of the refdb",
+            Self::Drill => "the drill",
+            Self::Keys => "the keys of the sites",
+        }
+    }
+}
+
 /// The stored state of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentRecord {

@@ -23,6 +23,7 @@
 //! | `incarnations` | [`Incarnations`]: open, frozen, poisoned or drained, and the marks of lanes |
 //! | `nodes` | [`Nodes`]: heartbeats, low-water marks, digests |
 //! | `documents` | [`Documents`]: documents of the whole installation; the declaration that the refdb went back |
+//! | `stored` | [`StoredDocument`]: documents as values |
 //! | `gerrit` | [`GerritIdentity`]: the installation's Gerrit, and its instance ids |
 //! | `setup` | [`Setup`]: prepares the store, and writes the items of a rebuild |
 //! | `gone` | whether the content of a slot still proves anything |
@@ -46,6 +47,7 @@ mod rules;
 mod setup;
 mod sites;
 pub mod staged;
+mod stored;
 
 use std::sync::Arc;
 
@@ -59,6 +61,7 @@ pub use project_pages::ProjectPages;
 pub use refs::{CommitAnswer, CommitRequest, FinishLocks, Freed, Obstacle, Part, RefItem, RefStore};
 pub use setup::{REBUILT_ITEMS, RebuildAnswer, Rebuilt, Setup};
 pub use sites::{Role, SiteAnswer, SiteRecord, Sites};
+pub use stored::{StoredDocument, to_json};
 
 /// Opens refdbs in other tables of the same store.
 pub trait Tables: Send + Sync {

@@ -272,7 +272,7 @@ pub(super) fn same_lanes(record: &IncarnationRecord, marks: &[Seq]) -> Result<()
 }
 
 /// Checks a new record: it is open, its number is at least 1, and it has both marks for every lane.
-pub(super) fn born_well(record: &IncarnationRecord) -> Result<(), RefDbError> {
+pub(super) fn opened_well(record: &IncarnationRecord) -> Result<(), RefDbError> {
     same_lanes(record, &record.settled)?;
     if record.id.number.0 == 0 || record.state != IncarnationState::Open {
         return Err(RefDbError::Broken(format!("incarnation {} must start open, with a number from 1", record.id)));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lockstep_proto::bridge::RefTransactionRequest;
-use lockstep_proto::gerrit::HelloRequest;
+use lockstep_proto::gerrit::HandshakeRequest;
 use lockstep_proto::limits;
 use lockstep_proto::refresh::{DoneRequest, TasksRequest};
 
@@ -88,7 +88,7 @@ pub(super) fn session(session: &str) -> Result<(), Failure> {
 
 /// Checks the lengths in a Gerrit's handshake. Empty fields pass, except for the session: the handshake stage denies
 /// them with a reason for the administrator.
-pub(super) fn gerrit(request: &HelloRequest) -> Result<(), Failure> {
+pub(super) fn gerrit(request: &HandshakeRequest) -> Result<(), Failure> {
     let fields = [
         ("session", &request.session),
         ("server_id", &request.server_id),
@@ -108,7 +108,7 @@ pub(super) fn gerrit(request: &HelloRequest) -> Result<(), Failure> {
     folders(request)
 }
 
-fn folders(request: &HelloRequest) -> Result<(), Failure> {
+fn folders(request: &HandshakeRequest) -> Result<(), Failure> {
     let (count, most) = (request.base_paths.len(), limits::BASE_PATHS);
     if count > most {
         return Err(Failure::malformed(format!("field base_paths has {count} entries; give at most {most}")));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use lockstep_proto::bridge::{ApiError, ProjectResponse};
-use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
+use lockstep_proto::gerrit::{HandshakeRequest, HandshakeResponse, Stray, StrayRequest};
 
 use super::admission::Work;
 use super::check;
@@ -24,18 +24,18 @@ impl Api {
 
 /// Answers the handshake of a starting Gerrit: whether it may start here.
 #[utoipa::path(post, path = "/v1/gerrit/hello", tag = "bridge",
-    request_body = HelloRequest,
+    request_body = HandshakeRequest,
     responses((status = 200, description = "Whether the Gerrit may start, and the reason if it may not",
-            body = HelloResponse),
+            body = HandshakeResponse),
         (status = 400, description = "The request is malformed", body = ApiError),
         (status = 503,
             description = "Not known yet, because this sidecar is starting or the refdb does not answer: ask again",
             body = ApiError)))]
-pub(super) async fn hello(
+pub(super) async fn handshake(
     State(api): State<Api>,
     permit: Work,
-    Body(gerrit): Body<HelloRequest>,
-) -> Answer<HelloResponse> {
+    Body(gerrit): Body<HandshakeRequest>,
+) -> Answer<HandshakeResponse> {
     check::gerrit(&gerrit)?;
     let handshake = api.handshake()?;
     let answer = api.outlive(permit, api.deadline, async move { handshake.admit(gerrit).await }).await;

@@ -35,7 +35,7 @@ const QUIET: Duration = Duration::from_secs(10);
 const TURNED_AWAY: Bounds = Bounds { connections: 64, silence: Duration::from_secs(2), keep_alive: false };
 
 /// Decides which callers a listener lets in.
-pub(super) trait Gatekeeper: Send + Sync + 'static {
+pub(super) trait CallerAdmission: Send + Sync + 'static {
     /// A caller that is let in.
     type Allowed: Send + 'static;
 
@@ -53,32 +53,33 @@ pub(super) trait Gatekeeper: Send + Sync + 'static {
 type Ready<A> = (TlsStream<TcpStream>, A);
 
 /// Connections whose handshake is done and whose caller is allowed.
-pub(super) struct Handshakes<G: Gatekeeper> {
-    ready: mpsc::Receiver<Ready<G::Allowed>>,
+pub(super) struct Handshakes<A: CallerAdmission> {
+    ready: mpsc::Receiver<Ready<A::Allowed>>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
-impl<G: Gatekeeper> Handshakes<G> {
+impl<A: CallerAdmission> Handshakes<A> {
     /// Starts to accept connections.
-    pub(super) fn start(listener: TcpListener, credentials: Arc<Credentials>, gate: G) -> Self {
+    pub(super) fn start(listener: TcpListener, credentials: Arc<Credentials>, admission: A) -> Self {
         let (sender, ready) = mpsc::channel(HANDSHAKES);
         let turned_away = Arc::new(Semaphore::new(TURNED_AWAY.connections));
-        let door = Door { credentials, gate, ready: sender, turned_away, complaints: Complaints::new(G::LISTENER) };
-        Self { ready, accepting: tokio::spawn(accept_all(listener, Arc::new(door))) }
+        let acceptor =
+            Acceptor { credentials, admission, ready: sender, turned_away, complaints: Complaints::new(A::LISTENER) };
+        Self { ready, accepting: tokio::spawn(accept_all(listener, Arc::new(acceptor))) }
     }
 }
 
-impl<G: Gatekeeper> Drop for Handshakes<G> {
+impl<A: CallerAdmission> Drop for Handshakes<A> {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-impl<G: Gatekeeper> Listener for Handshakes<G> {
+impl<A: CallerAdmission> Listener for Handshakes<A> {
     type Io = TlsStream<TcpStream>;
-    type Addr = G::Allowed;
+    type Addr = A::Allowed;
 
-    async fn accept(&mut self) -> Ready<G::Allowed> {
+    async fn accept(&mut self) -> Ready<A::Allowed> {
         match self.ready.recv().await {
             Some(ready) => ready,
             // The accepting task has ended, which happens only together with this listener.
@@ -86,18 +87,18 @@ impl<G: Gatekeeper> Listener for Handshakes<G> {
         }
     }
 
-    fn local_addr(&self) -> io::Result<G::Allowed> {
+    fn local_addr(&self) -> io::Result<A::Allowed> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
-async fn accept_all<G: Gatekeeper>(mut listener: TcpListener, door: Arc<Door<G>>) {
+async fn accept_all<A: CallerAdmission>(mut listener: TcpListener, acceptor: Arc<Acceptor<A>>) {
     let unfinished = Unfinished::default();
     loop {
         let (stream, address) = Listener::accept(&mut listener).await;
         let place = unfinished.enter(address.ip());
-        let door = Arc::clone(&door);
-        tokio::spawn(async move { door.meet(stream, address, place).await });
+        let acceptor = Arc::clone(&acceptor);
+        tokio::spawn(async move { acceptor.meet(stream, address, place).await });
     }
 }
 
@@ -144,22 +145,22 @@ impl Drop for Begun {
 }
 
 /// Everything that a handshake needs.
-struct Door<G: Gatekeeper> {
+struct Acceptor<A: CallerAdmission> {
     credentials: Arc<Credentials>,
-    gate: G,
-    ready: mpsc::Sender<Ready<G::Allowed>>,
+    admission: A,
+    ready: mpsc::Sender<Ready<A::Allowed>>,
     /// The places of callers that are turned away.
     turned_away: Arc<Semaphore>,
     complaints: Complaints,
 }
 
-impl<G: Gatekeeper> Door<G> {
+impl<A: CallerAdmission> Acceptor<A> {
     /// Does one handshake. A caller that is not allowed gets one answer.
     async fn meet(&self, stream: TcpStream, address: SocketAddr, begun: Begun) {
         let material = self.credentials.current();
         let met = tokio::select! {
             biased;
-            met = timeout(HANDSHAKE, accept(&material, G::CALLERS, stream)) => met,
+            met = timeout(HANDSHAKE, accept(&material, A::CALLERS, stream)) => met,
             () = begun.gives_way.cancelled() => {
                 return self.complaints.about(address, &"it gave way to others: too many handshakes at the same time");
             }
@@ -170,7 +171,7 @@ impl<G: Gatekeeper> Door<G> {
             Err(_) => return self.complaints.about(address, &"the handshake took too long"),
         };
         drop(begun);
-        match self.gate.admit(&caller, address.ip()) {
+        match self.admission.admit(&caller, address.ip()) {
             Ok(allowed) => drop(self.ready.send((stream, allowed)).await),
             Err(failure) => {
                 self.complaints.about(address, &failure);

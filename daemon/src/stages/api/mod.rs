@@ -31,7 +31,7 @@
 //! | `events` | stream events |
 //! | `refresh` | refresh tasks |
 //! | `peer_listener` | the listener for peers: bounds for each, and a short list of calls |
-//! | `peer_gate` | decides which callers that listener accepts |
+//! | `peer_admission` | decides which callers that listener accepts |
 //! | `handshakes`, `addresses` | TLS handshakes of callers, within bounds; places per address |
 //! | `peers` | this node as a peer, and the peers of this node |
 //! | `objects` | objects for peers |
@@ -64,7 +64,7 @@ pub mod operator_tokens;
 mod operators;
 mod out_of_reach;
 mod patience;
-mod peer_gate;
+mod peer_admission;
 pub mod peer_listener;
 mod peers;
 mod projects;

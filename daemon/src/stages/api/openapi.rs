@@ -21,7 +21,7 @@ use utoipa::OpenApi;
         super::projects::delete_project,
         super::projects::set_head,
         super::seed::seed,
-        super::gerrit::hello,
+        super::gerrit::handshake,
         super::gerrit::strays,
         super::gerrit::end_stray,
         super::transactions::transaction,

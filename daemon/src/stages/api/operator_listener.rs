@@ -24,7 +24,7 @@ use super::addresses::{Addresses, Place};
 use super::admission::Admission;
 use super::context::Api;
 use super::error::Failure;
-use super::handshakes::{Gatekeeper, Handshakes};
+use super::handshakes::{CallerAdmission, Handshakes};
 use super::operator_tokens::OperatorTokens;
 use super::operators::Operator;
 use super::out_of_reach::User;
@@ -79,28 +79,31 @@ impl BoundOperators {
     }
 
     /// Splits into a listener of connections, a router for each caller, and the bounds of connections.
-    pub(super) fn into_parts(self, api: &Api) -> (Handshakes<Gate>, impl Fn(AtGate) -> Router + use<>, Bounds) {
+    pub(super) fn into_parts(
+        self,
+        api: &Api,
+    ) -> (Handshakes<OperatorAdmission>, impl Fn(AdmittedCaller) -> Router + use<>, Bounds) {
         let OperatorListenerSettings { token_file, allow, peers, .. } = self.settings;
         let tokens = token_file.map(|path| OperatorTokens::at(path, self.others));
         let router = routes::router(Api { admission: Admission::new(REQUESTS), ..api.clone() });
         let router = router.layer(middleware::from_fn_with_state(tokens, identify));
-        let for_caller = move |caller: AtGate| router.clone().layer(Extension(caller));
-        // The gate bounds both kinds of connections, so together they never reach this bound.
+        let for_caller = move |caller: AdmittedCaller| router.clone().layer(Extension(caller));
+        // The admission bounds both kinds of connections, so together they never reach this bound.
         let bounds = Bounds { connections: 2 * CONNECTIONS + 1, silence: SILENCE, keep_alive: false };
-        (Handshakes::start(self.listener, self.credentials, Gate::new(allow, peers)), for_caller, bounds)
+        (Handshakes::start(self.listener, self.credentials, OperatorAdmission::new(allow, peers)), for_caller, bounds)
     }
 }
 
 /// A caller that has passed the handshake. It is an operator already, or may present a token.
 #[derive(Clone)]
-pub(super) struct AtGate {
+pub(super) struct AdmittedCaller {
     operator: Option<Operator>,
     /// The place of the connection.
     _place: Arc<(OwnedSemaphorePermit, Option<Place>)>,
 }
 
 /// The names of operators and of peers, and the places of connections.
-pub(super) struct Gate {
+pub(super) struct OperatorAdmission {
     allow: Vec<NamePattern>,
     peers: Vec<NamePattern>,
     certified: Arc<Semaphore>,
@@ -108,7 +111,7 @@ pub(super) struct Gate {
     addresses: Addresses,
 }
 
-impl Gate {
+impl OperatorAdmission {
     fn new(allow: Vec<NamePattern>, peers: Vec<NamePattern>) -> Self {
         let places = || Arc::new(Semaphore::new(CONNECTIONS));
         Self { allow, peers, certified: places(), unknown: places(), addresses: Addresses::default() }
@@ -125,13 +128,13 @@ impl Gate {
     }
 }
 
-impl Gatekeeper for Gate {
-    type Allowed = AtGate;
+impl CallerAdmission for OperatorAdmission {
+    type Allowed = AdmittedCaller;
 
     const CALLERS: Callers = Callers::Anyone;
     const LISTENER: &'static str = "operators.listen";
 
-    fn admit(&self, caller: &Caller, from: IpAddr) -> Result<AtGate, Failure> {
+    fn admit(&self, caller: &Caller, from: IpAddr) -> Result<AdmittedCaller, Failure> {
         let full = || Failure::unavailable("too many connections to the listener for operators; nothing was changed");
         let (operator, places, address) = match caller {
             Caller::Certified(names) => (Some(self.operator(names)?), &self.certified, None),
@@ -141,14 +144,14 @@ impl Gatekeeper for Gate {
             }
         };
         let permit = Arc::clone(places).try_acquire_owned().map_err(|_| full())?;
-        Ok(AtGate { operator, _place: Arc::new((permit, address)) })
+        Ok(AdmittedCaller { operator, _place: Arc::new((permit, address)) })
     }
 }
 
 /// Passes a request on with the identity of its operator, and answers 401 to everybody else.
 async fn identify(
     State(tokens): State<Option<OperatorTokens>>,
-    Extension(caller): Extension<AtGate>,
+    Extension(caller): Extension<AdmittedCaller>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Failure> {

@@ -20,7 +20,7 @@ use super::admission::Admission;
 use super::context::Api;
 use super::error::Failure;
 use super::handshakes::Handshakes;
-use super::peer_gate::{Allowed, Gate};
+use super::peer_admission::{Allowed, PeerAdmission};
 use super::serve::{Bounds, SILENCE};
 use super::{fetches, objects, peers, rebuild};
 use crate::seams::tls::{Credentials, NamePattern};
@@ -62,15 +62,19 @@ impl BoundPeers {
     }
 
     /// Splits into a listener of authenticated connections, a router for each caller, and the bounds of connections.
-    pub(super) fn into_parts(self, api: &Api) -> (Handshakes<Gate>, impl Fn(Allowed) -> Router + use<>, Bounds) {
+    pub(super) fn into_parts(
+        self,
+        api: &Api,
+    ) -> (Handshakes<PeerAdmission>, impl Fn(Allowed) -> Router + use<>, Bounds) {
         let requests = self.settings.requests;
         let for_entry = |_: &NamePattern| router(Api { admission: Admission::new(requests), ..api.clone() });
         let routers: Vec<Router> = self.settings.allow.iter().map(for_entry).collect();
         let each = requests.get().saturating_add(SPARE_CONNECTIONS);
-        // The gate bounds the connections of each entry, so all of them together never reach this bound.
+        // The admission bounds the connections of each entry, so all of them together never reach this bound.
         let connections = each.saturating_mul(routers.len()).saturating_add(1);
         let router = move |caller: Allowed| routers[caller.entry].clone().layer(Extension(caller.place));
-        let listener = Handshakes::start(self.listener, self.credentials, Gate::new(self.settings.allow, each));
+        let listener =
+            Handshakes::start(self.listener, self.credentials, PeerAdmission::new(self.settings.allow, each));
         (listener, router, Bounds { connections, silence: SILENCE, keep_alive: false })
     }
 }

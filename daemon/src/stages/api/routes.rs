@@ -25,7 +25,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}/git/git-upload-pack", post(fetches::upload_pack)),
         ("/v1/projects/{project}/strays", get(gerrit::strays).post(gerrit::end_stray)),
         ("/v1/projects/{project}/seed", post(seed::seed)),
-        ("/v1/gerrit/hello", post(gerrit::hello)),
+        ("/v1/gerrit/hello", post(gerrit::handshake)),
         ("/v1/transactions/{txn}", get(transactions::transaction)),
         ("/v1/await", get(arrivals::await_transaction)),
         ("/v1/refresh", get(refresh::due)),

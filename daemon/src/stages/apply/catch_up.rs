@@ -345,7 +345,7 @@ impl CatchUp for Catcher {
         Ok(behind)
     }
 
-    async fn settle(&self, project: &ProjectName) -> Result<(), CatchUpError> {
+    async fn bring_up_to_date(&self, project: &ProjectName) -> Result<(), CatchUpError> {
         self.project(project).await?;
         match self.units.versions.project_key(project)? {
             Some(key) => self.whole_project(&key).await,

@@ -151,30 +151,17 @@ fn outline(event: &Event) -> Option<Transaction> {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::{Command, RefKey, RefValue, Version};
+    use lockstep_proto::Command;
 
     use super::*;
     use crate::seams::volume::Held;
+    use crate::state::context::creation;
 
     const AGE: Duration = Duration::from_secs(60);
 
     fn event(attempt: u64, bytes: usize) -> Event {
-        let command = Command {
-            key: RefKey::Ref("refs/heads/a".parse().unwrap()),
-            old: RefValue::Absent,
-            new: RefValue::Oid("1".repeat(40).parse().unwrap()),
-            version: Version(1),
-            predecessor: None,
-        };
-        let transaction = Transaction {
-            commands: vec![command],
-            pack: Pack::Inline(Bytes::from(vec![0; bytes])),
-            ..Transaction::empty(
-                format!("n.1.0.9.{attempt:016x}").parse().unwrap(),
-                "s".parse().unwrap(),
-                "p#1".parse().unwrap(),
-            )
-        };
+        let (id, pack) = (format!("n.1.0.9.{attempt:016x}"), Pack::Inline(Bytes::from(vec![0; bytes])));
+        let transaction = Transaction { id: id.parse().unwrap(), pack, ..creation(9) };
         let bytes = Bytes::from(vec![0; bytes]);
         Event { transaction: Arc::new(transaction), bytes, unsigned: None, parked_since_ms: None, done: None }
     }

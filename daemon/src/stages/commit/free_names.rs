@@ -6,7 +6,7 @@
 //! A creation below the name in between marks it again, on the same item, so one of the two is refused. The whole
 //! protocol, with its proof, is in `docs/adr/0027-a-name-that-once-was-a-folder.md`.
 //!
-//! No gate, no ref lock and no slot is held meanwhile.
+//! No quiesce guard, no ref lock and no slot is held meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -26,7 +26,7 @@ use crate::seams::refdb::{RefDb, SlotState};
 use crate::state::committed_requests::CommittedRequests;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::journal::Journal;
-use crate::state::quiesce::Gate;
+use crate::state::quiesce::QuiesceGuard;
 use crate::state::went_back::WentBack;
 
 /// Resolves open slots. Clones share one state.
@@ -49,8 +49,8 @@ pub struct InDoubtResolver {
 /// The things that wait until the content of a slot is known.
 #[derive(Default)]
 struct Open {
-    /// The gate of the project, if a copy may still land in it.
-    gate: Option<Gate>,
+    /// Keeps the project from being closed, if a copy may still land in it.
+    inside: Option<QuiesceGuard>,
     attempt: Option<Attempt>,
 }
 
@@ -86,28 +86,34 @@ impl InDoubtResolver {
         }
     }
 
-    /// Adds a transaction in doubt, of which a copy may be in flight. It keeps its blobs, and the gate of its project,
-    /// until its slot is settled.
-    pub(super) fn resolve_later(&self, transaction: &Transaction, encoded: Bytes, blobs: Vec<UnusedBlob>, gate: Gate) {
+    /// Adds a transaction in doubt, of which a copy may be in flight. It keeps its blobs, and the guard of its
+    /// project, until its slot is settled.
+    pub(super) fn resolve_later(
+        &self,
+        transaction: &Transaction,
+        encoded: Bytes,
+        blobs: Vec<UnusedBlob>,
+        inside: QuiesceGuard,
+    ) {
         let slot = &transaction.id.slot;
         if self.bugs.has(InjectedBug::SettledOverUnresolved) {
             self.journal.committed(slot, encoded);
             return;
         }
         let attempt = Attempt { txn: transaction.id.clone(), updates: updates_of(transaction), blobs };
-        self.add(slot.clone(), Open { gate: Some(gate), attempt: Some(attempt) });
+        self.add(slot.clone(), Open { inside: Some(inside), attempt: Some(attempt) });
     }
 
     /// Adds a slot whose content must become known: it could not be read, may have locks that wait for it, or stays
     /// empty in an idle lane.
-    pub fn resolve_slot_later(&self, slot: Slot, gate: Option<Gate>) {
-        self.add(slot, Open { gate, ..Open::default() });
+    pub fn resolve_slot_later(&self, slot: Slot, inside: Option<QuiesceGuard>) {
+        self.add(slot, Open { inside, ..Open::default() });
     }
 
     fn add(&self, slot: Slot, more: Open) {
         let mut open = self.open.lock();
         let kept = open.entry(slot).or_default();
-        kept.gate = more.gate.or(kept.gate.take());
+        kept.inside = more.inside.or(kept.inside.take());
         kept.attempt = more.attempt.or(kept.attempt.take());
         drop(open);
         self.wake.notify_one();

@@ -26,7 +26,7 @@ use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::blob::BlobError;
 use crate::seams::refdb::{CommitRequest, Freed, Obstacle, SlotState};
 use crate::state::materialize::{MaterializeError, OnMismatch};
-use crate::state::quiesce::Gate;
+use crate::state::quiesce::QuiesceGuard;
 use crate::state::version_map::RefGuard;
 
 /// A transaction that was sent, its slot, the end of its attempt, and its blobs.
@@ -90,7 +90,7 @@ impl Committer {
     async fn round(&self, work: &Work, verdicts: &mut [Option<Verdict>], caught_up: bool, freed: &Freed) -> Round {
         let open: Vec<usize> = (0..work.intents.len()).filter(|at| verdicts[*at].is_none()).collect();
         let keys: Vec<RefKey> = open.iter().map(|at| work.intents[*at].key.clone()).collect();
-        let Ok(gate) = timeout_at(work.deadline, self.quiesce.enter(&work.project.name)).await else {
+        let Ok(inside) = timeout_at(work.deadline, self.quiesce.enter(&work.project.name)).await else {
             return Round::Ended(refuse_open(verdicts.to_vec(), &too_late()));
         };
         let guard = self.versions.locks.lock(&work.project.name, keys).await;
@@ -119,7 +119,7 @@ impl Committer {
         if proposal.commands.is_empty() {
             return self.only_local(work, verdicts).await;
         }
-        self.send(work, verdicts, proposal, (guard, gate)).await
+        self.send(work, verdicts, proposal, (guard, inside)).await
     }
 
     /// The refusal, if the refdb is older than this node, or if the project's phase, as far as this node knows it,
@@ -154,7 +154,7 @@ impl Committer {
         work: &Work,
         verdicts: &mut [Option<Verdict>],
         proposal: Proposal,
-        (guard, gate): (RefGuard, Gate),
+        (guard, inside): (RefGuard, QuiesceGuard),
     ) -> Round {
         let started = Instant::now();
         let packed = match build::pack(self, work, &proposal).await {
@@ -181,7 +181,7 @@ impl Committer {
             }
             AttemptEnd::Unknown(why) => {
                 self.observer.unknown(&request.transaction.id);
-                self.leave_in_doubt(&request, &why, blobs, gate);
+                self.leave_in_doubt(&request, &why, blobs, inside);
                 Round::Ended(unknown(verdicts, &proposal, request.transaction))
             }
             AttemptEnd::SlotLost(why) => {
@@ -198,11 +198,11 @@ impl Committer {
             }
             AttemptEnd::NotTaken { why, retry } => {
                 self.observer.failed("commit", &format!("{} was not taken: {why}", request.transaction.id));
-                self.not_used(&request, slot, gate);
+                self.not_used(&request, slot, inside);
                 Round::Ended(refuse_carried(verdicts, &proposal, &not_taken(retry)))
             }
             AttemptEnd::Refused(obstacles) => {
-                self.not_used(&request, slot, gate);
+                self.not_used(&request, slot, inside);
                 self.note_locks(&obstacles);
                 refused(work, verdicts, &proposal, &obstacles)
             }
@@ -210,10 +210,10 @@ impl Committer {
     }
 
     /// Hands a transaction without a known outcome to the in-doubt resolver.
-    fn leave_in_doubt(&self, request: &CommitRequest, why: &str, blobs: [UnusedBlob; 2], gate: Gate) {
+    fn leave_in_doubt(&self, request: &CommitRequest, why: &str, blobs: [UnusedBlob; 2], inside: QuiesceGuard) {
         let id = &request.transaction.id;
         self.observer.failed("commit", &format!("{id} is in doubt: {why}"));
-        self.in_doubt.resolve_later(&request.transaction, request.encoded.clone(), blobs.into(), gate);
+        self.in_doubt.resolve_later(&request.transaction, request.encoded.clone(), blobs.into(), inside);
     }
 
     /// Sends the transaction until its attempt ends, or the deadline has passed. While the refdb throttles it, each try
@@ -354,9 +354,9 @@ impl Committer {
 
     /// Handles the slot of a transaction that was not committed. A transaction that is written in steps may have left
     /// locks, whose meaning depends on the slot, so the slot must be resolved. Any other slot is given back.
-    fn not_used(&self, request: &CommitRequest, slot: Slot, gate: Gate) {
+    fn not_used(&self, request: &CommitRequest, slot: Slot, inside: QuiesceGuard) {
         if self.attempts.refdb.refs.commits_in_steps(&request.transaction) {
-            self.in_doubt.resolve_slot_later(slot, Some(gate));
+            self.in_doubt.resolve_slot_later(slot, Some(inside));
         } else {
             self.journal.give_back(&slot);
         }

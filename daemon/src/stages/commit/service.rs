@@ -26,14 +26,6 @@ use crate::telemetry::{current_traceparent, set_parent};
 
 #[async_trait]
 impl Transactions for Arc<Committer> {
-    async fn submit(
-        &self,
-        project: &ProjectName,
-        request: RefTransactionRequest,
-    ) -> Result<RefTransactionResponse, ApiError> {
-        self.submit_judged(project, request, Judged::No).await
-    }
-
     async fn submit_judged(
         &self,
         project: &ProjectName,

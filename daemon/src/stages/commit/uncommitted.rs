@@ -156,8 +156,8 @@ mod tests {
                 context.refdb.sites.change_role(&sites[0], Role::Fenced).await.unwrap();
             }
             let resolver = InDoubtResolver::new(&context, &state, journal, incarnation.epoch);
-            let gate = state.quiesce.enter(&project.name).await;
-            resolver.resolve_later(&transaction, transaction.encode(), Vec::new(), gate);
+            let inside = state.quiesce.enter(&project.name).await;
+            resolver.resolve_later(&transaction, transaction.encode(), Vec::new(), inside);
             resolver.resolve_rest().await;
             assert_eq!(resolver.open(), 0);
             let expected = if is_fenced { updates_of(&transaction) } else { Vec::new() };

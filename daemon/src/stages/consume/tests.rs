@@ -132,7 +132,7 @@ impl CatchUp for Nowhere {
         unreachable!("nothing is missing")
     }
 
-    async fn settle(&self, _: &ProjectName) -> Result<(), CatchUpError> {
+    async fn bring_up_to_date(&self, _: &ProjectName) -> Result<(), CatchUpError> {
         unreachable!("nothing is missing")
     }
 

@@ -101,9 +101,7 @@ fn refs_of(bytes: &Bytes) -> Vec<RefAtRisk> {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::{
-        Command, IncarnationId, Lane, LaneId, Oid, Pack, RefKey, RefValue, Seq, Slot, TxnId, Version,
-    };
+    use lockstep_proto::{Command, IncarnationId, Lane, LaneId, RefKey, RefValue, Seq, Slot};
 
     use super::*;
     use std::collections::BTreeMap;
@@ -124,24 +122,10 @@ mod tests {
 
     /// A creation of a branch in a slot.
     fn creation(seq: u64) -> CommitRequest {
+        let key = RefKey::Ref(format!("refs/heads/b{seq}").parse().unwrap());
         let transaction = Transaction {
-            id: TxnId { slot: slot(seq), attempt: 7 },
-            site: "a".parse().unwrap(),
-            project: "p#1".parse().unwrap(),
-            committed_at_ms: 1,
-            commands: vec![Command {
-                key: RefKey::Ref(format!("refs/heads/b{seq}").parse().unwrap()),
-                old: RefValue::Absent,
-                new: RefValue::Oid("1".repeat(40).parse::<Oid>().unwrap()),
-                version: Version(1),
-                predecessor: None,
-            }],
-            pack: Pack::Empty,
-            bases: Vec::new(),
-            loosens: false,
-            request_id: "r".to_owned(),
-            actor: String::new(),
-            traceparent: String::new(),
+            commands: vec![Command::creation(key, RefValue::Oid("1".repeat(40).parse().unwrap()))],
+            ..Transaction::empty(slot(seq).txn(7), "a".parse().unwrap(), "p#1".parse().unwrap())
         };
         let encoded = transaction.encode();
         CommitRequest { transaction, encoded, directories: Vec::new(), freed: BTreeMap::new() }

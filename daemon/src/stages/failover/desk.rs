@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::bridge::ApiError;
 use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
     ActRequest, AuditEntry, ExecuteRequest, Failover, FailoverAct, FailoverPlan, FailoverStep, FollowUp, ModeRequest,
     PlanRequest, RoleRequest, SiteStatus, SitesStatus,
 };
-use lockstep_proto::history::{History, MOST_REASON_BYTES, PastChange, RoleChange};
+use lockstep_proto::history::{History, PastChange, RoleChange};
 use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
@@ -30,6 +30,7 @@ use super::history;
 use super::overview;
 use super::plan::{EXPOSURE, begun, plan};
 use super::record::{self, Stored};
+use super::refusals::{given, invalid, refused, unanswered};
 use super::resume::{resumes, too_late};
 use super::silent::SilentStage;
 use super::view::View;
@@ -463,28 +464,4 @@ fn waits_for(failover: &Failover, view: &View) -> Option<String> {
         Decision::Wait(why) => Some(why),
         _ => None,
     }
-}
-
-pub(super) fn given(field: &str, value: &str) -> Result<(), ApiError> {
-    match value.trim().is_empty() {
-        true => Err(invalid(&format!("{field} is empty; say why, for the audit trail"))),
-        false if value.len() > MOST_REASON_BYTES => Err(invalid(&format!(
-            "{field} has {} bytes; at most {MOST_REASON_BYTES} are kept in the audit trail",
-            value.len()
-        ))),
-        false => Ok(()),
-    }
-}
-
-pub(super) fn invalid(message: &str) -> ApiError {
-    ApiError::new(RefusalCode::Invalid, false, message)
-}
-
-/// A refusal: it would not be safe, or another state was expected. Nothing was changed.
-pub(super) fn refused(message: &str) -> ApiError {
-    ApiError::new(RefusalCode::Stale, false, format!("{message}; nothing was changed"))
-}
-
-pub(super) fn unanswered(error: RefDbError) -> ApiError {
-    ApiError::unavailable(format!("the refdb does not answer: {error}"))
 }

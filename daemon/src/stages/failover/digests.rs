@@ -15,6 +15,12 @@ use super::overview::Aged;
 use crate::base::clock::Clock;
 use crate::seams::refdb::{RefDb, RefDbError};
 
+/// The digests that this release can read.
+pub(super) async fn of(refdb: &RefDb) -> Result<Vec<NodeDigest>, RefDbError> {
+    let records = refdb.nodes.digests().await?;
+    Ok(records.iter().filter_map(|record| serde_json::from_str(&record.body).ok()).collect())
+}
+
 /// Reads digests, and remembers when it saw each of them first: one entry per node.
 pub(super) struct DigestReader {
     clock: Arc<dyn Clock>,
@@ -28,9 +34,7 @@ impl DigestReader {
 
     /// The digests that this release can read, each with its age.
     pub(super) async fn read(&self, refdb: &RefDb) -> Result<Vec<Aged>, RefDbError> {
-        let records = refdb.nodes.digests().await?;
-        let digests: Vec<NodeDigest> =
-            records.iter().filter_map(|record| serde_json::from_str(&record.body).ok()).collect();
+        let digests = of(refdb).await?;
         let mut seen = self.seen.lock();
         seen.retain(|node, _| digests.iter().any(|digest| digest.node == *node));
         Ok(digests.into_iter().map(|digest| self.aged(&mut seen, digest)).collect())

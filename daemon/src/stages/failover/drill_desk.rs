@@ -9,17 +9,18 @@ use lockstep_proto::failover::{Failover, FailoverStep, Role};
 use lockstep_proto::{SiteId, history::MOST_REASON_BYTES};
 use tokio::time::{Instant, timeout};
 
-use super::desk::{OperatorDesk, given, invalid, refused, unanswered};
+use super::desk::OperatorDesk;
 use super::drill::BeginError;
 use super::overview;
 use super::preflight::{Facts, checks};
+use super::refusals::{given, invalid, refused, unanswered};
 use super::view::View;
 use crate::seams::refdb::RefDbError;
 
 /// How long a preflight waits for the refdb.
 const PREFLIGHT: Duration = Duration::from_secs(8);
-/// The steps in which a failure can be planted: those of every drill.
-const PLANTED: [FailoverStep; 8] = [
+/// The steps in which a failure can be injected: those of every drill.
+const INJECTED: [FailoverStep; 8] = [
     FailoverStep::Verify,
     FailoverStep::Stop,
     FailoverStep::Settle,
@@ -73,9 +74,9 @@ impl OperatorDesk {
     }
 
     async fn check_drill(&self, request: &DrillRequest) -> Result<(), ApiError> {
-        if let Some(plant) = request.plant.filter(|plant| !PLANTED.contains(plant)) {
-            let names = PLANTED.map(FailoverStep::name).join(", ");
-            return Err(invalid(&format!("plant {} is no step of a drill; the steps are {names}", plant.name())));
+        if let Some(step) = request.fail_in.filter(|step| !INJECTED.contains(step)) {
+            let names = INJECTED.map(FailoverStep::name).join(", ");
+            return Err(invalid(&format!("fail_in {} is no step of a drill; the steps are {names}", step.name())));
         }
         if request.from == request.to {
             return Err(invalid(&format!("from and to are both {}; name two sites", request.from)));

@@ -131,7 +131,7 @@ mod tests {
             at_ms: 1,
             by: "b-0".parse().unwrap(),
             actor: "uid 0".to_owned(),
-            request: DrillRequest { kind, from, to, plant: None, reason: "r".to_owned() },
+            request: DrillRequest { kind, from, to, fail_in: None, reason: "r".to_owned() },
             red: red.iter().map(ToString::to_string).collect(),
             took_writes_ms: Some(1),
             green_ms: Some(2),

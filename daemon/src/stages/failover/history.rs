@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::earlier;
-use crate::seams::refdb::{Document, DocumentRecord, RefDb, RefDbError};
+use crate::seams::refdb::{Document, RefDb, RefDbError, StoredDocument};
 
 /// How often a write is tried again when somebody else has replaced the document meanwhile.
 const TRIES: usize = 8;
@@ -27,31 +27,23 @@ pub(super) async fn change<T: Default + Serialize + DeserializeOwned>(
     which: Document,
     change: impl Fn(&mut T),
 ) -> Result<(), RefDbError> {
-    for _ in 0..TRIES {
-        let (before, mut content) = stored(refdb, which).await?;
-        change(&mut content);
-        let body = encode(&content).map_err(|error| RefDbError::Broken(error.to_string()))?;
-        let record = DocumentRecord { revision: before + 1, body };
-        if refdb.documents.put_document(which, &record).await? == record {
-            return Ok(());
-        }
-    }
-    Err(RefDbError::NotNow("others write the history at the same time".to_owned()))
+    let noted = |content: &mut T| {
+        change(content);
+        Ok(true)
+    };
+    document::<T>(which).change(refdb.documents.as_ref(), TRIES, noted).await.map(|_| ())
 }
 
 /// Reads a document. It is empty if it was never written.
-pub(super) async fn read_document<T: Default + DeserializeOwned>(
+pub(super) async fn read_document<T: Default + Serialize + DeserializeOwned>(
     refdb: &RefDb,
     which: Document,
 ) -> Result<T, RefDbError> {
-    Ok(stored(refdb, which).await?.1)
+    Ok(document::<T>(which).read(refdb.documents.as_ref()).await?.map(|(_, content)| content).unwrap_or_default())
 }
 
-/// The content of a document with its revision.
-async fn stored<T: Default + DeserializeOwned>(refdb: &RefDb, which: Document) -> Result<(u64, T), RefDbError> {
-    let Some(record) = refdb.documents.document(which).await? else { return Ok((0, T::default())) };
-    let broken = |error| RefDbError::Broken(format!("the history cannot be read by this release: {error}"));
-    Ok((record.revision, decode(&record.body).map_err(broken)?))
+fn document<T: Serialize + DeserializeOwned>(which: Document) -> StoredDocument<T> {
+    StoredDocument::new(which, encode::<T>, decode::<T>)
 }
 
 /// The text of a document. Nodes of the first release can read the failovers in it.

@@ -27,9 +27,11 @@
 //! | `tools` | the means of a node that its driver uses |
 //! | `own_part` | the part of each node of the target: verify its refs, and probe |
 //! | `silent` | a standby on a copy of its volume |
-//! | `drill_desk` | the operators' requests about drills, and the preflight |
+//! | `drill_desk`, `silent_desk` | the operators' requests about drills, and the preflight |
+//! | `drill_schedule`, `silent_schedule` | begin drills by themselves |
 //! | `plan_desk` | the operators' request for a plan |
 //! | `resume` | the refusals of a late resume and of a late abort |
+//! | `refusals` | the answers to requests that cannot be taken |
 //! | `desk` | the operators' requests: plan, execute, pause, resume, abort, roles of sites |
 //! | `signing` | the operators' requests about signed records, and the keys of sites |
 //! | `node_list` | the operators' requests that remove nodes which will not come back |
@@ -42,6 +44,7 @@ mod desk;
 mod digests;
 mod drill;
 mod drill_desk;
+mod drill_schedule;
 mod driver;
 mod earlier;
 mod ending;
@@ -55,9 +58,12 @@ mod plan;
 mod plan_desk;
 mod preflight;
 mod record;
+mod refusals;
 mod resume;
 mod signing;
 mod silent;
+mod silent_desk;
+mod silent_schedule;
 mod site_list;
 mod site_mode;
 mod slot_ages;
@@ -67,9 +73,10 @@ mod tools;
 mod view;
 
 pub use desk::{DeskTools, OperatorDesk};
-pub use drill::{BeginError, DrillSchedule, DrillStage};
+pub use drill::{BeginError, DrillStage};
+pub use drill_schedule::DrillSchedule;
 pub use driver::{Driver, DriverLimits};
 pub use plan::EXPOSURE;
-pub use silent::SilentSchedule;
+pub use silent_schedule::SilentSchedule;
 pub use slot_ages::{SlotAges, Standing};
 pub use tools::Tools;

@@ -7,7 +7,8 @@ use lockstep_proto::NodeId;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::site_list::RemoveNodeRequest;
 
-use super::desk::{OperatorDesk, given, invalid, refused, unanswered};
+use super::desk::OperatorDesk;
+use super::refusals::{given, invalid, refused, unanswered};
 use super::view::View;
 use crate::seams::refdb::{NodeAnswer, NodeRecord};
 

@@ -4,10 +4,11 @@ use lockstep_proto::bridge::ApiError;
 use lockstep_proto::failover::{Estimate, Failover, FailoverPlan, PlanRequest};
 
 use super::at_risk::at_risk;
-use super::desk::{OperatorDesk, unanswered};
+use super::desk::OperatorDesk;
 use super::estimate::estimate;
 use super::overview;
 use super::plan::plan;
+use super::refusals::unanswered;
 use crate::stages::ports::Operators;
 
 impl OperatorDesk {

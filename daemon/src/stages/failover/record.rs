@@ -3,7 +3,9 @@
 use lockstep_proto::failover::Failover;
 
 use super::earlier;
-use crate::seams::refdb::{Document, DocumentRecord, FailoverDb, RefDbError, SiteRecord};
+use crate::seams::refdb::{Document, FailoverDb, RefDbError, SiteRecord, StoredDocument};
+
+const FAILOVER: StoredDocument<Failover> = StoredDocument::new(Document::Failover, earlier::encode, earlier::decode);
 
 /// A failover with the revision of its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,14 +16,13 @@ pub(super) struct Stored {
 
 /// Reads the failover that is in progress, or else the last one.
 pub(super) async fn read(refdb: &FailoverDb) -> Result<Option<Stored>, RefDbError> {
-    refdb.documents.document(Document::Failover).await?.map(decode).transpose()
+    Ok(FAILOVER.read(refdb.documents.as_ref()).await?.map(|(revision, failover)| Stored { revision, failover }))
 }
 
 /// Replaces the record of revision `before` (0: there is none). Returns whether it was replaced. If not, somebody else
 /// has replaced it.
 pub(super) async fn replace(refdb: &FailoverDb, before: u64, failover: &Failover) -> Result<bool, RefDbError> {
-    let record = encode(before, failover)?;
-    Ok(refdb.documents.put_document(Document::Failover, &record).await? == record)
+    FAILOVER.replace(refdb.documents.as_ref(), before, failover).await
 }
 
 /// Whether a failover could begin.
@@ -43,7 +44,7 @@ pub(super) async fn begin(
     failover: &Failover,
     sites: &[SiteRecord],
 ) -> Result<Begun, RefDbError> {
-    let record = encode(before, failover)?;
+    let record = FAILOVER.record(before, failover)?;
     Ok(match refdb.sites.begin_failover(&record, sites).await? {
         Some(stored) if stored == record => Begun::Yes,
         Some(_) => Begun::Overtaken,
@@ -51,22 +52,10 @@ pub(super) async fn begin(
     })
 }
 
-/// The document of a failover, behind the one of revision `before`.
-fn encode(before: u64, failover: &Failover) -> Result<DocumentRecord, RefDbError> {
-    let body = earlier::encode(failover).map_err(|error| RefDbError::Broken(error.to_string()))?;
-    Ok(DocumentRecord { revision: before + 1, body })
-}
-
-fn decode(record: DocumentRecord) -> Result<Stored, RefDbError> {
-    let broken =
-        |error| RefDbError::Broken(format!("the record of the failover cannot be read by this release: {error}"));
-    let failover = earlier::decode(&record.body).map_err(broken)?;
-    Ok(Stored { revision: record.revision, failover })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seams::refdb::DocumentRecord;
     use crate::seams::refdb::memory::MemoryRefDb;
 
     #[tokio::test]

@@ -10,10 +10,11 @@ use lockstep_proto::bridge::ApiError;
 use lockstep_proto::keys::{
     ChangeKeyRequest, KeyState, RequireSigningRequest, SignedSite, SigningStatus, SiteKey, SiteKeys,
 };
-use lockstep_proto::overview::NodeDigest;
 use lockstep_proto::{IncarnationId, NodeId, SiteId};
 
-use super::desk::{OperatorDesk, given, invalid, refused, unanswered};
+use super::desk::OperatorDesk;
+use super::digests;
+use super::refusals::{given, invalid, refused, unanswered};
 use super::view::View;
 use crate::seams::refdb::{RefDbError, SiteRecord};
 use crate::state::signing::{change_keys, read_keys};
@@ -108,9 +109,7 @@ impl OperatorDesk {
 
     /// The nodes of the sites of the list that do not sign with a valid key, by what they told last.
     async fn do_not_sign(&self, view: &View, keys: &SiteKeys) -> Result<Vec<String>, ApiError> {
-        let records = self.refdb.nodes.digests().await.map_err(unanswered)?;
-        let digests: Vec<NodeDigest> =
-            records.iter().filter_map(|record| serde_json::from_str(&record.body).ok()).collect();
+        let digests = digests::of(&self.refdb).await.map_err(unanswered)?;
         let signs = |node: &NodeId, site: &SiteId| {
             let own = digests.iter().find(|digest| digest.node == *node).and_then(|digest| digest.signs_with);
             own.is_some_and(|own| {

@@ -6,7 +6,9 @@ use lockstep_proto::history::RoleChange;
 use lockstep_proto::overview::NodeDigest;
 use lockstep_proto::site_list::{AddSiteRequest, ListChange, RemoveSiteRequest, StreamPlace, is_region};
 
-use super::desk::{OperatorDesk, given, invalid, refused, unanswered};
+use super::desk::OperatorDesk;
+use super::digests;
+use super::refusals::{given, invalid, refused, unanswered};
 use super::view::View;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{NodeRecord, Role, SiteRecord};
@@ -86,9 +88,7 @@ impl OperatorDesk {
         ability: &Ability,
         counts: impl Fn(&NodeRecord) -> bool,
     ) -> Result<(), ApiError> {
-        let records = self.refdb.nodes.digests().await.map_err(unanswered)?;
-        let digests: Vec<NodeDigest> =
-            records.iter().filter_map(|record| serde_json::from_str(&record.body).ok()).collect();
+        let digests = digests::of(&self.refdb).await.map_err(unanswered)?;
         let follows =
             |node: &NodeRecord| digests.iter().any(|digest| digest.node == node.node && (ability.has)(digest));
         let older = view.nodes.iter().filter(|node| !node.expelled && view.lists(&node.site) && counts(node));

@@ -9,7 +9,8 @@ use lockstep_proto::failover::ModeRequest;
 use lockstep_proto::history::RoleChange;
 use lockstep_proto::site_list::SiteMode;
 
-use super::desk::{OperatorDesk, given, invalid, refused};
+use super::desk::OperatorDesk;
+use super::refusals::{given, invalid, refused};
 use super::site_list::{Ability, at_epoch};
 use crate::seams::refdb::{Role, SiteRecord};
 

@@ -1,7 +1,7 @@
 //! Compares the folders in which a Gerrit keeps its repositories with those of this sidecar. If they differed, each
 //! would create repositories that the other never finds.
 
-use lockstep_proto::gerrit::HelloRequest;
+use lockstep_proto::gerrit::HandshakeRequest;
 
 use crate::base::base_paths::{BasePaths, Disagreement};
 
@@ -11,7 +11,7 @@ const NAMED: usize = 10;
 /// The reason why this Gerrit's folders differ from the sidecar's; none when they agree. A bridge that does not report
 /// its folders is accepted when the sidecar has a single folder. It is refused when the sidecar has further base paths,
 /// because its Gerrit would not see the repositories below them.
-pub(super) fn mismatch(gerrit: &HelloRequest, ours: &BasePaths) -> Option<String> {
+pub(super) fn mismatch(gerrit: &HandshakeRequest, ours: &BasePaths) -> Option<String> {
     let Some(theirs) = BasePaths::told(gerrit.base_path.as_deref(), &gerrit.base_paths) else {
         if ours.all().len() > 1 {
             return Some(format!(
@@ -56,12 +56,12 @@ mod tests {
 
     use super::*;
 
-    fn gerrit(base_path: Option<&str>, sections: &[(&str, Option<&str>)]) -> HelloRequest {
+    fn gerrit(base_path: Option<&str>, sections: &[(&str, Option<&str>)]) -> HandshakeRequest {
         let section = |(projects, path): &(&str, Option<&str>)| BasePath {
             projects: (*projects).to_owned(),
             path: path.map(str::to_owned),
         };
-        HelloRequest {
+        HandshakeRequest {
             session: "s".into(),
             server_id: "one".into(),
             instance_id: "a".into(),
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(mismatch(&gerrit(None, &[]), &one), None);
         let told = r#"{"session":"s","server_id":"x","instance_id":"a","gerrit_version":"3","bridge_version":"0",
                        "all_projects":"All-Projects","all_users":"All-Users"}"#;
-        let older: HelloRequest = serde_json::from_str(told).unwrap();
+        let older: HandshakeRequest = serde_json::from_str(told).unwrap();
         assert_eq!(mismatch(&older, &one), None);
     }
 

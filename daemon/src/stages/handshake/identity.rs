@@ -1,20 +1,20 @@
 //! Checks the identity of a Gerrit against the refdb.
 
 use lockstep_proto::NodeId;
-use lockstep_proto::gerrit::HelloRequest;
+use lockstep_proto::gerrit::HandshakeRequest;
 
 use super::{Denied, HandshakeStage};
 use crate::seams::refdb::{GerritRecord, NodeRecord};
 
 /// How a new site joins the installation.
-pub(super) const BORN_FROM_THE_FIRST: &str = "Each further site is a copy of the first one: copy the folder of its \
+pub(super) const COPY_OF_THE_FIRST: &str = "Each further site is a copy of the first one: copy the folder of its \
      Gerrit (without the repositories), give the copy a gerrit.instanceId of its own, and let the sidecar bring in the \
      repositories. Never run `init` for a second site (docs/seeding.md)";
 
 impl HandshakeStage {
     /// Checks a Gerrit against the recorded installation. Answers the node whose instance id it may take over, because
     /// that node is expelled or has no record; none when there is no such node.
-    pub(super) async fn identify(&self, gerrit: &HelloRequest) -> Result<Option<NodeId>, Denied> {
+    pub(super) async fn identify(&self, gerrit: &HandshakeRequest) -> Result<Option<NodeId>, Denied> {
         let known = self.refdb.gerrit.gerrit().await.map_err(Denied::not_now)?;
         if let Some(why) = mismatch(gerrit, known.as_ref()) {
             return Err(Denied::Refused(why));
@@ -27,7 +27,7 @@ impl HandshakeStage {
 
     /// Records the identity of a Gerrit. The writes are conditional, because the records may have changed since they
     /// were read.
-    pub(super) async fn enroll(&self, gerrit: &HelloRequest, from: Option<&NodeId>) -> Result<(), Denied> {
+    pub(super) async fn enroll(&self, gerrit: &HandshakeRequest, from: Option<&NodeId>) -> Result<(), Denied> {
         let mine = record(gerrit);
         let known = self.refdb.gerrit.enroll_gerrit(&mine).await.map_err(Denied::not_now)?;
         if let Some(why) = mismatch(gerrit, Some(&known)) {
@@ -47,7 +47,7 @@ impl HandshakeStage {
     }
 }
 
-fn record(gerrit: &HelloRequest) -> GerritRecord {
+fn record(gerrit: &HandshakeRequest) -> GerritRecord {
     GerritRecord {
         server_id: gerrit.server_id.clone(),
         all_projects: gerrit.all_projects.clone(),
@@ -60,7 +60,7 @@ fn counts(nodes: &[NodeRecord], node: &NodeId) -> bool {
     nodes.iter().any(|one| one.node == *node && !one.expelled)
 }
 
-fn taken(gerrit: &HelloRequest, owner: &NodeId) -> Denied {
+fn taken(gerrit: &HandshakeRequest, owner: &NodeId) -> Denied {
     Denied::Refused(format!(
         "gerrit.instanceId is {}, which the Gerrit of node {owner} has already; give this one an instanceId of its \
          own, such as the name of its node",
@@ -69,7 +69,7 @@ fn taken(gerrit: &HelloRequest, owner: &NodeId) -> Denied {
 }
 
 /// The reason why this Gerrit does not belong to the installation; none when it does.
-fn mismatch(gerrit: &HelloRequest, known: Option<&GerritRecord>) -> Option<String> {
+fn mismatch(gerrit: &HandshakeRequest, known: Option<&GerritRecord>) -> Option<String> {
     if gerrit.instance_id.is_empty() {
         return Some(
             "gerrit.instanceId is not set; give each node's Gerrit one of its own, such as the name of its node"
@@ -104,7 +104,7 @@ fn mismatch(gerrit: &HelloRequest, known: Option<&GerritRecord>) -> Option<Strin
     (!differ.is_empty()).then(|| {
         format!(
             "this Gerrit does not belong to this installation: {}. Its site was initialised apart, and changes, \
-             accounts and groups of two installations are never merged. {BORN_FROM_THE_FIRST}. If the refdb only holds \
+             accounts and groups of two installations are never merged. {COPY_OF_THE_FIRST}. If the refdb only holds \
              a trial with another Gerrit, start over with new tables (setting refdb.prefix) and `lockstep seed`",
             differ.join("; ")
         )
@@ -115,8 +115,8 @@ fn mismatch(gerrit: &HelloRequest, known: Option<&GerritRecord>) -> Option<Strin
 mod tests {
     use super::*;
 
-    fn gerrit(server: &str, instance: &str) -> HelloRequest {
-        HelloRequest {
+    fn gerrit(server: &str, instance: &str) -> HandshakeRequest {
+        HandshakeRequest {
             session: "s".into(),
             server_id: server.into(),
             instance_id: instance.into(),
@@ -137,7 +137,7 @@ mod tests {
         let why = mismatch(&gerrit("two", "b"), Some(&known)).unwrap();
         assert!(why.contains("gerrit.serverId is two, the others have one"), "{why}");
         assert!(!why.contains("gerrit.allUsers is") && why.contains("copy the folder"), "{why}");
-        let users = HelloRequest { all_users: "Users".parse().unwrap(), ..gerrit("one", "b") };
+        let users = HandshakeRequest { all_users: "Users".parse().unwrap(), ..gerrit("one", "b") };
         let why = mismatch(&users, Some(&known)).unwrap();
         assert!(why.contains("gerrit.allUsers is Users, the others have All-Users"), "{why}");
         assert!(!why.contains("gerrit.serverId is"), "{why}");

@@ -1,11 +1,11 @@
 //! Decides for each difference whether to commit it, restore it, keep it as a stray, or refuse the handshake.
 
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest};
-use lockstep_proto::gerrit::{HelloRequest, Stray};
+use lockstep_proto::gerrit::{HandshakeRequest, Stray};
 use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, limits};
 
 use super::compare::{Difference, Kind};
-use super::identity::BORN_FROM_THE_FIRST;
+use super::identity::COPY_OF_THE_FIRST;
 use super::{Denied, HandshakeStage};
 use crate::base::ref_names;
 use crate::seams::git::Judged;
@@ -24,7 +24,7 @@ impl HandshakeStage {
     /// Compares All-Projects and All-Users with their committed values, and resolves the differences. Nothing is
     /// changed before both projects are known to belong to this installation, and nothing is committed while a value
     /// contradicts a committed one.
-    pub(super) async fn resolve_init_writes(&self, gerrit: &HelloRequest) -> Result<(), Denied> {
+    pub(super) async fn resolve_init_writes(&self, gerrit: &HandshakeRequest) -> Result<(), Denied> {
         let mut both = Vec::new();
         for name in [&gerrit.all_projects, &gerrit.all_users] {
             both.push(self.look(name).await?);
@@ -54,7 +54,7 @@ impl HandshakeStage {
         let Some(key) = versions.project_key(name).map_err(Denied::not_now)? else {
             return Err(Denied::Refused(format!(
                 "project {name} is not in the refdb. At the first site, seed the existing repositories: `lockstep seed \
-                 --root <the sidecar's root>`. {BORN_FROM_THE_FIRST}"
+                 --root <the sidecar's root>`. {COPY_OF_THE_FIRST}"
             )));
         };
         let phase = versions.project(name).map_err(Denied::not_now)?.map(|state| state.phase);
@@ -96,7 +96,7 @@ impl HandshakeStage {
             "{name} on this node's disk has a history of its own ({refs}): this site was initialised apart, and two \
              installations are never merged. Stop Gerrit, and move the folders of its All-Projects and All-Users out \
              of the sidecar's root or their base path (keep a copy while you need anything in them). The sidecar then \
-             brings in those of the other sites. {BORN_FROM_THE_FIRST}"
+             brings in those of the other sites. {COPY_OF_THE_FIRST}"
         )))
     }
 

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::{ApiError, ProjectResponse};
-use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
+use lockstep_proto::gerrit::{HandshakeRequest, HandshakeResponse, Stray, StrayRequest};
 use lockstep_proto::{NodeId, ProjectName};
 
 use crate::base::base_paths::BasePaths;
@@ -108,7 +108,7 @@ impl HandshakeStage {
         Self { node, refdb, materializer, transactions, catch_up, entropy, settings, not_ready, turn }
     }
 
-    async fn admit(&self, gerrit: &HelloRequest) -> Result<(), Denied> {
+    async fn admit(&self, gerrit: &HandshakeRequest) -> Result<(), Denied> {
         if !self.settings.takes_a_bridge {
             return Err(Denied::Refused(NOBODY_REFRESHES.to_owned()));
         }
@@ -128,16 +128,16 @@ impl HandshakeStage {
 
 #[async_trait]
 impl Handshake for HandshakeStage {
-    async fn admit(&self, gerrit: HelloRequest) -> Result<HelloResponse, ApiError> {
+    async fn admit(&self, gerrit: HandshakeRequest) -> Result<HandshakeResponse, ApiError> {
         let (instance, version) = (&gerrit.instance_id, &gerrit.gerrit_version);
         match self.admit(&gerrit).await {
             Ok(()) => {
                 tracing::info!(instance, version, bridge = gerrit.bridge_version, "handshake accepted: Gerrit starts");
-                Ok(HelloResponse { accepted: true, reason: None })
+                Ok(HandshakeResponse { accepted: true, reason: None })
             }
             Err(Denied::Refused(reason)) => {
                 tracing::error!(instance, version, reason, "handshake denied: Gerrit must not start");
-                Ok(HelloResponse { accepted: false, reason: Some(reason) })
+                Ok(HandshakeResponse { accepted: false, reason: Some(reason) })
             }
             Err(Denied::NotNow(why)) => Err(ApiError::unavailable(why)),
         }

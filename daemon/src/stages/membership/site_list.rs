@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 
 use lockstep_proto::SiteId;
 
-use crate::seams::refdb::{Document, DocumentRecord, RefDb, RefDbError, Role, SiteRecord};
+use crate::seams::refdb::{Document, RefDb, RefDbError, Role, SiteRecord, StoredDocument};
 use crate::state::bound_refdb;
 use crate::state::site_roles::SiteRoles;
+
+const FIRST_SITES: StoredDocument<BTreeSet<SiteId>> = StoredDocument::json(Document::FirstSites);
 
 /// Why a node may not join.
 #[derive(Debug, thiserror::Error)]
@@ -79,20 +81,16 @@ async fn first_sites(
     mut configured: BTreeSet<SiteId>,
     records: &[SiteRecord],
 ) -> Result<BTreeSet<SiteId>, RefDbError> {
-    const WHICH: Document = Document::FirstSites;
-    let broken = |error: serde_json::Error| RefDbError::Broken(format!("the list of sites cannot be read: {error}"));
-    let stored = match refdb.documents.document(WHICH).await? {
-        Some(stored) => stored,
-        None => {
-            if bound_refdb::read(refdb).await?.is_some_and(|(_, identity)| identity.is_rebuilt()) {
-                configured.clear();
-            }
-            configured.extend(records.iter().map(|one| one.site.clone()));
-            let body = serde_json::to_string(&configured).map_err(broken)?;
-            refdb.documents.put_document(WHICH, &DocumentRecord { revision: 1, body }).await?
-        }
-    };
-    serde_json::from_str(&stored.body).map_err(broken)
+    if let Some((_, sites)) = FIRST_SITES.read(refdb.documents.as_ref()).await? {
+        return Ok(sites);
+    }
+    if bound_refdb::read(refdb).await?.is_some_and(|(_, identity)| identity.is_rebuilt()) {
+        configured.clear();
+    }
+    configured.extend(records.iter().map(|one| one.site.clone()));
+    let record = FIRST_SITES.record(0, &configured)?;
+    let stored = refdb.documents.put_document(Document::FirstSites, &record).await?;
+    FIRST_SITES.content(&stored).map(|(_, sites)| sites)
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ pub trait CatchUp: Send + Sync {
     ///
     /// # Errors
     /// As [`CatchUp::keys`]. Only some refs may be behind: see [`CatchUpError::Held`] and [`CatchUpError::LeftOut`].
-    async fn settle(&self, project: &ProjectName) -> Result<(), CatchUpError>;
+    async fn bring_up_to_date(&self, project: &ProjectName) -> Result<(), CatchUpError>;
 
     /// Creates the missing repository of a project anew, with objects from peers.
     ///

@@ -21,17 +21,17 @@ pub trait Transactions: Send + Sync {
         &self,
         project: &ProjectName,
         request: RefTransactionRequest,
-    ) -> Result<RefTransactionResponse, ApiError>;
+    ) -> Result<RefTransactionResponse, ApiError> {
+        self.submit_judged(project, request, Judged::No).await
+    }
 
     /// Does the same for a batch whose objects were judged as `judged` says.
     async fn submit_judged(
         &self,
         project: &ProjectName,
         request: RefTransactionRequest,
-        _judged: Judged,
-    ) -> Result<RefTransactionResponse, ApiError> {
-        self.submit(project, request).await
-    }
+        judged: Judged,
+    ) -> Result<RefTransactionResponse, ApiError>;
 
     /// Whether a request with this id is in progress here, or has an answer that is kept. A repeated one gets that
     /// answer, and is no work.

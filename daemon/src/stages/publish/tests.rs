@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep_proto::{Command, Lane, Pack, ProjectKey, RefValue, Seq, SiteId, Slot, Transaction, Version};
+use lockstep_proto::{Command, Lane, ProjectKey, RefValue, Seq, SiteId, Slot, Transaction};
 use parking_lot::Mutex;
 use tokio::time::{Duration, timeout};
 
@@ -51,25 +51,13 @@ impl EventLog for Narrow {
 }
 
 fn transaction(context: &NodeContext, slot: &Slot, project: u64) -> Transaction {
-    let command = Command {
-        key: format!("refs/heads/b{}", slot.seq).parse().unwrap(),
-        old: RefValue::Absent,
-        new: RefValue::Oid("1".repeat(40).parse().unwrap()),
-        version: Version(1),
-        predecessor: None,
-    };
+    let key = format!("refs/heads/b{}", slot.seq).parse().unwrap();
+    let project = ProjectKey { name: format!("p{project}").parse().unwrap(), incarnation: 1 };
     Transaction {
-        id: slot.txn(1),
-        site: context.site.clone(),
-        project: ProjectKey { name: format!("p{project}").parse().unwrap(), incarnation: 1 },
         committed_at_ms: slot.seq.0,
-        commands: vec![command],
-        pack: Pack::Empty,
-        bases: Vec::new(),
+        commands: vec![Command::creation(key, RefValue::Oid("1".repeat(40).parse().unwrap()))],
         request_id: "r".to_owned(),
-        actor: String::new(),
-        traceparent: String::new(),
-        loosens: false,
+        ..Transaction::empty(slot.txn(1), context.site.clone(), project)
     }
 }
 

@@ -194,7 +194,7 @@ fn ended_by(label: &str) -> Option<TxnId> {
 #[cfg(test)]
 mod tests {
     use lockstep_proto::debt::DebtKind;
-    use lockstep_proto::{Command, Oid, RefValue, Transaction, Version};
+    use lockstep_proto::{Command, Oid, RefValue, Transaction};
 
     use super::*;
     use crate::base::faults::injected_bug::InjectedBugs;
@@ -231,13 +231,8 @@ mod tests {
     }
 
     fn transaction(id: &str) -> CommitRequest {
-        let command = Command {
-            key: "refs/heads/a".parse().unwrap(),
-            old: RefValue::Absent,
-            new: RefValue::Oid(Oid::from_bytes(&[1; 20]).unwrap()),
-            version: Version(1),
-            predecessor: None,
-        };
+        let value = RefValue::Oid(Oid::from_bytes(&[1; 20]).unwrap());
+        let command = Command::creation("refs/heads/a".parse().unwrap(), value);
         let empty = Transaction::empty(id.parse().unwrap(), "s".parse().unwrap(), "p#1".parse().unwrap());
         let transaction = Transaction { commands: vec![command], ..empty };
         CommitRequest { encoded: transaction.encode(), transaction, directories: Vec::new(), freed: Default::default() }

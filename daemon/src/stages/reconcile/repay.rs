@@ -73,7 +73,7 @@ impl Repayer {
             Err(why) => return self.observer.failed("repay", &why),
         }
         let begun = self.debts.begins();
-        match self.catch_up.settle(project).await {
+        match self.catch_up.bring_up_to_date(project).await {
             Ok(()) => {
                 self.durability.wait_durable().await;
                 self.debts.paid(project, begun);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::verify::DEFAULT_SHARE;
 use lockstep_proto::{
-    Command, Pack, ProjectName, ProjectState, RefKey, RefName, RefValue, Slot, Transaction, TxnId, Version,
+    Command, ProjectName, ProjectState, RefKey, RefName, RefValue, Slot, Transaction, TxnId, Version,
 };
 
 use super::*;
@@ -54,19 +54,8 @@ impl Hot {
 
 /// Commits a transaction in a slot of the node's only lane.
 async fn commit(context: &NodeContext, seq: u64, commands: Vec<Command>) {
-    let transaction = Transaction {
-        id: format!("n.1.0.{seq}.00000000000000aa").parse().unwrap(),
-        site: context.site.clone(),
-        project: project(),
-        committed_at_ms: 1,
-        commands,
-        pack: Pack::Empty,
-        bases: Vec::new(),
-        request_id: "r".to_owned(),
-        actor: String::new(),
-        traceparent: String::new(),
-        loosens: false,
-    };
+    let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
+    let transaction = Transaction { commands, ..Transaction::empty(id, context.site.clone(), project()) };
     let encoded = transaction.encode();
     let request = CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default() };
     let answer = context.refdb.refs.commit(&request).await;
@@ -112,7 +101,7 @@ impl CatchUp for Stuck {
         unreachable!("it reads all projects at full speed")
     }
 
-    async fn settle(&self, _: &ProjectName) -> Result<(), CatchUpError> {
+    async fn bring_up_to_date(&self, _: &ProjectName) -> Result<(), CatchUpError> {
         unreachable!("it reads the whole project at full speed")
     }
 
@@ -160,13 +149,7 @@ impl World {
             (RefKey::Ref(name("a")), value(1)),
             (RefKey::Ref(name("b")), value(2)),
         ];
-        let command = |(key, new): &(RefKey, RefValue)| Command {
-            key: key.clone(),
-            old: RefValue::Absent,
-            new: new.clone(),
-            version: Version(1),
-            predecessor: None,
-        };
+        let command = |(key, new): &(RefKey, RefValue)| Command::creation(key.clone(), new.clone());
         commit(&context, 0, refs.iter().map(command).collect()).await;
         let stuck = Arc::new(Stuck::default());
         let verifier = Verifier::load(&context, &state, Arc::clone(&stuck) as _, share).unwrap();

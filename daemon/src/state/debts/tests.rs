@@ -2,19 +2,13 @@
 
 use std::time::Duration;
 
-use lockstep_proto::{Command, RefValue, Seq};
+use lockstep_proto::Seq;
 
 use super::*;
 use crate::seams::refdb::MOST_NEEDS;
 use crate::seams::volume::Held;
 use crate::seams::volume::memory::MemoryStore;
-use crate::state::context::{NodeContext, NodeState};
-
-fn transaction(seq: u64) -> Transaction {
-    let command = Command::creation("refs/heads/a".parse().unwrap(), RefValue::Oid("1".repeat(40).parse().unwrap()));
-    let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
-    Transaction { commands: vec![command], ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap()) }
-}
+use crate::state::context::{NodeContext, NodeState, creation};
 
 fn failure(kind: DebtKind) -> Failure {
     Failure { kind, why: "x".repeat(2_000), txn: None, refs: Vec::new() }
@@ -74,8 +68,8 @@ async fn pauses_grow_and_are_longest_where_a_retry_does_not_help() {
 
 /// Holds a transaction, and returns whether the low-water mark may pass it.
 fn passes(debts: &Debts, seq: u64) -> bool {
-    debts.hold(&transaction(seq), "bad");
-    debts.is_named(&transaction(seq).id)
+    debts.hold(&creation(seq), "bad");
+    debts.is_named(&creation(seq).id)
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,14 +78,14 @@ async fn beyond_the_bound_the_low_water_mark_is_held_back_instead() {
     let all: Vec<bool> = (0..=MOST_NEEDS as u64).map(|seq| passes(&state.debts, seq)).collect();
     assert_eq!(all.iter().filter(|passes| !**passes).count(), 1);
     assert!(!all[MOST_NEEDS] && state.debts.needs().held.len() == MOST_NEEDS);
-    state.debts.release(&transaction(0).id);
-    assert!(!state.debts.is_held(&transaction(0).id) && passes(&state.debts, MOST_NEEDS as u64));
+    state.debts.release(&creation(0).id);
+    assert!(!state.debts.is_held(&creation(0).id) && passes(&state.debts, MOST_NEEDS as u64));
 }
 
 #[tokio::test(start_paused = true)]
 async fn beyond_the_bound_a_start_names_what_the_low_water_mark_has_passed() {
     let store = MemoryStore::default();
-    let passed = Transaction { id: "n.1.1.0.00000000000000aa".parse().unwrap(), ..transaction(0) };
+    let passed = Transaction { id: "n.1.1.0.00000000000000aa".parse().unwrap(), ..creation(0) };
     let others = (0..=MOST_NEEDS as u64).map(transaction);
     let record = |one: Transaction| {
         let (id, bytes) = (one.id.to_string(), one.encode());
@@ -150,44 +144,44 @@ async fn a_project_of_which_more_is_missed_meanwhile_is_not_paid() {
 async fn a_transaction_that_waits_behind_bad_content_is_named_also_after_a_restart() {
     let store = MemoryStore::default();
     let (_, state) = node(&store);
-    state.debts.waits(&transaction(7), failure(DebtKind::MissingObjects), 7, 3);
-    assert!(!state.debts.is_named(&transaction(7).id), "its predecessors may arrive");
-    state.debts.waits(&transaction(7), failure(DebtKind::BadContent), 7, 4);
-    state.debts.waits(&transaction(7), failure(DebtKind::Unreachable), 7, 5);
-    assert!(state.debts.needs().held.contains_key(&transaction(7).id), "a name stays until its debt ends");
+    state.debts.waits(&creation(7), failure(DebtKind::MissingObjects), 7, 3);
+    assert!(!state.debts.is_named(&creation(7).id), "its predecessors may arrive");
+    state.debts.waits(&creation(7), failure(DebtKind::BadContent), 7, 4);
+    state.debts.waits(&creation(7), failure(DebtKind::Unreachable), 7, 5);
+    assert!(state.debts.needs().held.contains_key(&creation(7).id), "a name stays until its debt ends");
     let parked = |seq: u64| {
-        let one = transaction(seq);
+        let one = creation(seq);
         let (id, bytes) = (one.id.to_string(), one.encode());
         (id, Held { bytes, project: "p#1".into(), reason: "x".into(), waits_for: Vec::new(), since_ms: 7 })
     };
     let park = (0..=MOST_NEEDS as u64 + 9).map(parked).collect();
-    let low_water = vec![(transaction(7).id.slot.lane, Seq(8))];
+    let low_water = vec![(creation(7).id.slot.lane, Seq(8))];
     store.commit(crate::seams::volume::Changes { park, low_water, ..Default::default() }).await.unwrap();
     let (_, again) = node(&store);
     let named: Vec<u64> = again.debts.needs().held.into_keys().map(|txn| txn.slot.seq.0).collect();
     assert_eq!(named, [0, 1, 2, 3, 4, 5, 6, 7], "the mark has passed these, and no others");
-    again.debts.arrived(&transaction(7).id);
-    assert!(!again.debts.is_named(&transaction(7).id));
+    again.debts.arrived(&creation(7).id);
+    assert!(!again.debts.is_named(&creation(7).id));
 }
 
 /// Names a transaction as waiting, and leaves one held transaction without a name.
 fn full(debts: &Debts, waits: &Transaction) {
     debts.waits(waits, failure(DebtKind::BadContent), 7, 3);
-    (1..=MOST_NEEDS as u64).for_each(|seq| debts.hold(&transaction(seq), "bad"));
-    assert!(debts.is_named(&waits.id) && !debts.is_named(&transaction(MOST_NEEDS as u64).id));
+    (1..=MOST_NEEDS as u64).for_each(|seq| debts.hold(&creation(seq), "bad"));
+    assert!(debts.is_named(&waits.id) && !debts.is_named(&creation(MOST_NEEDS as u64).id));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_transaction_that_waited_and_is_held_now_keeps_its_name() {
     let (_, state) = node(&MemoryStore::default());
-    let waits = transaction(500);
+    let waits = creation(500);
     full(&state.debts, &waits);
     state.debts.hold(&waits, "bad");
     state.debts.waits(&waits, failure(DebtKind::Unreachable), 7, 4);
     state.debts.arrived(&waits.id);
     assert!(state.debts.is_held(&waits.id) && state.debts.is_named(&waits.id));
     state.debts.release(&waits.id);
-    assert!(state.debts.is_named(&transaction(MOST_NEEDS as u64).id), "its room goes to the next");
+    assert!(state.debts.is_named(&creation(MOST_NEEDS as u64).id), "its room goes to the next");
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,12 +189,12 @@ async fn a_project_has_a_debt_while_anything_of_it_is_held_waits_or_is_owed() {
     let (_, state) = node(&MemoryStore::default());
     let (p, debts) = ("p".parse().unwrap(), &state.debts);
     let has = || debts.has_debt(&p) && !debts.has_debt(&"q".parse().unwrap());
-    debts.waits(&transaction(1), failure(DebtKind::BadContent), 7, 3);
+    debts.waits(&creation(1), failure(DebtKind::BadContent), 7, 3);
     assert!(has());
-    debts.hold(&transaction(1), "bad");
+    debts.hold(&creation(1), "bad");
     assert!(has());
     debts.failed(&p, failure(DebtKind::BadContent), None);
-    debts.release(&transaction(1).id);
+    debts.release(&creation(1).id);
     assert!(has());
     debts.paid(&p, debts.begins());
     assert!(!has());
@@ -210,11 +204,11 @@ async fn a_project_has_a_debt_while_anything_of_it_is_held_waits_or_is_owed() {
 async fn beyond_the_bound_a_start_owes_the_project_of_what_is_parked_below_a_mark() {
     let store = MemoryStore::default();
     let parked = |seq: u64| {
-        let one = transaction(seq);
+        let one = creation(seq);
         let (id, bytes) = (one.id.to_string(), one.encode());
         (id, Held { bytes, project: "p#1".into(), reason: "x".into(), waits_for: Vec::new(), since_ms: 7 })
     };
-    let (count, lane) = (MOST_NEEDS as u64 + 1, transaction(0).id.slot.lane);
+    let (count, lane) = (MOST_NEEDS as u64 + 1, creation(0).id.slot.lane);
     let (park, low_water) = ((0..count).map(parked).collect(), vec![(lane, Seq(count))]);
     store.commit(crate::seams::volume::Changes { park, low_water, ..Default::default() }).await.unwrap();
     let (_, state) = node(&store);
@@ -228,7 +222,7 @@ async fn beyond_the_bound_a_start_owes_the_project_of_what_is_parked_below_a_mar
 #[tokio::test(start_paused = true)]
 async fn a_record_that_was_never_committed_is_no_debt() {
     let store = MemoryStore::default();
-    let bytes = transaction(1).encode();
+    let bytes = creation(1).encode();
     let held = |reason: &str| Held {
         bytes: bytes.clone(),
         project: "p#1".into(),
@@ -238,13 +232,13 @@ async fn a_record_that_was_never_committed_is_no_debt() {
     };
     let never = format!("{}a defect", crate::seams::volume::NEVER_COMMITTED);
     let changes = crate::seams::volume::Changes {
-        quarantine: vec![(transaction(1).id.to_string(), held(&never)), ("s/0/17".into(), held("torn"))],
+        quarantine: vec![(creation(1).id.to_string(), held(&never)), ("s/0/17".into(), held("torn"))],
         ..Default::default()
     };
     store.commit(changes).await.unwrap();
     assert!(node(&store).1.debts.held().is_empty());
     let changes = crate::seams::volume::Changes {
-        quarantine: vec![(transaction(1).id.to_string(), held("bad"))],
+        quarantine: vec![(creation(1).id.to_string(), held("bad"))],
         ..Default::default()
     };
     store.commit(changes).await.unwrap();
@@ -255,7 +249,7 @@ async fn a_record_that_was_never_committed_is_no_debt() {
 #[tokio::test(start_paused = true)]
 async fn other_nodes_debts_are_shown_with_their_node() {
     let (_, state) = node(&MemoryStore::default());
-    let needs = Needs { held: [(transaction(1).id, "p".parse().unwrap())].into(), owed: ["q".parse().unwrap()].into() };
+    let needs = Needs { held: [(creation(1).id, "p".parse().unwrap())].into(), owed: ["q".parse().unwrap()].into() };
     let record = |name: &str, expelled| NodeRecord { expelled, needs: needs.clone(), ..NodeRecord::first(name, "s") };
     state.debts.seen(&"n".parse().unwrap(), &[record("n", false), record("m", false), record("gone", true)]);
     let shown = state.debts.elsewhere();

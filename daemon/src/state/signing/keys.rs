@@ -4,8 +4,10 @@ use lockstep_proto::keys::{KeyState, MOST_KEYS, SiteKey, SiteKeys};
 use lockstep_proto::{IncarnationId, KeyId, SiteId};
 
 use super::Signing;
-use crate::seams::refdb::{Document, DocumentRecord, RefDb, RefDbError};
+use crate::seams::refdb::{Document, RefDb, RefDbError, StoredDocument};
 use crate::seams::signing::{SiteSigner, key_id};
+
+const KEYS: StoredDocument<SiteKeys> = StoredDocument::json(Document::Keys);
 
 /// How often a write is tried again when somebody else has replaced the document meanwhile.
 const TRIES: usize = 16;
@@ -42,10 +44,7 @@ pub(super) fn public(key: &SiteKey) -> Option<[u8; 32]> {
 /// # Errors
 /// The refdb did not answer, or the document cannot be read. Never take this for "no keys".
 pub async fn read_keys(refdb: &RefDb) -> Result<(u64, SiteKeys), RefDbError> {
-    let Some(record) = refdb.documents.document(Document::Keys).await? else { return Ok((0, SiteKeys::default())) };
-    let keys = serde_json::from_str(&record.body);
-    let broken = |error| RefDbError::Broken(format!("the keys of the sites cannot be read by this release: {error}"));
-    Ok((record.revision, keys.map_err(broken)?))
+    Ok(KEYS.read(refdb.documents.as_ref()).await?.unwrap_or_default())
 }
 
 /// Changes the keys as `change` says, again if somebody else has changed them meanwhile. Returns the keys afterwards.
@@ -56,20 +55,12 @@ pub async fn change_keys<E: From<RefDbError>>(
     refdb: &RefDb,
     change: impl Fn(&mut SiteKeys) -> Result<(), E>,
 ) -> Result<SiteKeys, E> {
-    for _ in 0..TRIES {
-        let (revision, before) = read_keys(refdb).await?;
-        let mut keys = before.clone();
-        change(&mut keys)?;
-        if keys == before {
-            return Ok(keys);
-        }
-        let body = serde_json::to_string(&keys).map_err(|error| RefDbError::Broken(error.to_string()))?;
-        let record = DocumentRecord { revision: revision + 1, body };
-        if refdb.documents.put_document(Document::Keys, &record).await? == record {
-            return Ok(keys);
-        }
-    }
-    Err(RefDbError::NotNow("others change the keys of the sites at the same time".to_owned()).into())
+    KEYS.change(refdb.documents.as_ref(), TRIES, |keys| {
+        let before = keys.clone();
+        change(keys)?;
+        Ok::<bool, E>(*keys != before)
+    })
+    .await
 }
 
 impl Signing {

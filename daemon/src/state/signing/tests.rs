@@ -2,11 +2,11 @@
 
 use lockstep_proto::keys::{KeyState, SiteKeys};
 use lockstep_proto::rebuild::RefdbIdentity;
-use lockstep_proto::{Command, IncarnationId, RefValue, Signature, TxnId};
+use lockstep_proto::{IncarnationId, Signature};
 
 use super::*;
 use crate::seams::refdb::{Role, SiteRecord};
-use crate::state::context::{NodeContext, NodeState};
+use crate::state::context::{NodeContext, NodeState, creation};
 
 /// A node of site `s` with a key, bound to a refdb, and its handle.
 async fn node(seed: u8) -> (NodeContext, Arc<Signing>) {
@@ -23,11 +23,7 @@ async fn bound(context: &NodeContext) -> Arc<Signing> {
 }
 
 fn transaction() -> Transaction {
-    let id: TxnId = "n.1.0.4.00000000000000aa".parse().unwrap();
-    let command = Command::creation("refs/heads/a".parse().unwrap(), RefValue::Oid("1".repeat(40).parse().unwrap()));
-    let pack = Pack::Inline(Bytes::from_static(b"a pack"));
-    let empty = Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap());
-    Transaction { commands: vec![command], pack, ..empty }
+    Transaction { pack: Pack::Inline(Bytes::from_static(b"a pack")), ..creation(4) }
 }
 
 fn incarnation(number: u64) -> IncarnationId {

@@ -1,5 +1,5 @@
-//! The emulated AWS of an estate on this machine: DynamoDB and Kinesis in a process each, and a door per site, through
-//! which the site reaches both.
+//! The emulated AWS of an estate on this machine: DynamoDB and Kinesis in a process each, and an endpoint per site,
+//! through which the site reaches both.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,14 +57,14 @@ pub async fn emulator(which: Emulator, folder: &Path) -> Fallible<()> {
 }
 
 /// The way of one client to AWS.
-struct Door {
+struct ControlEndpoint {
     process: Process,
     file: PathBuf,
     control: Mutex<Control>,
     urls: Vec<String>,
 }
 
-impl Door {
+impl ControlEndpoint {
     async fn open(own: &Path, file: PathBuf, control: Control) -> Fallible<Self> {
         control.write(&file)?;
         let mut command = Command::new(own);
@@ -92,7 +92,7 @@ pub(super) struct Aws {
     urls: Mutex<Vec<String>>,
     lives: Mutex<usize>,
     /// By the number of the site. The generator has a number after them.
-    doors: BTreeMap<usize, Door>,
+    endpoints: BTreeMap<usize, ControlEndpoint>,
 }
 
 impl Aws {
@@ -111,7 +111,7 @@ impl Aws {
             kinesis,
             urls: Mutex::new(vec![first, second]),
             lives: Mutex::new(1),
-            doors: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
         })
     }
 
@@ -120,33 +120,33 @@ impl Aws {
         self.urls.lock().clone()
     }
 
-    /// Opens the door of a site. Returns the URLs behind it.
-    pub(super) async fn open_door(&mut self, number: usize, round_trip_ms: u64) -> Fallible<Vec<String>> {
+    /// Opens the endpoint of a site. Returns the URLs behind it.
+    pub(super) async fn open_endpoint(&mut self, number: usize, round_trip_ms: u64) -> Fallible<Vec<String>> {
         let control = Control { targets: self.urls(), round_trip_ms, refused: 0.0 };
-        let file = self.folder.join(format!("door-{number}.json"));
-        let door = Door::open(&self.own, file, control).await?;
-        let urls = door.urls.clone();
-        self.doors.insert(number, door);
+        let file = self.folder.join(format!("endpoint-{number}.json"));
+        let endpoint = ControlEndpoint::open(&self.own, file, control).await?;
+        let urls = endpoint.urls.clone();
+        self.endpoints.insert(number, endpoint);
         Ok(urls)
     }
 
-    fn door(&self, number: usize) -> Fallible<&Door> {
-        self.doors.get(&number).ok_or_else(|| format!("site {number} has no door to AWS").into())
+    fn endpoint(&self, number: usize) -> Fallible<&ControlEndpoint> {
+        self.endpoints.get(&number).ok_or_else(|| format!("site {number} has no endpoint to AWS").into())
     }
 
-    /// Stops a door with SIGSTOP, or lets it go on.
-    pub(super) fn cut_off(&self, door: usize, stop: bool) -> Fallible<()> {
-        self.door(door)?.process.signal(stop_or_go(stop))
+    /// Stops an endpoint with SIGSTOP, or lets it go on.
+    pub(super) fn cut_off(&self, endpoint: usize, stop: bool) -> Fallible<()> {
+        self.endpoint(endpoint)?.process.signal(stop_or_go(stop))
     }
 
-    /// Sets the share of calls that a door refuses.
-    pub(super) fn throttle(&self, door: usize, share: f64) -> Fallible<()> {
-        self.door(door)?.change(|control| control.refused = share)
+    /// Sets the share of calls that an endpoint refuses.
+    pub(super) fn throttle(&self, endpoint: usize, share: f64) -> Fallible<()> {
+        self.endpoint(endpoint)?.change(|control| control.refused = share)
     }
 
-    /// Sets the round trip behind a door.
-    pub(super) fn move_away(&self, door: usize, round_trip_ms: u64) -> Fallible<()> {
-        self.door(door)?.change(|control| control.round_trip_ms = round_trip_ms)
+    /// Sets the round trip behind an endpoint.
+    pub(super) fn move_away(&self, endpoint: usize, round_trip_ms: u64) -> Fallible<()> {
+        self.endpoint(endpoint)?.change(|control| control.round_trip_ms = round_trip_ms)
     }
 
     /// Stops the emulators with SIGSTOP, or lets them go on.
@@ -165,7 +165,7 @@ impl Aws {
         }
     }
 
-    /// Starts DynamoDB again on its file. The doors lead to its new address.
+    /// Starts DynamoDB again on its file. The endpoints lead to its new address.
     pub(super) async fn restart_refdb(&self) -> Fallible<()> {
         let life = {
             let mut lives = self.lives.lock();
@@ -176,7 +176,7 @@ impl Aws {
         let (dynamodb, url) = spawn(&self.own, "dynamodb", self.memory.path(), &log).await?;
         *self.dynamodb.lock() = Some(dynamodb);
         self.urls.lock()[0].clone_from(&url);
-        self.doors.values().try_for_each(|door| door.change(|control| control.targets[0].clone_from(&url)))
+        self.endpoints.values().try_for_each(|endpoint| endpoint.change(|control| control.targets[0].clone_from(&url)))
     }
 
     /// Doubles the shards of a site's stream.

@@ -85,15 +85,15 @@ impl Local {
         Ok(Estate { sites, refdb, routes, local: Some(local), description })
     }
 
-    /// The URLs of AWS for a site, or for the generator. They lead through a door if a fault needs one.
+    /// The URLs of AWS for a site, or for the generator. They lead through a forwarder if a fault needs one.
     async fn way(&mut self, number: usize) -> Fallible<Vec<String>> {
         let needs = |fault: &Fault| match fault.kind {
             FaultKind::KillRefdb => true,
-            kind => kind.needs_door() && fault.site == number,
+            kind => kind.needs_endpoint() && fault.site == number,
         };
         let round_trip_ms = if number < self.settings.sites { self.settings.round_trip_ms } else { 0 };
         if self.settings.faults.iter().any(needs) || round_trip_ms > 0 {
-            return self.aws.open_door(number, round_trip_ms).await;
+            return self.aws.open_endpoint(number, round_trip_ms).await;
         }
         Ok(self.aws.urls())
     }

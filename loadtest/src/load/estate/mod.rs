@@ -3,8 +3,8 @@
 //! | file | idea |
 //! |---|---|
 //! | `local` | sidecars as processes of their own, and the faults that befall them |
-//! | `aws` | the emulators, and the doors through which sites reach them |
-//! | `forward` | a door: a forwarder that delays, refuses or cuts |
+//! | `aws` | the emulators, and the endpoints through which sites reach them |
+//! | `forward` | one endpoint: a forwarder that delays, refuses or cuts |
 //! | `burden` | a program that keeps the sites' disk busy |
 //! | `child` | a process that ends with this one |
 //! | `routes` | the site to which the users of each site go |

@@ -286,7 +286,7 @@ impl FaultKind {
 
     /// Whether it is a fault of the site's connection to AWS.
     #[must_use]
-    pub fn needs_door(self) -> bool {
+    pub fn needs_endpoint(self) -> bool {
         matches!(self, Self::CutOff | Self::Throttle | Self::Far)
     }
 }

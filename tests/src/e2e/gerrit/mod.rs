@@ -7,6 +7,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `server` | one Gerrit: its site's folder, configuration, process |
+//! | `login` | logins of its users |
 //! | `rest` | its REST API, as the administrator |
 //! | `waits` | waits until it shows something |
 //! | `load` | users who edit changes, accounts and groups, and the ledger of their answers |
@@ -18,6 +19,7 @@
 pub mod agree;
 pub mod between;
 pub mod load;
+pub mod login;
 pub mod rest;
 pub mod server;
 pub mod stream;

@@ -8,14 +8,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+pub use super::login::{ADMIN, Login};
 use super::server::Server;
-
-/// A login for the REST API: user name and HTTP password.
-#[derive(Clone, Copy, Debug)]
-pub struct Login<'a>(pub &'a str, pub &'a str);
-
-/// The administrator, who created the site.
-pub const ADMIN: Login<'_> = Login("admin", "secret");
 
 /// The prefix of every JSON answer of Gerrit. It keeps scripts from including the answer.
 const NO_SCRIPT: &str = ")]}'";

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::rest::ADMIN;
+use super::login::ADMIN;
 use super::{FIRST_PROJECTS, Kit};
 use crate::e2e::git::{ok, quiet};
 use crate::e2e::node::{Node, free_port};

@@ -10,8 +10,7 @@ use lockstep_proto::{ProjectKey, ProjectName, RefKey, SiteId, TxnId, Version};
 
 use super::checkpoints::Logged;
 use crate::sim::backend::Volume;
-use crate::sim::facts::Facts;
-use crate::sim::rotten::{is_rotten, is_rotten_key};
+use crate::sim::facts::{Facts, is_rotten, is_rotten_key};
 
 /// The first difference between a node's volume and the refdb. None if they are equal.
 #[must_use]

@@ -1,16 +1,73 @@
-//! The client side of the tiny node.
+//! The tiny node as the simulator and its clients see it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use lockstep::seams::git::Judged;
 use lockstep::stages::api::Transactions;
+use lockstep::stages::ports::Refreshes;
 use lockstep_proto::bridge::*;
 use lockstep_proto::*;
+use tokio::task::JoinHandle;
 
-use super::node::Inner;
+use super::node::{Inner, Mistake};
+use crate::sim::backend::{NodeFactory, SimDependencies, SimNode};
 
-pub(super) struct Handle(pub(super) Arc<Inner>);
+pub(super) struct Fakes(pub(super) Mistake);
+
+struct FakeNode {
+    inner: Arc<Inner>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+#[async_trait]
+impl NodeFactory for Fakes {
+    fn have_gerrits(&self) -> bool {
+        false
+    }
+
+    async fn start(&self, parts: SimDependencies) -> Result<Arc<dyn SimNode>, String> {
+        let inner = Arc::new(Inner::new(parts, self.0));
+        let looker = inner.clone();
+        let tasks = vec![tokio::spawn(async move { looker.run().await })];
+        Ok(Arc::new(FakeNode { inner, tasks }))
+    }
+}
+
+#[async_trait]
+impl SimNode for FakeNode {
+    fn transactions(&self) -> Arc<dyn Transactions> {
+        Arc::new(Handle(self.inner.clone()))
+    }
+
+    fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
+        None
+    }
+
+    fn events(&self) -> Option<Arc<dyn lockstep::stages::ports::StreamEvents>> {
+        None
+    }
+
+    fn kill(&self) {
+        self.inner.kill();
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+
+    async fn stop(&self) {
+        self.inner.stop().await;
+    }
+
+    fn is_ready(&self) -> bool {
+        self.inner.is_ready()
+    }
+
+    fn is_fenced(&self) -> bool {
+        false
+    }
+}
+
+struct Handle(Arc<Inner>);
 
 fn response(commands: &[RefCommand], committed: bool) -> RefTransactionResponse {
     let outcome = if committed { Outcome::Committed } else { Outcome::Refused };
@@ -24,10 +81,11 @@ fn not_here() -> ApiError {
 
 #[async_trait]
 impl Transactions for Handle {
-    async fn submit(
+    async fn submit_judged(
         &self,
         project: &ProjectName,
         request: RefTransactionRequest,
+        _: Judged,
     ) -> Result<RefTransactionResponse, ApiError> {
         let project = ProjectKey::new(project, 1);
         let want = |c: &RefCommand| (RefKey::Ref(c.name.clone()), RefValue::from(c.new), c.old);

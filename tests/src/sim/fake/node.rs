@@ -1,27 +1,21 @@
 //! The tiny node: one transaction at a time, a window of one slot, and a full read of the refdb every 200 ms.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use lockstep::seams::eventlog::{Position, Record, StreamInfo};
 use lockstep::seams::git::RefMove;
 use lockstep::seams::refdb::{
     CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, Obstacle, OpenAnswer, RefItem, SlotState,
 };
 use lockstep::seams::volume::{Changes, Held, RefRecord, ShardId};
-use lockstep::stages::api::Transactions;
-use lockstep::stages::ports::Refreshes;
 use lockstep_proto::bridge::*;
 use lockstep_proto::*;
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::handle::Handle;
-use crate::sim::backend::{NodeFactory, SimDependencies, SimNode};
+use crate::sim::backend::SimDependencies;
 
 /// A mistake that the tiny node makes on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +39,6 @@ pub(super) enum Mistake {
     NoNames,
 }
 
-pub(super) struct Fakes(pub(super) Mistake);
-
 pub(super) struct Inner {
     parts: SimDependencies,
     mistake: Mistake,
@@ -57,11 +49,6 @@ pub(super) struct Inner {
 struct Work {
     id: IncarnationId,
     seq: Seq,
-}
-
-pub(super) struct FakeNode {
-    inner: Arc<Inner>,
-    tasks: Vec<JoinHandle<()>>,
 }
 
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -78,66 +65,38 @@ macro_rules! insist {
     };
 }
 
-#[async_trait]
-impl NodeFactory for Fakes {
-    fn have_gerrits(&self) -> bool {
-        false
-    }
-
-    async fn start(&self, parts: SimDependencies) -> Result<Arc<dyn SimNode>, String> {
-        let id = IncarnationId { node: parts.node.clone(), number: Incarnation(0) };
-        let work = Mutex::new(Work { id, seq: Seq(0) });
-        let inner = Arc::new(Inner { parts, mistake: self.0, ready: AtomicBool::new(false), work });
-        let looker = inner.clone();
-        let tasks = vec![tokio::spawn(async move {
-            looker.open_incarnation().await;
-            loop {
-                {
-                    let _work = looker.work.lock().await;
-                    looker.look().await;
-                }
-                looker.ready.store(true, Ordering::SeqCst);
-                sleep(Duration::from_millis(200)).await;
-            }
-        })];
-        Ok(Arc::new(FakeNode { inner, tasks }))
-    }
-}
-
-#[async_trait]
-impl SimNode for FakeNode {
-    fn transactions(&self) -> Arc<dyn Transactions> {
-        Arc::new(Handle(self.inner.clone()))
-    }
-
-    fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
-        None
-    }
-
-    fn events(&self) -> Option<Arc<dyn lockstep::stages::ports::StreamEvents>> {
-        None
-    }
-
-    fn kill(&self) {
-        self.inner.ready.store(false, Ordering::SeqCst);
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
-
-    async fn stop(&self) {
-        self.inner.ready.store(false, Ordering::SeqCst);
-        let _idle = self.inner.work.lock().await;
-    }
-
-    fn is_ready(&self) -> bool {
-        self.inner.ready.load(Ordering::SeqCst)
-    }
-
-    fn is_fenced(&self) -> bool {
-        false
-    }
-}
-
 impl Inner {
+    pub(super) fn new(parts: SimDependencies, mistake: Mistake) -> Self {
+        let id = IncarnationId { node: parts.node.clone(), number: Incarnation(0) };
+        Self { parts, mistake, ready: AtomicBool::new(false), work: Mutex::new(Work { id, seq: Seq(0) }) }
+    }
+
+    /// Opens an incarnation, and reads the refdb again and again.
+    pub(super) async fn run(&self) {
+        self.open_incarnation().await;
+        loop {
+            {
+                let _work = self.work.lock().await;
+                self.look().await;
+            }
+            self.ready.store(true, Ordering::SeqCst);
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn kill(&self) {
+        self.ready.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) async fn stop(&self) {
+        self.kill();
+        let _idle = self.work.lock().await;
+    }
+
     async fn open_incarnation(&self) {
         let (refdb, site, node) = (&self.parts.refdb, &self.parts.site, &self.parts.node);
         let mut work = self.work.lock().await;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use lockstep::base::faults::injected_bug::InjectedBugs;
 
-use super::node::{Fakes, Mistake};
+use super::handle::Fakes;
+use super::node::Mistake;
 use super::volume::TinyVolume;
 use crate::sim::action::Action;
 use crate::sim::memory::MemoryBackend;

@@ -12,6 +12,7 @@ mod ways;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Output;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use lockstep_tests::e2e::processes::{self, environment, files, network_sockets, 
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::upkeep::Upkeep;
 use lockstep_tests::e2e::verify::converged;
+use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rustix::process::{Signal, kill_process};
@@ -89,16 +91,16 @@ fn report(output: &Output) -> SilentReport {
 }
 
 /// A server that answers every request with 200 and keeps what it was sent.
-async fn listener() -> (String, std::sync::Arc<std::sync::Mutex<String>>) {
+async fn listener() -> (String, Arc<Mutex<String>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
-    let seen = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
-    let noted = std::sync::Arc::clone(&seen);
+    let seen = Arc::new(Mutex::new(String::new()));
+    let noted = Arc::clone(&seen);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = vec![0; 4_096];
             let length = stream.read(&mut request).await.unwrap_or(0);
-            noted.lock().expect("a lock").push_str(&String::from_utf8_lossy(&request[..length]));
+            noted.lock().push_str(&String::from_utf8_lossy(&request[..length]));
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
         }
     });
@@ -173,7 +175,7 @@ async fn a_standby_comes_up_on_a_copy_while_the_real_one_goes_on_and_nobody_hear
     let after = sites(b).await;
     let roles = |status: &SitesStatus| status.sites.iter().map(|one| (one.role, one.epoch)).collect::<Vec<_>>();
     assert_eq!((roles(&before), after.failover.is_none()), (roles(&after), true), "no real site has changed");
-    let told = told.lock().expect("a lock").clone();
+    let told = told.lock().clone();
     assert!(told.contains("standby") && !told.contains("\"role\":\"active\""), "{told}");
     assert!(!folder.exists(), "nothing is left");
     let ledger = load.stop().await;

@@ -6,7 +6,7 @@ use lockstep_proto::bridge::{ApiError, ProjectResponse, RefTransactionResponse};
 use lockstep_proto::debt::RepairAnswer;
 use lockstep_proto::drill::DrillReport;
 use lockstep_proto::failover::{Failover, FailoverPlan, SitesStatus};
-use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
+use lockstep_proto::gerrit::{HandshakeRequest, HandshakeResponse, Stray, StrayRequest};
 use lockstep_proto::keys::{SigningStatus, SiteKey};
 use lockstep_proto::silent::SilentReport;
 use lockstep_proto::{Oid, ProjectName};
@@ -20,7 +20,7 @@ const STRAY: &str = "refs/heads/late";
 
 #[async_trait]
 impl Handshake for Desk {
-    async fn admit(&self, _: HelloRequest) -> Result<HelloResponse, ApiError> {
+    async fn admit(&self, _: HandshakeRequest) -> Result<HandshakeResponse, ApiError> {
         Err(away())
     }
 

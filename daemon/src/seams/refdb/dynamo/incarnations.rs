@@ -93,7 +93,7 @@ pub(super) async fn open(
     tables: &Tables,
     record: &IncarnationRecord,
 ) -> Result<OpenAnswer, RefDbError> {
-    rules::born_well(record)?;
+    rules::opened_well(record)?;
     let put = Put::builder()
         .table_name(&tables.refs)
         .set_item(Some(encode(&Stored { record: record.clone(), rev: 1 })))
@@ -105,7 +105,7 @@ pub(super) async fn open(
         .transact_items(TransactWriteItem::builder().update(raise_highest(tables, record)?).build());
     let Err(error) = call.send().await else { return Ok(OpenAnswer::Opened) };
     match reasons(&error) {
-        Some(reasons) => not_born(record, reasons),
+        Some(reasons) => not_opened(record, reasons),
         None => Err(classify(&error)),
     }
 }
@@ -141,7 +141,7 @@ fn raise_highest(tables: &Tables, record: &IncarnationRecord) -> Result<Update, 
         .map_err(incomplete)
 }
 
-fn not_born(record: &IncarnationRecord, reasons: &[CancellationReason]) -> Result<OpenAnswer, RefDbError> {
+fn not_opened(record: &IncarnationRecord, reasons: &[CancellationReason]) -> Result<OpenAnswer, RefDbError> {
     match reasons.split_first() {
         Some((site, _)) if condition_failed(site) => {
             let item = site.item().ok_or_else(|| rules::no_site(&record.site))?;

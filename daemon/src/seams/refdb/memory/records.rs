@@ -90,7 +90,7 @@ impl Records {
     }
 
     pub(super) fn open_incarnation(&mut self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
-        rules::born_well(record)?;
+        rules::opened_well(record)?;
         let site = self.sites.get(&record.site).ok_or_else(|| rules::no_site(&record.site))?;
         if site.role != Role::Active || site.epoch != record.epoch || site.removed || site.off {
             return Ok(OpenAnswer::NotAllowed(site.clone()));

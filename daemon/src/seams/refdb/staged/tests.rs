@@ -31,7 +31,7 @@ fn request(seq: u64, refs: std::ops::Range<usize>, items: &[Option<RefItem>], ne
             version: item.version.next(),
             predecessor: item.txn,
         },
-        None => Command { key: key(n), old: RefValue::Absent, new: value(new), version: Version(1), predecessor: None },
+        None => Command::creation(key(n), value(new)),
     };
     let transaction = Transaction {
         commands: refs.map(command).collect(),

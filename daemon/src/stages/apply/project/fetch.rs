@@ -13,7 +13,7 @@ use lockstep_proto::{ProjectKey, RefKey, Transaction, TxnId};
 use tokio::time::Instant;
 
 use super::Writer;
-use super::gate::closes;
+use super::holds_mark::closes;
 use crate::stages::apply::event::Event;
 use crate::stages::apply::reason::{Doubt, ParkReason};
 use crate::stages::ports::CatchUpError;

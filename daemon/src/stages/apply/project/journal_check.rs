@@ -202,8 +202,8 @@ impl Writer {
 mod tests {
     use lockstep_proto::debt::DebtKind;
 
-    use super::super::creation;
     use crate::seams::refdb::MOST_NEEDS;
+    use crate::state::context::creation;
     use crate::state::context::{NodeContext, NodeState};
     use crate::state::debts::Failure;
 

@@ -58,7 +58,7 @@ impl Writer {
         if !catch_up.is_collectable(&event.transaction.id.slot).await? {
             return Ok(false);
         }
-        match catch_up.settle(&event.transaction.project.name).await {
+        match catch_up.bring_up_to_date(&event.transaction.project.name).await {
             // These refs wait for something else.
             Ok(()) | Err(CatchUpError::Held { .. } | CatchUpError::LeftOut { .. }) => Ok(true),
             Err(why) => Err(why),
@@ -81,7 +81,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use bytes::Bytes;
-    use lockstep_proto::{Command, Locator, RefValue, Seq, Transaction};
+    use lockstep_proto::{Locator, Seq, Transaction};
     use tokio::sync::oneshot;
 
     use crate::seams::refdb::{CommitRequest, IncarnationRecord};
@@ -93,7 +93,7 @@ mod tests {
 
     use crate::stages::apply::Applier;
     use crate::stages::ports::Sink;
-    use crate::state::context::{NodeContext, NodeState};
+    use crate::state::context::{NodeContext, NodeState, creation};
 
     use super::*;
 
@@ -115,11 +115,8 @@ mod tests {
 
     /// A transaction of one ref in a slot of the first lane of `record`, and its locator.
     fn located(record: &IncarnationRecord, seq: u64) -> (Transaction, Bytes) {
-        let command =
-            Command::creation("refs/heads/a".parse().unwrap(), RefValue::Oid("1".repeat(40).parse().unwrap()));
         let slot = record.id.lane(lockstep_proto::Lane::at(0)).slot(Seq(seq));
-        let empty = Transaction::empty(slot.txn(0xaa), record.site.clone(), "p#1".parse().unwrap());
-        let transaction = Transaction { commands: vec![command], ..empty };
+        let transaction = Transaction { id: slot.txn(0xaa), site: record.site.clone(), ..creation(0) };
         let bytes = Locator::of(&transaction, 10, [0; 32]).encode();
         (transaction, bytes)
     }

@@ -9,13 +9,13 @@
 //! | file | idea |
 //! |---|---|
 //! | `fetch` | when missing parts are fetched, and when the project takes a state transfer |
-//! | `gate` | when the mark may pass a transaction that closes a project or frees a name |
+//! | `holds_mark` | when the mark may pass a transaction that closes a project or frees a name |
 //! | `journal_check` | compares what cannot be right, or waits for too long, with the journal |
 //! | `long_form` | reads the whole transaction of a locator |
 //! | `unsigned` | records without a good signature, which only the journal can vouch for |
 
 mod fetch;
-mod gate;
+mod holds_mark;
 mod journal_check;
 mod long_form;
 mod unsigned;
@@ -184,7 +184,7 @@ impl Writer {
             match self.plan(&event, &Planned::new()) {
                 Ok(Step::Skip) => {
                     self.compare(&event).await;
-                    self.pass_gate(&event.transaction).await;
+                    self.empty_if_it_closes(&event.transaction).await;
                     self.skip(event);
                 }
                 _ => self.park(event, ParkReason::Repeated),
@@ -236,7 +236,7 @@ impl Writer {
             return Outcome::Failed(error);
         }
         for transaction in &transactions {
-            self.pass_gate(transaction).await;
+            self.empty_if_it_closes(transaction).await;
         }
         Outcome::Applied
     }
@@ -342,14 +342,4 @@ impl Writer {
         let (applier, state) = super::Applier::of_node(context);
         (Self::new("p".parse().unwrap(), applier.shared), state)
     }
-}
-
-/// A transaction of project `p` that creates a branch, in a slot of node `n`.
-#[cfg(test)]
-fn creation(seq: u64) -> Transaction {
-    use lockstep_proto::{Command, RefValue};
-
-    let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
-    let command = Command::creation("refs/heads/a".parse().unwrap(), RefValue::Oid("1".repeat(40).parse().unwrap()));
-    Transaction { commands: vec![command], ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap()) }
 }

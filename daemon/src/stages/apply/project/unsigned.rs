@@ -161,9 +161,9 @@ mod tests {
 
     use lockstep_proto::RefValue;
 
-    use super::super::creation;
     use super::*;
     use crate::seams::volume::{Changes, Held, RefRecord};
+    use crate::state::context::creation;
     use crate::state::context::{NodeContext, NodeState};
     use crate::state::signing::AllowanceLimits;
 

@@ -15,7 +15,7 @@ use crate::base::clock::Clock;
 use crate::seams::refdb::{
     DigestRecord, Document, DocumentRecord, Documents, FailoverDb, IncarnationRecord, IncarnationState, Incarnations,
     JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, RefDb, RefDbError, SiteAnswer, SiteRecord,
-    Sites, SlotState, WentBackRecord,
+    Sites, SlotState, StoredDocument, WentBackRecord,
 };
 
 /// How often a change is tried again when somebody else has changed the document meanwhile.
@@ -29,26 +29,15 @@ pub(super) struct Canary {
     number: u64,
 }
 
-/// Reads the document of the drill, with its revision.
-pub(super) async fn stored(refdb: &RefDb) -> Result<Option<(u64, DrillRecord)>, RefDbError> {
-    let Some(stored) = refdb.documents.document(Document::Drill).await? else { return Ok(None) };
-    let broken = |error| RefDbError::Broken(format!("the drill cannot be read by this release: {error}"));
-    Ok(Some((stored.revision, serde_json::from_str(&stored.body).map_err(broken)?)))
-}
-
-/// Replaces the document of revision `before` (0: there is none). Answers whether it was replaced.
-pub(super) async fn replace(refdb: &RefDb, before: u64, record: &DrillRecord) -> Result<bool, RefDbError> {
-    let body = serde_json::to_string(record).map_err(|error| RefDbError::Broken(error.to_string()))?;
-    let record = DocumentRecord { revision: before + 1, body };
-    Ok(refdb.documents.put_document(Document::Drill, &record).await? == record)
-}
+/// The document of the drill.
+pub(super) const DRILL: StoredDocument<DrillRecord> = StoredDocument::json(Document::Drill);
 
 fn not_here<T>() -> Result<T, RefDbError> {
     Err(RefDbError::Broken("the canary of a drill has no such call".to_owned()))
 }
 
-fn planted<T>(step: FailoverStep) -> Result<T, RefDbError> {
-    Err(RefDbError::NotNow(format!("a failure was planted in step {}", step.name())))
+fn injected<T>(step: FailoverStep) -> Result<T, RefDbError> {
+    Err(RefDbError::NotNow(format!("a failure was injected in step {}", step.name())))
 }
 
 fn absent(what: &dyn std::fmt::Display) -> RefDbError {
@@ -66,7 +55,8 @@ impl Canary {
     }
 
     async fn record(&self) -> Result<(u64, DrillRecord), RefDbError> {
-        let found = stored(&self.refdb).await?.filter(|(_, record)| record.begun.number == self.number);
+        let found =
+            DRILL.read(self.refdb.documents.as_ref()).await?.filter(|(_, record)| record.begun.number == self.number);
         found.ok_or_else(|| RefDbError::Broken(format!("drill {} was replaced by another one", self.number)))
     }
 
@@ -92,7 +82,7 @@ impl Canary {
                 return Ok(answer);
             }
             (record.world, record.begun.at_ms) = (Some(next), self.clock.now_ms());
-            if replace(&self.refdb, before, &record).await? {
+            if DRILL.replace(self.refdb.documents.as_ref(), before, &record).await? {
                 return Ok(answer);
             }
         }
@@ -104,7 +94,9 @@ impl Canary {
     pub(super) async fn end(&self) -> Result<(), RefDbError> {
         for _ in 0..TRIES {
             let (before, record) = self.record().await?;
-            if record.world.is_none() || replace(&self.refdb, before, &DrillRecord { world: None, ..record }).await? {
+            if record.world.is_none()
+                || DRILL.replace(self.refdb.documents.as_ref(), before, &DrillRecord { world: None, ..record }).await?
+            {
                 return Ok(());
             }
         }
@@ -119,8 +111,8 @@ impl Canary {
 
     /// Opens an incarnation of a site's canary, or answers the open one. None if the site is not active.
     pub(super) async fn open(&self, site: &SiteId) -> Result<Option<IncarnationRecord>, RefDbError> {
-        self.change(|record, world| match record.request.plant {
-            Some(FailoverStep::Serve) if *site == record.request.to => planted(FailoverStep::Serve),
+        self.change(|record, world| match record.request.fail_in {
+            Some(FailoverStep::Serve) if *site == record.request.to => injected(FailoverStep::Serve),
             _ => Ok(world.open(site)),
         })
         .await
@@ -128,8 +120,8 @@ impl Canary {
 
     /// Notes how many slots of the source the target has applied.
     pub(super) async fn applied(&self, slots: u64) -> Result<(), RefDbError> {
-        self.change(|record, world| match record.request.plant {
-            Some(FailoverStep::CatchUp) => planted(FailoverStep::CatchUp),
+        self.change(|record, world| match record.request.fail_in {
+            Some(FailoverStep::CatchUp) => injected(FailoverStep::CatchUp),
             _ => {
                 world.applied(&record.request.to, slots);
                 Ok(())
@@ -139,7 +131,7 @@ impl Canary {
     }
 }
 
-/// The step that a change of a role belongs to, so that a failure can be planted in it.
+/// The step that a change of a role belongs to, so that a failure can be injected in it.
 fn step_of(record: &DrillRecord, site: &SiteId, role: Role) -> Option<FailoverStep> {
     match role {
         Role::Draining | Role::Fenced => Some(FailoverStep::Stop),
@@ -161,7 +153,7 @@ impl Sites for Canary {
 
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
         self.change(|record, world| match step_of(record, &from.site, role) {
-            Some(step) if record.request.plant == Some(step) => planted(step),
+            Some(step) if record.request.fail_in == Some(step) => injected(step),
             _ => world.change_role(from, role).ok_or_else(|| absent(&from.site)),
         })
         .await
@@ -196,7 +188,7 @@ impl Incarnations for Canary {
 
     async fn mark(&self, _: &SiteId, id: &IncarnationId, settled: &[Seq], _: &[Seq]) -> Result<MarkAnswer, RefDbError> {
         let settled = settled.first().map_or(0, |seq| seq.0);
-        let state = self.change(|_, world| world.settle(id, settled).ok_or_else(|| absent(id))).await?;
+        let state = self.change(|_, world| world.raise_settled(id, settled).ok_or_else(|| absent(id))).await?;
         Ok(if state == IncarnationState::Open { MarkAnswer::Written } else { MarkAnswer::NotOpen(state) })
     }
 
@@ -204,10 +196,10 @@ impl Incarnations for Canary {
         not_here()
     }
 
-    /// A failure that is planted in `settle` of a planned failover keeps the incarnation open.
+    /// A failure that is injected in `settle` of a planned failover keeps the incarnation open.
     async fn freeze(&self, _: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
-        self.change(|record, world| match (record.request.plant, record.request.kind) {
-            (Some(FailoverStep::Settle), FailoverKind::Planned) => planted(FailoverStep::Settle),
+        self.change(|record, world| match (record.request.fail_in, record.request.kind) {
+            (Some(FailoverStep::Settle), FailoverKind::Planned) => injected(FailoverStep::Settle),
             _ => world.close(id, IncarnationState::Frozen).ok_or_else(|| absent(id)),
         })
         .await
@@ -295,9 +287,9 @@ impl JournalStore for Canary {
         Ok(self.world().await?.1.slot(slot).map_or(SlotState::Empty, state_of))
     }
 
-    /// A failure that is planted in `settle` of a forced failover leaves the slot empty.
+    /// A failure that is injected in `settle` of a forced failover leaves the slot empty.
     async fn poison(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
-        self.change(|record, world| match (record.request.plant, record.request.kind) {
+        self.change(|record, world| match (record.request.fail_in, record.request.kind) {
             (Some(FailoverStep::Settle), FailoverKind::Forced) => Ok(SlotState::Poisoned),
             _ => Ok(state_of(world.fill(slot, None))),
         })

@@ -120,7 +120,7 @@ impl Target {
 pub(super) struct TargetPart {
     pub(super) canary: Canary,
     pub(super) to: SiteId,
-    pub(super) plant: Option<FailoverStep>,
+    pub(super) fail_in: Option<FailoverStep>,
     /// The attempt of the transaction that is committed as a probe.
     pub(super) attempt: u64,
     pub(super) applied: Arc<Mutex<BTreeSet<TxnId>>>,
@@ -134,10 +134,10 @@ impl Comparison for TargetPart {
         Ok(1)
     }
 
-    /// The target of a canary has applied what it read. A planted failure shows a difference.
+    /// The target of a canary has applied what it read. An injected failure shows a difference.
     fn result(&self, _: u64) -> Result<Option<VerifiedAt>, String> {
-        let differs = self.plant == Some(FailoverStep::Verify);
-        let examples = differs.then(|| "a failure was planted in step verify".to_owned());
+        let differs = self.fail_in == Some(FailoverStep::Verify);
+        let examples = differs.then(|| "a failure was injected in step verify".to_owned());
         let refs = self.applied.lock().len() as u64;
         let examples = examples.into_iter().collect();
         Ok(Some(VerifiedAt { projects: 1, refs, mismatches: u64::from(differs), failures: 0, examples }))
@@ -147,8 +147,8 @@ impl Comparison for TargetPart {
 impl TargetPart {
     /// Commits one transaction at the target's canary and reads it back.
     async fn commit(&self) -> Result<(), String> {
-        if self.plant == Some(FailoverStep::Probe) {
-            return Err("a failure was planted in step probe".to_owned());
+        if self.fail_in == Some(FailoverStep::Probe) {
+            return Err("a failure was injected in step probe".to_owned());
         }
         let failed = |error: RefDbError| error.to_string();
         let own = self.canary.open(&self.to).await.map_err(failed)?;

@@ -14,12 +14,10 @@
 //! | `canary` | that state as a refdb |
 //! | `members` | the two nodes of a canary: one commits and is stopped, the other applies and takes over |
 //! | `judge` | the verdict: a pure function |
-//! | `schedule` | begins drills by itself |
 
 mod canary;
 mod judge;
 mod members;
-mod schedule;
 #[cfg(test)]
 pub(super) mod tests;
 mod world;
@@ -49,7 +47,6 @@ use crate::state::went_back::WentBack;
 use canary::Canary;
 use judge::{Seen, judge};
 use members::{Source, Target, TargetPart};
-pub use schedule::DrillSchedule;
 use world::{DrillRecord, World};
 
 /// How long a drill may take.
@@ -115,7 +112,8 @@ impl DrillStage {
     /// The refdb does not answer.
     pub(super) async fn all(&self) -> Result<Drills, RefDbError> {
         let past: Drills = history::read_document(&self.refdb, Document::DrillHistory).await?;
-        let stored = canary::stored(&self.refdb).await?.filter(|(_, record)| record.world.is_some());
+        let stored =
+            canary::DRILL.read(self.refdb.documents.as_ref()).await?.filter(|(_, record)| record.world.is_some());
         Ok(Drills { running: stored.map(|(_, record)| record.begun).filter(|begun| self.is_alive(begun)), ..past })
     }
 
@@ -134,7 +132,7 @@ impl DrillStage {
         request: DrillRequest,
         takes_writes: bool,
     ) -> Result<DrillBegun, BeginError> {
-        let stored = canary::stored(&self.refdb).await?;
+        let stored = canary::DRILL.read(self.refdb.documents.as_ref()).await?;
         let (before, last) = stored.map_or((0, None), |(revision, record)| (revision, Some(record)));
         if let Some(running) = last.as_ref().filter(|last| last.world.is_some()) {
             if self.is_alive(&running.begun) {
@@ -148,8 +146,9 @@ impl DrillStage {
         let world = Some(World::new(&request.from, &request.to));
         let record =
             DrillRecord { begun: begun.clone(), request, actor: actor.to_owned(), requested_ms: now_ms, world };
-        if !canary::replace(&self.refdb, before, &record).await? {
-            let other = canary::stored(&self.refdb).await?.filter(|(_, record)| record.world.is_some());
+        if !canary::DRILL.replace(self.refdb.documents.as_ref(), before, &record).await? {
+            let other =
+                canary::DRILL.read(self.refdb.documents.as_ref()).await?.filter(|(_, record)| record.world.is_some());
             return Err(match other {
                 Some((_, other)) => BeginError::Running(other.begun),
                 None => RefDbError::NotNow("another drill has begun at the same time".to_owned()).into(),
@@ -204,7 +203,7 @@ impl DrillStage {
         let part = Arc::new(TargetPart {
             canary: canary.clone(),
             to: record.request.to.clone(),
-            plant: record.request.plant,
+            fail_in: record.request.fail_in,
             attempt: entropy.next(),
             applied: Arc::clone(applied),
             of_node: takes_writes.then(|| Arc::clone(&self.probes)),

@@ -66,9 +66,9 @@ pub(in super::super) fn context() -> NodeContext {
     NodeContext { clock: Arc::new(Paused(Instant::now())), ..NodeContext::in_memory() }
 }
 
-fn request(kind: FailoverKind, plant: Option<FailoverStep>) -> DrillRequest {
+fn request(kind: FailoverKind, fail_in: Option<FailoverStep>) -> DrillRequest {
     let (from, to) = ("a".parse().unwrap(), "b".parse().unwrap());
-    DrillRequest { kind, from, to, plant, reason: "test".to_owned() }
+    DrillRequest { kind, from, to, fail_in, reason: "test".to_owned() }
 }
 
 /// Runs a drill to its end.
@@ -96,7 +96,7 @@ async fn a_drill_is_green_loses_nothing_and_touches_nothing_else() {
         let refdb = &context.refdb;
         assert!(refdb.sites.sites().await.unwrap().is_empty() && refdb.nodes.nodes().await.unwrap().is_empty());
         assert_eq!(refdb.documents.document(Document::Failover).await, Ok(None));
-        let (_, record) = canary::stored(&context.refdb).await.unwrap().unwrap();
+        let (_, record) = canary::DRILL.read(context.refdb.documents.as_ref()).await.unwrap().unwrap();
         assert_eq!(record.world, None, "nothing is left of the canary");
     }
 }
@@ -129,10 +129,10 @@ async fn a_drill_that_has_noted_its_report_is_not_noted_as_killed_and_a_killed_o
     let stage = stage(&context);
     let first = report(&stage, request(FailoverKind::Planned, None)).await;
     for (number, noted) in [(1, true), (7, false)] {
-        let (before, record) = canary::stored(&context.refdb).await.unwrap().unwrap();
+        let (before, record) = canary::DRILL.read(context.refdb.documents.as_ref()).await.unwrap().unwrap();
         let begun = DrillBegun { number, at_ms: 0, ..record.begun.clone() };
         let left = DrillRecord { begun, world: Some(World::new(&record.request.from, &record.request.to)), ..record };
-        assert!(canary::replace(&context.refdb, before, &left).await.unwrap());
+        assert!(canary::DRILL.replace(context.refdb.documents.as_ref(), before, &left).await.unwrap());
         let next = report(&stage, request(FailoverKind::Planned, None)).await;
         let past = stage.all().await.unwrap().past;
         assert_eq!((next.number, past[1].number, past[1].is_green()), (number + 1, number, noted), "{past:?}");
@@ -143,7 +143,7 @@ async fn a_drill_that_has_noted_its_report_is_not_noted_as_killed_and_a_killed_o
 
 /// A drill that cannot fail proves nothing.
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_is_planted_in_any_step_turns_the_drill_red() {
+async fn a_failure_that_is_injected_in_any_step_turns_the_drill_red() {
     for kind in [FailoverKind::Planned, FailoverKind::Forced] {
         let mut steps = PlanRequest::new(kind, "a".parse().unwrap(), "b".parse().unwrap()).steps();
         // A source that was fenced stays so: nothing can fail in the last step.
@@ -152,23 +152,23 @@ async fn a_failure_that_is_planted_in_any_step_turns_the_drill_red() {
             let report = report(&stage(&context()), request(kind, Some(step))).await;
             println!("{kind:?}, {}: {:?}", step.name(), report.red);
             assert!(!report.is_green(), "{kind:?}: a failure in {} was not seen", step.name());
-            // The fencing holds for as long as the drill takes, unless the failure is planted there.
+            // The fencing holds for as long as the drill takes, unless the failure is injected there.
             let has_failed = report.red.iter().any(|why| why.contains("the fencing has failed"));
             let text = report.red.join("; ");
-            assert!(has_failed || text.contains(of_plant(step)), "{kind:?}, {}: {text}", step.name());
-            let is_planted = kind == FailoverKind::Forced && step == FailoverStep::Settle;
-            assert_eq!(has_failed, is_planted, "{kind:?}, {step:?}: {:?}", report.red);
+            assert!(has_failed || text.contains(of_injected(step)), "{kind:?}, {}: {text}", step.name());
+            let is_injected = kind == FailoverKind::Forced && step == FailoverStep::Settle;
+            assert_eq!(has_failed, is_injected, "{kind:?}, {step:?}: {:?}", report.red);
         }
     }
 }
 
-/// The words by which a drill names the step in which a failure was planted.
-fn of_plant(step: FailoverStep) -> &'static str {
+/// The words by which a drill names the step in which a failure was injected.
+fn of_injected(step: FailoverStep) -> &'static str {
     match step {
-        FailoverStep::Verify => "a failure was planted in step verify",
+        FailoverStep::Verify => "a failure was injected in step verify",
         FailoverStep::CatchUp => "acknowledged commits",
         FailoverStep::Serve => "took no writes in time",
-        FailoverStep::Probe => "a failure was planted in step probe",
+        FailoverStep::Probe => "a failure was injected in step probe",
         step => step.name(),
     }
 }

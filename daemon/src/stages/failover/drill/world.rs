@@ -155,7 +155,7 @@ impl World {
     }
 
     /// Raises the settled mark of an open incarnation. Answers its state.
-    pub(super) fn settle(&mut self, id: &IncarnationId, settled: u64) -> Option<IncarnationState> {
+    pub(super) fn raise_settled(&mut self, id: &IncarnationId, settled: u64) -> Option<IncarnationState> {
         let one = self.incarnations.iter_mut().find(|one| one.id == *id)?;
         if one.state == IncarnationState::Open && settled > one.settled {
             one.settled = settled;

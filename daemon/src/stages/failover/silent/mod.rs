@@ -2,14 +2,7 @@
 //!
 //! The stage decides when a drill may begin and when it gives way, counts what the copy lacked, and keeps the trend.
 //! Copy and standby come from a port: they are files and processes. The real standby has no part in it, and goes on.
-//!
-//! | file | idea |
-//! |---|---|
-//! | `desk` | the operators' requests |
-//! | `schedule` | begins silent drills by itself |
 
-mod desk;
-mod schedule;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -32,7 +25,6 @@ use crate::seams::refdb::{Document, RefDb, RefDbError};
 use crate::stages::ports::{CopyMade, Doing, StandbyCopies};
 use crate::state::context::NodeContext;
 use crate::state::site_roles::SiteRoles;
-pub use schedule::SilentSchedule;
 
 /// How often a report is written again before it is kept in memory alone.
 const TRIES: u32 = 6;
@@ -43,15 +35,15 @@ const MOST_UNWRITTEN: usize = 10;
 
 /// Drives silent drills of one node.
 pub(super) struct SilentStage {
-    site: SiteId,
-    node: NodeId,
+    pub(super) site: SiteId,
+    pub(super) node: NodeId,
     refdb: RefDb,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     observer: Arc<dyn Observer>,
     tasks: Tasks,
-    roles: Arc<SiteRoles>,
-    copies: Option<Arc<dyn StandbyCopies>>,
+    pub(super) roles: Arc<SiteRoles>,
+    pub(super) copies: Option<Arc<dyn StandbyCopies>>,
     state: Mutex<State>,
 }
 
@@ -64,9 +56,9 @@ struct State {
 
 /// The place of the one drill of this node. It is free again when this is dropped: the caller may hang up before the
 /// drill begins.
-struct Claim {
+pub(super) struct Claim {
     stage: Arc<SilentStage>,
-    begun: SilentBegun,
+    pub(super) begun: SilentBegun,
 }
 
 impl Drop for Claim {
@@ -76,11 +68,11 @@ impl Drop for Claim {
 }
 
 /// A drill that has been asked for.
-struct Asked {
-    claim: Claim,
-    actor: String,
-    reason: String,
-    from: SiteId,
+pub(super) struct Asked {
+    pub(super) claim: Claim,
+    pub(super) actor: String,
+    pub(super) reason: String,
+    pub(super) from: SiteId,
 }
 
 impl SilentStage {
@@ -91,7 +83,7 @@ impl SilentStage {
     }
 
     /// The trend, and the drill that is in progress at this node.
-    async fn all(&self) -> Result<SilentDrills, RefDbError> {
+    pub(super) async fn all(&self) -> Result<SilentDrills, RefDbError> {
         // A drill notes its report before it is over. In this order, a reader sees the one or the other.
         let running = self.state.lock().running.clone();
         let mut drills: SilentDrills = history::read_document(&self.refdb, Document::SilentDrills).await?;
@@ -104,7 +96,7 @@ impl SilentStage {
     ///
     /// # Errors
     /// The drill that has it.
-    fn claim(self: &Arc<Self>) -> Result<Claim, SilentBegun> {
+    pub(super) fn claim(self: &Arc<Self>) -> Result<Claim, SilentBegun> {
         let (node, at_ms) = (self.node.clone(), self.clock.now_ms());
         let mut state = self.state.lock();
         if let Some(running) = &state.running {
@@ -116,11 +108,11 @@ impl SilentStage {
         Ok(Claim { stage: Arc::clone(self), begun })
     }
 
-    fn new_id(&self) -> String {
+    pub(super) fn new_id(&self) -> String {
         format!("{:016x}", self.entropy.next())
     }
 
-    fn begin(self: &Arc<Self>, asked: Asked) {
+    pub(super) fn begin(self: &Arc<Self>, asked: Asked) {
         self.tasks.spawn("silent-drill", Arc::clone(self).run(asked));
     }
 
@@ -214,7 +206,7 @@ impl SilentStage {
 
     /// Notes a report in the trend, and tells it to the observer. If the refdb does not take it, it is kept in memory
     /// and written with the next one.
-    async fn note(&self, report: SilentReport) {
+    pub(super) async fn note(&self, report: SilentReport) {
         let report = report.bounded();
         self.observer.silent_drill_ended(&report.id, &report.red);
         let all = {

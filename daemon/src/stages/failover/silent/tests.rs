@@ -8,7 +8,7 @@ use lockstep_proto::silent::SilentStep;
 use lockstep_proto::{Incarnation, IncarnationId, LaneId, Seq};
 use tokio::time::sleep;
 
-use super::schedule::is_due;
+use super::super::silent_schedule::is_due;
 use super::*;
 use crate::seams::refdb::{IncarnationRecord, SiteRecord};
 use crate::stages::ports::{BroughtUp, StandbyCopy};

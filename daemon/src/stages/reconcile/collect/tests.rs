@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use lockstep_proto::{Command, RefValue, TxnId, Version};
+use lockstep_proto::{Command, RefValue, TxnId};
 use parking_lot::Mutex;
 
 use super::*;
@@ -80,13 +80,8 @@ async fn world(slots: u64, needs: Needs) -> (NodeContext, Arc<Partly>, Arc<Told>
     let mut context = NodeContext::in_memory();
     let record = context.open_incarnation().await;
     for seq in 0..slots {
-        let command = Command {
-            key: format!("refs/heads/b{seq}").parse().unwrap(),
-            old: RefValue::Absent,
-            new: RefValue::Oid("1".repeat(40).parse().unwrap()),
-            version: Version(1),
-            predecessor: None,
-        };
+        let key_of_ref = format!("refs/heads/b{seq}").parse().unwrap();
+        let command = Command::creation(key_of_ref, RefValue::Oid("1".repeat(40).parse().unwrap()));
         let project: ProjectKey = if seq == 5 { "owed#1" } else { "p#1" }.parse().unwrap();
         let pack = Pack::Blob { key: key(seq), bytes: 1, sha256: [0; 32] };
         let transaction = Transaction {

@@ -11,13 +11,8 @@ const OTHER: &str = "node-b.1.0.0.00000000000000bb";
 
 /// Creates `refs/heads/a/b` and marks `refs/heads/a`: three items, slot first.
 fn request() -> CommitRequest {
-    let command = Command {
-        key: "refs/heads/a/b".parse().expect("a key"),
-        old: RefValue::Absent,
-        new: RefValue::Oid(Oid::Sha1([1; 20])),
-        version: Version(1),
-        predecessor: None,
-    };
+    let key = "refs/heads/a/b".parse().expect("a key");
+    let command = Command::creation(key, RefValue::Oid(Oid::Sha1([1; 20])));
     let transaction = Transaction {
         commands: vec![command],
         ..Transaction::empty(

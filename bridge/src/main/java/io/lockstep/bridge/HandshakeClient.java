@@ -48,7 +48,7 @@ final class HandshakeClient {
   private final Sidecar sidecar;
   private final Request request;
 
-  /** {@code HelloRequest} of the bridge API. */
+  /** {@code HandshakeRequest} of the bridge API. */
   private record Request(
       String session,
       String serverId,
@@ -60,7 +60,7 @@ final class HandshakeClient {
       String basePath,
       List<BasePaths.ForProjects> basePaths) {}
 
-  /** {@code HelloResponse} of the bridge API. */
+  /** {@code HandshakeResponse} of the bridge API. */
   private record Response(Boolean accepted, String reason) {
     boolean isReadable() {
       return accepted != null && (accepted || reason != null);

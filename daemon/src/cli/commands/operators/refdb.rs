@@ -7,16 +7,16 @@ use http::Method;
 use lockstep_proto::SiteId;
 use lockstep_proto::rebuild::{Rebuild, RebuildPhase, RebuildRequest};
 
-use super::CliError;
+use super::super::CliError;
+use super::super::target::{OperatorTarget, Target};
 use super::refdb_text::{progress, report};
-use super::target::{OperatorTarget, Target};
 use crate::cli::out;
 
 /// The pause between two looks at a rebuild.
 const LOOK: Duration = Duration::from_millis(300);
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum RefdbCommand {
+pub(in super::super) enum RefdbCommand {
     /// Make a new refdb from the version maps of all sites, when the old one is lost
     #[command(
         after_help = "Examples:\n  lockstep refdb rebuild --into lockstep-2 --dry-run\n  lockstep refdb rebuild --into \
@@ -34,7 +34,7 @@ pub(super) enum RefdbCommand {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct RebuildArgs {
+pub(in super::super) struct RebuildArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Prefix of the new tables: refdb.prefix of the time after. It must never have been used
@@ -60,7 +60,7 @@ pub(super) struct RebuildArgs {
     json: bool,
 }
 
-pub(super) async fn run(command: RefdbCommand) -> Result<(), CliError> {
+pub(in super::super) async fn run(command: RefdbCommand) -> Result<(), CliError> {
     match command {
         RefdbCommand::Rebuild(args) => rebuild(args).await,
         RefdbCommand::Status { target, json } => {
@@ -109,7 +109,7 @@ async fn rebuild(args: RebuildArgs) -> Result<(), CliError> {
 
 /// Prints a rebuild, and turns its end into the exit code.
 fn show(last: &Rebuild, json: bool) -> Result<(), CliError> {
-    out::put(&if json { super::json(last)? } else { report(last) })?;
+    out::put(&if json { super::super::json(last)? } else { report(last) })?;
     let why = || last.why.clone().unwrap_or_default();
     match last.phase {
         RebuildPhase::Refused => Err(CliError::Refused(why())),

@@ -6,12 +6,12 @@ use lockstep_proto::failover::{
     StepRecord,
 };
 
+use super::super::table::{Table, titled};
+use super::super::time_text::seconds;
 use super::site_table::site_table;
-use super::table::{Table, titled};
-use super::time_text::seconds;
 
 /// A plan as text.
-pub(super) fn plan(plan: &FailoverPlan) -> String {
+pub(in super::super) fn plan(plan: &FailoverPlan) -> String {
     let mut steps = Table::new(&["step", "effect"]);
     for one in &plan.steps {
         steps.row(vec![one.step.name().to_owned(), one.text.clone()]);
@@ -92,7 +92,7 @@ fn estimate(plan: &FailoverPlan) -> String {
 }
 
 /// The completed steps, one line each, and the end. A later state begins with the text of an earlier one.
-pub(super) fn progress(failover: &Failover) -> String {
+pub(in super::super) fn progress(failover: &Failover) -> String {
     let mut from_ms = failover.requested_ms;
     let mut text = String::new();
     for step in failover.steps.iter().filter(|step| step.ended_ms.is_some()) {
@@ -111,7 +111,7 @@ fn line(step: &StepRecord, from_ms: u64) -> String {
 }
 
 /// A failover in one line.
-pub(super) fn summary(failover: &Failover) -> String {
+pub(in super::super) fn summary(failover: &Failover) -> String {
     let head = format!("failover {} from {} to {}", failover.number, failover.from, failover.to);
     let Some(end) = &failover.end else {
         let step = failover.current().map_or("its end", |step| step.step.name());
@@ -181,7 +181,7 @@ fn loss(failover: &Failover) -> String {
 }
 
 /// The work at the target that goes on beside a failover.
-pub(super) fn follow_up(to: &SiteId, work: &FollowUp) -> String {
+pub(in super::super) fn follow_up(to: &SiteId, work: &FollowUp) -> String {
     let FollowUp { refreshes, receivers, told, unknown } = work;
     let mut text = match refreshes {
         None => String::new(),
@@ -202,7 +202,7 @@ pub(super) fn follow_up(to: &SiteId, work: &FollowUp) -> String {
 }
 
 /// Whether the failover has ended while a probe of the target was red.
-pub(super) fn has_red(failover: &Failover) -> bool {
+pub(in super::super) fn has_red(failover: &Failover) -> bool {
     let is_green = failover.end.as_ref().is_some_and(|end| end.green_ms.is_some());
     failover.has(FailoverStep::Probe) && !is_green
 }

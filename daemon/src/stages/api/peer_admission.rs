@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::Failure;
-use super::handshakes::Gatekeeper;
+use super::handshakes::CallerAdmission;
 use crate::seams::tls::{Caller, Callers, NamePattern};
 
 /// A caller that an entry of `tls.allow` lets in.
@@ -18,18 +18,18 @@ pub(super) struct Allowed {
 }
 
 /// The entries of `tls.allow`, with the places of each.
-pub(super) struct Gate {
+pub(super) struct PeerAdmission {
     allow: Vec<(NamePattern, Arc<Semaphore>)>,
 }
 
-impl Gate {
+impl PeerAdmission {
     /// Lets in the names of `allow`. Each entry may have this number of connections.
     pub(super) fn new(allow: Vec<NamePattern>, connections: usize) -> Self {
         Self { allow: allow.into_iter().map(|entry| (entry, Arc::new(Semaphore::new(connections)))).collect() }
     }
 }
 
-impl Gatekeeper for Gate {
+impl CallerAdmission for PeerAdmission {
     type Allowed = Allowed;
 
     const CALLERS: Callers = Callers::Certified;

@@ -6,16 +6,16 @@ use lockstep_proto::failover::{Failover, ModeRequest, Role, RoleRequest, SiteSta
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest, SiteMode, StreamPlace};
 use lockstep_proto::{NodeId, SiteId};
 
-use super::CliError;
+use super::super::CliError;
+use super::super::table::Table;
+use super::super::target::{Audit, OperatorTarget, Target};
 use super::failover_text::summary;
 use super::site_table::{heartbeat, site_table};
-use super::table::Table;
-use super::target::{OperatorTarget, Target};
 use crate::cli::out;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lockstep sites\n  lockstep sites --json | jq '.sites[] | {site, role, epoch}'")]
-pub(super) struct SitesArgs {
+pub(in super::super) struct SitesArgs {
     #[command(flatten)]
     target: Target,
     /// Print all fields as JSON instead of a table
@@ -24,7 +24,7 @@ pub(super) struct SitesArgs {
 }
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum SiteCommand {
+pub(in super::super) enum SiteCommand {
     /// Make a site active or standby, outside of a failover
     #[command(
         after_help = "Examples:\n  lockstep site role muc-1 standby --expect-epoch 4 --reason 'one active site'\n  \
@@ -49,7 +49,7 @@ pub(super) enum SiteCommand {
 }
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum NodeCommand {
+pub(in super::super) enum NodeCommand {
     /// Remove a node that will not come back, so that nothing waits for it; stop it first
     #[command(after_help = "Example, after a site was scaled from three replicas to two:\n  lockstep node remove \
                             muc-1-2 --reason 'two replicas are enough'")]
@@ -57,7 +57,7 @@ pub(super) enum NodeCommand {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct RemoveNodeArgs {
+pub(in super::super) struct RemoveNodeArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Name of the node
@@ -71,7 +71,7 @@ pub(super) struct RemoveNodeArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct AddArgs {
+pub(in super::super) struct AddArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Name of the site
@@ -82,16 +82,12 @@ pub(super) struct AddArgs {
     /// Endpoint of the site's stream, if it is not the one of the Region
     #[arg(long, value_name = "URL")]
     stream_endpoint: Option<String>,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct RemoveArgs {
+pub(in super::super) struct RemoveArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Name of the site
@@ -99,16 +95,12 @@ pub(super) struct RemoveArgs {
     /// Epoch of the site, as `lockstep sites` shows it; 0 if no node was ever started there
     #[arg(long)]
     expect_epoch: u64,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct RoleArgs {
+pub(in super::super) struct RoleArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Name of the site
@@ -119,16 +111,12 @@ pub(super) struct RoleArgs {
     /// Epoch of the site, as `lockstep sites` shows it; with another epoch, nothing is changed
     #[arg(long)]
     expect_epoch: u64,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ModeArgs {
+pub(in super::super) struct ModeArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Name of the site
@@ -142,12 +130,8 @@ pub(super) struct ModeArgs {
     /// Epoch of the site, as `lockstep sites` shows it; with another epoch, nothing is changed
     #[arg(long)]
     expect_epoch: u64,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 fn mode(text: &str) -> Result<SiteMode, String> {
@@ -166,40 +150,40 @@ fn role(text: &str) -> Result<Role, String> {
     }
 }
 
-pub(super) async fn show(args: SitesArgs) -> Result<(), CliError> {
+pub(in super::super) async fn show(args: SitesArgs) -> Result<(), CliError> {
     let status: SitesStatus = args.target.get("/v1/sites").await?;
     put(args.json, &status)
 }
 
 fn put(json: bool, status: &SitesStatus) -> Result<(), CliError> {
-    Ok(out::put(&if json { super::json(status)? } else { render(status) })?)
+    Ok(out::put(&if json { super::super::json(status)? } else { render(status) })?)
 }
 
-pub(super) async fn run(command: SiteCommand) -> Result<(), CliError> {
+pub(in super::super) async fn run(command: SiteCommand) -> Result<(), CliError> {
     let (json, status): (bool, SitesStatus) = match command {
         SiteCommand::Role(args) => {
-            let request = RoleRequest { role: args.role, expect_epoch: args.expect_epoch, reason: args.reason };
-            (args.json, args.target.ask(Method::PUT, format!("/v1/sites/{}/role", args.site), &request).await?)
+            let request = RoleRequest { role: args.role, expect_epoch: args.expect_epoch, reason: args.audit.reason };
+            (args.audit.json, args.target.ask(Method::PUT, format!("/v1/sites/{}/role", args.site), &request).await?)
         }
         SiteCommand::Mode(args) => {
-            let ModeArgs { target, site, mode, role, expect_epoch, reason, json } = args;
-            let request = ModeRequest { mode, role, expect_epoch, reason };
-            (json, target.ask(Method::PUT, format!("/v1/sites/{site}/mode"), &request).await?)
+            let ModeArgs { target, site, mode, role, expect_epoch, audit } = args;
+            let request = ModeRequest { mode, role, expect_epoch, reason: audit.reason };
+            (audit.json, target.ask(Method::PUT, format!("/v1/sites/{site}/mode"), &request).await?)
         }
         SiteCommand::Add(args) => {
             let stream = StreamPlace { region: args.stream, endpoint: args.stream_endpoint };
-            let request = AddSiteRequest { stream, reason: args.reason };
-            (args.json, args.target.ask(Method::PUT, format!("/v1/sites/{}", args.site), &request).await?)
+            let request = AddSiteRequest { stream, reason: args.audit.reason };
+            (args.audit.json, args.target.ask(Method::PUT, format!("/v1/sites/{}", args.site), &request).await?)
         }
         SiteCommand::Remove(args) => {
-            let request = RemoveSiteRequest { expect_epoch: args.expect_epoch, reason: args.reason };
-            (args.json, args.target.ask(Method::DELETE, format!("/v1/sites/{}", args.site), &request).await?)
+            let request = RemoveSiteRequest { expect_epoch: args.expect_epoch, reason: args.audit.reason };
+            (args.audit.json, args.target.ask(Method::DELETE, format!("/v1/sites/{}", args.site), &request).await?)
         }
     };
     put(json, &status)
 }
 
-pub(super) async fn node(command: NodeCommand) -> Result<(), CliError> {
+pub(in super::super) async fn node(command: NodeCommand) -> Result<(), CliError> {
     let NodeCommand::Remove(args) = command;
     let request = RemoveNodeRequest { reason: args.reason };
     let status: SitesStatus = args.target.ask(Method::DELETE, format!("/v1/nodes/{}", args.node), &request).await?;

@@ -4,12 +4,12 @@ use lockstep_proto::SiteId;
 use lockstep_proto::failover::FailoverOutcome;
 use lockstep_proto::history::{History, PastChange};
 
-use super::CliError;
+use super::super::CliError;
+use super::super::target::Target;
 use super::failover::{ExecuteOptions, PlanOptions, execute, show_plan};
-use super::target::Target;
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum FailbackCommand {
+pub(in super::super) enum FailbackCommand {
     /// Show the steps, the blockers and the hash of the failover back; change nothing
     #[command(after_help = "Example:\n  lockstep failback plan")]
     Plan {
@@ -26,7 +26,7 @@ pub(super) enum FailbackCommand {
     Execute(ExecuteOptions),
 }
 
-pub(super) async fn run(command: FailbackCommand) -> Result<(), CliError> {
+pub(in super::super) async fn run(command: FailbackCommand) -> Result<(), CliError> {
     match command {
         FailbackCommand::Plan { target, options, json } => {
             let (from, to) = back(&target).await?;

@@ -13,15 +13,15 @@ const PAGE: usize = 1_000;
 
 /// The refs of one project.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Refs {
-    pub(super) count: u64,
+pub(in crate::node) struct Refs {
+    pub(in crate::node) count: u64,
     /// The exclusive or of the hashes of all names with their values: the order does not count, and nothing is kept.
     hash: [u8; 32],
 }
 
 impl Refs {
     /// Adds a ref. Each name comes once.
-    pub(super) fn add(&mut self, name: &RefName, value: &Oid) {
+    pub(in crate::node) fn add(&mut self, name: &RefName, value: &Oid) {
         self.count += 1;
         let one = Sha256::digest(format!("{name} {value}").as_bytes());
         self.hash.iter_mut().zip(one).for_each(|(all, one)| *all ^= one);
@@ -37,13 +37,13 @@ impl FromIterator<(RefName, Oid)> for Refs {
 }
 
 /// The refs of all projects that take commits. The refs of other projects may not be committed.
-pub(super) type Contents = BTreeMap<ProjectName, Refs>;
+pub(in crate::node) type Contents = BTreeMap<ProjectName, Refs>;
 
 /// The contents that a version map tells.
 ///
 /// # Errors
 /// The store failed.
-pub(super) fn of_map(store: &dyn NodeStore) -> Result<Contents, StoreError> {
+pub(in crate::node) fn of_map(store: &dyn NodeStore) -> Result<Contents, StoreError> {
     let mut contents = Contents::new();
     for (name, record) in store.projects()? {
         let RefValue::State(state) = &record.value else { continue };
@@ -70,7 +70,7 @@ pub(super) fn of_map(store: &dyn NodeStore) -> Result<Contents, StoreError> {
 }
 
 /// The projects whose refs differ, for people. `gone` are not compared.
-pub(super) fn differences(expected: &Contents, found: &Contents, gone: &[ProjectName]) -> Vec<String> {
+pub(in crate::node) fn differences(expected: &Contents, found: &Contents, gone: &[ProjectName]) -> Vec<String> {
     let is_compared = |name: &&ProjectName| !gone.contains(name);
     let differs = |(name, refs): (&ProjectName, &Refs)| match found.get(name) {
         Some(found) if found == refs => None,

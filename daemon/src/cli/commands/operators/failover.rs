@@ -12,9 +12,9 @@ use lockstep_proto::failover::{
 };
 use tokio::time::Instant;
 
-use super::CliError;
+use super::super::CliError;
+use super::super::target::{Audit, OperatorTarget, Target};
 use super::failover_text::{follow_up, has_red, plan as render_plan, progress, summary};
-use super::target::{OperatorTarget, Target};
 use crate::cli::out;
 use crate::clients::api_client::Call;
 
@@ -30,7 +30,7 @@ const REFRESHED: Duration = Duration::from_secs(5);
 const PLAN: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum FailoverCommand {
+pub(in super::super) enum FailoverCommand {
     /// Show the steps, the blockers and the hash of a failover; change nothing
     #[command(after_help = "Examples:\n  lockstep failover plan --from eu-aws --to muc-1\n  \
                             lockstep failover plan --from eu-aws --to muc-1 --forced --json | jq -r .hash")]
@@ -73,7 +73,7 @@ pub(super) enum FailoverCommand {
 
 /// The source and the target of a failover.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct Between {
+pub(in super::super) struct Between {
     /// Site that stops taking writes
     #[arg(long)]
     from: SiteId,
@@ -84,7 +84,7 @@ pub(super) struct Between {
 
 /// The options that shape a plan.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct PlanOptions {
+pub(in super::super) struct PlanOptions {
     /// The source is gone or does not answer: fence it instead of waiting for it
     #[arg(long)]
     forced: bool,
@@ -97,7 +97,7 @@ pub(super) struct PlanOptions {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ExecuteArgs {
+pub(in super::super) struct ExecuteArgs {
     #[command(flatten)]
     sites: Between,
     #[command(flatten)]
@@ -106,11 +106,11 @@ pub(super) struct ExecuteArgs {
 
 /// The options and guards of an execution.
 #[derive(Debug, clap::Args)]
-pub(super) struct ExecuteOptions {
+pub(in super::super) struct ExecuteOptions {
     #[command(flatten)]
-    pub(super) target: OperatorTarget,
+    pub(in super::super) target: OperatorTarget,
     #[command(flatten)]
-    pub(super) plan: PlanOptions,
+    pub(in super::super) plan: PlanOptions,
     /// Reason, for the audit trail
     #[arg(long)]
     reason: String,
@@ -139,26 +139,22 @@ pub(super) struct ExecuteOptions {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ActArgs {
+pub(in super::super) struct ActArgs {
     #[command(flatten)]
     target: OperatorTarget,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of text
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 impl PlanOptions {
     /// The request of a plan between two sites with these options.
-    pub(super) fn request(&self, from: SiteId, to: SiteId) -> PlanRequest {
+    pub(in super::super) fn request(&self, from: SiteId, to: SiteId) -> PlanRequest {
         let kind = if self.forced { FailoverKind::Forced } else { FailoverKind::Planned };
         PlanRequest { kind, from, to, max_loss: self.max_loss, without: self.without.clone() }
     }
 }
 
-pub(super) async fn run(command: FailoverCommand) -> Result<(), CliError> {
+pub(in super::super) async fn run(command: FailoverCommand) -> Result<(), CliError> {
     match command {
         FailoverCommand::Plan { target, sites, options, json } => {
             show_plan(&target, &options.request(sites.from, sites.to), json).await
@@ -174,9 +170,9 @@ pub(super) async fn run(command: FailoverCommand) -> Result<(), CliError> {
 }
 
 /// Prints a plan. Refuses one with blockers.
-pub(super) async fn show_plan(target: &Target, request: &PlanRequest, json: bool) -> Result<(), CliError> {
+pub(in super::super) async fn show_plan(target: &Target, request: &PlanRequest, json: bool) -> Result<(), CliError> {
     let plan = plan(target, request).await?;
-    out::put(&if json { super::json(&plan)? } else { render_plan(&plan) })?;
+    out::put(&if json { super::super::json(&plan)? } else { render_plan(&plan) })?;
     executable(&plan)
 }
 
@@ -194,7 +190,7 @@ fn executable(plan: &FailoverPlan) -> Result<(), CliError> {
 }
 
 /// Executes a plan that the operator has seen, and follows it.
-pub(super) async fn execute(request: PlanRequest, args: ExecuteOptions) -> Result<(), CliError> {
+pub(in super::super) async fn execute(request: PlanRequest, args: ExecuteOptions) -> Result<(), CliError> {
     let json = args.json;
     let seen = plan(&args.target.target, &request).await?;
     say(json, &render_plan(&seen))?;
@@ -213,7 +209,7 @@ pub(super) async fn execute(request: PlanRequest, args: ExecuteOptions) -> Resul
     say(json, &format!("failover {} has begun\n", begun.number))?;
     match (args.no_wait, json) {
         (false, _) => follow(&args.target.target, begun.number, json).await,
-        (true, true) => Ok(out::put(&super::json(&begun)?)?),
+        (true, true) => Ok(out::put(&super::super::json(&begun)?)?),
         (true, false) => Ok(()),
     }
 }
@@ -308,7 +304,7 @@ async fn conclude(target: &Target, failover: &Failover, json: bool) -> Result<()
         Some(FailoverOutcome::Aborted) => Err(CliError::Failed(summary(failover))),
     };
     if json {
-        out::put(&super::json(failover)?)?;
+        out::put(&super::super::json(failover)?)?;
     } else if failover.end.is_none() {
         out::put(&format!("{}\n", summary(failover)))?;
     }
@@ -350,7 +346,7 @@ async fn status(target: &Target, json: bool, watch: bool) -> Result<(), CliError
         return follow(target, failover.number, json).await;
     }
     if json {
-        return Ok(out::put(&super::json(&failover)?)?);
+        return Ok(out::put(&super::super::json(&failover)?)?);
     }
     let state = if failover.end.is_none() { format!("{}\n", summary(&failover)) } else { String::new() };
     let waits = waits_for.map(|why| format!("  ... {why}\n")).unwrap_or_default();
@@ -362,9 +358,9 @@ async fn act(args: ActArgs, act: FailoverAct) -> Result<(), CliError> {
     let failover = last(&args.target.target).await?.failover.filter(Failover::is_in_progress);
     let failover = failover.ok_or_else(|| CliError::Refused("no failover is in progress".to_owned()))?;
     let step = if act == FailoverAct::Resume { seen(&failover) } else { None };
-    let request = ActRequest { act, number: failover.number, step, reason: args.reason };
+    let request = ActRequest { act, number: failover.number, step, reason: args.audit.reason };
     let after: Failover = args.target.ask(Method::POST, "/v1/failover/acts".to_owned(), &request).await?;
-    Ok(out::put(&if args.json { super::json(&after)? } else { format!("{}\n", summary(&after)) })?)
+    Ok(out::put(&if args.audit.json { super::super::json(&after)? } else { format!("{}\n", summary(&after)) })?)
 }
 
 /// The step before which a failover is paused. A sidecar of an earlier release does not know the field, so it is left

@@ -8,7 +8,7 @@ use lockstep_proto::failover::Role;
 use lockstep_proto::silent::{SilentDrills, SilentRequest};
 use tokio::time::sleep;
 
-use super::super::desk::OperatorDesk;
+use super::desk::OperatorDesk;
 
 /// The longest pause between two looks at the trend.
 const LOOK: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! Recalls, at a start, which requests this node had committed and not durably remembered when it ended.
+//! Recovers, at a start, which requests this node had committed and not durably remembered when it ended.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const SLOTS: usize = 8;
 /// earlier incarnations must be frozen and poisoned, so that nothing can come into their slots any more. At a start no
 /// mark may have moved yet. This waits a moment for long forms that the blob store does not give; then the memory has
 /// gaps.
-pub(super) async fn requests(stages: &Arc<Stages>) -> Result<(), RefDbError> {
+pub(super) async fn recover_requests(stages: &Arc<Stages>) -> Result<(), RefDbError> {
     let applied = stages.state.low_water.durable();
     let NodeContext { site, node, refdb, .. } = &stages.context;
     let mut slots: Vec<Slot> = Vec::new();

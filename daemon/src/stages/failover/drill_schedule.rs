@@ -8,8 +8,8 @@ use lockstep_proto::drill::{DrillReport, DrillRequest, Drills};
 use lockstep_proto::failover::{FailoverKind, Role};
 use tokio::time::sleep;
 
-use super::super::desk::OperatorDesk;
-use super::super::view::View;
+use super::desk::OperatorDesk;
+use super::view::View;
 
 /// The longest pause between two looks at the trend.
 const LOOK: Duration = Duration::from_secs(60);
@@ -85,7 +85,7 @@ fn request(view: &View, to: Option<&SiteId>) -> Option<DrillRequest> {
 
 fn scheduled(from: &SiteId, to: &SiteId) -> DrillRequest {
     let (from, to, reason) = (from.clone(), to.clone(), "scheduled".to_owned());
-    DrillRequest { kind: FailoverKind::Planned, from, to, plant: None, reason }
+    DrillRequest { kind: FailoverKind::Planned, from, to, fail_in: None, reason }
 }
 
 /// The red entry of a drill that was due and was refused.

@@ -33,7 +33,7 @@ const TRIES: u32 = 10;
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// The copies of one node's volume.
-pub(in crate::node::assembly) struct VolumeCopies {
+pub(in crate::node) struct VolumeCopies {
     settings: Settings,
     store: Arc<dyn NodeStore>,
     lockstep: PathBuf,
@@ -53,7 +53,7 @@ impl Drop for StopOnDrop {
 impl VolumeCopies {
     /// # Errors
     /// The operating system does not tell the path of this program.
-    pub(in crate::node::assembly) fn new(settings: &Settings, store: Arc<dyn NodeStore>) -> std::io::Result<Arc<Self>> {
+    pub(in crate::node) fn new(settings: &Settings, store: Arc<dyn NodeStore>) -> std::io::Result<Arc<Self>> {
         let lockstep = std::env::current_exe()?;
         Ok(Arc::new(Self { settings: settings.clone(), store, lockstep, busy: Arc::default() }))
     }
@@ -63,7 +63,7 @@ impl VolumeCopies {
     }
 
     /// Removes what a drill of an earlier life has left. A failure is logged, and tried again by the next drill.
-    pub(in crate::node::assembly) async fn clean(self: Arc<Self>) {
+    pub(in crate::node) async fn clean(self: Arc<Self>) {
         if !self.folder().exists() {
             return;
         }

@@ -4,15 +4,15 @@ use lockstep_proto::failover::{Failover, FailoverOutcome};
 use lockstep_proto::history::{History, PastChange, RoleChange};
 use lockstep_proto::site_list::{ListChange, SiteMode};
 
-use super::table::Table;
-use super::target::Target;
-use super::time_text::{seconds, utc};
-use super::{CliError, json};
+use super::super::table::Table;
+use super::super::target::Target;
+use super::super::time_text::{seconds, utc};
+use super::super::{CliError, json};
 use crate::cli::out;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lockstep history\n  lockstep history --json | jq '.past[] | .reason'")]
-pub(super) struct HistoryArgs {
+pub(in super::super) struct HistoryArgs {
     #[command(flatten)]
     target: Target,
     /// Print all fields as JSON, with the steps and the acts of operators, instead of a table
@@ -20,7 +20,7 @@ pub(super) struct HistoryArgs {
     json: bool,
 }
 
-pub(super) async fn run(args: HistoryArgs) -> Result<(), CliError> {
+pub(in super::super) async fn run(args: HistoryArgs) -> Result<(), CliError> {
     let history: History = args.target.get("/v1/history").await.map_err(CliError::unrefused)?;
     Ok(out::put(&if args.json { json(&history)? } else { render(&history) })?)
 }

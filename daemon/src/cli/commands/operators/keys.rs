@@ -6,15 +6,15 @@ use http::Method;
 use lockstep_proto::KeyId;
 use lockstep_proto::keys::{ChangeKeyRequest, KeyState, RequireSigningRequest, SigningStatus};
 
-use super::CliError;
-use super::new_file;
-use super::table::Table;
-use super::target::{OperatorTarget, Target};
+use super::super::CliError;
+use super::super::new_file;
+use super::super::table::Table;
+use super::super::target::{Audit, OperatorTarget, Target};
 use crate::cli::out;
 use crate::seams::signing;
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum KeysCommand {
+pub(in super::super) enum KeysCommand {
     /// Make the private key of a site, for signing.key_file of its nodes
     #[command(after_help = "Example:\n  lockstep keys generate --out /etc/lockstep/signing.key\n\n\
                             All nodes of a site may have the same key. Each site needs a key of its own. A node \
@@ -31,7 +31,7 @@ pub(super) enum KeysCommand {
 }
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum SigningCommand {
+pub(in super::super) enum SigningCommand {
     /// Show whether records must be signed, and which nodes do not sign
     Status(ShowArgs),
     /// Require that every record is signed: no site applies a record of anybody else in a stream
@@ -46,7 +46,7 @@ pub(super) enum SigningCommand {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct GenerateArgs {
+pub(in super::super) struct GenerateArgs {
     /// New file for the private key; it gets mode 0600
     #[arg(long)]
     out: PathBuf,
@@ -63,7 +63,7 @@ struct Made<'a> {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ShowArgs {
+pub(in super::super) struct ShowArgs {
     #[command(flatten)]
     target: Target,
     /// Print all fields as JSON instead of a table
@@ -72,33 +72,25 @@ pub(super) struct ShowArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct KeyArgs {
+pub(in super::super) struct KeyArgs {
     #[command(flatten)]
     target: OperatorTarget,
     /// Name of the key, as `lockstep keys list` shows it
     #[arg(value_name = "KEY")]
     signing_key: KeyId,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct RequireArgs {
+pub(in super::super) struct RequireArgs {
     #[command(flatten)]
     target: OperatorTarget,
-    /// Reason, for the audit trail
-    #[arg(long)]
-    reason: String,
-    /// Print all fields as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
-pub(super) async fn keys(command: KeysCommand) -> Result<(), CliError> {
+pub(in super::super) async fn keys(command: KeysCommand) -> Result<(), CliError> {
     match command {
         KeysCommand::Generate(args) => {
             new_file::absent(&args.out)?;
@@ -113,25 +105,25 @@ pub(super) async fn keys(command: KeysCommand) -> Result<(), CliError> {
         }
         KeysCommand::List(args) => {
             let status = status(&args).await?;
-            Ok(out::put(&if args.json { super::json(&status.keys)? } else { key_table(&status) })?)
+            Ok(out::put(&if args.json { super::super::json(&status.keys)? } else { key_table(&status) })?)
         }
         KeysCommand::Retire(args) => change(args, KeyState::Retired).await,
         KeysCommand::Drop(args) => change(args, KeyState::Dropped).await,
     }
 }
 
-pub(super) async fn signing(command: SigningCommand) -> Result<(), CliError> {
+pub(in super::super) async fn signing(command: SigningCommand) -> Result<(), CliError> {
     let (args, required) = match command {
         SigningCommand::Status(args) => {
             let status = status(&args).await?;
-            return Ok(out::put(&if args.json { super::json(&status)? } else { render(&status) })?);
+            return Ok(out::put(&if args.json { super::super::json(&status)? } else { render(&status) })?);
         }
         SigningCommand::Require(args) => (args, true),
         SigningCommand::Release(args) => (args, false),
     };
-    let request = RequireSigningRequest { required, reason: args.reason };
+    let request = RequireSigningRequest { required, reason: args.audit.reason };
     let status: SigningStatus = args.target.change(Method::POST, "/v1/signing".to_owned(), &request).await?;
-    Ok(out::put(&if args.json { super::json(&status)? } else { render(&status) })?)
+    Ok(out::put(&if args.audit.json { super::super::json(&status)? } else { render(&status) })?)
 }
 
 async fn status(args: &ShowArgs) -> Result<SigningStatus, CliError> {
@@ -139,9 +131,9 @@ async fn status(args: &ShowArgs) -> Result<SigningStatus, CliError> {
 }
 
 async fn change(args: KeyArgs, state: KeyState) -> Result<(), CliError> {
-    let request = ChangeKeyRequest { key: args.signing_key, state, reason: args.reason };
+    let request = ChangeKeyRequest { key: args.signing_key, state, reason: args.audit.reason };
     let status: SigningStatus = args.target.change(Method::POST, "/v1/signing/keys".to_owned(), &request).await?;
-    Ok(out::put(&if args.json { super::json(&status.keys)? } else { key_table(&status) })?)
+    Ok(out::put(&if args.audit.json { super::super::json(&status.keys)? } else { key_table(&status) })?)
 }
 
 fn render(status: &SigningStatus) -> String {

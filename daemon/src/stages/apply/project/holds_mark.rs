@@ -12,7 +12,8 @@ use lockstep_proto::{ProjectPhase, RefValue, Transaction};
 use super::Writer;
 use crate::stages::apply::Shared;
 
-/// Whether a transaction takes writability away. The low-water mark passes it only behind [`Writer::pass_gate`].
+/// Whether a transaction takes writability away. The low-water mark passes it only behind
+/// [`Writer::empty_if_it_closes`].
 pub(super) fn closes(transaction: &Transaction) -> bool {
     let takes_away = |value: &RefValue| matches!(value, RefValue::State(state) if state.phase != ProjectPhase::Active);
     transaction.commands.iter().any(|command| takes_away(&command.new))
@@ -20,7 +21,7 @@ pub(super) fn closes(transaction: &Transaction) -> bool {
 
 impl Writer {
     /// Waits for this node's commits in progress if the transaction takes writability away.
-    pub(super) async fn pass_gate(&self, transaction: &Transaction) {
+    pub(super) async fn empty_if_it_closes(&self, transaction: &Transaction) {
         if closes(transaction) {
             self.shared.quiesce.empty(&self.name).await;
         }

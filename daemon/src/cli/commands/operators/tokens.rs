@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::CliError;
-use super::new_file;
+use super::super::CliError;
+use super::super::new_file;
 use crate::base::clock::SeededEntropy;
 use crate::cli::out;
 use crate::stages::api::operator_tokens::{Holder, new_token};
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum OperatorsCommand {
+pub(in super::super) enum OperatorsCommand {
     /// Make a token: the token goes into a file for its holder, the line for operators.token_file to standard output
     #[command(
         after_help = "Example:\n  lockstep operators token alice --out alice.token >> /etc/lockstep/operators\n\n\
@@ -22,7 +22,7 @@ pub(super) enum OperatorsCommand {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct TokenArgs {
+pub(in super::super) struct TokenArgs {
     /// Name of the holder, as the audit trail shows it
     holder: Holder,
     /// New file for the token
@@ -43,7 +43,7 @@ struct Made<'a> {
     token_file: &'a Path,
 }
 
-pub(super) fn run(command: OperatorsCommand) -> Result<(), CliError> {
+pub(in super::super) fn run(command: OperatorsCommand) -> Result<(), CliError> {
     let OperatorsCommand::Token(TokenArgs { holder, out, json }) = command;
     let made = new_token(&holder, &SeededEntropy::from_machine());
     new_file::write(&out, &format!("{}\n", made.token), 0o600)?;

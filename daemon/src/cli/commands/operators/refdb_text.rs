@@ -3,15 +3,15 @@
 use lockstep_proto::SiteId;
 use lockstep_proto::rebuild::{Contradiction, Rebuild, RebuildPhase};
 
-use super::table::{Table, titled};
+use super::super::table::{Table, titled};
 
 /// One line about how far a rebuild is.
-pub(super) fn progress(rebuild: &Rebuild) -> String {
+pub(in super::super) fn progress(rebuild: &Rebuild) -> String {
     format!("{} projects, {} refs, {} deleted ones", rebuild.projects, rebuild.refs, rebuild.tombstones)
 }
 
 /// The report of a rebuild.
-pub(super) fn report(rebuild: &Rebuild) -> String {
+pub(in super::super) fn report(rebuild: &Rebuild) -> String {
     let parts = [head(rebuild), nodes(rebuild), sites(rebuild), contradictions(rebuild), not_known(rebuild)];
     parts.concat() + &next(rebuild)
 }

@@ -5,14 +5,15 @@ use lockstep_proto::bridge::ApiError;
 use lockstep_proto::failover::Role;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentFigures, SilentReport, SilentRequest};
 
-use super::super::desk::{OperatorDesk, given, refused, unanswered};
-use super::super::drill_desk::reds;
-use super::super::view::View;
-use super::Asked;
+use super::desk::OperatorDesk;
+use super::drill_desk::reds;
+use super::refusals::{given, refused, unanswered};
+use super::silent::Asked;
+use super::view::View;
 
 impl OperatorDesk {
     /// The trend of silent drills, and the one of this node.
-    pub(in super::super) async fn silent_drills_now(&self) -> Result<SilentDrills, ApiError> {
+    pub(super) async fn silent_drills_now(&self) -> Result<SilentDrills, ApiError> {
         self.silent.all().await.map_err(unanswered)
     }
 
@@ -21,11 +22,7 @@ impl OperatorDesk {
     /// # Errors
     /// The request is malformed, the preflight is red, the site is no standby, another drill of this node is in
     /// progress, no copy can be made, or the refdb does not answer.
-    pub(in super::super) async fn begin_silent(
-        &self,
-        actor: &str,
-        request: SilentRequest,
-    ) -> Result<SilentBegun, ApiError> {
+    pub(super) async fn begin_silent(&self, actor: &str, request: SilentRequest) -> Result<SilentBegun, ApiError> {
         given("reason", &request.reason)?;
         let claim = self.silent.claim().map_err(|running| {
             refused(&format!(
@@ -78,7 +75,7 @@ impl OperatorDesk {
 ///
 /// # Errors
 /// The site is no standby, or there is no active one. The text says what to do.
-pub(super) fn way(view: &View, site: &SiteId) -> Result<SiteId, String> {
+fn way(view: &View, site: &SiteId) -> Result<SiteId, String> {
     match view.role(site) {
         Some(Role::Standby) => {}
         role => {

@@ -23,50 +23,50 @@ use crate::stages::api::server::DEFAULT_REQUESTS;
 use crate::stages::api::turns::TurnLimits;
 
 /// The most bytes of the path of a Unix socket.
-pub(super) const MOST_SOCKET_BYTES: usize = 107;
+pub(in crate::node) const MOST_SOCKET_BYTES: usize = 107;
 /// The bound of one command of a probe.
 const PROBE: Duration = Duration::from_secs(20);
 
 /// Everything that the child knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Plan {
-    pub(super) site: SiteId,
-    pub(super) node: NodeId,
+pub(in crate::node) struct Plan {
+    pub(in crate::node) site: SiteId,
+    pub(in crate::node) node: NodeId,
     /// The active site over which the copy is promoted.
-    pub(super) from: SiteId,
+    pub(in crate::node) from: SiteId,
     /// The folder of the copy. The child writes nowhere else.
-    pub(super) folder: PathBuf,
+    pub(in crate::node) folder: PathBuf,
     /// The root of the repositories, in that folder.
-    pub(super) root: PathBuf,
+    pub(in crate::node) root: PathBuf,
     /// The folder of the node's own state, in that folder.
-    pub(super) state: PathBuf,
+    pub(in crate::node) state: PathBuf,
     /// The most memory of the child, in bytes.
-    pub(super) memory: u64,
-    pub(super) all_users: ProjectName,
-    pub(super) all_projects: ProjectName,
-    pub(super) gerrit: Option<OwnGerrit>,
+    pub(in crate::node) memory: u64,
+    pub(in crate::node) all_users: ProjectName,
+    pub(in crate::node) all_projects: ProjectName,
+    pub(in crate::node) gerrit: Option<OwnGerrit>,
 }
 
 /// The Gerrit on the copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OwnGerrit {
+pub(in crate::node) struct OwnGerrit {
     /// The program that starts it.
-    pub(super) program: PathBuf,
+    pub(in crate::node) program: PathBuf,
     /// Its folder, in the folder of the copy.
-    pub(super) site: PathBuf,
+    pub(in crate::node) site: PathBuf,
     /// The URL at which it listens.
-    pub(super) url: String,
+    pub(in crate::node) url: String,
 }
 
 /// The socket of the child, in the folder of the copy.
-pub(super) fn socket(folder: &Path) -> PathBuf {
+pub(in crate::node) fn socket(folder: &Path) -> PathBuf {
     folder.join("run/api.sock")
 }
 
 /// The configuration of the child.
-pub(super) fn settings(plan: &Plan) -> Settings {
+pub(in crate::node) fn settings(plan: &Plan) -> Settings {
     let second = Duration::from_secs(1);
     Settings {
         site: plan.site.clone(),

@@ -6,10 +6,10 @@ use http::Method;
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentReport, SilentRequest};
 use tokio::time::sleep;
 
-use super::table::{Table, titled};
-use super::target::{OperatorTarget, Target};
-use super::time_text::{seconds, utc};
-use super::{CliError, json};
+use super::super::table::{Table, titled};
+use super::super::target::{OperatorTarget, Target};
+use super::super::time_text::{seconds, utc};
+use super::super::{CliError, json};
 use crate::cli::out;
 
 /// The pause between two looks at a drill.
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const SILENT: u32 = 20;
 
 /// Begins a silent drill of the node, and follows it to its end.
-pub(super) async fn run(target: &OperatorTarget, reason: String, as_json: bool) -> Result<(), CliError> {
+pub(in super::super) async fn run(target: &OperatorTarget, reason: String, as_json: bool) -> Result<(), CliError> {
     let begun: SilentBegun =
         target.ask(Method::POST, "/v1/drills/silent".to_owned(), &SilentRequest { reason }).await?;
     let report = follow(&target.target, &begun.id).await?;
@@ -86,7 +86,7 @@ fn render(report: &SilentReport) -> String {
 }
 
 /// The trend as a table. Empty if there is nothing to show.
-pub(super) fn trend(drills: &SilentDrills) -> String {
+pub(in super::super) fn trend(drills: &SilentDrills) -> String {
     let running = drills.running.as_ref();
     let running = running.map(|one| format!("a silent drill of {} is in progress: {}\n", one.node, one.doing));
     if drills.past.is_empty() {

@@ -6,12 +6,12 @@ use lockstep_proto::silent::SilentStep;
 use serde::{Deserialize, Serialize};
 
 /// The name of the file with the refs that the child has found, in the folder of the copy.
-pub(super) const FOUND: &str = "refs.json";
+pub(in crate::node) const FOUND: &str = "refs.json";
 
 /// A word of the child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Word {
+pub(in crate::node) enum Word {
     /// The present step, as text for people.
     Doing(String),
     /// A step was completed.
@@ -30,7 +30,7 @@ pub(super) enum Word {
 ///
 /// # Errors
 /// The parent does not listen any more.
-pub(super) fn say(word: &Word) -> Result<(), String> {
+pub(in crate::node) fn say(word: &Word) -> Result<(), String> {
     let mut line = serde_json::to_string(word).map_err(|error| error.to_string())?;
     line.push('\n');
     let mut out = std::io::stdout().lock();

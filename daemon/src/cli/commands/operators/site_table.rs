@@ -2,10 +2,10 @@
 
 use lockstep_proto::failover::{SiteNode, SiteStatus};
 
-use super::table::Table;
+use super::super::table::Table;
 
 /// A table of sites.
-pub(super) fn site_table(sites: &[SiteStatus]) -> String {
+pub(in super::super) fn site_table(sites: &[SiteStatus]) -> String {
     let mut table = Table::new(&["site", "role", "epoch", "nodes alive", "take writes", "not in the event log yet"]);
     for site in sites {
         let count = |is: fn(&SiteNode) -> bool| site.nodes.iter().filter(|node| is(node)).count();
@@ -22,7 +22,7 @@ pub(super) fn site_table(sites: &[SiteStatus]) -> String {
 }
 
 /// The heartbeat of a node, in a word or two. An expelled node has none, and nothing waits for it.
-pub(super) fn heartbeat(expelled: bool, lives: bool) -> &'static str {
+pub(in super::super) fn heartbeat(expelled: bool, lives: bool) -> &'static str {
     match (expelled, lives) {
         (true, _) => "expelled",
         (false, true) => "moves",

@@ -9,10 +9,11 @@ use lockstep_proto::failover::{FailoverKind, FailoverStep, Role, SitesStatus};
 use lockstep_proto::silent::SilentDrills;
 use tokio::time::Instant;
 
-use super::table::{Table, titled};
-use super::target::{OperatorTarget, Target};
-use super::time_text::{seconds, utc};
-use super::{CliError, json, silent};
+use super::super::table::{Table, titled};
+use super::super::target::{OperatorTarget, Target};
+use super::super::time_text::{seconds, utc};
+use super::super::{CliError, json};
+use super::silent;
 use crate::cli::out;
 use crate::clients::api_client::{Call, Client};
 
@@ -27,11 +28,11 @@ const FOLLOW: Duration = Duration::from_secs(90);
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  lockstep drill --to muc-1 --reason 'before the maintenance'\n  \
-                  lockstep drill --to muc-1 --forced --plant settle --reason 'does the alarm ring?'\n  \
+                  lockstep drill --to muc-1 --forced --fail-in settle --reason 'does the alarm ring?'\n  \
                   lockstep drill --silent --reason 'once a week'\n  \
                   lockstep drill history"
 )]
-pub(super) struct DrillArgs {
+pub(in super::super) struct DrillArgs {
     #[command(subcommand)]
     command: Option<DrillCommand>,
     #[command(flatten)]
@@ -63,11 +64,11 @@ struct RunArgs {
     /// The canary of the source does not notice that it is stopped, and must be fenced
     #[arg(long)]
     forced: bool,
-    /// Step in which a failure is planted: the drill must turn red
-    #[arg(long)]
-    plant: Option<FailoverStep>,
+    /// Step that is made to fail: the drill must turn red
+    #[arg(long, value_name = "STEP", alias = "plant")]
+    fail_in: Option<FailoverStep>,
     /// Bring this node's standby up on a copy of its volume, where nobody sees it
-    #[arg(long, conflicts_with_all = ["from", "to", "forced", "plant"])]
+    #[arg(long, conflicts_with_all = ["from", "to", "forced", "fail_in"])]
     silent: bool,
     /// Reason, for the trend
     #[arg(long, default_value = "by hand")]
@@ -79,7 +80,7 @@ struct RunArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 green, 2 red, 1 no answer.\n\nExample:\n  lockstep preflight --to muc-1")]
-pub(super) struct PreflightArgs {
+pub(in super::super) struct PreflightArgs {
     #[command(flatten)]
     target: Target,
     /// Site that would take the writes over [default: the only standby]
@@ -90,7 +91,7 @@ pub(super) struct PreflightArgs {
     json: bool,
 }
 
-pub(super) async fn run(args: DrillArgs) -> Result<(), CliError> {
+pub(in super::super) async fn run(args: DrillArgs) -> Result<(), CliError> {
     match args.command {
         Some(DrillCommand::History { target, json }) => history(&target, json).await,
         None => drill(args.run).await,
@@ -138,7 +139,7 @@ async fn drill(args: RunArgs) -> Result<(), CliError> {
         kind,
         from: site(target, args.from, "--from", Role::Active).await?,
         to: site(target, args.to, "--to", Role::Standby).await?,
-        plant: args.plant,
+        fail_in: args.fail_in,
         reason: args.reason,
     };
     let begun: DrillBegun = args.target.ask(Method::POST, "/v1/drills".to_owned(), &request).await?;
@@ -193,10 +194,10 @@ fn trend(drills: &Drills) -> String {
     let mut table = Table::new(&["when", "drill", "by", "verdict", "took writes", "green", "lost", "reason"]);
     for one in &drills.past {
         let kind = one.request.kind.name();
-        let planted = one.request.plant.map(|step| format!(", planted: {}", step.name())).unwrap_or_default();
+        let injected = one.request.fail_in.map(|step| format!(", fail in: {}", step.name())).unwrap_or_default();
         table.row(vec![
             utc(one.at_ms),
-            format!("{} {} -> {} ({kind}{planted})", one.number, one.request.from, one.request.to),
+            format!("{} {} -> {} ({kind}{injected})", one.number, one.request.from, one.request.to),
             one.actor.clone(),
             if one.is_green() { "green".to_owned() } else { "RED".to_owned() },
             seconds(one.took_writes_ms),
@@ -208,7 +209,7 @@ fn trend(drills: &Drills) -> String {
     running.unwrap_or_default() + &table.render()
 }
 
-pub(super) async fn preflight(args: PreflightArgs) -> Result<(), CliError> {
+pub(in super::super) async fn preflight(args: PreflightArgs) -> Result<(), CliError> {
     let to = site(&args.target, args.to, "--to", Role::Standby).await?;
     let call =
         Call::new(Method::POST, "/v1/preflight".to_owned(), &PreflightRequest { to }).map_err(CliError::failed)?;

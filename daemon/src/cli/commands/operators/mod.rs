@@ -1,0 +1,24 @@
+//! Commands of operators about all sites: roles, the move of writes between them, drills, keys, and a lost refdb.
+//!
+//! | file | content |
+//! |---|---|
+//! | `sites` | sites and nodes: roles, modes, and the list of sites |
+//! | `failover`, `failback`, `history` | the move of writes between sites, and past changes |
+//! | `drill`, `silent` | drills of a failover, the preflight, and silent drills of a node |
+//! | `refdb` | rebuilds a lost refdb |
+//! | `keys` | the keys by which sites sign their records, and whether they must |
+//! | `tokens` | tokens of operators |
+//! | `failover_text`, `site_table`, `refdb_text` | plans, failovers, sites and rebuilds as text |
+
+pub(super) mod drill;
+pub(super) mod failback;
+pub(super) mod failover;
+pub(super) mod failover_text;
+pub(super) mod history;
+pub(super) mod keys;
+pub(super) mod refdb;
+mod refdb_text;
+mod silent;
+pub(super) mod site_table;
+pub(super) mod sites;
+pub(super) mod tokens;
