@@ -197,7 +197,7 @@ impl Consumer {
     fn tell_of_lost(&self, site: &SiteId) -> Arc<dyn Fn(usize) + Send + Sync> {
         let (observer, announcements) = (Arc::clone(&self.observer), Arc::clone(&self.announcements));
         let site = site.clone();
-        Arc::new(move |count| {
+        Arc::new(move |count: usize| {
             let what = format!("{site}: the stream no longer has {count} transactions, which the journal had");
             observer.failed("consume", &what);
             announcements.missed(&site);
