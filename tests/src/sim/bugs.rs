@@ -161,6 +161,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "reads that show some items as they were a moment ago; clients that are behind",
         &["answers", "hindsight"],
     ),
+    found(
+        InjectedBug::TornScanTaken,
+        "scans that take their time, at nodes that serve; transactions of several refs",
+        &["batches"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -17,9 +17,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::dice::Dice;
+use super::scenario::Scenario;
 
-/// The longest pause between two items, in virtual milliseconds. It is longer than most commits take.
-const PAUSE_MS: u64 = 60;
 /// The time for which a read that is not consistent may miss a change.
 const LAG: Duration = Duration::from_secs(1);
 
@@ -30,17 +29,19 @@ type Earlier = BTreeMap<(ProjectKey, RefKey), (Option<RefItem>, Instant)>;
 pub struct ItemByItem {
     inner: Arc<dyn RefStore>,
     dice: Dice,
-    torn: u64,
+    torn_reads: u64,
+    torn_ms: u64,
     /// Present with the injected bug `EventualRead`.
     earlier: Option<Mutex<Earlier>>,
 }
 
 impl ItemByItem {
-    /// Reads `inner` item by item. In `torn` permille of the calls there are pauses, from the run's seed.
+    /// Reads `inner` item by item. In some of the calls there are pauses, as the scenario and the run's seed say.
     #[must_use]
-    pub fn new(inner: Arc<dyn RefStore>, seed: u64, torn: u64, bugs: InjectedBugs) -> Self {
+    pub fn new(inner: Arc<dyn RefStore>, seed: u64, scenario: &Scenario, bugs: InjectedBugs) -> Self {
         let earlier = bugs.has(InjectedBug::EventualRead).then(Mutex::default);
-        Self { inner, dice: Dice::new(seed, "items"), torn, earlier }
+        let Scenario { torn_reads, torn_ms, .. } = *scenario;
+        Self { inner, dice: Dice::new(seed, "items"), torn_reads, torn_ms, earlier }
     }
 
     /// A ref as it was before its last change, if that was a moment ago and this read misses it.
@@ -52,19 +53,20 @@ impl ItemByItem {
 
     /// The pauses of one call.
     fn pauses(&self) -> Pauses<'_> {
-        Pauses { dice: self.dice.chance(self.torn).then_some(&self.dice) }
+        Pauses { dice: self.dice.chance(self.torn_reads).then_some(&self.dice), longest_ms: self.torn_ms }
     }
 }
 
 /// The pauses of one call. Most calls have none.
 struct Pauses<'a> {
     dice: Option<&'a Dice>,
+    longest_ms: u64,
 }
 
 impl Pauses<'_> {
     async fn next(&self) {
         if let Some(dice) = self.dice {
-            sleep(Duration::from_millis(dice.below(PAUSE_MS + 1))).await;
+            sleep(Duration::from_millis(dice.below(self.longest_ms + 1))).await;
         }
     }
 }
@@ -153,7 +155,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_read_returns_what_its_backend_returns_in_the_same_order() {
         let inner = MemoryRefDb::new().refdb().refs;
-        let items = ItemByItem::new(Arc::clone(&inner), 1, 1_000, InjectedBugs::default());
+        let scenario = Scenario { torn_reads: 1_000, ..Scenario::calm() };
+        let items = ItemByItem::new(Arc::clone(&inner), 1, &scenario, InjectedBugs::default());
         let project = ProjectKey { name: "p".parse().unwrap(), incarnation: 1 };
         let keys: Vec<RefKey> = ["refs/heads/b", "refs/heads/a"].map(|name| RefKey::Ref(name.parse().unwrap())).into();
         assert_eq!(items.read(&project, &keys).await.unwrap(), vec![None, None]);

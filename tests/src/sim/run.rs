@@ -213,8 +213,10 @@ impl Phases {
         self.world.trace.note("run", "SAFETY");
         self.world.faults.switch(true);
         let mut tasks = vec![tokio::spawn(Nemesis::new(self.world.clone(), stop.clone()).run())];
-        if let Some(keeps_ms) = retention::drawn(&self.world) {
-            tasks.push(tokio::spawn(retention::forget(self.world.clone(), keeps_ms, stop.clone())));
+        if let Some(drawn) = retention::drawn(&self.world) {
+            tasks.push(tokio::spawn(retention::forget(self.world.clone(), drawn.keeps_ms, stop.clone())));
+            let away = drawn.away.map(|away| retention::keep_away(self.world.clone(), away, stop.clone()));
+            tasks.extend(away.map(tokio::spawn));
         }
         let changing = self.world.scenario.list_moves.then(|| tokio::spawn(site_list::change(self.world.clone())));
         for site in self.world.all_sites() {

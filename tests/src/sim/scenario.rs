@@ -116,6 +116,8 @@ pub struct Scenario {
     pub answer_ms: Option<u64>,
     /// The share of reads of several items that take their time from item to item, in permille.
     pub torn_reads: u64,
+    /// The longest pause of such a read between two items, in virtual milliseconds.
+    pub torn_ms: u64,
     /// The share of runs in which streams forget old records, in permille. Dice of their own decide.
     pub retentions: u64,
     /// Whether every node signs, records must be signed, and somebody who can write to the streams forges them well.
@@ -199,6 +201,8 @@ impl Scenario {
             throttled_projects: 2,
             answer_ms: None,
             torn_reads: 300,
+            // Longer than most commits take.
+            torn_ms: 60,
             retentions: 400,
             signed: false,
             one_active: false,

@@ -63,6 +63,7 @@ impl Scenario {
                 self.more(Ask::Batch, 40);
                 self.act(&[(Action::Pause, 10), (Action::Partition, 10)]);
             }
+            P::TornScanTaken => self.with_torn_scans(),
             P::SnapshotKeepsMarks => {
                 self.act(&[(Action::PutBack, 10), (Action::Crash, 2)]);
                 self.think_ms = 150;
@@ -101,6 +102,16 @@ impl Scenario {
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
             }
         }
+    }
+
+    /// Has nodes take the state of their project from a scan while they serve, and while transactions of several refs
+    /// are committed. A node that starts is no good: it reads the project once more, and the streams, before it serves.
+    /// A record that waits for an object which does not exist leads to such a scan when it has waited for too long.
+    fn with_torn_scans(&mut self) {
+        self.more(Ask::Batch, 40);
+        self.act(&[(Action::Forge, 1)]);
+        (self.torn_reads, self.torn_ms, self.nemesis_ms) = (1_000, 120, 1_000);
+        (self.projects, self.clients, self.think_ms) = (1, 4, 150);
     }
 
     /// Records are signed, and somebody forges them.

@@ -131,10 +131,8 @@ impl World {
         let faults = Faults::new(seed, trace.clone(), scenario.rates.clone(), scenario.calls.clone());
         let watch = Watch::new(trace.clone(), backend.eventlog());
         let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), backend.blobs(), watch.clone())));
-        let seen = RefDb {
-            refs: Arc::new(ItemByItem::new(Arc::clone(&refdb.refs), seed, scenario.torn_reads, bugs)),
-            ..refdb.clone()
-        };
+        let seen =
+            RefDb { refs: Arc::new(ItemByItem::new(Arc::clone(&refdb.refs), seed, &scenario, bugs)), ..refdb.clone() };
         let (mut places, mut gerrits) = (BTreeMap::new(), BTreeMap::new());
         let outside: BTreeSet<SiteId> = scenario.list_moves.then(newcomer).into_iter().collect();
         for (site, nodes) in SITES.into_iter().zip(scenario.nodes) {

@@ -258,4 +258,5 @@ bugs! {
     finds_trim_skipped: TrimSkipped,
     finds_commit_waits_for_sites: CommitWaitsForSites,
     finds_eventual_read: EventualRead,
+    finds_torn_scan_taken: TornScanTaken,
 }

@@ -20,8 +20,12 @@ fn away() -> NodeId {
 }
 
 async fn push(story: &Story, name: &str) {
-    let object = story.object(ORIGIN, &p0());
-    story.push(ORIGIN, name, &p0(), (&format!("refs/heads/{name}"), None, Some(object))).await.unwrap();
+    push_at(story, ORIGIN, name).await;
+}
+
+async fn push_at(story: &Story, origin: &str, name: &str) {
+    let object = story.object(origin, &p0());
+    story.push(origin, name, &p0(), (&format!("refs/heads/{name}"), None, Some(object))).await.unwrap();
 }
 
 fn shown(story: &Story) -> usize {
@@ -34,11 +38,16 @@ fn split(story: &Story) {
 }
 
 fn trim(story: &Story) {
+    trim_stream(story, &site());
+}
+
+/// Removes every record of a stream.
+fn trim_stream(story: &Story, site: &SiteId) {
     let mut known = story.world.watch.known();
-    known.mirror.refresh(&site());
-    known.mirror.trimmed.insert(site(), 1_000_000);
+    known.mirror.refresh(site);
+    known.mirror.trimmed.insert(site.clone(), 1_000_000);
     drop(known);
-    story.world.backend.trim(&site(), 1_000_000);
+    story.world.backend.trim(site, 1_000_000);
 }
 
 /// Starts the node, and returns the number of refs that it shows at the moment at which it says that it is ready.
@@ -120,5 +129,26 @@ fn an_idle_stream_whose_position_expired_needs_no_push_and_no_second_look() {
         assert!(story.world.crash(&away()), "the node must be up");
         assert_eq!(shown_when_ready(story).await, 1);
         assert_eq!(told(), before, "the lost position is not looked for again");
+    });
+}
+
+/// A reader without a position is not told that records are gone.
+#[test]
+fn records_that_expired_before_the_first_was_read_are_a_trimmed_stream() {
+    tell(async |story| {
+        let (silent, other) = ("eu-aws-0", "eu-aws".parse().unwrap());
+        push(story, "b0").await;
+        story.converge().await;
+        assert!(story.world.crash(&away()), "the node must be up");
+        for n in 1..=5 {
+            push_at(story, silent, &format!("m{n}")).await;
+        }
+        story.pass(3_000).await;
+        trim_stream(story, &other);
+        assert_eq!(shown_when_ready(story).await, 6);
+        let text = story.world.trace.text();
+        assert!(text.contains("eu-aws: the stream no longer has 5 transactions"), "it is told");
+        assert!(text.contains("muc-1-0 dropped event of unknown id"), "the events stage is told");
+        story.converge().await;
     });
 }

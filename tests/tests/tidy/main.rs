@@ -10,6 +10,7 @@ mod exports;
 mod layers;
 mod names;
 mod paths;
+mod rates;
 mod shape;
 mod tables;
 mod text;

@@ -123,11 +123,13 @@ pub enum InjectedBug {
     /// Refs are read with eventual consistency, so that each item may be as it was before its last change. The
     /// simulator injects this one in place of DynamoDB.
     EventualRead,
+    /// A state transfer takes its scan for one moment, although transactions were committed meanwhile.
+    TornScanTaken,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 59] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -186,6 +188,7 @@ impl InjectedBug {
         Self::TrimSkipped,
         Self::CommitWaitsForSites,
         Self::EventualRead,
+        Self::TornScanTaken,
     ];
 }
 

@@ -7,7 +7,8 @@
 //!   its shard was met.
 //! - Within a shard, positions grow. A read after a position returns every later record, once, in order.
 //! - A shard that was split or merged ends. Its children name it as their parent. Readers read parents first.
-//! - A position that is no longer kept is [`EventLogError::Trimmed`]. It never moves forward silently.
+//! - A position that is no longer kept is [`EventLogError::Trimmed`]. It never moves forward silently. A reader that
+//!   begins at [`Position::Start`] is told nothing (`docs/adr/0050`).
 //! - A stream has an identity of its own (`StreamInfo::created`). A stream that was deleted and created again under its
 //!   name is another stream.
 //!

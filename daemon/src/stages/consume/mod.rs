@@ -10,10 +10,12 @@
 //! | `shards` | decides which shards to read, parents before children: a pure function |
 //! | `checkpoints` | the checkpoint of each shard |
 //! | `reader` | the loop that reads one shard |
+//! | `unread` | the transactions that a stream may have lost before a shard was begun |
 
 mod checkpoints;
 mod reader;
 mod shards;
+mod unread;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,11 +35,13 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::base::tasks::Tasks;
 use crate::seams::eventlog::{EventLog, EventLogError, Position};
+use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, ShardId, StoreError};
 use crate::stages::ports::{Announcements, CatchUp, CatchUpError, Sink};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::debts::Debts;
 use crate::state::durability::Durability;
+use crate::state::low_water::LowWater;
 use crate::state::signing::Signing;
 
 /// The bounds of the consume stage.
@@ -75,6 +79,9 @@ enum ListError {
     /// The records that the stream lost could not be taken from the refdb.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
+    /// The records that the stream may have lost could not be taken from the journal.
+    #[error(transparent)]
+    Unread(#[from] unread::UnreadError),
 }
 
 /// The shards of one stream whose readers run, or have read them to their ends.
@@ -84,6 +91,10 @@ type Running = Arc<Mutex<BTreeSet<ShardId>>>;
 pub struct Consumer {
     /// The event log, with one stream per site.
     eventlog: Arc<dyn EventLog>,
+    /// The refdb, which has the published marks of a site and the journal.
+    refdb: RefDb,
+    /// Knows which slots are done here.
+    low_water: Arc<LowWater>,
     /// Takes the transactions that were read.
     sink: Arc<dyn Sink>,
     /// Takes the stream events that were read.
@@ -125,12 +136,15 @@ impl Consumer {
         catch_up: Arc<dyn CatchUp>,
         limits: ConsumeLimits,
     ) -> Arc<Self> {
-        let NodeContext { eventlog, store, observer, clock, entropy, tasks, bugs, .. } = context.clone();
+        let NodeContext { eventlog, refdb, store, observer, clock, entropy, tasks, bugs, .. } = context.clone();
         let (durability, progress) = (state.durability.clone(), Arc::new(Progress::default()));
+        let low_water = Arc::clone(&state.low_water);
         let (debts, signing) = (Arc::clone(&state.debts), Arc::clone(&state.signing));
         durability.add(Arc::clone(&progress) as _);
         Arc::new(Self {
             eventlog,
+            refdb,
+            low_water,
             sink,
             announcements,
             catch_up,
@@ -159,7 +173,7 @@ impl Consumer {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(100), Duration::from_secs(10));
         let running = Running::default();
         let ended = Arc::new(Notify::new());
-        let caught_up = Arc::new(reader::CaughtUp::new(site.clone(), caught_up));
+        let caught_up = Arc::new(reader::CaughtUp::new(site.clone(), caught_up, self.tell_of_lost(&site)));
         while !over.is_cancelled() {
             match self.list(&site, &running, &ended, &caught_up, &over).await {
                 Ok(()) => backoff.reset(),
@@ -176,6 +190,18 @@ impl Consumer {
                 () = tokio::time::sleep(self.limits.list_interval) => {}
             }
         }
+    }
+
+    /// A function that tells that the stream of a site has lost a number of transactions, which were taken from the
+    /// journal, and with them perhaps stream events, which nothing has any more.
+    fn tell_of_lost(&self, site: &SiteId) -> Arc<dyn Fn(usize) + Send + Sync> {
+        let (observer, announcements) = (Arc::clone(&self.observer), Arc::clone(&self.announcements));
+        let site = site.clone();
+        Arc::new(move |count: usize| {
+            let what = format!("{site}: the stream no longer has {count} transactions, which the journal had");
+            observer.failed("consume", &what);
+            announcements.missed(&site);
+        })
     }
 
     /// Lists the shards of a stream, and starts a reader for each that can be read now.
@@ -203,7 +229,13 @@ impl Consumer {
             self.durability.stage(|changes| changes.forget_shards.extend(gone));
         }
         caught_up.behind(unfinished(site, &info, &checkpoints));
-        for (id, from) in readable(site, &info, &checkpoints, !self.bugs.has(InjectedBug::ChildBeforeParent)) {
+        let readable = readable(site, &info, &checkpoints, !self.bugs.has(InjectedBug::ChildBeforeParent));
+        let is_first = running.lock().is_empty();
+        if is_first && readable.iter().any(|(_, from)| *from == Position::Start) {
+            // Before any reader runs, so that each of these transactions that the stream still has is seen to come.
+            caught_up.lacks(self.take_unread(site, &BTreeSet::new()).await?);
+        }
+        for (id, from) in readable {
             self.start_reader(id, from, running, ended, caught_up, over);
         }
         caught_up.listed();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::{Announcement, DecodeError, Record, SiteId};
+use lockstep_proto::{Announcement, DecodeError, Record, SiteId, Transaction, TxnId};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,8 @@ use crate::state::signing::{NotSigned, UNSIGNED, Unsigned};
 pub(super) struct CaughtUp {
     site: SiteId,
     tell: Arc<dyn Fn(&SiteId) + Send + Sync>,
+    /// Is told first, with the number of transactions that the stream has lost, if there are any.
+    lost: Arc<dyn Fn(usize) + Send + Sync>,
     state: Mutex<State>,
 }
 
@@ -30,11 +32,32 @@ struct State {
     told: bool,
     behind: BTreeSet<ShardId>,
     reached: BTreeSet<ShardId>,
+    /// The transactions that were taken from the journal before the first reader ran, and that no reader has read.
+    lacking: BTreeSet<TxnId>,
 }
 
 impl CaughtUp {
-    pub(super) fn new(site: SiteId, tell: Arc<dyn Fn(&SiteId) + Send + Sync>) -> Self {
-        Self { site, tell, state: Mutex::default() }
+    pub(super) fn new(
+        site: SiteId,
+        tell: Arc<dyn Fn(&SiteId) + Send + Sync>,
+        lost: Arc<dyn Fn(usize) + Send + Sync>,
+    ) -> Self {
+        Self { site, tell, lost, state: Mutex::default() }
+    }
+
+    /// These transactions were taken from the journal. The stream has lost those that no reader reads.
+    pub(super) fn lacks(&self, txns: BTreeSet<TxnId>) {
+        self.state.lock().lacking = txns;
+    }
+
+    /// A reader has read these records.
+    fn has_read(&self, records: &[(String, Bytes)]) {
+        let mut state = self.state.lock();
+        if !state.lacking.is_empty() {
+            for txn in ids(records) {
+                state.lacking.remove(&txn);
+            }
+        }
     }
 
     /// These shards are not read to their ends. Shards whose parents are still being read are among them.
@@ -68,17 +91,24 @@ impl CaughtUp {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let tell = {
+        let lost = {
             let mut state = self.state.lock();
             change(&mut state);
             let now = state.listed && state.behind.is_empty() && !state.told;
             state.told |= now;
-            now
+            now.then(|| std::mem::take(&mut state.lacking).len())
         };
-        if tell {
-            (self.tell)(&self.site);
+        let Some(lost) = lost else { return };
+        if lost > 0 {
+            (self.lost)(lost);
         }
+        (self.tell)(&self.site);
     }
+}
+
+/// The ids of the transactions among these records.
+fn ids(records: &[(String, Bytes)]) -> impl Iterator<Item = TxnId> {
+    records.iter().filter_map(|(_, data)| Some(Transaction::outlined(data).ok()?.id))
 }
 
 /// How the reading of a shard ended.
@@ -140,12 +170,18 @@ impl Consumer {
         over: &CancellationToken,
     ) -> Result<End, EventLogError> {
         let mut reader: Box<dyn ShardReader> = self.eventlog.open(&id.site, &id.shard, from).await?;
+        let mut has_looked = false;
         while !over.is_cancelled() {
             self.progress.room(id, self.limits.open).await;
             self.progress.room_in_memory(self.limits.open_bytes).await;
             let batch = reader.next(self.limits.batch).await?;
             backoff.reset();
             let count = batch.records.len();
+            if *from == Position::Start && (count > 0 || batch.ended || !has_looked) {
+                self.look_for_lost(&id.site, &batch.records, backoff).await;
+                has_looked = true;
+            }
+            caught_up.has_read(&batch.records);
             for (sequence, data) in batch.records {
                 let after = Position::After(sequence.clone());
                 self.take(id, sequence, data).await;
@@ -169,6 +205,16 @@ impl Consumer {
             }
         }
         Ok(End::Over)
+    }
+
+    /// Takes the transactions from the journal that a stream may have lost before these records, which are the oldest
+    /// that it has. Returns once that succeeded.
+    async fn look_for_lost(&self, site: &SiteId, records: &[(String, Bytes)], backoff: &mut Backoff) {
+        let at_hand: BTreeSet<TxnId> = ids(records).collect();
+        while let Err(why) = self.take_unread(site, &at_hand).await {
+            self.observer.failed("consume", &format!("{site}: {why}"));
+            backoff.wait().await;
+        }
     }
 
     /// Hands one record over. Returns once it is handed over, which is before it is applied.

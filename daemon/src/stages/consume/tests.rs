@@ -1,14 +1,18 @@
 //! Tests when a reader reports that it has caught up, and how often it reads: at the poll interval while records
-//! trickle in, and at once while there are more.
+//! trickle in, and at once while there are more. Tests also that a shard which is read from its oldest record hides
+//! nothing that the stream has lost.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, Slot, Transaction, TxnId};
+use lockstep_proto::{
+    Announcement, AnnouncementId, Command, ProjectKey, ProjectName, RefKey, RefValue, Seq, Slot, Transaction, TxnId,
+};
 
 use super::*;
 use crate::seams::eventlog::{Batch, EventLogError, Record, ShardInfo, ShardReader, StreamInfo};
+use crate::seams::refdb::{CommitAnswer, CommitRequest};
 use crate::stages::ports::{Behind, CatchUpError, Done};
 use crate::state::signing::NotSigned;
 
@@ -77,6 +81,18 @@ struct Nowhere;
 impl Sink for Nowhere {
     async fn offer(&self, _: Arc<Transaction>, _: Bytes, _: Option<NotSigned>, _: Option<Done>) {
         unreachable!("no record is a transaction")
+    }
+}
+
+/// Notes the slots of the transactions that it gets, and is done with each at once.
+#[derive(Default)]
+struct Applied(Mutex<Vec<Slot>>);
+
+#[async_trait]
+impl Sink for Applied {
+    async fn offer(&self, transaction: Arc<Transaction>, _: Bytes, _: Option<NotSigned>, done: Option<Done>) {
+        self.0.lock().push(transaction.id.slot.clone());
+        done.into_iter().for_each(|done| done());
     }
 }
 
@@ -204,4 +220,68 @@ async fn records_that_trickle_in_are_read_at_the_poll_interval() {
 async fn a_backlog_is_read_at_once() {
     let reads = reads_in_ten_seconds(|number| record(number, true)).await;
     assert!(reads > 1_000, "{reads} reads in ten seconds, although there were always more records");
+}
+
+/// The transaction in a slot of the only lane of node `n`.
+fn creation(seq: u64) -> Transaction {
+    let value = RefValue::Oid("1".repeat(40).parse().unwrap());
+    let command = Command::creation(format!("refs/heads/b{seq}").parse().unwrap(), value);
+    let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
+    let empty = Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap());
+    Transaction { commands: vec![command], ..empty }
+}
+
+/// The script of a shard that has the transaction of slot 1 alone.
+fn second_of_two(number: u64) -> Batch {
+    let records = if number == 0 { vec![("2".to_owned(), creation(1).encode())] } else { Vec::new() };
+    Batch { records, ..Batch::default() }
+}
+
+/// The slots that were handed over before the stream was reported as read, and the number of reports of lost events.
+/// Two slots are published, and the node has none of them.
+async fn handed_over(script: Script) -> (Vec<u64>, u64) {
+    let log = Scripted::new(script);
+    let context = NodeContext { eventlog: Arc::new(log), ..NodeContext::in_memory() };
+    let record = context.open_incarnation().await;
+    for seq in 0..2 {
+        let (transaction, directories, freed) = (creation(seq), Vec::new(), Default::default());
+        let request = CommitRequest { encoded: transaction.encode(), transaction, directories, freed };
+        assert_eq!(context.refdb.refs.commit(&request).await, Ok(CommitAnswer::Committed));
+    }
+    context.refdb.registry.mark(&record.site, &record.id, &[Seq(2)], &[Seq(2)]).await.unwrap();
+    let state = NodeState::load(&context, Duration::from_millis(1)).unwrap();
+    let (applied, missing) = (Arc::new(Applied::default()), Arc::new(Missing::default()));
+    let (sink, announcements, catch_up) = (Arc::clone(&applied), Arc::clone(&missing), Arc::new(Nowhere));
+    let consumer = Consumer::new(&context, &state, sink, announcements, catch_up, ConsumeLimits::default());
+    let (told, slots) = (Arc::new(Notify::new()), Arc::new(Mutex::new(Vec::new())));
+    let (tell, noted) = (Arc::clone(&told), Arc::clone(&slots));
+    let caught_up = move |_: &SiteId| {
+        *noted.lock() = applied.0.lock().iter().map(|slot| slot.seq.0).collect();
+        tell.notify_one();
+    };
+    let running = tokio::spawn(consumer.run(record.site, Arc::new(caught_up), CancellationToken::new()));
+    told.notified().await;
+    running.abort();
+    context.tasks.abort();
+    (slots.lock().clone(), missing.0.load(Ordering::SeqCst))
+}
+
+/// A reader that begins at the oldest record is not told that older ones are gone.
+#[tokio::test(start_paused = true)]
+async fn a_shard_without_a_position_hides_nothing_that_the_stream_has_lost() {
+    let (slots, lost) = handed_over(second_of_two).await;
+    assert!(slots.contains(&0), "slot 0 is in no stream, and the node says that it has read everything: {slots:?}");
+    assert_eq!(lost, 1, "the events stage is told, because nothing has the events that were lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_has_everything_has_lost_nothing() {
+    let all = |number: u64| match number {
+        0 => Batch { records: vec![("1".to_owned(), creation(0).encode())], behind: true, ..Batch::default() },
+        1 => second_of_two(0),
+        _ => Batch::default(),
+    };
+    let (slots, lost) = handed_over(all).await;
+    assert!(slots.contains(&0) && slots.contains(&1), "{slots:?}");
+    assert_eq!(lost, 0);
 }

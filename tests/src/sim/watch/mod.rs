@@ -206,11 +206,11 @@ impl Watch {
         self.known.lock()
     }
 
-    /// Whether another node has a volume that was not damaged since that node was last ready. Such a volume has all
-    /// collected transactions.
+    /// Whether another node has a volume that was not damaged since that node was last ready, and is not expelled. Such
+    /// a volume has all collected transactions.
     #[must_use]
     pub fn another_is_whole(&self, node: &NodeId) -> bool {
-        self.known().locals.iter().any(|(other, local)| other != node && !local.broken)
+        self.known().locals.iter().any(|(other, local)| other != node && local.counts())
     }
 
     /// The refdb is replaced by an older backup.

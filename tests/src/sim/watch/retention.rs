@@ -19,7 +19,7 @@ impl Watch {
     }
 
     /// Notes that the records of a stream before this number are about to be trimmed. False if there are none, or if
-    /// they may not be trimmed yet: a node could not tell that it missed one.
+    /// they may not be trimmed yet: nothing would tell a node that it missed one.
     #[must_use]
     pub fn trims(&self, site: &SiteId, before: u64) -> bool {
         let mut known = self.known();
@@ -46,7 +46,9 @@ impl Watch {
 
 impl Known {
     /// The records from `from` to `before` that nodes have not read, by the durable positions of the nodes. None if a
-    /// node has no position in a shard that has such records, or one that is trimmed already.
+    /// node has no position, or one that is trimmed already, and lacks a record whose slot is not below its published
+    /// mark yet. Only that mark tells such a node what it missed. In production a mark is stored within seconds, and
+    /// records are kept for a day at least.
     fn missed(&self, site: &SiteId, from: u64, before: u64) -> Option<Vec<(NodeId, Logged)>> {
         let stream = self.mirror.stream(site)?;
         let mut missed = Vec::new();
@@ -60,16 +62,30 @@ impl Known {
             }
             let id = ShardId { site: site.clone(), created: stream.created.clone(), shard: info.id.clone() };
             for (node, local) in &self.locals {
-                let read = match local.volume.store().checkpoints().ok()?.remove(&id)? {
-                    Position::Start => return None,
-                    Position::After(read) => read.parse().ok().filter(|read: &u64| *read >= from)?,
-                    Position::End => continue,
+                let read: Option<u64> = match local.volume.store().checkpoints().ok()?.remove(&id) {
+                    None | Some(Position::Start) => None,
+                    Some(Position::After(read)) => read.parse().ok(),
+                    Some(Position::End) => continue,
                 };
-                let unread = going.iter().filter(|record| number(record).is_some_and(|at| at > read));
-                missed.extend(unread.map(|record| (node.clone(), (*record).clone())));
+                let is_told = read.is_some_and(|read| read >= from);
+                let is_unread = |record: &&&Logged| number(record).is_some_and(|at| read.is_none_or(|read| at > read));
+                let unread: Vec<&Logged> = going.iter().filter(is_unread).copied().collect();
+                if !is_told && unread.iter().any(|record| !self.is_published(record)) {
+                    return None;
+                }
+                missed.extend(unread.into_iter().map(|record| (node.clone(), record.clone())));
             }
         }
         Some(missed)
+    }
+
+    /// Whether the slot of a record is below the published mark of its lane, as the refdb has it. A record without a
+    /// slot counts as published.
+    fn is_published(&self, (_, txn): &Logged) -> bool {
+        let Some(slot) = txn.as_ref().map(|txn| &txn.slot) else { return true };
+        let incarnation = self.facts.incarnations.get(&slot.lane.incarnation);
+        let mark = incarnation.and_then(|record| record.published.get(slot.lane.lane.index()));
+        mark.is_none_or(|mark| slot.seq < *mark)
     }
 }
 
