@@ -218,6 +218,10 @@ fn a_key_occurs_once_and_there_is_a_command() {
     twice.commands.push(Command { new: RefValue::Oid(Oid::Sha1([3; 20])), ..twice.commands[0].clone() });
     assert_bad(&twice.encode(), "refs/heads/main occurs twice");
     assert_bad(&Transaction { commands: vec![], ..common::small() }.encode(), "it has 0 commands");
+    let says = |message: &str| Transaction { message: message.to_owned(), ..common::small() };
+    assert_bad(&says("two\nlines").encode(), "its message contains '\\n'");
+    assert_bad(&says(&"x".repeat(513)).encode(), "field 18 is 513 bytes long");
+    assert_eq!(Transaction::decode(&says("an edit").encode()), Ok(says("an edit")));
 }
 
 #[test]

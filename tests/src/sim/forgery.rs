@@ -149,6 +149,7 @@ fn blank(id: TxnId, site: &SiteId, project: ProjectKey, command: Command) -> Tra
         bases: Vec::new(),
         actor: String::new(),
         traceparent: String::new(),
+        message: String::new(),
         loosens: false,
     }
 }

@@ -35,6 +35,7 @@ async fn create_within(story: &Story, name: &str, deadline_ms: u64) -> RefTransa
         commands: ["refs/heads/a", "refs/heads/b"].into_iter().map(command).collect(),
         actor: None,
         traceparent: None,
+        message: None,
     };
     story.world.watch.asked(&p0(), &request);
     let answer = story.life(name).node.transactions().submit(&p0(), request).await.unwrap();

@@ -27,6 +27,7 @@ fn bad() -> Transaction {
         request_id: "bad".into(),
         actor: String::new(),
         traceparent: String::new(),
+        message: String::new(),
         loosens: false,
     }
 }

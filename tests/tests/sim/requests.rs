@@ -46,6 +46,7 @@ fn force(branch: &str, new: Oid) -> RefTransactionRequest {
         commands: vec![RefCommand { name: name(branch), old: Expected::Any, new: Some(new), force: true }],
         actor: None,
         traceparent: None,
+        message: None,
     }
 }
 

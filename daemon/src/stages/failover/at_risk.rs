@@ -144,6 +144,7 @@ mod tests {
             request_id: "r".to_owned(),
             actor: String::new(),
             traceparent: String::new(),
+            message: String::new(),
         };
         let encoded = transaction.encode();
         CommitRequest { transaction, encoded, directories: Vec::new(), freed: BTreeMap::new() }

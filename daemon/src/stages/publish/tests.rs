@@ -69,6 +69,7 @@ fn transaction(context: &NodeContext, slot: &Slot, project: u64) -> Transaction 
         request_id: "r".to_owned(),
         actor: String::new(),
         traceparent: String::new(),
+        message: String::new(),
         loosens: false,
     }
 }
