@@ -5,6 +5,9 @@
 //! the mark, at the latest. So every request below the durable marks is remembered after a crash. At a start the node
 //! reads the slots of its own lanes above these marks again, before any mark moves. The refs are no measure: a crash
 //! can leave them on the disk without the entry, and the next start takes them into the version map.
+//!
+//! A node that took the refdb's state without the transactions has a gap: requests that it does not find may have been
+//! committed. The end of the gap is durable in the same step as the first mark above it, so a restart keeps it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use lockstep_proto::{ProjectName, Transaction};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::base::clock::Clock;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::volume::{Changes, CommittedRequest, NodeStore, RequestKey, StoreError, command_digest};
 use crate::state::durability::Remember;
@@ -30,10 +34,20 @@ const PAGE: usize = 1_000;
 pub struct CommittedRequests {
     store: Arc<dyn NodeStore>,
     early: Mutex<Early>,
-    /// The last time that entries were missed, because this life of the node took the refdb's state without the
-    /// transactions.
-    gap: Mutex<Option<Instant>>,
+    gap: Mutex<Gap>,
+    clock: Arc<dyn Clock>,
     bugs: InjectedBugs,
+}
+
+/// The last time that entries were missed, because the node took the refdb's state without the transactions.
+#[derive(Default)]
+struct Gap {
+    /// That time, if it was in this life. No jump of the clock ends the gap in this life.
+    missed: Option<Instant>,
+    /// The end by the clock, for later lives. A clock that goes back only makes the gap longer.
+    until_ms: u64,
+    staged_ms: u64,
+    durable_ms: u64,
 }
 
 /// Entries that are not durable yet, each with the generation in which it was made.
@@ -46,9 +60,13 @@ struct Early {
 
 impl CommittedRequests {
     /// The memory that a store has.
-    #[must_use]
-    pub fn new(store: Arc<dyn NodeStore>, bugs: InjectedBugs) -> Self {
-        Self { store, early: Mutex::default(), gap: Mutex::default(), bugs }
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn load(store: Arc<dyn NodeStore>, clock: Arc<dyn Clock>, bugs: InjectedBugs) -> Result<Self, StoreError> {
+        let until_ms = store.requests_gap_until_ms()?;
+        let gap = Mutex::new(Gap { missed: None, until_ms, staged_ms: until_ms, durable_ms: until_ms });
+        Ok(Self { store, early: Mutex::default(), gap, clock, bugs })
     }
 
     /// Notes a committed transaction. Call it before its refs move.
@@ -88,13 +106,16 @@ impl CommittedRequests {
 
     /// Notes that transactions were skipped whose requests this node never saw.
     pub fn skipped_some(&self) {
-        *self.gap.lock() = Some(Instant::now());
+        let mut gap = self.gap.lock();
+        gap.missed = Some(Instant::now());
+        gap.until_ms = gap.until_ms.max(self.clock.now_ms() + GAP_LASTS.as_millis() as u64);
     }
 
     /// Whether requests may be missing that were committed through this node, and that callers may still repeat.
     #[must_use]
     pub fn has_gaps(&self) -> bool {
-        self.gap.lock().is_some_and(|missed| missed.elapsed() < GAP_LASTS)
+        let gap = self.gap.lock();
+        gap.missed.is_some_and(|missed| missed.elapsed() < GAP_LASTS) || self.clock.now_ms() < gap.until_ms
     }
 
     /// The durable entries beyond the newest `kept`. Commit times only order them; no entry is dropped by its age.
@@ -139,17 +160,24 @@ impl Remember for CommittedRequests {
         let mut early = self.early.lock();
         early.staged = early.generation;
         into.requests.extend(early.entries.iter().map(|(key, (request, _))| (key.clone(), request.clone())));
+        let mut gap = self.gap.lock();
+        gap.staged_ms = gap.until_ms;
+        into.requests_gap_until_ms = Some(gap.until_ms).filter(|until_ms| *until_ms != gap.durable_ms);
     }
 
     fn remembered(&self) {
         let mut early = self.early.lock();
         let staged = early.staged;
         early.entries.retain(|_, (_, generation)| *generation > staged);
+        let mut gap = self.gap.lock();
+        gap.durable_ms = gap.staged_ms;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::seams::volume::memory::MemoryStore;
 
@@ -159,24 +187,66 @@ mod tests {
         Transaction { request_id: id.to_owned(), committed_at_ms: at_ms, ..empty }
     }
 
+    /// A clock that a test sets.
+    #[derive(Default)]
+    struct SetClock(AtomicU64);
+
+    impl Clock for SetClock {
+        fn now_ms(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn load(store: &Arc<dyn NodeStore>, clock: &Arc<SetClock>) -> CommittedRequests {
+        CommittedRequests::load(Arc::clone(store), Arc::clone(clock) as _, InjectedBugs::default()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gap_outlives_its_process_and_a_clock_that_goes_back_does_not_end_it() {
+        let (store, clock): (Arc<dyn NodeStore>, _) = (Arc::new(MemoryStore::default()), Arc::new(SetClock::default()));
+        clock.0.store(5_000_000, Ordering::Relaxed);
+        let requests = load(&store, &clock);
+        requests.skipped_some();
+        assert!(!load(&store, &clock).has_gaps(), "not durable yet");
+        let mut changes = Changes::default();
+        requests.remember_of_moves(&mut changes);
+        assert!(!changes.is_empty());
+        store.commit(changes).await.unwrap();
+        requests.remembered();
+        let mut nothing = Changes::default();
+        requests.remember_of_moves(&mut nothing);
+        assert!(nothing.is_empty(), "it is written once");
+        let (end, restarted) = (5_000_000 + GAP_LASTS.as_millis() as u64, load(&store, &clock));
+        for (now_ms, has_gaps) in [(5_000_000, true), (1, true), (end - 1, true), (end, false)] {
+            clock.0.store(now_ms, Ordering::Relaxed);
+            assert_eq!(restarted.has_gaps(), has_gaps, "{now_ms}");
+            assert!(requests.has_gaps(), "a jump of the clock does not end it in its own process");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_gap_ends_when_nobody_repeats_requests_from_before_it() {
-        let requests = CommittedRequests::new(Arc::new(MemoryStore::default()), InjectedBugs::default());
+        let (store, clock): (Arc<dyn NodeStore>, _) = (Arc::new(MemoryStore::default()), Arc::new(SetClock::default()));
+        let requests = load(&store, &clock);
+        let advance = async |by: Duration| {
+            clock.0.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
+            tokio::time::advance(by).await;
+        };
         assert!(!requests.has_gaps());
         requests.skipped_some();
-        tokio::time::advance(GAP_LASTS - Duration::from_secs(1)).await;
+        advance(GAP_LASTS - Duration::from_secs(1)).await;
         assert!(requests.has_gaps());
         requests.skipped_some();
-        tokio::time::advance(GAP_LASTS - Duration::from_secs(1)).await;
+        advance(GAP_LASTS - Duration::from_secs(1)).await;
         assert!(requests.has_gaps(), "a later gap lasts longer");
-        tokio::time::advance(Duration::from_secs(1)).await;
+        advance(Duration::from_secs(1)).await;
         assert!(!requests.has_gaps());
     }
 
     #[tokio::test]
     async fn an_entry_is_found_before_and_after_it_is_durable_and_the_oldest_go() {
         let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
-        let memory = || CommittedRequests::new(Arc::clone(&store), InjectedBugs::default());
+        let memory = || load(&store, &Arc::default());
         let requests = memory();
         for (id, at_ms) in [("a", 3), ("b", 1), ("c", 2)] {
             requests.note(&transaction(id, at_ms));

@@ -126,6 +126,10 @@ impl NodeStore for WatchedStore {
         self.inner.verified()
     }
 
+    fn requests_gap_until_ms(&self) -> Result<u64, StoreError> {
+        self.inner.requests_gap_until_ms()
+    }
+
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {
         self.inner.request(key)
     }

@@ -51,6 +51,7 @@ struct State {
     bound: BoundTo,
     requests: BTreeMap<RequestKey, CommittedRequest>,
     verified: Option<String>,
+    requests_gap_until_ms: u64,
     intents: BTreeMap<u64, Vec<MoveIntent>>,
     bugs: InjectedBugs,
     #[cfg(test)]
@@ -127,6 +128,7 @@ impl State {
         }
         self.requests.extend(changes.requests);
         self.verified = changes.verified.or(self.verified.take());
+        self.requests_gap_until_ms = changes.requests_gap_until_ms.unwrap_or(self.requests_gap_until_ms);
     }
 
     /// Removes everything that speaks of the refdb that the volume belonged to.
@@ -295,6 +297,10 @@ impl NodeStore for MemoryStore {
 
     fn verified(&self) -> Result<Option<String>, StoreError> {
         Ok(self.state().verified.clone())
+    }
+
+    fn requests_gap_until_ms(&self) -> Result<u64, StoreError> {
+        Ok(self.state().requests_gap_until_ms)
     }
 
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {

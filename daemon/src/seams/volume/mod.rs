@@ -226,6 +226,8 @@ pub struct Changes {
     pub requests: Vec<(RequestKey, CommittedRequest)>,
     /// Committed requests whose time is over.
     pub forget_requests: Vec<RequestKey>,
+    /// The time until which committed requests may be missing, in milliseconds since 1970.
+    pub requests_gap_until_ms: Option<u64>,
     /// The results of the last verifications, as JSON.
     pub verified: Option<String>,
 }
@@ -259,6 +261,7 @@ impl Changes {
             && self.registered.is_none()
             && self.requests.is_empty()
             && self.forget_requests.is_empty()
+            && self.requests_gap_until_ms.is_none()
             && self.verified.is_none()
     }
 }
@@ -349,6 +352,10 @@ pub trait NodeStore: Send + Sync {
 
     /// Returns the results of the last verifications, as JSON. `None` if nothing was verified yet.
     fn verified(&self) -> Result<Option<String>, StoreError>;
+
+    /// Returns the time until which committed requests may be missing, in milliseconds since 1970. Zero if none ever
+    /// was. A volume that moves to another refdb keeps it.
+    fn requests_gap_until_ms(&self) -> Result<u64, StoreError>;
 
     /// Returns a committed request.
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError>;

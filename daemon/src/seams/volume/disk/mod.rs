@@ -386,6 +386,12 @@ impl NodeStore for DiskStore {
         found.map_err(failed("read the results of verifications"))
     }
 
+    fn requests_gap_until_ms(&self) -> Result<u64, StoreError> {
+        let read = |text: &str| Ok(encoding::read_json("end of the gap in the requests", text)?);
+        let found = self.get(tables::FACTS, tables::REQUESTS_GAP, read);
+        Ok(found.map_err(failed("read the gap in the committed requests"))?.unwrap_or_default())
+    }
+
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {
         self.read_request(key).map_err(failed("read a committed request"))
     }
