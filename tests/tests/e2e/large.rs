@@ -1,5 +1,7 @@
 //! Pushes of more refs than one write of the refdb takes. Each is still one transaction, even if nodes die on the way.
 
+use std::collections::BTreeMap;
+
 use lockstep::seams::refdb::RefStore;
 use lockstep_proto::ProjectKey;
 use lockstep_tests::e2e::cluster::Cluster;
@@ -193,6 +195,34 @@ async fn a_long_form_is_applied_whole_wherever_its_receiver_dies() {
         let truth = converged(&cluster, "p").await;
         assert_eq!(truth.refs.values().filter(|value| **value == commit).count(), LONG, "{failpoint}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pack_of_a_push_whose_node_dies_goes_at_the_next_start() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    // Nothing compresses these bytes, so their pack does not travel inline.
+    let mut noise = 88_172_645_463_325_252_u64;
+    let mut next = || {
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        noise.to_be_bytes()[0]
+    };
+    let content: Vec<u8> = (0..300_000).map(|_| next()).collect();
+    let commit = clone.commit_files(None, &BTreeMap::from([("noise".to_owned(), content)]));
+    dies_at(&mut cluster, 0, "commit.stored").await;
+    let main = format!("{commit}:refs/heads/main");
+    let _ = fails(clone.push(&cluster.nodes[0].repository("p"), &[], &[&main]).await);
+    let _ = cluster.nodes[0].end().await;
+    let packs = |cluster: &Cluster| std::fs::read_dir(cluster.scratch("blobs/packs")).map_or(0, Iterator::count);
+    assert_eq!(packs(&cluster), 1, "the pack was stored, and nothing names it");
+    cluster.nodes[0].start(None);
+    cluster.ready().await;
+    until(async || (packs(&cluster) == 0).then_some(())).await.expect("the pack is deleted");
+    let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&main]).await);
+    assert_eq!(converged(&cluster, "p").await.refs.get("refs/heads/main"), Some(&commit));
 }
 
 /// Starts a node again, so that it dies when it reaches this failpoint.
