@@ -380,7 +380,7 @@ pub trait NodeStore: Send + Sync {
     /// Ends the move intents up to this number. Their moves must be durable in the version map.
     fn end_intents(&self, until: u64) -> Result<(), StoreError>;
 
-    /// Notes a blob that is about to be put, or that is about to be sent with a transaction. The note survives a crash of
+    /// Notes a blob that is about to be put, or to be sent with this transaction. The note survives a crash of
     /// this process, but not of the machine.
     fn note_blob(&self, key: &str, txn: Option<&TxnId>) -> Result<(), StoreError>;
 
