@@ -221,7 +221,7 @@ impl Transaction {
 /// Checks the message for reflogs: one line of at most [`limits::MESSAGE_BYTES`].
 ///
 /// # Errors
-/// What is wrong with it, as the end of a sentence about it.
+/// The defect, as the end of a sentence about the message.
 pub fn check_message(message: &str) -> Result<(), String> {
     if message.len() > limits::MESSAGE_BYTES {
         return Err(format!("is {} bytes long; give at most {}", message.len(), limits::MESSAGE_BYTES));
