@@ -15,8 +15,8 @@ pub(super) fn of_last_process(stages: &Arc<Stages>) -> Result<BlobsUnderWay, Sto
 }
 
 /// Deletes those whose transaction was not committed. The node's earlier incarnations must be frozen and poisoned, so
-/// that no copy of a transaction can be committed any more. If a slot cannot be read or a blob cannot be deleted now, the
-/// next start tries again.
+/// that no copy of a transaction can be committed any more. If a slot cannot be read or a blob cannot be deleted now,
+/// the next start tries again.
 pub(super) async fn delete(stages: Arc<Stages>, left: BlobsUnderWay) {
     let (deps, context) = (&stages.deps, &stages.context);
     for (key, txn) in left {
