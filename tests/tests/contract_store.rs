@@ -52,7 +52,7 @@ on_both_stores!(store_digests in digests_in_memory and digests_on_disk:
 );
 
 on_both_stores!(store_notes in notes_in_memory and notes_on_disk:
-    the_end_of_the_gap_in_the_requests_is_kept,
+    the_gap_in_the_requests_is_kept_until_it_ends,
     blobs_are_noted_until_they_end,
 );
 

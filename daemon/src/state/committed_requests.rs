@@ -7,7 +7,8 @@
 //! can leave them on the disk without the entry, and the next start takes them into the version map.
 //!
 //! A node that took the refdb's state without the transactions has a gap: requests that it does not find may have been
-//! committed. The end of the gap is durable in the same step as the first mark above it, so a restart keeps it.
+//! committed. The gap is durable in the same step as the first mark above it, so a restart keeps it. It lasts for an hour
+//! of one process: a later process begins the hour again, so no wall clock can end a gap early.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use lockstep_proto::{ProjectName, Transaction};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::base::clock::Clock;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::volume::{Changes, CommittedRequest, NodeStore, RequestKey, StoreError, command_digest};
 use crate::state::durability::Remember;
@@ -35,19 +35,21 @@ pub struct CommittedRequests {
     store: Arc<dyn NodeStore>,
     early: Mutex<Early>,
     gap: Mutex<Gap>,
-    clock: Arc<dyn Clock>,
     bugs: InjectedBugs,
 }
 
 /// The last time that entries were missed, because the node took the refdb's state without the transactions.
-#[derive(Default)]
 struct Gap {
-    /// That time, if it was in this life. No jump of the clock ends the gap in this life.
+    /// That time; the start of this process if it was in an earlier one.
     missed: Option<Instant>,
-    /// The end by the clock, for later lives. A clock that goes back only makes the gap longer.
-    until_ms: u64,
-    staged_ms: u64,
-    durable_ms: u64,
+    staged: bool,
+    durable: bool,
+}
+
+impl Gap {
+    fn is_open(&self) -> bool {
+        self.missed.is_some_and(|missed| missed.elapsed() < GAP_LASTS)
+    }
 }
 
 /// Entries that are not durable yet, each with the generation in which it was made.
@@ -63,10 +65,10 @@ impl CommittedRequests {
     ///
     /// # Errors
     /// The store failed.
-    pub fn load(store: Arc<dyn NodeStore>, clock: Arc<dyn Clock>, bugs: InjectedBugs) -> Result<Self, StoreError> {
-        let until_ms = store.requests_gap_until_ms()?;
-        let gap = Mutex::new(Gap { missed: None, until_ms, staged_ms: until_ms, durable_ms: until_ms });
-        Ok(Self { store, early: Mutex::default(), gap, clock, bugs })
+    pub fn load(store: Arc<dyn NodeStore>, bugs: InjectedBugs) -> Result<Self, StoreError> {
+        let durable = store.requests_gap()?;
+        let gap = Mutex::new(Gap { missed: durable.then(Instant::now), staged: durable, durable });
+        Ok(Self { store, early: Mutex::default(), gap, bugs })
     }
 
     /// Notes a committed transaction. Call it before its refs move.
@@ -106,16 +108,13 @@ impl CommittedRequests {
 
     /// Notes that transactions were skipped whose requests this node never saw.
     pub fn skipped_some(&self) {
-        let mut gap = self.gap.lock();
-        gap.missed = Some(Instant::now());
-        gap.until_ms = gap.until_ms.max(self.clock.now_ms() + GAP_LASTS.as_millis() as u64);
+        self.gap.lock().missed = Some(Instant::now());
     }
 
     /// Whether requests may be missing that were committed through this node, and that callers may still repeat.
     #[must_use]
     pub fn has_gaps(&self) -> bool {
-        let gap = self.gap.lock();
-        gap.missed.is_some_and(|missed| missed.elapsed() < GAP_LASTS) || self.clock.now_ms() < gap.until_ms
+        self.gap.lock().is_open()
     }
 
     /// The durable entries beyond the newest `kept`. Commit times only order them; no entry is dropped by its age.
@@ -161,8 +160,8 @@ impl Remember for CommittedRequests {
         early.staged = early.generation;
         into.requests.extend(early.entries.iter().map(|(key, (request, _))| (key.clone(), request.clone())));
         let mut gap = self.gap.lock();
-        gap.staged_ms = gap.until_ms;
-        into.requests_gap_until_ms = Some(gap.until_ms).filter(|until_ms| *until_ms != gap.durable_ms);
+        gap.staged = gap.is_open();
+        into.requests_gap = (gap.staged != gap.durable).then_some(gap.staged);
     }
 
     fn remembered(&self) {
@@ -170,14 +169,12 @@ impl Remember for CommittedRequests {
         let staged = early.staged;
         early.entries.retain(|_, (_, generation)| *generation > staged);
         let mut gap = self.gap.lock();
-        gap.durable_ms = gap.staged_ms;
+        gap.durable = gap.staged;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use super::*;
     use crate::seams::volume::memory::MemoryStore;
 
@@ -187,66 +184,55 @@ mod tests {
         Transaction { request_id: id.to_owned(), committed_at_ms: at_ms, ..empty }
     }
 
-    /// A clock that a test sets.
-    #[derive(Default)]
-    struct SetClock(AtomicU64);
-
-    impl Clock for SetClock {
-        fn now_ms(&self) -> u64 {
-            self.0.load(Ordering::Relaxed)
-        }
+    fn load(store: &Arc<dyn NodeStore>) -> CommittedRequests {
+        CommittedRequests::load(Arc::clone(store), InjectedBugs::default()).unwrap()
     }
 
-    fn load(store: &Arc<dyn NodeStore>, clock: &Arc<SetClock>) -> CommittedRequests {
-        CommittedRequests::load(Arc::clone(store), Arc::clone(clock) as _, InjectedBugs::default()).unwrap()
+    async fn step(store: &Arc<dyn NodeStore>, requests: &CommittedRequests) -> Changes {
+        let mut changes = Changes::default();
+        requests.remember_of_moves(&mut changes);
+        store.commit(changes.clone()).await.unwrap();
+        requests.remembered();
+        changes
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_gap_outlives_its_process_and_a_clock_that_goes_back_does_not_end_it() {
-        let (store, clock): (Arc<dyn NodeStore>, _) = (Arc::new(MemoryStore::default()), Arc::new(SetClock::default()));
-        clock.0.store(5_000_000, Ordering::Relaxed);
-        let requests = load(&store, &clock);
+    async fn a_gap_outlives_its_process_and_then_lasts_as_long_again() {
+        let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
+        let requests = load(&store);
         requests.skipped_some();
-        assert!(!load(&store, &clock).has_gaps(), "not durable yet");
-        let mut changes = Changes::default();
-        requests.remember_of_moves(&mut changes);
-        assert!(!changes.is_empty());
-        store.commit(changes).await.unwrap();
-        requests.remembered();
-        let mut nothing = Changes::default();
-        requests.remember_of_moves(&mut nothing);
-        assert!(nothing.is_empty(), "it is written once");
-        let (end, restarted) = (5_000_000 + GAP_LASTS.as_millis() as u64, load(&store, &clock));
-        for (now_ms, has_gaps) in [(5_000_000, true), (1, true), (end - 1, true), (end, false)] {
-            clock.0.store(now_ms, Ordering::Relaxed);
-            assert_eq!(restarted.has_gaps(), has_gaps, "{now_ms}");
-            assert!(requests.has_gaps(), "a jump of the clock does not end it in its own process");
-        }
+        assert!(!load(&store).has_gaps(), "not durable yet");
+        assert_eq!(step(&store, &requests).await.requests_gap, Some(true));
+        assert!(step(&store, &requests).await.is_empty(), "it is written once");
+        tokio::time::advance(GAP_LASTS).await;
+        assert!(!requests.has_gaps());
+        let restarted = load(&store);
+        assert!(restarted.has_gaps());
+        tokio::time::advance(GAP_LASTS).await;
+        assert!(!restarted.has_gaps());
+        assert_eq!(step(&store, &restarted).await.requests_gap, Some(false));
+        assert!(!load(&store).has_gaps());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_gap_ends_when_nobody_repeats_requests_from_before_it() {
-        let (store, clock): (Arc<dyn NodeStore>, _) = (Arc::new(MemoryStore::default()), Arc::new(SetClock::default()));
-        let requests = load(&store, &clock);
-        let advance = async |by: Duration| {
-            clock.0.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
-            tokio::time::advance(by).await;
-        };
+        let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
+        let requests = load(&store);
         assert!(!requests.has_gaps());
         requests.skipped_some();
-        advance(GAP_LASTS - Duration::from_secs(1)).await;
+        tokio::time::advance(GAP_LASTS - Duration::from_secs(1)).await;
         assert!(requests.has_gaps());
         requests.skipped_some();
-        advance(GAP_LASTS - Duration::from_secs(1)).await;
+        tokio::time::advance(GAP_LASTS - Duration::from_secs(1)).await;
         assert!(requests.has_gaps(), "a later gap lasts longer");
-        advance(Duration::from_secs(1)).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!requests.has_gaps());
     }
 
     #[tokio::test]
     async fn an_entry_is_found_before_and_after_it_is_durable_and_the_oldest_go() {
         let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
-        let memory = || load(&store, &Arc::default());
+        let memory = || load(&store);
         let requests = memory();
         for (id, at_ms) in [("a", 3), ("b", 1), ("c", 2)] {
             requests.note(&transaction(id, at_ms));

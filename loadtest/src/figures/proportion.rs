@@ -9,7 +9,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use lockstep::base::clock::SystemClock;
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::base::observer::Nobody;
 use lockstep::seams::blob::long_form::LongForms;
@@ -92,7 +91,7 @@ impl Other {
         let (blobs, observer) = (Arc::new(MemoryBlobs::default()), Arc::new(Nobody));
         let bugs = InjectedBugs::default();
         let long_forms = LongForms::new(blobs.clone(), repositories.spill(), limits::INLINE_COMMANDS);
-        let requests = Arc::new(CommittedRequests::load(Arc::clone(&store), Arc::new(SystemClock), bugs)?);
+        let requests = Arc::new(CommittedRequests::load(Arc::clone(&store), bugs)?);
         let units = Units { versions, repositories, materializer, blobs, long_forms, requests, observer, bugs };
         Ok(Self { units, store, root: root.to_owned() })
     }

@@ -6,21 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep::seams::volume::{Changes, NodeStore, Rebind};
 use lockstep_proto::TxnId;
 
-/// The gap ends at the time that the last step gave, and a volume that moves to another refdb keeps it.
+/// The gap is there until a step ends it, and a volume that moves to another refdb keeps it.
 ///
 /// # Panics
 /// If the store breaks its contract.
-pub async fn the_end_of_the_gap_in_the_requests_is_kept(store: &dyn NodeStore) {
-    assert_eq!(store.requests_gap_until_ms().expect("the gap"), 0);
-    for until_ms in [Some(5_000), Some(7_000), None] {
-        let step = Changes { requests_gap_until_ms: until_ms, ..Changes::default() };
-        assert_eq!(step.is_empty(), until_ms.is_none());
+pub async fn the_gap_in_the_requests_is_kept_until_it_ends(store: &dyn NodeStore) {
+    assert!(!store.requests_gap().expect("the gap"));
+    for (requests_gap, is_there) in [(Some(true), true), (None, true), (Some(false), false), (Some(true), true)] {
+        let step = Changes { requests_gap, ..Changes::default() };
+        assert_eq!(step.is_empty(), requests_gap.is_none());
         store.commit(step).await.expect("the commit of a step");
+        assert_eq!(store.requests_gap().expect("the gap"), is_there);
     }
-    assert_eq!(store.requests_gap_until_ms().expect("the gap"), 7_000);
     let rebind = Some(Rebind { keep: BTreeSet::new() });
     store.commit(Changes { rebind, ..Changes::default() }).await.expect("the commit of a step");
-    assert_eq!(store.requests_gap_until_ms().expect("the gap"), 7_000);
+    assert!(store.requests_gap().expect("the gap"));
 }
 
 /// A blob is noted until it ends, with the transaction of its last note.

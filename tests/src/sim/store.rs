@@ -126,8 +126,8 @@ impl NodeStore for WatchedStore {
         self.inner.verified()
     }
 
-    fn requests_gap_until_ms(&self) -> Result<u64, StoreError> {
-        self.inner.requests_gap_until_ms()
+    fn requests_gap(&self) -> Result<bool, StoreError> {
+        self.inner.requests_gap()
     }
 
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {

@@ -51,7 +51,7 @@ struct State {
     bound: BoundTo,
     requests: BTreeMap<RequestKey, CommittedRequest>,
     verified: Option<String>,
-    requests_gap_until_ms: u64,
+    requests_gap: bool,
     blobs: BlobsUnderWay,
     intents: BTreeMap<u64, Vec<MoveIntent>>,
     bugs: InjectedBugs,
@@ -129,7 +129,7 @@ impl State {
         }
         self.requests.extend(changes.requests);
         self.verified = changes.verified.or(self.verified.take());
-        self.requests_gap_until_ms = changes.requests_gap_until_ms.unwrap_or(self.requests_gap_until_ms);
+        self.requests_gap = changes.requests_gap.unwrap_or(self.requests_gap);
     }
 
     /// Removes everything that speaks of the refdb that the volume belonged to.
@@ -301,8 +301,8 @@ impl NodeStore for MemoryStore {
         Ok(self.state().verified.clone())
     }
 
-    fn requests_gap_until_ms(&self) -> Result<u64, StoreError> {
-        Ok(self.state().requests_gap_until_ms)
+    fn requests_gap(&self) -> Result<bool, StoreError> {
+        Ok(self.state().requests_gap)
     }
 
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {

@@ -229,8 +229,8 @@ pub struct Changes {
     pub requests: Vec<(RequestKey, CommittedRequest)>,
     /// Committed requests whose time is over.
     pub forget_requests: Vec<RequestKey>,
-    /// The time until which committed requests may be missing, in milliseconds since 1970.
-    pub requests_gap_until_ms: Option<u64>,
+    /// Whether committed requests may be missing from now on.
+    pub requests_gap: Option<bool>,
     /// The results of the last verifications, as JSON.
     pub verified: Option<String>,
 }
@@ -264,7 +264,7 @@ impl Changes {
             && self.registered.is_none()
             && self.requests.is_empty()
             && self.forget_requests.is_empty()
-            && self.requests_gap_until_ms.is_none()
+            && self.requests_gap.is_none()
             && self.verified.is_none()
     }
 }
@@ -356,9 +356,8 @@ pub trait NodeStore: Send + Sync {
     /// Returns the results of the last verifications, as JSON. `None` if nothing was verified yet.
     fn verified(&self) -> Result<Option<String>, StoreError>;
 
-    /// Returns the time until which committed requests may be missing, in milliseconds since 1970. Zero if none ever
-    /// was. A volume that moves to another refdb keeps it.
-    fn requests_gap_until_ms(&self) -> Result<u64, StoreError>;
+    /// Returns whether committed requests may be missing. A volume that moves to another refdb keeps the answer.
+    fn requests_gap(&self) -> Result<bool, StoreError>;
 
     /// Returns a committed request.
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError>;

@@ -391,8 +391,8 @@ impl NodeStore for DiskStore {
         found.map_err(failed("read the results of verifications"))
     }
 
-    fn requests_gap_until_ms(&self) -> Result<u64, StoreError> {
-        let read = |text: &str| Ok(encoding::read_json("end of the gap in the requests", text)?);
+    fn requests_gap(&self) -> Result<bool, StoreError> {
+        let read = |text: &str| Ok(encoding::read_json("gap in the requests", text)?);
         let found = self.get(tables::FACTS, tables::REQUESTS_GAP, read);
         Ok(found.map_err(failed("read the gap in the committed requests"))?.unwrap_or_default())
     }

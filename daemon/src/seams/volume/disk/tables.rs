@@ -53,8 +53,8 @@ pub const REGISTERED: &str = "registered";
 pub const BOUND: &str = "refdb";
 /// The key in [`FACTS`] of the entries that the digests cover, as JSON.
 pub const COVERAGE: &str = "digests";
-/// The key in [`FACTS`] of the time until which committed requests may be missing, as JSON.
-pub const REQUESTS_GAP: &str = "requests_gap_until_ms";
+/// The key in [`FACTS`] that tells whether committed requests may be missing, as JSON.
+pub const REQUESTS_GAP: &str = "requests_gap";
 /// The key in [`FACTS`] of the results of the last verifications, as JSON.
 pub const VERIFIED: &str = "verified";
 /// The key in [`FACTS`] of the facts themselves.
