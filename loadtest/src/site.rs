@@ -258,6 +258,7 @@ pub fn batch(
         commands: moves.into_iter().map(command).collect::<Fallible<_>>()?,
         actor: None,
         traceparent: None,
+        message: None,
     })
 }
 

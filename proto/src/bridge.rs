@@ -40,6 +40,9 @@ pub struct RefTransactionRequest {
     /// The W3C trace context of the push.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// The message of the lines that reflogs get, at every site: one line, at most 512 bytes. Without it, `push`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// The longest deadline that a request may name, in milliseconds.

@@ -57,6 +57,9 @@ pub const REQUEST_ID_BYTES: usize = 128;
 /// Longest actor, traceparent or locator text, in bytes.
 pub const TEXT_BYTES: usize = 1_024;
 
+/// Longest message for reflogs, in bytes.
+pub const MESSAGE_BYTES: usize = 512;
+
 /// Longest session id that a bridge may choose, in bytes.
 pub const SESSION_BYTES: usize = 128;
 

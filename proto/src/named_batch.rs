@@ -26,6 +26,8 @@ pub struct NamedBatch {
     actor: Option<String>,
     #[serde(default)]
     traceparent: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
 }
 
 /// The JSON of [`RefCommand`], with an unchecked name.
@@ -89,8 +91,8 @@ impl NamedBatch {
                 Err(error) => bad.0.push(Misnamed { at, name, why: format!("{error}; choose another name") }),
             }
         }
-        let Self { request_id, deadline_ms, atomic, actor, traceparent, .. } = self;
-        (RefTransactionRequest { request_id, deadline_ms, atomic, commands, actor, traceparent }, bad)
+        let Self { request_id, deadline_ms, atomic, actor, traceparent, message, .. } = self;
+        (RefTransactionRequest { request_id, deadline_ms, atomic, commands, actor, traceparent, message }, bad)
     }
 }
 

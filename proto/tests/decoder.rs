@@ -71,7 +71,7 @@ proptest! {
 
     #[test]
     fn an_unknown_field_is_ignored(
-        transaction in common::transaction(), number in 18..1_000_u32, content in any::<Vec<u8>>(),
+        transaction in common::transaction(), number in 19..1_000_u32, content in any::<Vec<u8>>(),
     ) {
         let bytes = [&transaction.encode()[..], &field(number, &content), &varint(number + 1, 7)].concat();
         prop_assert_eq!(Transaction::decode(&bytes), Ok(transaction));
@@ -87,7 +87,7 @@ fn unknown_fields_of_a_command_are_ignored() {
 
 #[test]
 fn a_critical_field_that_is_unknown_waits_for_an_upgrade() {
-    for unknown in [0, 18, 99, u64::MAX] {
+    for unknown in [0, 19, 99, u64::MAX] {
         assert_newer(&small_and(&varint(15, unknown)), &format!("critical field {unknown}"));
     }
     assert_newer(&small_and(&field(15, &[1, 12, 99])), "critical field 99");
@@ -218,6 +218,10 @@ fn a_key_occurs_once_and_there_is_a_command() {
     twice.commands.push(Command { new: RefValue::Oid(Oid::Sha1([3; 20])), ..twice.commands[0].clone() });
     assert_bad(&twice.encode(), "refs/heads/main occurs twice");
     assert_bad(&Transaction { commands: vec![], ..common::small() }.encode(), "it has 0 commands");
+    let says = |message: &str| Transaction { message: message.to_owned(), ..common::small() };
+    assert_bad(&says("two\nlines").encode(), "its message contains '\\n'");
+    assert_bad(&says(&"x".repeat(513)).encode(), "field 18 is 513 bytes long");
+    assert_eq!(Transaction::decode(&says("an edit").encode()), Ok(says("an edit")));
 }
 
 #[test]

@@ -56,6 +56,13 @@ fn a_creation() {
     check("transaction-v1-creation.hex", &creation);
 }
 
+/// A message for reflogs, which earlier releases ignore.
+#[test]
+fn a_message() {
+    let message = "commit: Tell what it is".to_owned();
+    check("transaction-v1-message.hex", &Transaction { message, ..common::small() });
+}
+
 /// The loosening of a name, which no earlier release passes.
 #[test]
 fn a_loosening() {

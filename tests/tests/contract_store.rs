@@ -2,7 +2,7 @@
 
 use lockstep::seams::volume::disk::DiskStore;
 use lockstep::seams::volume::memory::MemoryStore;
-use lockstep_tests::contract::{store as contract, store_digests};
+use lockstep_tests::contract::{store as contract, store_digests, store_notes};
 
 /// Makes a test per function of the contract, over both stores.
 macro_rules! on_both_stores {
@@ -49,6 +49,11 @@ on_both_stores!(contract in memory and disk:
 on_both_stores!(store_digests in digests_in_memory and digests_on_disk:
     a_digest_is_that_of_the_entries_after_every_step,
     results_of_verifications_stay_until_the_refdb_changes,
+);
+
+on_both_stores!(store_notes in notes_in_memory and notes_on_disk:
+    the_gap_in_the_requests_is_kept_until_it_ends,
+    blobs_are_noted_until_they_end,
 );
 
 #[tokio::test]

@@ -29,7 +29,7 @@ async fn volume() -> ModelRepositories {
 }
 
 fn step(short: &str, old: Option<Oid>, new: Option<Oid>) -> RefMove {
-    RefMove { name: name(short), old, new }
+    RefMove { name: name(short), old, new, message: String::new() }
 }
 
 async fn pack(from: &ModelRepositories, wants: &[Oid], hints: &[Oid], committed: &[Oid]) -> Packed {

@@ -55,6 +55,7 @@ impl Bed {
             commands,
             actor: None,
             traceparent: None,
+            message: None,
         };
         let answer = self.sidecar.node.transactions().submit(&self.project, request).await.unwrap();
         assert_eq!(answer.outcome, Outcome::Committed, "{answer:?}");

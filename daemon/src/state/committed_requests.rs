@@ -5,6 +5,10 @@
 //! the mark, at the latest. So every request below the durable marks is remembered after a crash. At a start the node
 //! reads the slots of its own lanes above these marks again, before any mark moves. The refs are no measure: a crash
 //! can leave them on the disk without the entry, and the next start takes them into the version map.
+//!
+//! A node that took the refdb's state without the transactions has a gap: requests that it does not find may have been
+//! committed. The gap is durable in the same step as the first mark above it, so a restart keeps it. It lasts for an hour
+//! of one process: a later process begins the hour again, so no wall clock can end a gap early.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,10 +34,22 @@ const PAGE: usize = 1_000;
 pub struct CommittedRequests {
     store: Arc<dyn NodeStore>,
     early: Mutex<Early>,
-    /// The last time that entries were missed, because this life of the node took the refdb's state without the
-    /// transactions.
-    gap: Mutex<Option<Instant>>,
+    gap: Mutex<Gap>,
     bugs: InjectedBugs,
+}
+
+/// The last time that entries were missed, because the node took the refdb's state without the transactions.
+struct Gap {
+    /// That time; the start of this process if it was in an earlier one.
+    missed: Option<Instant>,
+    staged: bool,
+    durable: bool,
+}
+
+impl Gap {
+    fn is_open(&self) -> bool {
+        self.missed.is_some_and(|missed| missed.elapsed() < GAP_LASTS)
+    }
 }
 
 /// Entries that are not durable yet, each with the generation in which it was made.
@@ -46,9 +62,13 @@ struct Early {
 
 impl CommittedRequests {
     /// The memory that a store has.
-    #[must_use]
-    pub fn new(store: Arc<dyn NodeStore>, bugs: InjectedBugs) -> Self {
-        Self { store, early: Mutex::default(), gap: Mutex::default(), bugs }
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn load(store: Arc<dyn NodeStore>, bugs: InjectedBugs) -> Result<Self, StoreError> {
+        let durable = store.requests_gap()?;
+        let gap = Mutex::new(Gap { missed: durable.then(Instant::now), staged: durable, durable });
+        Ok(Self { store, early: Mutex::default(), gap, bugs })
     }
 
     /// Notes a committed transaction. Call it before its refs move.
@@ -115,13 +135,13 @@ impl CommittedRequests {
 
     /// Notes that transactions were skipped whose requests this node never saw.
     pub fn skipped_some(&self) {
-        *self.gap.lock() = Some(Instant::now());
+        self.gap.lock().missed = Some(Instant::now());
     }
 
     /// Whether requests may be missing that were committed through this node, and that callers may still repeat.
     #[must_use]
     pub fn has_gaps(&self) -> bool {
-        self.gap.lock().is_some_and(|missed| missed.elapsed() < GAP_LASTS)
+        self.gap.lock().is_open()
     }
 
     /// The durable entries beyond the newest `kept`. Commit times only order them; no entry is dropped by its age.
@@ -166,12 +186,17 @@ impl Remember for CommittedRequests {
         let mut early = self.early.lock();
         early.staged = early.generation;
         into.requests.extend(early.entries.iter().map(|(key, (request, _))| (key.clone(), request.clone())));
+        let mut gap = self.gap.lock();
+        gap.staged = gap.is_open();
+        into.requests_gap = (gap.staged != gap.durable).then_some(gap.staged);
     }
 
     fn remembered(&self) {
         let mut early = self.early.lock();
         let staged = early.staged;
         early.entries.retain(|_, (_, generation)| *generation > staged);
+        let mut gap = self.gap.lock();
+        gap.durable = gap.staged;
     }
 }
 
@@ -186,9 +211,40 @@ mod tests {
         Transaction { request_id: id.to_owned(), committed_at_ms: at_ms, ..empty }
     }
 
+    fn load(store: &Arc<dyn NodeStore>) -> CommittedRequests {
+        CommittedRequests::load(Arc::clone(store), InjectedBugs::default()).unwrap()
+    }
+
+    async fn step(store: &Arc<dyn NodeStore>, requests: &CommittedRequests) -> Changes {
+        let mut changes = Changes::default();
+        requests.remember_of_moves(&mut changes);
+        store.commit(changes.clone()).await.unwrap();
+        requests.remembered();
+        changes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gap_outlives_its_process_and_then_lasts_as_long_again() {
+        let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
+        let requests = load(&store);
+        requests.skipped_some();
+        assert!(!load(&store).has_gaps(), "not durable yet");
+        assert_eq!(step(&store, &requests).await.requests_gap, Some(true));
+        assert!(step(&store, &requests).await.is_empty(), "it is written once");
+        tokio::time::advance(GAP_LASTS).await;
+        assert!(!requests.has_gaps());
+        let restarted = load(&store);
+        assert!(restarted.has_gaps());
+        tokio::time::advance(GAP_LASTS).await;
+        assert!(!restarted.has_gaps());
+        assert_eq!(step(&store, &restarted).await.requests_gap, Some(false));
+        assert!(!load(&store).has_gaps());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_gap_ends_when_nobody_repeats_requests_from_before_it() {
-        let requests = CommittedRequests::new(Arc::new(MemoryStore::default()), InjectedBugs::default());
+        let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
+        let requests = load(&store);
         assert!(!requests.has_gaps());
         requests.skipped_some();
         tokio::time::advance(GAP_LASTS - Duration::from_secs(1)).await;
@@ -220,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn an_entry_is_found_before_and_after_it_is_durable_and_the_oldest_go() {
         let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
-        let memory = || CommittedRequests::new(Arc::clone(&store), InjectedBugs::default());
+        let memory = || load(&store);
         let requests = memory();
         for (id, at_ms) in [("a", 3), ("b", 1), ("c", 2)] {
             requests.note(&transaction(id, at_ms));

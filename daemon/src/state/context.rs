@@ -137,7 +137,7 @@ impl NodeState {
             mover: Mover::Other,
             comes_back: comes_back.clone(),
         };
-        let requests = Arc::new(CommittedRequests::new(Arc::clone(&store), bugs));
+        let requests = Arc::new(CommittedRequests::load(Arc::clone(&store), bugs)?);
         let durability = Durability::new(Arc::clone(&versions), repositories, Arc::clone(&store), pace, bugs, fenced);
         durability.add(Arc::clone(&low_water) as _);
         durability.add(Arc::clone(&requests) as _);

@@ -91,7 +91,7 @@ impl Other {
         let (blobs, observer) = (Arc::new(MemoryBlobs::default()), Arc::new(Nobody));
         let bugs = InjectedBugs::default();
         let long_forms = LongForms::new(blobs.clone(), repositories.spill(), limits::INLINE_COMMANDS);
-        let requests = Arc::new(CommittedRequests::new(Arc::clone(&store), bugs));
+        let requests = Arc::new(CommittedRequests::load(Arc::clone(&store), bugs)?);
         let units = Units { versions, repositories, materializer, blobs, long_forms, requests, observer, bugs };
         Ok(Self { units, store, root: root.to_owned() })
     }

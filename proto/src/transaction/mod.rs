@@ -84,6 +84,8 @@ pub struct Transaction {
     pub actor: String,
     /// The W3C trace context of the push. Empty if there is none.
     pub traceparent: String,
+    /// The message of the lines that reflogs get, as [`check_message`] allows it. Empty for `push`.
+    pub message: String,
     /// Whether the transaction loosens the directory mark of a name. If so, its only command is a step of that name
     /// from absent to absent. A node that knows it no longer relies on the mark (`docs/adr/0027`).
     pub loosens: bool,
@@ -112,6 +114,7 @@ impl Transaction {
             request_id: String::new(),
             actor: String::new(),
             traceparent: String::new(),
+            message: String::new(),
             loosens: false,
         }
     }
@@ -210,7 +213,22 @@ impl Transaction {
         if self.loosens {
             self.check_loosens()?;
         }
+        check_message(&self.message).map_err(|why| format!("its message {why}"))?;
         self.commands.iter().try_for_each(|command| command.check(&self.id))
+    }
+}
+
+/// Checks the message for reflogs: one line of at most [`limits::MESSAGE_BYTES`].
+///
+/// # Errors
+/// The defect, as the end of a sentence about the message.
+pub fn check_message(message: &str) -> Result<(), String> {
+    if message.len() > limits::MESSAGE_BYTES {
+        return Err(format!("is {} bytes long; give at most {}", message.len(), limits::MESSAGE_BYTES));
+    }
+    match message.chars().find(|letter| letter.is_control()) {
+        Some(letter) => Err(format!("contains {letter:?}; give one line without control characters")),
+        None => Ok(()),
     }
 }
 

@@ -14,11 +14,12 @@ use crate::{limits, precheck};
 const ENVELOPE: precheck::Form = precheck::Form {
     format: FORMAT,
     bytes: limits::LONG_FORM_BYTES,
-    is_known: |field| matches!(field, 1..=17),
+    is_known: |field| matches!(field, 1..=18),
     cap: |field| match field {
         7 => limits::INLINE_PACK_BYTES,
         10..=12 | precheck::CRITICAL | 17 => limits::TEXT_BYTES,
         13 => limits::ANNOUNCEMENT_BYTES,
+        18 => limits::MESSAGE_BYTES,
         _ => limits::LONG_FORM_BYTES,
     },
     repeated: [(6, "commands", limits::COMMANDS), (9, "bases", limits::BASES)],
@@ -73,6 +74,9 @@ struct Envelope {
     /// say that it has applied the transaction, and go on relying on the mark.
     #[prost(bool, tag = "16")]
     loosens: bool,
+    /// The message for reflogs. The signature, which has a lower number, follows it nevertheless.
+    #[prost(string, tag = "18")]
+    message: String,
 }
 
 /// The field of the envelope that only an announcement has.
@@ -144,6 +148,7 @@ pub(crate) fn encode(from: &Transaction) -> Bytes {
         long_form: None,
         critical: if from.loosens { vec![LOOSENS] } else { Vec::new() },
         loosens: from.loosens,
+        message: from.message.clone(),
     };
     envelope.encode_to_vec().into()
 }
@@ -240,6 +245,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
         actor: envelope.actor,
         traceparent: envelope.traceparent,
         loosens: envelope.loosens,
+        message: envelope.message,
     })
 }
 

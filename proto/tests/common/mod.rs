@@ -109,8 +109,8 @@ fn pack() -> impl Strategy<Value = Pack> {
 
 pub fn transaction() -> impl Strategy<Value = Transaction> {
     let what = (commands(), pack(), prop::collection::vec(oid(), 0..5));
-    let who = (txn_id(), site(), project(), any::<u64>());
-    (who, what, any::<[String; 3]>()).prop_map(|((id, site, project, committed_at_ms), what, texts)| {
+    let who = (txn_id(), site(), project(), any::<u64>(), "[ -~é]{0,80}");
+    (who, what, any::<[String; 3]>()).prop_map(|((id, site, project, committed_at_ms, message), what, texts)| {
         let (commands, pack, bases) = what;
         let [request_id, actor, traceparent] = texts;
         let loosens = false;
@@ -125,6 +125,7 @@ pub fn transaction() -> impl Strategy<Value = Transaction> {
             request_id,
             actor,
             traceparent,
+            message,
             loosens,
         }
     })
@@ -149,6 +150,7 @@ pub fn small() -> Transaction {
         request_id: "4f6c".into(),
         actor: "ada".into(),
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        message: String::new(),
         loosens: false,
     }
 }

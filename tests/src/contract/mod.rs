@@ -6,3 +6,4 @@ pub mod refdb;
 pub mod repositories;
 pub mod store;
 pub mod store_digests;
+pub mod store_notes;

@@ -52,7 +52,7 @@ pub fn nowhere() -> Oid {
 /// A move of a ref. `None` stands for absence.
 #[must_use]
 pub fn moves(text: &str, old: impl Into<Option<Oid>>, new: impl Into<Option<Oid>>) -> RefMove {
-    RefMove { name: name(text), old: old.into(), new: new.into() }
+    RefMove { name: name(text), old: old.into(), new: new.into(), message: String::new() }
 }
 
 async fn create(fixture: &dyn Fixture) {

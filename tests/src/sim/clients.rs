@@ -118,18 +118,22 @@ impl Client {
     }
 
     /// Sends an earlier request again, to the same node, with the same id. A node whose volume was lost or put back
-    /// since then remembers no requests.
+    /// since then remembers no requests: then callers repeat only what names the old value of each ref.
     async fn repeat(&mut self) {
         let Some(at) = (!self.repeatable.is_empty()).then(|| self.repeats.below(self.repeatable.len() as u64)) else {
             return;
         };
         let (node, losses, project, request) = self.repeatable.swap_remove(usize::try_from(at).unwrap_or(0));
         let Some(life) = self.world.life(&node).filter(|life| life.node.is_ready()) else { return };
-        if life.losses == losses {
-            self.note(&format!("repeats {}", request.request_id));
-            self.submit(&node, &life, &project, request.clone()).await;
-            self.may_repeat(node, losses, project, request);
+        if life.losses != losses {
+            if request.commands.iter().any(|command| command.old == Expected::Any) {
+                return;
+            }
+            self.world.watch.known().history.repeat_after_loss(&request.request_id);
         }
+        self.note(&format!("repeats {}", request.request_id));
+        self.submit(&node, &life, &project, request.clone()).await;
+        self.may_repeat(node, losses, project, request);
     }
 
     async fn submit(&self, node: &NodeId, life: &Life, project: &ProjectName, request: RefTransactionRequest) {

@@ -19,6 +19,8 @@ pub struct Entry {
     pub asked: u64,
     /// The verdicts on its refs, as far as answers came.
     pub verdicts: BTreeMap<RefName, Outcome>,
+    /// Whether it was repeated at a node that had lost its volume, and with it the memory of its requests.
+    pub after_loss: bool,
 }
 
 /// One operation on a project, and its answer so far.
@@ -53,7 +55,15 @@ impl History {
             request: request.clone(),
             asked: commits,
             verdicts: BTreeMap::new(),
+            after_loss: false,
         });
+    }
+
+    /// Notes that a request is repeated at a node that has lost its volume since.
+    pub fn repeat_after_loss(&mut self, id: &str) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.after_loss = true;
+        }
     }
 
     /// Notes the answer to a request.

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::eventlog::Position;
 use lockstep::seams::volume::{
-    BoundTo, Changes, CommittedRequest, Debt, DigestAt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark,
-    Registered, RequestKey, ShardId, StoreError, VolumeFacts,
+    BlobsUnderWay, BoundTo, Changes, CommittedRequest, Debt, DigestAt, Held, Mailbox, MoveIntent, NodeStore, RefRecord,
+    RefreshMark, Registered, RequestKey, ShardId, StoreError, VolumeFacts,
 };
 use lockstep_proto::refresh::Subject;
-use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq};
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq, TxnId};
 use tokio_util::sync::CancellationToken;
 
 use super::link::Link;
@@ -126,6 +126,10 @@ impl NodeStore for WatchedStore {
         self.inner.verified()
     }
 
+    fn requests_gap(&self) -> Result<bool, StoreError> {
+        self.inner.requests_gap()
+    }
+
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {
         self.inner.request(key)
     }
@@ -151,6 +155,22 @@ impl NodeStore for WatchedStore {
 
     fn end_intents(&self, until: u64) -> Result<(), StoreError> {
         self.inner.end_intents(until)
+    }
+
+    fn note_blob(&self, key: &str, txn: Option<&TxnId>) -> Result<(), StoreError> {
+        self.inner.note_blob(key, txn)
+    }
+
+    fn end_blob(&self, key: &str) -> Result<(), StoreError> {
+        self.inner.end_blob(key)
+    }
+
+    fn blobs_under_way(&self) -> Result<BlobsUnderWay, StoreError> {
+        self.inner.blobs_under_way()
+    }
+
+    fn forget_blobs(&self) -> Result<(), StoreError> {
+        self.inner.forget_blobs()
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {

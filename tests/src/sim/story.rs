@@ -58,6 +58,7 @@ fn request(id: &str, steps: &[Step<'_>]) -> RefTransactionRequest {
         commands: steps.iter().map(command).collect(),
         actor: None,
         traceparent: None,
+        message: None,
     }
 }
 

@@ -79,6 +79,7 @@ impl Asker {
             commands,
             actor: None,
             traceparent: None,
+            message: None,
         };
         Some((project, Wish::Refs(request)))
     }

@@ -31,7 +31,15 @@ enum At {
 use At::{Applier, Origin};
 
 /// Failpoints that the pushes of this load never reach. The tests in `seed` and `large` cover them.
-const ELSEWHERE: &[&str] = &["commit.locked", "commit.sealed", "seed.part"];
+const ELSEWHERE: &[&str] = &[
+    "commit.locked",
+    "commit.part_locked",
+    "commit.part_moved",
+    "commit.part_released",
+    "commit.sealed",
+    "commit.stored",
+    "seed.part",
+];
 
 /// Every other failpoint, and the sites to push to.
 const POINTS: &[(&str, &[At])] = &[

@@ -1,5 +1,7 @@
 //! Pushes of more refs than one write of the refdb takes. Each is still one transaction, even if nodes die on the way.
 
+use std::collections::BTreeMap;
+
 use lockstep::seams::refdb::RefStore;
 use lockstep_proto::ProjectKey;
 use lockstep_tests::e2e::cluster::Cluster;
@@ -120,8 +122,17 @@ async fn a_push_with_a_long_form_is_all_or_nothing_wherever_its_node_dies() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
     cluster.create("p").await;
     let clone = Clone::new(&cluster.scratch("clone"));
-    let first = [("commit.before_send", false), ("commit.locked", false), ("commit.sealed", true)];
-    for (failpoint, happens) in first.into_iter().chain([("commit.after_commit", true), ("publish.appended", true)]) {
+    for (failpoint, happens) in [
+        ("commit.before_send", false),
+        ("commit.part_locked:1", false),
+        ("commit.part_locked:7", false),
+        ("commit.locked", false),
+        ("commit.sealed", true),
+        ("commit.part_moved:1", true),
+        ("commit.part_moved:7", true),
+        ("commit.after_commit", true),
+        ("publish.appended", true),
+    ] {
         let commit = moved(&clone, failpoint);
         dies_at(&mut cluster, 0, failpoint).await;
         let _ = push_tags(&cluster, &clone, &["--atomic", "--force"]).await;
@@ -133,6 +144,39 @@ async fn a_push_with_a_long_form_is_all_or_nothing_wherever_its_node_dies() {
         let of_it = truth.refs.values().filter(|value| **value == commit).count();
         assert_eq!(of_it, if happens { LONG } else { 0 }, "{failpoint}");
     }
+    // A push that meets the locks of a dead node takes its own locks back, and dies on the way.
+    for failpoint in ["commit.part_released:1", "commit.part_released:7"] {
+        let commit = moved(&clone, failpoint);
+        dies_at(&mut cluster, 0, failpoint).await;
+        dies_at(&mut cluster, 1, "commit.locked").await;
+        let some = ["refs/tags/w000*:refs/tags/w000*", "refs/tags/w001*:refs/tags/w001*"];
+        let _ = fails(clone.push(&cluster.nodes[1].repository("p"), &["--atomic", "--force"], &some).await);
+        let _ = cluster.nodes[1].end().await;
+        let _ = push_tags(&cluster, &clone, &["--atomic", "--force"]).await;
+        let _ = cluster.nodes[0].end().await;
+        (0..2).for_each(|node| cluster.nodes[node].start(None));
+        cluster.ready().await;
+        unlocked(&cluster, failpoint).await;
+        let truth = converged(&cluster, "p").await;
+        assert!(truth.refs.values().all(|value| *value != commit), "{failpoint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_push_is_whole_when_its_node_dies_between_two_parts() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let commit = clone.commit(None, "one");
+    dies_at(&mut cluster, 0, "commit.part_moved").await;
+    let _ = fails(push(&cluster, &clone, &[], &refspecs(&commit)).await);
+    let _ = cluster.nodes[0].end().await;
+    let left = locked(&cluster).await;
+    assert!(left < REFS, "a part has moved: {left} of {REFS} refs are locked");
+    cluster.nodes[0].start(None);
+    cluster.ready().await;
+    let truth = converged(&cluster, "p").await;
+    assert!(truth.refs.len() == REFS && truth.refs.values().all(|value| *value == commit), "{:?}", truth.refs);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,6 +195,34 @@ async fn a_long_form_is_applied_whole_wherever_its_receiver_dies() {
         let truth = converged(&cluster, "p").await;
         assert_eq!(truth.refs.values().filter(|value| **value == commit).count(), LONG, "{failpoint}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pack_of_a_push_whose_node_dies_goes_at_the_next_start() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    // Nothing compresses these bytes, so their pack does not travel inline.
+    let mut noise = 88_172_645_463_325_252_u64;
+    let mut next = || {
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        noise.to_be_bytes()[0]
+    };
+    let content: Vec<u8> = (0..300_000).map(|_| next()).collect();
+    let commit = clone.commit_files(None, &BTreeMap::from([("noise".to_owned(), content)]));
+    dies_at(&mut cluster, 0, "commit.stored").await;
+    let main = format!("{commit}:refs/heads/main");
+    let _ = fails(clone.push(&cluster.nodes[0].repository("p"), &[], &[&main]).await);
+    let _ = cluster.nodes[0].end().await;
+    let packs = |cluster: &Cluster| std::fs::read_dir(cluster.scratch("blobs/packs")).map_or(0, Iterator::count);
+    assert_eq!(packs(&cluster), 1, "the pack was stored, and nothing names it");
+    cluster.nodes[0].start(None);
+    cluster.ready().await;
+    until(async || (packs(&cluster) == 0).then_some(())).await.expect("the pack is deleted");
+    let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&main]).await);
+    assert_eq!(converged(&cluster, "p").await.refs.get("refs/heads/main"), Some(&commit));
 }
 
 /// Starts a node again, so that it dies when it reaches this failpoint.

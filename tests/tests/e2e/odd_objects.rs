@@ -187,6 +187,7 @@ fn request(id: &str, refs: &[(&str, &str)]) -> RefTransactionRequest {
         commands: refs.iter().map(create).collect(),
         actor: None,
         traceparent: None,
+        message: None,
     }
 }
 

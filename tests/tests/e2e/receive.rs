@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{git, ok, quiet, refs, text};
+use lockstep_tests::e2e::git::{Clone, fails, git, ok, quiet, refs, text};
 use tokio::process::Command;
 
 use crate::lockstep;
+
+const MAIN: &str = "refs/heads/main";
 
 /// The settings of both servers, and the push.
 struct Row {
@@ -280,6 +282,40 @@ async fn a_reflog_that_exists_has_the_moves_and_messages_of_git_at_every_site() 
     let plain = logged(&servers.plain);
     assert!(plain.len() == 2 && plain.iter().all(|line| line.ends_with(" push")), "{plain:?}");
     assert_eq!((&logged(&servers.ours), &logged(&elsewhere)), (&plain, &plain));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_its_own_is_in_the_reflogs_of_all_sites() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let (first, second) = (clone.commit(None, "one"), clone.commit(None, "two"));
+    let servers = [0, 1].map(|at| cluster.nodes[at].repository("p"));
+    let _ = ok(clone.push(&servers[0], &[], &[&format!("{first}:{MAIN}"), &format!("{second}:refs/tags/x")]).await);
+    cluster.show("p", MAIN, Some(&first)).await;
+    for server in &servers {
+        std::fs::create_dir_all(server.join("logs/refs/heads")).expect("a folder");
+        std::fs::write(server.join("logs/refs/heads/main"), "").expect("a log");
+    }
+    let set = async |at: usize, value: &str, message: &str| {
+        let args = ["update-ref", "--project", "p", "--force", "-m", message, MAIN, value];
+        cluster.nodes[at].cli(&args).await
+    };
+    let mut wanted = Vec::new();
+    for (at, old, new, message) in [
+        (0, &first, &second, "Renamed the label \u{e9}"),
+        (1, &second, &first, "back again"),
+        (0, &first, &second, "push"),
+    ] {
+        let _ = ok(set(at, new, message).await);
+        cluster.show("p", MAIN, Some(new)).await;
+        wanted.push(format!("{old} {new} {message}"));
+    }
+    assert_eq!((&logged(&servers[0]), &logged(&servers[1])), (&wanted, &wanted));
+    for bad in ["two\nlines", &"x".repeat(513)] {
+        let told = fails(set(0, &first, bad).await);
+        assert!(told.contains("field message"), "{told}");
+    }
 }
 
 /// Makes a key, and lets the clone sign with it. Returns the file of allowed signers.

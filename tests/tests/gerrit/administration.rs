@@ -91,8 +91,14 @@ async fn an_administrator_s_act_at_one_site_holds_at_the_other() {
     // The configuration of a project, its rights, its parent, and its state.
     a.create("p").await;
     b.answers(after, "/projects/p/branches/master", 200).await;
-    let _ = a.rest("PUT", "/projects/p/description", &json!({"description": "what it is"})).await.json();
+    let described = json!({"description": "what it is", "commit_message": "Tell what it is"});
+    let _ = a.rest("PUT", "/projects/p/description", &described).await.json();
     b.shows("the description", async || b.read("/projects/p").await["description"] == "what it is").await;
+    for node in &sites.cluster.nodes {
+        // Gerrit's own message of the edit (`VersionedMetaData`), at both sites.
+        let log = std::fs::read_to_string(node.repository("p").join("logs/refs/meta/config")).expect("a log");
+        assert!(log.ends_with("\tcommit: Tell what it is\n"), "{}: {log}", node.name);
+    }
     let _ = a.rest("PUT", "/groups/crew/members/jo", &json!({})).await.json();
     let hidden = json!({"add": {"refs/*": {"permissions": {"read": {"rules": {"crew": {"action": "BLOCK"}}}}}}});
     let _ = a.rest("POST", "/projects/p/access", &hidden).await.json();

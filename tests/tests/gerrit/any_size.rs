@@ -64,6 +64,7 @@ async fn an_offline_program_deletes_in_batches_of_three_thousand() {
         commands: (1..=3_500).map(command).collect(),
         actor: None,
         traceparent: None,
+        message: None,
     };
     let made: RefTransactionResponse =
         node.call("/v1/projects/All-Users/ref-transactions", &request).await.expect("it answers");

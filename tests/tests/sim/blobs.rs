@@ -35,6 +35,7 @@ async fn create_within(story: &Story, name: &str, deadline_ms: u64) -> RefTransa
         commands: ["refs/heads/a", "refs/heads/b"].into_iter().map(command).collect(),
         actor: None,
         traceparent: None,
+        message: None,
     };
     story.world.watch.asked(&p0(), &request);
     let answer = story.life(name).node.transactions().submit(&p0(), request).await.unwrap();
@@ -105,6 +106,42 @@ fn the_blob_of_an_attempt_in_doubt_that_was_committed_goes_with_its_slot() {
         let branch: RefName = "refs/heads/a".parse().unwrap();
         let shows = |name: &str| story.volume(name).refs(&p0()).contains_key(&branch);
         story.until("the others have applied it", async || shows("blr-1-0") && shows("eu-aws-0")).await;
+        story.pass(5_000).await;
+        let put = keys(story, " put ");
+        assert!(!put.is_empty(), "its pack is in the blob store");
+        assert!(put.is_disjoint(&keys(story, " delete ")), "a committed slot names it");
+        story.start("muc-1-0").await;
+        story.until("it is deleted", async || put.is_subset(&keys(story, " delete "))).await;
+    });
+}
+
+#[test]
+fn the_blobs_of_an_attempt_whose_node_dies_go_at_its_next_start() {
+    tell_of_locks(async |story| {
+        story.cut("blr-1-0", Seam::RefDb, Some(Cut::Requests));
+        let answer = create_within(story, "blr-1-0", 3_000).await;
+        assert_eq!(answer.outcome, Outcome::Unknown, "{answer:?}");
+        let put = keys(story, " put ");
+        assert!(put.len() >= 2, "its pack and its long form are in the blob store: {put:?}");
+        story.crash("blr-1-0");
+        story.cut("blr-1-0", Seam::RefDb, None);
+        assert!(put.is_disjoint(&keys(story, " delete ")), "the node died before it knew what became of them");
+        story.start("blr-1-0").await;
+        story.until("both are deleted", async || put.is_subset(&keys(story, " delete "))).await;
+    });
+}
+
+#[test]
+fn a_start_keeps_the_blobs_of_a_committed_attempt() {
+    tell(async |story| {
+        // The slot stays while this node is away.
+        story.crash("muc-1-0");
+        story.cut("blr-1-0", Seam::RefDb, Some(Cut::Answers));
+        let answer = create_within(story, "blr-1-0", 3_000).await;
+        assert_eq!(answer.outcome, Outcome::Unknown, "{answer:?}");
+        story.crash("blr-1-0");
+        story.cut("blr-1-0", Seam::RefDb, None);
+        story.start("blr-1-0").await;
         story.pass(5_000).await;
         let put = keys(story, " put ");
         assert!(!put.is_empty(), "its pack is in the blob store");

@@ -46,6 +46,7 @@ fn force(branch: &str, new: Oid) -> RefTransactionRequest {
         commands: vec![RefCommand { name: name(branch), old: Expected::Any, new: Some(new), force: true }],
         actor: None,
         traceparent: None,
+        message: None,
     }
 }
 
@@ -241,6 +242,11 @@ fn a_new_node_refuses_a_stale_push_without_a_search_and_one_that_lost_its_volume
         let later = story.object(AT, &p0());
         let end = story.push(AT, "later", &p0(), (BRANCH, Some(old), Some(later))).await.unwrap();
         assert_eq!(end.outcome, Outcome::Unknown, "{end:?}");
+        // The gap is on the volume, so the next life knows of it too.
+        story.restart(&[AT]).await;
+        story.converge().await;
+        let again = story.push(AT, "s0", &p0(), (BRANCH, None, Some(old))).await.unwrap();
+        assert_eq!(again.outcome, Outcome::Unknown, "it was committed before the loss: {again:?}");
     });
 }
 

@@ -22,7 +22,12 @@ async fn existing(story: &Story) -> Oid {
     let mut tip: Option<Oid> = None;
     let mut moves = Vec::new();
     let mut add = |name: String, new: Oid| {
-        moves.push(lockstep::seams::git::RefMove { name: name.parse().unwrap(), old: None, new: Some(new) });
+        moves.push(lockstep::seams::git::RefMove {
+            name: name.parse().unwrap(),
+            old: None,
+            new: Some(new),
+            message: String::new(),
+        });
     };
     for at in 0..10 {
         let commit = volume.add_object(&old(), &tip.into_iter().collect::<Vec<_>>(), 1_000 + at);
@@ -133,7 +138,12 @@ fn a_write_during_seeding_is_seeded_too() {
         story.crash(AT);
         let volume = story.volume(AT);
         let newer = volume.add_object(&old(), &[tip], 9_999);
-        let step = |name: &str, old, new| lockstep::seams::git::RefMove { name: name.parse().unwrap(), old, new };
+        let step = |name: &str, old, new| lockstep::seams::git::RefMove {
+            name: name.parse().unwrap(),
+            old,
+            new,
+            message: String::new(),
+        };
         let shown = volume.refs(&old());
         let gone = "refs/changes/10/10/1";
         let moves = [step(MAIN, Some(tip), Some(newer)), step(gone, shown.get(&gone.parse().unwrap()).copied(), None)];

@@ -55,8 +55,10 @@ async fn push(story: &Story, at: &str, id: &str, name: &str, step: (Option<Oid>,
 
 /// Writes as Gerrit does without the bridge.
 async fn write_behind(story: &Story, moves: &[(&str, Option<Oid>, Option<Oid>)]) {
-    let moves: Vec<RefMove> =
-        moves.iter().map(|(name, old, new)| RefMove { name: name.parse().unwrap(), old: *old, new: *new }).collect();
+    let moves: Vec<RefMove> = moves
+        .iter()
+        .map(|(name, old, new)| RefMove { name: name.parse().unwrap(), old: *old, new: *new, message: String::new() })
+        .collect();
     let repositories = story.volume(AT).repositories();
     repositories.move_refs(&p0(), &moves, &[]).await.unwrap();
     repositories.sync().await.unwrap();

@@ -157,6 +157,7 @@ fn request(commands: &[RefCommand]) -> RefTransactionRequest {
         commands: commands.to_vec(),
         actor: target::actor(),
         traceparent: None,
+        message: None,
     }
 }
 

@@ -26,6 +26,9 @@ pub(super) struct UpdateRefArgs {
     /// Allow an update that is not a fast-forward
     #[arg(long)]
     force: bool,
+    /// Message for the reflogs of the ref at all sites
+    #[arg(short, long)]
+    message: Option<String>,
     /// Full name of the ref (refs/heads/main)
     #[arg(value_name = "REF")]
     name: RefName,
@@ -46,6 +49,7 @@ pub(super) async fn run(args: UpdateRefArgs) -> Result<(), CliError> {
         commands: vec![command],
         actor: target::actor(),
         traceparent: None,
+        message: args.message,
     };
     let response = args.target.submit(&args.project, &request).await?;
     let refusal = response.results.first().and_then(|result| result.refusal.as_ref());

@@ -149,6 +149,7 @@ async fn submit(
         commands: commands.to_vec(),
         actor: user(named.as_deref()),
         traceparent: std::env::var("TRACEPARENT").ok(),
+        message: None,
     };
     // The sidecar answers by the deadline. The extra second covers the time until the answer arrives.
     let until = Instant::now() + Duration::from_millis(deadline_ms) + Duration::from_secs(1);

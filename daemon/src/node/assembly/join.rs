@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow_sites::FollowSites;
 use super::front::Front;
+use super::left_blobs;
 use super::probes::NodeProbes;
 use super::stages::Stages;
 use super::streams_away;
@@ -24,7 +25,7 @@ use crate::base::backoff::Backoff;
 use crate::base::tasks::Tasks;
 use crate::seams::git::GitError;
 use crate::seams::refdb::{MOST_NEEDS, NodeAnswer, NodeRecord, RefDbError};
-use crate::seams::volume::{StoreError, VolumeFacts};
+use crate::seams::volume::{BlobsUnderWay, StoreError, VolumeFacts};
 use crate::stages::api::readiness::Latch;
 use crate::stages::membership::{EnrollError, OpenError, enroll, will_beat};
 use crate::stages::ports::{Behind, CatchUpError, Probes};
@@ -115,7 +116,8 @@ impl Join {
         self.until_ok("register", || self.first_look()).await;
         let record = self.until_ok("register", || self.register()).await;
         self.tasks.spawn("member", self.stages.member(record).run());
-        self.until_ok("requests", || self.recover_requests()).await;
+        let left = self.until_ok("requests", || self.recover_requests()).await;
+        self.tasks.spawn("left-blobs", left_blobs::delete(Arc::clone(&self.stages), left));
         if let Err(error) = self.stages.applier.resume(self.stages.deps.store.as_ref()).await {
             tracing::error!(%error, "the parked transactions cannot be read from the node's store: the node stops");
             self.fenced.cancel();
@@ -222,6 +224,8 @@ impl Join {
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
+            // The notes may be of another moment than the refdb.
+            deps.store.forget_blobs()?;
             // A node that never had an incarnation has committed nothing, so its memory lacks nothing.
             if deps.refdb.incarnations.last_incarnation(&settings.site, &settings.node).await? > 0 {
                 self.stages.state.requests.skipped_some();
@@ -247,10 +251,12 @@ impl Join {
 
     /// Recovers the requests that this node committed and did not durably remember. It fences the node's earlier
     /// incarnations first, so that nothing can come into their slots any more. No low-water mark may move before. A
-    /// mark above such a transaction hides it from the next start, if this one ends early.
-    async fn recover_requests(&self) -> Result<(), JoinError> {
+    /// mark above such a transaction hides it from the next start, if this one ends early. Returns the blobs that the
+    /// last process left.
+    async fn recover_requests(&self) -> Result<BlobsUnderWay, JoinError> {
         self.stages.opener().fence_earlier().await?;
-        Ok(unremembered_requests::recover_requests(&self.stages).await?)
+        unremembered_requests::recover_requests(&self.stages).await?;
+        Ok(left_blobs::of_last_process(&self.stages)?)
     }
 
     pub(super) async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), JoinError> {

@@ -35,6 +35,7 @@
 //! | `production` | builds the seams of a configuration; names adapters |
 //! | `provision` | the resources of a site at AWS, for `lockstep aws`; names adapters |
 //! | `guards` | looks whether the hooks of the repositories are in force |
+//! | `left_blobs` | deletes the blobs of attempts that were under way when the last process ended |
 //! | `left_locks` | looks for locks that programs left behind in the repositories |
 //! | `hooks` | installs the git hooks in new repositories |
 //! | `run` | `lockstep run`: a sidecar from its configuration to its end |
@@ -52,6 +53,7 @@ mod hooks;
 mod inspect;
 mod join;
 mod last_contact;
+mod left_blobs;
 mod left_locks;
 mod local_health;
 mod metered;
@@ -408,6 +410,10 @@ async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<Project
     deps.observer.starting(&"repairing the repositories after the last end");
     let before = deps.store.facts()?;
     let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != deps.boot;
+    if before.boot != deps.boot {
+        // A crash of the machine may have lost the last of these notes.
+        deps.store.forget_blobs()?;
+    }
     let projects = deps.store.projects()?;
     let living = projects.iter().filter(|(_, record)| !record.value.is_deleted_project()).map(|(name, _)| name.clone());
     deps.repositories.check_folders(&living.collect::<Vec<_>>()).await?;

@@ -195,8 +195,9 @@ async fn keep_unknown(deps: &NodeDependencies, project: &ProjectKey) -> Result<u
         }
     }
     let unnamed = unknown.iter().filter(|(name, _)| !named.contains(*name));
-    let moves: Vec<RefMove> =
-        unnamed.map(|(name, old)| RefMove { name: name.clone(), old: Some(*old), new: None }).collect();
+    let moves: Vec<RefMove> = unnamed
+        .map(|(name, old)| RefMove { name: name.clone(), old: Some(*old), new: None, message: String::new() })
+        .collect();
     let keep: Vec<(String, Oid)> = unknown.into_iter().map(|one| stray(&one)).collect();
     if !keep.is_empty() {
         deps.repositories.move_refs(&project.name, &moves, &keep).await?;
@@ -209,8 +210,10 @@ async fn keep_unknown(deps: &NodeDependencies, project: &ProjectKey) -> Result<u
 async fn take_away(deps: &NodeDependencies, name: &ProjectName) -> Result<usize, MoveError> {
     let shown = deps.repositories.list_refs(name).await?;
     let keep: Vec<(String, Oid)> = shown.iter().map(stray).collect();
-    let moves: Vec<RefMove> =
-        shown.into_iter().map(|(name, old)| RefMove { name, old: Some(old), new: None }).collect();
+    let moves: Vec<RefMove> = shown
+        .into_iter()
+        .map(|(name, old)| RefMove { name, old: Some(old), new: None, message: String::new() })
+        .collect();
     if !moves.is_empty() {
         deps.repositories.move_refs(name, &moves, &keep).await?;
     }

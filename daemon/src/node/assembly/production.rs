@@ -229,7 +229,9 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node.patience = settings.refdb.attempt_timeout;
     node.verify_share = settings.refdb.verify_share;
     node.apply.batch = settings.apply.batch;
-    node.apply.parked_bytes = settings.apply.parked_bytes;
+    // One budget. Half of it is for records that were read, so that parked and fetched ones never stop the reading.
+    let half = settings.apply.parked_bytes / 2;
+    (node.consume.open_bytes, node.apply.parked_bytes) = (half.max(1), settings.apply.parked_bytes - half);
     node.apply.parked_age = settings.apply.parked_age;
     node.consume.poll_interval = settings.eventlog.poll_interval;
     node.member.beat = settings.lease.heartbeat;
@@ -408,4 +410,21 @@ pub(super) fn on_volume(
         settings: node_settings(settings),
         bugs: InjectedBugs::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::config;
+
+    #[test]
+    fn records_that_were_read_and_those_that_wait_have_one_budget_together() {
+        for bytes in [1, 1 << 20, (256 << 20) + 1] {
+            let mut settings = config::parse(config::EXAMPLE).unwrap_or_else(|error| panic!("{error}"));
+            settings.apply.parked_bytes = bytes;
+            let node = node_settings(&settings);
+            assert!((bytes..=bytes + 1).contains(&(node.consume.open_bytes + node.apply.parked_bytes)));
+            assert!(node.consume.open_bytes >= 1, "a reader without any room would wait for ever");
+        }
+    }
 }

@@ -268,7 +268,8 @@ pub struct Apply {
     pub workers: usize,
     /// Number of transactions between two calls of `syncfs` at most.
     pub batch: usize,
-    /// Bytes of parked transactions per project. Above this limit, the project gets a state transfer.
+    /// Bytes of all transactions in memory that were read, fetched or parked: half for those that were read, half for
+    /// the others. A project with a parked one beyond it gets a state transfer.
     pub parked_bytes: u64,
     /// How long a transaction may be parked. After that, its project gets a state transfer.
     pub parked_age: Duration,

@@ -393,8 +393,9 @@ fn plan(objects: &Objects<'_>, moves: &[RefMove], keep: &[(String, Oid)]) -> Res
             lines.push(Line::Set(keep_ref(label), *oid));
         }
     }
-    for RefMove { name, old, new } in deletions.into_iter().chain(others) {
-        lines.push(Line::Move { name: name.as_str().to_owned(), old: *old, new: *new });
+    for RefMove { name, old, new, message } in deletions.into_iter().chain(others) {
+        let (name, message) = (name.as_str().to_owned(), message.clone());
+        lines.push(Line::Move { name, old: *old, new: *new, message });
     }
     Ok(lines)
 }

@@ -78,6 +78,7 @@ mod writer;
 pub use local::LocalRepositories;
 pub use scan::PackLimits;
 pub use settings::{FsckObjects, OnCreate, PrepareError, Settings};
+pub use update_ref::REFLOG_MESSAGE;
 pub use upload_pack::{FetchStep, UploadPack};
 
 use std::cmp::Ordering;
@@ -100,6 +101,8 @@ pub struct RefMove {
     pub old: Option<Oid>,
     /// The new value; `None` deletes the ref.
     pub new: Option<Oid>,
+    /// The message for the ref's reflog, if it has one; empty for [`REFLOG_MESSAGE`].
+    pub message: String,
 }
 
 /// Objects that were packed for other sites.

@@ -31,7 +31,7 @@ pub(super) fn lines(project: &ProjectName, git_dir: &Path, names: &[RefName]) ->
         let target = shown(&target);
         tracing::warn!(%project, name, target, ?value, "a symbolic ref gives way to a committed ref");
         lines.push(match value {
-            Some(value) => Line::Move { name, old: Some(value), new: Some(value) },
+            Some(value) => Line::Move { name, old: Some(value), new: Some(value), message: String::new() },
             None => Line::Delete(name),
         });
     }

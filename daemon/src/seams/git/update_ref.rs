@@ -26,6 +26,8 @@ pub(super) enum Line {
         old: Option<Oid>,
         /// The new value; `None` to delete the ref.
         new: Option<Oid>,
+        /// The message for the reflog; empty for [`REFLOG_MESSAGE`].
+        message: String,
     },
     /// Sets one of the sidecar's own refs, whatever its value is.
     Set(String, Oid),
@@ -43,10 +45,10 @@ impl Line {
 
     fn text(&self) -> String {
         match self {
-            Self::Move { name, old: Some(old), new: Some(new) } => format!("update {name} {new} {old}\n"),
-            Self::Move { name, old: None, new: Some(new) } => format!("create {name} {new}\n"),
-            Self::Move { name, old: Some(old), new: None } => format!("delete {name} {old}\n"),
-            Self::Move { name, old: None, new: None } => format!("verify {name}\n"),
+            Self::Move { name, old: Some(old), new: Some(new), .. } => format!("update {name} {new} {old}\n"),
+            Self::Move { name, old: None, new: Some(new), .. } => format!("create {name} {new}\n"),
+            Self::Move { name, old: Some(old), new: None, .. } => format!("delete {name} {old}\n"),
+            Self::Move { name, old: None, new: None, .. } => format!("verify {name}\n"),
             Self::Set(name, oid) => format!("update {name} {oid}\n"),
             Self::Delete(name) => format!("delete {name}\n"),
         }
@@ -72,18 +74,18 @@ pub(super) struct Session {
     errors: JoinHandle<String>,
 }
 
-/// The message of each move in a reflog: the one that git's receive-pack gives to every ref of every push. A process
-/// takes one message, and moves the refs of many transactions.
-pub(super) const REFLOG_MESSAGE: &str = "push";
+/// The message in a reflog of a move that has none of its own: the one that git's receive-pack gives to every ref of
+/// every push.
+pub const REFLOG_MESSAGE: &str = "push";
 
 /// How long git may take to answer before it is ended: far longer than a transaction of a million refs needs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Session {
-    /// Starts git on a repository.
-    pub(super) fn start(settings: &Settings, git_dir: &Path) -> std::io::Result<Self> {
+    /// Starts git on a repository. A process takes one message for the reflogs of all refs that it moves.
+    pub(super) fn start(settings: &Settings, git_dir: &Path, message: &str) -> std::io::Result<Self> {
         let mut command = Command::from(child::git(settings, git_dir));
-        command.args(["update-ref", "--no-deref", "-m", REFLOG_MESSAGE, "--stdin"]);
+        command.args(["update-ref", "--no-deref", "-m", message, "--stdin"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let pipe = || std::io::Error::other("a pipe to git is missing");

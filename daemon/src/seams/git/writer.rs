@@ -6,6 +6,9 @@
 //! their new values, the transaction succeeded. If a ref has an unexpected value, the result is [`GitError::RefMoved`].
 //! If git may have begun to commit, or if a short-lived lock of another program explains the failure, the rest is
 //! retried a few times. Refs that moved before git was killed stay moved, and the rest is moved after them.
+//!
+//! git takes one message for reflogs per process. So a transaction whose own message a reflog would show has a git of
+//! its own (`docs/adr/0049`).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +25,7 @@ use super::foreign_lock::ForeignLock;
 use super::intent::Intent;
 use super::layout::{Layout, failed};
 use super::stale_locks::Suspects;
-use super::update_ref::{Broken, Line, Session};
+use super::update_ref::{Broken, Line, REFLOG_MESSAGE, Session};
 use super::{GitError, Settings, child, first_refs, ref_files};
 use crate::base::clock::{Clock, SystemClock};
 
@@ -172,7 +175,8 @@ impl Writer {
 
     async fn move_all(&mut self, mut jobs: Vec<Job>) {
         let mut suspects = Suspects::default();
-        if jobs.len() > 1 && self.together(&mut jobs, &mut suspects).await {
+        let is_plain = jobs.iter().all(|job| self.message(&job.lines).is_none());
+        if jobs.len() > 1 && is_plain && self.together(&mut jobs, &mut suspects).await {
             jobs.into_iter().for_each(|job| drop(job.answer.send(Ok(()))));
             return;
         }
@@ -242,18 +246,32 @@ impl Writer {
     }
 
     async fn by_git(&mut self, lines: &[Line]) -> std::io::Result<Result<(), Broken>> {
+        if let Some(message) = self.message(lines) {
+            return Ok(Session::start(&self.settings, &self.git_dir, message)?.run(lines).await.map(drop));
+        }
         let session = match self.session.take() {
             Some(session) => session,
-            None => Session::start(&self.settings, &self.git_dir)?,
+            None => Session::start(&self.settings, &self.git_dir, REFLOG_MESSAGE)?,
         };
         Ok(session.run(lines).await.map(|session| self.session = Some(session)))
+    }
+
+    /// The message of a transaction that needs a git of its own: the first one that a reflog would show. Most refs have
+    /// no reflog, and most messages are the one of the long-lived git.
+    fn message<'a>(&self, lines: &'a [Line]) -> Option<&'a str> {
+        lines.iter().find_map(|line| match line {
+            Line::Move { name, message, .. } if !message.is_empty() && message != REFLOG_MESSAGE => {
+                self.git_dir.join("logs").join(name).is_file().then_some(message.as_str())
+            }
+            _ => None,
+        })
     }
 
     /// Creates the refs without git, if they are the first ones of the repository and many. Returns whether it did. If
     /// not, none was created.
     #[expect(clippy::disallowed_methods, reason = "the git adapter: libgit2 and the disk block")]
     async fn create_first(&self, lines: &[Line]) -> bool {
-        let Some(refs) = first_refs::of(lines) else { return false };
+        let Some(refs) = first_refs::of(lines).filter(|_| self.message(lines).is_none()) else { return false };
         let git_dir = self.git_dir.clone();
         let created = tokio::task::spawn_blocking(move || first_refs::create(&git_dir, &refs)).await;
         created.map_err(std::io::Error::other).flatten().unwrap_or_else(|error| {
@@ -279,7 +297,7 @@ impl Writer {
         }
         let mut rest = Vec::new();
         for line in lines {
-            let Line::Move { name, old, new } = line else {
+            let Line::Move { name, old, new, .. } = line else {
                 rest.push(line.clone());
                 continue;
             };

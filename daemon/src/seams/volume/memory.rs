@@ -12,12 +12,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::refresh::Subject;
-use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq};
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq, TxnId};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    BoundTo, Changes, CommittedRequest, Debt, DigestAt, Held, Mailbox, MoveIntent, NodeStore, Rebind, RefRecord,
-    RefreshMark, Registered, RequestKey, SetDigest, ShardId, StoreError, VolumeFacts,
+    BlobsUnderWay, BoundTo, Changes, CommittedRequest, Debt, DigestAt, Held, Mailbox, MoveIntent, NodeStore, Rebind,
+    RefRecord, RefreshMark, Registered, RequestKey, SetDigest, ShardId, StoreError, VolumeFacts,
 };
 use crate::base::faults::injected_bug::InjectedBugs;
 use crate::seams::eventlog::Position;
@@ -51,6 +51,8 @@ struct State {
     bound: BoundTo,
     requests: BTreeMap<RequestKey, CommittedRequest>,
     verified: Option<String>,
+    requests_gap: bool,
+    blobs: BlobsUnderWay,
     intents: BTreeMap<u64, Vec<MoveIntent>>,
     bugs: InjectedBugs,
     #[cfg(test)]
@@ -127,6 +129,7 @@ impl State {
         }
         self.requests.extend(changes.requests);
         self.verified = changes.verified.or(self.verified.take());
+        self.requests_gap = changes.requests_gap.unwrap_or(self.requests_gap);
     }
 
     /// Removes everything that speaks of the refdb that the volume belonged to.
@@ -136,6 +139,7 @@ impl State {
         (self.low_water, self.debts, self.requests) = Default::default();
         self.registered = Registered::default();
         self.intents.clear();
+        self.blobs.clear();
         let held = std::mem::take(&mut self.parked).into_iter().chain(std::mem::take(&mut self.quarantined));
         self.quarantined = held.map(|(id, held)| (id, held.of_other_refdb())).collect();
     }
@@ -297,6 +301,10 @@ impl NodeStore for MemoryStore {
         Ok(self.state().verified.clone())
     }
 
+    fn requests_gap(&self) -> Result<bool, StoreError> {
+        Ok(self.state().requests_gap)
+    }
+
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {
         Ok(self.state().requests.get(key).cloned())
     }
@@ -328,6 +336,25 @@ impl NodeStore for MemoryStore {
         let intents = &mut self.state().intents;
         let last = intents.last_key_value().map_or(0, |(last, _)| *last);
         intents.retain(|number, _| *number > until || *number == last);
+        Ok(())
+    }
+
+    fn note_blob(&self, key: &str, txn: Option<&TxnId>) -> Result<(), StoreError> {
+        self.state().blobs.insert(key.to_owned(), txn.cloned());
+        Ok(())
+    }
+
+    fn end_blob(&self, key: &str) -> Result<(), StoreError> {
+        self.state().blobs.remove(key);
+        Ok(())
+    }
+
+    fn blobs_under_way(&self) -> Result<BlobsUnderWay, StoreError> {
+        Ok(self.state().blobs.clone())
+    }
+
+    fn forget_blobs(&self) -> Result<(), StoreError> {
+        self.state().blobs.clear();
         Ok(())
     }
 

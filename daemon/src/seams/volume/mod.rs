@@ -9,6 +9,7 @@
 //!
 //! | file | content |
 //! |---|---|
+//! | `blobs_under_way` | the file of blobs whose transactions are not committed yet, without any fsync |
 //! | `bound` | the refdb that the volume belongs to |
 //! | `debt` | a project that this node cannot bring up to date |
 //! | `disk` | the store in redb, on the volume |
@@ -22,6 +23,7 @@
 //! | `requests` | committed requests, for callers that repeat them |
 //! | `set_digest` | the digest of a project's entries in the version map |
 
+mod blobs_under_way;
 mod bound;
 mod debt;
 pub mod disk;
@@ -36,6 +38,7 @@ mod registered;
 mod requests;
 mod set_digest;
 
+pub use blobs_under_way::BlobsUnderWay;
 pub use bound::BoundTo;
 pub use debt::{Debt, MOST_REFS};
 pub use intents::MoveIntent;
@@ -226,6 +229,8 @@ pub struct Changes {
     pub requests: Vec<(RequestKey, CommittedRequest)>,
     /// Committed requests whose time is over.
     pub forget_requests: Vec<RequestKey>,
+    /// Whether committed requests may be missing from now on.
+    pub requests_gap: Option<bool>,
     /// The results of the last verifications, as JSON.
     pub verified: Option<String>,
 }
@@ -259,6 +264,7 @@ impl Changes {
             && self.registered.is_none()
             && self.requests.is_empty()
             && self.forget_requests.is_empty()
+            && self.requests_gap.is_none()
             && self.verified.is_none()
     }
 }
@@ -350,6 +356,9 @@ pub trait NodeStore: Send + Sync {
     /// Returns the results of the last verifications, as JSON. `None` if nothing was verified yet.
     fn verified(&self) -> Result<Option<String>, StoreError>;
 
+    /// Returns whether committed requests may be missing. A volume that moves to another refdb keeps the answer.
+    fn requests_gap(&self) -> Result<bool, StoreError>;
+
     /// Returns a committed request.
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError>;
 
@@ -369,6 +378,19 @@ pub trait NodeStore: Send + Sync {
 
     /// Ends the move intents up to this number. Their moves must be durable in the version map.
     fn end_intents(&self, until: u64) -> Result<(), StoreError>;
+
+    /// Notes a blob that is about to be put, or to be sent with this transaction. The note survives a crash of
+    /// this process, but not of the machine.
+    fn note_blob(&self, key: &str, txn: Option<&TxnId>) -> Result<(), StoreError>;
+
+    /// Ends the note of a blob: it is deleted, or its transaction is committed. An unknown key is not an error.
+    fn end_blob(&self, key: &str) -> Result<(), StoreError>;
+
+    /// Returns the noted blobs.
+    fn blobs_under_way(&self) -> Result<BlobsUnderWay, StoreError>;
+
+    /// Forgets all noted blobs: the notes may be of another moment than the rest of the volume.
+    fn forget_blobs(&self) -> Result<(), StoreError>;
 
     /// Writes a copy of the store at one moment into a new file. The store goes on meanwhile. Blocks.
     fn copy_to(&self, path: &Path) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ use lockstep_proto::bridge::RefTransactionRequest;
 use lockstep_proto::gerrit::HandshakeRequest;
 use lockstep_proto::limits;
 use lockstep_proto::refresh::{DoneRequest, TasksRequest};
+use lockstep_proto::transaction::check_message;
 
 use super::deadlines::LONGEST_DEADLINE;
 use super::error::Failure;
@@ -17,6 +18,7 @@ pub(super) fn batch(request: &RefTransactionRequest, usual: Duration) -> Result<
     request_id(&request.request_id)?;
     text("actor", request.actor.as_deref())?;
     text("traceparent", request.traceparent.as_deref())?;
+    message(request.message.as_deref().unwrap_or_default())?;
     commands(request)?;
     deadline(request.deadline_ms, usual)
 }
@@ -149,6 +151,10 @@ fn deadline(asked: Option<u64>, usual: Duration) -> Result<Duration, Failure> {
         )));
     }
     Ok(deadline)
+}
+
+fn message(message: &str) -> Result<(), Failure> {
+    check_message(message).map_err(|why| Failure::malformed(format!("field message {why}")))
 }
 
 fn text(field: &str, value: Option<&str>) -> Result<(), Failure> {

@@ -150,6 +150,7 @@ pub(super) fn request(node: &Committer, work: &Work, proposal: &Proposal, ready:
         request_id: work.request_id.clone(),
         actor: work.actor.clone(),
         traceparent: work.traceparent.clone(),
+        message: work.message.clone(),
         loosens: work.loosens,
     };
     let mut directories = proposal.directories.clone();

@@ -63,6 +63,7 @@ use crate::base::tasks::Tasks;
 use crate::seams::blob::BlobStore;
 use crate::seams::blob::long_form::LongForms;
 use crate::seams::git::Repositories;
+use crate::seams::volume::NodeStore;
 use crate::stages::ports::{Barrier, CatchUp, MetLocks};
 use crate::state::committed_requests::CommittedRequests;
 use crate::state::context::{NodeContext, NodeState};
@@ -119,6 +120,8 @@ pub struct Committer {
     repositories: Arc<dyn Repositories>,
     /// Moves the local refs.
     materializer: Materializer,
+    /// The node's store, for the notes of blobs.
+    store: Arc<dyn NodeStore>,
     /// The store of packs that are too large for a transaction.
     blobs: Arc<dyn BlobStore>,
     /// The long forms of transactions that do not fit into a slot.
@@ -176,7 +179,7 @@ impl Committer {
         let CommitPorts { catch_up, barrier, locks } = ports;
         let NodeContext { site, refdb, repositories, blobs, long_forms, observer, clock, entropy, .. } =
             context.clone();
-        let NodeContext { tasks, went_back, fenced, bugs, .. } = context.clone();
+        let NodeContext { tasks, went_back, fenced, bugs, store, .. } = context.clone();
         let NodeState { versions, materializer, durability, quiesce, folders, signing, .. } = state.clone();
         folders.begin();
         Self {
@@ -184,6 +187,7 @@ impl Committer {
             versions,
             repositories,
             materializer: Materializer { mover: Mover::Own, ..materializer },
+            store,
             blobs,
             long_forms,
             signing,

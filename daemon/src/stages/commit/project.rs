@@ -181,6 +181,7 @@ impl Committer {
             request_id,
             actor: String::new(),
             traceparent: String::new(),
+            message: String::new(),
             deadline: self.deadline(None),
             judged: Judged::No,
             seed: None,

@@ -250,9 +250,14 @@ impl Committer {
                     return Err(Some(refused));
                 }
             };
-            crate::base::faults::failpoint::reach("commit.before_send");
             long_form.is_stored();
-            [&pack, &long_form].into_iter().for_each(UnusedBlob::may_be_needed);
+            let noted =
+                [&pack, &long_form].into_iter().try_for_each(|blob| blob.may_be_needed(&request.transaction.id));
+            if let Err(error) = noted {
+                self.journal.give_back(&slot);
+                return Err(Some(unavailable(&error)));
+            }
+            crate::base::faults::failpoint::reach("commit.before_send");
             let end = match self.attempts.commit(&request, deadline).await {
                 AttemptEnd::SlotLost(why) if self.in_doubt.proves(&slot).await != Some(true) => {
                     AttemptEnd::Unknown(why)

@@ -18,7 +18,7 @@ use super::repeated::Before;
 use super::requests::{Begin, answer};
 use super::translate::{carried, check, fingerprint, names, respond, sort};
 use super::work::{Ended, Seed, Verdict, Work};
-use crate::seams::git::{Judged, RefMove};
+use crate::seams::git::{Judged, REFLOG_MESSAGE, RefMove};
 use crate::seams::refdb::SlotState;
 use crate::seams::refdb::gone::may_be_gone;
 use crate::stages::ports::Transactions;
@@ -164,6 +164,7 @@ impl Committer {
             request_id: request.request_id.clone(),
             actor: request.actor.unwrap_or_default(),
             traceparent: span.in_scope(current_traceparent),
+            message: request.message.filter(|message| message != REFLOG_MESSAGE).unwrap_or_default(),
             deadline: self.deadline(request.deadline_ms),
             project: key,
             judged,
@@ -239,7 +240,8 @@ impl Committer {
         for command in commands {
             let old = self.repositories.read_ref(project, &command.name).await.map_err(ApiError::unavailable)?;
             if old != command.new {
-                moves.push(RefMove { name: command.name.clone(), old, new: command.new });
+                let (name, new) = (command.name.clone(), command.new);
+                moves.push(RefMove { name, old, new, message: String::new() });
             }
         }
         Ok(moves)

@@ -39,6 +39,8 @@ pub struct Work {
     pub actor: String,
     /// The W3C trace context; empty without traces.
     pub traceparent: String,
+    /// The message for reflogs; empty for that of a push.
+    pub message: String,
     /// The time at which the caller wants an answer.
     pub deadline: Instant,
     /// The judge of the objects, before the batch came here.

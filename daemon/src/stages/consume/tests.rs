@@ -248,7 +248,7 @@ async fn handed_over(script: Script) -> (Vec<u64>, u64) {
         let request = CommitRequest { encoded: transaction.encode(), transaction, directories, freed };
         assert_eq!(context.refdb.refs.commit(&request).await, Ok(CommitAnswer::Committed));
     }
-    context.refdb.registry.mark(&record.site, &record.id, &[Seq(2)], &[Seq(2)]).await.unwrap();
+    context.refdb.incarnations.mark(&record.site, &record.id, &[Seq(2)], &[Seq(2)]).await.unwrap();
     let state = NodeState::load(&context, Duration::from_millis(1)).unwrap();
     let (applied, missing) = (Arc::new(Applied::default()), Arc::new(Missing::default()));
     let (sink, announcements, catch_up) = (Arc::clone(&applied), Arc::clone(&missing), Arc::new(Nowhere));

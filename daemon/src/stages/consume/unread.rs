@@ -73,7 +73,7 @@ impl Consumer {
     /// The slots of a site below its published marks that are not done here, at most one more than [`MOST`].
     async fn published_and_not_done(&self, site: &SiteId) -> Result<Vec<Slot>, RefDbError> {
         let mut slots = Vec::new();
-        for incarnation in self.refdb.registry.incarnations(site).await? {
+        for incarnation in self.refdb.incarnations.incarnations(site).await? {
             for (lane, mark) in incarnation.id.lanes(incarnation.published.iter().copied()) {
                 let room = (MOST + 1).saturating_sub(slots.len());
                 slots.extend(self.low_water.gaps(&lane, mark, room));

@@ -168,6 +168,7 @@ impl HandshakeStage {
             commands: part.to_vec(),
             actor: Some(format!("init of {instance}")),
             traceparent: None,
+            message: None,
         };
         let answer = self
             .transactions

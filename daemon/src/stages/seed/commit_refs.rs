@@ -176,6 +176,7 @@ impl Run {
             commands: part.to_vec(),
             actor: Some("seed".to_owned()),
             traceparent: None,
+            message: None,
         };
         let entropy = Arc::clone(&self.seeder.entropy);
         let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));

@@ -42,7 +42,7 @@ impl Hot {
             self.context.refdb.refs.read(&project(), std::slice::from_ref(&key)).await.unwrap().remove(0).unwrap();
         let (version, value, txn) = (item.version, item.value.clone(), item.txn.clone().unwrap());
         let old = self.model.read_ref(&project().name, &name("b")).await.unwrap();
-        let moved = RefMove { name: name("b"), old, new: value.oid() };
+        let moved = RefMove { name: name("b"), old, new: value.oid(), message: String::new() };
         self.model.move_refs(&project().name, &[moved], &[]).await.unwrap();
         let record = RefRecord { version, value: value.clone(), txn: txn.clone() };
         self.versions.moved(&project(), [(key.clone(), record)].into(), Mover::Other).unwrap();
@@ -162,7 +162,7 @@ impl World {
             let record = RefRecord { version: Version(1), value: value.clone(), txn: TXN.parse().unwrap() };
             self.verifier.versions.moved(&project(), [(key.clone(), record)].into(), Mover::Other).unwrap();
             if let RefKey::Ref(name) = key {
-                let moved = RefMove { name: name.clone(), old: None, new: value.oid() };
+                let moved = RefMove { name: name.clone(), old: None, new: value.oid(), message: String::new() };
                 self.model.move_refs(&project().name, &[moved], &[]).await.unwrap();
             }
         }

@@ -117,7 +117,7 @@ mod tests {
         let look = materializer.is_gone(&project, &name);
         let arrives = async {
             tokio::task::yield_now().await;
-            let arrived = RefMove { name: name.clone(), old: None, new: Some(value) };
+            let arrived = RefMove { name: name.clone(), old: None, new: Some(value), message: String::new() };
             model.move_refs(&project.name, &[arrived], &[]).await.unwrap();
             drop(moving);
         };
@@ -125,7 +125,7 @@ mod tests {
         assert!(!is_gone.unwrap());
         assert!(materializer.differing_for_sure(&project).await.unwrap().0.is_empty());
 
-        let deleted = RefMove { name: name.clone(), old: Some(value), new: None };
+        let deleted = RefMove { name: name.clone(), old: Some(value), new: None, message: String::new() };
         model.move_refs(&project.name, &[deleted], &[]).await.unwrap();
         assert!(materializer.is_gone(&project, &name).await.unwrap());
         let (differ, count) = materializer.differing_for_sure(&project).await.unwrap();

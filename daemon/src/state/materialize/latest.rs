@@ -61,7 +61,7 @@ impl Materializer {
             let RefKey::Ref(name) = key else { continue };
             let (old, new) = (shown.get(name).copied(), record.value.oid());
             if old != new {
-                moves.push(RefMove { name: name.clone(), old, new });
+                moves.push(RefMove { name: name.clone(), old, new, message: String::new() });
             }
         }
         moves.sort_by_key(|step| (step.new.is_some(), ref_names::visibility_rank(&step.name)));

@@ -23,7 +23,7 @@ pub use stray::{is_stray, stray_label};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, RefValue, Transaction};
+use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, RefValue, Transaction, TxnId};
 
 use crate::base::ref_names;
 use crate::seams::git::{GitError, RefMove, Repositories};
@@ -94,6 +94,7 @@ impl Materializer {
             OnMismatch::Stop => Vec::new(),
             OnMismatch::Replace => self.stray_values(project, &moves, transactions).await?,
         };
+        add_messages(&mut moves, &last, transactions);
         moves.extend_from_slice(local);
         moves.sort_by_key(|step| (step.new.is_some(), ref_names::visibility_rank(&step.name)));
         if !moves.is_empty() {
@@ -142,7 +143,7 @@ impl Materializer {
             let new = record.value.oid();
             if old != new {
                 tracing::warn!(%project, %name, ?old, ?new, "a ref on disk is not at its committed value: repaired");
-                moves.push(RefMove { name: name.clone(), old, new });
+                moves.push(RefMove { name: name.clone(), old, new, message: String::new() });
             }
         }
         let strays = self.stray_values(project, &moves, &[]).await?;
@@ -217,7 +218,7 @@ impl Materializer {
             };
             let new = record.value.oid();
             if old != new {
-                moves.push(RefMove { name: name.clone(), old, new });
+                moves.push(RefMove { name: name.clone(), old, new, message: String::new() });
             } else if mismatch == OnMismatch::Stop {
                 // The transactions lead back to the old value, so no move compares it with the disk: compare it here.
                 self.expect(&project.name, name, old).await?;
@@ -325,6 +326,21 @@ fn steps(moves: Vec<RefMove>) -> Vec<Vec<RefMove>> {
     }
     let (deletions, others): (Vec<RefMove>, Vec<RefMove>) = moves.into_iter().partition(|step| step.new.is_none());
     [deletions, others].into_iter().filter(|step| !step.is_empty()).collect()
+}
+
+/// Gives each move the reflog message of the transaction that its new value comes from.
+fn add_messages(moves: &mut [RefMove], last: &BTreeMap<RefKey, RefRecord>, transactions: &[Arc<Transaction>]) {
+    let with_message = transactions.iter().filter(|transaction| !transaction.message.is_empty());
+    let messages: BTreeMap<&TxnId, &str> = with_message.map(|one| (&one.id, one.message.as_str())).collect();
+    if messages.is_empty() {
+        return;
+    }
+    for step in moves {
+        let record = last.get(&RefKey::Ref(step.name.clone()));
+        if let Some(message) = record.and_then(|record| messages.get(&record.txn)) {
+            step.message = (*message).to_owned();
+        }
+    }
 }
 
 /// The last record of each key in these transactions.

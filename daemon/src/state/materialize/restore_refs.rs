@@ -63,7 +63,7 @@ impl Materializer {
             };
             tracing::warn!(%project, %name, %old, %label, "a ref without a committed value: deleted, its value kept");
             keep.push((label, old));
-            moves.push(RefMove { name, old: Some(old), new: None });
+            moves.push(RefMove { name, old: Some(old), new: None, message: String::new() });
         }
         for step in steps(moves) {
             let shown = step.clone();
@@ -109,7 +109,12 @@ mod tests {
         know(1, RefKey::State, state(ProjectPhase::ReadOnly));
         know(2, RefKey::Ref(gone.clone()), RefValue::Absent);
         know(1, RefKey::Head, RefValue::Symref(unheard.clone()));
-        let moves = [&gone, &unheard].map(|name| RefMove { name: name.clone(), old: None, new: Some(value) });
+        let moves = [&gone, &unheard].map(|name| RefMove {
+            name: name.clone(),
+            old: None,
+            new: Some(value),
+            message: String::new(),
+        });
         model.move_refs(&project.name, &moves, &[]).await.unwrap();
 
         materializer.clear_deleted(&project).await.unwrap();

@@ -236,7 +236,7 @@ mod tests {
         async fn written(&self, value: Oid) {
             let name: RefName = MAIN.parse().unwrap();
             let old = self.model.read_ref(&self.project.name, &name).await.unwrap();
-            let step = RefMove { name, old, new: Some(value) };
+            let step = RefMove { name, old, new: Some(value), message: String::new() };
             self.model.move_refs(&self.project.name, &[step], &[]).await.unwrap();
         }
 

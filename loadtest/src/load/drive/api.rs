@@ -147,6 +147,7 @@ fn call(user: &str, project: &ProjectName, request: &str, moves: &[Move], below:
         commands: moves.iter().map(command).collect::<Fallible<_>>()?,
         actor: Some(user.to_owned()),
         traceparent: None,
+        message: None,
     };
     Ok(Call::new(Method::POST, project_path(project, below), &body)?.objects(OBJECTS_JUDGED))
 }

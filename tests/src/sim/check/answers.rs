@@ -1,6 +1,9 @@
 //! Invariants 1, 2 and 11: answers agree with the chain. A commit that was answered is in the chain, once, within the
 //! time of its request. A refused one never is. An unknown one may be either. A stale refusal is true: at some moment
 //! of the request, the ref was not what the request expected.
+//!
+//! A request that is repeated at a node that lost its volume can be committed twice, if a ref has come back to the value
+//! that it expects. No node can know that. But none may say of it that it was stale, without proof.
 
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefusalCode};
 use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefValue, Transaction};
@@ -30,7 +33,9 @@ pub fn commit(facts: &Facts, history: &History, transaction: &Transaction) -> Ve
         if entry.verdicts.get(name) == Some(&Outcome::Refused) {
             return Err(format!("{id} commits {name} after its request was answered as refused"));
         }
-        if let Some(step) = step_of(facts, &transaction.project, &command.key, &transaction.request_id) {
+        if let Some(step) = step_of(facts, &transaction.project, &command.key, &transaction.request_id)
+            && !entry.after_loss
+        {
             return Err(format!("{id} commits {name} again: {} of the same request did", step.txn));
         }
     }
@@ -56,12 +61,18 @@ pub fn verdict(facts: &Facts, entry: &Entry, result: &RefResult) -> Verdict {
         (Outcome::Committed | Outcome::CommittedNotYetVisible, None) if !was_so_already(facts, entry, result) => {
             Err(format!("{id} was told that {name} is committed, but its chain has no such step"))
         }
+        // A node that lost its volume may judge a ref that has come back to the expected value anew.
+        (Outcome::Refused, Some(_)) if entry.after_loss && !is_stale(result) => Ok(()),
         (Outcome::Refused, Some(step)) => {
             Err(format!("{id} was told that {name} is refused, but it is version {} of its chain", step.version))
         }
         (Outcome::Refused, None) => refusal_is_true(facts, entry, result),
         (Outcome::Committed | Outcome::CommittedNotYetVisible | Outcome::Unknown, _) => Ok(()),
     }
+}
+
+fn is_stale(result: &RefResult) -> bool {
+    result.refusal.as_ref().is_some_and(|refusal| refusal.code == RefusalCode::Stale)
 }
 
 /// Whether the ref had the requested value at some moment of the request. Then there was nothing to commit.

@@ -230,7 +230,7 @@ impl Inner {
                 break;
             }
             if let Some(name) = item.key.as_ref_name() {
-                moves.push(RefMove { name: name.clone(), old: None, new: item.value.oid() });
+                moves.push(RefMove { name: name.clone(), old: None, new: item.value.oid(), message: String::new() });
             }
             let record = RefRecord { version: item.version, value: item.value, txn };
             changes.refs.push((project.clone(), item.key, record));

@@ -36,7 +36,7 @@ pub(super) fn of(lines: &[Line]) -> Option<BTreeMap<String, Oid>> {
         return None;
     }
     let created = |line: &Line| match line {
-        Line::Move { name, old: None, new: Some(new) } => Some((name.clone(), *new)),
+        Line::Move { name, old: None, new: Some(new), .. } => Some((name.clone(), *new)),
         _ => None,
     };
     let refs: BTreeMap<String, Oid> = lines.iter().map(created).collect::<Option<_>>()?;

@@ -17,7 +17,7 @@ fn repository() -> (tempfile::TempDir, Oid, Oid) {
 }
 
 fn create_line(name: &str, oid: Oid) -> Line {
-    Line::Move { name: name.to_owned(), old: None, new: Some(oid) }
+    Line::Move { name: name.to_owned(), old: None, new: Some(oid), message: String::new() }
 }
 
 /// Enough lines, and some more.
@@ -38,8 +38,9 @@ fn only_very_many_creations_are_taken() {
     let main = create_line("refs/heads/main", commit);
     assert_eq!(of(&lines(commit, &[])).map(|refs| refs.len()), Some(FEWEST));
     assert!(of(&lines(commit, &[])[1..]).is_none());
-    let moved = Line::Move { name: "refs/heads/x".into(), old: Some(commit), new: Some(commit) };
-    let gone = Line::Move { name: "refs/heads/x".into(), old: None, new: None };
+    let moved =
+        Line::Move { name: "refs/heads/x".into(), old: Some(commit), new: Some(commit), message: String::new() };
+    let gone = Line::Move { name: "refs/heads/x".into(), old: None, new: None, message: String::new() };
     let below = create_line("refs/heads/main/x", commit);
     for more in [moved, gone, below, main.clone(), Line::Set("refs/lockstep/keep/x".into(), commit)] {
         assert!(of(&lines(commit, &[main.clone(), more.clone()])).is_none(), "{more:?}");

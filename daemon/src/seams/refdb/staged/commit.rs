@@ -6,6 +6,7 @@ use futures::{StreamExt, stream};
 use lockstep_proto::RefKey;
 
 use super::StagedRefs;
+use crate::base::faults::failpoint;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState, rules};
 
@@ -90,11 +91,11 @@ impl StagedRefs {
     /// Writes the slot, which is the commit point. Then moves the refs, or removes the locks if the slot holds
     /// something else.
     async fn seal(&self, request: &CommitRequest, parts: &[Part]) -> Result<CommitAnswer, RefDbError> {
-        crate::base::faults::failpoint::reach("commit.locked");
+        failpoint::reach("commit.locked");
         let id = &request.transaction.id;
         match self.inner.refs.seal(id, &request.encoded).await? {
             SlotState::Committed(txn, _) if txn == *id => {
-                crate::base::faults::failpoint::reach("commit.sealed");
+                failpoint::reach("commit.sealed");
                 // If a ref is not moved now, the next node that meets its lock moves it.
                 let _ = self.flip_all(parts).await;
                 Ok(CommitAnswer::Committed)
@@ -112,7 +113,7 @@ impl StagedRefs {
         let (mut left, mut obstacles): (Vec<&Part>, Vec<Obstacle>) = (parts.iter().collect(), Vec::new());
         let mut pause = FIRST_PAUSE;
         loop {
-            let answers = a_few_at_once(left.iter().map(|part| self.inner.refs.lock(part)).collect()).await;
+            let answers = a_few_at_once(left.iter().map(|part| self.lock_part(part)).collect()).await;
             let (mut again, mut why) = (Vec::new(), None);
             for (part, answer) in left.into_iter().zip(answers) {
                 match answer {
@@ -143,7 +144,7 @@ impl StagedRefs {
 
     /// Moves the refs of all parts.
     pub(super) async fn flip_all(&self, parts: &[Part]) -> Result<(), RefDbError> {
-        let flips = a_few_at_once(parts.iter().map(|part| self.inner.refs.flip(part)).collect()).await;
+        let flips = a_few_at_once(parts.iter().map(|part| self.flip_part(part)).collect()).await;
         flips.into_iter().collect()
     }
 
@@ -152,9 +153,28 @@ impl StagedRefs {
     async fn release_all(&self, parts: &[Part]) {
         let keys = |part: &Part| part.commands.iter().map(|command| command.key.clone()).collect::<Vec<RefKey>>();
         let keys: Vec<Vec<RefKey>> = parts.iter().map(keys).collect();
-        let releases =
-            parts.iter().zip(&keys).map(|(part, keys)| self.inner.refs.release(&part.project, &part.txn, keys));
+        let releases = parts.iter().zip(&keys).map(|(part, keys)| self.release_part(part, keys));
         let _ = a_few_at_once(releases.collect()).await;
+    }
+
+    async fn lock_part(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
+        let answer = self.inner.refs.lock(part).await;
+        if matches!(answer, Ok(CommitAnswer::Committed)) {
+            failpoint::reach("commit.part_locked");
+        }
+        answer
+    }
+
+    async fn flip_part(&self, part: &Part) -> Result<(), RefDbError> {
+        self.inner.refs.flip(part).await?;
+        failpoint::reach("commit.part_moved");
+        Ok(())
+    }
+
+    async fn release_part(&self, part: &Part, keys: &[RefKey]) -> Result<(), RefDbError> {
+        self.inner.refs.release(&part.project, &part.txn, keys).await?;
+        failpoint::reach("commit.part_released");
+        Ok(())
     }
 
     /// Whether a lock that stood in the way is gone now. If this is not known, the lock stays the answer.

@@ -17,16 +17,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::refresh::Subject;
-use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq};
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, Seq, TxnId};
 use parking_lot::Mutex;
 use redb::{
     Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
 };
 
+use super::blobs_under_way::BlobFile;
 use super::intents::IntentFile;
 use super::{
-    BoundTo, Changes, CommittedRequest, Debt, DigestAt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark,
-    Registered, RequestKey, SetDigest, ShardId, StoreError, VolumeFacts, encoding, keys,
+    BlobsUnderWay, BoundTo, Changes, CommittedRequest, Debt, DigestAt, Held, Mailbox, MoveIntent, NodeStore, RefRecord,
+    RefreshMark, Registered, RequestKey, SetDigest, ShardId, StoreError, VolumeFacts, encoding, keys,
 };
 use crate::seams::eventlog::Position;
 
@@ -42,6 +43,7 @@ pub struct DiskStore {
     database: Arc<Database>,
     intents: Arc<Mutex<IntentFile>>,
     intents_before: Arc<Mutex<Vec<MoveIntent>>>,
+    blobs: Arc<Mutex<BlobFile>>,
 }
 
 impl DiskStore {
@@ -67,10 +69,13 @@ impl DiskStore {
         let beside = path.with_extension("announced");
         let intents = IntentFile::open(beside.clone()).map_err(Into::into).map_err(failed("open the move intents"))?;
         let before = IntentFile::read(&beside).map_err(Into::into).map_err(failed("read the move intents"))?;
+        let blobs = BlobFile::open(path.with_extension("blobs"));
+        let blobs = blobs.map_err(Into::into).map_err(failed("open the notes of blobs"))?;
         Ok(Self {
             database: Arc::new(database),
             intents: Arc::new(Mutex::new(intents)),
             intents_before: Arc::new(Mutex::new(before)),
+            blobs: Arc::new(Mutex::new(blobs)),
         })
     }
 
@@ -394,6 +399,12 @@ impl NodeStore for DiskStore {
         found.map_err(failed("read the results of verifications"))
     }
 
+    fn requests_gap(&self) -> Result<bool, StoreError> {
+        let read = |text: &str| Ok(encoding::read_json("gap in the requests", text)?);
+        let found = self.get(tables::FACTS, tables::REQUESTS_GAP, read);
+        Ok(found.map_err(failed("read the gap in the committed requests"))?.unwrap_or_default())
+    }
+
     fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {
         self.read_request(key).map_err(failed("read a committed request"))
     }
@@ -420,6 +431,22 @@ impl NodeStore for DiskStore {
         file.end(until).map_err(Into::into).map_err(failed("end move intents"))
     }
 
+    fn note_blob(&self, key: &str, txn: Option<&TxnId>) -> Result<(), StoreError> {
+        self.blobs.lock().note(key, txn).map_err(Into::into).map_err(failed("note a blob"))
+    }
+
+    fn end_blob(&self, key: &str) -> Result<(), StoreError> {
+        self.blobs.lock().end(key).map_err(Into::into).map_err(failed("end the note of a blob"))
+    }
+
+    fn blobs_under_way(&self) -> Result<BlobsUnderWay, StoreError> {
+        Ok(self.blobs.lock().all())
+    }
+
+    fn forget_blobs(&self) -> Result<(), StoreError> {
+        self.blobs.lock().clear().map_err(Into::into).map_err(failed("forget the notes of blobs"))
+    }
+
     fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
         self.write_copy(path).map_err(failed("copy the store"))
     }
@@ -430,6 +457,7 @@ impl NodeStore for DiskStore {
             // ones.
             self.intents.lock().clear().map_err(Into::into).map_err(failed("drop the move intents"))?;
             self.intents_before.lock().clear();
+            self.forget_blobs()?;
         }
         self.blocking("commit a step", move |store| store.write(&changes)).await
     }

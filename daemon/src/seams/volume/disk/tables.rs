@@ -41,8 +41,8 @@ pub const INBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("inbox");
 pub const RECEIVED: TableDefinition<&str, &str> = TableDefinition::new("received");
 /// Blocks of received announcements: origin and block to one bit per number of the block.
 pub const RECEIVED_BLOCKS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("received_blocks");
-/// The volume's facts, as JSON. The table has the rows [`VOLUME`], [`REGISTERED`], [`BOUND`], [`COVERAGE`] and
-/// [`VERIFIED`]. A release leaves the rows unchanged that it does not know.
+/// The volume's facts, as JSON. The table has the rows [`VOLUME`], [`REGISTERED`], [`BOUND`], [`COVERAGE`],
+/// [`REQUESTS_GAP`] and [`VERIFIED`]. A release leaves the rows unchanged that it does not know.
 pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
 /// Committed requests: project name and request id to the request, as JSON. A release without this table leaves it
 /// unchanged.
@@ -53,6 +53,8 @@ pub const REGISTERED: &str = "registered";
 pub const BOUND: &str = "refdb";
 /// The key in [`FACTS`] of the entries that the digests cover, as JSON.
 pub const COVERAGE: &str = "digests";
+/// The key in [`FACTS`] that tells whether committed requests may be missing, as JSON.
+pub const REQUESTS_GAP: &str = "requests_gap";
 /// The key in [`FACTS`] of the results of the last verifications, as JSON.
 pub const VERIFIED: &str = "verified";
 /// The key in [`FACTS`] of the facts themselves.

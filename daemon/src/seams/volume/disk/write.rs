@@ -29,6 +29,9 @@ pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
         table.insert(tables::VOLUME, encoding::json(facts).as_str())?;
         digests::started(&mut table, facts.starts)?;
     }
+    if let Some(gap) = &changes.requests_gap {
+        txn.open_table(tables::FACTS)?.insert(tables::REQUESTS_GAP, encoding::json(gap).as_str())?;
+    }
     if let Some(verified) = &changes.verified {
         txn.open_table(tables::FACTS)?.insert(tables::VERIFIED, verified.as_str())?;
     }

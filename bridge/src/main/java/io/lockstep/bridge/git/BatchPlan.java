@@ -72,12 +72,13 @@ final class BatchPlan {
    * Commits the plan, in parts if it is too large for one transaction, and sets the result of each
    * command.
    */
-  void commit(ProjectRefs project, boolean atomic, PersonIdent actor) throws IOException {
+  void commit(ProjectRefs project, boolean atomic, PersonIdent actor, String message)
+      throws IOException {
     for (int from = 0; from < planned.size(); from += Sidecar.MAX_COMMANDS) {
       List<Planned> part =
           planned.subList(from, Math.min(planned.size(), from + Sidecar.MAX_COMMANDS));
       List<RefVerdict> verdicts =
-          project.commit(atomic, part.stream().map(Planned::update).toList(), actor);
+          project.commit(atomic, part.stream().map(Planned::update).toList(), actor, message);
       for (int at = 0; at < part.size(); at++) {
         setResult(part.get(at), verdicts.get(at));
       }

@@ -88,7 +88,7 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
           new RefCommand(command.getRefName(), command.getOldId(), command.getNewId());
       plan.add(command, update, RefUpdate.Result.FORCED);
     }
-    plan.commit(refs.project(), true, getRefLogIdent());
+    plan.commit(refs.project(), true, getRefLogIdent(), getRefLogMessage());
     ReceiveCommand.abort(pending);
   }
 
@@ -100,7 +100,7 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
       }
     }
     if (plan.makesRoomForAnyOf(pending)) {
-      plan.commit(refs.project(), false, getRefLogIdent());
+      plan.commit(refs.project(), false, getRefLogIdent(), getRefLogMessage());
       plan = new BatchPlan();
     }
     for (ReceiveCommand command : pending) {
@@ -108,7 +108,7 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
         check(walk, command, plan);
       }
     }
-    plan.commit(refs.project(), false, getRefLogIdent());
+    plan.commit(refs.project(), false, getRefLogIdent(), getRefLogMessage());
   }
 
   /** Sets the result of a command, or adds it to the plan. */
@@ -137,7 +137,7 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
   /** The update that JGit would make for a command. Its last step adds the command to the plan. */
   private RefUpdate update(ReceiveCommand command, BatchPlan plan) throws IOException {
     BridgeRefUpdate.Step step =
-        (wanted, computed, actor) -> {
+        (wanted, computed, actor, message) -> {
           plan.add(command, wanted, computed);
           return computed;
         };

@@ -49,7 +49,8 @@ final class BridgeRefRename extends RefRename {
         List.of(
             new RefCommand(source.getName(), value, ObjectId.zeroId()),
             new RefCommand(destination.getName(), ObjectId.zeroId(), value));
-    Result result = result(refs.project().commit(true, both, getRefLogIdent()));
+    String message = destination.getRefLogMessage();
+    Result result = result(refs.project().commit(true, both, getRefLogIdent(), message));
     if (result != Result.RENAMED) {
       return result;
     }

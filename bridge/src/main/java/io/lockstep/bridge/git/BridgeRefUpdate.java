@@ -40,9 +40,11 @@ final class BridgeRefUpdate extends RefUpdate {
      * Executes the step.
      *
      * @param computed the result as JGit computed it
+     * @param message the message for reflogs, or null
      * @return {@code computed} if the step succeeded
      */
-    Result execute(RefCommand command, Result computed, PersonIdent actor) throws IOException;
+    Result execute(RefCommand command, Result computed, PersonIdent actor, String message)
+        throws IOException;
   }
 
   private final BridgeRefDatabase refs;
@@ -101,8 +103,7 @@ final class BridgeRefUpdate extends RefUpdate {
     if (!written.startsWith(Constants.R_REFS)) {
       return Result.REJECTED_OTHER_REASON;
     }
-    return step.execute(
-        new RefCommand(written, old(), getNewObjectId()), computed, getRefLogIdent());
+    return execute(getNewObjectId(), computed);
   }
 
   @Override
@@ -113,8 +114,12 @@ final class BridgeRefUpdate extends RefUpdate {
     if (!written.startsWith(Constants.R_REFS)) {
       return Result.REJECTED_OTHER_REASON;
     }
-    return step.execute(
-        new RefCommand(written, old(), ObjectId.zeroId()), computed, getRefLogIdent());
+    return execute(ObjectId.zeroId(), computed);
+  }
+
+  private Result execute(ObjectId next, Result computed) throws IOException {
+    RefCommand command = new RefCommand(written, old(), next);
+    return step.execute(command, computed, getRefLogIdent(), getRefLogMessage());
   }
 
   @Override

@@ -43,6 +43,9 @@ final class ProjectRefs {
    */
   private static final int MAX_ACTOR_LENGTH = 250;
 
+  /** The maximum length of a message for reflogs, in characters; likewise below the limit. */
+  private static final int MAX_MESSAGE_LENGTH = 170;
+
   private final String project;
   private final Sidecar sidecar;
   private final RefDatabase local;
@@ -53,11 +56,21 @@ final class ProjectRefs {
     this.local = local;
   }
 
-  /** Commits a batch, and waits until it can be read. Returns one verdict per command. */
-  List<RefVerdict> commit(boolean atomic, List<RefCommand> commands, PersonIdent actor)
+  /**
+   * Commits a batch, and waits until it can be read. Returns one verdict per command.
+   *
+   * @param message the message for reflogs, or null
+   */
+  List<RefVerdict> commit(
+      boolean atomic, List<RefCommand> commands, PersonIdent actor, String message)
       throws IOException {
     return sidecar.commit(
-        project, atomic, commands, text(actor), verdicts -> awaitVisible(commands, verdicts));
+        project,
+        atomic,
+        commands,
+        text(actor),
+        line(message),
+        verdicts -> awaitVisible(commands, verdicts));
   }
 
   private void awaitVisible(List<RefCommand> commands, List<RefVerdict> verdicts)
@@ -72,9 +85,10 @@ final class ProjectRefs {
   }
 
   /** Commits one command. Returns the result that JGit computed if the command is committed. */
-  RefUpdate.Result commit(RefCommand command, RefUpdate.Result computed, PersonIdent actor)
+  RefUpdate.Result commit(
+      RefCommand command, RefUpdate.Result computed, PersonIdent actor, String message)
       throws IOException {
-    return result(commit(true, List.of(command), actor).get(0), computed);
+    return result(commit(true, List.of(command), actor, message).get(0), computed);
   }
 
   /** Points {@code HEAD} at a branch. */
@@ -124,6 +138,15 @@ final class ProjectRefs {
   /** The value of a ref; {@link ObjectId#zeroId()} if the ref does not exist. */
   static ObjectId value(Ref ref) {
     return ref == null || ref.getObjectId() == null ? ObjectId.zeroId() : ref.getObjectId();
+  }
+
+  /** The message as the bridge API takes it; null for none. */
+  private static String line(String message) {
+    if (message == null || message.isBlank()) {
+      return null;
+    }
+    String line = message.replaceAll("\\p{Cc}", " ").strip();
+    return line.length() <= MAX_MESSAGE_LENGTH ? line : line.substring(0, MAX_MESSAGE_LENGTH);
   }
 
   private static String text(PersonIdent actor) {

@@ -21,11 +21,18 @@ import java.util.List;
 final class Messages {
   private Messages() {}
 
-  /** {@code RefTransactionRequest}: commands on the refs of one project. */
+  /**
+   * {@code RefTransactionRequest}: commands on the refs of one project. The message may be null.
+   */
   record RefTransaction(
-      String requestId, boolean atomic, String actor, List<Command> commands, long deadlineMs) {
+      String requestId,
+      boolean atomic,
+      String actor,
+      String message,
+      List<Command> commands,
+      long deadlineMs) {
     RefTransaction withDeadline(long millis) {
-      return new RefTransaction(requestId, atomic, actor, commands, Math.max(1, millis));
+      return new RefTransaction(requestId, atomic, actor, message, commands, Math.max(1, millis));
     }
   }
 

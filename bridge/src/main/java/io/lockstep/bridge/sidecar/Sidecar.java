@@ -104,7 +104,7 @@ public final class Sidecar implements Closeable {
   public List<RefVerdict> commit(
       String project, boolean atomic, List<RefCommand> commands, String actor)
       throws SidecarException {
-    return commit(project, atomic, commands, actor, verdicts -> {});
+    return commit(project, atomic, commands, actor, null, verdicts -> {});
   }
 
   /** Waits until committed values can be read here. */
@@ -118,13 +118,27 @@ public final class Sidecar implements Closeable {
     void await(List<RefVerdict> verdicts) throws SidecarException;
   }
 
-  /** As {@link #commit(String, boolean, List, String)}, and waits until the values can be read. */
+  /**
+   * As {@link #commit(String, boolean, List, String)}, and waits until the values can be read.
+   *
+   * @param message the message for reflogs; null for that of a push
+   */
   public List<RefVerdict> commit(
-      String project, boolean atomic, List<RefCommand> commands, String actor, Awaiting awaiting)
+      String project,
+      boolean atomic,
+      List<RefCommand> commands,
+      String actor,
+      String message,
+      Awaiting awaiting)
       throws SidecarException {
     Messages.RefTransaction transaction =
         new Messages.RefTransaction(
-            newRequestId(), atomic, actor, commands.stream().map(Messages.Command::of).toList(), 1);
+            newRequestId(),
+            atomic,
+            actor,
+            message,
+            commands.stream().map(Messages.Command::of).toList(),
+            1);
     Request request =
         new Request(
             SidecarCall.COMMIT,

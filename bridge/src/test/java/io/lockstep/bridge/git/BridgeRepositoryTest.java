@@ -164,6 +164,21 @@ final class BridgeRepositoryTest {
   }
 
   @Test
+  void aReflogHasTheMessageOfTheUpdate() throws Exception {
+    try (Repository repository = manager.createRepository(Project.nameKey("messages"))) {
+      RepositoryUnderTest on = new RepositoryUnderTest(repository);
+      Path log = repository.getDirectory().toPath().resolve("logs/" + TOPIC);
+      Files.createDirectories(log.getParent());
+      Files.createFile(log);
+      RefUpdate update = on.update(TOPIC, on.a);
+      update.setRefLogMessage("Edit:\n" + "ü".repeat(2000), false);
+      assertEquals(RefUpdate.Result.NEW, update.update());
+      String line = Files.readString(log);
+      assertTrue(line.endsWith("\tEdit: " + "ü".repeat(164) + "\n"), line);
+    }
+  }
+
+  @Test
   void withoutASidecarNothingIsWrittenAndReadingGoesOn() throws Exception {
     Sidecar away =
         new Sidecar(

@@ -112,10 +112,11 @@ final class SidecarTest {
     RefCommand deletion = new RefCommand("refs/heads/x", VALUE, ObjectId.zeroId());
     Messages.RefTransaction request =
         new Messages.RefTransaction(
-            "r", true, "T <t@a>", List.of(Messages.Command.of(deletion)), 0);
+            "r", true, "T <t@a>", "why", List.of(Messages.Command.of(deletion)), 0);
     String command = "{\"ref\":\"refs/heads/x\",\"old\":\"%s\",\"new\":null,\"force\":true}";
     assertEquals(
-        "{\"request_id\":\"r\",\"atomic\":true,\"actor\":\"T <t@a>\",\"commands\":["
+        "{\"request_id\":\"r\",\"atomic\":true,\"actor\":\"T <t@a>\",\"message\":\"why\","
+            + "\"commands\":["
             + command.formatted(VALUE.name())
             + "],\"deadline_ms\":1}",
         Json.write(request.withDeadline(-5)));
