@@ -9,6 +9,7 @@ mod docs;
 mod exports;
 mod layers;
 mod names;
+mod operators;
 mod paths;
 mod shape;
 mod tables;
@@ -92,6 +93,9 @@ fn check(file: &Source, files: &[Source], exports: &exports::Exports) -> Vec<Fin
     if file.path.ends_with(".md") {
         findings.extend(docs::check(file, files));
         findings.extend(claims::check(file, files));
+    }
+    if file.path == "docs/security.md" {
+        findings.extend(operators::check(file, files));
     }
     if file.path == "docs/ARCHITECTURE.md" {
         findings.extend(layers::rooms(file));
