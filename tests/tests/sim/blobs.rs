@@ -129,7 +129,7 @@ fn a_pack_that_was_replaced_in_the_store_is_applied_nowhere() {
             (made.id.clone(), key.clone(), *bytes)
         };
         story.world.watch.known().facts.bad.insert(txn.clone());
-        let other = Payload::Memory(vec![0; usize::try_from(bytes).unwrap()].into());
+        let other = Payload::Memory(vec![0_u8; usize::try_from(bytes).unwrap()].into());
         story.world.backend.blobs().put(&key, &other).await.unwrap();
         others.iter().for_each(|one| story.cut(one.as_str(), Seam::Blobs, None));
         let is_held = |one: &NodeId| {

@@ -42,8 +42,9 @@ fn calls(text: &str, quote: char) -> impl Iterator<Item = &str> {
 
 #[test]
 fn a_call_that_the_page_lacks_and_one_that_is_open_to_others_are_found() {
-    let test = "const OF_OPERATORS: [&str; 2] = [\n    \"put /v1/a\",\n    \"post /v1/b\",\n];\nconst OF_OPERATORS_BY_BODY: \
-                [&str; 1] = [\n    \"post /v1/c {\\\"d\\\":1}\",\n];\nconst OF_PEERS: [&str; 1] = [\"get /v1/peer\"];\n";
+    let test = "const OF_OPERATORS: [&str; 2] = [\n    \"put /v1/a\",\n    \"post /v1/b\",\n];\n\
+                const OF_OPERATORS_BY_BODY: [&str; 1] = [\n    \"post /v1/c {\\\"d\\\":1}\",\n];\n\
+                const OF_PEERS: [&str; 1] = [\"get /v1/peer\"];\n";
     let files = [Source::new(TEST, test)];
     let found = |rows: &str| {
         let findings = check(&Source::new("docs/security.md", rows), &files);

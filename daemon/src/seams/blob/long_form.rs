@@ -143,7 +143,7 @@ mod tests {
         let slot = long_forms.store(&transaction, transaction.encode()).await.unwrap();
         assert_eq!(long_forms.read(&slot).await.as_ref(), Ok(&transaction));
         let locator = Locator::decode(&slot).unwrap().unwrap();
-        let other = vec![0; usize::try_from(locator.bytes).unwrap()];
+        let other = vec![0_u8; usize::try_from(locator.bytes).unwrap()];
         blobs.put(&locator.key, &Payload::Memory(other.into())).await.unwrap();
         assert!(long_forms.read(&slot).await.is_err_and(|error| error.is_bad()));
     }

@@ -3,10 +3,10 @@
 //!
 //! Between the two stands an agent, this command again, in a process group of its own. The program runs in the group of
 //! the agent. The agent waits for the end of its standard input, which only the owner holds open, and kills the group
-//! then. The owner kills the group when it drops the leash. If owner and agent are both killed at once, the kernel kills
-//! the program: it was started by way of [`run`], which asks for that. So a process lives on only if it has left the
-//! group, or if the program has started it and owner and agent are both killed at once. It has inherited the lock of
-//! the volume then, like every child of a sidecar, and the next start waits for it.
+//! then. The owner kills the group when it drops the leash. If owner and agent are both killed at once, the kernel
+//! kills the program, which was started by way of [`run`]. So a process lives on only if it has left the group, or if
+//! the program has started it and owner and agent are both killed at once. It has inherited the lock of the volume
+//! then, like every child of a sidecar, and the next start waits for it.
 
 use std::ffi::OsStr;
 use std::io::Read;

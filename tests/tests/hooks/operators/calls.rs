@@ -22,8 +22,8 @@ const OF_OPERATORS: [&str; 14] = [
     "post /v1/drills/silent",
 ];
 
-/// Calls of bridges that belong to operators with these bodies: a seed that takes values from refs on the disk of an open
-/// project, or sets them aside.
+/// Calls of bridges that belong to operators with these bodies: a seed that takes values from refs on the disk of an
+/// open project, or sets them aside.
 const OF_OPERATORS_BY_BODY: [&str; 2] = [
     "post /v1/projects/{project}/seed {\"differences\":\"commit\"}",
     "post /v1/projects/{project}/seed {\"differences\":\"set_aside\"}",
