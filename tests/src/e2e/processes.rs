@@ -20,6 +20,29 @@ pub fn processes_in(folder: &Path) -> Vec<Pid> {
     all.filter_map(id).collect()
 }
 
+/// The processes that a process has started, and all that these have started.
+pub fn descendants(of: Pid) -> Vec<Pid> {
+    let parent = |entry: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+        Some((Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?, Pid::from_raw(parent)?))
+    };
+    let all: Vec<(Pid, Pid)> = std::fs::read_dir("/proc").expect("/proc").flatten().filter_map(parent).collect();
+    let (mut found, mut looked_at) = (vec![of], 0);
+    while looked_at < found.len() {
+        let of = found[looked_at];
+        found.extend(all.iter().filter(|(_, parent)| *parent == of).map(|(process, _)| *process));
+        looked_at += 1;
+    }
+    found.split_off(1)
+}
+
+/// Whether a process runs. One that has ended, and that nobody has waited for, does not.
+pub fn is_alive(process: Pid) -> bool {
+    let status = std::fs::read_to_string(folder(process).join("status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains("zombie"))
+}
+
 fn folder(process: Pid) -> PathBuf {
     PathBuf::from(format!("/proc/{}", process.as_raw_nonzero()))
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
-use lockstep_tests::e2e::gerrit::rest::{ADMIN, Answer, Login, browse};
+use lockstep_tests::e2e::gerrit::rest::{ADMIN, Answer, Login, browse, fetch};
 use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::stream::Key;
 use lockstep_tests::e2e::gerrit::{Kit, Sites};
@@ -24,6 +24,10 @@ const JO: Login<'_> = Login("jo", "s3cret");
 const NAMED: &str = "write to a, which is active";
 /// The header by which a proxy names the user who signs in.
 const HEADER: &str = "X-Test-User";
+/// The header by which it gives the e-mail address of this user.
+const EMAIL: &str = "X-Test-Email";
+/// The lines that jobs log which run at every site: the packs, and the index of groups.
+const RUNS: [&str; 2] = ["Triggering gc on all repositories", "Run group indexer"];
 
 /// The jobs that this release can be made to run every few seconds: the class, and what it logs when it runs.
 fn jobs(kit: &Kit) -> Vec<(&'static str, &'static str)> {
@@ -64,6 +68,7 @@ fn settings(mail_port: &str) -> Vec<(&'static str, String)> {
     let mut settings: Vec<(&'static str, String)> = [
         ("auth.type", "HTTP"),
         ("auth.httpHeader", HEADER),
+        ("auth.httpEmailHeader", EMAIL),
         ("auth.autoUpdateAccountActiveStatus", "true"),
         ("changeCleanup.abandonAfter", "1000 d"),
         ("attentionSet.readdOwnerAfter", "1000 d"),
@@ -73,6 +78,11 @@ fn settings(mail_port: &str) -> Vec<(&'static str, String)> {
         ("receiveemail.username", "{node}"),
         ("receiveemail.password", "secret"),
         ("receiveemail.fetchInterval", "3 s"),
+        ("gc.startTime", "00:00"),
+        ("gc.interval", "20 s"),
+        ("index.scheduledIndexer.enabled", "true"),
+        ("index.scheduledIndexer.startTime", "00:00"),
+        ("index.scheduledIndexer.interval", "5 s"),
     ]
     .map(|(key, value)| (key, value.to_owned()))
     .into();
@@ -95,17 +105,20 @@ struct Write {
     body: Value,
 }
 
-/// The requests that users and administrators make, by REST.
-fn writes(release: (u32, u32)) -> Vec<Write> {
+/// The requests that users and administrators make, by REST. `old_draft` is the path of a draft of jo.
+fn writes(release: (u32, u32), old_draft: &str) -> Vec<Write> {
     let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl x";
     let token = if release >= (3, 13) { "/accounts/self/tokens/t1" } else { "/accounts/self/password.http" };
     let of_token = if release >= (3, 13) { json!({}) } else { json!({"generate": true}) };
     let review = "/changes/p~1/revisions/current/review";
     let draft = json!({"path": "file", "line": 1, "message": "a draft"});
+    let rules = json!({"global:Registered-Users": {"action": "ALLOW"}});
+    let access = json!({"add": {"refs/heads/x": {"permissions": {"read": {"rules": rules}}}}});
     let of_users = [
         ("POST", review, json!({"labels": {"Code-Review": 1}})),
         ("POST", review, json!({"message": "a comment"})),
         ("PUT", "/changes/p~1/revisions/current/drafts", draft),
+        ("DELETE", old_draft, json!({})),
         ("PUT", "/changes/p~1/edit/file", json!("two\n")),
         ("POST", "/changes/", json!({"project": "p", "branch": "master", "subject": "by REST"})),
         ("PUT", "/accounts/self/starred.changes/p~1", json!({})),
@@ -118,8 +131,14 @@ fn writes(release: (u32, u32)) -> Vec<Write> {
         ("PUT", "/changes/p~1/topic", json!({"topic": "t"})),
         ("POST", "/changes/p~1/submit", json!({})),
         ("POST", "/changes/p~1/abandon", json!({})),
+        ("POST", "/changes/p~1/reviewers", json!({"reviewer": "jo"})),
+        ("POST", "/changes/p~1/hashtags", json!({"add": ["h"]})),
+        ("POST", "/changes/p~1/attention", json!({"user": "admin", "reason": "text"})),
+        ("DELETE", "/changes/p~1", json!({})),
         ("PUT", "/projects/q", json!({})),
         ("PUT", "/projects/p/branches/x", json!({"revision": "HEAD"})),
+        ("DELETE", "/projects/p/branches/other", json!({})),
+        ("POST", "/projects/p/access", access),
         ("PUT", "/projects/p/description", json!({"description": "text"})),
         ("PUT", "/projects/p/HEAD", json!({"ref": "refs/heads/other"})),
         ("PUT", "/accounts/new", json!({"http_password": "secret"})),
@@ -133,9 +152,9 @@ fn writes(release: (u32, u32)) -> Vec<Write> {
 }
 
 /// Each write by REST is refused at once, with the name of the active site. All that were not are reported together.
-async fn refuses_rest(b: &Server) {
+async fn refuses_rest(b: &Server, old_draft: &str) {
     let mut wrong = Vec::new();
-    for Write { who, method, path, body } in writes(b.kit.release) {
+    for Write { who, method, path, body } in writes(b.kit.release, old_draft) {
         let answer = b.rest_as(who, method, &path, &body).await;
         if answer.status != 503 || !answer.text.contains(NAMED) {
             wrong.push(format!("{method} {path}: {} {}", answer.status, answer.text));
@@ -168,7 +187,12 @@ async fn refuses_ssh(b: &Server, admin: &Key, jo: &Key) {
 
 /// A browser that signs in, in the name of this user.
 async fn sign_in(server: &Server, user: &str) -> Answer {
-    browse(server.http, "/login/", &[(HEADER, user)]).await.expect("Gerrit answers")
+    sign_in_with(server, &[(HEADER, user)]).await
+}
+
+/// The same, with all that the proxy says about the user.
+async fn sign_in_with(server: &Server, headers: &[(&str, &str)]) -> Answer {
+    browse(server.http, "/login/", headers).await.expect("Gerrit answers")
 }
 
 /// The name of the user of a session; none if the session is not known.
@@ -184,7 +208,17 @@ async fn user_of(server: &Server, session: &str) -> Option<String> {
 async fn serves_readers(a: &Server, b: &Server, jo: &Key) {
     b.answers(JO, "/accounts/self", 200).await;
     b.shows("the key of jo opens b", async || jo.opens(b).await).await;
-    for path in ["/changes/p~1/detail", "/accounts/self/preferences", "/projects/p/access", "/groups/"] {
+    for path in [
+        "/changes/p~1/detail",
+        "/accounts/self/preferences",
+        "/projects/p/access",
+        "/groups/",
+        // A merge: Gerrit compares it with the automatic merge of its parents, which it may keep in a ref of its own.
+        "/changes/p~2/revisions/current/files",
+        "/changes/p~2/revisions/current/files?parent=1",
+        "/changes/p~2/revisions/current/files/%2FMERGE_LIST/diff",
+        "/changes/p~2/revisions/current/files/file/diff?parent=1",
+    ] {
         assert_eq!(b.rest_as(JO, "GET", path, &Value::Null).await.status, 200, "{path}");
     }
     let _ = ok(jo.run(b, &["gerrit", "query", "change:1"]).await);
@@ -210,6 +244,9 @@ async fn first_logins(a: &Server, b: &Server) {
     assert_eq!(refused.session(), None);
     let accounts = b.read("/accounts/?q=username:newcomer").await;
     assert_eq!(accounts, json!([]), "nothing was written");
+    let program = fetch(b.http, "/login/", &[(HEADER, "newcomer")]).await.expect("Gerrit answers");
+    assert!(program.status == 503 && program.head.contains("text/plain"), "{program:?}");
+    assert!(program.text.contains(NAMED) && !program.text.contains("<html>"), "{program:?}");
     // An account that the active site has made is known here.
     let at_a = sign_in(a, "carol").await;
     let session = at_a.session().unwrap_or_else(|| panic!("no session: {at_a:?}"));
@@ -218,6 +255,14 @@ async fn first_logins(a: &Server, b: &Server) {
     assert_eq!(user_of(b, &own).await.as_deref(), Some("carol"));
     assert_eq!(user_of(b, &session).await, None, "a session is of one site");
     assert_eq!(user_of(a, &session).await.as_deref(), Some("carol"));
+    // An e-mail address that the account does not have would have to be written, too.
+    let with_email = [(HEADER, "carol"), (EMAIL, "carol@example.com")];
+    let refused = sign_in_with(b, &with_email).await;
+    assert!(refused.status == 503 && refused.text.contains(NAMED), "{refused:?}");
+    assert_eq!(refused.session(), None);
+    assert!(sign_in_with(a, &with_email).await.session().is_some());
+    let is_known = async || sign_in_with(b, &with_email).await.session().is_some();
+    b.shows("carol can sign in at b with her address", is_known).await;
 }
 
 /// Waits until a log has a line with each of these texts.
@@ -249,12 +294,21 @@ async fn a_standby_writes_nothing_and_names_the_active_site_until_it_is_promoted
     let _ = a.rest("PUT", "/projects/p/branches/other", &json!({"revision": "HEAD"})).await.json();
     let vote = json!({"labels": {"Code-Review": 2}});
     let _ = a.rest("POST", "/changes/p~1/revisions/current/review", &vote).await.json();
+    let draft = json!({"path": "file", "line": 1, "message": "a draft"});
+    let drafts = "/changes/p~1/revisions/current/drafts";
+    let made = a.rest_as(JO, "PUT", drafts, &draft).await.json();
+    let old_draft = format!("{drafts}/{}", made["id"].as_str().expect("an id"));
+    let _ = ok(user.push("refs/heads/side").await);
+    let merge = json!({"project": "p", "branch": "master", "subject": "Merge", "merge": {"source": "side"}});
+    assert_eq!(a.rest("POST", "/changes/", &merge).await.json()["_number"], 2);
     let admin = Key::give(a, &sites.cluster.scratch("admin")).await;
     let jo = Key::give_to(JO, a, &sites.cluster.scratch("jo")).await;
     let before = in_lockstep(&sites, "p").await;
 
     serves_readers(a, b, &jo).await;
-    refuses_rest(b).await;
+    let has_draft = async || b.rest_as(JO, "GET", &old_draft, &Value::Null).await.status == 200;
+    b.shows("the draft of jo", has_draft).await;
+    refuses_rest(b, &old_draft).await;
     refuses_ssh(b, &admin, &jo).await;
     let at_b = sites.user(1, "p").await;
     let _ = at_b.commit("other", "one\n", "At b").await;
@@ -272,6 +326,7 @@ async fn a_standby_writes_nothing_and_names_the_active_site_until_it_is_promoted
     let rest: Vec<String> = jobs.iter().map(resting).chain([resting(&("Pop3MailReceiver", ""))]).collect();
     let works: Vec<String> = jobs.iter().map(|(_, line)| (*line).to_owned()).collect();
     logs(b, from, &rest).await;
+    logs(b, from, &RUNS.map(str::to_owned)).await;
     logs(a, 0, &works).await;
     let log = b.log_since(from);
     assert!(!works.iter().any(|line| log.contains(line.as_str())), "a job ran at a standby: {works:?}");

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use lockstep::seams::blob::Payload;
 use lockstep::seams::refdb::SlotState;
-use lockstep_proto::RefName;
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse};
+use lockstep_proto::{NodeId, Pack, RefName};
 use lockstep_tests::sim::faults::{Cut, Seam};
 use lockstep_tests::sim::story::{Story, node, p0, tell, tell_of_locks};
 
@@ -148,5 +149,34 @@ fn a_start_keeps_the_blobs_of_a_committed_attempt() {
         assert!(put.is_disjoint(&keys(story, " delete ")), "a committed slot names it");
         story.start("muc-1-0").await;
         story.until("it is deleted", async || put.is_subset(&keys(story, " delete "))).await;
+    });
+}
+
+/// Somebody who can write to the blob store replaces a pack by as many other bytes.
+#[test]
+fn a_pack_that_was_replaced_in_the_store_is_applied_nowhere() {
+    tell(async |story| {
+        let others: Vec<NodeId> = story.world.nodes().into_iter().filter(|one| one.as_str() != "blr-1-0").collect();
+        others.iter().for_each(|one| story.cut(one.as_str(), Seam::Blobs, Some(Cut::Requests)));
+        assert_eq!(create(story, "blr-1-0").await, Outcome::Committed);
+        let (txn, key, bytes) = {
+            let known = story.world.watch.known();
+            let made = known.facts.transactions.values().find(|one| one.request_id == "blr-1-0").unwrap();
+            let Pack::Blob { key, bytes, .. } = &made.pack else { panic!("{made:?}") };
+            (made.id.clone(), key.clone(), *bytes)
+        };
+        story.world.watch.known().facts.bad.insert(txn.clone());
+        let other = Payload::Memory(vec![0_u8; usize::try_from(bytes).unwrap()].into());
+        story.world.backend.blobs().put(&key, &other).await.unwrap();
+        others.iter().for_each(|one| story.cut(one.as_str(), Seam::Blobs, None));
+        let is_held = |one: &NodeId| {
+            let store = story.world.volume(one).unwrap().store();
+            store.quarantined().unwrap().contains_key(&txn.to_string())
+        };
+        story.until("every other node holds it in quarantine", async || others.iter().all(is_held)).await;
+        let branch: RefName = "refs/heads/a".parse().unwrap();
+        for one in &others {
+            assert!(!story.volume(one.as_str()).refs(&p0()).contains_key(&branch), "{one} has applied it");
+        }
     });
 }

@@ -9,6 +9,7 @@ mod docs;
 mod exports;
 mod layers;
 mod names;
+mod operators;
 mod paths;
 mod rates;
 mod shape;
@@ -95,6 +96,9 @@ fn check(file: &Source, files: &[Source], exports: &exports::Exports) -> Vec<Fin
     if file.path.ends_with(".md") {
         findings.extend(docs::check(file, files));
         findings.extend(claims::check(file, files));
+    }
+    if file.path == "docs/security.md" {
+        findings.extend(operators::check(file, files));
     }
     if layers::PAGES.contains(&file.path.as_str()) {
         findings.extend(layers::rooms(file));

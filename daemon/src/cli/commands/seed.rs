@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::CliError;
 use super::existing;
 use super::old_sins;
-use super::target::Target;
+use super::target::OperatorTarget;
 use super::walk::{self, Found};
 use crate::base::base_paths::BasePaths;
 use crate::cli::out;
@@ -48,7 +48,7 @@ After Lockstep was off at this site:
   lockstep seed --set-aside tools/build")]
 pub(super) struct SeedArgs {
     #[command(flatten)]
-    target: Target,
+    target: OperatorTarget,
     /// The sidecar's git volume (setting root, and the default); the repositories below it and below its base paths are
     /// seeded
     #[arg(long)]
@@ -60,9 +60,11 @@ pub(super) struct SeedArgs {
     #[arg(long)]
     no_report: bool,
     /// Commit the refs on this disk that differ from the committed ones, also of open projects: after Lockstep was off
+    /// (operators only)
     #[arg(long, conflicts_with = "set_aside")]
     again: bool,
     /// Write the committed values over refs on this disk that differ, and keep those as strays; name the projects
+    /// (operators only)
     #[arg(long, requires = "projects")]
     set_aside: bool,
     /// Seed only these projects
@@ -95,7 +97,8 @@ struct Seeded {
 
 pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
     // The sidecar can seed only the repositories on its own volume.
-    let base_paths = args.target.base_paths_at(args.root.as_deref()).await?.resolve().map_err(CliError::Usage)?;
+    let base_paths =
+        args.target.target.base_paths_at(args.root.as_deref()).await?.resolve().map_err(CliError::Usage)?;
     let Found { projects, problems } = match args.projects.is_empty() {
         true => walk::walk(&base_paths),
         false => Found { projects: args.projects.iter().cloned().collect(), problems: Vec::new() },
@@ -205,7 +208,7 @@ impl Seeded {
 }
 
 struct Seed<'a> {
-    target: &'a Target,
+    target: &'a OperatorTarget,
     base_paths: &'a BasePaths,
     alone: bool,
     reports: bool,
@@ -247,9 +250,13 @@ impl Seed<'_> {
         let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
         let body = SeedRequest { alone: self.alone, wait_ms, differences: self.differences };
         let call = Call::new(Method::POST, project_path(project, "/seed"), &body).map_err(CliError::failed)?;
+        let client = match self.differences {
+            Differences::Refuse => self.target.target.client()?,
+            Differences::Commit | Differences::SetAside => self.target.client()?,
+        };
         let until = Instant::now() + RESTART;
         loop {
-            let answer = self.target.client()?.send(&call, Instant::now() + DEADLINE).await;
+            let answer = client.send(&call, Instant::now() + DEADLINE).await;
             let may_pass = match &answer {
                 Err(ClientError::Answered(error)) => error.retry,
                 Err(ClientError::NotSent { .. } | ClientError::NoAnswer(_)) => true,

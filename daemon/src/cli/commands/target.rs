@@ -60,7 +60,7 @@ pub(super) struct Audit {
 
 impl OperatorTarget {
     /// The sidecar, in the way that operators have to it.
-    fn client(&self) -> Result<Client, CliError> {
+    pub(super) fn client(&self) -> Result<Client, CliError> {
         let default = || crate::node::config::operators_socket(&self.target.socket);
         let socket = || Client::new(&self.operators_socket.clone().unwrap_or_else(default));
         Ok(self.target.remote.client()?.unwrap_or_else(socket))

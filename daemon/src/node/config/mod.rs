@@ -191,6 +191,15 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_that_takes_tokens_has_an_address_of_this_machine() {
+        for address in ["0.0.0.0:7420", "[::]:7420", "192.0.2.1:7420"] {
+            let text = EXAMPLE.replace("listen = \"127.0.0.1:7420\"", &format!("listen = \"{address}\""));
+            let error = parse(&text).expect_err("the token would be sent unencrypted").to_string();
+            assert!(error.contains(&format!("api.listen = \"{address}\": write a loopback address")), "{error}");
+        }
+    }
+
+    #[test]
     fn every_wrong_value_is_reported_at_once() {
         let text = EXAMPLE
             .replace("site = \"eu-aws\"", "site = \"EU\"")

@@ -3,16 +3,21 @@
 //!
 //! Between the two stands an agent, this command again, in a process group of its own. The program runs in the group of
 //! the agent. The agent waits for the end of its standard input, which only the owner holds open, and kills the group
-//! then. The owner kills the group when it drops the leash. So the program lives on only if owner and agent are both
-//! killed at once, or if it leaves the group. It has inherited the lock of the volume then, like every child of a
-//! sidecar, and the next start waits for it.
+//! then. The owner kills the group when it drops the leash. If owner and agent are both killed at once, the kernel
+//! kills the program, which was started by way of [`run`]. So a process lives on only if it has left the group, or if
+//! the program has started it and owner and agent are both killed at once. It has inherited the lock of the volume
+//! then, like every child of a sidecar, and the next start waits for it.
 
 use std::ffi::OsStr;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getpgrp, getrlimit, kill_process_group, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpgrp, getpid, getppid, getrlimit, kill_process_group,
+    set_parent_process_death_signal, setrlimit,
+};
 use tokio::process::{Child, ChildStdin, Command};
 
 /// The environment that a program keeps. The rest may hold credentials.
@@ -89,7 +94,22 @@ pub fn end_with_input() -> std::io::Result<()> {
     std::thread::Builder::new().name("leash".to_owned()).spawn(wait).map(|_| ())
 }
 
-/// The agent: runs the program until it ends, or until standard input ends.
+/// Runs the program in place of this process. The kernel kills it when the thread that has started this process ends.
+/// `agent` is the process that has started it: it may have ended before the kernel was asked.
+///
+/// # Errors
+/// The program cannot be run, or the agent has ended.
+pub fn run(program: &Path, agent: i32) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{} cannot be run: {error}", program.display());
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| failed(error.into()))?;
+    if getppid() != Pid::from_raw(agent) {
+        return Err(format!("{} is not run: its agent has ended", program.display()));
+    }
+    Err(failed(std::process::Command::new(program).exec()))
+}
+
+/// The agent: runs the program until it ends, or until standard input ends. It must be called on a thread that lives as
+/// long as the process: the program ends with that thread.
 ///
 /// # Errors
 /// The program cannot be run, or has not ended with exit code 0.
@@ -99,7 +119,9 @@ pub async fn agent(program: &Path) -> Result<(), String> {
     let maximum = getrlimit(Resource::Data).maximum;
     let unbounded = setrlimit(Resource::Data, Rlimit { current: maximum, maximum });
     unbounded.map_err(|error| format!("the leash of {}: {error}", program.display()))?;
-    let mut command = Command::new(program);
+    // This command again, also if its file was replaced meanwhile.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("leash").arg(program).arg("--agent").arg(getpid().as_raw_nonzero().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     let failed = |error: std::io::Error| format!("{} cannot be run: {error}", program.display());
     let status = command.spawn().map_err(failed)?.wait().await.map_err(failed)?;

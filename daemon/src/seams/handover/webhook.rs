@@ -56,3 +56,54 @@ impl Receiver for Webhook {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::http::{HeaderMap, StatusCode};
+    use lockstep_proto::failover::Role;
+    use parking_lot::Mutex;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A service that notes the credentials of each request, and answers with this status and place.
+    async fn service(status: StatusCode, location: String) -> (String, Arc<Mutex<Vec<String>>>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&seen);
+        let handle = move |headers: HeaderMap| async move {
+            let credentials = headers.get("authorization").and_then(|one| one.to_str().ok()).unwrap_or("none");
+            noted.lock().push(credentials.to_owned());
+            (status, [("location", location)])
+        };
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(handle)).await });
+        (url, seen)
+    }
+
+    #[tokio::test]
+    async fn the_token_goes_to_the_receiver_alone_and_no_message_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        std::fs::write(&token, "secret\n").unwrap();
+        let (other, elsewhere) = service(StatusCode::OK, String::new()).await;
+        let (url, seen) = service(StatusCode::TEMPORARY_REDIRECT, other).await;
+        let webhook = Webhook::new(&format!("{url}/secret"), Some(token), Duration::from_secs(20)).unwrap();
+        let notice = RoleNotice {
+            site: "a".parse().unwrap(),
+            node: "a-0".parse().unwrap(),
+            role: Role::Active,
+            epoch: 1,
+            takes_writes: true,
+            start: 1,
+            number: 1,
+        };
+        let refused = webhook.tell(&notice).await.unwrap_err();
+        assert_eq!(*seen.lock(), ["Bearer secret"]);
+        assert_eq!(*elsewhere.lock(), Vec::<String>::new(), "a redirect is not followed");
+        assert!(!refused.contains("secret") && !webhook.name().contains("secret"), "{refused}");
+    }
+}

@@ -225,10 +225,52 @@ impl Complaints {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
+    use crate::base::clock::{Clock, SystemClock};
+    use crate::seams::tls::TlsFiles;
+    use crate::seams::tls::authority::{self, Validity};
+
+    /// A gate before which no handshake ends.
+    struct Unreached;
+
+    impl Gatekeeper for Unreached {
+        type Allowed = ();
+
+        const CALLERS: Callers = Callers::Certified;
+        const LISTENER: &'static str = "test";
+
+        fn admit(&self, _: &Caller, _: IpAddr) -> Result<(), Failure> {
+            unreachable!("the caller sends nothing")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_in_which_nothing_is_sent_ends_after_five_seconds() {
+        let folder = tempfile::tempdir().unwrap();
+        let validity =
+            Validity { now: Duration::from_millis(SystemClock.now_ms()), lifetime: Duration::from_secs(86_400) };
+        let authority = authority::init("test", validity).unwrap();
+        let pair = authority::issue(&authority, &["spiffe://lockstep/a/a-0".parse().unwrap()], validity).unwrap();
+        let [certificate, key, trust] = ["tls.crt", "tls.key", "ca.crt"].map(|name| folder.path().join(name));
+        std::fs::write(&certificate, pair.certificate).unwrap();
+        std::fs::write(&key, pair.key).unwrap();
+        std::fs::write(&trust, authority.certificate).unwrap();
+        let credentials = Arc::new(Credentials::load(TlsFiles { certificate, key, trust }).unwrap());
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let handshakes = Handshakes::start(listener, credentials, Unreached);
+        let began = Instant::now();
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert!(!silent.read(&mut [0; 1]).await.is_ok_and(|read| read > 0));
+        assert_eq!(began.elapsed().as_secs(), 5);
+        drop(handshakes);
+    }
 
     #[test]
     fn beyond_a_bound_the_oldest_handshake_gives_way() {
+        assert_eq!((FROM_ONE_ADDRESS, HANDSHAKES), (128, 256), "docs/security.md has these numbers");
         let (unfinished, one) = (Unfinished::default(), IpAddr::from([10, 0, 0, 1]));
         let gave_way = |all: &[Begun]| all.iter().filter(|begun| begun.gives_way.is_cancelled()).count();
         let mut of_one: Vec<Begun> = (0..FROM_ONE_ADDRESS).map(|_| unfinished.enter(one)).collect();

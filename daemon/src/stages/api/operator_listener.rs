@@ -40,6 +40,8 @@ const CONNECTIONS: usize = 64;
 const FROM_ONE_ADDRESS: usize = 16;
 /// The longest time until the head of a request has arrived.
 const SILENCE: Duration = Duration::from_secs(10);
+/// The gate bounds both kinds of connections, so together they never reach this bound of connections.
+const BOUNDS: Bounds = Bounds { connections: 2 * CONNECTIONS + 1, silence: SILENCE, keep_alive: false };
 
 /// The settings of the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,9 +90,7 @@ impl BoundOperators {
         let router = routes::router(Api { admission: Admission::new(REQUESTS), ..api.clone() });
         let router = router.layer(middleware::from_fn_with_state(tokens, identify));
         let for_caller = move |caller: AdmittedCaller| router.clone().layer(Extension(caller));
-        // The admission bounds both kinds of connections, so together they never reach this bound.
-        let bounds = Bounds { connections: 2 * CONNECTIONS + 1, silence: SILENCE, keep_alive: false };
-        (Handshakes::start(self.listener, self.credentials, OperatorAdmission::new(allow, peers)), for_caller, bounds)
+        (Handshakes::start(self.listener, self.credentials, OperatorAdmission::new(allow, peers)), for_caller, BOUNDS)
     }
 }
 
@@ -165,4 +165,39 @@ async fn identify(
     };
     request.extensions_mut().insert(operator);
     Ok(next.run(request).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::stages::api::serve::converse;
+
+    #[test]
+    fn callers_without_a_certificate_have_16_places_per_address_and_64_in_all() {
+        let gate = Gate::new(vec!["spiffe://lockstep/operator/*".parse().unwrap()], Vec::new());
+        let from = |number: u8| IpAddr::from([10, 0, 0, number]);
+        let enter = |number: u8| -> Vec<AtGate> {
+            (0..17).filter_map(|_| gate.admit(&Caller::Unknown, from(number)).ok()).collect()
+        };
+        let mut held: Vec<Vec<AtGate>> = (0..4).map(enter).collect();
+        assert_eq!(held.iter().map(Vec::len).collect::<Vec<_>>(), [16; 4]);
+        assert!(gate.admit(&Caller::Unknown, from(9)).is_err(), "64 places are taken");
+        let alice = Caller::Certified(vec!["spiffe://lockstep/operator/alice".parse().unwrap()]);
+        assert!(gate.admit(&alice, from(0)).is_ok());
+        drop(held.pop());
+        assert!(gate.admit(&Caller::Unknown, from(9)).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_sends_nothing_is_cut_after_ten_seconds() {
+        let (mut caller, connection) = tokio::io::duplex(1_024);
+        let began = Instant::now();
+        tokio::spawn(converse(connection, Router::new(), BOUNDS, CancellationToken::new()));
+        let _ = caller.read_to_end(&mut Vec::new()).await;
+        assert_eq!(began.elapsed().as_secs(), 10);
+    }
 }

@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
+use lockstep_proto::peer::{PeerAnswer, PeerStatus};
+use lockstep_proto::rebuild::{VersionsEntry, VersionsHead, VersionsPage, VersionsRequest};
 use lockstep_proto::verify::DEFAULT_SHARE;
 use lockstep_proto::{
     Command, ProjectName, ProjectState, RefKey, RefName, RefValue, Slot, Transaction, TxnId, Version,
 };
 
 use super::*;
+use crate::seams::blob::Payload;
 use crate::seams::git::model::ModelRepositories;
 use crate::seams::git::{RefMove, Repositories};
+use crate::seams::peers::PeerError;
 use crate::seams::refdb::{CommitAnswer, CommitRequest};
 use crate::seams::volume::RefRecord;
-use crate::stages::ports::{Behind, CatchUpError, Comparison};
+use crate::stages::ports::{Behind, CatchUpError, Comparison, PeerRefs};
 use crate::state::version_map::Mover;
 
 const TXN: &str = "n.1.0.0.00000000000000aa";
@@ -114,6 +119,90 @@ impl CatchUp for Stuck {
     }
 }
 
+/// A peer that answers as if it had all that this node has, or as if another value of branch a were committed.
+struct Liar {
+    honest: Verifier,
+    lie: Option<RefValue>,
+}
+
+impl Liar {
+    /// A record of this node, with the lie in its place.
+    fn bend(&self, entry: VersionsEntry) -> VersionsEntry {
+        match &self.lie {
+            Some(lie) if entry.key == RefKey::Ref(name("a")) => {
+                VersionsEntry { version: Version(99), value: lie.clone(), ..entry }
+            }
+            _ => entry,
+        }
+    }
+}
+
+#[async_trait]
+impl Peers for Liar {
+    async fn objects(&self, _: &ProjectName, _: &[Oid], _: &[Oid]) -> Result<Vec<Payload>, PeerError> {
+        unreachable!("a comparison fetches no objects")
+    }
+
+    async fn statuses(&self) -> Vec<PeerStatus> {
+        let answer = PeerAnswer {
+            site: "l".parse().unwrap(),
+            node: "liar".parse().unwrap(),
+            version: String::new(),
+            role: String::new(),
+            epoch: 1,
+            ready: true,
+            waits_for: Vec::new(),
+        };
+        let (address, way) = (String::new(), String::new());
+        vec![PeerStatus { name: "liar".into(), address, way, answer: Some(answer), problem: None, took_ms: 0 }]
+    }
+
+    async fn versions(&self, _: &str, _: &VersionsRequest) -> Result<VersionsPage, PeerError> {
+        let head = VersionsHead {
+            site: "l".parse().unwrap(),
+            node: "liar".parse().unwrap(),
+            refdb: None,
+            volume: String::new(),
+            start: 1,
+            moves: 1,
+            commits: true,
+            reconciles: false,
+            highest_incarnation: 1,
+            sites: Vec::new(),
+            parked: 0,
+            quarantined: 0,
+            debts: 0,
+        };
+        let records = self.honest.versions.page(&project(), None, 100).unwrap();
+        let entry = |(key, record): (RefKey, RefRecord)| {
+            let RefRecord { version, value, txn } = record;
+            self.bend(VersionsEntry { project: project(), key, version, value, txn })
+        };
+        Ok(VersionsPage { head, entries: records.into_iter().map(entry).collect(), next: None })
+    }
+
+    async fn digests(&self, _: &str, request: &DigestsRequest) -> Result<DigestsPage, PeerError> {
+        let mut page = PeerRefs::digests(&self.honest, request.clone()).await.unwrap();
+        page.head.node = "liar".parse().unwrap();
+        if self.lie.is_some() {
+            page.projects.iter_mut().for_each(|project| project.digest = Some("0".repeat(64)));
+        }
+        Ok(page)
+    }
+
+    async fn refs(&self, _: &str, request: &RefsRequest) -> Result<RefsAnswer, PeerError> {
+        let request = RefsRequest { catch_up: false, ..request.clone() };
+        let mut answer = PeerRefs::refs(&self.honest, request).await.unwrap();
+        for look in &mut answer.refs {
+            look.record = look.record.take().map(|entry| self.bend(entry));
+            if look.key != RefKey::State {
+                look.disk = look.record.as_ref().map(|record| record.value.clone());
+            }
+        }
+        Ok(answer)
+    }
+}
+
 struct World {
     verifier: Verifier,
     stuck: Arc<Stuck>,
@@ -168,9 +257,19 @@ impl World {
         }
     }
 
+    /// The records of the node, and the refs on its disk.
+    async fn known(&self) -> (Vec<(RefKey, RefRecord)>, Vec<(RefName, Oid)>) {
+        let records = self.verifier.versions.page(&project(), None, 100).unwrap();
+        (records, self.model.list_refs(&project().name).await.unwrap())
+    }
+
     async fn verify(&self, project: Option<&str>) -> Verification {
         let project = project.map(|name| name.parse().unwrap());
-        self.verifier.begin(VerifyRequest::of_refdb(project, 100)).await.unwrap();
+        self.run(VerifyRequest::of_refdb(project, 100)).await
+    }
+
+    async fn run(&self, request: VerifyRequest) -> Verification {
+        self.verifier.begin(request).await.unwrap();
         for _ in 0..600 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             if let Some(ended) = self.verifier.last().filter(|last| last.ended_ms.is_some()) {
@@ -238,6 +337,25 @@ async fn a_verification_takes_the_configured_share_unless_its_request_names_one(
     let own = world.verifier.begin_all().await.unwrap();
     let begun = world.verifier.last().filter(|last| last.number == own);
     assert_eq!(begun.and_then(|begun| begun.request.share), Some(5), "the failover takes the configured share");
+}
+
+/// A comparison ends as the peer likes, and moves no ref: a catch-up takes values from the refdb alone.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_lies_has_no_ref_moved() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let (honest, before) = (world.verifier.clone(), world.known().await);
+    assert_eq!((before.0.len(), before.1.len()), (2, 2));
+    let never_committed = RefValue::Oid(world.model.add_object(&project().name, &[], 9));
+    for (lie, found) in [(None, vec![]), (Some(never_committed), vec!["refs/heads/a"])] {
+        world.verifier.peers = Arc::new(Liar { honest: honest.clone(), lie });
+        let against = Some("liar".to_owned());
+        let ended = world.run(VerifyRequest { against, ..VerifyRequest::of_refdb(None, 100) }).await;
+        let names: Vec<_> = ended.found.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!((names, ended.failures, ended.peers.len()), (found, 0, 1), "{ended:?}");
+        assert_eq!(world.known().await, before);
+    }
+    assert!(world.stuck.keys.lock().iter().all(|key| *key == RefKey::Ref(name("a"))));
 }
 
 /// The failover's own comparison begins when it asks: an older one says nothing about now.

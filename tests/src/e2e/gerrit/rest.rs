@@ -146,8 +146,16 @@ pub async fn get(server: SocketAddr, path: &str) -> io::Result<Answer> {
 /// # Errors
 /// If the server does not answer.
 pub async fn browse(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
+    fetch(server, path, &[&[("accept", "text/html")][..], headers].concat()).await
+}
+
+/// Reads a path as a program does, with these lines of header and no other.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn fetch(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
     let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    send(server, format!("GET {path} HTTP/1.0\r\naccept: text/html\r\n{lines}\r\n").as_bytes()).await
+    send(server, format!("GET {path} HTTP/1.0\r\n{lines}\r\n").as_bytes()).await
 }
 
 /// Sends one request. With HTTP 1.0 the answer ends with the connection.

@@ -3,17 +3,17 @@
 //!
 //! | file | idea |
 //! |---|---|
+//! | `kills` | drills that are killed |
 //! | `signed` | a standby whose records must be signed |
 //! | `ways` | how a copy is made, where none can be made, and a copy that is not sound |
 
+mod kills;
 mod signed;
 mod ways;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Output;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lockstep_proto::failover::{Role, SitesStatus};
@@ -27,10 +27,6 @@ use lockstep_tests::e2e::processes::{self, environment, files, network_sockets, 
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::upkeep::Upkeep;
 use lockstep_tests::e2e::verify::converged;
-use parking_lot::Mutex;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rustix::process::{Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -184,79 +180,6 @@ async fn a_standby_comes_up_on_a_copy_while_the_real_one_goes_on_and_nobody_hear
 
 fn known_to(seen: &Seen, name: &str) -> bool {
     seen.environment.contains(name)
-}
-
-/// The steps of a drill, as it says them, in which somebody is killed.
-const STEPS: [&str; 7] = [
-    "copying",
-    "making a refdb",
-    "waiting until the standby",
-    "promoting",
-    "probing",
-    "comparing",
-    "removing the copy",
-];
-
-/// The sidecar, the standby on the copy, or both are killed in each step. Nothing is left after the next start.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: make soak"]
-async fn a_drill_that_is_killed_at_any_moment_leaves_nothing() {
-    let mut cluster = with("copy = \"full\"").await;
-    let load = Load::start(&cluster, "p", &[0], 1, 6);
-    let mut dice = ChaCha8Rng::seed_from_u64(12);
-    let (mut hit, mut left) = (0, 0);
-    for (round, step) in STEPS.into_iter().enumerate() {
-        let (own, child) = [(true, false), (false, true), (true, true)][round % 3];
-        let b = &cluster.nodes[1];
-        fit(b).await;
-        let (folder, ended) = (copies(b), AtomicBool::new(false));
-        let drilled = async {
-            let output = drill(b, &DRILL).await;
-            ended.store(true, Ordering::SeqCst);
-            output
-        };
-        let kill = async {
-            let is_there = async || {
-                let doing = drills(b).await.and_then(|all| all.running).map(|running| running.doing);
-                (ended.load(Ordering::SeqCst) || doing.is_some_and(|doing| doing.contains(step))).then_some(())
-            };
-            assert!(until(is_there).await.is_some(), "it is never {step}\n{}", b.log_tail());
-            tokio::time::sleep(Duration::from_millis(dice.random_range(0..200))).await;
-            let victims = if child { processes_in(&folder) } else { Vec::new() };
-            if own {
-                b.signal(Signal::KILL);
-            }
-            for victim in victims {
-                let _ = kill_process(victim, Signal::KILL);
-            }
-        };
-        let (output, ()) = tokio::join!(drilled, kill);
-        // The kill may come when the drill is done.
-        let code = output.status.code();
-        if own {
-            assert!(matches!(code, Some(0 | 1)), "round {round}, {step}: {output:?}");
-            let _ = cluster.nodes[1].end().await;
-            let none = async || processes_in(&folder).is_empty().then_some(());
-            assert!(until(none).await.is_some(), "round {round}, {step}: a standby outlives its sidecar");
-            left += u32::from(folder.exists());
-            cluster.nodes[1].start(None);
-            cluster.ready().await;
-        } else {
-            assert!(matches!(code, Some(0 | 2)), "round {round}, {step}: {output:?}");
-            let report = report(&output);
-            assert!(report.is_green() || report.red[0].contains("has ended before its end"), "{report:?}");
-        }
-        hit += u32::from(code != Some(0));
-        let gone = async || (!folder.exists()).then_some(());
-        assert!(until(gone).await.is_some(), "round {round}, {step}: a copy is left\n{}", cluster.nodes[1].log_tail());
-    }
-    assert!(hit >= 4 && left >= 2, "most kills must hit a drill: {hit} did, and {left} left a copy");
-    let b = &cluster.nodes[1];
-    fit(b).await;
-    let green = drill(b, &DRILL).await;
-    assert_eq!(green.status.code(), Some(0), "{green:?}\n{}", b.log_tail());
-    let ledger = load.stop().await;
-    ledger.check(&converged(&cluster, "p").await, &b.repository("p"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

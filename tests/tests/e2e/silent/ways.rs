@@ -48,7 +48,7 @@ async fn a_drill_is_refused_where_no_copy_can_be_made() {
     assert!(forbidden.to_string().contains("on the operators' socket"), "{forbidden}");
 }
 
-fn script(path: &Path, text: &str) {
+pub(super) fn script(path: &Path, text: &str) {
     std::fs::write(path, text).expect("a script");
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("permissions");
 }

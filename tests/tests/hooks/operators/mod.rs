@@ -234,8 +234,10 @@ enum May {
 }
 
 impl Way {
+    /// The status code of the answer to a call: method, path and, if there is one, the body. Empty if there is none.
     async fn status(&self, world: &World, call: &str) -> String {
         let (method, path) = call.split_once(' ').unwrap();
+        let (path, body) = path.split_once(' ').unwrap_or((path, ""));
         let path = path.replace("{project}", "p").replace("{site}", "a");
         let path = path.replace("{txn}", "n.1.0.0.00c0ffee00c0ffee");
         let token = match self {
@@ -243,8 +245,12 @@ impl Way {
             Self::Tcp(_, token) | Self::Tls(_, _, token) => token,
         };
         let token = if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
-        let method = method.to_uppercase();
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{token}\r\n");
+        let (method, length) = (method.to_uppercase(), body.len());
+        let body = match length {
+            0 => "\r\n".to_owned(),
+            _ => format!("content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"),
+        };
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{token}{body}");
         match self {
             Self::Socket(path) => exchange(UnixStream::connect(path).await.unwrap(), &request).await,
             Self::Tcp(address, _) => exchange(TcpStream::connect(address).await.unwrap(), &request).await,

@@ -39,8 +39,9 @@ import org.aopalliance.intercept.MethodInvocation;
 final class RefusalPage implements MethodInterceptor {
   private static final String TITLE = "This server could not save something";
   private static final String ADVICE =
-      "Signing in for the first time creates an account, and so needs a site that takes writes:"
-          + " sign in at the active site once, and your account is known here from then on.";
+      "Signing in for the first time creates an account, and signing in with another name or e-mail"
+          + " address changes it. Both need a site that takes writes: sign in at the active site"
+          + " once, and your account is known here from then on.";
 
   @Inject private Sidecar sidecar;
 

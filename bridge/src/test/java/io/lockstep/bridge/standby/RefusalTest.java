@@ -172,6 +172,7 @@ final class RefusalTest {
               });
       assertEquals("503", answer.get("setStatus"), answer.toString());
       assertTrue(answer.get("body").contains("write to &lt;a&gt;, which is active"));
+      assertTrue(answer.get("body").contains("another name or e-mail address"));
       assertTrue(answer.get("body").contains("sign in at the active site once"));
     }
   }
