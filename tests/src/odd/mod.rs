@@ -2,8 +2,8 @@
 //!
 //! Each [`Odd`] states what a plain git server does with it, with `receive.fsckObjects` unset and set. Lockstep must do
 //! the same, with the exceptions that [`Odd::ours`] names: refused with nothing changed, or present at every site. The
-//! table covers each message id of `git fsck` ([`ids`]). The answer to an odd pack ([`packs::ODD`]) is that of plain git
-//! in the same run.
+//! table covers each message id of `git fsck` ([`ids`]). The answer to an odd pack ([`packs::ODD`]) is that of plain
+//! git in the same run.
 
 mod blobs;
 mod commits;

@@ -1,5 +1,5 @@
-//! Odd objects and packs, pushed to a site and to plain git in the same run: refused with nothing changed, or present and usable
-//! at every site.
+//! Odd objects and packs, pushed to a site and to plain git in the same run: refused with nothing changed, or present
+//! and usable at every site.
 
 use std::collections::BTreeMap;
 use std::io::Write;
