@@ -78,6 +78,16 @@ fn every_message_id_of_this_git_has_an_example() {
     );
 }
 
+#[test]
+fn every_message_id_of_any_supported_git_has_an_example() {
+    let (here, known) = (ids::of_this_git(), ids::known());
+    let lacks = |id: &&&str| !known.contains(**id);
+    let new: Vec<_> = ids::SINCE_2_39.iter().chain(ids::LATER).filter(lacks).collect();
+    assert!(new.is_empty(), "these have neither an example nor a reason for none: {new:?}");
+    let misspelt: Vec<_> = ids::SINCE_2_39.iter().filter(|id| !here.contains(**id)).collect();
+    assert!(misspelt.is_empty(), "this git does not know {misspelt:?}");
+}
+
 #[tokio::test]
 async fn a_tree_without_a_mode_is_refused_before_the_commit_and_by_a_receiver() {
     for fixture in both_ways(PackLimits::SPILLED).await {

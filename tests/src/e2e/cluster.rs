@@ -78,7 +78,7 @@ impl Cluster {
         Self::start_with(binary, names, &|_| None, limits(), Between::Nothing, &tune).await
     }
 
-    /// Like [`Cluster::start`], with a refdb of which a test may throttle one partition.
+    /// Like [`Cluster::start`], with a refdb of which a test may throttle one part.
     pub async fn start_throttled(binary: &Path, names: &[&str]) -> Self {
         Self::start_with(binary, names, &|_| None, limits(), Between::Throttle, &|_| {}).await
     }

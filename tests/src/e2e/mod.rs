@@ -8,7 +8,7 @@
 //! | `cluster` | the emulators and the nodes of some sites, in one temporary folder |
 //! | `node` | one sidecar: configuration, process, signals, command line |
 //! | `wire` | the connection from one node to a server, which a test may cut |
-//! | `throttle` | DynamoDB's limits on one partition |
+//! | `throttle` | DynamoDB's limits on one part of the refdb |
 //! | `git` | git, and a clone that makes commits |
 //! | `behind` | writes to refs behind the sidecar's back |
 //! | `documented` | compares the output of commands with the pages |

@@ -1,14 +1,16 @@
-//! Odd objects: commits, trees, tags and blobs that git treats specially, made byte by byte.
+//! Odd objects and packs: commits, trees, tags, blobs and packs that git treats specially, made byte by byte.
 //!
 //! Each [`Odd`] states what a plain git server does with it, with `receive.fsckObjects` unset and set. Lockstep must do
 //! the same, with the exceptions that [`Odd::ours`] names: refused with nothing changed, or present at every site. The
-//! table covers each message id of `git fsck` ([`ids`]).
+//! table covers each message id of `git fsck` ([`ids`]). The answer to an odd pack ([`packs::ODD`]) is that of plain
+//! git in the same run.
 
 mod blobs;
 mod commits;
 mod forge;
 pub mod ids;
-mod packs;
+mod packing;
+pub mod packs;
 pub mod push;
 mod tags;
 mod trees;

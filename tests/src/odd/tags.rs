@@ -24,11 +24,14 @@ pub(super) const ODD: &[Odd] = &[
     harmless("tag-with-more-headers", &["extraHeaderEntry"], |forge| {
         forge.tag("object TARGET\ntype commit\ntag v1\ntagger WHO\nx y\n\nm\n")
     }),
-    harmless("tag-with-cut-signature", &["badGpgsig"], |forge| {
-        forge.tag("object TARGET\ntype commit\ntag v1\ntagger WHO\ngpgsig cut\n\nm\n")
-    }),
-    harmless("tag-with-cut-continuation", &["badHeaderContinuation"], |forge| {
+    harmless("tag-with-signature", &[], |forge| {
         forge.tag("object TARGET\ntype commit\ntag v1\ntagger WHO\ngpgsig one\n two\n\nm\n")
+    }),
+    frowned("tag-with-cut-signature", &["unterminatedHeader"], |forge| {
+        forge.tag("object TARGET\ntype commit\ntag v1\ntagger WHO\ngpgsig cut")
+    }),
+    frowned("tag-with-cut-continuation", &["unterminatedHeader"], |forge| {
+        forge.tag("object TARGET\ntype commit\ntag v1\ntagger WHO\ngpgsig one\n two")
     }),
     frowned("tag-with-nul", &["nulInHeader"], |forge| {
         forge.tag("object TARGET\ntype commit\ntag v\0x\ntagger WHO\n\nm\n")

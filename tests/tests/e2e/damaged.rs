@@ -50,7 +50,7 @@ async fn measures(node: &Node, line: &str) {
     assert!(until(has_it).await.is_some(), "{}: no {line} in:\n{}", node.name, get(node.health, "/metrics").await);
 }
 
-/// The node is ready, and each place in which people look says that p is degraded.
+/// The node is ready, and each place in which people look says that p is degraded, here and at the other node.
 async fn is_ready_and_degraded(node: &Node) {
     node.reports(|status| status.ready && (status.degraded_projects, status.quarantined) == (1, 1)).await;
     let shown = ok(node.cli(&["status"]).await);
@@ -59,6 +59,9 @@ async fn is_ready_and_degraded(node: &Node) {
     let health = get(node.health, "/readyz?verbose").await;
     assert!(health.starts_with("HTTP/1.1 200") && health.contains("project p is degraded: "), "{health}");
     measures(node, "lockstep_degraded_projects 1").await;
+    measures(node, "lockstep_held_elsewhere 1").await;
+    let shown = ok(node.cli(&["status"]).await);
+    assert!(shown.contains("\ndegraded at other nodes\n"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,6 +109,9 @@ async fn beside_a_damaged_record_nodes_are_ready_and_show_what_is_behind_until_i
         measures(node, "lockstep_degraded_projects 0").await;
         let shown = ok(node.cli(&["status"]).await);
         assert!(!shown.contains("not in order") && !shown.contains("degraded here"), "{shown}");
+    }
+    for node in &cluster.nodes {
+        measures(node, "lockstep_held_elsewhere 0").await;
     }
     cluster.show("p", DAMAGED, Some(&second)).await;
     converged(&cluster, "p").await;

@@ -55,6 +55,33 @@ async fn it_tells_its_health_and_ends_in_order() {
     converged(&cluster, "p").await;
 }
 
+/// A node that does not know yet that the project closes holds up its deletion.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_is_shown_as_read_only_while_it_is_being_deleted() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let [a, b] = [&cluster.nodes[0], &cluster.nodes[1]];
+    b.streams.cut();
+    let shows = async {
+        let health = async || get(a.health, "/readyz?verbose").await;
+        let is_shown = async || health().await.contains("project p is read-only").then_some(());
+        assert!(until(is_shown).await.is_some(), "{}\n{}", health().await, a.log_tail());
+        let answer = health().await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let status = ok(a.cli(&["status"]).await);
+        assert!(status.contains("  p        read-only  "), "{status}");
+        b.streams.mend();
+    };
+    let delete = ["project", "delete", "p", "--yes"];
+    let (deleted, ()) = tokio::join!(a.cli(&delete), shows);
+    if !deleted.status.success() {
+        refuses(deleted, "not every node knows it yet");
+        let _ = ok(a.cli(&delete).await);
+    }
+    let answer = get(a.health, "/readyz?verbose").await;
+    assert!(!answer.contains("project p is"), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_sidecar_on_the_same_volume_is_refused() {
     let mut cluster = Cluster::start(lockstep(), &["a-0"]).await;

@@ -1,5 +1,5 @@
-//! Odd objects, pushed to a site and to plain git in the same run: refused with nothing changed, or present and usable
-//! at every site.
+//! Odd objects and packs, pushed to a site and to plain git in the same run: refused with nothing changed, or present
+//! and usable at every site.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,7 +13,7 @@ use lockstep_proto::bridge::{
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{git, ok, text};
 use lockstep_tests::e2e::verify::agreed;
-use lockstep_tests::odd::{self, Answer, Odd, push::push};
+use lockstep_tests::odd::{self, Answer, Odd, packs, push::push};
 
 use crate::lockstep;
 
@@ -138,6 +138,38 @@ async fn a_push_of_odd_objects_ends_as_with_plain_git_and_the_same_at_every_site
     assert!(taken.len() > 60 && taken_strict.len() > 30, "{} {}", taken.len(), taken_strict.len());
     everywhere(&cluster, "p", &taken).await;
     everywhere(&cluster, "strict", &taken_strict).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_of_an_odd_pack_ends_as_with_plain_git_and_the_same_at_every_site() {
+    let cluster = sites(&["p1", "p1000"]).await;
+    let (base, with_base) = packs::base();
+    // With the first limit git indexes every pack but the empty one, with the second it unpacks most of them.
+    for limit in ["1", "1000"] {
+        let project = format!("p{limit}");
+        let (plain, ours) = (cluster.scratch(&format!("plain-{limit}.git")), cluster.nodes[0].repository(&project));
+        Repository::init_bare(&plain).unwrap();
+        for repository in [&plain, &ours] {
+            configure(repository, "receive.unpackLimit", limit).await;
+            push(repository, "refs/heads/base", &base, &with_base).unwrap();
+        }
+        let mut taken = BTreeMap::from([("refs/heads/base".to_owned(), base.clone())]);
+        let mut wrong = Vec::new();
+        for odd in packs::ODD {
+            let ((id, pack), name) = (odd.made(), odd.name_of_ref());
+            let (by_plain, by_ours) = (push(&plain, &name, &id, &pack), push(&ours, &name, &id, &pack));
+            if by_plain.is_ok() != by_ours.is_ok() {
+                wrong.push(format!("{odd:?}, limit {limit}: plain git {by_plain:?}, ours {by_ours:?}"));
+            }
+            if by_ours.is_ok() {
+                taken.insert(name, id);
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let refused = packs::ODD.len() + 1 - taken.len();
+        assert!(taken.len() > 8 && refused > 8, "{refused} are refused, and taken are {taken:?}");
+        everywhere(&cluster, &project, &taken).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

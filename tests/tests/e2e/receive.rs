@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{Clone, fails, git, ok, quiet, refs, text};
+use lockstep_tests::e2e::git::{Clone, fails, git, ok, quiet, refs, refuses, text};
 use tokio::process::Command;
 
 use crate::lockstep;
@@ -94,6 +94,14 @@ impl Servers {
             for (key, value) in settings {
                 let _ = ok(git(server, &["config", "--add", key, value]).await);
             }
+        }
+    }
+
+    /// Adds a linked work tree to each server, with the branch `old`.
+    async fn link_work_trees(&self) {
+        for server in [&self.plain, &self.ours] {
+            let tree = server.with_extension("tree").display().to_string();
+            let _ = ok(git(server, &["worktree", "add", "-q", &tree, "old"]).await);
         }
     }
 
@@ -190,13 +198,54 @@ async fn a_branch_that_a_linked_work_tree_has_checked_out_is_protected_as_by_git
         if !value.is_empty() {
             servers.set(&[("receive.denyCurrentBranch", value), ("receive.denyDeleteCurrent", value)]).await;
         }
-        for server in [&servers.plain, &servers.ours] {
-            let tree = server.with_extension("tree").display().to_string();
-            let _ = ok(git(server, &["worktree", "add", "-q", &tree, "old"]).await);
-        }
+        servers.link_work_trees().await;
         servers.same(value, &["third:old", "third:main"]).await;
         servers.same(value, &[":old"]).await;
     }
+    // Plain git would change the work tree. Lockstep refuses, because refs move after the commit.
+    let servers = Servers::new(&cluster, "instead").await;
+    servers.set(&[("receive.denyCurrentBranch", "updateInstead")]).await;
+    servers.link_work_trees().await;
+    let before = refs(&servers.ours).await;
+    let [(_, plain), (_, ours)] = servers.both(&["third:old"]).await;
+    let _ = ok(plain);
+    refuses(ours, "branch is currently checked out");
+    assert_eq!(refs(&servers.ours).await, before);
+}
+
+/// The number of packs of a server.
+fn packs(server: &Path) -> usize {
+    let files = std::fs::read_dir(server.join("objects/pack")).expect("a folder");
+    files.filter(|file| file.as_ref().expect("a file").path().extension().is_some_and(|end| end == "pack")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_starts_gc_as_with_plain_git() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    for (autogc, expected) in [("true", 1), ("false", 2)] {
+        let servers = Servers::new(&cluster, &format!("gc-{autogc}")).await;
+        let limits = [("receive.unpackLimit", "1"), ("gc.auto", "6700"), ("gc.autoPackLimit", "1")];
+        let waits = [("gc.autoDetach", "false"), ("maintenance.autoDetach", "false")];
+        servers.set(&[&[("receive.autogc", autogc)][..], &limits, &waits].concat()).await;
+        servers.same("first", &["third:main"]).await;
+        servers.same("second", &["large:refs/heads/large"]).await;
+        assert_eq!((packs(&servers.plain), packs(&servers.ours)), (expected, expected), "receive.autogc {autogc}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_info_refs_lags_by_one_push_unlike_that_of_plain_git() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let servers = Servers::new(&cluster, "p").await;
+    servers.set(&[("receive.updateServerInfo", "true")]).await;
+    let value = async |tag: &str| ok(git(&servers.clone, &["rev-parse", tag]).await);
+    let (second, third) = (value("second").await, value("third").await);
+    servers.same("updated", &["third:main"]).await;
+    let shown = |server: &Path| std::fs::read_to_string(server.join("info/refs")).expect("a file");
+    let line = |value: &str| format!("{value}\trefs/heads/main\n");
+    let (plain, ours) = (shown(&servers.plain), shown(&servers.ours));
+    assert!(plain.contains(&line(&third)), "{plain}");
+    assert!(ours.contains(&line(&second)), "docs/git-servers.md says that it differs: {ours}");
 }
 
 /// The one setting that means something else: a shallow push needs a shallow repository.

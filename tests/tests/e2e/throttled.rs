@@ -1,16 +1,19 @@
 //! Streams behind limits, and sites that are down: publishing makes progress, and nobody waits for another one's
 //! journal.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::join_all;
 use lockstep::seams::embedded::write_limits::WriteLimits;
-use lockstep::seams::refdb::IncarnationState;
+use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
+use lockstep::seams::refdb::{IncarnationState, RefDb};
 use lockstep::state::journal::lane_of;
+use lockstep_proto::{ProjectKey, RefKey};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, ok, text};
 use lockstep_tests::e2e::node::Node;
+use lockstep_tests::e2e::throttle::Part;
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::converged;
 use rand::{RngExt, SeedableRng};
@@ -18,15 +21,15 @@ use tokio::time::Instant;
 
 use crate::lockstep;
 
-/// The number of commits that wait.
-const COMMITS: u64 = 30;
 /// The size of each one's file, which does not compress.
 const BYTES: usize = 20_000;
+/// The number of lanes of an incarnation in these tests.
+const LANES: usize = 2;
 
 /// Commits files of random bytes, each on a branch of its own, at the first node.
-async fn push_all(cluster: &Cluster, clone: &Clone) {
+async fn push_all(cluster: &Cluster, clone: &Clone, commits: u64) {
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-    for number in 0..COMMITS {
+    for number in 0..commits {
         let project = format!("p{}", number % 3);
         let bytes: Vec<u8> = (0..BYTES).map(|_| random.random()).collect();
         let commit = clone.commit_files(None, &[("f".to_owned(), bytes)].into());
@@ -35,25 +38,48 @@ async fn push_all(cluster: &Cluster, clone: &Clone) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backlog_behind_a_limit_is_published_nearly_once_and_a_killed_node_is_ready_before() {
-    let limits = WriteLimits { shards: 1, bytes: 24_000, records: 1_000, lose_every: None };
+/// Waits until the journals of all earlier incarnations of the first node's site are published.
+async fn drained(cluster: &Cluster) {
+    let site = cluster.nodes[0].site.parse().expect("a site");
+    let drained = async || {
+        let left = cluster.refdb.incarnations.incarnations(&site).await.ok()?;
+        let states: Vec<_> = left.iter().map(|one| one.state).collect();
+        states.iter().all(|state| matches!(state, IncarnationState::Open | IncarnationState::Drained)).then_some(())
+    };
+    assert!(until(drained).await.is_some(), "what was left is not published\n{}", cluster.nodes[0].log_tail());
+}
+
+/// Kills a node, starts it again, and returns the time until it is ready.
+async fn restarted(node: &mut Node) -> Duration {
+    node.kill().await;
+    let killed = Instant::now();
+    node.start(None);
+    node.ready().await;
+    killed.elapsed()
+}
+
+/// Publishes a backlog through a stream with little room, of whose answers some may be lost, and kills the node in it.
+async fn a_backlog_is_published(commits: u64, lose_every: Option<u64>) {
+    let limits = WriteLimits { shards: 1, bytes: 24_000, records: 1_000, lose_every };
     let mut cluster = Cluster::start_behind(lockstep(), &["a-0", "b-0"], limits).await;
     for project in ["p0", "p1", "p2"] {
         cluster.create(project).await;
     }
+    drained(&cluster).await;
+    let usual = restarted(&mut cluster.nodes[0]).await;
+    drained(&cluster).await;
     let clone = Clone::new(&cluster.scratch("clone"));
-    let before = cluster.kinesis.answered().taken;
+    let before = cluster.kinesis.answered();
     // Until all is pushed, nothing is published: the backlog is the same however long the pushes take. Then the node
     // is killed while it publishes.
     cluster.nodes[0].streams.cut();
-    push_all(&cluster, &clone).await;
+    push_all(&cluster, &clone, commits).await;
     cluster.nodes[0].streams.mend();
-    let publishes = async || (cluster.kinesis.answered().taken >= before + 2).then_some(());
+    let publishes = async || (cluster.kinesis.answered().taken >= before.taken + 2).then_some(());
     assert!(until(publishes).await.is_some(), "nothing is published\n{}", cluster.nodes[0].log_tail());
-    cluster.nodes[0].kill().await;
-    cluster.nodes[0].start(None);
-    cluster.nodes[0].ready().await;
+    let behind = restarted(&mut cluster.nodes[0]).await;
+    println!("ready after {usual:?} with an empty journal, after {behind:?} with a backlog");
+    assert!(behind <= usual * 2 + Duration::from_secs(2), "{behind:?} with a backlog, {usual:?} without one");
     let site = cluster.nodes[0].site.parse().expect("a site");
     let left = cluster.refdb.incarnations.incarnations(&site).await.expect("a list");
     assert!(
@@ -63,22 +89,29 @@ async fn a_backlog_behind_a_limit_is_published_nearly_once_and_a_killed_node_is_
     for project in ["p0", "p1", "p2"] {
         let _ = converged(&cluster, project).await;
     }
-    let drained = async || {
-        let left = cluster.refdb.incarnations.incarnations(&site).await.ok()?;
-        let states: Vec<_> = left.iter().map(|one| one.state).collect();
-        states.iter().all(|state| matches!(state, IncarnationState::Open | IncarnationState::Drained)).then_some(())
-    };
-    assert!(until(drained).await.is_some(), "what was left is not published\n{}", cluster.nodes[0].log_tail());
+    drained(&cluster).await;
     let answered = cluster.kinesis.answered();
-    assert!(answered.refused > 0, "the limit was met");
-    // Records since the last stored mark, at most a second before the kill, are appended again.
-    let most = COMMITS + 8;
-    assert!(answered.taken - before <= most, "{before} records before {COMMITS} transactions, then {answered:?}");
+    assert!(answered.refused > before.refused, "the limit was met");
+    // Records since the last stored mark, at most a second before the kill, are appended again, and each record whose
+    // answer was lost.
+    let lost = answered.lost - before.lost;
+    assert_eq!(lost > 0, lose_every.is_some(), "{answered:?}");
+    let most = commits + 8 + lost;
+    assert!(answered.taken - before.taken <= most, "{before:?} before {commits} transactions, then {answered:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_behind_a_limit_is_published_nearly_once_and_a_killed_node_is_ready_before() {
+    a_backlog_is_published(30, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_published_nearly_once_although_answers_are_lost() {
+    a_backlog_is_published(14, Some(3)).await;
 }
 
 /// A project, and two others of which one shares its lane.
 fn three_projects() -> [String; 3] {
-    const LANES: usize = 8;
     let lane = |name: &str| lane_of(&name.parse().expect("a project"), LANES);
     let names = || (0..).map(|number| format!("cold{number}"));
     let beside = names().find(|name| lane(name) == lane("hot")).expect("there is one");
@@ -140,14 +173,14 @@ async fn one_partition_throttles(lasts: Duration) {
     let (before, usual) = tokio::join!(pushes_to_hot("usual"), usual);
     before.into_iter().for_each(|(push, _)| drop(ok(push)));
     let throttle = cluster.throttle.as_ref().expect("a throttle");
-    throttle.refuse(Some(&hot));
+    throttle.refuse(Part::Project(hot.clone()));
     let (begun, lifted) = (Instant::now(), OnceLock::new());
     let beside_it = async {
         let is_short = |rounds: u64| rounds <= lasts.as_secs() || (throttle.refused() <= 20 && rounds < 100);
         let goes_on = |rounds| begun.elapsed() < lasts || is_short(rounds);
         let slowest = slowest_pushes(&cluster, &clone, &others, "beside", goes_on).await;
         let _ = lifted.set(Instant::now());
-        throttle.refuse(None);
+        throttle.lift();
         slowest
     };
     let (hot_pushes, slowest) = tokio::join!(pushes_to_hot("h"), beside_it);
@@ -180,6 +213,88 @@ async fn a_partition_that_throttles_slows_its_own_project_and_no_other_one() {
 #[ignore = "takes minutes: make soak"]
 async fn a_partition_that_throttles_for_minutes_slows_its_own_project_and_no_other_one() {
     one_partition_throttles(Duration::from_secs(180)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_throttles_slows_the_projects_of_its_own_and_no_other_one() {
+    let [hot, _, apart] = three_projects();
+    let cluster = Cluster::start_throttled(lockstep(), &["a-0", "b-0"]).await;
+    for project in [&hot, &apart] {
+        cluster.create(project).await;
+    }
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let [a, b] = [&cluster.nodes[0], &cluster.nodes[1]];
+    let usual = slowest_pushes(&cluster, &clone, &[&apart], "before", |round| round < 4).await;
+    let site = a.site.parse().expect("a site");
+    let incarnations = cluster.refdb.incarnations.incarnations(&site).await.expect("a list");
+    let open = incarnations.iter().find(|one| one.state == IncarnationState::Open).expect("an open incarnation");
+    let lane = open.id.lane(lane_of(&hot.parse().expect("a project"), LANES));
+    let throttle = cluster.throttle.as_ref().expect("a throttle");
+    throttle.refuse(Part::Lane(lane));
+    let slowed = async {
+        let spec = format!("{}:refs/heads/slowed", clone.commit(None, "slowed"));
+        let pushed = clone.push(&a.repository(&hot), &[], &[&spec]).await;
+        (pushed, Instant::now())
+    };
+    let beside_it = async {
+        let goes_on = |rounds| throttle.refused() < 3 && rounds < 100;
+        let slowest = slowest_pushes(&cluster, &clone, &[&apart], "beside", goes_on).await;
+        // The other site writes to other slots.
+        let elsewhere = timed_push(&clone, b, &hot, "elsewhere").await;
+        throttle.lift();
+        (slowest.max(elsewhere), Instant::now())
+    };
+    let ((pushed, ended), (slowest, lifted)) = tokio::join!(slowed, beside_it);
+    assert!(throttle.refused() >= 3, "{} calls were refused", throttle.refused());
+    let most = (usual * 4).max(Duration::from_secs(3));
+    assert!(slowest < most, "a push beside the throttled lane took {slowest:?}, and at most {usual:?} before");
+    match pushed.status.success() {
+        true => assert!(ended >= lifted, "a push succeeded while its lane was throttled"),
+        false => assert!(text(&pushed).contains("try again"), "{}", text(&pushed)),
+    }
+    for node in &cluster.nodes {
+        let _ = timed_push(&clone, node, &hot, &format!("after-{}", node.name)).await;
+    }
+    for project in [&hot, &apart] {
+        let _ = converged(&cluster, project).await;
+    }
+}
+
+/// The number of branches of one push.
+const MANY: usize = 8;
+
+/// Pushes new branches at once, all of one commit.
+async fn push_many(cluster: &Cluster, clone: &Clone, what: &str) {
+    let commit = clone.commit(None, what);
+    let specs: Vec<String> = (0..MANY).map(|number| format!("{commit}:refs/heads/{what}{number}")).collect();
+    let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
+    let _ = ok(clone.push(&cluster.nodes[0].repository("hot"), &[], &specs).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_at_its_limit_takes_and_brings_everything_in_the_end() {
+    let cluster = Cluster::start_throttled(lockstep(), &["a-0"]).await;
+    cluster.create("hot").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let (hot, throttle) = (Part::Project("hot".to_owned()), cluster.throttle.as_ref().expect("a throttle"));
+    throttle.limit(hot.clone(), 2.0, 16.0);
+    for what in ["a", "b", "c"] {
+        push_many(&cluster, &clone, what).await;
+    }
+    assert!(throttle.refused() > 0, "the limit was met");
+
+    // A batch read brings the items for which there is room, and names the others. They are asked for again.
+    throttle.limit(hot, 4_000.0, 5.0);
+    let client = client(&Connection::emulator(throttle.url())).await;
+    let behind = RefDb::of(&Arc::new(DynamoRefDb::new(&client, "e2e", TableSettings::default())));
+    let project = ProjectKey::new(&"hot".parse().expect("a project"), 1);
+    let key = |number: usize| RefKey::Ref(format!("refs/heads/a{number}").parse().expect("a name"));
+    let keys: Vec<RefKey> = (0..MANY).map(key).collect();
+    let read = until(async || behind.refs.read(&project, &keys).await.ok()).await.expect("the refdb answers");
+    assert!(read.len() == MANY && read.iter().all(Option::is_some), "{read:?}");
+    assert!(throttle.left_out() > 0, "a batch read was answered in part");
+    throttle.lift();
+    let _ = converged(&cluster, "hot").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! Accounts, groups, keys, passwords, configuration and access rights: changed at one site, and in force at the other.
 
+use std::time::Duration;
+
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
@@ -22,6 +24,12 @@ async fn credentials(a: &Server, b: &Server, account: &Value) {
     if a.kit.release < (3, 13) {
         return;
     }
+    // A status is another commit of the account's ref: tokens take no longer than that.
+    let status = format!("/accounts/{account}/status");
+    let _ = a.rest("PUT", &status, &json!({"status": "away"})).await.json();
+    let set = Instant::now();
+    b.shows("the status", async || b.rest("GET", &status, &Value::Null).await.text.contains("away")).await;
+    let most = (set.elapsed() * 4).max(Duration::from_secs(5));
     for round in 0..3 {
         let token = format!("token-{round}");
         let login = Login("jo", &token);
@@ -34,10 +42,9 @@ async fn credentials(a: &Server, b: &Server, account: &Value) {
         assert_eq!(a.rest("DELETE", &path, &json!({})).await.status, 204);
         let deleted = Instant::now();
         b.answers(login, "/accounts/self", 401).await;
-        eprintln!(
-            "a token opened the other site after {opened:?}, and was refused there after {:?}",
-            deleted.elapsed()
-        );
+        let refused = deleted.elapsed();
+        eprintln!("a token opened the other site after {opened:?}, and was refused there after {refused:?}");
+        assert!(opened < most && refused < most, "{opened:?} and {refused:?} are above {most:?}");
     }
 }
 

@@ -1,29 +1,89 @@
 //! Batches of a size that plain Gerrit takes, and the reasons that users read when one is refused.
 
+use std::process::Output;
+
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse};
 use lockstep_tests::e2e::gerrit::Sites;
+use lockstep_tests::e2e::gerrit::agree::in_lockstep;
+use lockstep_tests::e2e::gerrit::server::Server;
+use lockstep_tests::e2e::gerrit::user::User;
 use lockstep_tests::e2e::git::{git, ok, text};
-use lockstep_tests::e2e::verify::truth;
+use lockstep_tests::e2e::verify::{converged, truth};
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::lockstep;
 
+/// The arguments of a push of new branches below a folder, all of one commit.
+fn branches(commit: &str, folder: &str, count: usize, options: &[&str]) -> Vec<String> {
+    let options = ["push", "-q"].iter().chain(options).chain(&["origin"]).map(|word| (*word).to_owned());
+    options.chain((0..count).map(|n| format!("{commit}:refs/heads/{folder}/{n}"))).collect()
+}
+
+async fn run(user: &User, args: &[String]) -> Output {
+    user.git(&args.iter().map(String::as_str).collect::<Vec<_>>()).await
+}
+
+/// The number of branches below a folder, in the refdb and as a Gerrit lists them.
+async fn counted(sites: &Sites, server: &Server, folder: &str) -> (usize, usize) {
+    let truth = truth(&sites.cluster, "p").await;
+    let below = format!("refs/heads/{folder}/");
+    let listed = server.read(&format!("/projects/p/branches/?r={folder}/.*")).await;
+    (truth.refs.keys().filter(|name| name.starts_with(&below)).count(), listed.as_array().map_or(0, Vec::len))
+}
+
+/// A ref that has moved at B, unknown to A, fails an atomic push at A with all its branches.
+async fn an_atomic_push_with_a_stale_ref_moves_nothing(sites: &Sites, user: &User, head: &str) {
+    let (a, _) = sites.two();
+    let next = async |message: &str| {
+        let tree = format!("{head}^{{tree}}");
+        ok(user.git(&["commit-tree", &tree, "-p", head, "-m", message]).await)
+    };
+    let (theirs, ours) = (next("theirs").await, next("ours").await);
+    sites.cluster.nodes[0].streams.cut();
+    let b = sites.servers[1].clone_url("p");
+    let _ = ok(user.git(&["push", "-q", &b, &format!("{theirs}:refs/heads/x/0")]).await);
+    let mut args = branches(head, "z", 2_500, &["--atomic"]);
+    args.push(format!("{ours}:refs/heads/x/0"));
+    let refused = run(user, &args).await;
+    sites.cluster.nodes[0].streams.mend();
+    assert!(!refused.status.success(), "{}", text(&refused));
+    sites.cluster.show("p", "refs/heads/x/0", Some(&theirs)).await;
+    assert_eq!(counted(sites, a, "z").await, (0, 0));
+}
+
+/// The number of changes that a search finds, page by page: a page has 500 at most.
+async fn found(server: &Server) -> usize {
+    let mut found = 0;
+    loop {
+        let page = server.read(&format!("/changes/?q=project:p&n=500&S={found}")).await;
+        match page.as_array().map_or(0, Vec::len) {
+            0 => return found,
+            more => found += more,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
 async fn ten_thousand_branches_and_a_chain_of_a_thousand_and_one_changes() {
-    let sites = Sites::start(lockstep(), &["a-0"]).await;
-    let gerrit = &sites.servers[0];
-    gerrit.create("p").await;
+    let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
+    let (a, b) = sites.two();
+    a.create("p").await;
+    in_lockstep(&sites, "p").await;
     let user = sites.user(0, "p").await;
     let head = ok(user.git(&["rev-parse", "HEAD"]).await);
-    let all: Vec<String> = (0..10_000).map(|n| format!("{head}:refs/heads/x/{n}")).collect();
-    let mut args = vec!["push", "-q", "origin"];
-    args.extend(all.iter().map(String::as_str));
-    let started = Instant::now();
-    let _ = ok(user.git(&args).await);
-    println!("10,000 branches: {:?}", started.elapsed());
-    assert_eq!(truth(&sites.cluster, "p").await.refs.keys().filter(|name| name.contains("/x/")).count(), 10_000);
+    for (folder, options) in [("x", &[][..]), ("y", &["--atomic"][..])] {
+        let started = Instant::now();
+        let _ = ok(run(&user, &branches(&head, folder, 10_000, options)).await);
+        println!("10,000 branches {options:?}: {:?}", started.elapsed());
+        converged(&sites.cluster, "p").await;
+        println!("at both sites: {:?}", started.elapsed());
+        for server in [a, b] {
+            assert_eq!(counted(&sites, server, folder).await, (10_000, 10_000));
+        }
+    }
+    an_atomic_push_with_a_stale_ref_moves_nothing(&sites, &user, &head).await;
 
     // Gerrit refuses the Change-Id of zeros.
     for n in 1..=1_001 {
@@ -34,11 +94,10 @@ async fn ten_thousand_branches_and_a_chain_of_a_thousand_and_one_changes() {
     let output = user.push("refs/for/master").await;
     println!("1,001 changes: {:?}", started.elapsed());
     assert!(output.status.success(), "{}", text(&output));
-    let truth = truth(&sites.cluster, "p").await;
+    let truth = converged(&sites.cluster, "p").await;
     assert_eq!(truth.refs.keys().filter(|name| name.ends_with("/meta") && name.contains("/changes/")).count(), 1_001);
-    // A query shows 500 changes at most, so the first and the last stand for all.
-    for number in [1, 1_001] {
-        assert_eq!(gerrit.read(&format!("/changes/?q=change:{number}")).await[0]["status"], "NEW");
+    for server in [a, b] {
+        server.shows("all changes", async || found(server).await == 1_001).await;
     }
 }
 

@@ -192,6 +192,25 @@ impl Story {
             let has = names.as_array().into_iter().flatten().any(|group| group["name"] == GROUP);
             assert_eq!(has, is_member, "the cache of memberships matches the group: {names}");
         }
+        self.caches_are_true(by_change.keys().copied().chain(self.merged.iter().rev().take(3).copied())).await;
+    }
+
+    /// No cache shows another state than the one that Gerrit reads without its caches.
+    async fn caches_are_true(&self, changes: impl Iterator<Item = u32>) {
+        let mut paths = ["config", "access", "tags/", "branches/"].map(|part| format!("/projects/p/{part}")).to_vec();
+        for change in changes {
+            paths.push(format!("/changes/p~{change}/detail"));
+            paths.push(format!("/changes/p~{change}/revisions/current/files"));
+        }
+        for (server, node) in self.sites.servers.iter().zip(&self.sites.cluster.nodes) {
+            let cached = answers(server, &paths).await;
+            let flushed = server.rest("POST", "/config/server/caches/", &json!({"operation": "FLUSH_ALL"})).await;
+            assert!(flushed.status < 300, "{flushed:?}");
+            let read = answers(server, &paths).await;
+            for ((path, cached), read) in paths.iter().zip(&cached).zip(&read) {
+                assert_eq!(cached, read, "{path} at {}", node.name);
+            }
+        }
     }
 
     /// Every document equals the one that Gerrit makes of the refs now.
@@ -208,6 +227,30 @@ impl Story {
             }
             assert_eq!(before.len(), after.len());
         }
+    }
+}
+
+/// The answers of a Gerrit. The lists in them are sets, in any order.
+async fn answers(server: &Server, paths: &[String]) -> Vec<Value> {
+    let mut answers = Vec::new();
+    for path in paths {
+        answers.push(in_order(server.read(path).await));
+    }
+    answers
+}
+
+/// A value with its lists sorted.
+fn in_order(value: Value) -> Value {
+    match value {
+        Value::Array(list) => {
+            let mut list: Vec<Value> = list.into_iter().map(in_order).collect();
+            list.sort_by_key(ToString::to_string);
+            Value::Array(list)
+        }
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(name, value)| (name, in_order(value))).collect())
+        }
+        other => other,
     }
 }
 

@@ -19,6 +19,7 @@ mod one_site;
 mod queue;
 mod review;
 mod rolling;
+mod seeding;
 mod silent;
 mod standby;
 mod start;

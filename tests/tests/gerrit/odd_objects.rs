@@ -1,4 +1,4 @@
-//! Odd objects through a real Gerrit: refused with nothing changed, or at both sites.
+//! Odd objects and packs through a real Gerrit: refused with nothing changed, or at both sites.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use lockstep_tests::e2e::git::{git, ok, refs, text};
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::agreed;
 use lockstep_tests::odd::push::{is_taken, request};
-use lockstep_tests::odd::{self, Answer};
+use lockstep_tests::odd::{self, Answer, packs};
 use serde_json::json;
 
 use crate::lockstep;
@@ -32,11 +32,9 @@ fn made(folder: &Path, make: fn(&odd::Forge<'_>) -> String) -> String {
     make(&odd::Forge::new(&write))
 }
 
-/// Pushes all objects of a repository to a new ref, without a git client. The error is the answer of a Gerrit that does
-/// not take them.
-async fn push_raw(sites: &Sites, folder: &Path, id: &str, name: &str) -> Result<(), String> {
-    let pack = odd::everything(folder);
-    let answer = sites.servers[0].receive_pack("odd", &request(name, id, &pack)).await;
+/// Pushes a pack to a new ref, without a git client. The error is the answer of a Gerrit that does not take it.
+async fn push_raw(sites: &Sites, pack: &[u8], id: &str, name: &str) -> Result<(), String> {
+    let answer = sites.servers[0].receive_pack("odd", &request(name, id, pack)).await;
     if is_taken(&answer.text, name) { Ok(()) } else { Err(format!("{answer:?}")) }
 }
 
@@ -45,7 +43,7 @@ async fn push_raw(sites: &Sites, folder: &Path, id: &str, name: &str) -> Result<
 async fn broken_ones_are_refused_with_nothing_changed(sites: &Sites) {
     let (folder, name) = (sites.cluster.scratch("control"), "refs/heads/control");
     let id = made(&folder, |forge| forge.commit(&forge.plain_tree()));
-    push_raw(sites, &folder, &id, name).await.expect("an ordinary commit is taken");
+    push_raw(sites, &odd::everything(&folder), &id, name).await.expect("an ordinary commit is taken");
     let before = agreed(&sites.cluster, "odd").await.refs;
     assert_eq!(before.get(name), Some(&id));
     let mut taken = Vec::new();
@@ -53,13 +51,39 @@ async fn broken_ones_are_refused_with_nothing_changed(sites: &Sites) {
     for (number, odd) in broken {
         let folder = sites.cluster.scratch(&format!("broken-{number}"));
         let id = made(&folder, odd.make);
-        match push_raw(sites, &folder, &id, &odd.name_of_ref(number)).await {
+        match push_raw(sites, &odd::everything(&folder), &id, &odd.name_of_ref(number)).await {
             Ok(()) => taken.push(odd),
             Err(answer) => println!("{odd:?}: {answer}"),
         }
     }
     assert!(taken.is_empty(), "Gerrit takes {taken:?}");
     assert_eq!(agreed(&sites.cluster, "odd").await.refs, before);
+}
+
+/// Pushes every odd pack. Gerrit refuses it with nothing changed, or it arrives at both sites, and each serves a clone.
+async fn packs_are_refused_with_nothing_changed_or_arrive(sites: &Sites) {
+    let mut expected = agreed(&sites.cluster, "odd").await.refs;
+    let before = expected.len();
+    let (id, pack) = packs::base();
+    push_raw(sites, &pack, &id, "refs/heads/base").await.expect("an ordinary commit is taken");
+    expected.insert("refs/heads/base".to_owned(), id);
+    for odd in packs::ODD {
+        let ((id, pack), name) = (odd.made(), odd.name_of_ref());
+        match push_raw(sites, &pack, &id, &name).await {
+            Ok(()) => _ = expected.insert(name, id),
+            Err(answer) => println!("{odd:?}: {answer}"),
+        }
+    }
+    let taken = expected.len() - before;
+    println!("Gerrit takes {} of {} packs", taken - 1, packs::ODD.len());
+    assert!(taken > 6 && taken < packs::ODD.len(), "{taken}");
+    assert_eq!(agreed(&sites.cluster, "odd").await.refs, expected);
+    for (server, node) in sites.servers.iter().zip(&sites.cluster.nodes) {
+        node.reports(|status| (status.quarantined, status.parked) == (0, 0)).await;
+        let clone = sites.cluster.scratch(&format!("packs-of-{}", node.name));
+        let args = ["clone", "-q", "--mirror", &server.clone_url("odd"), &clone.display().to_string()];
+        let _ = ok(git(&sites.cluster.scratch(""), &args).await);
+    }
 }
 
 /// Pushes every odd object that a git client can send. Returns what Gerrit has taken.
@@ -104,6 +128,7 @@ async fn odd_objects_are_refused_by_gerrit_or_arrive_at_both_sites() {
         assert_eq!((status.quarantined, status.parked), (0, 0), "{}: {status:?}", node.name);
     }
     broken_ones_are_refused_with_nothing_changed(&sites).await;
+    packs_are_refused_with_nothing_changed_or_arrive(&sites).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,8 @@ pub struct WriteLimits {
     pub bytes: u64,
     /// Records per second and shard.
     pub records: u64,
-    /// Every request whose number is a multiple of this takes effect, and its answer is lost. None: no answer is lost.
+    /// Of the requests of which records are taken, every one whose number is a multiple of this loses its answer. None:
+    /// no answer is lost.
     pub lose_every: Option<u64>,
 }
 
@@ -41,6 +42,8 @@ pub struct Answered {
     pub taken_bytes: u64,
     /// Number of records that were refused.
     pub refused: u64,
+    /// Number of records that were taken and whose answer was lost.
+    pub lost: u64,
 }
 
 /// The tokens of one shard: bytes and records that it takes now.
@@ -76,11 +79,7 @@ impl Limiter {
         if !target.ends_with(".PutRecords") {
             return next.run(request).await;
         }
-        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let answer = self.put_records(request, next).await;
-        if self.limits.lose_every.is_some_and(|every| number.is_multiple_of(every)) {
-            return StatusCode::SERVICE_UNAVAILABLE.into_response();
-        }
         answer.unwrap_or_else(|why| (StatusCode::INTERNAL_SERVER_ERROR, why).into_response())
     }
 
@@ -93,6 +92,8 @@ impl Limiter {
         if !admitted.contains(&true) {
             return Ok(answer(&merged(&admitted, Vec::new())));
         }
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_lost = self.limits.lose_every.is_some_and(|every| number.is_multiple_of(every));
         let mut flags = admitted.iter();
         let rest = records.into_iter().filter(|_| flags.next().copied().unwrap_or(false));
         call["Records"] = rest.collect();
@@ -101,6 +102,10 @@ impl Limiter {
         let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
         if !response.status().is_success() {
             return Ok(response);
+        }
+        if is_lost {
+            self.answered.lock().lost += admitted.iter().filter(|admits| **admits).count() as u64;
+            return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
         }
         let mut given = json_of(response.into_body()).await?;
         let results = given["Records"].as_array_mut().map(std::mem::take).unwrap_or_default();
