@@ -259,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn the_project_of_a_transaction_is_found_before_and_after_it_is_durable() {
         let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
-        let requests = CommittedRequests::new(Arc::clone(&store), InjectedBugs::default());
+        let requests = load(&store);
         let (known, other) = (transaction("a", 3).id, "n.1.0.9.00000000000000ab".parse().unwrap());
         assert_eq!(requests.project_of(&known).await.unwrap(), None);
         requests.note(&transaction("a", 3));

@@ -26,7 +26,7 @@ async fn commit_damaged(cluster: &Cluster, value: &str) -> TxnId {
     let id: TxnId = "byzantine.1.0.0.00000000000000aa".parse().unwrap();
     let incarnation = id.slot.lane.incarnation.clone();
     let opened = IncarnationRecord::open(incarnation.clone(), site.clone(), epoch, 1, 1);
-    assert_eq!(incarnations.open_incarnation(&opened).await.unwrap(), OpenAnswer::Opened);
+    assert_eq!(refdb.incarnations.open_incarnation(&opened).await.unwrap(), OpenAnswer::Opened);
     let command = Command::creation(RefKey::Ref(DAMAGED.parse().unwrap()), RefValue::Oid(value.parse().unwrap()));
     let project = ProjectKey::new(&"p".parse().unwrap(), 1);
     let transaction = Transaction {

@@ -123,7 +123,7 @@ async fn a_node_answers_its_probes_while_its_volume_moves_to_a_rebuilt_refdb() {
     let done = rebuild(&cluster.nodes[0], &["--yes", "--lost", "--json"]).await;
     assert!(matches!(code(&done), Some(0 | 2)), "{done:?}");
     assert!(serde_json::from_slice::<Rebuild>(&done.stdout).is_ok_and(|last| last.into == NEXT), "{done:?}");
-    cluster.throttle.as_ref().expect("a throttle").refuse(Some("p"));
+    cluster.throttle.as_ref().expect("a throttle").refuse(Part::Project("p".to_owned()));
     let node = &mut cluster.nodes[0];
     node.stop().await;
     node.set_refdb_prefix(NEXT);
@@ -139,7 +139,7 @@ async fn a_node_answers_its_probes_while_its_volume_moves_to_a_rebuilt_refdb() {
     assert!(livez.starts_with("HTTP/1.1 200"), "{livez}");
     assert!(get(health, "/startz").await.is_some_and(|text| text.starts_with("HTTP/1.1 503")), "no Gerrit starts yet");
     assert!(get(health, "/metrics").await.is_some_and(|text| text.starts_with("HTTP/1.1 200")));
-    cluster.throttle.as_ref().expect("a throttle").refuse(None);
+    cluster.throttle.as_ref().expect("a throttle").lift();
     let node = &mut cluster.nodes[0];
     node.ready().await;
     assert!(get(health, "/startz").await.is_some_and(|text| text.starts_with("HTTP/1.1 200")));

@@ -232,10 +232,10 @@ mod tests {
     use crate::seams::tls::TlsFiles;
     use crate::seams::tls::authority::{self, Validity};
 
-    /// A gate before which no handshake ends.
+    /// An admission before which no handshake ends.
     struct Unreached;
 
-    impl Gatekeeper for Unreached {
+    impl CallerAdmission for Unreached {
         type Allowed = ();
 
         const CALLERS: Callers = Callers::Certified;

@@ -178,12 +178,12 @@ mod tests {
 
     #[test]
     fn callers_without_a_certificate_have_16_places_per_address_and_64_in_all() {
-        let gate = Gate::new(vec!["spiffe://lockstep/operator/*".parse().unwrap()], Vec::new());
+        let gate = OperatorAdmission::new(vec!["spiffe://lockstep/operator/*".parse().unwrap()], Vec::new());
         let from = |number: u8| IpAddr::from([10, 0, 0, number]);
-        let enter = |number: u8| -> Vec<AtGate> {
+        let enter = |number: u8| -> Vec<AdmittedCaller> {
             (0..17).filter_map(|_| gate.admit(&Caller::Unknown, from(number)).ok()).collect()
         };
-        let mut held: Vec<Vec<AtGate>> = (0..4).map(enter).collect();
+        let mut held: Vec<Vec<AdmittedCaller>> = (0..4).map(enter).collect();
         assert_eq!(held.iter().map(Vec::len).collect::<Vec<_>>(), [16; 4]);
         assert!(gate.admit(&Caller::Unknown, from(9)).is_err(), "64 places are taken");
         let alice = Caller::Certified(vec!["spiffe://lockstep/operator/alice".parse().unwrap()]);

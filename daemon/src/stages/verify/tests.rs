@@ -9,7 +9,7 @@ use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::rebuild::{VersionsEntry, VersionsHead, VersionsPage, VersionsRequest};
 use lockstep_proto::verify::DEFAULT_SHARE;
 use lockstep_proto::{
-    Command, ProjectName, ProjectState, RefKey, RefName, RefValue, Slot, Transaction, TxnId, Version,
+    Command, Oid, ProjectName, ProjectState, RefKey, RefName, RefValue, Slot, Transaction, TxnId, Version,
 };
 
 use super::*;

@@ -86,7 +86,7 @@ async fn beyond_the_bound_the_low_water_mark_is_held_back_instead() {
 async fn beyond_the_bound_a_start_names_what_the_low_water_mark_has_passed() {
     let store = MemoryStore::default();
     let passed = Transaction { id: "n.1.1.0.00000000000000aa".parse().unwrap(), ..creation(0) };
-    let others = (0..=MOST_NEEDS as u64).map(transaction);
+    let others = (0..=MOST_NEEDS as u64).map(creation);
     let record = |one: Transaction| {
         let (id, bytes) = (one.id.to_string(), one.encode());
         (id, Held { bytes, project: "p#1".into(), reason: "bad".into(), waits_for: Vec::new(), since_ms: 7 })

@@ -14,6 +14,7 @@ mod ways;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Output;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::failover::{Role, SitesStatus};
@@ -27,6 +28,7 @@ use lockstep_tests::e2e::processes::{self, environment, files, network_sockets, 
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::upkeep::Upkeep;
 use lockstep_tests::e2e::verify::converged;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;

@@ -98,7 +98,7 @@ pub(in super::super) async fn keys(command: KeysCommand) -> Result<(), CliError>
             new_file::write(&args.out, &key, 0o600)?;
             let made = signing::SiteSigner::load(&args.out).map_err(CliError::failed)?;
             let text = match args.json {
-                true => super::json(&Made { key: made.id(), key_file: &args.out })?,
+                true => super::super::json(&Made { key: made.id(), key_file: &args.out })?,
                 false => format!("key {}\n", made.id()),
             };
             Ok(out::put(&text)?)

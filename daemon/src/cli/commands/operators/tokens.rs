@@ -48,7 +48,7 @@ pub(in super::super) fn run(command: OperatorsCommand) -> Result<(), CliError> {
     let made = new_token(&holder, &SeededEntropy::from_machine());
     new_file::write(&out, &format!("{}\n", made.token), 0o600)?;
     let text = match json {
-        true => super::json(&Made { holder: holder.to_string(), line: &made.line, token_file: &out })?,
+        true => super::super::json(&Made { holder: holder.to_string(), line: &made.line, token_file: &out })?,
         false => format!("{}\n", made.line),
     };
     Ok(out::put(&text)?)
