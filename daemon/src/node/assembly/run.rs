@@ -191,14 +191,14 @@ fn receivers(settings: &Handover) -> Result<Vec<Arc<dyn Receiver>>, RunError> {
     let mut receivers: Vec<Arc<dyn Receiver>> = Vec::new();
     if let Some(path) = &settings.program {
         let lockstep = std::env::current_exe().map_err(RunError::of)?;
-        receivers.push(Arc::new(Program::start(&lockstep, path, settings.timeout).map_err(RunError)?));
+        receivers.push(Arc::new(Program::start(&lockstep, path, settings.timeout).map_err(RunError::of)?));
     }
     if let Some(url) = &settings.webhook {
-        let webhook = Webhook::new(url, settings.token_file.clone(), settings.timeout).map_err(RunError)?;
+        let webhook = Webhook::new(url, settings.token_file.clone(), settings.timeout).map_err(RunError::of)?;
         receivers.push(Arc::new(webhook));
     }
     if let Some(label) = &settings.pod_label {
-        receivers.push(Arc::new(PodLabel::new(label.clone(), settings.timeout).map_err(RunError)?));
+        receivers.push(Arc::new(PodLabel::new(label.clone(), settings.timeout).map_err(RunError::of)?));
     }
     Ok(receivers)
 }
