@@ -219,7 +219,7 @@ impl Standby {
     async fn wait_for(&self, mut running: Leashed) -> Result<(), String> {
         let Some(gerrit) = &self.plan.gerrit else { return Ok(()) };
         let page = format!("{}config/server/version", gerrit.url);
-        let probe = PageProbe::new(&page, None, self.settings.probes.timeout)?;
+        let probe = PageProbe::new(&page, None, self.settings.probes.timeout).map_err(|error| error.to_string())?;
         let answers = async {
             while probe.run().await.iter().any(|one| one.red.is_some()) {
                 sleep(self.settings.probes.interval).await;
