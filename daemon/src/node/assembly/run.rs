@@ -250,7 +250,7 @@ async fn with_tls(api: BoundApi, settings: &Settings) -> Result<(BoundApi, Optio
 async fn lock(base_paths: &BasePaths) -> Result<Vec<VolumeLock>, RunError> {
     let root = base_paths.root();
     std::fs::create_dir_all(root).map_err(|error| RunError(format!("root {}: {error}", root.display())))?;
-    let base_paths = base_paths.resolve().map_err(RunError)?;
+    let base_paths = base_paths.resolve().map_err(RunError::of)?;
     let mut locks = Vec::new();
     for folder in base_paths.all() {
         locks.push(VolumeLock::take(folder, LOCK_WAIT).await.map_err(RunError::of)?);
