@@ -51,7 +51,7 @@ pub use announcements::Announcements;
 pub use arrivals::Arrivals;
 pub use barrier::{Barrier, BarrierError, Unaware};
 pub use catch_up::{Behind, CatchUp, CatchUpError};
-pub use comparison::Comparison;
+pub use comparison::{Comparison, ComparisonError};
 pub use due_subjects::DueSubjects;
 pub use fencing::{Fencing, FencingOver};
 pub use handshake::Handshake;

@@ -278,9 +278,9 @@ impl Standby {
     /// Compares the refs of the copy, on its disk and in its version map, with its refdb.
     async fn verify(&self, node: &Node) -> Result<(), String> {
         let verifier = &node.stages().verifier;
-        let number = verifier.begin_all().await?;
+        let number = verifier.begin_all().await.map_err(|error| error.to_string())?;
         loop {
-            match verifier.result(number)? {
+            match verifier.result(number).map_err(|error| error.to_string())? {
                 Some(result) if result.is_equal() => return Ok(()),
                 Some(result) => {
                     let (count, failed, first) = (result.mismatches, result.failures, result.examples.join("; "));
