@@ -10,12 +10,10 @@ const PRODUCT: [&str; 2] = ["daemon/src/", "proto/src/"];
 const EDGE: [&str; 3] = ["daemon/src/cli/", "daemon/src/node/config/", "daemon/src/clients/"];
 
 /// Files and folders beyond the edge that may do the same, each with the reason.
-const OTHERS: [(&str, &str); 17] = [
+const OTHERS: [(&str, &str); 14] = [
     ("daemon/src/node/assembly/explain/", "the text is the part of a node that was not reached, in an answer"),
     ("daemon/src/node/assembly/probes.rs", "the text is why a probe is red, in the record of a failover"),
     ("daemon/src/node/assembly/silent/", "the text is why a drill is red, in its report"),
-    ("daemon/src/seams/copy/leash.rs", "the text is the last word of an agent, in the log"),
-    ("daemon/src/seams/copy/memory.rs", "the text is an obstacle of a silent drill"),
     ("daemon/src/seams/embedded/dynamo.rs", "the emulator itself ends with a text"),
     ("daemon/src/seams/embedded/write_limits.rs", "the text is the body of an emulator's answer"),
     ("daemon/src/seams/git/model/object.rs", "the text is the defect of a pack in `GitError::Bad`"),
@@ -25,7 +23,6 @@ const OTHERS: [(&str, &str); 17] = [
     ("daemon/src/stages/api/turns/caller.rs", "a pattern that people write in a setting"),
     ("daemon/src/stages/failover/drill/members.rs", "the text is why a probe is red, in the record of a failover"),
     ("daemon/src/stages/failover/silent", "the text is that of a refusal"),
-    ("daemon/src/stages/ports/standby_copies.rs", "the text is why a drill is red, in its report"),
     ("daemon/src/stages/verify/against/choose.rs", "the text is why a peer was not compared, in an answer"),
     ("proto/src/failover/step.rs", "a name that people write in an argument"),
 ];

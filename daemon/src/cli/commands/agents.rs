@@ -13,5 +13,5 @@ pub(super) struct LeashArgs {
 
 /// Runs a program that ends with standard input.
 pub(super) async fn leash(args: LeashArgs) -> Result<(), CliError> {
-    agent(&args.program).await.map_err(CliError::Failed)
+    agent(&args.program).await.map_err(CliError::failed)
 }

@@ -33,7 +33,7 @@ enum BringUpError {
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
     #[error("{0} is behind: {1}")]
-    Behind(ProjectName, CatchUpError),
+    Behind(ProjectName, Box<CatchUpError>),
     #[error("too many projects are behind")]
     TooMany,
 }
@@ -70,7 +70,7 @@ async fn bring_up(stages: &Stages, is_impatient: bool) -> Result<(), BringUpErro
     let behind = stages.catch_up.everything().await?;
     let retried = behind.iter().find(|(_, why)| !is_impatient && why.retry_helps());
     if let Some((project, why)) = retried {
-        return Err(BringUpError::Behind(project.clone(), why.clone()));
+        return Err(BringUpError::Behind(project.clone(), Box::new(why.clone())));
     }
     let debts = &stages.state.debts;
     behind.iter().for_each(|(project, why)| debts.failed(project, why.failure(), None));

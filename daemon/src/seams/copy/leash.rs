@@ -9,7 +9,7 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getpgrp, getrlimit, kill_process_group, setrlimit};
@@ -89,19 +89,34 @@ pub fn end_with_input() -> std::io::Result<()> {
     std::thread::Builder::new().name("leash".to_owned()).spawn(wait).map(|_| ())
 }
 
+/// Why a program on a leash did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum LeashError {
+    /// The agent of this program cannot do its part.
+    #[error("the leash of {0}: {1}")]
+    Agent(PathBuf, std::io::Error),
+    /// This program cannot be run.
+    #[error("{0} cannot be run: {1}")]
+    NotRun(PathBuf, std::io::Error),
+    /// This program has ended with another exit code than 0.
+    #[error("{0} ended with {1}")]
+    Ended(PathBuf, ExitStatus),
+}
+
 /// The agent: runs the program until it ends, or until standard input ends.
 ///
 /// # Errors
 /// The program cannot be run, or has not ended with exit code 0.
-pub async fn agent(program: &Path) -> Result<(), String> {
-    end_with_input().map_err(|error| format!("the leash of {}: {error}", program.display()))?;
+pub async fn agent(program: &Path) -> Result<(), LeashError> {
+    let unable = |error: std::io::Error| LeashError::Agent(program.to_owned(), error);
+    end_with_input().map_err(unable)?;
     // The owner may have bounded its own memory. A Gerrit has a bound of its own.
     let maximum = getrlimit(Resource::Data).maximum;
     let unbounded = setrlimit(Resource::Data, Rlimit { current: maximum, maximum });
-    unbounded.map_err(|error| format!("the leash of {}: {error}", program.display()))?;
+    unbounded.map_err(|error| unable(error.into()))?;
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-    let failed = |error: std::io::Error| format!("{} cannot be run: {error}", program.display());
+    let failed = |error: std::io::Error| LeashError::NotRun(program.to_owned(), error);
     let status = command.spawn().map_err(failed)?.wait().await.map_err(failed)?;
-    if status.success() { Ok(()) } else { Err(format!("{} ended with {status}", program.display())) }
+    if status.success() { Ok(()) } else { Err(LeashError::Ended(program.to_owned(), status)) }
 }

@@ -68,6 +68,6 @@ pub use refreshes::Refreshes;
 pub use seed_commits::SeedCommits;
 pub use seeding::Seeding;
 pub use sink::{Done, Sink};
-pub use standby_copies::{BroughtUp, CopyMade, Doing, StandbyCopies, StandbyCopy};
+pub use standby_copies::{BroughtUp, CopyMade, Doing, StandbyCopies, StandbyCopy, StandbyCopyError};
 pub use stream_events::StreamEvents;
 pub use transactions::Transactions;
