@@ -10,10 +10,9 @@ const PRODUCT: [&str; 2] = ["daemon/src/", "proto/src/"];
 const EDGE: [&str; 3] = ["daemon/src/cli/", "daemon/src/node/config/", "daemon/src/clients/"];
 
 /// Files and folders beyond the edge that may do the same, each with the reason.
-const OTHERS: [(&str, &str); 14] = [
+const OTHERS: [(&str, &str); 13] = [
     ("daemon/src/node/assembly/explain/", "the text is the part of a node that was not reached, in an answer"),
     ("daemon/src/node/assembly/probes.rs", "the text is why a probe is red, in the record of a failover"),
-    ("daemon/src/node/assembly/silent/", "the text is why a drill is red, in its report"),
     ("daemon/src/seams/embedded/dynamo.rs", "the emulator itself ends with a text"),
     ("daemon/src/seams/embedded/write_limits.rs", "the text is the body of an emulator's answer"),
     ("daemon/src/seams/git/model/object.rs", "the text is the defect of a pack in `GitError::Bad`"),

@@ -18,11 +18,13 @@
 //! | `child` | the standby on the copy |
 //! | `own_objects` | stands in for its peers |
 //! | `canary` | a project of the copy that is pushed to |
+//! | `error` | why a standby on a copy is red |
 
 mod canary;
 mod child;
 mod contents;
 mod copies;
+mod error;
 mod job;
 mod obstacles;
 mod own_objects;
@@ -32,3 +34,4 @@ mod words;
 
 pub use child::run_child;
 pub(super) use copies::VolumeCopies;
+pub use error::SilentError;

@@ -5,6 +5,8 @@ use std::io::Write;
 use lockstep_proto::silent::SilentStep;
 use serde::{Deserialize, Serialize};
 
+use super::error::SilentError;
+
 /// The name of the file with the refs that the child has found, in the folder of the copy.
 pub(super) const FOUND: &str = "refs.json";
 
@@ -30,9 +32,9 @@ pub(super) enum Word {
 ///
 /// # Errors
 /// The parent does not listen any more.
-pub(super) fn say(word: &Word) -> Result<(), String> {
-    let mut line = serde_json::to_string(word).map_err(|error| error.to_string())?;
+pub(super) fn say(word: &Word) -> Result<(), SilentError> {
+    let mut line = serde_json::to_string(word)?;
     line.push('\n');
     let mut out = std::io::stdout().lock();
-    out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("nobody listens: {error}"))
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(SilentError::NobodyListens)
 }
