@@ -1,12 +1,12 @@
 //! Why a standby on a copy is red. The report of the drill has the text.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use lockstep_proto::bridge::{ApiError, Outcome};
 use lockstep_proto::{NameError, ProjectName};
 
 use super::super::{NoProgramPath, StartError, VolumeError};
+use super::words::SayError;
 use crate::seams::eventlog::EventLogError;
 use crate::seams::git::GitError;
 use crate::seams::probe::ProbeError;
@@ -25,13 +25,13 @@ pub enum SilentError {
     /// The memory of the child cannot be bounded.
     #[error("drill.silent.memory: {0}")]
     Memory(std::io::Error),
-    /// The parent does not read the child's words any more.
-    #[error("nobody listens: {0}")]
-    NobodyListens(std::io::Error),
+    /// A word of the child did not reach its parent.
+    #[error(transparent)]
+    Say(#[from] SayError),
     /// No key can be made to sign with.
     #[error("the machine gives no randomness for a key")]
     NoRandomness,
-    /// A file in the copy cannot be read or written.
+    /// A file in the copy cannot be written.
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
     /// The rebuild of a refdb has failed, for this reason.
@@ -70,18 +70,6 @@ pub enum SilentError {
     /// The program of the Gerrit has ended in this way, before this page answered.
     #[error("drill.silent.gerrit_command {0} has ended ({1}) before {2} answered")]
     GerritEnded(PathBuf, String, String),
-    /// The child cannot be started.
-    #[error("the sidecar on the copy cannot be started: {0}")]
-    NotStarted(String),
-    /// The child has ended in this way, and has not said that it is done.
-    #[error("the sidecar on the copy has ended before its end ({0}); if it was killed, look at drill.silent.memory")]
-    Ended(String),
-    /// The child has said this, which is none of its words.
-    #[error("the child says {0:?}: {1}")]
-    NoWord(String, serde_json::Error),
-    /// The child did not end within this time.
-    #[error("it did not end within {0:?} (drill.silent.within)")]
-    TooSlow(Duration),
     /// The operating system refuses an operation.
     #[error(transparent)]
     Io(#[from] std::io::Error),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::{ProjectName, SiteId};
@@ -11,7 +12,6 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
 use super::contents::{Contents, differences};
-use super::error::SilentError;
 use super::plan::{OwnGerrit, Plan};
 use super::words::{FOUND, Word};
 use crate::node::config::Settings;
@@ -24,6 +24,23 @@ const MOST_SAID: u64 = 8 << 20;
 const LOG_LINES: usize = 30;
 /// The most projects that a report names.
 const NAMED: usize = 5;
+
+/// Why the child did not do its part.
+#[derive(Debug, thiserror::Error)]
+enum ChildError {
+    #[error("the sidecar on the copy cannot be started: {0}")]
+    NotStarted(String),
+    #[error("the sidecar on the copy has ended before its end ({0}); if it was killed, look at drill.silent.memory")]
+    Ended(String),
+    #[error(transparent)]
+    Unheard(#[from] std::io::Error),
+    #[error("the child says {0:?}: {1}")]
+    NoWord(String, serde_json::Error),
+    #[error("it did not end within {0:?} (drill.silent.within)")]
+    TooSlow(Duration),
+    #[error("{0}: {1}")]
+    Found(PathBuf, std::io::Error),
+}
 
 /// A copy, with what it must show.
 pub(super) struct Made {
@@ -55,10 +72,10 @@ struct Running {
 impl Running {
     /// Waits for the end of a child that says nothing any more, and says how it came. The group is killed before the
     /// child is reaped: afterwards its number may be that of another group.
-    async fn end(&mut self) -> SilentError {
+    async fn end(&mut self) -> ChildError {
         kill(self.group.take());
         let how = self.child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
-        SilentError::Ended(how)
+        ChildError::Ended(how)
     }
 }
 
@@ -74,8 +91,8 @@ impl OnCopy {
         Self { settings, lockstep, folder, state, made, made_at: Instant::now() }
     }
 
-    async fn start(&self, from: &SiteId) -> Result<Running, SilentError> {
-        let failed = |error: &dyn std::fmt::Display| SilentError::NotStarted(error.to_string());
+    async fn start(&self, from: &SiteId) -> Result<Running, ChildError> {
+        let failed = |error: &dyn std::fmt::Display| ChildError::NotStarted(error.to_string());
         let log = std::fs::File::create(self.log()).map_err(|error| failed(&error))?;
         let mut command = Command::new(&self.lockstep);
         // Nothing of the environment reaches the child: it may hold credentials.
@@ -104,11 +121,11 @@ impl OnCopy {
     }
 
     /// Follows the child until it is done.
-    async fn follow(&self, running: &mut Running, up: &mut BroughtUp, doing: &Doing) -> Result<(), SilentError> {
+    async fn follow(&self, running: &mut Running, up: &mut BroughtUp, doing: &Doing) -> Result<(), ChildError> {
         loop {
             let line = running.words.next_line().await?;
             let Some(line) = line else { return Err(running.end().await) };
-            let word: Word = serde_json::from_str(&line).map_err(|error| SilentError::NoWord(line, error))?;
+            let word: Word = serde_json::from_str(&line).map_err(|error| ChildError::NoWord(line, error))?;
             match word {
                 Word::Doing(what) => doing(what),
                 Word::Step(step) => up.steps.push(step),
@@ -125,10 +142,10 @@ impl OnCopy {
     }
 
     /// Compares the refs that the child has found on the disk with the version map as of the copy.
-    fn compare(&self, up: &mut BroughtUp) -> Result<(), SilentError> {
+    fn compare(&self, up: &mut BroughtUp) -> Result<(), ChildError> {
         let path = self.folder.join(FOUND);
         let read = std::fs::read(&path).and_then(|text| serde_json::from_slice(&text).map_err(std::io::Error::from));
-        let found: Contents = read.map_err(|error| SilentError::File(path, error))?;
+        let found: Contents = read.map_err(|error| ChildError::Found(path, error))?;
         let Made { expected, gone, .. } = &self.made;
         let compared = expected.iter().filter(|(name, _)| !gone.contains(name));
         (up.projects, up.refs) = compared.fold((0, 0), |(all, refs), (_, one)| (all + 1, refs + one.count));
@@ -187,7 +204,7 @@ impl StandbyCopy for OnCopy {
         let end = match self.start(from).await {
             Ok(mut running) => match timeout(within, self.follow(&mut running, &mut up, &doing)).await {
                 Ok(end) => end,
-                Err(_) => Err(SilentError::TooSlow(within)),
+                Err(_) => Err(ChildError::TooSlow(within)),
             },
             Err(why) => Err(why),
         };

@@ -5,8 +5,6 @@ use std::io::Write;
 use lockstep_proto::silent::SilentStep;
 use serde::{Deserialize, Serialize};
 
-use super::error::SilentError;
-
 /// The name of the file with the refs that the child has found, in the folder of the copy.
 pub(super) const FOUND: &str = "refs.json";
 
@@ -28,13 +26,24 @@ pub(super) enum Word {
     End,
 }
 
+/// Why a word was not said.
+#[derive(Debug, thiserror::Error)]
+pub enum SayError {
+    /// The word cannot be written as JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The parent does not read any more.
+    #[error("nobody listens: {0}")]
+    Nobody(std::io::Error),
+}
+
 /// Says a word.
 ///
 /// # Errors
 /// The parent does not listen any more.
-pub(super) fn say(word: &Word) -> Result<(), SilentError> {
+pub(super) fn say(word: &Word) -> Result<(), SayError> {
     let mut line = serde_json::to_string(word)?;
     line.push('\n');
     let mut out = std::io::stdout().lock();
-    out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(SilentError::NobodyListens)
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(SayError::Nobody)
 }
