@@ -66,13 +66,10 @@ pub async fn run_child() -> Result<(), SilentError> {
     };
     let logs = Telemetry::build(&logs)?;
     logs.install()?;
-    match Standby::new(plan)?.run().await {
-        Ok(()) => say(&Word::End),
-        Err(why) => {
-            say(&Word::Red(why.to_string()))?;
-            say(&Word::End)
-        }
+    if let Err(why) = Standby::new(plan)?.run().await {
+        say(&Word::Red(why.to_string()))?;
     }
+    Ok(say(&Word::End)?)
 }
 
 /// Bounds the memory of this process and of each that it starts, and has the kernel choose it first if memory is short.
@@ -92,7 +89,7 @@ impl Steps {
     fn done(&mut self, step: &str) -> Result<(), SilentError> {
         let took_ms = u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0 = Instant::now();
-        say(&Word::Step(SilentStep { step: step.to_owned(), took_ms }))
+        Ok(say(&Word::Step(SilentStep { step: step.to_owned(), took_ms }))?)
     }
 }
 
@@ -279,9 +276,9 @@ impl Standby {
                 Some(result) if result.is_equal() => return Ok(()),
                 Some(result) => {
                     let (count, failed, first) = (result.mismatches, result.failures, result.examples.join("; "));
-                    return say(&Word::Red(format!(
+                    return Ok(say(&Word::Red(format!(
                         "{count} refs differ and {failed} projects cannot be compared: {first}"
-                    )));
+                    )))?);
                 }
                 None => sleep(LOOK).await,
             }
