@@ -1,6 +1,7 @@
 //! Why a record of the journal or the event log cannot be read.
 
 use crate::name::NameError;
+use crate::rule_broken::RuleBroken;
 
 /// Why this release cannot act on some bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +19,12 @@ pub enum DecodeError {
 
 impl From<NameError> for DecodeError {
     fn from(error: NameError) -> Self {
+        Self::Bad(error.to_string())
+    }
+}
+
+impl From<RuleBroken> for DecodeError {
+    fn from(error: RuleBroken) -> Self {
         Self::Bad(error.to_string())
     }
 }

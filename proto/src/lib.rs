@@ -16,6 +16,7 @@
 //! | [`transaction`] | a committed transaction, as the journal and the event log carry it |
 //! | [`announcement`] | a stream event in transit to the other nodes, and the bridge's bodies for it |
 //! | `precheck`, `decode_error` | the caps before anything is decoded; the reasons why a record cannot be read |
+//! | `rule_broken` | the rules that a record or a stream event can break |
 //! | [`record`] | a record of the event log: a transaction or an announcement |
 //! | [`bridge`] | bodies of the bridge API |
 //! | [`arrival`] | whether a site shows a transaction |
@@ -59,6 +60,7 @@ mod precheck;
 pub mod rebuild;
 pub mod record;
 pub mod refresh;
+mod rule_broken;
 pub mod seed;
 pub mod silent;
 pub mod site_list;
@@ -73,6 +75,7 @@ pub use decode_error::DecodeError;
 pub use name::{NameError, NodeId, ProjectKey, ProjectName, RefName, SiteId};
 pub use oid::Oid;
 pub use record::Record;
+pub use rule_broken::{MessageError, RuleBroken};
 pub use slot::{Incarnation, IncarnationId, Lane, LaneId, Seq, Slot, TxnId, Version};
 pub use transaction::{Command, KeyId, Locator, Pack, Signature, Transaction};
 pub use value::{ProjectPhase, ProjectState, RefKey, RefValue};

@@ -7,6 +7,7 @@
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use crate::decode_error::DecodeError;
+use crate::rule_broken::RuleBroken;
 
 /// The number of the field in which every form lists the fields that a reader must understand.
 pub(crate) const CRITICAL: u32 = 15;
@@ -47,7 +48,7 @@ pub(crate) fn check(bytes: &[u8], form: &Form) -> Result<(), DecodeError> {
         let (is, cap) = (bytes.len(), form.bytes);
         return Err(DecodeError::Bad(format!("it is {is} bytes long, at most {cap} are allowed")));
     }
-    outline.check_caps().map_err(DecodeError::Bad)
+    outline.check_caps().map_err(DecodeError::from)
 }
 
 impl<'a> Outline<'a> {
@@ -111,13 +112,13 @@ impl<'a> Outline<'a> {
         }
     }
 
-    fn check_caps(&self) -> Result<(), String> {
+    fn check_caps(&self) -> Result<(), RuleBroken> {
         if let Some((tag, length, cap)) = self.too_long {
-            return Err(format!("field {tag} is {length} bytes long, at most {cap} are allowed"));
+            return Err(RuleBroken::FieldLength(tag, length, cap));
         }
         for (count, (_, name, most)) in self.counts.iter().zip(&self.form.repeated) {
             if count > most {
-                return Err(format!("it has {count} {name}, at most {most} are allowed"));
+                return Err(RuleBroken::Entries(*count, *name, *most));
             }
         }
         Ok(())

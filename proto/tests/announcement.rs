@@ -186,7 +186,8 @@ fn requests_of_a_bridge_are_read_strictly() {
     assert!(read(whole).unwrap().events[0].check().is_ok());
     assert!(read(&whole.replace("change", "chnage")).unwrap_err().contains("unknown field"));
     assert!(read(&whole.replace("\"p\"", "\"../p\"")).unwrap_err().contains("project name"));
-    let broken = |from: &str, to: &str| read(&whole.replace(from, to)).unwrap().events[0].check().unwrap_err();
+    let broken =
+        |from: &str, to: &str| read(&whole.replace(from, to)).unwrap().events[0].check().unwrap_err().to_string();
     assert!(broken("{\"a\":1}", "[1]").contains("body is not a JSON object"));
     assert!(broken("\"id\":\"1\"", "\"id\":\"\"").contains("id is 0 bytes long"));
     assert!(broken("\"p\"", "null").contains("project is missing"));

@@ -35,6 +35,40 @@ pub struct Disagreement {
     pub theirs: PathBuf,
 }
 
+/// Why the folders cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// The root does not exist, or cannot be read.
+    #[error("{}: {error}", path.display())]
+    Root {
+        /// The path of the folder, as set.
+        path: PathBuf,
+        /// The answer of the operating system.
+        error: std::io::Error,
+    },
+    /// The folder of a base path does not exist, or cannot be read.
+    #[error(
+        "base path of {projects}: {}: {error}; mount its file system, or create the folder, then start again",
+        path.display()
+    )]
+    BasePath {
+        /// The pattern of the base path.
+        projects: String,
+        /// The path of the folder, as set.
+        path: PathBuf,
+        /// The answer of the operating system.
+        error: std::io::Error,
+    },
+    /// The first folder lies in the second.
+    #[error("{} lies in {}; {}", inner.display(), outer.display(), APART)]
+    Nested {
+        /// The folder that lies in the other.
+        inner: PathBuf,
+        /// The folder around it.
+        outer: PathBuf,
+    },
+}
+
 impl BasePaths {
     /// All projects lie below one folder.
     #[must_use]
@@ -117,19 +151,17 @@ impl BasePaths {
     /// The same folders with symbolic links resolved. Each folder must exist, and none may lie in another one.
     ///
     /// # Errors
-    /// A text that names the folder that does not exist, or the two folders that lie in each other.
-    pub fn resolve(&self) -> Result<Self, String> {
-        let real = |path: &Path| path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
+    /// A folder does not exist, or one lies in another.
+    pub fn resolve(&self) -> Result<Self, ResolveError> {
         let mut others = BTreeMap::new();
         for (projects, path) in &self.others {
-            let found = real(path).map_err(|why| {
-                format!("base path of {projects}: {why}; mount its file system, or create the folder, then start again")
-            })?;
-            others.insert(projects.clone(), found);
+            let missing = |error| ResolveError::BasePath { projects: projects.clone(), path: path.clone(), error };
+            others.insert(projects.clone(), path.canonicalize().map_err(missing)?);
         }
-        let resolved = Self { root: real(&self.root)?, others };
+        let missing = |error| ResolveError::Root { path: self.root.clone(), error };
+        let resolved = Self { root: self.root.canonicalize().map_err(missing)?, others };
         match resolved.nested() {
-            Some((inner, outer)) => Err(format!("{} lies in {}; {APART}", inner.display(), outer.display())),
+            Some((inner, outer)) => Err(ResolveError::Nested { inner: inner.to_owned(), outer: outer.to_owned() }),
             None => Ok(resolved),
         }
     }
@@ -320,7 +352,7 @@ mod tests {
         let linked = |to: &str| BasePaths::new(path("git"), BTreeMap::from([("big/*".to_owned(), path(to))]));
         assert_eq!(linked("link").disagreements(&linked("big")), []);
         assert_eq!(linked("link").resolve().unwrap(), linked("big").resolve().unwrap());
-        let why = linked("gone").resolve().unwrap_err();
+        let why = linked("gone").resolve().unwrap_err().to_string();
         assert!(why.contains("base path of big/*") && why.contains("mount"), "{why}");
         assert_eq!(linked("gone").seen().entry("big/*"), Some(path("gone").as_path()));
         assert_eq!(linked("link").seen(), linked("big").resolve().unwrap());
@@ -329,6 +361,6 @@ mod tests {
         assert_eq!(back.resolve().unwrap().all().len(), 1, "a link to the root is the root");
         std::fs::create_dir(path("git/in")).unwrap();
         std::os::unix::fs::symlink(path("git/in"), path("hidden")).unwrap();
-        assert!(linked("hidden").resolve().unwrap_err().contains("lies in"));
+        assert!(linked("hidden").resolve().unwrap_err().to_string().contains("lies in"));
     }
 }

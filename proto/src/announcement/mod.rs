@@ -24,6 +24,7 @@ use utoipa::ToSchema;
 use crate::decode_error::DecodeError;
 use crate::limits;
 use crate::name::{NameError, NodeId, ProjectKey, ProjectName, RefName, SiteId};
+use crate::rule_broken::RuleBroken;
 use crate::slot::{Incarnation, IncarnationId, Lane, Seq, TxnId, Version};
 use crate::value::RefKey;
 
@@ -39,15 +40,25 @@ const LANE: Lane = Lane(u8::MAX);
 #[schema(value_type = Object)]
 pub struct EventBody(Box<RawValue>);
 
+/// Why a text is no [`EventBody`].
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The text is not JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The JSON is another value than an object.
+    #[error("it is not a JSON object")]
+    NoObject,
+}
+
 impl EventBody {
     /// Parses a JSON object.
     ///
     /// # Errors
     /// The text is not JSON, or is not an object.
-    pub fn new(text: &str) -> Result<Self, String> {
-        let value: Box<RawValue> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let body = Self(value);
-        if body.is_object() { Ok(body) } else { Err("it is not a JSON object".to_owned()) }
+    pub fn new(text: &str) -> Result<Self, BodyError> {
+        let body = Self(serde_json::from_str(text)?);
+        if body.is_object() { Ok(body) } else { Err(BodyError::NoObject) }
     }
 
     /// The JSON text, byte for byte as it arrived.
@@ -111,21 +122,20 @@ impl StreamEvent {
     ///
     /// # Errors
     /// The first rule that the event breaks.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), RuleBroken> {
         check_text("id", &self.id)?;
         check_text("type", &self.kind)?;
         if self.refs.len() > limits::EVENT_REFS {
-            let (is, most) = (self.refs.len(), limits::EVENT_REFS);
-            return Err(format!("refs has {is} entries; name at most {most}: the ones that a listener needs first"));
+            return Err(RuleBroken::EventRefs(self.refs.len()));
         }
         if self.project.is_none() && !(self.refs.is_empty() && self.change.is_none()) {
-            return Err("project is missing, but refs or change is given: name the project".to_owned());
+            return Err(RuleBroken::EventProject);
         }
-        let (is, most) = (self.body.as_str().len(), limits::EVENT_BODY_BYTES);
-        if is > most {
-            return Err(format!("body is {is} bytes long; at most {most} are forwarded"));
+        let is = self.body.as_str().len();
+        if is > limits::EVENT_BODY_BYTES {
+            return Err(RuleBroken::EventBody(is));
         }
-        if self.body.is_object() { Ok(()) } else { Err("body is not a JSON object; send the event's JSON".to_owned()) }
+        if self.body.is_object() { Ok(()) } else { Err(RuleBroken::EventBodyKind) }
     }
 }
 
@@ -133,10 +143,9 @@ impl StreamEvent {
 ///
 /// # Errors
 /// The text is empty, or longer than [`limits::EVENT_TEXT_BYTES`].
-pub fn check_text(field: &str, text: &str) -> Result<(), String> {
-    let most = limits::EVENT_TEXT_BYTES;
-    if text.is_empty() || text.len() > most {
-        return Err(format!("{field} is {} bytes long; give 1 to {most}", text.len()));
+pub fn check_text(field: &'static str, text: &str) -> Result<(), RuleBroken> {
+    if text.is_empty() || text.len() > limits::EVENT_TEXT_BYTES {
+        return Err(RuleBroken::TextLength(field, text.len()));
     }
     Ok(())
 }
@@ -299,29 +308,29 @@ impl Announcement {
     /// defect, and for a transaction.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let announcement = wire::decode(bytes)?;
-        announcement.check().map_err(DecodeError::Bad)?;
+        announcement.check()?;
         Ok(announcement)
     }
 
     /// Checks the rules that every announcement obeys.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), RuleBroken> {
         check_text("event id", &self.event_id)?;
         check_text("type", &self.kind)?;
-        let (is, most) = (self.body.as_str().len(), limits::EVENT_BODY_BYTES);
-        if is > most {
-            return Err(format!("its body is {is} bytes long, at most {most} are allowed"));
+        let is = self.body.as_str().len();
+        if is > limits::EVENT_BODY_BYTES {
+            return Err(RuleBroken::Body(is));
         }
         if self.project.is_none() && !(self.needs.is_empty() && self.change.is_none()) {
-            return Err("it has needs or a change, and no project".to_owned());
+            return Err(RuleBroken::NoProject);
         }
         if self.project.as_ref().is_some_and(|project| project.name != self.carrier) {
-            return Err(format!("{} carries an event of {:?}", self.carrier, self.project));
+            return Err(RuleBroken::Carrier(self.carrier.clone(), self.project.clone()));
         }
         if let Some(pair) = self.needs.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
-            return Err(format!("{} does not sort after {}", pair[1].0, pair[0].0));
+            return Err(RuleBroken::Order(pair[1].0.clone(), pair[0].0.clone()));
         }
         match self.needs.iter().find(|(_, version)| *version == Version::NONE) {
-            Some((key, _)) => Err(format!("{key}: the needed version is 0, versions count from 1")),
+            Some((key, _)) => Err(RuleBroken::NeedsNothing(key.clone())),
             None => Ok(()),
         }
     }

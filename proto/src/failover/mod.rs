@@ -23,7 +23,7 @@ pub use plan::{
     AtRisk, Estimate, ExecuteRequest, FailoverPlan, MOST_AT_RISK, OUTSIDE_REFS, OutsideRefs, PlanRequest, PlannedStep,
     RefAtRisk,
 };
-pub use step::{FailoverStep, StepRecord};
+pub use step::{FailoverStep, StepRecord, UnknownStep};
 
 use crate::name::{NodeId, SiteId};
 use crate::site_list::{Bootstrap, SiteMode};

@@ -71,14 +71,21 @@ impl FailoverStep {
     }
 }
 
-impl std::str::FromStr for FailoverStep {
-    type Err = String;
+/// The names of all steps, for people.
+fn names() -> String {
+    FailoverStep::ALL.map(FailoverStep::name).join(", ")
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|step| step.name() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("{text:?} is not a step of a failover; the steps are {names}")
-        })
+/// A text that names no step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a step of a failover; the steps are {names}", names = names())]
+pub struct UnknownStep(pub String);
+
+impl std::str::FromStr for FailoverStep {
+    type Err = UnknownStep;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStep> {
+        Self::ALL.into_iter().find(|step| step.name() == text).ok_or_else(|| UnknownStep(text.to_owned()))
     }
 }
 

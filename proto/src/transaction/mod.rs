@@ -18,6 +18,7 @@ use crate::decode_error::DecodeError;
 use crate::limits;
 use crate::name::{ProjectKey, RefName, SiteId};
 use crate::oid::Oid;
+use crate::rule_broken::{MessageError, RuleBroken};
 use crate::slot::{Seq, TxnId, Version};
 use crate::value::{RefKey, RefValue};
 
@@ -133,7 +134,7 @@ impl Transaction {
     /// their predecessor, a key that occurs twice. [`DecodeError::Elsewhere`] for a [`Locator`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let transaction = wire::decode(bytes)?;
-        transaction.check().map_err(DecodeError::Bad)?;
+        transaction.check()?;
         Ok(transaction)
     }
 
@@ -186,34 +187,34 @@ impl Transaction {
     }
 
     /// Checks that a transaction that loosens a name does nothing else.
-    fn check_loosens(&self) -> Result<(), String> {
+    fn check_loosens(&self) -> Result<(), RuleBroken> {
         let [command] = self.commands.as_slice() else {
-            return Err(format!("it loosens a name and has {} commands; it must have one", self.commands.len()));
+            return Err(RuleBroken::LoosensCommands(self.commands.len()));
         };
         let steps_over_nothing = command.old.is_absent() && command.new.is_absent();
         if !steps_over_nothing || command.key.as_ref_name().is_none() || self.pack != Pack::Empty {
-            return Err(format!("it loosens {}, and is no step of a ref from absent to absent", command.key));
+            return Err(RuleBroken::Loosens(command.key.clone()));
         }
         Ok(())
     }
 
     /// Checks the rules that every transaction obeys.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), RuleBroken> {
         if self.commands.is_empty() || self.commands.len() > limits::COMMANDS {
-            return Err(format!("it has {} commands, 1 to {} are allowed", self.commands.len(), limits::COMMANDS));
+            return Err(RuleBroken::Commands(self.commands.len()));
         }
         if self.id.slot.seq == Seq(u64::MAX) {
-            return Err(format!("{}: no slot can follow its slot", self.id));
+            return Err(RuleBroken::LastSlot(self.id.clone()));
         }
         let mut keys: Vec<&RefKey> = self.commands.iter().map(|command| &command.key).collect();
         keys.sort_unstable();
         if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!("{} occurs twice", twice[0]));
+            return Err(RuleBroken::Twice(twice[0].clone()));
         }
         if self.loosens {
             self.check_loosens()?;
         }
-        check_message(&self.message).map_err(|why| format!("its message {why}"))?;
+        check_message(&self.message).map_err(RuleBroken::Message)?;
         self.commands.iter().try_for_each(|command| command.check(&self.id))
     }
 }
@@ -222,12 +223,12 @@ impl Transaction {
 ///
 /// # Errors
 /// The defect, as the end of a sentence about the message.
-pub fn check_message(message: &str) -> Result<(), String> {
+pub fn check_message(message: &str) -> Result<(), MessageError> {
     if message.len() > limits::MESSAGE_BYTES {
-        return Err(format!("is {} bytes long; give at most {}", message.len(), limits::MESSAGE_BYTES));
+        return Err(MessageError::Length(message.len()));
     }
     match message.chars().find(|letter| letter.is_control()) {
-        Some(letter) => Err(format!("contains {letter:?}; give one line without control characters")),
+        Some(letter) => Err(MessageError::Control(letter)),
         None => Ok(()),
     }
 }
@@ -262,19 +263,20 @@ impl Locator {
 }
 
 impl Command {
-    fn check(&self, id: &TxnId) -> Result<(), String> {
+    fn check(&self, id: &TxnId) -> Result<(), RuleBroken> {
+        let key = || self.key.clone();
         let first = self.version == Version(1);
         if self.version == Version::NONE || first != self.predecessor.is_none() {
-            return Err(format!("{}: version {} does not fit its predecessor", self.key, self.version));
+            return Err(RuleBroken::Predecessor(key(), self.version));
         }
         if self.version == Version(u64::MAX) {
-            return Err(format!("{}: no version can follow version {}", self.key, self.version));
+            return Err(RuleBroken::LastVersion(key(), self.version));
         }
         if self.predecessor.as_ref() == Some(id) {
-            return Err(format!("{}: the transaction is its own predecessor", self.key));
+            return Err(RuleBroken::OwnPredecessor(key()));
         }
         if first && !self.old.is_absent() {
-            return Err(format!("{}: the first version has an old value", self.key));
+            return Err(RuleBroken::OldValue(key()));
         }
         for value in [&self.old, &self.new] {
             let fits = match (&self.key, value) {
@@ -285,7 +287,7 @@ impl Command {
                 (RefKey::State | RefKey::Head | RefKey::Ref(_), _) => false,
             };
             if !fits {
-                return Err(format!("{}: it cannot have the value {value}", self.key));
+                return Err(RuleBroken::Value(key(), value.clone()));
             }
         }
         Ok(())

@@ -39,7 +39,7 @@ async fn a_refusal_of_the_api_server_has_a_reason_and_a_remedy() {
     let (api, home) = (ApiServer::start().await, TempDir::new().expect("a folder"));
     let own = label(&api, &home, TOKEN, "uid-1");
     let active = notice(Role::Active, true);
-    let missing = own.tell(&active).await.expect_err("there is no pod");
+    let missing = own.tell(&active).await.expect_err("there is no pod").to_string();
     assert!(missing.contains("404") && missing.contains("correct handover.pod"), "{missing}");
     api.add_pod(POD, "uid-1");
     let refusals = [403, 409, 422, 503].map(Treatment::Refuse);
@@ -52,12 +52,12 @@ async fn a_refusal_of_the_api_server_has_a_reason_and_a_remedy() {
         "an admission policy",
     ];
     for part in remedies {
-        let error = own.tell(&active).await.expect_err("it is refused");
+        let error = own.tell(&active).await.expect_err("it is refused").to_string();
         assert!(error.contains(part), "no {part:?} in {error}");
         assert_eq!(api.label(POD, LABEL), None);
     }
     api.treat(&[Treatment::Silence]);
-    let silent = own.tell(&active).await.expect_err("nobody answers");
+    let silent = own.tell(&active).await.expect_err("nobody answers").to_string();
     assert!(silent.contains("no answer in time"), "{silent}");
     own.tell(&active).await.expect("it is taken");
     assert_eq!(api.label(POD, LABEL).as_deref(), Some("active"));
@@ -65,7 +65,7 @@ async fn a_refusal_of_the_api_server_has_a_reason_and_a_remedy() {
     assert_eq!(api.label(POD, LABEL).as_deref(), Some("waiting"));
     // A newer pod of the same name belongs to another sidecar.
     api.add_pod(POD, "uid-2");
-    let other = own.tell(&active).await.expect_err("the pod is another one");
+    let other = own.tell(&active).await.expect_err("the pod is another one").to_string();
     assert!(other.contains("422") && other.contains("a newer pod has this name"), "{other}");
     assert_eq!(api.label(POD, LABEL), None);
 }
@@ -76,7 +76,7 @@ async fn token_and_authority_are_checked_and_read_on_each_use() {
     api.add_pod(POD, "uid-1");
     let own = label(&api, &home, "a-stale-token", "uid-1");
     let active = notice(Role::Active, true);
-    let stale = own.tell(&active).await.expect_err("the token is wrong");
+    let stale = own.tell(&active).await.expect_err("the token is wrong").to_string();
     assert!(stale.contains("401") && stale.contains("it does not know the token"), "{stale}");
     assert!(!stale.contains("a-stale-token"), "the token is a secret: {stale}");
     let _ = api.service_account(home.path(), TOKEN);
@@ -84,11 +84,11 @@ async fn token_and_authority_are_checked_and_read_on_each_use() {
     // Another server with the same address would have a certificate of another authority.
     let (another, before) = (ApiServer::start().await, api.requests());
     let _ = another.service_account(home.path(), TOKEN);
-    let foreign = own.tell(&active).await.expect_err("the authority is another one");
+    let foreign = own.tell(&active).await.expect_err("the authority is another one").to_string();
     assert!(foreign.contains("no connection"), "{foreign}");
     assert_eq!(api.requests(), before, "the token was sent to a server that is not trusted");
     std::fs::remove_file(home.path().join("serviceaccount/ca.crt")).expect("a file");
-    let none = own.tell(&active).await.expect_err("there is no authority");
+    let none = own.tell(&active).await.expect_err("there is no authority").to_string();
     assert!(none.contains("handover.service_account") && none.contains("ca.crt"), "{none}");
 }
 

@@ -8,6 +8,7 @@ use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::documented::documented;
 use lockstep_tests::e2e::git::{Clone, fails, ok, refuses};
 use lockstep_tests::e2e::node::Node;
+use lockstep_tests::e2e::throttle::Part;
 use lockstep_tests::e2e::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -6,6 +6,7 @@
 mod circles;
 mod claims;
 mod docs;
+mod errors;
 mod exports;
 mod layers;
 mod names;
@@ -91,6 +92,7 @@ fn check(file: &Source, files: &[Source], exports: &exports::Exports) -> Vec<Fin
         findings.extend(layers::check(file, exports));
         findings.extend(exports::check(file));
         findings.extend(words::check(file));
+        findings.extend(errors::check(file));
         findings.extend(tables::check(file, files));
     }
     if file.path.ends_with(".md") {
@@ -112,7 +114,7 @@ fn the_tree_is_tidy() {
     assert!(files.iter().any(|file| file.path == "daemon/src/lib.rs"), "the tree was not found");
     let exports = exports::Exports::of("daemon/src/", &files);
     let each = files.iter().flat_map(|file| check(file, &files, &exports));
-    let found = each.chain(circles::circles(&files)).chain(shape::twins(&files));
+    let found = each.chain(circles::circles(&files)).chain(shape::twins(&files)).chain(errors::unneeded(&files));
     let findings: Vec<String> = found.map(|it| it.to_string()).collect();
     assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
 }

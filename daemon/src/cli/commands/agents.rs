@@ -20,5 +20,5 @@ pub(super) async fn leash(args: LeashArgs) -> Result<(), CliError> {
         Some(agent) => leash::run(&args.program, agent),
         None => leash::agent(&args.program).await,
     };
-    ended.map_err(CliError::Failed)
+    ended.map_err(CliError::failed)
 }

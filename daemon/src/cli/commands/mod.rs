@@ -314,7 +314,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Aws(command) => aws::run(command).await,
         Command::Bridge(command) => bridge::run(command),
         Command::HandoverAgent(args) => handover_agent::run(args).await,
-        Command::SilentDrill => crate::node::assembly::run_child().await.map_err(CliError::Failed),
+        Command::SilentDrill => crate::node::assembly::run_child().await.map_err(CliError::failed),
         Command::Leash(args) => agents::leash(args).await,
         Command::Openapi => Ok(out::put(&crate::stages::api::openapi::document())?),
         Command::Metrics => Ok(out::put(&crate::telemetry::metrics::list())?),

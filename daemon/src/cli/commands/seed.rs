@@ -97,8 +97,8 @@ struct Seeded {
 
 pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
     // The sidecar can seed only the repositories on its own volume.
-    let base_paths =
-        args.target.target.base_paths_at(args.root.as_deref()).await?.resolve().map_err(CliError::Usage)?;
+    let base_paths = args.target.target.base_paths_at(args.root.as_deref()).await?.resolve();
+    let base_paths = base_paths.map_err(|error| CliError::Usage(error.to_string()))?;
     let Found { projects, problems } = match args.projects.is_empty() {
         true => walk::walk(&base_paths),
         false => Found { projects: args.projects.iter().cloned().collect(), problems: Vec::new() },

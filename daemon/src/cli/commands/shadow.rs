@@ -64,7 +64,7 @@ pub(super) async fn run(command: ShadowCommand) -> Result<(), CliError> {
 
 async fn watch(args: WatchArgs) -> Result<(), CliError> {
     let settings = config::load(&args.config.config).map_err(CliError::failed)?;
-    let base_paths = settings.base_paths.resolve().map_err(CliError::Usage)?;
+    let base_paths = settings.base_paths.resolve().map_err(|error| CliError::Usage(error.to_string()))?;
     let journal = std::path::absolute(&args.journal).map_err(CliError::failed)?;
     if let Some(folder) = base_paths.all().into_iter().find(|folder| journal.starts_with(folder)) {
         let (journal, folder) = (journal.display(), folder.display());

@@ -90,7 +90,7 @@ pub use probes::ProbeSet;
 pub use production::{Embedded, Seams, VolumeError, dependencies, seams};
 pub use run::{RunError, Sidecar, run, stop_signal};
 pub use settings::NodeSettings;
-pub use silent::run_child;
+pub use silent::{SilentError, run_child};
 pub use watch::Watch;
 
 use crate::base::clock::{Clock, Entropy};

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::Front;
 use super::stages::Stages;
 use crate::seams::probe::Probe;
-use crate::seams::refdb::MarkAnswer;
+use crate::seams::refdb::{IncarnationState, MarkAnswer, RefDbError};
 use crate::stages::ports::Probes;
 
 /// The probes outside of the node, and their pace.
@@ -34,6 +34,19 @@ impl Default for ProbeSet {
     }
 }
 
+/// Why the refdb would take no commit of this node.
+#[derive(Debug, thiserror::Error)]
+enum NoCommit {
+    #[error("this node takes no commits")]
+    Closed,
+    #[error("the incarnation of this node is {0:?}")]
+    NotOpen(IncarnationState),
+    #[error("the refdb does not answer: {0}")]
+    RefDb(RefDbError),
+    #[error("the refdb does not answer within {0:?}")]
+    Late(Duration),
+}
+
 /// Runs the probes of this node.
 pub(super) struct NodeProbes {
     pub(super) stages: Arc<Stages>,
@@ -42,17 +55,17 @@ pub(super) struct NodeProbes {
 
 impl NodeProbes {
     /// Whether the refdb would take a commit of this node.
-    async fn commit(&self) -> Result<(), String> {
+    async fn commit(&self) -> Result<(), NoCommit> {
         let journal = self.stages.journal.lock().clone();
         let journal = journal.filter(|_| self.front.takes_writes());
-        let journal = journal.ok_or("this node takes no commits")?;
+        let journal = journal.ok_or(NoCommit::Closed)?;
         let (site, limit) = (&self.stages.deps.settings.site, self.stages.deps.probes.timeout);
         let call = self.stages.deps.refdb.incarnations.touch(site, journal.id());
         match timeout(limit, call).await {
             Ok(Ok(MarkAnswer::Written)) => Ok(()),
-            Ok(Ok(MarkAnswer::NotOpen(state))) => Err(format!("the incarnation of this node is {state:?}")),
-            Ok(Err(error)) => Err(format!("the refdb does not answer: {error}")),
-            Err(_) => Err(format!("the refdb does not answer within {limit:?}")),
+            Ok(Ok(MarkAnswer::NotOpen(state))) => Err(NoCommit::NotOpen(state)),
+            Ok(Err(error)) => Err(NoCommit::RefDb(error)),
+            Err(_) => Err(NoCommit::Late(limit)),
         }
     }
 }
@@ -60,7 +73,10 @@ impl NodeProbes {
 #[async_trait]
 impl Probes for NodeProbes {
     async fn round(&self) -> Vec<ProbeResult> {
-        let commit = async { vec![ProbeResult { probe: "commit".to_owned(), red: self.commit().await.err() }] };
+        let commit = async {
+            let red = self.commit().await.err().map(|why| why.to_string());
+            vec![ProbeResult { probe: "commit".to_owned(), red }]
+        };
         let others = join_all(self.stages.deps.probes.probes.iter().map(|probe| probe.run()));
         let (commit, others) = tokio::join!(commit, others);
         commit.into_iter().chain(others.into_iter().flatten()).collect()

@@ -31,7 +31,7 @@ use crate::seams::peers::{FallbackPeers, Peers};
 use crate::seams::probe::git::{GitProbe, GitSettings};
 use crate::seams::probe::page::PageProbe;
 use crate::seams::probe::ssh::SshProbe;
-use crate::seams::probe::{Group, Probe};
+use crate::seams::probe::{Group, Probe, ProbeError};
 use crate::seams::refdb::dynamo::{self, Connection, DynamoRefDb, DynamoTables, TableSettings, Warm};
 use crate::seams::refdb::{RefDb, Tables};
 use crate::seams::signing::{KeyFileError, SiteSigner};
@@ -287,7 +287,7 @@ fn peers(settings: &Settings, tls: Option<&Arc<Credentials>>, spill: &Path, most
 }
 
 /// The probes of a configuration.
-fn probes(settings: &Settings) -> Result<ProbeSet, String> {
+fn probes(settings: &Settings) -> Result<ProbeSet, ProbeError> {
     let Probes { git, email, rest, session, ssh, login, key, timeout, interval } = settings.probes.clone();
     let mut probes: Vec<Arc<dyn Probe>> = Vec::new();
     if let Some(url) = git {
@@ -333,8 +333,8 @@ pub enum VolumeError {
     #[error(transparent)]
     Key(#[from] KeyFileError),
     /// A probe of `[probes]` cannot be built.
-    #[error("{0}")]
-    Probe(String),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
 }
 
 /// Builds the dependencies of one node: the shared seams, and those to its own volume.
@@ -403,7 +403,7 @@ pub(super) fn on_volume(
         clock,
         entropy,
         gerrit: gerrit(&settings.gerrit),
-        probes: probes(settings).map_err(VolumeError::Probe)?,
+        probes: probes(settings)?,
         observer,
         signer,
         boot: lock::boot_id().unwrap_or_default(),

@@ -9,7 +9,7 @@ use super::production::{connection, streams_at, warm};
 use crate::node::config::Settings;
 use crate::node::config::settings::Stream;
 use crate::seams::aws::policy::Resources;
-use crate::seams::aws::{KmsKeys, Provided, StreamMode, Tags};
+use crate::seams::aws::{KmsKeys, Provided, StreamMode, Tags, WishError};
 use crate::seams::blob::bucket::{BucketWishes, ProvidedBucket, bucket_of, bucket_region};
 use crate::seams::blob::object::OpenError;
 use crate::seams::eventlog::kinesis::{self, ProvidedStream, StreamWishes};
@@ -55,8 +55,8 @@ pub enum SetupError {
     #[error("{0} is not set, and neither is AWS_REGION: set one of them")]
     NoRegion(&'static str),
     /// The keys of the command line do not fit.
-    #[error("{0}")]
-    Keys(String),
+    #[error(transparent)]
+    Keys(#[from] WishError),
     /// The blob store of the configuration cannot be used.
     #[error("blobs.url: {0}")]
     Blobs(#[from] OpenError),

@@ -191,14 +191,14 @@ fn receivers(settings: &Handover) -> Result<Vec<Arc<dyn Receiver>>, RunError> {
     let mut receivers: Vec<Arc<dyn Receiver>> = Vec::new();
     if let Some(path) = &settings.program {
         let lockstep = std::env::current_exe().map_err(RunError::of)?;
-        receivers.push(Arc::new(Program::start(&lockstep, path, settings.timeout).map_err(RunError)?));
+        receivers.push(Arc::new(Program::start(&lockstep, path, settings.timeout).map_err(RunError::of)?));
     }
     if let Some(url) = &settings.webhook {
-        let webhook = Webhook::new(url, settings.token_file.clone(), settings.timeout).map_err(RunError)?;
+        let webhook = Webhook::new(url, settings.token_file.clone(), settings.timeout).map_err(RunError::of)?;
         receivers.push(Arc::new(webhook));
     }
     if let Some(label) = &settings.pod_label {
-        receivers.push(Arc::new(PodLabel::new(label.clone(), settings.timeout).map_err(RunError)?));
+        receivers.push(Arc::new(PodLabel::new(label.clone(), settings.timeout).map_err(RunError::of)?));
     }
     Ok(receivers)
 }
@@ -250,7 +250,7 @@ async fn with_tls(api: BoundApi, settings: &Settings) -> Result<(BoundApi, Optio
 async fn lock(base_paths: &BasePaths) -> Result<Vec<VolumeLock>, RunError> {
     let root = base_paths.root();
     std::fs::create_dir_all(root).map_err(|error| RunError(format!("root {}: {error}", root.display())))?;
-    let base_paths = base_paths.resolve().map_err(RunError)?;
+    let base_paths = base_paths.resolve().map_err(RunError::of)?;
     let mut locks = Vec::new();
     for folder in base_paths.all() {
         locks.push(VolumeLock::take(folder, LOCK_WAIT).await.map_err(RunError::of)?);

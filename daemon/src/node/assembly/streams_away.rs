@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::SiteId;
+use lockstep_proto::{ProjectName, SiteId};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::stages::Stages;
 use crate::stages::api::readiness::Latch;
+use crate::stages::ports::CatchUpError;
 
 /// The interval of the looks at the streams.
 const LOOK: Duration = Duration::from_secs(2);
@@ -25,6 +26,17 @@ const PATIENT_TRIES: u32 = 5;
 
 /// The sites whose streams were not read to their ends yet.
 pub(super) type Unread = Arc<Mutex<BTreeSet<SiteId>>>;
+
+/// Why not every project is brought up, or owed.
+#[derive(Debug, thiserror::Error)]
+enum BringUpError {
+    #[error(transparent)]
+    CatchUp(#[from] CatchUpError),
+    #[error("{0} is behind: {1}")]
+    Behind(ProjectName, Box<CatchUpError>),
+    #[error("too many projects are behind")]
+    TooMany,
+}
 
 /// Waits until every stream that was not read to its end is away, then catches up from the refdb and opens the latch.
 /// Returns as soon as the latch is open.
@@ -54,15 +66,15 @@ pub(super) async fn catch_up(stages: Arc<Stages>, unread: Unread, latch: Latch) 
 
 /// Brings every project up to the refdb. A project that stays behind is owed: at once if no retry helps, else once the
 /// patience is over. Nothing is owed that the node's record cannot name.
-async fn bring_up(stages: &Stages, is_impatient: bool) -> Result<(), String> {
-    let behind = stages.catch_up.everything().await.map_err(|why| why.to_string())?;
+async fn bring_up(stages: &Stages, is_impatient: bool) -> Result<(), BringUpError> {
+    let behind = stages.catch_up.everything().await?;
     let retried = behind.iter().find(|(_, why)| !is_impatient && why.retry_helps());
     if let Some((project, why)) = retried {
-        return Err(format!("{project} is behind: {why}"));
+        return Err(BringUpError::Behind(project.clone(), Box::new(why.clone())));
     }
     let debts = &stages.state.debts;
     behind.iter().for_each(|(project, why)| debts.failed(project, why.failure(), None));
-    if debts.all_are_named() { Ok(()) } else { Err("too many projects are behind".to_owned()) }
+    if debts.all_are_named() { Ok(()) } else { Err(BringUpError::TooMany) }
 }
 
 async fn any_answers(stages: &Stages, sites: &BTreeSet<SiteId>) -> bool {

@@ -9,7 +9,7 @@ use super::fields::{folder, url_address};
 use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, path, scalar};
 use super::settings::{Api, Peer};
-use crate::seams::tls::PeerName;
+use crate::seams::tls::{PeerName, PeerNameError};
 
 /// Reads all peers. The section with the name of this node is checked and left out, so that all replicas of a site can
 /// share one file.
@@ -58,6 +58,11 @@ fn url(text: &str) -> Result<Url, String> {
     })
 }
 
+/// The name that a certificate has.
+fn certified(text: &str) -> Result<PeerName, String> {
+    text.parse().map_err(|error: PeerNameError| error.to_string())
+}
+
 /// Reads one peer: a socket, or the URL of a tunnel with a token file, or the URL of a listener for mutual TLS.
 fn peer(name: &str, raw: &raw::Peer, with_tls: bool, to: &mut Problems) -> Option<Peer> {
     let section = format!("peers.{name}");
@@ -65,7 +70,7 @@ fn peer(name: &str, raw: &raw::Peer, with_tls: bool, to: &mut Problems) -> Optio
     let socket = to.optional(&field("socket"), &raw.socket, folder);
     let url = to.optional(&field("url"), &raw.url, url);
     let token_file = to.optional(&field("token_file"), &raw.token_file, folder);
-    let identity = to.optional(&field("identity"), &raw.identity, str::parse::<PeerName>);
+    let identity = to.optional(&field("identity"), &raw.identity, certified);
     match (socket, url) {
         (Some(socket), None) if raw.url.is_none() => Some(Peer::Socket(socket)),
         (None, Some(Url::Tunnel(address))) => {

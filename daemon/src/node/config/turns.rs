@@ -65,7 +65,8 @@ fn agents(leaf: &Leaf, to: &mut Problems) -> Vec<UserPattern> {
     };
     let mut read = |item: &Value| {
         let text = scalar(item).ok_or_else(|| "write names of users".to_owned());
-        text.and_then(|text| text.parse()).map_err(|why| to.wrong("turns.agents", leaf, why)).ok()
+        let parsed = text.and_then(|text| text.parse::<UserPattern>().map_err(|why| why.to_string()));
+        parsed.map_err(|why| to.wrong("turns.agents", leaf, why)).ok()
     };
     items.iter().filter_map(&mut read).collect()
 }

@@ -20,7 +20,7 @@ use crate::node::config::settings::CopyBy;
 use crate::seams::copy::leash::Leashed;
 use crate::seams::copy::{self, Stop, copies};
 use crate::seams::volume::NodeStore;
-use crate::stages::ports::{CopyMade, Doing, StandbyCopies, StandbyCopy};
+use crate::stages::ports::{CopyMade, Doing, StandbyCopies, StandbyCopy, StandbyCopyError};
 
 /// The name of the copy in the folder of the copies.
 const COPY: &str = "copy";
@@ -68,13 +68,14 @@ impl VolumeCopies {
             return;
         }
         tracing::warn!(folder = %self.folder().display(), "a silent drill was killed: removing its copy");
-        if let Err(why) = self.remove().await {
+        if let Err(error) = self.remove().await {
+            let why = error.to_string();
             tracing::error!(why, "the copy of a silent drill is left; the next drill or start tries again");
         }
     }
 
     /// Runs the program that makes and removes copies.
-    async fn command(&self, program: &Path, action: &str) -> Result<(), String> {
+    async fn command(&self, program: &Path, action: &'static str) -> Result<(), StandbyCopyError> {
         let (settings, to) = (&self.settings, self.folder().join(COPY));
         let (root, state) = (to.join("git"), to.join("state"));
         let envs = [
@@ -84,7 +85,7 @@ impl VolumeCopies {
             ("LOCKSTEP_COPY_TO", root.as_os_str()),
             ("LOCKSTEP_COPY_TO_STATE", state.as_os_str()),
         ];
-        let failed = |why: String| format!("drill.silent.command {} ({action}): {why}", program.display());
+        let failed = |why: String| StandbyCopyError::Command(program.to_owned(), action, why);
         let mut run = Leashed::start(&self.lockstep, program, &envs).map_err(|error| failed(error.to_string()))?;
         match timeout(COMMAND, run.end()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
@@ -95,12 +96,12 @@ impl VolumeCopies {
     }
 
     /// Makes a copy by the program. The whole volume must be below the root.
-    async fn by_command(&self, program: &Path) -> Result<(), String> {
+    async fn by_command(&self, program: &Path) -> Result<(), StandbyCopyError> {
         let folder = self.folder();
-        std::fs::create_dir_all(folder.join(COPY)).map_err(|error| format!("{}: {error}", folder.display()))?;
+        std::fs::create_dir_all(folder.join(COPY)).map_err(|error| StandbyCopyError::Io(folder.clone(), error))?;
         let mark = folder.join(MARK);
         std::fs::write(&mark, program.as_os_str().as_encoded_bytes())
-            .map_err(|error| format!("{}: {error}", mark.display()))?;
+            .map_err(|error| StandbyCopyError::Io(mark, error))?;
         self.command(program, "make").await
     }
 
@@ -126,7 +127,7 @@ impl VolumeCopies {
     }
 
     /// Removes all copies. The caller holds `busy`.
-    async fn remove_all(&self) -> Result<(), String> {
+    async fn remove_all(&self) -> Result<(), StandbyCopyError> {
         let folder = self.folder();
         if let Ok(program) = std::fs::read_to_string(folder.join(MARK)) {
             self.command(remover(&program, &self.settings.drill.silent.copy)?, "remove").await?;
@@ -136,10 +137,10 @@ impl VolumeCopies {
             let path = folder.clone();
             #[expect(clippy::disallowed_methods, reason = "the removal of a copy is work of the disk")]
             let removed = tokio::task::spawn_blocking(move || copy::remove(&path)).await;
-            match removed.map_err(|error| error.to_string())? {
+            match removed? {
                 // Processes on the copy that were killed just now may still write.
                 Err(_) if tries < TRIES => tries += 1,
-                end => return end.map_err(|error| format!("{}: {error}", folder.display())),
+                end => return end.map_err(|error| StandbyCopyError::Io(folder, error)),
             }
             sleep(AGAIN).await;
         }
@@ -148,13 +149,10 @@ impl VolumeCopies {
 
 /// The program that removes a copy which `program` has made. Anybody who can write into the volume could have put that
 /// name there, so it is not run unless the settings name it, too.
-fn remover<'a>(program: &str, copy: &'a CopyBy) -> Result<&'a Path, String> {
+fn remover<'a>(program: &str, copy: &'a CopyBy) -> Result<&'a Path, StandbyCopyError> {
     match copy {
         CopyBy::Command(set) if set.as_os_str() == program => Ok(set),
-        _ => Err(format!(
-            "{program} has made the copy, and drill.silent.command does not name it any more: name it again, or remove \
-             the copy by hand"
-        )),
+        _ => Err(StandbyCopyError::Foreign(program.to_owned())),
     }
 }
 
@@ -165,10 +163,10 @@ impl StandbyCopies for VolumeCopies {
         let end = obstacles::look(&self.settings, &folder, &folder.join(COPY));
         // The folder is there while a drill runs, and at no other time.
         let _ = std::fs::remove_dir(folder);
-        end.err()
+        end.err().map(|why| why.to_string())
     }
 
-    async fn make(&self, doing: Doing) -> Result<Box<dyn StandbyCopy>, String> {
+    async fn make(&self, doing: Doing) -> Result<Box<dyn StandbyCopy>, StandbyCopyError> {
         let busy = Arc::clone(&self.busy).lock_owned().await;
         doing("removing what an earlier drill has left".to_owned());
         self.remove_all().await?;
@@ -185,7 +183,7 @@ impl StandbyCopies for VolumeCopies {
             drop(busy);
             made
         });
-        let found = made.await.map_err(|error| error.to_string())??;
+        let found = made.await??;
         let way = match silent.copy {
             CopyBy::Reflink => "reflink",
             CopyBy::Full => "full",
@@ -198,7 +196,7 @@ impl StandbyCopies for VolumeCopies {
         Ok(Box::new(OnCopy::new(&self.settings, &self.lockstep, self.folder().join(COPY), self.state_of_copy(), made)))
     }
 
-    async fn remove(&self) -> Result<(), String> {
+    async fn remove(&self) -> Result<(), StandbyCopyError> {
         let _busy = self.busy.lock().await;
         self.remove_all().await
     }
@@ -211,9 +209,9 @@ mod tests {
     #[test]
     fn a_program_that_the_settings_do_not_name_is_not_run() {
         let set = CopyBy::Command("/etc/clone".into());
-        assert_eq!(remover("/etc/clone", &set), Ok(Path::new("/etc/clone")));
+        assert_eq!(remover("/etc/clone", &set).ok(), Some(Path::new("/etc/clone")));
         for copy in [&set, &CopyBy::Full] {
-            let why = remover("/tmp/other", copy).unwrap_err();
+            let why = remover("/tmp/other", copy).unwrap_err().to_string();
             assert!(why.contains("/tmp/other has made the copy"), "{why}");
         }
     }

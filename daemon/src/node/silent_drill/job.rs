@@ -12,12 +12,12 @@ use crate::base::base_paths::BasePaths;
 use crate::node::config::Settings;
 use crate::node::config::settings::CopyBy;
 use crate::seams::copy::{
-    self, Copied, Need, Overrides, SITE_PARTS, Stop, Way, copy_repository, copy_site, fits, is_on_file_system_of,
-    measure,
+    self, Copied, CopyError, Need, Overrides, SITE_PARTS, Stop, Way, copy_repository, copy_site, fits,
+    is_on_file_system_of, measure,
 };
-use crate::seams::volume::NodeStore;
 use crate::seams::volume::disk::DiskStore;
-use crate::stages::ports::Doing;
+use crate::seams::volume::{NodeStore, StoreError};
+use crate::stages::ports::{Doing, StandbyCopyError};
 
 /// The space that a copy by reflinks needs for its own records, in bytes, and its files beside those of repositories.
 pub(super) const LEAST: Need = Need { bytes: 256 << 20, inodes: 1_000 };
@@ -52,7 +52,7 @@ impl Job {
     ///
     /// # Errors
     /// It cannot be made. A part of it may be there.
-    pub(super) fn run(&self) -> Result<Found, String> {
+    pub(super) fn run(&self) -> Result<Found, StandbyCopyError> {
         let way = match self.settings.drill.silent.copy {
             CopyBy::Reflink => Some(Way::Reflink),
             CopyBy::Full => Some(Way::Full),
@@ -67,19 +67,18 @@ impl Job {
         let intents = self.state.join("node.announced");
         match std::fs::remove_file(&intents) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(format!("{}: {error}", intents.display()));
+                return Err(StandbyCopyError::Io(intents, error));
             }
             _ => {}
         }
-        let copy = DiskStore::open(&self.state.join("node.redb")).map_err(|error| error.to_string())?;
-        let read = || {
+        let copy = DiskStore::open(&self.state.join("node.redb"))?;
+        let read = || -> Result<_, StoreError> {
             let held = copy.quarantined()?.iter().filter(|(id, held)| held.is_committed(id)).count() as u64;
             Ok((copy.low_water()?, held, contents::of_map(&copy)?, copy.bound()?.refdb))
         };
-        let (applied, held, expected, refdb) =
-            read().map_err(|error: crate::seams::volume::StoreError| error.to_string())?;
+        let (applied, held, expected, refdb) = read()?;
         if refdb.is_none() {
-            return Err("the volume belongs to no refdb yet: wait until this node is ready".to_owned());
+            return Err(StandbyCopyError::NoRefDb);
         }
         let note = |name: &ProjectName| format!("project {name} was deleted while it was copied, and is not compared");
         let notes = gone.iter().map(note).collect();
@@ -87,16 +86,15 @@ impl Job {
     }
 
     /// Copies the store, then each repository that its version map names. Returns those that were deleted meanwhile.
-    fn copy(&self, way: Way) -> Result<(Copied, Vec<ProjectName>), String> {
-        let text = |error: copy::CopyError| error.to_string();
+    fn copy(&self, way: Way) -> Result<(Copied, Vec<ProjectName>), StandbyCopyError> {
         let (base_paths, root) = (&self.settings.base_paths, self.to.join("git"));
         self.fits(way)?;
-        std::fs::create_dir_all(&self.state).map_err(|error| format!("{}: {error}", self.state.display()))?;
+        std::fs::create_dir_all(&self.state).map_err(|error| StandbyCopyError::Io(self.state.clone(), error))?;
         (self.doing)("copying the version map".to_owned());
         let store = self.state.join("node.redb");
-        self.store.copy_to(&store).map_err(|error| error.to_string())?;
+        self.store.copy_to(&store)?;
         let projects = {
-            let copy = DiskStore::open(&store).map_err(|error| error.to_string())?;
+            let copy = DiskStore::open(&store)?;
             living(&copy)?
         };
         let target = BasePaths::at(&root);
@@ -107,27 +105,27 @@ impl Job {
                 (self.doing)(format!("copying: {at} of {} repositories", projects.len()));
             }
             let to = target.git_dir(name);
-            match copy_repository(&base_paths.git_dir(name), &to, way, &moved, &self.stop).map_err(text)? {
+            match copy_repository(&base_paths.git_dir(name), &to, way, &moved, &self.stop)? {
                 Some(one) => copied.add(one),
                 None => {
-                    copy::remove(&to).map_err(|error| format!("{}: {error}", to.display()))?;
+                    copy::remove(&to).map_err(|error| StandbyCopyError::Io(to, error))?;
                     gone.push(name.clone());
                 }
             }
         }
         let still = living(self.store.as_ref())?;
         match gone.iter().find(|name| still.contains(name)) {
-            Some(name) => Err(format!("project {name} has no repository on this volume; see `lockstep status`")),
+            Some(name) => Err(StandbyCopyError::NoRepository(name.clone())),
             None => Ok((copied, gone)),
         }
     }
 
     /// Whether the copy fits beside the volume.
-    fn fits(&self, way: Way) -> Result<(), String> {
+    fn fits(&self, way: Way) -> Result<(), StandbyCopyError> {
         (self.doing)("measuring the volume".to_owned());
         let mut need = LEAST;
-        let mut add = |folder: &Path, way| -> Result<(), String> {
-            let one = measure(folder, &self.stop).map_err(|error| error.to_string())?;
+        let mut add = |folder: &Path, way| -> Result<(), CopyError> {
+            let one = measure(folder, &self.stop)?;
             need.inodes += one.inodes;
             need.bytes += if way == Way::Full { one.bytes } else { 0 };
             Ok(())
@@ -140,11 +138,11 @@ impl Job {
         if let Some(gerrit) = &self.settings.drill.silent.gerrit {
             SITE_PARTS.iter().try_for_each(|part| add(&gerrit.site.join(part), Way::Full))?;
         }
-        std::fs::create_dir_all(&self.to).map_err(|error| format!("{}: {error}", self.to.display()))?;
-        fits(&self.to, need).map_or(Ok(()), Err)
+        std::fs::create_dir_all(&self.to).map_err(|error| StandbyCopyError::Io(self.to.clone(), error))?;
+        fits(&self.to, need).map_or(Ok(()), |why| Err(StandbyCopyError::NoRoom(why)))
     }
 
-    fn copy_gerrit(&self, way: Way) -> Result<(), String> {
+    fn copy_gerrit(&self, way: Way) -> Result<(), StandbyCopyError> {
         let Some(gerrit) = &self.settings.drill.silent.gerrit else { return Ok(()) };
         (self.doing)("copying the folder of the Gerrit".to_owned());
         // The folder may be on another file system than the volume.
@@ -155,14 +153,13 @@ impl Job {
         let (base_path, socket) = (self.to.join("git"), socket(&self.to));
         let with = Overrides { base_path: &base_path, listen: &gerrit.url, socket: &socket };
         let copied = copy_site(&gerrit.site, &self.to.join("site"), way, &gerrit.keep, &with, &self.stop);
-        copied.map(|_| ()).map_err(|error| format!("drill.silent.gerrit_site: {error}"))
+        copied.map(|_| ()).map_err(StandbyCopyError::Gerrit)
     }
 }
 
 /// The projects that are not deleted.
-fn living(store: &dyn NodeStore) -> Result<Vec<ProjectName>, String> {
-    let projects = store.projects().map_err(|error| error.to_string())?;
-    let living = projects.into_iter().filter(|(_, record)| !record.value.is_deleted_project());
+fn living(store: &dyn NodeStore) -> Result<Vec<ProjectName>, StoreError> {
+    let living = store.projects()?.into_iter().filter(|(_, record)| !record.value.is_deleted_project());
     Ok(living.map(|(name, _)| name).collect())
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::{ProjectName, SiteId};
@@ -23,6 +24,23 @@ const MOST_SAID: u64 = 8 << 20;
 const LOG_LINES: usize = 30;
 /// The most projects that a report names.
 const NAMED: usize = 5;
+
+/// Why the child did not do its part.
+#[derive(Debug, thiserror::Error)]
+enum ChildError {
+    #[error("the sidecar on the copy cannot be started: {0}")]
+    NotStarted(String),
+    #[error("the sidecar on the copy has ended before its end ({0}); if it was killed, look at drill.silent.memory")]
+    Ended(String),
+    #[error(transparent)]
+    Unheard(#[from] std::io::Error),
+    #[error("the child says {0:?}: {1}")]
+    NoWord(String, serde_json::Error),
+    #[error("it did not end within {0:?} (drill.silent.within)")]
+    TooSlow(Duration),
+    #[error("{0}: {1}")]
+    Found(PathBuf, std::io::Error),
+}
 
 /// A copy, with what it must show.
 pub(super) struct Made {
@@ -54,12 +72,10 @@ struct Running {
 impl Running {
     /// Waits for the end of a child that says nothing any more, and says how it came. The group is killed before the
     /// child is reaped: afterwards its number may be that of another group.
-    async fn end(&mut self) -> String {
+    async fn end(&mut self) -> ChildError {
         kill(self.group.take());
         let how = self.child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
-        format!(
-            "the sidecar on the copy has ended before its end ({how}); if it was killed, look at drill.silent.memory"
-        )
+        ChildError::Ended(how)
     }
 }
 
@@ -75,8 +91,8 @@ impl OnCopy {
         Self { settings, lockstep, folder, state, made, made_at: Instant::now() }
     }
 
-    async fn start(&self, from: &SiteId) -> Result<Running, String> {
-        let failed = |error: &dyn std::fmt::Display| format!("the sidecar on the copy cannot be started: {error}");
+    async fn start(&self, from: &SiteId) -> Result<Running, ChildError> {
+        let failed = |error: &dyn std::fmt::Display| ChildError::NotStarted(error.to_string());
         let log = std::fs::File::create(self.log()).map_err(|error| failed(&error))?;
         let mut command = Command::new(&self.lockstep);
         // Nothing of the environment reaches the child: it may hold credentials.
@@ -105,12 +121,11 @@ impl OnCopy {
     }
 
     /// Follows the child until it is done.
-    async fn follow(&self, running: &mut Running, up: &mut BroughtUp, doing: &Doing) -> Result<(), String> {
+    async fn follow(&self, running: &mut Running, up: &mut BroughtUp, doing: &Doing) -> Result<(), ChildError> {
         loop {
-            let line = running.words.next_line().await.map_err(|error| error.to_string())?;
+            let line = running.words.next_line().await?;
             let Some(line) = line else { return Err(running.end().await) };
-            let word: Word =
-                serde_json::from_str(&line).map_err(|error| format!("the child says {line:?}: {error}"))?;
+            let word: Word = serde_json::from_str(&line).map_err(|error| ChildError::NoWord(line, error))?;
             match word {
                 Word::Doing(what) => doing(what),
                 Word::Step(step) => up.steps.push(step),
@@ -127,10 +142,10 @@ impl OnCopy {
     }
 
     /// Compares the refs that the child has found on the disk with the version map as of the copy.
-    fn compare(&self, up: &mut BroughtUp) -> Result<(), String> {
+    fn compare(&self, up: &mut BroughtUp) -> Result<(), ChildError> {
         let path = self.folder.join(FOUND);
-        let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let found: Contents = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let read = std::fs::read(&path).and_then(|text| serde_json::from_slice(&text).map_err(std::io::Error::from));
+        let found: Contents = read.map_err(|error| ChildError::Found(path, error))?;
         let Made { expected, gone, .. } = &self.made;
         let compared = expected.iter().filter(|(name, _)| !gone.contains(name));
         (up.projects, up.refs) = compared.fold((0, 0), |(all, refs), (_, one)| (all + 1, refs + one.count));
@@ -189,12 +204,12 @@ impl StandbyCopy for OnCopy {
         let end = match self.start(from).await {
             Ok(mut running) => match timeout(within, self.follow(&mut running, &mut up, &doing)).await {
                 Ok(end) => end,
-                Err(_) => Err(format!("it did not end within {within:?} (drill.silent.within)")),
+                Err(_) => Err(ChildError::TooSlow(within)),
             },
             Err(why) => Err(why),
         };
         let end = end.and_then(|()| self.compare(&mut up));
-        up.red.extend(end.err());
+        up.red.extend(end.err().map(|why| why.to_string()));
         if up.red.is_empty() && up.green_ms.is_none() {
             up.red.push("the probes were never green".to_owned());
         }

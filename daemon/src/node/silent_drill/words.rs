@@ -26,13 +26,24 @@ pub(in crate::node) enum Word {
     End,
 }
 
+/// Why a word was not said.
+#[derive(Debug, thiserror::Error)]
+pub enum SayError {
+    /// The word cannot be written as JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The parent does not read any more.
+    #[error("nobody listens: {0}")]
+    Nobody(std::io::Error),
+}
+
 /// Says a word.
 ///
 /// # Errors
 /// The parent does not listen any more.
-pub(in crate::node) fn say(word: &Word) -> Result<(), String> {
-    let mut line = serde_json::to_string(word).map_err(|error| error.to_string())?;
+pub(in crate::node) fn say(word: &Word) -> Result<(), SayError> {
+    let mut line = serde_json::to_string(word)?;
     line.push('\n');
     let mut out = std::io::stdout().lock();
-    out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("nobody listens: {error}"))
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(SayError::Nobody)
 }

@@ -24,4 +24,4 @@ mod wishes;
 
 pub use causes::causes;
 pub use provided::{Property, Provided, ProvisionError, Row, Rows, Verdict};
-pub use wishes::{KeyArn, KmsKeys, StreamMode, Tags};
+pub use wishes::{KeyArn, KmsKeys, StreamMode, Tags, WishError};

@@ -6,6 +6,23 @@ use std::str::FromStr;
 /// Tags that a resource must have.
 pub type Tags = BTreeMap<String, String>;
 
+/// Why a wish cannot be met. Correct the arguments of the command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WishError {
+    /// The text is not the ARN of a key.
+    #[error("write the ARN of a key: arn:aws:kms:eu-central-1:123456789012:key/ID")]
+    NoArn,
+    /// This key is the second one of this Region.
+    #[error("--kms-key {0}: there is a key for {1} already")]
+    SecondKey(String, String),
+    /// Keys were asked for, and none is of this Region.
+    #[error("no --kms-key is of Region {0}, where this site has resources: give one more")]
+    NoKey(String),
+    /// The text is not a mode of a stream.
+    #[error("write provisioned or on-demand")]
+    NoMode,
+}
+
 /// The ARN of a KMS key. An alias or a bare id could not be compared with what AWS tells of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyArn {
@@ -28,9 +45,9 @@ impl KeyArn {
 }
 
 impl FromStr for KeyArn {
-    type Err = String;
+    type Err = WishError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, WishError> {
         let parts: Vec<&str> = text.splitn(6, ':').collect();
         match parts[..] {
             ["arn", partition, "kms", region, account, key]
@@ -41,7 +58,7 @@ impl FromStr for KeyArn {
             {
                 Ok(Self { text: text.to_owned(), region: region.to_owned() })
             }
-            _ => Err("write the ARN of a key: arn:aws:kms:eu-central-1:123456789012:key/ID".to_owned()),
+            _ => Err(WishError::NoArn),
         }
     }
 }
@@ -55,10 +72,10 @@ impl KmsKeys {
     ///
     /// # Errors
     /// Two keys of one Region.
-    pub fn new(keys: Vec<KeyArn>) -> Result<Self, String> {
+    pub fn new(keys: Vec<KeyArn>) -> Result<Self, WishError> {
         for (at, key) in keys.iter().enumerate() {
             if keys[..at].iter().any(|other| other.region == key.region) {
-                return Err(format!("--kms-key {}: there is a key for {} already", key.text, key.region));
+                return Err(WishError::SecondKey(key.text.clone(), key.region.clone()));
             }
         }
         Ok(Self(keys))
@@ -68,10 +85,10 @@ impl KmsKeys {
     ///
     /// # Errors
     /// Keys were asked for, and none is of this Region.
-    pub fn of(&self, region: &str) -> Result<Option<KeyArn>, String> {
+    pub fn of(&self, region: &str) -> Result<Option<KeyArn>, WishError> {
         let found = self.0.iter().find(|key| key.region == region);
         if found.is_none() && !self.0.is_empty() {
-            return Err(format!("no --kms-key is of Region {region}, where this site has resources: give one more"));
+            return Err(WishError::NoKey(region.to_owned()));
         }
         Ok(found.cloned())
     }
@@ -104,13 +121,13 @@ impl StreamMode {
 }
 
 impl FromStr for StreamMode {
-    type Err = String;
+    type Err = WishError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, WishError> {
         match text {
             "provisioned" => Ok(Self::Provisioned),
             "on-demand" => Ok(Self::OnDemand),
-            _ => Err("write provisioned or on-demand".to_owned()),
+            _ => Err(WishError::NoMode),
         }
     }
 }
@@ -136,7 +153,7 @@ mod tests {
         let key: KeyArn = KEY.parse().unwrap();
         let keys = KmsKeys::new(vec![key.clone()]).unwrap();
         assert_eq!(keys.of("eu-west-1"), Ok(Some(key.clone())));
-        assert!(keys.of("us-east-1").unwrap_err().contains("us-east-1"));
+        assert_eq!(keys.of("us-east-1"), Err(WishError::NoKey("us-east-1".to_owned())));
         assert_eq!(KmsKeys::default().of("us-east-1"), Ok(None));
         assert!(KmsKeys::new(vec![key.clone(), key]).is_err());
     }

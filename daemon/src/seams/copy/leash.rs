@@ -11,7 +11,7 @@
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{
@@ -94,16 +94,33 @@ pub fn end_with_input() -> std::io::Result<()> {
     std::thread::Builder::new().name("leash".to_owned()).spawn(wait).map(|_| ())
 }
 
+/// Why a program on a leash did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum LeashError {
+    /// The agent of this program cannot do its part.
+    #[error("the leash of {0}: {1}")]
+    Agent(PathBuf, std::io::Error),
+    /// This program cannot be run.
+    #[error("{0} cannot be run: {1}")]
+    NotRun(PathBuf, std::io::Error),
+    /// The agent of this program has ended before the program was run.
+    #[error("{0} is not run: its agent has ended")]
+    NoAgent(PathBuf),
+    /// This program has ended with another exit code than 0.
+    #[error("{0} ended with {1}")]
+    Ended(PathBuf, ExitStatus),
+}
+
 /// Runs the program in place of this process. The kernel kills it when the thread that has started this process ends.
 /// `agent` is the process that has started it: it may have ended before the kernel was asked.
 ///
 /// # Errors
 /// The program cannot be run, or the agent has ended.
-pub fn run(program: &Path, agent: i32) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("{} cannot be run: {error}", program.display());
+pub fn run(program: &Path, agent: i32) -> Result<(), LeashError> {
+    let failed = |error: std::io::Error| LeashError::NotRun(program.to_owned(), error);
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| failed(error.into()))?;
     if getppid() != Pid::from_raw(agent) {
-        return Err(format!("{} is not run: its agent has ended", program.display()));
+        return Err(LeashError::NoAgent(program.to_owned()));
     }
     Err(failed(std::process::Command::new(program).exec()))
 }
@@ -113,17 +130,18 @@ pub fn run(program: &Path, agent: i32) -> Result<(), String> {
 ///
 /// # Errors
 /// The program cannot be run, or has not ended with exit code 0.
-pub async fn agent(program: &Path) -> Result<(), String> {
-    end_with_input().map_err(|error| format!("the leash of {}: {error}", program.display()))?;
+pub async fn agent(program: &Path) -> Result<(), LeashError> {
+    let unable = |error: std::io::Error| LeashError::Agent(program.to_owned(), error);
+    end_with_input().map_err(unable)?;
     // The owner may have bounded its own memory. A Gerrit has a bound of its own.
     let maximum = getrlimit(Resource::Data).maximum;
     let unbounded = setrlimit(Resource::Data, Rlimit { current: maximum, maximum });
-    unbounded.map_err(|error| format!("the leash of {}: {error}", program.display()))?;
+    unbounded.map_err(|error| unable(error.into()))?;
     // This command again, also if its file was replaced meanwhile.
     let mut command = Command::new("/proc/self/exe");
     command.arg("leash").arg(program).arg("--agent").arg(getpid().as_raw_nonzero().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-    let failed = |error: std::io::Error| format!("{} cannot be run: {error}", program.display());
+    let failed = |error: std::io::Error| LeashError::NotRun(program.to_owned(), error);
     let status = command.spawn().map_err(failed)?.wait().await.map_err(failed)?;
-    if status.success() { Ok(()) } else { Err(format!("{} ended with {status}", program.display())) }
+    if status.success() { Ok(()) } else { Err(LeashError::Ended(program.to_owned(), status)) }
 }

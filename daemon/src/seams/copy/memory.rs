@@ -5,13 +5,24 @@
 
 use std::path::{Path, PathBuf};
 
+/// Why the memory is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The file of the kernel cannot be read.
+    #[error("/proc/meminfo: {0}")]
+    Unreadable(std::io::Error),
+    /// The kernel does not state the available memory.
+    #[error("/proc/meminfo does not tell MemAvailable")]
+    NotTold,
+}
+
 /// The memory that this process and its children can still get without swapping, in bytes.
 ///
 /// # Errors
 /// The kernel does not tell it.
-pub fn available_memory() -> Result<u64, String> {
-    let text = std::fs::read_to_string("/proc/meminfo").map_err(|error| format!("/proc/meminfo: {error}"))?;
-    let machine = field(&text, "MemAvailable:").ok_or("/proc/meminfo does not tell MemAvailable")? << 10;
+pub fn available_memory() -> Result<u64, MemoryError> {
+    let text = std::fs::read_to_string("/proc/meminfo").map_err(MemoryError::Unreadable)?;
+    let machine = field(&text, "MemAvailable:").ok_or(MemoryError::NotTold)? << 10;
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     Ok(groups(Path::new("/sys/fs/cgroup"), &own).iter().filter_map(|group| left(group)).fold(machine, u64::min))
 }

@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use file::can_reflink;
 pub use folder::{copies, is_on_file_system_of, remove};
-pub use memory::available_memory;
+pub use memory::{MemoryError, available_memory};
 pub use repository::copy_repository;
 pub use site::{Overrides, SITE_PARTS, copy_site};
 pub use space::{Need, fits, measure};

@@ -13,8 +13,10 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Response, StatusCode, Url};
 use serde::Deserialize;
 
-use super::Receiver;
+use super::{Receiver, ReceiverError};
 
+/// The setting of the folder that is read on each use.
+const ACCOUNT: &str = "handover.service_account";
 /// How often the label is set although nothing has changed.
 const AGAIN: Duration = Duration::from_secs(60);
 /// The answer to a patch that is asked for: the pod's metadata without the rest.
@@ -68,21 +70,21 @@ impl PodLabel {
     ///
     /// # Errors
     /// The URL cannot be used.
-    pub fn new(settings: PodLabelSettings, timeout: Duration) -> Result<Self, String> {
-        let mut url: Url = settings.url.parse().map_err(|error| format!("handover.kubernetes_url: {error}"))?;
-        url.path_segments_mut()
-            .map_err(|()| format!("handover.kubernetes_url {}: write https://host:port", settings.url))?
-            .pop_if_empty()
-            .extend(["api", "v1", "namespaces", &settings.namespace, "pods", &settings.pod]);
+    pub fn new(settings: PodLabelSettings, timeout: Duration) -> Result<Self, ReceiverError> {
+        let wrong = |why: String| ReceiverError::Setting("handover.kubernetes_url", why);
+        let mut url = Url::parse(&settings.url).map_err(|error| wrong(error.to_string()))?;
+        let path = ["api", "v1", "namespaces", &settings.namespace, "pods", &settings.pod];
+        let no_host = |()| ReceiverError::NoHost(settings.url.clone());
+        url.path_segments_mut().map_err(no_host)?.pop_if_empty().extend(path);
         url.query_pairs_mut().append_pair("fieldManager", "lockstep");
         let name = format!("label {} of pod {}/{}", settings.label, settings.namespace, settings.pod);
         Ok(Self { name, url, settings, timeout })
     }
 
     /// A client that trusts the authority of the cluster alone. Clusters replace it, so it is read each time.
-    async fn client(&self) -> Result<Client, String> {
+    async fn client(&self) -> Result<Client, ReceiverError> {
         let path = self.settings.service_account.join("ca.crt");
-        let wrong = |error: &dyn std::fmt::Display| format!("handover.service_account {}: {error}", path.display());
+        let wrong = |error: &dyn std::fmt::Display| ReceiverError::file(ACCOUNT, &path, error);
         let text = tokio::fs::read(&path).await.map_err(|error| wrong(&error))?;
         let authorities = Certificate::from_pem_bundle(&text).map_err(|error| wrong(&error))?;
         if authorities.is_empty() {
@@ -93,10 +95,10 @@ impl PodLabel {
         client.tls_certs_only(authorities).build().map_err(|error| wrong(&error))
     }
 
-    async fn token(&self) -> Result<String, String> {
+    async fn token(&self) -> Result<String, ReceiverError> {
         let path = self.settings.service_account.join("token");
         let text = tokio::fs::read_to_string(&path).await;
-        let text = text.map_err(|error| format!("handover.service_account {}: {error}", path.display()))?;
+        let text = text.map_err(|error| ReceiverError::file(ACCOUNT, &path, &error))?;
         Ok(text.trim().to_owned())
     }
 
@@ -109,7 +111,7 @@ impl PodLabel {
         serde_json::json!({ "metadata": metadata })
     }
 
-    fn refused(&self, status: StatusCode, said: &str) -> String {
+    fn refused(&self, status: StatusCode, said: String) -> ReceiverError {
         let PodLabelSettings { namespace, pod, .. } = &self.settings;
         let remedy = match status {
             StatusCode::UNAUTHORIZED => {
@@ -123,7 +125,7 @@ impl PodLabel {
             StatusCode::UNPROCESSABLE_ENTITY => "it does not take this label: correct handover.pod_label",
             _ => "it is tried again",
         };
-        format!("the API server answered {status} for pod {namespace}/{pod}: {remedy} ({said})")
+        ReceiverError::LabelRefused(status, format!("{namespace}/{pod}"), remedy, said)
     }
 }
 
@@ -136,9 +138,9 @@ fn value(notice: &RoleNotice) -> &'static str {
 }
 
 /// Reads an answer. One that is too long, or no JSON, is read as empty.
-async fn read(mut response: Response) -> Result<Answer, String> {
+async fn read(mut response: Response) -> Result<Answer, ReceiverError> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| text_of(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| ReceiverError::NoAnswer(text_of(&error)))? {
         if bytes.len() + chunk.len() > ANSWER {
             return Ok(Answer::default());
         }
@@ -168,9 +170,9 @@ impl Receiver for PodLabel {
         Some(AGAIN)
     }
 
-    async fn tell(&self, notice: &RoleNotice) -> Result<(), String> {
+    async fn tell(&self, notice: &RoleNotice) -> Result<(), ReceiverError> {
         let value = value(notice);
-        let body = serde_json::to_vec(&self.patch(value)).map_err(|error| error.to_string())?;
+        let body = serde_json::to_vec(&self.patch(value))?;
         let request = self
             .client()
             .await?
@@ -179,19 +181,18 @@ impl Receiver for PodLabel {
             .header("accept", format!("{METADATA}, application/json"))
             .bearer_auth(self.token().await?)
             .body(body);
-        let response = request.send().await.map_err(|error| format!("the API server: {}", text_of(&error)))?;
+        let lost = |error: reqwest::Error| ReceiverError::NoAnswer(format!("the API server: {}", text_of(&error)));
+        let response = request.send().await.map_err(lost)?;
         let status = response.status();
         let answer = read(response).await?;
         if !status.is_success() {
             let said: String = answer.message.chars().take(SAID).collect();
-            return Err(self.refused(status, &said));
+            return Err(self.refused(status, said));
         }
         let label = &self.settings.label;
         match answer.metadata.labels.get(label) {
             Some(set) if set == value => Ok(()),
-            set => {
-                Err(format!("the pod has {label}={set:?} after it was set to {value}: an admission policy changed it"))
-            }
+            set => Err(ReceiverError::LabelChanged(label.clone(), set.cloned(), value)),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! of JSON each. The agent ends with the sidecar, and kills a program that is running then.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::Receiver;
+use super::{Receiver, ReceiverError};
 
 /// Most bytes of the program's error output in a message.
 const SAID: usize = 500;
@@ -43,6 +43,19 @@ struct Agent {
     outcomes: Lines<BufReader<ChildStdout>>,
 }
 
+/// Why the program did not take the notice.
+#[derive(Debug, thiserror::Error)]
+enum RunFailed {
+    #[error("it cannot be run: {0}")]
+    NotRun(std::io::Error),
+    #[error("it did not end within {0:?} and was killed")]
+    Late(Duration),
+    #[error(transparent)]
+    Unknown(#[from] std::io::Error),
+    #[error("it ended with {0}: {1}")]
+    Ended(ExitStatus, String),
+}
+
 /// The outcome of one run: none, or why the program did not take the notice.
 #[derive(Serialize, Deserialize)]
 struct Outcome {
@@ -55,8 +68,8 @@ impl Program {
     ///
     /// # Errors
     /// The agent cannot be started.
-    pub fn start(lockstep: &Path, path: &Path, timeout: Duration) -> Result<Self, String> {
-        let failed = |why: &dyn std::fmt::Display| format!("handover.program {}: {why}", path.display());
+    pub fn start(lockstep: &Path, path: &Path, timeout: Duration) -> Result<Self, ReceiverError> {
+        let failed = |why: &dyn std::fmt::Display| ReceiverError::file("handover.program", path, why);
         let mut agent = Command::new(lockstep)
             .arg("handover-agent")
             .arg(path)
@@ -81,19 +94,18 @@ impl Receiver for Program {
         &self.name
     }
 
-    async fn tell(&self, notice: &RoleNotice) -> Result<(), String> {
-        let gone = || "its agent has ended: restart the sidecar".to_owned();
-        let mut line = serde_json::to_string(notice).map_err(|error| error.to_string())?;
+    async fn tell(&self, notice: &RoleNotice) -> Result<(), ReceiverError> {
+        let mut line = serde_json::to_string(notice)?;
         line.push('\n');
         let mut agent = self.agent.lock().await;
-        agent.notices.write_all(line.as_bytes()).await.map_err(|_| gone())?;
+        agent.notices.write_all(line.as_bytes()).await.map_err(|_| ReceiverError::AgentEnded)?;
         let answer = timeout(self.timeout + SLACK, agent.outcomes.next_line()).await;
-        let answer = answer.map_err(|_| "its agent does not answer: restart the sidecar".to_owned())?;
-        let answer = answer.ok().flatten().ok_or_else(gone)?;
+        let answer = answer.map_err(|_| ReceiverError::AgentSilent)?;
+        let answer = answer.ok().flatten().ok_or(ReceiverError::AgentEnded)?;
         match serde_json::from_str::<Outcome>(&answer) {
             Ok(Outcome { error: None }) => Ok(()),
-            Ok(Outcome { error: Some(why) }) => Err(why),
-            Err(error) => Err(format!("its agent answers {answer:?}: {error}")),
+            Ok(Outcome { error: Some(why) }) => Err(ReceiverError::Program(why)),
+            Err(error) => Err(ReceiverError::AgentAnswer(answer, error)),
         }
     }
 }
@@ -109,7 +121,7 @@ pub async fn agent(path: PathBuf, timeout: Duration) -> std::io::Result<()> {
         let notice: RoleNotice = serde_json::from_str(&line).map_err(std::io::Error::other)?;
         let error = tokio::select! {
             biased;
-            error = run(&path, &notice, timeout) => error.err(),
+            ended = run(&path, &notice, timeout) => ended.err().map(|why| why.to_string()),
             // The sidecar has ended: nobody waits for the outcome. The run is dropped, which kills the program.
             _ = notices.next_line() => return Ok(()),
         };
@@ -134,7 +146,7 @@ impl Drop for Group {
 }
 
 /// Runs the program once.
-async fn run(path: &Path, notice: &RoleNotice, limit: Duration) -> Result<(), String> {
+async fn run(path: &Path, notice: &RoleNotice, limit: Duration) -> Result<(), RunFailed> {
     let kept = KEPT.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     let mut command = Command::new(path);
     command
@@ -152,20 +164,19 @@ async fn run(path: &Path, notice: &RoleNotice, limit: Duration) -> Result<(), St
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| format!("it cannot be run: {error}"))?;
+    let mut child = command.spawn().map_err(RunFailed::NotRun)?;
     let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let mut group = Group(id);
     let said = tokio::spawn(words(child.stderr.take()));
     let ended = timeout(limit, child.wait()).await;
-    let status = ended.map_err(|_| format!("it did not end within {limit:?} and was killed"))?;
-    let status = status.map_err(|error| error.to_string())?;
+    let status = ended.map_err(|_| RunFailed::Late(limit))??;
     if status.success() {
         // A process that the program has left behind on purpose goes on.
         group.0 = None;
         return Ok(());
     }
     let said = timeout(LAST_WORDS, said).await.ok().and_then(Result::ok).unwrap_or_default();
-    Err(format!("it ended with {status}: {}", String::from_utf8_lossy(&said).trim()))
+    Err(RunFailed::Ended(status, String::from_utf8_lossy(&said).trim().to_owned()))
 }
 
 /// The beginning of an error output. The rest is read and dropped, so that the program can go on.

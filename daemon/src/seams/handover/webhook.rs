@@ -8,7 +8,7 @@ use lockstep_proto::failover::RoleNotice;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 
-use super::Receiver;
+use super::{Receiver, ReceiverError};
 
 /// A service at a URL.
 pub struct Webhook {
@@ -24,11 +24,12 @@ impl Webhook {
     ///
     /// # Errors
     /// The text is not a URL, or the client cannot be built.
-    pub fn new(url: &str, token_file: Option<PathBuf>, timeout: Duration) -> Result<Self, String> {
-        let url: Url = url.parse().map_err(|error| format!("handover.webhook: {error}"))?;
+    pub fn new(url: &str, token_file: Option<PathBuf>, timeout: Duration) -> Result<Self, ReceiverError> {
+        let wrong = |why: String| ReceiverError::Setting("handover.webhook", why);
+        let url = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
         // A redirect would turn the request into a GET, or send the token elsewhere.
         let client = Client::builder().timeout(timeout).redirect(Policy::none()).build();
-        let client = client.map_err(|error| format!("handover.webhook: {}", error.without_url()))?;
+        let client = client.map_err(|error| wrong(error.without_url().to_string()))?;
         // The path, the query and the user may be secrets.
         let name = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
         Ok(Self { name, url, token_file, client })
@@ -41,18 +42,19 @@ impl Receiver for Webhook {
         &self.name
     }
 
-    async fn tell(&self, notice: &RoleNotice) -> Result<(), String> {
-        let body = serde_json::to_vec(notice).map_err(|error| error.to_string())?;
+    async fn tell(&self, notice: &RoleNotice) -> Result<(), ReceiverError> {
+        let body = serde_json::to_vec(notice)?;
         let mut request = self.client.post(self.url.clone()).header("content-type", "application/json").body(body);
         if let Some(path) = &self.token_file {
             let text = tokio::fs::read_to_string(path).await;
-            let text = text.map_err(|error| format!("handover.token_file {}: {error}", path.display()))?;
+            let text = text.map_err(|error| ReceiverError::file("handover.token_file", path, &error))?;
             request = request.bearer_auth(text.trim());
         }
-        let answer = request.send().await.map_err(|error| error.without_url().to_string())?;
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| ReceiverError::NoAnswer(error.without_url().to_string()))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            status => Err(format!("it answered {status}")),
+            status => Err(ReceiverError::Status(status)),
         }
     }
 }

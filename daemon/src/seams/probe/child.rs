@@ -5,10 +5,13 @@
 
 use std::ffi::OsStr;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
+
+use super::ProbeError;
 
 /// The exit code of `timeout` when the time is over.
 const TIMED_OUT: i32 = 124;
@@ -39,8 +42,8 @@ impl Run<'_> {
     /// The standard output of the program.
     ///
     /// # Errors
-    /// It cannot be run, did not end in time, or failed. The text says why.
-    pub(super) async fn output(&self) -> Result<String, String> {
+    /// It cannot be run, did not end in time, or failed.
+    pub(super) async fn output(&self) -> Result<String, ProbeError> {
         let mut command = Command::new("timeout");
         command
             .env_clear()
@@ -54,15 +57,15 @@ impl Run<'_> {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let failed = |error| format!("`timeout` of the coreutils: {error}");
+        let failed = |error| ProbeError::NotRun(Arc::new(error));
         let mut child = command.spawn().map_err(failed)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (stdout, stderr, status) = tokio::join!(kept(stdout), kept(stderr), child.wait());
-        let (status, said) = (status.map_err(failed)?, String::from_utf8_lossy(&stderr));
+        let (status, said) = (status.map_err(failed)?, String::from_utf8_lossy(&stderr).trim().to_owned());
         match status.code() {
             Some(0) => Ok(String::from_utf8_lossy(&stdout).trim().to_owned()),
-            Some(TIMED_OUT) => Err(format!("no answer within {:?}: {}", self.limit, said.trim())),
-            _ => Err(format!("{} ended with {status}: {}", self.program, said.trim())),
+            Some(TIMED_OUT) => Err(ProbeError::Late(self.limit, said)),
+            _ => Err(ProbeError::Ended(self.program.to_owned(), status, said)),
         }
     }
 }
@@ -89,7 +92,8 @@ mod tests {
 
     async fn run_in(group: Group, program: &str, args: &[&str]) -> Result<String, String> {
         let args = args.iter().map(OsStr::new).collect();
-        Run { program, args, envs: Vec::new(), limit: Duration::from_millis(300), group }.output().await
+        let run = Run { program, args, envs: Vec::new(), limit: Duration::from_millis(300), group };
+        run.output().await.map_err(|error| error.to_string())
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 use super::child::{Group, Run};
 use super::ssh::SshKey;
-use super::{Login, Probe, result};
+use super::{Login, Probe, ProbeError, result};
 
 /// The place to which a probe pushes, and its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,14 +51,14 @@ impl GitProbe {
     }
 
     /// The result of the push, and that of the fetch.
-    async fn both(&self) -> (Result<(), String>, Result<(), String>) {
+    async fn both(&self) -> (Result<(), ProbeError>, Result<(), ProbeError>) {
         let client = match Client::create(&self.settings).await {
             Ok(client) => client,
             Err(why) => return (Err(why.clone()), Err(why)),
         };
         let local = format!("refs/probe/{}", self.branch);
         if let Err(why) = client.fetch(&self.settings.url, &self.branch).await {
-            return (Err("not tried, because nothing can be fetched".to_owned()), Err(why));
+            return (Err(ProbeError::NotTried), Err(why));
         }
         let commit = match client.commit(&local).await {
             Ok(commit) => commit,
@@ -88,9 +89,9 @@ struct Client {
 }
 
 impl Client {
-    async fn create(settings: &GitSettings) -> Result<Self, String> {
+    async fn create(settings: &GitSettings) -> Result<Self, ProbeError> {
         let folder = tempfile::Builder::new().prefix("lockstep-probe-").tempdir();
-        let folder = folder.map_err(|error| format!("a temporary folder: {error}"))?;
+        let folder = folder.map_err(|error| ProbeError::Folder(Arc::new(error)))?;
         let envs = environment(settings, folder.path()).await?;
         let client = Self { folder, envs, limit: settings.limit, group: settings.group };
         client.git(&["init", "-q", "--bare", "."]).await?;
@@ -98,7 +99,7 @@ impl Client {
     }
 
     /// Runs git in the repository. Answers its output.
-    async fn git(&self, args: &[&str]) -> Result<String, String> {
+    async fn git(&self, args: &[&str]) -> Result<String, ProbeError> {
         let folder: PathBuf = self.folder.path().to_owned();
         let mut all: Vec<&OsStr> = vec![OsStr::new("-C"), folder.as_os_str()];
         all.extend(args.iter().map(OsStr::new));
@@ -107,7 +108,7 @@ impl Client {
     }
 
     /// An empty commit on top of a branch, or the first one.
-    async fn commit(&self, branch: &str) -> Result<String, String> {
+    async fn commit(&self, branch: &str) -> Result<String, ProbeError> {
         // git has no input, so this is the empty tree.
         let tree = self.git(&["mktree"]).await?;
         let parent = self.git(&["rev-parse", "-q", "--verify", branch]).await.ok();
@@ -118,31 +119,31 @@ impl Client {
 
     /// Fetches the branch of a node, and not those of all others. A pattern may match nothing, as it does before the
     /// first push, where a name would be an error.
-    async fn fetch(&self, url: &str, branch: &str) -> Result<(), String> {
+    async fn fetch(&self, url: &str, branch: &str) -> Result<(), ProbeError> {
         let own = format!("+refs/heads/lockstep-probe/{branch}*:refs/probe/{branch}*");
         self.git(&["fetch", "-q", "--no-tags", url, &own]).await.map(|_| ())
     }
 
     /// Whether the site serves the commit that it has taken.
-    async fn serves(&self, url: &str, branch: &str, commit: &str) -> Result<(), String> {
+    async fn serves(&self, url: &str, branch: &str, commit: &str) -> Result<(), ProbeError> {
         self.fetch(url, branch).await?;
         match self.git(&["rev-parse", "-q", "--verify", &format!("refs/probe/{branch}")]).await? {
             found if found == commit => Ok(()),
-            found => Err(format!("the site has taken {commit} and serves {found}")),
+            found => Err(ProbeError::Stale(commit.to_owned(), found)),
         }
     }
 }
 
 /// git asks for a user name when the site refuses the one that it was sent, or when it was given none.
-fn explained(why: String) -> String {
-    match why.contains("could not read Username") {
-        true => format!("the site refuses probes.user with the password in probes.password_file, or needs both: {why}"),
+fn explained(why: ProbeError) -> ProbeError {
+    match why.to_string().contains("could not read Username") {
+        true => ProbeError::User(Box::new(why)),
         false => why,
     }
 }
 
 /// The environment of git: nothing of the machine's own configuration, and the credentials of the probe's user.
-async fn environment(settings: &GitSettings, home: &Path) -> Result<Vec<(&'static str, String)>, String> {
+async fn environment(settings: &GitSettings, home: &Path) -> Result<Vec<(&'static str, String)>, ProbeError> {
     let mut envs: Vec<(&'static str, String)> = [
         ("GIT_CONFIG_NOSYSTEM", "1"),
         ("GIT_TERMINAL_PROMPT", "0"),
@@ -183,7 +184,6 @@ mod tests {
     use axum::Router;
     use axum::http::{HeaderMap, StatusCode, Uri, header};
     use parking_lot::Mutex;
-    use std::sync::Arc;
     use tokio::net::TcpListener;
 
     use super::super::ssh;
@@ -249,7 +249,7 @@ mod tests {
         let settings = GitSettings { url, login: None, key: Some(ssh::tests::key()), email, limit, group: Group::Own };
         let mut client = Client::create(&settings).await.unwrap();
         client.envs.push(("PATH", ssh::tests::noting(folder.path())));
-        let red = client.fetch(&settings.url, "a-0").await.unwrap_err();
+        let red = client.fetch(&settings.url, "a-0").await.unwrap_err().to_string();
         assert!(red.contains("noted"), "{red}");
         let args = ssh::tests::noted(folder.path());
         assert_eq!(args[..ssh::tests::STRICT.len()], ssh::tests::STRICT, "{args:?}");

@@ -11,7 +11,7 @@ use reqwest::header::{COOKIE, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Url};
 
-use super::{Login, Probe, result};
+use super::{Login, Probe, ProbeError, result};
 
 /// How a request names its user.
 enum Credentials {
@@ -37,7 +37,7 @@ impl PageProbe {
     ///
     /// # Errors
     /// The text is not a URL, or the client cannot be built.
-    pub fn new(url: &str, login: Option<Login>, limit: Duration) -> Result<Self, String> {
+    pub fn new(url: &str, login: Option<Login>, limit: Duration) -> Result<Self, ProbeError> {
         Self::named("rest", url, login.map_or(Credentials::None, Credentials::Login), limit)
     }
 
@@ -45,39 +45,41 @@ impl PageProbe {
     ///
     /// # Errors
     /// The text is not a URL, or the client cannot be built.
-    pub fn of_session(url: &str, session_file: PathBuf, limit: Duration) -> Result<Self, String> {
+    pub fn of_session(url: &str, session_file: PathBuf, limit: Duration) -> Result<Self, ProbeError> {
         Self::named("session", url, Credentials::Session(session_file), limit)
     }
 
-    fn named(name: &'static str, url: &str, credentials: Credentials, limit: Duration) -> Result<Self, String> {
-        let url: Url = url.parse().map_err(|error| format!("probes.{name}: {error}"))?;
+    fn named(name: &'static str, url: &str, credentials: Credentials, limit: Duration) -> Result<Self, ProbeError> {
+        let wrong = |why: String| ProbeError::Setting(name, why);
+        let url = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
         // A redirect leads to a page that asks for a password, or would send the credentials elsewhere.
         let client = Client::builder().timeout(limit).redirect(Policy::none()).build();
-        let client = client.map_err(|error| format!("probes.{name}: {}", error.without_url()))?;
+        let client = client.map_err(|error| wrong(error.without_url().to_string()))?;
         Ok(Self { name, url, credentials, client })
     }
 
-    async fn request(&self) -> Result<RequestBuilder, String> {
+    async fn request(&self) -> Result<RequestBuilder, ProbeError> {
         let request = self.client.get(self.url.clone());
         match &self.credentials {
             Credentials::None => Ok(request),
             Credentials::Login(login) => Ok(request.basic_auth(&login.user, Some(login.password().await?))),
             Credentials::Session(file) => {
-                let failed = |why: String| format!("probes.session_file {}: {why}", file.display());
-                let text = tokio::fs::read_to_string(file).await.map_err(|error| failed(error.to_string()))?;
+                let failed = |why: &dyn std::fmt::Display| ProbeError::file("session_file", file, why);
+                let text = tokio::fs::read_to_string(file).await.map_err(|error| failed(&error))?;
                 let cookie = HeaderValue::from_str(text.trim());
-                let mut cookie = cookie.map_err(|_| failed("it is no cookie; write one line NAME=VALUE".to_owned()))?;
+                let mut cookie = cookie.map_err(|_| failed(&"it is no cookie; write one line NAME=VALUE"))?;
                 cookie.set_sensitive(true);
                 Ok(request.header(COOKIE, cookie))
             }
         }
     }
 
-    async fn ask(&self) -> Result<(), String> {
-        let answer = self.request().await?.send().await.map_err(|error| error.without_url().to_string())?;
+    async fn ask(&self) -> Result<(), ProbeError> {
+        let answer = self.request().await?.send().await;
+        let answer = answer.map_err(|error| ProbeError::NoAnswer(error.without_url().to_string()))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            status => Err(format!("it answered {status}")),
+            status => Err(ProbeError::Status(status)),
         }
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use lockstep_proto::failover::ProbeResult;
 
 use super::child::{Group, Run};
-use super::{Probe, result};
+use super::{Probe, ProbeError, result};
 
 /// The key of the probe's user, and the hosts that it knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct SshProbe {
 
 impl SshProbe {
     /// Asks for the version, with these variables in the environment of `ssh`.
-    async fn version(&self, envs: Vec<(&str, String)>) -> Result<(), String> {
+    async fn version(&self, envs: Vec<(&str, String)>) -> Result<(), ProbeError> {
         let (options, port) = (self.key.options(), self.port.to_string());
         let mut args: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
         args.extend(["-p", &port, &self.destination, "gerrit", "version"].map(OsStr::new));
@@ -125,7 +125,7 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (destination, limit) = ("probe@host".to_owned(), Duration::from_secs(20));
         let probe = SshProbe { destination, port: 29418, key: key(), limit };
-        let red = probe.version(vec![("PATH", noting(folder.path()))]).await.unwrap_err();
+        let red = probe.version(vec![("PATH", noting(folder.path()))]).await.unwrap_err().to_string();
         assert!(red.contains("noted"), "{red}");
         let args = noted(folder.path());
         assert_eq!(args, [&STRICT[..], &["-p", "29418", "probe@host", "gerrit", "version"]].concat());

@@ -30,8 +30,8 @@ pub struct KeyFileError {
 ///
 /// # Errors
 /// The machine gives no randomness.
-pub fn generate() -> Result<String, String> {
-    Ok(KeyPair::generate_for(&PKCS_ED25519).map_err(|error| error.to_string())?.serialize_pem())
+pub fn generate() -> Result<String, rcgen::Error> {
+    Ok(KeyPair::generate_for(&PKCS_ED25519)?.serialize_pem())
 }
 
 impl SiteSigner {

@@ -81,7 +81,8 @@ impl Material {
         let chain = certificates(CERTIFICATE, &files.certificate, &bytes.certificate)?;
         let authorities = certificates(TRUST, &files.trust, &bytes.trust)?;
         let key = private_key(KEY, &files.key, &bytes.key)?;
-        let Described { names, expires, serves_both_sides } = describe(&chain[0]).map_err(at_certificate)?;
+        let Described { names, expires, serves_both_sides } =
+            describe(&chain[0]).map_err(|why| at_certificate(why.to_string()))?;
         if names.is_empty() {
             let why = "the certificate has no name: issue it with one SPIFFE id, a DNS name or an IP address";
             return Err(at_certificate(why.to_owned()));

@@ -30,5 +30,5 @@ pub use client::{ClientFiles, ClientMaterial};
 pub use connection::{Caller, accept, connect};
 pub use credentials::Credentials;
 pub use material::{Callers, Material, TlsFiles};
-pub use name::{NamePattern, PeerName};
+pub use name::{NamePattern, PeerName, PeerNameError};
 pub use pem::TlsError;

@@ -14,6 +14,17 @@ const LONGEST: usize = 2_048;
 /// The end of a pattern that stands for every id below a path.
 const BELOW: &str = "/*";
 
+/// Why a text is neither a [`PeerName`] nor a [`NamePattern`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerNameError {
+    /// The text begins as a SPIFFE id, or must be one.
+    #[error("write a SPIFFE id: spiffe://domain/path, without an empty segment, `?`, `#` or `%`")]
+    Spiffe,
+    /// The text is of neither kind.
+    #[error("write a SPIFFE id (spiffe://domain/path) or a host name")]
+    Neither,
+}
+
 /// A name in a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PeerName {
@@ -46,15 +57,15 @@ impl PeerName {
 }
 
 impl FromStr for PeerName {
-    type Err = String;
+    type Err = PeerNameError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, PeerNameError> {
         if text.starts_with(SCHEME) {
             return spiffe(text).map(Self::Spiffe);
         }
         match ServerName::try_from(text) {
             Ok(_) => Ok(Self::Host(text.to_ascii_lowercase())),
-            Err(_) => Err("write a SPIFFE id (spiffe://domain/path) or a host name".to_owned()),
+            Err(_) => Err(PeerNameError::Neither),
         }
     }
 }
@@ -72,9 +83,8 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// Checks a SPIFFE id: a trust domain in lower case, and path segments that are neither empty nor dots.
-fn spiffe(text: &str) -> Result<String, String> {
-    let wrong = || "write a SPIFFE id: spiffe://domain/path, without an empty segment, `?`, `#` or `%`".to_owned();
-    let rest = text.strip_prefix(SCHEME).ok_or_else(wrong)?;
+fn spiffe(text: &str) -> Result<String, PeerNameError> {
+    let rest = text.strip_prefix(SCHEME).ok_or(PeerNameError::Spiffe)?;
     let (domain, path) = rest.split_once('/').map_or((rest, None), |(domain, path)| (domain, Some(path)));
     let in_domain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
     let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
@@ -83,7 +93,7 @@ fn spiffe(text: &str) -> Result<String, String> {
         && !domain.is_empty()
         && domain.bytes().all(in_domain)
         && path.is_none_or(|path| path.split('/').all(segment));
-    if fits { Ok(text.to_owned()) } else { Err(wrong()) }
+    if fits { Ok(text.to_owned()) } else { Err(PeerNameError::Spiffe) }
 }
 
 /// Names that are allowed: one name, or every SPIFFE id below a path (`spiffe://lockstep/muc-1/*`).
@@ -119,9 +129,9 @@ impl NamePattern {
 }
 
 impl FromStr for NamePattern {
-    type Err = String;
+    type Err = PeerNameError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, PeerNameError> {
         match text.strip_suffix(BELOW) {
             Some(path) => spiffe(path).map(|path| Self::Below(format!("{path}/"))),
             None => text.parse().map(Self::Exact),

@@ -31,7 +31,7 @@ pub(super) fn trusted(
     let mut roots = RootCertStore::empty();
     let mut expires = i64::MAX;
     for authority in authorities {
-        expires = expires.min(describe(&authority).map_err(&failed)?.expires);
+        expires = expires.min(describe(&authority).map_err(|why| failed(why.to_string()))?.expires);
         roots.add(authority).map_err(|why| failed(why.to_string()))?;
     }
     Ok((Arc::new(roots), expires))
@@ -71,11 +71,15 @@ pub(super) struct Described {
     pub(super) serves_both_sides: bool,
 }
 
+/// A certificate that cannot be read: the words of the parser.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate is damaged: {0}")]
+pub(super) struct Damaged(String);
+
 /// Reads the deciding parts of a certificate.
-pub(super) fn describe(certificate: &CertificateDer<'_>) -> Result<Described, String> {
-    let damaged = |why: String| format!("the certificate is damaged: {why}");
-    let (_, parsed) = parse_x509_certificate(certificate).map_err(|why| damaged(why.to_string()))?;
-    let usage = parsed.extended_key_usage().map_err(|why| damaged(why.to_string()))?.map(|usage| usage.value);
+pub(super) fn describe(certificate: &CertificateDer<'_>) -> Result<Described, Damaged> {
+    let (_, parsed) = parse_x509_certificate(certificate).map_err(|why| Damaged(why.to_string()))?;
+    let usage = parsed.extended_key_usage().map_err(|why| Damaged(why.to_string()))?.map(|usage| usage.value);
     Ok(Described {
         names: PeerName::all(&parsed),
         expires: parsed.validity().not_after.timestamp(),

@@ -39,15 +39,20 @@ impl fmt::Display for Holder {
     }
 }
 
-impl FromStr for Holder {
-    type Err = String;
+/// A text that is no name of a holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write 1 to {} of the characters a-z A-Z 0-9 - _ . @", LONGEST_NAME)]
+pub struct HolderError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Holder {
+    type Err = HolderError;
+
+    fn from_str(text: &str) -> Result<Self, HolderError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
         if (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(fits) {
             return Ok(Self(text.to_owned()));
         }
-        Err(format!("write 1 to {LONGEST_NAME} of the characters a-z A-Z 0-9 - _ . @"))
+        Err(HolderError)
     }
 }
 
@@ -84,6 +89,17 @@ struct Kept {
 /// The shortest time between two log lines about the file. Strangers cause them, too.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error("this sidecar's own user could change {0}, but api.operators does not list that user")]
+    WithinReach(PathBuf),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Thread(#[from] tokio::task::JoinError),
+}
+
 /// One line of the file.
 struct Entry {
     holder: Holder,
@@ -96,15 +112,12 @@ impl OperatorTokens {
     }
 
     /// The text of the file, or the reason why it cannot be used.
-    fn text(&self) -> Result<String, String> {
+    fn text(&self) -> Result<String, FileError> {
         let Kept { path, others, .. } = &*self.0;
-        let part = others.as_ref().map(|others| others.reaches(path)).transpose().map_err(|error| error.to_string())?;
+        let part = others.as_ref().map(|others| others.reaches(path)).transpose()?;
         match part.flatten() {
-            Some(part) => Err(format!(
-                "this sidecar's own user could change {}, but api.operators does not list that user",
-                part.display()
-            )),
-            None => std::fs::read_to_string(path).map_err(|error| error.to_string()),
+            Some(part) => Err(FileError::WithinReach(part)),
+            None => Ok(std::fs::read_to_string(path)?),
         }
     }
 
@@ -141,8 +154,8 @@ impl OperatorTokens {
             reason = "the disk may block; the simulator has no listener for operators"
         )]
         let read_file = tokio::task::spawn_blocking(move || file.text());
-        let text = read_file.await.unwrap_or_else(|error| Err(error.to_string()));
-        let text = text.map_err(|why| self.unusable(&why))?;
+        let text = read_file.await.unwrap_or_else(|error| Err(error.into()));
+        let text = text.map_err(|why| self.unusable(&why.to_string()))?;
         let (entries, unreadable) = read(&text);
         match (find(&entries, presented.trim()), unreadable) {
             (Some(holder), _) => Ok(holder),

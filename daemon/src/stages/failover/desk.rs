@@ -281,7 +281,7 @@ impl Operators for OperatorDesk {
                 "pause"
             }
             FailoverAct::Resume => {
-                resumes(&failover, request.step).map_err(|why| refused(&why))?;
+                resumes(&failover, request.step).map_err(|why| refused(&why.to_string()))?;
                 let held = failover.current().map(|step| step.step);
                 failover.pause_before.retain(|step| Some(*step) != held);
                 (failover.paused, failover.held) = (false, None);

@@ -101,8 +101,8 @@ impl OperatorDesk {
     }
 
     /// Notes a drill that was due and was not begun.
-    pub(super) async fn note_refused(&self, report: DrillReport) -> Result<(), String> {
-        self.drill.note(report).await.map_err(|error| error.to_string())
+    pub(super) async fn note_refused(&self, report: DrillReport) -> Result<(), RefDbError> {
+        self.drill.note(report).await
     }
 
     pub(super) fn now_ms(&self) -> u64 {

@@ -4,15 +4,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::SiteId;
+use lockstep_proto::bridge::ApiError;
 use lockstep_proto::drill::{DrillReport, DrillRequest, Drills};
 use lockstep_proto::failover::{FailoverKind, Role};
 use tokio::time::sleep;
 
 use super::desk::OperatorDesk;
 use super::view::View;
+use crate::seams::refdb::RefDbError;
 
 /// The longest pause between two looks at the trend.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// The reason of a drill that has no sites to move between.
+const NO_WAY: &str = "there is no active site, or no standby to move to";
+
+/// Why a drill that may be due was neither begun nor noted.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error("{}", .0.message)]
+    Desk(ApiError),
+    #[error("{}", NO_WAY)]
+    NoWay,
+    #[error(transparent)]
+    RefDb(#[from] RefDbError),
+}
 
 /// Begins a drill whenever the last one is older than `every`.
 pub struct DrillSchedule {
@@ -29,31 +45,31 @@ impl DrillSchedule {
     pub async fn run(self) {
         loop {
             sleep(self.every.min(LOOK)).await;
-            if let Err(why) = self.look().await {
-                tracing::warn!(why, "a scheduled drill was not begun");
+            if let Err(error) = self.look().await {
+                tracing::warn!(why = error.to_string(), "a scheduled drill was not begun");
             }
         }
     }
 
-    async fn look(&self) -> Result<(), String> {
-        let (view, drills) = self.desk.drill_state().await.map_err(|error| error.message)?;
+    async fn look(&self) -> Result<(), LookError> {
+        let (view, drills) = self.desk.drill_state().await.map_err(LookError::Desk)?;
         let now_ms = self.desk.now_ms();
         if !self.desk.drives(&view) || !is_due(&drills, now_ms, self.every) {
             return Ok(());
         }
         let actor = format!("schedule of {}", self.desk.node());
         let Some(request) = request(&view, self.to.as_ref()) else {
-            let why = "there is no active site, or no standby to move to";
-            let none = self.of_nowhere(&view).ok_or(why)?;
-            return self.desk.note_refused(not_run(&self.desk, actor, none, why)).await;
+            let none = self.of_nowhere(&view).ok_or(LookError::NoWay)?;
+            self.desk.note_refused(not_run(&self.desk, actor, none, NO_WAY)).await?;
+            return Ok(());
         };
         let Err(error) = self.desk.begin_drill(&actor, request.clone()).await else { return Ok(()) };
         // Another node, or an operator, may have begun one at the same time.
-        let (_, drills) = self.desk.drill_state().await.map_err(|error| error.message)?;
-        match is_due(&drills, self.desk.now_ms(), self.every) {
-            true => self.desk.note_refused(not_run(&self.desk, actor, request, &error.message)).await,
-            false => Ok(()),
+        let (_, drills) = self.desk.drill_state().await.map_err(LookError::Desk)?;
+        if is_due(&drills, self.desk.now_ms(), self.every) {
+            self.desk.note_refused(not_run(&self.desk, actor, request, &error.message)).await?;
         }
+        Ok(())
     }
 
     /// The request of a drill that has no way, for the trend: the first site stands for the one that is not there.

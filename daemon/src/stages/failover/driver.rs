@@ -176,7 +176,8 @@ impl Driver {
         match own.take(&self.tools, (&self.node, takes_writes), &mut next, self.clock.now_ms()).await {
             Ok(true) => record::replace(&self.refdb, stored.revision, &next).await,
             Ok(false) => Ok(false),
-            Err(why) => {
+            Err(error) => {
+                let why = error.to_string();
                 if own.is_news(&why) {
                     self.observer.failed("failover", &why);
                 }

@@ -6,6 +6,7 @@ use lockstep_proto::failover::{Failover, FailoverStep, ProbedAt};
 use tokio::time::Instant;
 
 use super::tools::Tools;
+use crate::stages::ports::ComparisonError;
 
 /// The work of this node in the current step, between two looks of its driver.
 #[derive(Default)]
@@ -37,7 +38,7 @@ impl OwnPart {
         (node, takes_writes): (&NodeId, bool),
         failover: &mut Failover,
         now_ms: u64,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, ComparisonError> {
         let begun = failover.current().filter(|step| step.began_ms.is_some() && !failover.aborting);
         match begun.map(|step| step.step) {
             Some(FailoverStep::Verify) if !failover.verified.contains_key(node) => {
@@ -49,7 +50,7 @@ impl OwnPart {
     }
 
     /// Begins a verification, or looks whether it has ended.
-    async fn verify(&mut self, tools: &Tools, node: &NodeId, failover: &mut Failover) -> Result<bool, String> {
+    async fn verify(&mut self, tools: &Tools, node: &NodeId, failover: &mut Failover) -> Result<bool, ComparisonError> {
         let begun = self.verification.filter(|(of, _)| *of == failover.number);
         let Some((_, number)) = begun else {
             self.verification = Some((failover.number, tools.comparison.begin_all().await?));
@@ -111,7 +112,7 @@ mod tests {
     #[derive(Default)]
     struct Fake {
         rounds: Mutex<VecDeque<Option<&'static str>>>,
-        compared: Mutex<VecDeque<Result<Option<VerifiedAt>, String>>>,
+        compared: Mutex<VecDeque<Result<Option<VerifiedAt>, ComparisonError>>>,
         begun: Mutex<u64>,
     }
 
@@ -129,12 +130,12 @@ mod tests {
 
     #[async_trait]
     impl Comparison for Fake {
-        async fn begin_all(&self) -> Result<u64, String> {
+        async fn begin_all(&self) -> Result<u64, ComparisonError> {
             *self.begun.lock() += 1;
             Ok(*self.begun.lock())
         }
 
-        fn result(&self, _: u64) -> Result<Option<VerifiedAt>, String> {
+        fn result(&self, _: u64) -> Result<Option<VerifiedAt>, ComparisonError> {
             self.compared.lock().pop_front().unwrap_or(Ok(None))
         }
     }
@@ -180,7 +181,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_verifies_once_and_begins_again_when_its_result_is_gone() {
-        let compared = [Ok(None), Err("gone".to_owned()), Ok(Some(equal()))].into();
+        let compared = [Ok(None), Err(ComparisonError::NotLast(1)), Ok(Some(equal()))].into();
         let (fake, tools) = tools(Fake { compared: Mutex::new(compared), ..Fake::default() });
         let mut verify = failover(FailoverKind::Planned, FailoverStep::Verify);
         let (mut own, node) = (OwnPart::default(), "b-0".parse().unwrap());

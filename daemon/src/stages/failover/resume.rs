@@ -3,24 +3,29 @@
 
 use lockstep_proto::failover::{Failover, FailoverStep};
 
+/// Why a resume is refused. Nothing is changed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ResumeRefused {
+    /// This failover holds itself for this reason, and the resume does not say which step it has seen.
+    #[error(
+        "failover {0} holds itself: {1}; a resume must have `step`, as `lockstep failover resume` of this \
+         release has it"
+    )]
+    NoStep(u64, String),
+    /// This failover is not paused before this step any more.
+    #[error("failover {0} is not paused before {step} any more; look at it and ask again", step = .1.name())]
+    NotPaused(u64, FailoverStep),
+}
+
 /// Refuses a resume that is not about this pause. A repetition of an earlier one would override a guard.
-///
-/// # Errors
-/// The reason, for people.
-pub(super) fn resumes(failover: &Failover, seen: Option<FailoverStep>) -> Result<(), String> {
+pub(super) fn resumes(failover: &Failover, seen: Option<FailoverStep>) -> Result<(), ResumeRefused> {
     let number = failover.number;
     let current = failover.current().map(|step| step.step).filter(|_| failover.paused);
     match (seen, &failover.held) {
         (None, None) => Ok(()),
-        (None, Some(why)) => Err(format!(
-            "failover {number} holds itself: {why}; a resume must have `step`, as `lockstep failover resume` of this \
-             release has it"
-        )),
+        (None, Some(why)) => Err(ResumeRefused::NoStep(number, why.clone())),
         (Some(seen), _) if current == Some(seen) => Ok(()),
-        (Some(seen), _) => {
-            let seen = seen.name();
-            Err(format!("failover {number} is not paused before {seen} any more; look at it and ask again"))
-        }
+        (Some(seen), _) => Err(ResumeRefused::NotPaused(number, seen)),
     }
 }
 
@@ -67,7 +72,7 @@ mod tests {
         assert!(resumes(&asked, stop).is_ok() && resumes(&asked, None).is_ok(), "as an operator has asked");
         let held = paused(FailoverStep::Promote, Some("b lacks 3"));
         for (seen, part) in [(stop, "is not paused before stop any more"), (None, "a resume must have `step`")] {
-            let error = resumes(&held, seen).unwrap_err();
+            let error = resumes(&held, seen).unwrap_err().to_string();
             assert!(error.contains(part), "{error:?}");
         }
         assert!(resumes(&held, promote).is_ok(), "the operator has seen it");

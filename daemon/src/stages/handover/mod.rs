@@ -93,7 +93,7 @@ impl HandOver {
                 Ok(()) => self.taken(notice),
                 Err(why) => {
                     self.observer.failed("handover", &format!("{}: {why}", self.receiver.name()));
-                    self.told.lock().problem = Some(why);
+                    self.told.lock().problem = Some(why.to_string());
                     self.pause(&notice).await;
                 }
             }
@@ -162,6 +162,7 @@ mod tests {
     use lockstep_proto::failover::Role;
 
     use super::*;
+    use crate::seams::handover::ReceiverError;
     use crate::seams::refdb::SiteRecord;
 
     /// A receiver that refuses some notices first.
@@ -183,12 +184,12 @@ mod tests {
             self.again_after
         }
 
-        async fn tell(&self, notice: &RoleNotice) -> Result<(), String> {
+        async fn tell(&self, notice: &RoleNotice) -> Result<(), ReceiverError> {
             self.tries.lock().push((notice.role, notice.epoch, notice.takes_writes));
             assert!(std::mem::replace(&mut *self.last.lock(), notice.number) <= notice.number);
             let mut left = self.refusals.lock();
             *left = left.saturating_sub(1);
-            if *left == 0 { Ok(()) } else { Err("not now".to_owned()) }
+            if *left == 0 { Ok(()) } else { Err(ReceiverError::Program("not now".to_owned())) }
         }
     }
 

@@ -1,14 +1,56 @@
 //! Port: the failover stage has a copy of this node's volume made, and a standby brought up on it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::silent::SilentStep;
-use lockstep_proto::{LaneId, Seq, SiteId};
+use lockstep_proto::{LaneId, ProjectName, Seq, SiteId};
+
+use crate::seams::copy::CopyError;
+use crate::seams::volume::StoreError;
 
 /// Takes the present step, for people. Must return at once.
 pub type Doing = Arc<dyn Fn(String) + Send + Sync>;
+
+/// Why a copy cannot be made, or cannot be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum StandbyCopyError {
+    /// The program of `drill.silent.command` has failed: its path, the action, and the reason.
+    #[error("drill.silent.command {0} ({1}): {2}")]
+    Command(PathBuf, &'static str, String),
+    /// This program has made the copy, and must remove it, but the settings name another one.
+    #[error(
+        "{0} has made the copy, and drill.silent.command does not name it any more: name it again, or remove the copy \
+         by hand"
+    )]
+    Foreign(String),
+    /// A file or folder of the copy cannot be made or removed.
+    #[error("{0}: {1}")]
+    Io(PathBuf, std::io::Error),
+    /// The volume cannot be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The folder of the Gerrit cannot be copied.
+    #[error("drill.silent.gerrit_site: {0}")]
+    Gerrit(CopyError),
+    /// The version map, or its copy, cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The copy does not fit beside the volume, for this reason.
+    #[error("{0}")]
+    NoRoom(String),
+    /// The node has not met a refdb since its volume was made.
+    #[error("the volume belongs to no refdb yet: wait until this node is ready")]
+    NoRefDb,
+    /// The version map names this project, and the volume lacks its repository.
+    #[error("project {0} has no repository on this volume; see `lockstep status`")]
+    NoRepository(ProjectName),
+    /// The thread that works on the copy has ended early.
+    #[error(transparent)]
+    Thread(#[from] tokio::task::JoinError),
+}
 
 /// Makes copies of this node's volume. One at a time.
 #[async_trait]
@@ -22,13 +64,13 @@ pub trait StandbyCopies: Send + Sync {
     ///
     /// # Errors
     /// It cannot be made. A part of it may be there until it is removed.
-    async fn make(&self, doing: Doing) -> Result<Box<dyn StandbyCopy>, String>;
+    async fn make(&self, doing: Doing) -> Result<Box<dyn StandbyCopy>, StandbyCopyError>;
 
     /// Removes all copies.
     ///
     /// # Errors
-    /// Something is left, and the text says what to do about it.
-    async fn remove(&self) -> Result<(), String>;
+    /// Something is left.
+    async fn remove(&self) -> Result<(), StandbyCopyError>;
 }
 
 /// A copy of this node's volume.

@@ -369,7 +369,7 @@ async fn a_failover_does_not_take_a_comparison_that_is_in_progress_for_its_own()
     };
     for project in [None, Some("p".parse().unwrap())] {
         let running = world.verifier.begin(VerifyRequest::of_refdb(project, DEFAULT_SHARE)).await.unwrap();
-        let refused = world.verifier.begin_all().await.unwrap_err();
+        let refused = world.verifier.begin_all().await.unwrap_err().to_string();
         assert!(refused.contains("is in progress; that of the failover waits"), "{refused}");
         end().await;
         let own = world.verifier.begin_all().await.unwrap();

@@ -130,7 +130,7 @@ async fn resources(args: &LookArgs) -> Result<Vec<Box<dyn Provided>>, CliError> 
     let settings = config::load(&args.config.config).map_err(|error| usage(error.to_string()))?;
     let wishes = Wishes {
         sites: args.sites.of(&settings),
-        keys: KmsKeys::new(args.keys.clone()).map_err(usage)?,
+        keys: KmsKeys::new(args.keys.clone()).map_err(|error| usage(error.to_string()))?,
         tags: args.tags.iter().cloned().collect(),
         mode: args.stream_mode,
     };

@@ -51,7 +51,7 @@ fn caller(text: &str) -> Result<Caller, String> {
 
 pub(super) fn run(args: &PolicyArgs) -> Result<(), CliError> {
     let settings = config::load(&args.config.config).map_err(|error| CliError::Usage(error.to_string()))?;
-    let keys = KmsKeys::new(args.keys.clone()).map_err(CliError::Usage)?;
+    let keys = KmsKeys::new(args.keys.clone()).map_err(|error| CliError::Usage(error.to_string()))?;
     let (partition, number, region) = (args.partition.clone(), args.account.clone(), args.region.clone());
     let of = resources(&settings, &args.sites.of(&settings), &keys, &Account { partition, number, region });
     let of = of.map_err(|error| CliError::Usage(error.to_string()))?;

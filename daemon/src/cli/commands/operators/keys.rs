@@ -94,7 +94,7 @@ pub(in super::super) async fn keys(command: KeysCommand) -> Result<(), CliError>
     match command {
         KeysCommand::Generate(args) => {
             new_file::absent(&args.out)?;
-            let key = signing::generate().map_err(CliError::Failed)?;
+            let key = signing::generate().map_err(CliError::failed)?;
             new_file::write(&args.out, &key, 0o600)?;
             let made = signing::SiteSigner::load(&args.out).map_err(CliError::failed)?;
             let text = match args.json {

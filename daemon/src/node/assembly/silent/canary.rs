@@ -8,6 +8,7 @@ use lockstep_proto::{NodeId, ProjectName};
 use tokio::time::{Instant, sleep};
 
 use super::super::Node;
+use super::error::SilentError;
 use crate::node::config::Settings;
 use crate::seams::probe::git::{GitProbe, GitSettings};
 use crate::seams::probe::{Group, Probe};
@@ -25,16 +26,13 @@ pub(super) struct Canary {
 
 impl Canary {
     /// Creates the project, under a name that no project of the volume has.
-    pub(super) async fn create(node: &Node, settings: &Settings) -> Result<Self, String> {
+    pub(super) async fn create(node: &Node, settings: &Settings) -> Result<Self, SilentError> {
         let name = free_name(node)?;
-        let request = CreateProjectRequest {
-            request_id: "silent-drill".to_owned(),
-            head: "refs/heads/main".parse().map_err(|error| format!("{error}"))?,
-        };
-        let created = node.transactions().create_project(&name, request).await.map_err(|error| error.message)?;
+        let request = CreateProjectRequest { request_id: "silent-drill".to_owned(), head: "refs/heads/main".parse()? };
+        let created = node.transactions().create_project(&name, request).await.map_err(SilentError::Refused)?;
         if created.outcome != Outcome::Committed {
             let why = created.refusal.map(|refusal| refusal.message).unwrap_or_default();
-            return Err(format!("project {name} of the promoted copy is {:?}: {why}", created.outcome));
+            return Err(SilentError::NoProject(name, created.outcome, why));
         }
         let repository: PathBuf = settings.base_paths.git_dir(&name);
         let (url, limit) = (repository.display().to_string(), settings.probes.timeout);
@@ -47,7 +45,7 @@ impl Canary {
     }
 
     /// Pushes and fetches, again until both are green.
-    pub(super) async fn probe(&self) -> Result<(), String> {
+    pub(super) async fn probe(&self) -> Result<(), SilentError> {
         let end = Instant::now() + PATIENCE;
         loop {
             let results = self.probe.run().await;
@@ -57,17 +55,17 @@ impl Canary {
                 return Ok(());
             }
             if Instant::now() >= end {
-                return Err(format!("the probes of the promoted copy are red: {}", red.join("; ")));
+                return Err(SilentError::RedProbes(red.join("; ")));
             }
             sleep(self.pause).await;
         }
     }
 }
 
-fn free_name(node: &Node) -> Result<ProjectName, String> {
-    let taken = node.stages().deps.store.projects().map_err(|error| error.to_string())?;
+fn free_name(node: &Node) -> Result<ProjectName, SilentError> {
+    let taken = node.stages().deps.store.projects()?;
     let is_free = |name: &ProjectName| !taken.iter().any(|(other, _)| other == name);
     let names = std::iter::once(NAME.to_owned()).chain((1..=taken.len()).map(|number| format!("{NAME}-{number}")));
     let free = names.filter_map(|name| name.parse().ok()).find(is_free);
-    free.ok_or_else(|| format!("every name that begins with {NAME} is taken"))
+    free.ok_or(SilentError::NoName(NAME))
 }

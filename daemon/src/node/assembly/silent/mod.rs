@@ -9,9 +9,12 @@
 //! | `child` | the standby on the copy |
 //! | `own_objects` | stands in for its peers |
 //! | `canary` | a project of the copy that is pushed to |
+//! | `error` | why a standby on a copy is red |
 
 mod canary;
 mod child;
+mod error;
 mod own_objects;
 
 pub use child::run_child;
+pub use error::SilentError;

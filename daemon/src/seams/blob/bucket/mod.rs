@@ -59,7 +59,7 @@ impl ProvidedBucket {
         let refuse = |why: String| OpenError { place: url.to_owned(), why };
         let (bucket, prefix) = bucket_of(url).ok_or_else(|| refuse("is not s3://bucket/prefix".to_owned()))?;
         Key::parse(prefix).map_err(|error| refuse(format!("has a bad prefix ({error})")))?;
-        let wire = Wire::open(bucket, options).map_err(refuse)?;
+        let wire = Wire::open(bucket, options).map_err(|error| refuse(error.to_string()))?;
         Ok(Self { wire, bucket: bucket.to_owned(), wishes })
     }
 

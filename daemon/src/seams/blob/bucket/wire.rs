@@ -37,6 +37,15 @@ pub(super) enum Lost {
     Unknown(String),
 }
 
+/// Why there is no way to a bucket.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WireError {
+    #[error("has the option {0:?}, which does not exist")]
+    NoOption(String),
+    #[error("cannot be opened ({0})")]
+    Unusable(#[from] object_store::Error),
+}
+
 impl Answer {
     /// The code of an error.
     pub(super) fn code(&self) -> Option<&str> {
@@ -59,10 +68,9 @@ pub(super) struct Wire {
     url: String,
 }
 
-fn builder(options: &[(String, String)]) -> Result<AmazonS3Builder, String> {
+fn builder(options: &[(String, String)]) -> Result<AmazonS3Builder, WireError> {
     options.iter().try_fold(AmazonS3Builder::from_env(), |builder, (name, value)| {
-        let key: AmazonS3ConfigKey =
-            name.parse().map_err(|_| format!("has the option {name:?}, which does not exist"))?;
+        let key: AmazonS3ConfigKey = name.parse().map_err(|_| WireError::NoOption(name.clone()))?;
         Ok(builder.with_config(key, value))
     })
 }
@@ -75,7 +83,7 @@ pub(super) fn region(options: &[(String, String)]) -> String {
 
 impl Wire {
     /// Opens no connection yet.
-    pub(super) fn open(bucket: &str, options: &[(String, String)]) -> Result<Self, String> {
+    pub(super) fn open(bucket: &str, options: &[(String, String)]) -> Result<Self, WireError> {
         let builder = builder(options)?.with_bucket_name(bucket);
         let region = region(options);
         let of = |key: AmazonS3ConfigKey| builder.get_config_value(&key);
@@ -84,11 +92,10 @@ impl Wire {
             Some(endpoint) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
             None => format!("https://s3.{region}.amazonaws.com/{bucket}"),
         };
-        let fails = |error: object_store::Error| format!("cannot be opened ({error})");
-        let credentials = std::sync::Arc::clone(builder.build().map_err(fails)?.credentials());
+        let credentials = std::sync::Arc::clone(builder.build()?.credentials());
         let bounds = ClientOptions::new().with_connect_timeout(CONNECT).with_timeout(CALL);
         let http = ReqwestConnector::default().connect(&bounds.with_allow_http(url.starts_with("http://")));
-        Ok(Self { http: http.map_err(fails)?, credentials, region, url })
+        Ok(Self { http: http?, credentials, region, url })
     }
 
     pub(super) fn region(&self) -> &str {

@@ -27,17 +27,20 @@ pub struct UserPattern {
     any_after: bool,
 }
 
-impl std::str::FromStr for UserPattern {
-    type Err = String;
+/// A text that is no [`UserPattern`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no name of users: write a name, with a * only at its beginning or its end")]
+pub struct UserPatternError(pub String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl std::str::FromStr for UserPattern {
+    type Err = UserPatternError;
+
+    fn from_str(text: &str) -> Result<Self, UserPatternError> {
         let inner = text.strip_prefix('*').unwrap_or(text);
         let (any_before, rest) = (inner.len() < text.len(), inner);
         let inner = rest.strip_suffix('*').unwrap_or(rest);
         if inner.is_empty() || inner.contains('*') {
-            return Err(format!(
-                "{text:?} is no name of users: write a name, with a * only at its beginning or its end"
-            ));
+            return Err(UserPatternError(text.to_owned()));
         }
         Ok(Self { text: inner.to_owned(), any_before, any_after: inner.len() < rest.len() })
     }

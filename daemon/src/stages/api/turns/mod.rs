@@ -25,8 +25,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-pub use caller::UserPattern;
 use caller::{Caller, caller};
+pub use caller::{UserPattern, UserPatternError};
 use line::{Bounds, Entered, Full, Line, Ticket};
 use pace::Pace;
 

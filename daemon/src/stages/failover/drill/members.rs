@@ -14,7 +14,7 @@ use super::canary::Canary;
 use super::world::WINDOW;
 use crate::base::clock::Entropy;
 use crate::seams::refdb::{IncarnationRecord, MarkAnswer, RefDbError, SlotState};
-use crate::stages::ports::{Comparison, Fencing, Probes};
+use crate::stages::ports::{Comparison, ComparisonError, Fencing, Probes};
 
 /// The pause between two looks of a node of the canary, and between two commits.
 const PACE: Duration = Duration::from_millis(100);
@@ -130,12 +130,12 @@ pub(super) struct TargetPart {
 
 #[async_trait]
 impl Comparison for TargetPart {
-    async fn begin_all(&self) -> Result<u64, String> {
+    async fn begin_all(&self) -> Result<u64, ComparisonError> {
         Ok(1)
     }
 
     /// The target of a canary has applied what it read. An injected failure shows a difference.
-    fn result(&self, _: u64) -> Result<Option<VerifiedAt>, String> {
+    fn result(&self, _: u64) -> Result<Option<VerifiedAt>, ComparisonError> {
         let differs = self.fail_in == Some(FailoverStep::Verify);
         let examples = differs.then(|| "a failure was injected in step verify".to_owned());
         let refs = self.applied.lock().len() as u64;

@@ -83,6 +83,17 @@ pub enum BeginError {
     RefDb(#[from] RefDbError),
 }
 
+/// Why a drill was ended before its failover.
+#[derive(Debug, thiserror::Error)]
+enum CutShort {
+    #[error("not ended within {0:?}")]
+    Late(Duration),
+    #[error("the name of a canary's node is no name")]
+    NoName,
+    #[error(transparent)]
+    RefDb(#[from] RefDbError),
+}
+
 /// The times of the driver of a canary.
 fn limits() -> DriverLimits {
     let second = Duration::from_secs(1);
@@ -162,7 +173,7 @@ impl DrillStage {
         let canary = Canary::new(&self.refdb, &self.clock, record.begun.number);
         let [acknowledged, applied] = [(); 2].map(|()| Arc::new(Mutex::new(BTreeSet::<TxnId>::new())));
         let cut_short = timeout(LONGEST, self.drive(&canary, &record, &acknowledged, &applied, takes_writes)).await;
-        let cut_short = cut_short.map_or_else(|_| Some(format!("not ended within {LONGEST:?}")), Result::err);
+        let cut_short = cut_short.map_or_else(|_| Some(CutShort::Late(LONGEST)), Result::err);
         let world = canary.world().await.ok().map(|(_, world)| world);
         let failover = record::read(&canary.refdb()).await.ok().flatten().map(|stored| stored.failover);
         let (acknowledged, applied) = (acknowledged.lock().clone(), applied.lock().clone());
@@ -172,7 +183,7 @@ impl DrillStage {
             failover: failover.as_ref(),
             acknowledged: &acknowledged,
             applied: &applied,
-            cut_short,
+            cut_short: cut_short.map(|why| why.to_string()),
         };
         let report = judge(&seen);
         // If the refdb does not answer now, the next drill finds this one as killed.
@@ -191,7 +202,7 @@ impl DrillStage {
         acknowledged: &Arc<Mutex<BTreeSet<TxnId>>>,
         applied: &Arc<Mutex<BTreeSet<TxnId>>>,
         takes_writes: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), CutShort> {
         let (entropy, fencing) = (Arc::clone(&self.entropy), (self.fencing)(canary.refdb()));
         let source = Source {
             canary: canary.clone(),
@@ -209,7 +220,7 @@ impl DrillStage {
             of_node: takes_writes.then(|| Arc::clone(&self.probes)),
         });
         let tools = Tools { fencing, comparison: Arc::clone(&part) as _, probes: part, hurry: Vec::new() };
-        let node = world::target_node().ok_or("the name of a canary's node is no name")?;
+        let node = world::target_node().ok_or(CutShort::NoName)?;
         let went_back = self.went_back.clone();
         let place = (record.request.to.clone(), node);
         let driver = Driver::of_canary(place, canary.refdb(), Arc::clone(&self.clock), went_back, tools, limits());
@@ -223,7 +234,7 @@ impl DrillStage {
     }
 
     /// Begins the failover of the canary, and waits until it has ended or holds itself.
-    async fn follow(&self, canary: &Canary, record: &DrillRecord) -> Result<(), String> {
+    async fn follow(&self, canary: &Canary, record: &DrillRecord) -> Result<(), CutShort> {
         sleep(WARM_UP).await;
         let (failover, refdb) = (self.failover(record), canary.refdb());
         loop {
@@ -237,7 +248,7 @@ impl DrillStage {
                 Err(error) => Err(error),
             };
             if let Err(error @ RefDbError::Broken(_)) = seen {
-                return Err(error.to_string());
+                return Err(error.into());
             }
             sleep(LOOK).await;
         }

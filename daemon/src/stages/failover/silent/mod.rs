@@ -158,7 +158,7 @@ impl SilentStage {
         let mut copy = match copies.make(self.doing()).await {
             Ok(copy) => copy,
             Err(why) => {
-                report.red.push(why);
+                report.red.push(why.to_string());
                 return report;
             }
         };

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::super::silent_schedule::is_due;
 use super::*;
 use crate::seams::refdb::{IncarnationRecord, SiteRecord};
-use crate::stages::ports::{BroughtUp, StandbyCopy};
+use crate::stages::ports::{BroughtUp, StandbyCopy, StandbyCopyError};
 
 /// Copies that are made up.
 struct MadeUp {
@@ -29,7 +29,7 @@ impl StandbyCopies for MadeUp {
         None
     }
 
-    async fn make(&self, doing: Doing) -> Result<Box<dyn StandbyCopy>, String> {
+    async fn make(&self, doing: Doing) -> Result<Box<dyn StandbyCopy>, StandbyCopyError> {
         doing("copying".to_owned());
         let applied = BTreeMap::from([(lane(), Seq(3))]);
         Ok(Box::new(Copy(
@@ -39,7 +39,7 @@ impl StandbyCopies for MadeUp {
         )))
     }
 
-    async fn remove(&self) -> Result<(), String> {
+    async fn remove(&self) -> Result<(), StandbyCopyError> {
         self.removed.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
