@@ -118,7 +118,7 @@ impl<'a> Outline<'a> {
         }
         for (count, (_, name, most)) in self.counts.iter().zip(&self.form.repeated) {
             if count > most {
-                return Err(RuleBroken::Entries(*count, *name, *most));
+                return Err(RuleBroken::Entries(*count, name, *most));
             }
         }
         Ok(())

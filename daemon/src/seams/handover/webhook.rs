@@ -103,7 +103,7 @@ mod tests {
             start: 1,
             number: 1,
         };
-        let refused = webhook.tell(&notice).await.unwrap_err();
+        let refused = webhook.tell(&notice).await.unwrap_err().to_string();
         assert_eq!(*seen.lock(), ["Bearer secret"]);
         assert_eq!(*elsewhere.lock(), Vec::<String>::new(), "a redirect is not followed");
         assert!(!refused.contains("secret") && !webhook.name().contains("secret"), "{refused}");

@@ -97,7 +97,7 @@ async fn a_program_makes_the_copy_and_a_gerrit_is_started_on_it() {
     let report = report(&output);
     assert_eq!((report.figures.copy.as_str(), report.figures.bytes), ("command", None));
     assert!(report.figures.steps.iter().any(|one| one.step == "gerrit"), "{report:?}");
-    assert!(asked.lock().expect("a lock").contains("GET /config/server/version"));
+    assert!(asked.lock().contains("GET /config/server/version"));
     let seen = std::fs::read_to_string(path("seen")).expect("the Gerrit was started");
     let lines: Vec<&str> = seen.lines().collect();
     assert_eq!((lines[0], lines[2]), ("false", "0"), "{seen}");

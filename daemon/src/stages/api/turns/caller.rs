@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(of(None), of(Some(" ")));
         assert_eq!(&*of(None).name, "unknown users of tools/build");
         for text in ["", "*", "a*b", "**"] {
-            assert!(text.parse::<UserPattern>().unwrap_err().contains("is no name of users"), "{text}");
+            assert!(text.parse::<UserPattern>().unwrap_err().to_string().contains("is no name of users"), "{text}");
         }
         assert_eq!("*agent*".parse::<UserPattern>().unwrap().to_string(), "*agent*");
     }
