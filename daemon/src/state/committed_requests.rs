@@ -7,8 +7,8 @@
 //! can leave them on the disk without the entry, and the next start takes them into the version map.
 //!
 //! A node that took the refdb's state without the transactions has a gap: requests that it does not find may have been
-//! committed. The gap is durable in the same step as the first mark above it, so a restart keeps it. It lasts for an hour
-//! of one process: a later process begins the hour again, so no wall clock can end a gap early.
+//! committed. The gap is durable in the same step as the first mark above it, so a restart keeps it. It lasts for an
+//! hour of one process: a later process begins the hour again, so no wall clock can end a gap early.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! DynamoDB's limits on one part of the refdb: a forwarder in front of the emulator that takes a number of items per
 //! second of the part, while a test says so, and answers the rest in the words of the real service.
 //!
-//! A transaction for whose items there is no room is cancelled as a whole, with one reason per item. A batch read brings
-//! the items for which there is room, and names the others as unprocessed; without any it is refused. Any other call is
-//! refused. Calls on other parts pass.
+//! A transaction for whose items there is no room is cancelled as a whole, with one reason per item. A batch read
+//! brings the items for which there is room, and names the others as unprocessed; without any it is refused. Any other
+//! call is refused. Calls on other parts pass.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

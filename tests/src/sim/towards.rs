@@ -76,12 +76,7 @@ impl Scenario {
                 self.more(Ask::Delete, 20);
                 self.act(&[(Action::Replay, 20), (Action::Crash, 3)]);
             }
-            P::MarkAfterMap => {
-                // Many refs that seldom move: no later move makes up for a lost mark.
-                self.act(&[(Action::Crash, 20)]);
-                (self.projects, self.branches, self.clients, self.think_ms) = (4, 10, 1, 2_000);
-                (self.gerrit_ms, self.gerrit_dies, self.nemesis_ms) = (1_500, 0, 4_000);
-            }
+            P::MarkAfterMap => self.with_refs_at_rest(),
             P::AckForgetsNewer => (self.branches, self.gerrit_ms) = (8, 200),
             P::OwnNotRefreshed | P::AckedNotKept => (self.branches, self.gerrit_dies) = (8, 60),
             P::EventBeforeRefs | P::CheckpointBeforeEvent => self.with_events(bug),
@@ -102,6 +97,13 @@ impl Scenario {
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
             }
         }
+    }
+
+    /// Many refs that seldom move: no later move makes up for a lost mark.
+    fn with_refs_at_rest(&mut self) {
+        self.act(&[(Action::Crash, 20)]);
+        (self.projects, self.branches, self.clients, self.think_ms) = (4, 10, 1, 2_000);
+        (self.gerrit_ms, self.gerrit_dies, self.nemesis_ms) = (1_500, 0, 4_000);
     }
 
     /// Has nodes take the state of their project from a scan while they serve, and while transactions of several refs

@@ -70,7 +70,7 @@ impl BlobFile {
         if self.bytes < LARGE { Ok(()) } else { self.rewrite() }
     }
 
-    /// Forgets all blobs.
+    /// Forgets all blobs, also in the file.
     pub(super) fn clear(&mut self) -> std::io::Result<()> {
         self.blobs.clear();
         self.rewrite()

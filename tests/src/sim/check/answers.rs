@@ -2,8 +2,8 @@
 //! time of its request. A refused one never is. An unknown one may be either. A stale refusal is true: at some moment
 //! of the request, the ref was not what the request expected.
 //!
-//! A request that is repeated at a node that lost its volume can be committed twice, if a ref has come back to the value
-//! that it expects. No node can know that. But none may say of it that it was stale, without proof.
+//! A request that is repeated at a node that lost its volume can be committed twice, if a ref has come back to the
+//! value that it expects. No node can know that. But none may say of it that it was stale, without proof.
 
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefusalCode};
 use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefValue, Transaction};
