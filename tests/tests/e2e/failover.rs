@@ -121,7 +121,7 @@ async fn a_planned_failover_moves_writes_there_and_back_and_loses_nothing() {
     let why = "the role of site b is standby; write to a, which is active";
     assert!(until(async || to_b().await.contains(why).then_some(())).await.is_some(), "{}", to_b().await);
     let said = to_b().await;
-    let line = said.lines().find_map(|line| line.split_once("-> main (")).map(|(_, why)| why);
+    let line = said.lines().find_map(|line| line.split_once("[remote rejected] (")).map(|(_, why)| why);
     documented_text("failover.md", &format!("! [remote rejected] main -> main ({}", line.unwrap_or(&said)));
     let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
     cluster.show("p", MAIN, Some(&first)).await;

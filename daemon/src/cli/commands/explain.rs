@@ -24,7 +24,7 @@ pub(super) struct ExplainArgs {
     /// Name of the project
     project: ProjectName,
     /// Full name of the ref (refs/heads/main), @HEAD, or @state for the project itself
-    #[arg(value_name = "REF")]
+    #[arg(id = "ref", value_name = "REF")]
     key: RefKey,
     /// Print all fields as JSON instead of text
     #[arg(long)]
