@@ -86,10 +86,16 @@ impl LowWater {
     /// The slots of a lane below `until` that are not done, in order, at most `limit`.
     #[must_use]
     pub fn gaps(&self, lane: &LaneId, until: Seq, limit: usize) -> Vec<Slot> {
+        self.gaps_from(lane, Seq(0), until, limit)
+    }
+
+    /// The slots of a lane from `from` on and below `until` that are not done, in order, at most `limit`.
+    #[must_use]
+    pub fn gaps_from(&self, lane: &LaneId, from: Seq, until: Seq, limit: usize) -> Vec<Slot> {
         let lanes = self.lanes();
         let none = Progress::default();
         let progress = lanes.progress.get(lane).unwrap_or(&none);
-        let open = (progress.mark..until.0).filter(|seq| !progress.above.contains(seq));
+        let open = (progress.mark.max(from.0)..until.0).filter(|seq| !progress.above.contains(seq));
         open.take(limit).map(|seq| lane.slot(Seq(seq))).collect()
     }
 
@@ -164,6 +170,7 @@ mod tests {
         low_water.done(&lane.slot(Seq(0)));
         low_water.done(&lane.slot(Seq(2)));
         assert_eq!(low_water.gaps(&lane, Seq(4), 9), vec![lane.slot(Seq(1)), lane.slot(Seq(3))]);
+        assert_eq!(low_water.gaps_from(&lane, Seq(2), Seq(4), 9), vec![lane.slot(Seq(3))]);
         assert!(low_water.durable().is_empty());
         let mut changes = Changes::default();
         low_water.remember(&mut changes);

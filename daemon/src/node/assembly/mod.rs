@@ -409,8 +409,10 @@ async fn build_digests(stages: Arc<Stages>) {
 async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<ProjectName>), StartError> {
     deps.observer.starting(&"repairing the repositories after the last end");
     let before = deps.store.facts()?;
-    let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != deps.boot;
-    if before.boot != deps.boot {
+    // A machine that does not tell its boot id may have been booted at any time.
+    let may_be_booted = deps.boot.is_empty() || before.boot != deps.boot;
+    let unclean_boot = !before.clean && !before.id.is_empty() && may_be_booted;
+    if may_be_booted {
         // A crash of the machine may have lost the last of these notes.
         deps.store.forget_blobs()?;
     }

@@ -77,7 +77,9 @@ impl BlobFile {
     }
 
     fn append(&mut self, line: &Line) -> std::io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
+        // A line that could not be written as a whole ends here, and takes nothing of this one with it.
+        let mut text = vec![b'\n'];
+        serde_json::to_writer(&mut text, line)?;
         text.push(b'\n');
         self.file.write_all(&text)?;
         self.bytes += text.len() as u64;
@@ -92,8 +94,10 @@ impl BlobFile {
             text.push(b'\n');
         }
         std::fs::write(&draft, &text)?;
+        // Opened before it takes the place of the other one: later lines must never go to a file that is gone.
+        let file = File::options().append(true).open(&draft)?;
         std::fs::rename(&draft, &self.path)?;
-        self.file = File::options().append(true).open(&self.path)?;
+        self.file = file;
         self.bytes = text.len() as u64;
         Ok(())
     }
@@ -131,5 +135,18 @@ mod tests {
         assert_eq!(BlobFile::open(path.clone()).unwrap().all(), BTreeMap::from([("packs/last".to_owned(), None)]));
         torn.clear().unwrap();
         assert!(BlobFile::open(path).unwrap().all().is_empty());
+    }
+
+    /// The volume was full for a moment. A note that is lost lets the next start delete the blob of a commit.
+    #[test]
+    fn a_line_that_was_written_in_part_does_not_take_the_next_one_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.blobs");
+        let txn: TxnId = "n.1.0.0.00000000000000aa".parse().unwrap();
+        let mut file = BlobFile::open(path.clone()).unwrap();
+        file.note("b", None).unwrap();
+        File::options().append(true).open(&path).unwrap().write_all(b"{\"key\":\"x").unwrap();
+        file.note("b", Some(&txn)).unwrap();
+        assert_eq!(BlobFile::open(path).unwrap().all(), BTreeMap::from([("b".to_owned(), Some(txn))]));
     }
 }

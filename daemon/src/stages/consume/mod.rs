@@ -17,11 +17,11 @@ mod reader;
 mod shards;
 mod unread;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::SiteId;
+use lockstep_proto::{LaneId, Seq, SiteId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,7 @@ use crate::state::debts::Debts;
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 use crate::state::signing::Signing;
+use crate::state::version_map::VersionMap;
 
 /// The bounds of the consume stage.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +96,10 @@ pub struct Consumer {
     refdb: RefDb,
     /// Knows which slots are done here.
     low_water: Arc<LowWater>,
+    /// Knows which transactions are applied here.
+    versions: Arc<VersionMap>,
+    /// By site, the marks below which every ref was taken from the refdb, although slots may not be known as done.
+    whole: Mutex<BTreeMap<SiteId, BTreeMap<LaneId, Seq>>>,
     /// Takes the transactions that were read.
     sink: Arc<dyn Sink>,
     /// Takes the stream events that were read.
@@ -138,13 +143,15 @@ impl Consumer {
     ) -> Arc<Self> {
         let NodeContext { eventlog, refdb, store, observer, clock, entropy, tasks, bugs, .. } = context.clone();
         let (durability, progress) = (state.durability.clone(), Arc::new(Progress::default()));
-        let low_water = Arc::clone(&state.low_water);
+        let (low_water, versions) = (Arc::clone(&state.low_water), Arc::clone(&state.versions));
         let (debts, signing) = (Arc::clone(&state.debts), Arc::clone(&state.signing));
         durability.add(Arc::clone(&progress) as _);
         Arc::new(Self {
             eventlog,
             refdb,
             low_water,
+            versions,
+            whole: Mutex::default(),
             sink,
             announcements,
             catch_up,
@@ -233,7 +240,12 @@ impl Consumer {
         let is_first = running.lock().is_empty();
         if is_first && readable.iter().any(|(_, from)| *from == Position::Start) {
             // Before any reader runs, so that each of these transactions that the stream still has is seen to come.
-            caught_up.lacks(self.take_unread(site, &BTreeSet::new()).await?);
+            let (aside, mut taken) = (self.set_aside()?, BTreeSet::new());
+            let end = self.take_unread(site, &BTreeSet::new(), &mut taken).await;
+            taken.retain(|txn| !aside.contains(txn));
+            // Also after an error: the next try does not find again the slots that are done meanwhile.
+            caught_up.lacks(taken);
+            end?;
         }
         for (id, from) in readable {
             self.start_reader(id, from, running, ended, caught_up, over);

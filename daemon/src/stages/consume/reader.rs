@@ -45,9 +45,9 @@ impl CaughtUp {
         Self { site, tell, lost, state: Mutex::default() }
     }
 
-    /// These transactions were taken from the journal. The stream has lost those that no reader reads.
+    /// These transactions were taken from the journal, too. The stream has lost those that no reader reads.
     pub(super) fn lacks(&self, txns: BTreeSet<TxnId>) {
-        self.state.lock().lacking = txns;
+        self.state.lock().lacking.extend(txns);
     }
 
     /// A reader has read these records.
@@ -208,10 +208,11 @@ impl Consumer {
     }
 
     /// Takes the transactions from the journal that a stream may have lost before these records, which are the oldest
-    /// that it has. Returns once that succeeded.
+    /// that it has. Returns once that succeeded. They do not count as lost: a reader of another shard may have read them
+    /// shortly before, or be about to.
     async fn look_for_lost(&self, site: &SiteId, records: &[(String, Bytes)], backoff: &mut Backoff) {
         let at_hand: BTreeSet<TxnId> = ids(records).collect();
-        while let Err(why) = self.take_unread(site, &at_hand).await {
+        while let Err(why) = self.take_unread(site, &at_hand, &mut BTreeSet::new()).await {
             self.observer.failed("consume", &format!("{site}: {why}"));
             backoff.wait().await;
         }

@@ -13,22 +13,24 @@ use lockstep_proto::{
 use super::*;
 use crate::seams::eventlog::{Batch, EventLogError, Record, ShardInfo, ShardReader, StreamInfo};
 use crate::seams::refdb::{CommitAnswer, CommitRequest};
+use crate::seams::volume::{Changes, Held, RefRecord};
 use crate::stages::ports::{Behind, CatchUpError, Done};
 use crate::state::signing::NotSigned;
 
 /// The answer to a read, by the number of reads before it.
 type Script = fn(u64) -> Batch;
 
-/// An event log with one shard that answers by a script.
+/// An event log whose shards answer by one script, which counts the reads of all of them.
 #[derive(Clone)]
 struct Scripted {
     script: Script,
+    shards: usize,
     reads: Arc<AtomicU64>,
 }
 
 impl Scripted {
     fn new(script: Script) -> Self {
-        Self { script, reads: Arc::default() }
+        Self { script, shards: 1, reads: Arc::default() }
     }
 }
 
@@ -39,7 +41,8 @@ impl EventLog for Scripted {
     }
 
     async fn describe(&self, _: &SiteId) -> Result<StreamInfo, EventLogError> {
-        Ok(StreamInfo { created: "t".into(), shards: vec![ShardInfo { id: "0".into(), parents: Vec::new() }] })
+        let shards = (0..self.shards).map(|number| ShardInfo { id: number.to_string(), parents: Vec::new() });
+        Ok(StreamInfo { created: "t".into(), shards: shards.collect() })
     }
 
     async fn append(&self, _: &SiteId, _: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
@@ -238,9 +241,8 @@ fn second_of_two(number: u64) -> Batch {
 }
 
 /// The slots that were handed over before the stream was reported as read, and the number of reports of lost events.
-/// Two slots are published, and the node has none of them.
-async fn handed_over(script: Script) -> (Vec<u64>, u64) {
-    let log = Scripted::new(script);
+/// Two slots are published. The node's store has what `before` says.
+async fn handed_over(log: Scripted, before: Changes) -> (Vec<u64>, u64) {
     let context = NodeContext { eventlog: Arc::new(log), ..NodeContext::in_memory() };
     let record = context.open_incarnation().await;
     for seq in 0..2 {
@@ -249,6 +251,7 @@ async fn handed_over(script: Script) -> (Vec<u64>, u64) {
         assert_eq!(context.refdb.refs.commit(&request).await, Ok(CommitAnswer::Committed));
     }
     context.refdb.incarnations.mark(&record.site, &record.id, &[Seq(2)], &[Seq(2)]).await.unwrap();
+    context.store.commit(before).await.unwrap();
     let state = NodeState::load(&context, Duration::from_millis(1)).unwrap();
     let (applied, missing) = (Arc::new(Applied::default()), Arc::new(Missing::default()));
     let (sink, announcements, catch_up) = (Arc::clone(&applied), Arc::clone(&missing), Arc::new(Nowhere));
@@ -269,7 +272,7 @@ async fn handed_over(script: Script) -> (Vec<u64>, u64) {
 /// A reader that begins at the oldest record is not told that older ones are gone.
 #[tokio::test(start_paused = true)]
 async fn a_shard_without_a_position_hides_nothing_that_the_stream_has_lost() {
-    let (slots, lost) = handed_over(second_of_two).await;
+    let (slots, lost) = handed_over(Scripted::new(second_of_two), Changes::default()).await;
     assert!(slots.contains(&0), "slot 0 is in no stream, and the node says that it has read everything: {slots:?}");
     assert_eq!(lost, 1, "the events stage is told, because nothing has the events that were lost");
 }
@@ -281,7 +284,55 @@ async fn a_stream_that_has_everything_has_lost_nothing() {
         1 => second_of_two(0),
         _ => Batch::default(),
     };
-    let (slots, lost) = handed_over(all).await;
+    let (slots, lost) = handed_over(Scripted::new(all), Changes::default()).await;
     assert!(slots.contains(&0) && slots.contains(&1), "{slots:?}");
     assert_eq!(lost, 0);
+}
+
+/// Shard 0 goes on after the records that it has read, and shard 1 begins. Slot 0 is parked, so the durable low-water
+/// mark does not cover slot 1 either.
+#[tokio::test(start_paused = true)]
+async fn transactions_that_were_here_before_a_restart_are_not_told_as_lost() {
+    let (parked, applied) = (creation(0), creation(1));
+    let (bytes, since_ms) = (parked.encode(), 1);
+    let held = Held { bytes, project: "p#1".into(), reason: "r".into(), waits_for: Vec::new(), since_ms };
+    let command = &applied.commands[0];
+    let record = RefRecord { version: command.version, value: command.new.clone(), txn: applied.id.clone() };
+    let shard = ShardId { site: "s".parse().unwrap(), created: "t".into(), shard: "0".into() };
+    let before = Changes {
+        refs: vec![(applied.project.clone(), command.key.clone(), record)],
+        checkpoints: vec![(shard, Position::After("2".into()))],
+        park: vec![(parked.id.to_string(), held)],
+        ..Changes::default()
+    };
+    let log = Scripted { shards: 2, ..Scripted::new(|_| Batch::default()) };
+    assert_eq!(handed_over(log, before).await.1, 0, "both are behind the position of shard 0");
+}
+
+#[test]
+fn transactions_that_a_failed_look_has_taken_count_as_lost() {
+    let lost = Arc::new(AtomicU64::new(0));
+    let noted = Arc::clone(&lost);
+    let count = move |number: usize| noted.store(number as u64, Ordering::SeqCst);
+    let caught_up = reader::CaughtUp::new("s".parse().unwrap(), Arc::new(|_: &SiteId| {}), Arc::new(count));
+    caught_up.lacks(BTreeSet::from([creation(0).id]));
+    caught_up.lacks(BTreeSet::from([creation(1).id]));
+    caught_up.listed();
+    assert_eq!(lost.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_node_that_lacks_too_many_slots_takes_every_project_once() {
+    let context = NodeContext::in_memory();
+    let record = context.open_incarnation().await;
+    context.refdb.incarnations.mark(&record.site, &record.id, &[Seq(5_000)], &[Seq(5_000)]).await.unwrap();
+    let state = NodeState::load(&context, Duration::from_millis(1)).unwrap();
+    let (missing, catch_up) = (Arc::new(Missing::default()), Arc::new(Nowhere));
+    let announcements = Arc::clone(&missing);
+    let limits = ConsumeLimits::default();
+    let consumer = Consumer::new(&context, &state, Arc::new(Nowhere), announcements, catch_up, limits);
+    for _ in 0..2 {
+        consumer.take_unread(&record.site, &BTreeSet::new(), &mut BTreeSet::new()).await.unwrap();
+    }
+    assert_eq!(missing.0.load(Ordering::SeqCst), 1);
 }
