@@ -54,18 +54,31 @@ pub(super) async fn run(args: AwaitArgs) -> Result<(), CliError> {
 /// Asks until there is an answer that stays, or the time is over.
 async fn wait(client: &Client, args: &AwaitArgs) -> Result<AwaitResponse, CliError> {
     let end = Instant::now() + args.timeout.min(LONGEST);
+    let mut reached = false;
     loop {
         let most = end.saturating_duration_since(Instant::now()).min(Duration::from_millis(limits::POLL_WAIT_MS));
         let call = Call::get(path(args, most));
-        match client.resend::<AwaitResponse>(&call, Instant::now() + most + SLACK).await {
+        let answer = client.resend::<AwaitResponse>(&call, Instant::now() + most + SLACK).await;
+        // A sidecar that was reached once comes back from a restart.
+        reached |= !matches!(answer, Err(ClientError::NotSent { .. }));
+        match answer {
             Ok(answer) if answer.outcome == Arrival::NotYet && Instant::now() < end => {}
             Ok(answer) => return Ok(answer),
-            Err(ClientError::Answered(error)) if error.retry && Instant::now() < end => {
+            Err(error) if reached && !is_final(&error) && Instant::now() < end => {
                 sleep_until(end.min(Instant::now() + PAUSE)).await;
+            }
+            Err(ClientError::NoAnswer(why)) => {
+                let what = format!("the sidecar gave no answer ({why}); nothing is known of {}", args.txn);
+                return Err(CliError::Failed(format!("{what}; a retry may help")));
             }
             Err(error) => return Err(CliError::from(error).unrefused()),
         }
     }
+}
+
+/// Whether the same request has this error again later.
+fn is_final(error: &ClientError) -> bool {
+    matches!(error, ClientError::Answered(answer) if !answer.retry)
 }
 
 fn path(args: &AwaitArgs, most: Duration) -> String {
