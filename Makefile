@@ -98,7 +98,7 @@ help: ## List all targets
 demo: tools ## Run three sites on this machine and replicate pushes between them (needs no cloud)
 	cargo run --locked --package lockstep -- demo
 
-test: gerrit-parts ## Run every test: units, contracts, simulator, end to end, one review over two real Gerrits, layout
+test: gerrit-parts ## Run every test but those of a real Gerrit, and one of these: a review over two Gerrits
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast
 	$(GERRIT) cargo test --locked --workspace --test gerrit a_change_is_reviewed_over_two_sites -- --ignored
 

@@ -158,7 +158,7 @@ pub enum SlotContent {
     Transaction,
     /// Nothing any more: every node has applied the slot, and it was collected.
     Collected,
-    /// Another transaction, or poison. The refdb contradicts itself.
+    /// Another transaction, poison, or nothing although no node can have collected it. The refdb contradicts itself.
     SomethingElse,
 }
 
@@ -230,11 +230,11 @@ pub struct SiteExplained {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefVerdictKind {
-    /// Every node of every site shows the committed version.
+    /// Every node of every site that is not off shows the committed version.
     Everywhere,
     /// A node does not show it.
     Lacking,
-    /// Every node that was reached shows it, and not all were.
+    /// Every node that was reached shows it. Not all were, or a site has no node.
     NotReached,
 }
 

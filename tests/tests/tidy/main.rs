@@ -3,6 +3,7 @@
 //! Every rule is a pure function from a file (its path and text) to findings. One test runs all rules over the tree.
 //! Each rule also has a test with a seeded violation. A finding names file, line and rule.
 
+mod cases;
 mod circles;
 mod claims;
 mod docs;
@@ -114,7 +115,11 @@ fn the_tree_is_tidy() {
     assert!(files.iter().any(|file| file.path == "daemon/src/lib.rs"), "the tree was not found");
     let exports = exports::Exports::of("daemon/src/", &files);
     let each = files.iter().flat_map(|file| check(file, &files, &exports));
-    let found = each.chain(circles::circles(&files)).chain(shape::twins(&files)).chain(errors::unneeded(&files));
+    let found = each
+        .chain(circles::circles(&files))
+        .chain(shape::twins(&files))
+        .chain(errors::unneeded(&files))
+        .chain(cases::idle(&files));
     let findings: Vec<String> = found.map(|it| it.to_string()).collect();
     assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
 }

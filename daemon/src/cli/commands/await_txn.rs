@@ -54,18 +54,31 @@ pub(super) async fn run(args: AwaitArgs) -> Result<(), CliError> {
 /// Asks until there is an answer that stays, or the time is over.
 async fn wait(client: &Client, args: &AwaitArgs) -> Result<AwaitResponse, CliError> {
     let end = Instant::now() + args.timeout.min(LONGEST);
+    let mut reached = false;
     loop {
         let most = end.saturating_duration_since(Instant::now()).min(Duration::from_millis(limits::POLL_WAIT_MS));
         let call = Call::get(path(args, most));
-        match client.resend::<AwaitResponse>(&call, Instant::now() + most + SLACK).await {
+        let answer = client.resend::<AwaitResponse>(&call, Instant::now() + most + SLACK).await;
+        // A sidecar that was reached once comes back from a restart.
+        reached |= !matches!(answer, Err(ClientError::NotSent { .. }));
+        match answer {
             Ok(answer) if answer.outcome == Arrival::NotYet && Instant::now() < end => {}
             Ok(answer) => return Ok(answer),
-            Err(ClientError::Answered(error)) if error.retry && Instant::now() < end => {
+            Err(error) if reached && !is_final(&error) && Instant::now() < end => {
                 sleep_until(end.min(Instant::now() + PAUSE)).await;
+            }
+            Err(ClientError::NoAnswer(why)) => {
+                let what = format!("the sidecar gave no answer ({why}); nothing is known of {}", args.txn);
+                return Err(CliError::Failed(format!("{what}; a retry may help")));
             }
             Err(error) => return Err(CliError::from(error).unrefused()),
         }
     }
+}
+
+/// Whether the same request has this error again later.
+fn is_final(error: &ClientError) -> bool {
+    matches!(error, ClientError::Answered(answer) if !answer.retry)
 }
 
 fn path(args: &AwaitArgs, most: Duration) -> String {
@@ -90,7 +103,11 @@ fn conclude(args: &AwaitArgs, answer: &AwaitResponse) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::Parser;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
 
     use super::super::{Cli, Command};
     use super::*;
@@ -112,6 +129,31 @@ mod tests {
         let txn = "muc%2D1%2D0%2E2%2E4%2E0%2E0461b471e825e3c2";
         assert_eq!(path, format!("/v1/await?txn={txn}&wait_ms=30000&site=eu%2Daws"));
         assert!(parse(&["nonsense"]).is_none());
+    }
+
+    /// A sidecar that answers one request at a socket, and ends.
+    async fn sidecar(socket: &Path, outcome: &str) {
+        let listener = UnixListener::bind(socket).unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await.unwrap();
+        let body = format!("{{\"outcome\":\"{outcome}\",\"txn\":\"{TXN}\",\"site\":\"s\",\"retry\":true}}");
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).await.unwrap();
+        std::fs::remove_file(socket).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_restart_that_takes_longer_than_a_call_is_patient_does_not_end_the_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("api.sock");
+        let (client, args) = (Client::new(&socket), parse(&[TXN, "--timeout", "10s"]).unwrap());
+        let restart = async {
+            sidecar(&socket, "not_yet").await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            sidecar(&socket, "shown").await;
+        };
+        let (shown, ()) = tokio::join!(wait(&client, &args), restart);
+        assert_eq!(shown.unwrap().outcome, Arrival::Shown);
     }
 
     #[test]

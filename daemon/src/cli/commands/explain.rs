@@ -16,7 +16,8 @@ use crate::cli::out;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  lockstep explain tools/build refs/heads/main\n  lockstep explain tools/build @HEAD \
-                        --json | jq .verdict\n\nExit code 2 if a site lacks the ref, or a node was not reached."
+                        --json | jq .verdict\n\nExit code 2 if a site lacks the ref or has no node, or if a node \
+                        was not reached."
 )]
 pub(super) struct ExplainArgs {
     #[command(flatten)]

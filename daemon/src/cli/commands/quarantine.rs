@@ -120,17 +120,17 @@ fn render(all: &SetAside) -> String {
     if text.is_empty() { "nothing\n".to_owned() } else { text }
 }
 
-/// Asks the operator to type the name of the entry.
+/// Asks the operator to type the name of the entry. Standard output is for the answer alone.
 fn confirm(entry: &str) -> Result<(), CliError> {
     if !std::io::stdin().is_terminal() {
         return Err(CliError::Usage(
             "this is no terminal; look with `lockstep quarantine list`, then give --yes".to_owned(),
         ));
     }
-    out::put(&format!(
+    eprint!(
         "The record {entry} is removed for good, and with it the evidence of its writer. It is refused if it was \
          committed.\nType {entry} to go on: "
-    ))?;
+    );
     let mut typed = String::new();
     std::io::stdin().read_line(&mut typed).map_err(CliError::failed)?;
     match typed.trim() == entry {

@@ -25,7 +25,7 @@ use lockstep_proto::bridge::ApiError;
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{DecodeError, NodeId, ProjectKey, RefKey, SiteId, Slot, Transaction, TxnId, Version};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::seams::refdb::gone::may_be_gone;
@@ -49,7 +49,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(8);
 /// The shortest time between two looks, however many slots become done.
 const GAP: Duration = Duration::from_millis(10);
-/// How long one read of the refdb may take.
+/// How long one read of the refdb may take, and by how much slow reads may prolong a wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The latches of the node that are closed.
@@ -86,6 +86,9 @@ enum LookError {
     /// The refdb did not answer in time.
     #[error("the refdb does not answer")]
     Silent,
+    /// The look was not over in time: it may have waited for the reads of other waits.
+    #[error("the refdb, or the memory of committed requests, is slow")]
+    Slow,
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -215,7 +218,7 @@ impl ArrivalStage {
         }
         wait.next = Instant::now() + wait.pause;
         wait.pause = (wait.pause * 2).min(LONGEST);
-        let fate = timeout(PATIENCE, self.fate(&wait.txn)).await.map_err(|_| LookError::Silent)??;
+        let fate = self.fate(&wait.txn).await?;
         if self.went_back.is_known() {
             // The slots of an older refdb prove nothing.
             let why = "the refdb is older than a node, or another one: nothing is told until it is restored".to_owned();
@@ -244,9 +247,13 @@ impl ArrivalStage {
     }
 
     async fn fate(&self, txn: &TxnId) -> Result<Fate, LookError> {
-        let slot = self.refdb.journal.slot(&txn.slot).await?;
-        let holds_it = matches!(&slot, SlotState::Committed(id, _) if id == txn);
-        let gone = !holds_it && may_be_gone(&self.refdb, &txn.slot).await?;
+        let read = async {
+            let slot = self.refdb.journal.slot(&txn.slot).await?;
+            let holds_it = matches!(&slot, SlotState::Committed(id, _) if id == txn);
+            let gone = !holds_it && may_be_gone(&self.refdb, &txn.slot).await?;
+            Ok::<_, RefDbError>((slot, gone))
+        };
+        let (slot, gone) = timeout(PATIENCE, read).await.map_err(|_| LookError::Silent)??;
         let remembered = if gone {
             let _turn = self.search.lock().await;
             self.requests.project_of(txn).await?
@@ -319,7 +326,13 @@ impl Arrivals for ArrivalStage {
         loop {
             // A slot that becomes done during the look wakes the wait too.
             let moved = self.low_water.moves();
-            match self.look(&mut wait).await {
+            let patience = end.max(Instant::now()) + PATIENCE;
+            let look = tokio::select! {
+                biased;
+                () = self.ended.cancelled() => return Err(ending()),
+                look = timeout_at(patience, self.look(&mut wait)) => look.unwrap_or(Err(LookError::Slow)),
+            };
+            match look {
                 Ok(Look::Ends(outcome, message)) => return Ok(wait.answer(outcome, message)),
                 Ok(Look::NotYet(why)) => wait.reason = why,
                 Err(error) => wait.reason = error.to_string(),

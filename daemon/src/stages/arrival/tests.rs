@@ -133,6 +133,30 @@ async fn a_transaction_that_never_was_is_refused_or_unknown_and_never_shown() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn waits_behind_a_read_that_does_not_end_are_answered_in_time_and_end_with_the_node() {
+    let world = world().await;
+    let (stage, txn) = (stage(&world, None), commit(&world.0).await);
+    apply(&world.1);
+    // Another wait reads the nodes' records, and has no answer.
+    let _reads = stage.nodes.lock().await;
+    let began = Instant::now();
+    let text = txn.to_string();
+    let (one, other) = tokio::join!(ask(&stage, &text), ask(&stage, &text));
+    assert!(began.elapsed() <= SOON + PATIENCE + SOON, "{:?}", began.elapsed());
+    for late in [one, other] {
+        assert_eq!(late.outcome, Arrival::NotYet);
+        assert!(late.message.unwrap().contains("is slow"));
+    }
+    let stops = async {
+        tokio::time::sleep(SOON).await;
+        world.0.tasks.cancel();
+    };
+    let (ended, ()) = tokio::join!(stage.arrival(txn, None, Duration::from_secs(30)), stops);
+    assert_eq!(ended.unwrap_err().code, RefusalCode::NotServing);
+    assert!(began.elapsed() <= SOON + PATIENCE + SOON + SOON, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_collected_transaction_is_shown_if_this_node_remembers_it() {
     let world = world().await;
     let (stage, state) = (stage(&world, None), &world.1);

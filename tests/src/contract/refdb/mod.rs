@@ -94,6 +94,7 @@ macro_rules! refdb_contract {
             sites::a_change_of_role_raises_the_epoch,
             sites::a_change_from_an_old_epoch_changes_nothing,
             sites::an_operators_change_is_one_write_with_all_its_conditions,
+            sites::the_requirement_of_signatures_stays_until_it_is_taken_back,
             sites::a_failover_begins_from_the_epochs_that_were_seen,
             sites::an_unknown_site_has_no_role_to_change,
             documents::a_document_is_written_in_the_order_of_its_revisions,

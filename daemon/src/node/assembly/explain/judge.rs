@@ -1,14 +1,27 @@
-//! Judges a node of an explanation: why it does not show the committed version, and what to do about it. Then says the
-//! whole in one sentence. Pure functions.
+//! Judges the slot of an explanation, and each node: why it does not show the committed version, and what to do about
+//! it. Then says the whole in one sentence. Pure functions.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use lockstep_proto::explain::{
     NodeExplained, RefAtNode, RefCommitted, RefVerdict, RefVerdictKind, SetAsideKind, SetAsideRef, SiteExplained,
-    SlotOfRef,
+    SlotContent, SlotOfRef,
 };
-use lockstep_proto::{ProjectKey, RefKey};
+use lockstep_proto::{ProjectKey, RefKey, TxnId};
+
+use crate::seams::refdb::SlotState;
+
+/// Judges the slot of a committed transaction, and returns the transaction's bytes if it is there. `gone` says that the
+/// slot may have been collected before it was read: then other content proves nothing.
+pub(super) fn content<'a>(txn: &TxnId, state: &'a SlotState, gone: bool) -> (SlotContent, Option<&'a Bytes>) {
+    match state {
+        SlotState::Committed(id, bytes) if id == txn => (SlotContent::Transaction, Some(bytes)),
+        _ if gone => (SlotContent::Collected, None),
+        SlotState::Empty | SlotState::Committed(..) | SlotState::Poisoned => (SlotContent::SomethingElse, None),
+    }
+}
 
 /// The facts about a ref that hold for all nodes.
 #[derive(Clone, Copy)]
@@ -139,10 +152,7 @@ impl Truth<'_> {
             };
         }
         let silent: Vec<&Of<'_>> = nodes.iter().filter(|(_, node)| node.here.is_none()).collect();
-        let Some((_, first)) = silent.first() else {
-            let sentence = format!("everywhere at version {version}");
-            return RefVerdict { kind: RefVerdictKind::Everywhere, sentence, next: None };
-        };
+        let Some((_, first)) = silent.first() else { return self.at_every_node(sites) };
         let each = silent.iter().map(|(site, node)| {
             let says = if node.marked { "says" } else { "does not say" };
             format!("{} of site {} (its record {says} that it has applied the slot)", node.node, site.site)
@@ -154,6 +164,29 @@ impl Truth<'_> {
             next: Some(format!("at {}: `lockstep explain {} {}`", first.node, self.project.name, self.key)),
         }
     }
+
+    /// The end of an explanation in which every node that was asked shows the committed version.
+    fn at_every_node(&self, sites: &[SiteExplained]) -> RefVerdict {
+        let version = self.committed.version;
+        let empty = names(sites, |site| !site.off && site.nodes.is_empty());
+        let off = names(sites, |site| site.off);
+        let (kind, mut sentence) = if empty.is_empty() {
+            (RefVerdictKind::Everywhere, format!("everywhere at version {version}"))
+        } else {
+            let sentence = format!("at version {version} at every node that there is; without a node: site {empty}");
+            (RefVerdictKind::NotReached, sentence)
+        };
+        if !off.is_empty() {
+            sentence += &format!("; not asked, because it is off: site {off}");
+        }
+        RefVerdict { kind, sentence, next: None }
+    }
+}
+
+/// The names of the sites for which a condition holds.
+fn names(sites: &[SiteExplained], is_so: fn(&SiteExplained) -> bool) -> String {
+    let named: Vec<&str> = sites.iter().filter(|site| is_so(site)).map(|site| site.site.as_str()).collect();
+    named.join(", ")
 }
 
 /// A node with its site.
@@ -171,7 +204,6 @@ fn first(here: &RefAtNode, kind: SetAsideKind) -> Option<&SetAsideRef> {
 #[cfg(test)]
 mod tests {
     use lockstep_proto::debt::{DebtKind, DebtStatus};
-    use lockstep_proto::explain::SlotContent;
     use lockstep_proto::verify::Side;
 
     use super::*;
@@ -182,6 +214,11 @@ mod tests {
 
     /// The verdict about two sites, of which the second one has this node.
     fn judged(key: &str, published: bool, here: Option<RefAtNode>) -> RefVerdict {
+        judged_beside(key, published, here, &[])
+    }
+
+    /// The same beside sites without a node.
+    fn judged_beside(key: &str, published: bool, here: Option<RefAtNode>, others: &[SiteExplained]) -> RefVerdict {
         let (project, key) = ("p#1".parse().unwrap(), key.parse().unwrap());
         let committed =
             RefCommitted { version: 3, value: VALUE.to_owned(), txn: TXN.parse().unwrap(), locked_by: None };
@@ -205,7 +242,7 @@ mod tests {
             let node = NodeExplained { node, here, not_reached, marked: false, lacks, next };
             SiteExplained { site: name.parse().unwrap(), off: false, nodes: vec![node] }
         };
-        truth.verdict(&[site("a", Some(good())), site("b", here)])
+        truth.verdict(&[&[site("a", Some(good())), site("b", here)][..], others].concat())
     }
 
     fn side(version: u64, txn: &str) -> Option<Side> {
@@ -274,6 +311,32 @@ mod tests {
         assert_eq!(verdict.kind, RefVerdictKind::NotReached);
         assert!(verdict.sentence.contains("not reached: b-0 of site b (its record does not say"), "{verdict:?}");
         assert_eq!(verdict.next.as_deref(), Some("at b-0: `lockstep explain p refs/heads/main`"));
+    }
+
+    #[test]
+    fn a_site_without_a_node_does_not_show_it_and_a_site_that_is_off_is_named() {
+        let site = |name: &str, off| SiteExplained { site: name.parse().unwrap(), off, nodes: Vec::new() };
+        let beside = |others: &[SiteExplained]| judged_beside("refs/heads/main", true, Some(good()), others);
+        let verdict = beside(&[site("c", false), site("d", false)]);
+        assert_eq!((verdict.kind, verdict.next), (RefVerdictKind::NotReached, None));
+        assert_eq!(verdict.sentence, "at version 3 at every node that there is; without a node: site c, d");
+        let verdict = beside(&[site("c", true)]);
+        assert_eq!(verdict.kind, RefVerdictKind::Everywhere);
+        assert_eq!(verdict.sentence, "everywhere at version 3; not asked, because it is off: site c");
+    }
+
+    #[test]
+    fn other_content_of_a_slot_contradicts_only_if_it_cannot_have_been_collected() {
+        let (own, other): (TxnId, TxnId) = (TXN.parse().unwrap(), "a-0.1.0.3.00000000000000bb".parse().unwrap());
+        let bytes = Bytes::from_static(b"it");
+        let committed = SlotState::Committed(own.clone(), bytes.clone());
+        for gone in [false, true] {
+            assert_eq!(content(&own, &committed, gone), (SlotContent::Transaction, Some(&bytes)));
+        }
+        for state in [SlotState::Empty, SlotState::Poisoned, SlotState::Committed(other, bytes)] {
+            assert_eq!(content(&own, &state, true), (SlotContent::Collected, None), "{state:?}");
+            assert_eq!(content(&own, &state, false), (SlotContent::SomethingElse, None), "{state:?}");
+        }
     }
 
     #[test]

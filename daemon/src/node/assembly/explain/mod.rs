@@ -7,27 +7,29 @@
 //! | file | idea |
 //! |---|---|
 //! | `here` | the part of this node |
-//! | `judge` | why a node does not show the ref, and the last sentence: pure functions |
+//! | `judge` | the slot, why a node does not show the ref, and the last sentence: pure functions |
 
 mod here;
 mod judge;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::slice::from_ref;
 use std::time::Duration;
 
 use futures::future::join_all;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::explain::{
-    ExplainRequest, Explanation, NodeExplained, RefAtNode, RefAtNodeRequest, RefCommitted, SiteExplained, SlotContent,
-    SlotOfRef,
+    ExplainRequest, Explanation, NodeExplained, RefAtNode, RefAtNodeRequest, RefCommitted, SiteExplained, SlotOfRef,
 };
 use lockstep_proto::peer::PeerStatus;
-use lockstep_proto::{NodeId, ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, Transaction, TxnId, Version};
+use lockstep_proto::{
+    NodeId, ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, SiteId, Transaction, TxnId, Version,
+};
 use tokio::time::timeout;
 
 use super::stages::Stages;
 use crate::seams::peers::PeerError;
+use crate::seams::refdb::gone::may_be_gone;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefItem, SiteRecord, SlotState};
 use crate::telemetry::status_board::StatusBoard;
 pub(super) use here::checkpoint_status;
@@ -79,7 +81,7 @@ impl<'a> Explainer<'a> {
                 continue;
             }
             let truth = Truth { project: &project, key, committed: &refdb, slot: &slot, moved };
-            let sites = sites(&truth, &records, answers);
+            let sites = sites(&truth, &records, &self.stages.state.roles.listed(), answers);
             let verdict = truth.verdict(&sites);
             let (by, at_ms) = (settings.node.clone(), self.stages.deps.clock.now_ms());
             return Ok(Explanation { project, key: key.clone(), by, at_ms, refdb, slot, sites, verdict });
@@ -137,14 +139,12 @@ impl<'a> Explainer<'a> {
 
     /// The slot of a transaction.
     async fn slot(&self, txn: &TxnId, key: &RefKey, records: &Records) -> Result<SlotOfRef, ApiError> {
-        let state = self.stages.deps.refdb.journal.slot(&txn.slot).await.map_err(ApiError::unavailable)?;
-        let (content, transaction) = match &state {
-            SlotState::Committed(id, bytes) if id == txn => {
-                (SlotContent::Transaction, Transaction::outlined(bytes).ok())
-            }
-            SlotState::Empty => (SlotContent::Collected, None),
-            SlotState::Committed(..) | SlotState::Poisoned => (SlotContent::SomethingElse, None),
-        };
+        let refdb = &self.stages.deps.refdb;
+        let state = refdb.journal.slot(&txn.slot).await.map_err(ApiError::unavailable)?;
+        let holds_it = matches!(&state, SlotState::Committed(id, _) if id == txn);
+        let gone = !holds_it && may_be_gone(refdb, &txn.slot).await.map_err(ApiError::unavailable)?;
+        let (content, bytes) = judge::content(txn, &state, gone);
+        let transaction = bytes.and_then(|bytes| Transaction::outlined(bytes).ok());
         let owner = &txn.slot.lane.incarnation;
         let record = records.incarnations.iter().find(|one| one.id == *owner);
         let of_node = || records.nodes.iter().find(|one| one.node == owner.node).map(|one| one.site.clone());
@@ -159,7 +159,7 @@ impl<'a> Explainer<'a> {
             committed_at_ms: transaction.as_ref().map(|one| one.committed_at_ms),
             actor: transaction.map(|one| one.actor),
             predecessor,
-            published: record.is_none_or(|record| is_published(record, txn)),
+            published: gone || record.is_none_or(|record| is_published(record, txn)),
         })
     }
 
@@ -170,9 +170,11 @@ impl<'a> Explainer<'a> {
         let peers = self.stages.deps.peers.statuses().await;
         let asked: Vec<_> = peers.into_iter().map(|peer| self.ask(peer, request)).collect();
         for (node, answer) in join_all(asked).await {
-            // The first peer of a name counts, and none of them speaks for this node.
-            if let Some(node) = node {
-                answers.entry(node).or_insert(answer);
+            // The first peer of a name that answers counts, and none of them speaks for this node.
+            if let Some(node) = node
+                && !matches!(answers.get(&node), Some(Ok(_)))
+            {
+                answers.insert(node, answer);
             }
         }
         Ok(answers)
@@ -186,6 +188,10 @@ impl<'a> Explainer<'a> {
         };
         let answer = match timeout(ANSWER, self.stages.deps.peers.explain(&name, request)).await {
             Ok(Err(PeerError::NotNow(why))) => Err(why),
+            Ok(Ok(here)) if here.node != introduced.node => Err(format!(
+                "peer {name} is {} and then {}: give each node its own address in [peers]",
+                introduced.node, here.node
+            )),
             Ok(answer) => answer.map_err(|error| error.to_string()),
             Err(_) => Err(format!("peer {name} did not answer within {} s", ANSWER.as_secs())),
         };
@@ -200,7 +206,7 @@ fn is_published(record: &IncarnationRecord, txn: &TxnId) -> bool {
 }
 
 /// The sites of the list with their nodes, each node with its part and the finding about it.
-fn sites(truth: &Truth<'_>, records: &Records, mut answers: Answers) -> Vec<SiteExplained> {
+fn sites(truth: &Truth<'_>, records: &Records, listed: &BTreeSet<SiteId>, mut answers: Answers) -> Vec<SiteExplained> {
     let txn = &truth.committed.txn;
     let mut one_node = |record: &NodeRecord| {
         let answer = answers.remove(&record.node);
@@ -216,13 +222,16 @@ fn sites(truth: &Truth<'_>, records: &Records, mut answers: Answers) -> Vec<Site
             Err(why) => NodeExplained { node, here: None, not_reached: Some(why), marked, lacks: None, next: None },
         }
     };
-    let listed = records.sites.iter().filter(|site| !site.removed);
     let one_site = |site: &SiteRecord| SiteExplained {
         site: site.site.clone(),
         off: site.off,
         nodes: records.nodes.iter().filter(|one| one.site == site.site && !one.expelled).map(&mut one_node).collect(),
     };
-    listed.map(one_site).collect()
+    let mut sites: Vec<_> = records.sites.iter().filter(|site| !site.removed).map(one_site).collect();
+    // A site that never started has no record.
+    let unknown = listed.iter().filter(|site| !records.sites.iter().any(|one| one.site == **site));
+    sites.extend(unknown.map(|site| SiteExplained { site: site.clone(), off: false, nodes: Vec::new() }));
+    sites
 }
 
 /// A value as text; empty if there is none.
