@@ -380,7 +380,7 @@ prefix = "e2e"
 endpoint = "{refdb}"
 [eventlog]
 prefix = "e2e"
-poll_interval = "20ms"
+poll_interval = "100ms"
 [blobs]
 url = "file://{blobs}"
 [commit]
@@ -388,7 +388,7 @@ lanes = 2
 window = 16
 deadline = "10s"
 [lease]
-heartbeat = "300ms"
+heartbeat = "500ms"
 expires_after = "3s"
 adopted_elsewhere_after = "6s"
 [gerrit]
