@@ -49,7 +49,8 @@ pub fn base() -> (String, Vec<u8>) {
 
 const BASE: &str = "base";
 
-/// Packs that git takes, and that Lockstep may refuse because libgit2 reads packs of version 2 alone. No git writes them.
+/// Packs that git takes, and that Lockstep may refuse because libgit2 reads packs of version 2 alone. No git writes
+/// them.
 pub const OF_GIT_ALONE: [&str; 1] = ["version-3"];
 
 /// The packs.

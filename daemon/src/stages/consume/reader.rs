@@ -208,8 +208,8 @@ impl Consumer {
     }
 
     /// Takes the transactions from the journal that a stream may have lost before these records, which are the oldest
-    /// that it has. Returns once that succeeded. They do not count as lost: a reader of another shard may have read them
-    /// shortly before, or be about to.
+    /// that it has. Returns once that succeeded. They do not count as lost: a reader of another shard may have read
+    /// them shortly before, or be about to.
     async fn look_for_lost(&self, site: &SiteId, records: &[(String, Bytes)], backoff: &mut Backoff) {
         let at_hand: BTreeSet<TxnId> = ids(records).collect();
         while let Err(why) = self.take_unread(site, &at_hand, &mut BTreeSet::new()).await {
