@@ -150,7 +150,7 @@ crash: tools ## Run the crash tests (kills, pauses, power cuts, failovers): make
 	  crash:: power_cut:: failover_rounds::
 
 soak: tools ## Run simulator and crash tests with new seeds for a given time: make soak MINUTES=60
-	cargo test --locked --package lockstep-tests --test e2e -- large:: throttled:: silent:: --ignored --nocapture --test-threads 1
+	cargo test --locked --package lockstep-tests --test e2e -- large:: throttled:: silent:: power_cut:: --ignored --nocapture --test-threads 1
 	end=$$(( SECONDS + $(MINUTES) * 60 )); from=$$(date +%s); \
 	while (( SECONDS < end )); do \
 	  echo "soak: seeds $$from to $$(( from + $(SEEDS) - 1 ))"; \

@@ -89,7 +89,7 @@ async fn joins(cluster: &mut Cluster) {
 async fn a_fourth_site_joins_takes_writes_and_is_removed_again() {
     let mut cluster = pair().await;
     // A rest that can be estimated.
-    for number in 1..=5 {
+    for number in 1..=3 {
         cluster.create(&format!("rest-{number}")).await;
     }
     let load = Load::start(&cluster, "p", &[0, 1, 2], 3, 3);
