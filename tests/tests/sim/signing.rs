@@ -137,13 +137,21 @@ fn a_stripped_copy_is_set_aside_and_the_truth_is_taken_from_the_journal() {
 }
 
 /// The records are in the stream when the requirement begins. Nobody signed them, and they are true.
+/// A push that everybody has read: a reader without a position asks the journal before it reads.
+async fn first(story: &Story) -> Oid {
+    let zero = push(story, "muc-1-0", "zero", None).await;
+    story.converge().await;
+    zero
+}
+
 #[test]
 fn records_from_before_the_requirement_arrive_without_an_alarm() {
     tell(async |story| {
+        let zero = first(story).await;
         story.cut("blr-1-0", Seam::EventLog, Some(Cut::Requests));
         // The sweeper reads slots from the journal too.
         story.bar("blr-1-0", Some("incarnations"));
-        let one = push(story, "muc-1-0", "one", None).await;
+        let one = push(story, "muc-1-0", "one", Some(zero)).await;
         assert!(split(&record(story, "one")).unwrap().1.is_none());
         for at in ["eu-aws-0", "eu-aws-1", "muc-1-0"] {
             story.world.keys.give(&node(at), Some(0));
@@ -297,9 +305,10 @@ fn a_forged_record_waits_for_the_journal_and_blocks_nothing() {
 #[test]
 fn a_true_record_without_a_signature_waits_for_the_journal() {
     tell(async |story| {
+        let zero = first(story).await;
         story.cut("blr-1-0", Seam::EventLog, Some(Cut::Requests));
         story.bar("blr-1-0", Some("slot"));
-        let one = push(story, "muc-1-0", "one", None).await;
+        let one = push(story, "muc-1-0", "one", Some(zero)).await;
         for at in ["eu-aws-0", "eu-aws-1", "muc-1-0"] {
             story.world.keys.give(&node(at), Some(0));
             story.restart(&[at]).await;

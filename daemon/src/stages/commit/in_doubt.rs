@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub struct InDoubtResolver {
     /// Keeps the updates that nobody committed, because the site was fenced.
     pub(super) uncommitted: Uncommitted,
     open: Arc<Mutex<BTreeMap<Slot, Open>>>,
+    /// Whether the incarnation is poisoned, so that no copy can land any more. Changes under the lock of `open`.
+    is_poisoned: Arc<AtomicBool>,
     wake: Arc<Notify>,
 }
 
@@ -63,6 +66,8 @@ struct Attempt {
 
 /// A slot that stays empty for this long is poisoned, so that the settled mark of an idle lane moves on.
 const IDLE: Duration = Duration::from_millis(500);
+/// The time until a slot is asked about again whose content is not known yet.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Time limit of one call of the refdb.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -82,6 +87,7 @@ impl InDoubtResolver {
             bugs,
             uncommitted,
             open: Arc::default(),
+            is_poisoned: Arc::default(),
             wake: Arc::new(Notify::new()),
         }
     }
@@ -113,7 +119,8 @@ impl InDoubtResolver {
     fn add(&self, slot: Slot, more: Open) {
         let mut open = self.open.lock();
         let kept = open.entry(slot).or_default();
-        kept.inside = more.inside.or(kept.inside.take());
+        let inside = more.inside.filter(|_| !self.is_poisoned.load(Ordering::Relaxed));
+        kept.inside = inside.or(kept.inside.take());
         kept.attempt = more.attempt.or(kept.attempt.take());
         drop(open);
         self.wake.notify_one();
@@ -157,7 +164,7 @@ impl InDoubtResolver {
             }
             for slot in self.open_slots() {
                 if !self.resolve(&slot).await {
-                    sleep(Duration::from_millis(200)).await;
+                    sleep(PAUSE).await;
                 }
             }
         }
@@ -167,14 +174,28 @@ impl InDoubtResolver {
         self.open.lock().keys().cloned().collect()
     }
 
-    /// Asks once about every open slot: the incarnation is poisoned, and its term ends.
+    /// Resolves every open slot: the incarnation is poisoned, and its term ends. The caller bounds the time. Projects may
+    /// be closed from now on, even if a slot stays open: this resolver may outlive its term.
     pub async fn resolve_rest(&self) {
         if self.went_back.is_known() {
             return;
         }
-        for slot in self.open_slots() {
-            self.resolve(&slot).await;
+        self.let_projects_close();
+        loop {
+            for slot in self.open_slots() {
+                self.resolve(&slot).await;
+            }
+            if self.open() == 0 {
+                return;
+            }
+            sleep(PAUSE).await;
         }
+    }
+
+    fn let_projects_close(&self) {
+        let mut open = self.open.lock();
+        self.is_poisoned.store(true, Ordering::Relaxed);
+        open.values_mut().for_each(|one| one.inside = None);
     }
 
     async fn resolve(&self, slot: &Slot) -> bool {

@@ -105,6 +105,7 @@ pub(super) fn updates_of(transaction: &Transaction) -> Vec<UncommittedUpdate> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use lockstep_proto::{Command, ProjectKey, TxnId};
     use parking_lot::Mutex;
 
@@ -165,6 +166,10 @@ mod tests {
             let strays = state.materializer.strays(&project.name).await.unwrap();
             let kept: Vec<(String, Oid)> = strays.into_iter().map(|one| (one.name.to_string(), one.value)).collect();
             assert_eq!(kept, expected.iter().map(|_| (LATE.to_owned(), value)).collect::<Vec<_>>());
+            // A batch that comes to its end late keeps the project from being closed no longer.
+            let late = state.quiesce.enter(&project.name).await;
+            resolver.resolve_later(&transaction, transaction.encode(), Vec::new(), late);
+            assert!(state.quiesce.empty(&project.name).now_or_never().is_some());
         }
     }
 }
