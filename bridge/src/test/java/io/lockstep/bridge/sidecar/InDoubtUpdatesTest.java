@@ -35,8 +35,7 @@ final class InDoubtUpdatesTest {
   }
 
   private static InDoubtUpdate aged(String id, Duration age, List<RefCommand> commands) {
-    Messages.RefTransaction request =
-        new Messages.RefTransaction(id, true, "", null, List.of(), 1);
+    Messages.RefTransaction request = new Messages.RefTransaction(id, true, "", null, List.of(), 1);
     long now = System.nanoTime();
     return new InDoubtUpdate("p", request, commands, now - age.toNanos(), now);
   }
