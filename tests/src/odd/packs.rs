@@ -49,8 +49,8 @@ pub fn base() -> (String, Vec<u8>) {
 
 const BASE: &str = "base";
 
-/// Packs whose verdict may differ from plain git's, and is still the same at every site. Git takes version 3, and libgit2
-/// reads version 2 alone. Bytes behind a pack fail git only if they arrive in a read of their own.
+/// Packs whose verdict may differ from plain git's, and is still the same at every site. Git takes version 3, and
+/// libgit2 reads version 2 alone. Bytes behind a pack fail git only if they arrive in a read of their own.
 pub const MAY_DIFFER: [&str; 2] = ["version-3", "more-behind-it"];
 
 /// The packs.

@@ -174,8 +174,8 @@ impl InDoubtResolver {
         self.open.lock().keys().cloned().collect()
     }
 
-    /// Resolves every open slot: the incarnation is poisoned, and its term ends. The caller bounds the time. Projects may
-    /// be closed from now on, even if a slot stays open: this resolver may outlive its term.
+    /// Resolves every open slot: the incarnation is poisoned, and its term ends. The caller bounds the time. Projects
+    /// may be closed from now on, even if a slot stays open: this resolver may outlive its term.
     pub async fn resolve_rest(&self) {
         if self.went_back.is_known() {
             return;
