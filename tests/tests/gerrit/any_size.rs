@@ -32,26 +32,6 @@ async fn counted(sites: &Sites, server: &Server, folder: &str) -> (usize, usize)
     (truth.refs.keys().filter(|name| name.starts_with(&below)).count(), listed.as_array().map_or(0, Vec::len))
 }
 
-/// A ref that B has, unknown to A, fails an atomic push at A with all its branches.
-async fn an_atomic_push_with_a_stale_ref_moves_nothing(sites: &Sites, user: &User, head: &str) {
-    let (a, _) = sites.two();
-    let next = async |message: &str| {
-        let tree = format!("{head}^{{tree}}");
-        ok(user.git(&["commit-tree", &tree, "-p", head, "-m", message]).await)
-    };
-    let (theirs, ours) = (next("theirs").await, next("ours").await);
-    sites.cluster.nodes[0].streams.cut();
-    let b = sites.servers[1].clone_url("p");
-    let _ = ok(user.git(&["push", "-q", &b, &format!("{theirs}:refs/heads/late")]).await);
-    let mut args = branches(head, "z", 2_500, &["--atomic"]);
-    args.push(format!("{ours}:refs/heads/late"));
-    let refused = run(user, &args).await;
-    sites.cluster.nodes[0].streams.mend();
-    assert!(!refused.status.success(), "{}", text(&refused));
-    sites.cluster.show("p", "refs/heads/late", Some(&theirs)).await;
-    assert_eq!(counted(sites, a, "z").await, (0, 0));
-}
-
 /// The number of changes that a search finds, page by page: a page has 500 at most.
 async fn found(server: &Server) -> usize {
     let mut found = 0;
@@ -83,7 +63,6 @@ async fn ten_thousand_branches_and_a_chain_of_a_thousand_and_one_changes() {
             assert_eq!(counted(&sites, server, folder).await, (10_000, 10_000));
         }
     }
-    an_atomic_push_with_a_stale_ref_moves_nothing(&sites, &user, &head).await;
 
     // Gerrit refuses the Change-Id of zeros.
     for n in 1..=1_001 {
