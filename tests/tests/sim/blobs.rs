@@ -53,6 +53,16 @@ async fn create_in_doubt(story: &Story, cut: Cut) -> RefTransactionResponse {
     answer
 }
 
+/// A committed slot keeps its blob until `muc-1-0` is back, and the slot is collected.
+async fn stays_until_its_slot_goes(story: &Story) {
+    story.pass(5_000).await;
+    let put = keys(story, " put ");
+    assert!(!put.is_empty(), "its pack is in the blob store");
+    assert!(put.is_disjoint(&keys(story, " delete ")), "a committed slot names it");
+    story.start("muc-1-0").await;
+    story.until("it is deleted", async || put.is_subset(&keys(story, " delete "))).await;
+}
+
 #[test]
 fn no_pack_and_no_long_form_outlives_its_attempt() {
     tell_of_locks(async |story| {
@@ -107,12 +117,7 @@ fn the_blob_of_an_attempt_in_doubt_that_was_committed_goes_with_its_slot() {
         let branch: RefName = "refs/heads/a".parse().unwrap();
         let shows = |name: &str| story.volume(name).refs(&p0()).contains_key(&branch);
         story.until("the others have applied it", async || shows("blr-1-0") && shows("eu-aws-0")).await;
-        story.pass(5_000).await;
-        let put = keys(story, " put ");
-        assert!(!put.is_empty(), "its pack is in the blob store");
-        assert!(put.is_disjoint(&keys(story, " delete ")), "a committed slot names it");
-        story.start("muc-1-0").await;
-        story.until("it is deleted", async || put.is_subset(&keys(story, " delete "))).await;
+        stays_until_its_slot_goes(story).await;
     });
 }
 
@@ -143,12 +148,7 @@ fn a_start_keeps_the_blobs_of_a_committed_attempt() {
         story.crash("blr-1-0");
         story.cut("blr-1-0", Seam::RefDb, None);
         story.start("blr-1-0").await;
-        story.pass(5_000).await;
-        let put = keys(story, " put ");
-        assert!(!put.is_empty(), "its pack is in the blob store");
-        assert!(put.is_disjoint(&keys(story, " delete ")), "a committed slot names it");
-        story.start("muc-1-0").await;
-        story.until("it is deleted", async || put.is_subset(&keys(story, " delete "))).await;
+        stays_until_its_slot_goes(story).await;
     });
 }
 
