@@ -5,15 +5,12 @@
 //! file is unreliable and must not be used: a blob whose transaction was sent could look like one that was not.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 
 use lockstep_proto::TxnId;
 use serde::{Deserialize, Serialize};
 
-/// Above this size, in bytes, the file is rewritten without the blobs that are no longer under way.
-const LARGE: u64 = 1024 * 1024;
+use super::line_file::{LARGE, LineFile, encoded};
 
 /// Blobs under way: by key, the transaction that was sent with the blob last. None if none was sent.
 pub type BlobsUnderWay = BTreeMap<String, Option<TxnId>>;
@@ -29,26 +26,22 @@ struct Line {
 /// The file of blobs under way.
 #[derive(Debug)]
 pub(super) struct BlobFile {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
+    lines: LineFile,
     blobs: BlobsUnderWay,
 }
 
 impl BlobFile {
-    /// Opens the file of an earlier process, and drops its incomplete last line: that step did not happen.
+    /// Opens the file of an earlier process.
     pub(super) fn open(path: PathBuf) -> std::io::Result<Self> {
-        let file = File::options().create(true).append(true).open(&path)?;
+        let lines = LineFile::open(path.clone())?;
         let mut blobs = BlobsUnderWay::new();
-        let text = std::fs::read(&path)?;
-        let lines = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-        for Line { key, txn, is_under_way } in lines {
+        for Line { key, txn, is_under_way } in LineFile::read(&path)? {
             match is_under_way {
                 true => drop(blobs.insert(key, txn)),
                 false => drop(blobs.remove(&key)),
             }
         }
-        let mut opened = Self { path, file, bytes: 0, blobs };
+        let mut opened = Self { lines, blobs };
         opened.rewrite()?;
         Ok(opened)
     }
@@ -59,15 +52,15 @@ impl BlobFile {
 
     pub(super) fn note(&mut self, key: &str, txn: Option<&TxnId>) -> std::io::Result<()> {
         self.blobs.insert(key.to_owned(), txn.cloned());
-        self.append(&Line { key: key.to_owned(), txn: txn.cloned(), is_under_way: true })
+        self.append(Line { key: key.to_owned(), txn: txn.cloned(), is_under_way: true })
     }
 
     pub(super) fn end(&mut self, key: &str) -> std::io::Result<()> {
         if self.blobs.remove(key).is_none() {
             return Ok(());
         }
-        self.append(&Line { key: key.to_owned(), txn: None, is_under_way: false })?;
-        if self.bytes < LARGE { Ok(()) } else { self.rewrite() }
+        self.append(Line { key: key.to_owned(), txn: None, is_under_way: false })?;
+        if self.lines.bytes() < LARGE { Ok(()) } else { self.rewrite() }
     }
 
     /// Forgets all blobs, also in the file.
@@ -76,35 +69,22 @@ impl BlobFile {
         self.rewrite()
     }
 
-    fn append(&mut self, line: &Line) -> std::io::Result<()> {
-        // A line that could not be written as a whole ends here, and takes nothing of this one with it.
-        let mut text = vec![b'\n'];
-        serde_json::to_writer(&mut text, line)?;
-        text.push(b'\n');
-        self.file.write_all(&text)?;
-        self.bytes += text.len() as u64;
-        Ok(())
+    fn append(&mut self, line: Line) -> std::io::Result<()> {
+        self.lines.append(&encoded([line])?)
     }
 
     fn rewrite(&mut self) -> std::io::Result<()> {
-        let draft = self.path.with_extension("new-blobs");
-        let mut text = Vec::new();
-        for (key, txn) in &self.blobs {
-            serde_json::to_writer(&mut text, &Line { key: key.clone(), txn: txn.clone(), is_under_way: true })?;
-            text.push(b'\n');
-        }
-        std::fs::write(&draft, &text)?;
-        // Opened before it takes the place of the other one: later lines must never go to a file that is gone.
-        let file = File::options().append(true).open(&draft)?;
-        std::fs::rename(&draft, &self.path)?;
-        self.file = file;
-        self.bytes = text.len() as u64;
-        Ok(())
+        let line =
+            |(key, txn): (&String, &Option<TxnId>)| Line { key: key.clone(), txn: txn.clone(), is_under_way: true };
+        self.lines.rewrite(&encoded(self.blobs.iter().map(line))?)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
     use super::*;
 
     #[test]
@@ -126,12 +106,12 @@ mod tests {
         torn.end("packs/sent").unwrap();
         torn.note("packs/later", None).unwrap();
         assert_eq!(BlobFile::open(path.clone()).unwrap().all().len(), 1, "what follows a torn line is not lost");
-        while torn.bytes < LARGE {
+        while torn.lines.bytes() < LARGE {
             torn.note("packs/later", None).unwrap();
         }
         torn.note("packs/last", None).unwrap();
         torn.end("packs/later").unwrap();
-        assert!(torn.bytes < 1_000, "rewritten");
+        assert!(torn.lines.bytes() < 1_000, "rewritten");
         assert_eq!(BlobFile::open(path.clone()).unwrap().all(), BTreeMap::from([("packs/last".to_owned(), None)]));
         torn.clear().unwrap();
         assert!(BlobFile::open(path).unwrap().all().is_empty());

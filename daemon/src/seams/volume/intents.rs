@@ -6,17 +6,13 @@
 //! crash of the machine the file is unreliable and is not used: such a node asks the refdb.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use lockstep_proto::{ProjectKey, RefKey};
 use serde::{Deserialize, Serialize};
 
 use super::RefRecord;
-
-/// Above this size, in bytes, the file is rewritten without the intents that have ended.
-const LARGE: u64 = 1024 * 1024;
+use super::line_file::{LARGE, LineFile, encoded};
 
 /// A ref move that is about to happen: the ref will have this record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,41 +28,25 @@ pub struct MoveIntent {
 /// The file of move intents.
 #[derive(Debug)]
 pub(super) struct IntentFile {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
+    lines: LineFile,
     next: u64,
     open: VecDeque<(u64, Vec<u8>)>,
 }
 
 impl IntentFile {
-    /// Opens the file of an earlier process, without its incomplete last line.
+    /// Opens the file of an earlier process.
     pub(super) fn open(path: PathBuf) -> std::io::Result<Self> {
-        let file = File::options().create(true).append(true).open(&path)?;
-        let text = std::fs::read(&path)?;
-        // The next line would otherwise become the end of the incomplete one, and be lost with it.
-        let bytes = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end as u64 + 1);
-        if bytes < text.len() as u64 {
-            file.set_len(bytes)?;
-        }
-        Ok(Self { path, file, bytes, next: 0, open: VecDeque::new() })
+        Ok(Self { lines: LineFile::open(path)?, next: 0, open: VecDeque::new() })
     }
 
-    /// Reads the move intents of an earlier process. The move of an incomplete last line did not happen.
+    /// Reads the move intents of an earlier process.
     pub(super) fn read(path: &Path) -> std::io::Result<Vec<MoveIntent>> {
-        let lines = BufReader::new(File::open(path)?).lines();
-        let moves = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
-        Ok(moves.collect())
+        LineFile::read(path)
     }
 
     pub(super) fn record_intents(&mut self, moves: &[MoveIntent]) -> std::io::Result<u64> {
-        let mut text = Vec::new();
-        for step in moves {
-            serde_json::to_writer(&mut text, step)?;
-            text.push(b'\n');
-        }
-        self.file.write_all(&text)?;
-        self.bytes += text.len() as u64;
+        let text = encoded(moves)?;
+        self.lines.append(&text)?;
         self.next += 1;
         self.open.push_back((self.next, text));
         Ok(self.next)
@@ -74,9 +54,7 @@ impl IntentFile {
 
     /// Drops all move intents, durably.
     pub(super) fn clear(&mut self) -> std::io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.sync_all()?;
-        self.bytes = 0;
+        self.lines.clear()?;
         self.open.clear();
         Ok(())
     }
@@ -86,18 +64,13 @@ impl IntentFile {
         while self.open.front().is_some_and(|(number, _)| *number <= until) {
             self.open.pop_front();
         }
-        if self.bytes < LARGE {
+        if self.lines.bytes() < LARGE {
             // Ended intents may stay in the file: the version map is at least as new. Truncating the file each time
             // would be a change in the file system's own journal, and would wait behind every sync.
             return Ok(());
         }
-        let draft = self.path.with_extension("new");
         let text: Vec<u8> = self.open.iter().flat_map(|(_, text)| text.iter().copied()).collect();
-        std::fs::write(&draft, &text)?;
-        std::fs::rename(&draft, &self.path)?;
-        self.file = File::options().append(true).open(&self.path)?;
-        self.bytes = text.len() as u64;
-        Ok(())
+        self.lines.rewrite(&text)
     }
 }
 
@@ -125,7 +98,7 @@ mod tests {
         file.end(first).unwrap();
         assert_eq!(IntentFile::read(&path).unwrap().len(), 3, "rewritten only above LARGE");
         let mut last = second;
-        while file.bytes < LARGE {
+        while file.lines.bytes() < LARGE {
             last = file.record_intents(&[step(4)]).unwrap();
         }
         file.end(last - 1).unwrap();
@@ -156,5 +129,19 @@ mod tests {
         assert_eq!(IntentFile::read(&path).unwrap(), vec![step(1)]);
         IntentFile::open(path.clone()).unwrap().record_intents(&[step(3)]).unwrap();
         assert_eq!(IntentFile::read(&path).unwrap(), vec![step(1), step(3)], "what follows a torn line is not lost");
+    }
+
+    /// The volume was full for a moment, and the process went on.
+    #[test]
+    fn an_intent_after_one_that_was_cut_short_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("announced");
+        let mut file = IntentFile::open(path.clone()).unwrap();
+        file.record_intents(&[step(1)]).unwrap();
+        let mut cut = std::fs::read(&path).unwrap();
+        cut.extend_from_slice(b"{\"project\":\"p");
+        std::fs::write(&path, cut).unwrap();
+        file.record_intents(&[step(2)]).unwrap();
+        assert_eq!(IntentFile::read(&path).unwrap(), vec![step(1), step(2)]);
     }
 }

@@ -15,6 +15,7 @@
 //! | `disk` | the store in redb, on the volume |
 //! | `encoding`, `keys` | values and keys on the disk, as bytes |
 //! | `intents` | the file of move intents, without any fsync |
+//! | `line_file` | an append-only file of lines, without any fsync |
 //! | `lock` | at most one sidecar per volume |
 //! | `memory` | the store in memory, for tests and the simulator |
 //! | `parked_pages` | reads parked records page by page |
@@ -30,6 +31,7 @@ pub mod disk;
 mod encoding;
 mod intents;
 mod keys;
+mod line_file;
 pub mod lock;
 pub mod memory;
 mod parked_pages;
