@@ -140,7 +140,8 @@ async fn difference(node: &Node, project: &str, truth: &Truth) -> Vec<String> {
 /// If a push is refused.
 pub async fn every_branch_moves(cluster: &Cluster, project: &str, clone: &Clone) {
     for (at, node) in cluster.nodes.iter().enumerate() {
-        let truth = truth(cluster, project).await;
+        // Only a node that has caught up holds every commit on which the next ones are made.
+        let truth = converged(cluster, project).await;
         let repository = node.repository(project);
         let _ = ok(clone.fetch(&repository).await);
         let branches = truth.refs.iter().filter(|(name, _)| name.starts_with("refs/heads/"));
@@ -151,6 +152,6 @@ pub async fn every_branch_moves(cluster: &Cluster, project: &str, clone: &Clone)
             let chunk: Vec<&str> = chunk.iter().map(String::as_str).collect();
             let _ = ok(clone.push(&repository, &[], &chunk).await);
         }
-        converged(cluster, project).await;
     }
+    converged(cluster, project).await;
 }
