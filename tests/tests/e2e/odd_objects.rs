@@ -1,7 +1,7 @@
 //! Odd objects and packs, pushed to a site and to plain git in the same run: refused with nothing changed, or present
 //! and usable at every site.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -292,9 +292,10 @@ async fn a_history_with_old_sins_is_imported_and_seeded_and_they_are_reported() 
         let repository = a.repository(project);
         Repository::init_bare(&repository).unwrap();
         configure(&repository, "receive.fsckObjects", "true").await;
-        let mut expected = BTreeMap::new();
+        let (mut expected, mut sins) = (BTreeMap::new(), BTreeSet::<&str>::new());
         for Made { odd, name, id, pack } in corpus(&cluster.scratch(&format!("made-{project}"))) {
             if takes(odd.plain) && takes(odd.answer()) {
+                sins.extend(odd.ids.iter().filter(|_| !takes(odd.fsck)));
                 unpack(&repository, &pack);
                 let path = repository.join(&name);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -308,6 +309,8 @@ async fn a_history_with_old_sins_is_imported_and_seeded_and_they_are_reported() 
             _ => ok(a.cli(&["seed", "--root", &root, project]).await),
         };
         assert!(told.contains("missingEmail (error): "), "{told}");
+        let silent: Vec<_> = sins.iter().filter(|id| !told.contains(&format!("\n  {id} ("))).collect();
+        assert!(silent.is_empty() && sins.len() > 10, "{silent:?} of {sins:?} are not reported: {told}");
         assert!(told.contains("gitattributesLineLength (error): 1, in blob "), "{told}");
         everywhere(&cluster, project, &expected).await;
     }
