@@ -61,19 +61,28 @@ fn has(file: &Source, name: &str) -> bool {
     parts.iter().all(|part| is_module(part)) && (is_module(last) || declares(file, last))
 }
 
-/// Whether a file declares a function whose name contains a text.
+/// Whether a file declares a test whose name contains a text.
 fn declares(file: &Source, part: &str) -> bool {
     let declared = |line: &str| {
         let behind = INTRODUCTIONS.iter().find_map(|word| line.split_once(word)).map(|(_, rest)| rest);
         behind.and_then(|rest| rest.split(['(', '<']).next()).is_some_and(|name| name.contains(part))
     };
-    file.text.contains(part) && file.text.lines().filter(|line| !line.trim_start().starts_with("//")).any(declared)
+    let lines: Vec<&str> = file.text.lines().collect();
+    let is_test = |at: usize| {
+        let before = lines[..at].iter().rev().take_while(|line| line.trim_start().starts_with(['#', '@', '/', '*']));
+        !file.is_rust() || before.into_iter().any(|line| line.contains("test"))
+    };
+    let is_one = |at: usize, line: &str| !line.trim_start().starts_with("//") && declared(line) && is_test(at);
+    file.text.contains(part) && lines.iter().enumerate().any(|(at, line)| is_one(at, line))
 }
 
 #[test]
 fn a_test_that_does_not_exist_and_a_row_without_one_are_found() {
     let files = [
-        Source::new("tests/tests/e2e/tls.rs", "#[test]\nfn a_stranger_is_refused() {\n// fn a_ghost_is_refused() {\n"),
+        Source::new(
+            "tests/tests/e2e/tls.rs",
+            "#[test]\n#[ignore]\nfn a_stranger_is_refused() {\n}\n// fn a_ghost_is_refused() {\nfn a_helper() {\n",
+        ),
         Source::new("docs/x.rs", "fn it_is_elsewhere() {\n"),
     ];
     let found = |cell: &str| {
@@ -84,7 +93,7 @@ fn a_test_that_does_not_exist_and_a_row_without_one_are_found() {
     for good in good {
         assert_eq!(found(good), 0, "{good}");
     }
-    for bad in ["`a_ghost`", "`hooks::a_stranger`", "`e2e tls::strangers`", "`it_is_elsewhere`", ""] {
+    for bad in ["`a_ghost`", "`a_helper`", "`hooks::a_stranger`", "`e2e tls::strangers`", "`it_is_elsewhere`", ""] {
         assert_eq!(found(bad), 1, "{bad}");
     }
 }

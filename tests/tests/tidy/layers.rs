@@ -181,8 +181,11 @@ pub fn check(file: &Source, exports: &Exports) -> Vec<Finding> {
     };
     let code = code(file);
     let module = module(path).unwrap_or_default();
+    // `pub(in crate::node)` imports nothing.
+    let is_visibility = |at: usize| code.iter().any(|(line, text)| *line == at && text.contains("pub(in "));
     let mut findings: Vec<Finding> = named(&code, &module)
         .iter()
+        .filter(|(line, path)| path.len() > 1 || !is_visibility(*line))
         .filter_map(|(line, path)| {
             // A name that a `mod.rs` re-exports belongs to the file that defines it, too.
             import(file, &here, *line, path).or_else(|| import(file, &here, *line, &exports.follow(path)))
@@ -198,7 +201,15 @@ fn unplaced(what: &str) -> String {
 }
 
 fn import(file: &Source, here: &Place<'_>, line: usize, path: &[String]) -> Option<Finding> {
+    let path = path.strip_suffix(&["self".to_owned()]).unwrap_or(path);
     let layer = layer(path.first()?)?;
+    let names_adapters = matches!(LAYERS[here.layer].0, "node" | "cli") || here.room == "embedded";
+    let is_seam = || path.len() == 2 && IMPLEMENTATIONS.iter().any(|(seam, _)| *seam == path[1] && *seam != here.room);
+    let is_layer = path.len() == 1;
+    if (is_layer && layer == here.layer) || ((is_layer || is_seam()) && !names_adapters) {
+        let rule = format!("`{}` imports all of `{}`: name the room, or the item in it", here.name(), path.join("/"));
+        return Some(file.finding(line, rule));
+    }
     // A name that a layer itself defines or re-exports stands in its `mod.rs`.
     let room = path.get(1).map_or("mod", String::as_str);
     let there = place(LAYERS[layer].0, room).unwrap_or(Place { layer, room: "mod" });
@@ -209,7 +220,6 @@ fn import(file: &Source, here: &Place<'_>, line: usize, path: &[String]) -> Opti
         let rule = format!("`{}` imports `{}`: see the layers in docs/ARCHITECTURE.md", here.name(), there.name());
         return Some(file.finding(line, rule));
     }
-    let names_adapters = matches!(LAYERS[here.layer].0, "node" | "cli") || here.room == "embedded";
     let adapter = IMPLEMENTATIONS.iter().any(|(seam, all)| {
         *seam == there.room && there.room != here.room && path.get(2).is_some_and(|it| all.contains(&it.as_str()))
     });
@@ -239,13 +249,18 @@ pub const PAGES: [&str; 3] = ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE
 /// The beginning of a line that goes on with the rooms of a layer, in the tree of README.md.
 const CONTINUED: &str = "                ";
 
-/// Such a page names every room of every layer, and no other.
+/// Such a page names every room of every layer, and no other, and the layers in their order.
 pub fn rooms(page: &Source) -> Vec<Finding> {
     let listed = listed(page);
     let others = listed.iter().filter(|(_, layer, room)| !LAYERS[*layer].1.contains(room));
     let mut findings: Vec<Finding> = others
         .map(|(line, layer, room)| page.finding(*line, format!("`{room}` is no room of {}", LAYERS[*layer].0)))
         .collect();
+    let disorder = listed.windows(2).filter(|pair| pair[1].1 < pair[0].1);
+    findings.extend(disorder.map(|pair| {
+        let [later, earlier] = [pair[0].1, pair[1].1].map(|layer| LAYERS[layer].0);
+        page.finding(pair[1].0, format!("`{earlier}` stands behind `{later}`, which may import it: keep the order"))
+    }));
     for (layer, (name, all, _)) in LAYERS.iter().enumerate() {
         let missing = all.iter().filter(|room| !listed.iter().any(|(_, of, it)| *of == layer && it == *room));
         findings.extend(missing.map(|room| page.finding(1, format!("the room {name}/{room} is not on this page"))));
@@ -326,6 +341,18 @@ fn only_the_assembly_names_adapters() {
 }
 
 #[test]
+fn an_import_ends_at_no_layer_and_at_no_seam() {
+    let apply = |line: &str| rule("daemon/src/stages/apply/mod.rs", line);
+    assert!(apply("use crate::stages;\nfn f(it: stages::commit::X) {}").contains("imports all of `stages`"));
+    assert!(apply("use crate::seams::refdb;\nfn f(it: refdb::dynamo::X) {}").contains("imports all of `seams/refdb`"));
+    assert!(apply("use crate::seams::refdb::{self, RefDb};").contains("imports all of `seams/refdb`"));
+    assert!(rule("daemon/src/cli/demo/mod.rs", "use crate::cli;").contains("imports all of `cli`"));
+    assert_eq!(rule("daemon/src/node/assembly/run.rs", "use crate::telemetry;\nuse crate::seams::refdb;"), "");
+    assert_eq!(rule("daemon/src/node/config/mod.rs", "pub(in crate::node) struct X;"), "");
+    assert_eq!(apply("use crate::seams::refdb::RefDb;"), "");
+}
+
+#[test]
 fn crates_stay_at_home() {
     let commit = |line: &str| rule("daemon/src/stages/commit/mod.rs", line);
     assert!(commit("use aws_sdk_dynamodb::Client;").contains("`aws_sdk_dynamodb` outside"));
@@ -349,7 +376,7 @@ fn a_path_through_super_is_an_import_too() {
 fn the_list_of_a_layer_s_rooms_does_not_look_up() {
     let up = rule("daemon/src/telemetry/mod.rs", "use crate::stages::commit::X;");
     assert!(up.contains("`telemetry/mod` imports `stages/commit`"), "{up}");
-    assert!(rule("daemon/src/base/clock.rs", "use crate::stages;").contains("imports `stages/mod`"));
+    assert!(rule("daemon/src/base/clock.rs", "use crate::stages;").contains("imports all of `stages`"));
     assert_eq!(rule("daemon/src/telemetry/mod.rs", "use crate::telemetry::logs::X;\nuse crate::seams::git::Y;"), "");
 }
 
@@ -367,6 +394,8 @@ fn every_page_with_the_layers_names_the_rooms() {
         let other = page.replacen("clock", "watch", 1);
         let expected = ["`watch` is no room of base", "the room base/clock is not on this page"];
         assert_eq!(rules(&other), expected, "{other}");
+        let twice = format!("{page}{page}");
+        assert!(rules(&twice).iter().any(|rule| rule.starts_with("`base` stands behind `cli`")), "{twice}");
     }
     let after = rules("    cli/    out\nbridge/    the module,\n                of Gerrit\n");
     assert!(!after.iter().any(|rule| rule.contains("is no room")), "a line of the tree that is no layer: {after:?}");
