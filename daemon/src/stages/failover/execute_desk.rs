@@ -11,9 +11,8 @@ use lockstep_proto::history::PastChange;
 
 use super::desk::OperatorDesk;
 use super::plan::{begun, plan};
-use super::plan_desk::in_time;
 use super::record::{self, Stored};
-use super::refusals::{given, refused, unanswered};
+use super::refusals::{given, in_time, refused, unanswered};
 use super::view::View;
 use crate::seams::refdb::{RefDbError, Role};
 

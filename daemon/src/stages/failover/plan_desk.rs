@@ -1,10 +1,7 @@
 //! The operators' request for a plan.
 
-use std::time::Duration;
-
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::failover::{Estimate, Failover, FailoverPlan, PlanRequest};
-use tokio::time::timeout;
 
 use super::at_risk::at_risk;
 use super::desk::OperatorDesk;
@@ -12,24 +9,7 @@ use super::estimate::estimate;
 use super::overview;
 use super::plan::plan;
 use super::refusals::unanswered;
-use crate::seams::refdb::RefDbError;
 use crate::stages::ports::Operators;
-
-/// How long a plan, and the reads of an execution, wait for the refdb.
-const PLAN: Duration = Duration::from_secs(8);
-/// The consequence of a refdb that does not answer.
-const NO_PROMOTION: &str = "no promotion can help: the refdb is the authority on every ref; if it is lost for good, \
-                            rebuild it from the sites with `lockstep refdb rebuild`";
-
-/// The answer of `reads`, or a failure that says what a refdb without an answer means for a failover.
-///
-/// # Errors
-/// The refdb does not answer, or not in time.
-pub(super) async fn in_time<T>(reads: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-    let late = || unanswered(RefDbError::NotNow(format!("no answer within {} s", PLAN.as_secs())));
-    let answer = timeout(PLAN, reads).await.unwrap_or_else(|_| Err(late()));
-    answer.map_err(|error| ApiError { message: format!("{}; {NO_PROMOTION}", error.message), ..error })
-}
 
 impl OperatorDesk {
     /// The plan of a failover, with everything that is for information.
