@@ -139,7 +139,8 @@ pub struct Failover {
     /// ended. None before, and from earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<u64>,
-    /// The transactions that the target lacked when `catch_up` ended. None before.
+    /// The transactions that the target lacked when `catch_up` ended, or when the failover went on after a pause
+    /// behind it. None before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacked: Option<AtRisk>,
     /// The last result of the step `probe`, per node of the target.

@@ -89,6 +89,48 @@ async fn is_refused(node: &Node, clone: &Clone, commit: &str, why: &str) {
     assert!(began.elapsed() < AT_ONCE, "refused after {:?}", began.elapsed());
 }
 
+/// Every command that writes, and the call below `update-ref`, is refused at once at a site whose role forbids writes,
+/// although the site has the commit.
+async fn commands_are_refused(node: &Node, commit: &str, why: &str) {
+    let commands: [&[&str]; 4] = [
+        &["project", "create", "new"],
+        &["project", "delete", "p", "--yes"],
+        &["head", "set", "--project", "p", "refs/heads/other"],
+        &["update-ref", "--project", "p", "refs/heads/other", commit],
+    ];
+    for command in commands {
+        let began = Instant::now();
+        let output = node.cli(command).await;
+        let took = began.elapsed();
+        assert_eq!(output.status.code(), Some(3), "{command:?}: {output:?}");
+        refuses(output, why);
+        assert!(took < AT_ONCE, "{command:?} was refused after {took:?}");
+    }
+    let update = serde_json::json!({
+        "request_id": "update-of-a-standby",
+        "commands": [{"ref": "refs/heads/other", "old": "absent", "new": commit}],
+    });
+    let began = Instant::now();
+    let answer = node.call::<_, serde_json::Value>("/v1/projects/p/ref-transactions", &update).await;
+    let (took, said) = (began.elapsed(), answer.expect_err("b stands by").to_string());
+    assert!(said.contains(why) && took < AT_ONCE, "after {took:?}: {said}");
+}
+
+/// Between the plan and its execution, somebody makes another site active. The old hash begins nothing.
+async fn an_old_plan_is_refused(node: &Node, hash: &str) {
+    let role = |role: &'static str, epoch: &'static str| {
+        ["site", "role", "c", role, "--expect-epoch", epoch, "--reason", "test"]
+    };
+    let _ = ok(node.cli(&role("active", "2")).await);
+    let execute = ["failover", "execute", "--from", "a", "--to", "b", "--reason", "test", "--yes", "--plan-hash", hash];
+    let output = node.cli(&execute).await;
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let why = "is of another plan: roles, epochs or steps have changed since; plan again; nothing was changed";
+    refuses(output, &format!("plan_hash {hash} {why}"));
+    assert_eq!(sites(node).await.failover, None);
+    let _ = ok(node.cli(&role("standby", "3")).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planned_failover_moves_writes_there_and_back_and_loses_nothing() {
     let cluster = pair().await;
@@ -227,9 +269,16 @@ async fn operators_alone_change_roles_and_only_what_they_have_seen() {
     let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);
     let clone = Clone::new(&cluster.scratch("clone"));
     let first = clone.commit(None, "one");
-    is_refused(b, &clone, &first, "the role of site b is standby; write to a, which is active").await;
+    let why = "the role of site b is standby; write to a, which is active";
+    is_refused(b, &clone, &first, why).await;
+    let there = "refs/heads/there";
+    let _ = ok(clone.push(&a.repository("p"), &[], &[&format!("{first}:{there}")]).await);
+    b.shows("p", there, Some(&first)).await;
+    commands_are_refused(b, &first, why).await;
     // The bridge's socket, which hooks and bridges use.
     let planned = PlanRequest::new(FailoverKind::Planned, "a".parse().unwrap(), "b".parse().unwrap());
+    let old: FailoverPlan = b.call("/v1/failover/plan", &planned).await.expect("everybody may plan");
+    an_old_plan_is_refused(b, &old.hash).await;
     let seen: FailoverPlan = b.call("/v1/failover/plan", &planned).await.expect("everybody may plan");
     let execute = ExecuteRequest {
         plan: planned,

@@ -8,6 +8,7 @@ use lockstep_tests::e2e::{PATIENCE, until};
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::lockstep;
+use crate::seeing::no_promotion_helps;
 
 const SITES: [&str; 3] = ["a-0", "b-0", "c-0"];
 const MAIN: &str = "refs/heads/main";
@@ -100,7 +101,8 @@ async fn a_refused_user_fetches_what_refused_him() {
     converged(&cluster, "p").await;
 }
 
-/// A sidecar that starts while the refdb is away tells how old the state is that its site serves.
+/// A sidecar that starts while the refdb is away tells how old the state is that its site serves, and that no promotion
+/// can help.
 async fn starts_without_the_refdb(node: &mut Node) {
     node.reports(|status| status.ready && status.last_contact_ms.is_some()).await;
     let before = node.status().await.expect("a status").last_contact_ms;
@@ -108,6 +110,7 @@ async fn starts_without_the_refdb(node: &mut Node) {
     node.kill().await;
     node.start(None);
     node.reports(|status| !status.ready && status.last_contact_ms >= before).await;
+    no_promotion_helps(node, &["plan"]).await;
     node.wire.mend();
 }
 

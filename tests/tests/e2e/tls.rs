@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lockstep::base::clock::{Clock, SystemClock};
+use lockstep_proto::drill::Preflight;
 use lockstep_proto::status::NodeStatus;
 use lockstep_proto::verify::Verification;
 use lockstep_tests::e2e::cluster::Cluster;
@@ -197,6 +198,22 @@ async fn expire_in(nodes: [&Node; 2], own: f64, trust: f64) {
     }
 }
 
+/// The preflight of a node is green about its certificate, until it gets one that expires in six days.
+async fn turns_red(node: &Node, authority: &Path) {
+    let red = async || {
+        let output = node.cli(&["preflight", "--to", "b", "--json"]).await;
+        let found: Preflight = serde_json::from_slice(&output.stdout).expect("JSON");
+        let tls = found.checks.into_iter().find(|one| one.check == "tls").expect("a node with a certificate");
+        (output.status.code(), tls.red)
+    };
+    assert_eq!(red().await.1, Vec::<String>::new());
+    renew(node, authority, "6").await;
+    let soon = async || Some(red().await).filter(|(_, red)| !red.is_empty());
+    let Some((code, why)) = until(soon).await else { panic!("it stays green: {:?}", red().await) };
+    assert_eq!(code, Some(2), "{why:?}");
+    assert!(why[0].starts_with("the certificate of this node is valid for 14") && why.len() == 1, "{why:?}");
+}
+
 /// The errors of a caller that asks again and again until it is told to end. It counts how often it has asked.
 async fn again(
     end: &CancellationToken,
@@ -343,6 +360,7 @@ async fn certificates_an_authority_and_tokens_are_replaced_and_no_request_is_los
     assert!(asked[4].load(Ordering::Relaxed) > 1, "the sites were compared meanwhile");
     let truth = converged(&cluster, "p").await;
     assert_eq!(truth.refs.len(), pushes.load(Ordering::Relaxed));
+    turns_red(a, &authorities[1]).await;
     assert!(ask(api, "first").await.is_err_and(|answer| answer.starts_with("HTTP/1.1 401")));
     replace(Path::new(&bob), &std::fs::read_to_string(path("bob.1")).expect("a token"));
     let refused = fails(b.cli(&as_bob).await);

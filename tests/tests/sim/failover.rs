@@ -1,5 +1,6 @@
 //! Failovers under all faults: one site is active, and operators move its writes, abort, and bring fenced sites back.
-//! Drills beside them. Stories of writers at a site that drains, and of a bound on the loss.
+//! Drills beside them. Stories of writers at a site that drains, of a bound on the loss, and of a target that does not
+//! catch up.
 
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::seams::refdb::{IncarnationState, Role};
@@ -7,6 +8,7 @@ use lockstep_proto::bridge::{Outcome, RefusalCode};
 use lockstep_proto::failover::{
     ActRequest, ExecuteRequest, FailoverAct, FailoverKind, FailoverOutcome, FailoverStep, PlanRequest,
 };
+use lockstep_tests::sim::faults::{Cut, Seam};
 use lockstep_tests::sim::story::{Story, node, p0, tell, tell_of_standbys};
 use lockstep_tests::sim::{Scenario, simulate};
 
@@ -140,6 +142,44 @@ fn a_bound_on_the_loss_holds_a_forced_failover_whose_loss_is_unknown() {
         let ended = now().await;
         assert_eq!(ended.end.as_ref().map(|end| end.outcome), Some(FailoverOutcome::Done), "{ended:?}");
         story.world.start(&node(source)).await;
+        story.converge().await;
+    });
+}
+
+/// The target of a planned failover reads neither the streams nor the journal. The failover does not promote it: it is
+/// held. An operator resumes it once the target has caught up, and then the report says that it lacked nothing.
+#[test]
+fn a_planned_failover_is_held_while_its_target_is_behind_and_goes_on_after_a_resume() {
+    tell_of_standbys(async |story| {
+        let (source, target) = ("blr-1-0", "muc-1-0");
+        story.cut(target, Seam::EventLog, Some(Cut::Requests));
+        story.bar(target, Some("slot "));
+        let object = story.object(source, &p0());
+        let answer = story.push(source, "behind", &p0(), ("refs/heads/behind", None, Some(object))).await.unwrap();
+        assert_eq!(answer.outcome, Outcome::Committed, "{answer:?}");
+        let desk = story.life("eu-aws-0").node.operators().unwrap();
+        let plan = PlanRequest::new(FailoverKind::Planned, "blr-1".parse().unwrap(), "muc-1".parse().unwrap());
+        let plan = PlanRequest { without: vec![FailoverStep::Verify], ..plan };
+        let plan_hash = desk.plan(&plan).await.unwrap().hash;
+        let request = ExecuteRequest { plan, plan_hash, reason: "test".to_owned(), pause_before: Vec::new() };
+        desk.execute("test", request).await.unwrap();
+        let now = async || desk.sites().await.unwrap().failover.unwrap();
+        story.until("the failover is held", async || now().await.held.is_some()).await;
+        let held = now().await;
+        let why = held.held.clone().unwrap();
+        assert!(why.contains("muc-1-0 is behind by") && why.ends_with("no site takes writes meanwhile"), "{why}");
+        story.cut(target, Seam::EventLog, None);
+        story.bar(target, None);
+        story.pass(15_000).await;
+        assert!(!now().await.has_begun(FailoverStep::Promote), "nobody has resumed it");
+
+        let (number, step) = (held.number, held.current().map(|one| one.step));
+        let resume = ActRequest { act: FailoverAct::Resume, number, step, reason: "it has caught up".to_owned() };
+        desk.act("test", resume).await.unwrap();
+        story.until("the failover ends", async || !now().await.is_in_progress()).await;
+        let ended = now().await;
+        assert_eq!(ended.end.as_ref().map(|end| end.outcome), Some(FailoverOutcome::Done), "{ended:?}");
+        assert_eq!(ended.lacked.and_then(|lacked| lacked.transactions), Some(0), "it is counted after the pause");
         story.converge().await;
     });
 }

@@ -28,27 +28,22 @@ use super::driver::DriverLimits;
 use super::follow_up::follow_up;
 use super::history;
 use super::overview;
-use super::plan::{EXPOSURE, begun, plan};
+use super::plan::EXPOSURE;
 use super::record::{self, Stored};
-use super::refusals::{given, invalid, refused, unanswered};
+use super::refusals::{given, in_time, invalid, refused, unanswered};
 use super::resume::{resumes, too_late};
 use super::silent::SilentStage;
 use super::view::View;
 use crate::base::clock::Clock;
 use crate::base::faults::injected_bug::InjectedBugs;
-use crate::seams::refdb::{RefDb, RefDbError, Role, SiteAnswer, SiteRecord};
+use crate::seams::refdb::{RefDb, Role, SiteAnswer, SiteRecord};
 use crate::stages::ports::{FencingOver, LocalHealth, Operators, Probes, StandbyCopies};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::gone_nodes::GoneNodes;
 use crate::state::site_roles::SiteRoles;
 
-/// How long a plan waits for the refdb.
-const PLAN: Duration = Duration::from_secs(8);
 /// How long a request waits until its entry is in the history.
 const NOTE: Duration = Duration::from_secs(5);
-/// The consequence of a refdb that does not answer.
-const NO_PROMOTION: &str = "no promotion can help: the refdb is the authority on every ref; if it is lost for good, \
-                            rebuild it from the sites with `lockstep refdb rebuild`";
 
 /// Takes the requests of operators on behalf of one node.
 pub struct OperatorDesk {
@@ -158,27 +153,7 @@ impl OperatorDesk {
         Ok(declared.map(|declared| format!("{} (declared by {})", declared.why, declared.by)))
     }
 
-    /// Refuses a forced failover whose target is known to lack more than the accepted loss for good: transactions that
-    /// it holds as quarantined. Transactions that it is behind by are counted before the promotion, once the source has
-    /// settled.
-    fn accepts_loss(&self, request: &PlanRequest, view: &View) -> Result<(), ApiError> {
-        let Some(most) = request.max_loss else { return Ok(()) };
-        let (from, to) = (&request.from, &request.to);
-        let for_good = view.lacking(to, from).map(|lacking| lacking.set_aside());
-        match for_good {
-            Some(count) if count <= most => Ok(()),
-            Some(count) => Err(refused(&format!(
-                "{to} holds {count} transactions of {from} as quarantined, more than max_loss {most}; see `lockstep \
-                 quarantine` there"
-            ))),
-            None => Err(refused(&format!(
-                "it is not known which transactions of {from} {to} lacks, and max_loss is {most}: each of its nodes \
-                 reconciles, is expelled or owes a project; see `lockstep status` there"
-            ))),
-        }
-    }
-
-    fn entry(&self, actor: &str, act: &str, reason: &str) -> AuditEntry {
+    pub(super) fn entry(&self, actor: &str, act: &str, reason: &str) -> AuditEntry {
         AuditEntry { at_ms: self.clock.now_ms(), actor: actor.into(), act: act.into(), reason: reason.into() }
     }
 }
@@ -221,51 +196,11 @@ impl Operators for OperatorDesk {
     }
 
     async fn plan(&self, request: &PlanRequest) -> Result<FailoverPlan, ApiError> {
-        let late = |_| unanswered(RefDbError::NotNow(format!("no answer within {} s", PLAN.as_secs())));
-        let plan = timeout(PLAN, self.planned(request)).await.unwrap_or_else(|elapsed| Err(late(elapsed)));
-        plan.map_err(|error| ApiError { message: format!("{}; {NO_PROMOTION}", error.message), ..error })
+        in_time(self.planned(request)).await
     }
 
     async fn execute(&self, actor: &str, request: ExecuteRequest) -> Result<Failover, ApiError> {
-        given("reason", &request.reason)?;
-        let stored = self.stored().await?;
-        let running = stored.as_ref().map(|stored| &stored.failover).filter(|one| one.is_in_progress());
-        let view = self.view().await?;
-        let plan = plan(&request.plan, &view, running, self.went_back().await?.as_deref());
-        if !plan.blockers.is_empty() {
-            return Err(refused(&format!("the plan has blockers: {}", plan.blockers.join("; "))));
-        }
-        if plan.hash != request.plan_hash {
-            return Err(refused(&format!(
-                "plan_hash {} is of another plan: roles, epochs or steps have changed since; plan again",
-                request.plan_hash
-            )));
-        }
-        self.accepts_loss(&request.plan, &view)?;
-        let epoch = |site: &SiteId| view.site(site).map_or(0, |site| site.epoch);
-        let (before, number) = stored.as_ref().map_or((0, 1), |stored| (stored.revision, stored.failover.number + 1));
-        if let Some(last) = &stored {
-            self.note(PastChange::Failover(Box::new(last.failover.clone()))).await;
-        }
-        let epochs = (epoch(&plan.from), epoch(&plan.to));
-        let failover = Failover {
-            to_was_active: view.role(&plan.to) == Some(Role::Active),
-            actor: actor.to_owned(),
-            reason: request.reason.clone(),
-            requested_ms: self.clock.now_ms(),
-            pause_before: request.pause_before,
-            audit: vec![self.entry(actor, "execute", &request.reason)],
-            ..begun(number, &request.plan, epochs)
-        };
-        let seen = [&failover.from, &failover.to].into_iter().filter_map(|site| view.site(site)).cloned();
-        let (refdb, seen) = (self.refdb.for_failover(), seen.collect::<Vec<_>>());
-        match record::begin(&refdb, before, &failover, &seen).await.map_err(unanswered)? {
-            record::Begun::Yes => Ok(failover),
-            record::Begun::Overtaken => {
-                Err(refused("somebody else has begun a failover meanwhile; look at it and ask again"))
-            }
-            record::Begun::SitesMoved => Err(refused("the role of a site has changed meanwhile; plan again")),
-        }
+        self.begin_failover(actor, request).await
     }
 
     async fn act(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError> {
@@ -448,7 +383,7 @@ impl OperatorDesk {
     }
 
     /// Notes an entry in the history. A history that cannot be read, or written in time, stops no operator.
-    async fn note(&self, entry: PastChange) {
+    pub(super) async fn note(&self, entry: PastChange) {
         let noted = match timeout(NOTE, history::put(&self.refdb, &entry)).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),

@@ -45,7 +45,7 @@ pub struct DriverLimits {
     /// How long the source of a planned failover may take to end its own incarnations.
     pub settle: Duration,
     /// How long a forced failover waits for nodes of the target that are behind. A planned one waits three times as
-    /// long.
+    /// long, and is held then.
     pub catch_up: Duration,
     /// How long the last nodes of the target may take to open their incarnations.
     pub serve: Duration,
@@ -216,7 +216,13 @@ impl Driver {
                 }
                 return Ok(true);
             }
-            Decision::Begin => begin(&mut next, self.clock.now_ms()),
+            Decision::Begin => {
+                // The target went on applying during the pause.
+                if follows_catch_up(&next) {
+                    next.lacked = Some(at_risk(&self.refdb, view, &next.from, &next.to).await);
+                }
+                begin(&mut next, self.clock.now_ms());
+            }
             Decision::Hold => next.paused = true,
             Decision::Next(note) => {
                 if next.current().is_some_and(|step| step.step == FailoverStep::Settle) {
@@ -310,6 +316,12 @@ fn complete(failover: &mut Failover, now_ms: u64, by: &NodeId, note: String) {
     if !failover.paused && !is_held {
         begin(failover, now_ms);
     }
+}
+
+/// Whether the last step that is complete is the catch-up.
+fn follows_catch_up(failover: &Failover) -> bool {
+    let last = failover.steps.iter().take_while(|step| step.ended_ms.is_some()).last();
+    last.is_some_and(|step| step.step == FailoverStep::CatchUp)
 }
 
 fn current(failover: &mut Failover) -> Option<&mut lockstep_proto::failover::StepRecord> {

@@ -66,15 +66,22 @@ fn times_of_drill(drill: &DrillReport) -> Times {
 }
 
 /// The time in which the target of a plan applies slots. None if no rate is known: no earlier failover had slots to
-/// apply there, or it went on without them.
+/// apply there, or it went on without them or paused behind the step: what it lacked was counted later then.
 fn time_for(slots: u64, plan: &FailoverPlan, done: &[&Failover]) -> Option<u64> {
     let caught_up = done.iter().filter(|one| one.to == plan.to).filter_map(|one| {
         let lacks_none = one.lacked.as_ref().is_some_and(|lacked| lacked.transactions == Some(0));
-        let applied = one.behind.filter(|slots| lacks_none && *slots > 0)?;
+        let applied = one.behind.filter(|slots| lacks_none && went_on(one) && *slots > 0)?;
         Some((applied, *times(one).get(&FailoverStep::CatchUp)?))
     });
     let (applied, took_ms) = caught_up.max_by_key(|(applied, _)| *applied)?;
     Some(slots.saturating_mul(took_ms) / applied)
+}
+
+/// Whether the next step began as soon as the catch-up had ended.
+fn went_on(failover: &Failover) -> bool {
+    let mut steps = failover.steps.iter().skip_while(|one| one.step != FailoverStep::CatchUp);
+    let (caught_up, next) = (steps.next(), steps.next());
+    caught_up.zip(next).is_some_and(|(caught_up, next)| caught_up.ended_ms == next.began_ms)
 }
 
 /// The median. Of an even number, the upper one of the two in the middle.
@@ -162,8 +169,11 @@ mod tests {
     fn slots_that_the_target_lacks_take_their_time_at_its_measured_rate() {
         let other = Failover { to: "c".parse().unwrap(), ..caught_up(4, 1, 90_000) };
         let left = Failover { lacked: None, ..caught_up(3, 1, 90_000) };
+        let mut held = caught_up(5, 1, 90_000);
+        let behind = held.steps.iter_mut().skip_while(|one| one.step != FailoverStep::CatchUp).skip(1);
+        behind.for_each(|one| one.began_ms = one.began_ms.map(|at_ms| at_ms + 60_000));
         // 1,000 slots took 500 ms: one slot takes half a millisecond.
-        let past = history(vec![other, left, caught_up(2, 500, 1_000), caught_up(1, 500, 3)]);
+        let past = history(vec![held, other, left, caught_up(2, 500, 1_000), caught_up(1, 500, 3)]);
         let plan = planned(FailoverKind::Planned);
         let found = estimate(&plan, 4_000, &past, &Drills::default()).unwrap();
         assert_eq!((found.behind, found.behind_ms), (4_000, Some(2_000)));

@@ -29,10 +29,10 @@
 //! | `silent` | a standby on a copy of its volume |
 //! | `drill_desk`, `silent_desk` | the operators' requests about drills, and the preflight |
 //! | `drill_schedule`, `silent_schedule` | begin drills by themselves |
-//! | `plan_desk` | the operators' request for a plan |
+//! | `plan_desk`, `execute_desk` | the operators' requests for a plan, and for its execution |
 //! | `resume` | the refusals of a late resume and of a late abort |
 //! | `refusals` | the answers to requests that cannot be taken |
-//! | `desk` | the operators' requests: plan, execute, pause, resume, abort, roles of sites |
+//! | `desk` | the operators' requests: pause, resume, abort, roles of sites; the others are in files of their own |
 //! | `signing` | the operators' requests about signed records, and the keys of sites |
 //! | `node_list` | the operators' requests that remove nodes which will not come back |
 //! | `site_list` | the operators' requests that add sites to the list of sites, and remove them |
@@ -49,6 +49,7 @@ mod driver;
 mod earlier;
 mod ending;
 mod estimate;
+mod execute_desk;
 mod follow_up;
 mod history;
 mod node_list;

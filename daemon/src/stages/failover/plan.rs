@@ -110,7 +110,12 @@ fn text(step: FailoverStep, request: &PlanRequest, view: &View) -> String {
             format!("{from} becomes fenced: it opens no incarnation any more")
         }
         (FailoverStep::Settle, _) => format!("{open} open incarnations of {from} are frozen and poisoned"),
-        (FailoverStep::CatchUp, _) => format!("the nodes of {to} apply everything that {from} committed"),
+        (FailoverStep::CatchUp, FailoverKind::Planned) => {
+            format!("the nodes of {to} apply everything that {from} committed; if they are late, the failover holds")
+        }
+        (FailoverStep::CatchUp, FailoverKind::Forced) => {
+            format!("the nodes of {to} apply everything that {from} committed")
+        }
         (FailoverStep::Promote, _) if view.role(to) == Some(Role::Active) => format!("{to} is active already"),
         (FailoverStep::Promote, _) => format!("{to} becomes active"),
         (FailoverStep::Serve, _) => format!("the nodes of {to} take writes"),
@@ -209,8 +214,79 @@ pub(super) fn hash(plan: &FailoverPlan, max_loss: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use lockstep_proto::failover::Estimate;
+
     use super::*;
     use crate::seams::refdb::{NodeRecord, SiteRecord};
+
+    /// The plan of a failover from `a`, which is active, to `b`, which stands by.
+    fn base() -> FailoverPlan {
+        let site = |name: &str, role| SiteRecord::new(name.parse().unwrap(), role, 1);
+        let view = View {
+            sites: vec![site("a", Role::Active), site("b", Role::Standby)],
+            nodes: vec![NodeRecord::first("a-0", "a"), NodeRecord::first("b-0", "b")],
+            ..View::default()
+        };
+        let plan = plan(
+            &PlanRequest::new(FailoverKind::Planned, "a".parse().unwrap(), "b".parse().unwrap()),
+            &view,
+            None,
+            None,
+        );
+        assert!(plan.blockers.is_empty() && plan.hash == hash(&plan, None), "{plan:?}");
+        plan
+    }
+
+    type Change = fn(&mut FailoverPlan);
+
+    #[test]
+    fn every_change_that_makes_another_plan_makes_another_hash() {
+        let base = base();
+        let changes: [(&str, Change); 10] = [
+            ("the source", |plan| plan.from = "c".parse().unwrap()),
+            ("the target", |plan| plan.to = "c".parse().unwrap()),
+            ("the kind", |plan| plan.kind = FailoverKind::Forced),
+            ("the role of a site", |plan| plan.sites[1].role = Role::Active),
+            ("the epoch of the source", |plan| plan.sites[0].epoch += 1),
+            ("the epoch of the target", |plan| plan.sites[1].epoch += 1),
+            ("a site less", |plan| drop(plan.sites.pop())),
+            ("a step less", |plan| drop(plan.steps.remove(0))),
+            ("the order of the steps", |plan| plan.steps.swap(0, 1)),
+            ("a blocker", |plan| plan.blockers.push("b is fenced".to_owned())),
+        ];
+        let mut hashes = BTreeSet::from([base.hash.clone()]);
+        for (what, change) in changes {
+            let mut other = base.clone();
+            change(&mut other);
+            assert!(hashes.insert(hash(&other, None)), "{what} is not in the hash");
+        }
+        for most in [0, 1] {
+            assert!(hashes.insert(hash(&base, Some(most))), "max_loss {most} is not in the hash");
+        }
+    }
+
+    #[test]
+    fn counts_change_all_the_time_and_are_not_in_the_hash() {
+        let base = base();
+        let changes: [(&str, Change); 8] = [
+            ("behind", |plan| plan.behind += 1),
+            ("warnings", |plan| plan.warnings.push("a node is silent".to_owned())),
+            ("at_risk", |plan| plan.at_risk.transactions = Some(7)),
+            ("estimate", |plan| plan.estimate = Some(Estimate { writes_ms: 7, ..Estimate::default() })),
+            ("the slots outside of the event log", |plan| plan.sites[0].unpublished += 1),
+            ("the slots of a node", |plan| plan.sites[1].nodes[0].behind += 1),
+            ("whether a node takes writes", |plan| plan.sites[0].nodes[0].takes_writes ^= true),
+            ("the text of a step", |plan| plan.steps[0].text.push_str(", in 3 incarnations")),
+        ];
+        for (what, change) in changes {
+            let mut other = base.clone();
+            change(&mut other);
+            assert_ne!(other, base, "{what}");
+            assert_eq!(hash(&other, None), base.hash, "{what} is in the hash");
+        }
+    }
 
     #[test]
     fn nodes_that_take_everything_from_the_refdb_are_not_said_to_be_dead() {

@@ -1,9 +1,18 @@
 //! The answers to operators whose request cannot be taken.
 
+use std::time::Duration;
+
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::history::MOST_REASON_BYTES;
+use tokio::time::timeout;
 
 use crate::seams::refdb::RefDbError;
+
+/// How long a plan, and the reads of an execution, wait for the refdb.
+const PLAN: Duration = Duration::from_secs(8);
+/// The consequence of a refdb that does not answer.
+const NO_PROMOTION: &str = "no promotion can help: the refdb is the authority on every ref; if it is lost for good, \
+                            rebuild it from the sites with `lockstep refdb rebuild`";
 
 /// Checks that an operator gave a field of text, such as the reason, within its bound.
 pub(super) fn given(field: &str, value: &str) -> Result<(), ApiError> {
@@ -30,4 +39,14 @@ pub(super) fn refused(message: &str) -> ApiError {
 /// The answer when the refdb fails.
 pub(super) fn unanswered(error: RefDbError) -> ApiError {
     ApiError::unavailable(format!("the refdb does not answer: {error}"))
+}
+
+/// The answer of `reads`, or a failure that says what a refdb without an answer means for a failover.
+///
+/// # Errors
+/// The refdb does not answer, or not in time.
+pub(super) async fn in_time<T>(reads: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    let late = || unanswered(RefDbError::NotNow(format!("no answer within {} s", PLAN.as_secs())));
+    let answer = timeout(PLAN, reads).await.unwrap_or_else(|_| Err(late()));
+    answer.map_err(|error| ApiError { message: format!("{}; {NO_PROMOTION}", error.message), ..error })
 }

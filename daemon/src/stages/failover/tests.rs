@@ -1,19 +1,28 @@
-//! Drills that begin by themselves: two sites with one node each, on a refdb in memory and paused time.
+//! Drills that begin by themselves, and executions of plans: two sites with one node each, on a refdb in memory and
+//! paused time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use lockstep_proto::SiteId;
+use lockstep_proto::bridge::RefusalCode;
 use lockstep_proto::drill::{Check, DrillReport};
+use lockstep_proto::failover::{ExecuteRequest, Failover, FailoverKind, PlanRequest};
 use lockstep_proto::silent::SilentReport;
-use tokio::time::sleep;
+use tokio::sync::Barrier;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::drill::tests::{Green, context, fencing};
 use super::silent::tests::copies;
 use super::{DeskTools, DrillSchedule, OperatorDesk, SilentSchedule};
-use crate::seams::refdb::{DigestRecord, NodeRecord, Role, SiteRecord};
-use crate::stages::ports::LocalHealth;
+use crate::seams::refdb::{
+    DigestRecord, Document, DocumentRecord, Documents, NodeRecord, RefDb, RefDbError, Role, SiteAnswer, SiteRecord,
+    Sites, WentBackRecord,
+};
+use crate::stages::ports::{LocalHealth, Operators};
 use crate::state::context::{NodeContext, NodeState};
 
 /// The age of the last drill from which the next one is due.
@@ -50,15 +59,7 @@ impl Pair {
         }
         tokio::spawn(leave_digests(context.clone()));
         let disk = Arc::new(Disk::default());
-        let node = |site: &str| {
-            let (site, node) = (site.parse().unwrap(), format!("{site}-0").parse().unwrap());
-            let own = NodeContext { site, node, ..context.clone() };
-            let state = NodeState::load(&own, Duration::from_millis(1)).unwrap();
-            let (probes, local) = (Arc::new(Green(Duration::ZERO)), Arc::clone(&disk) as Arc<dyn LocalHealth>);
-            let tools = DeskTools { fencing: fencing(), probes, local, copies: Some(copies()) };
-            (Arc::new(OperatorDesk::new(&own, &state, tools)), state)
-        };
-        let nodes = [node("a"), node("b")];
+        let nodes = ["a", "b"].map(|site| desk(&context, site, &disk));
         let pair = Self { context, disk, nodes };
         pair.note_roles().await;
         pair
@@ -95,6 +96,16 @@ impl Pair {
     async fn silent_drills(&self) -> Vec<SilentReport> {
         self.nodes[0].0.silent_drills_now().await.unwrap().past
     }
+}
+
+/// The desk of a site's node, with the state of that node.
+fn desk(context: &NodeContext, site: &str, disk: &Arc<Disk>) -> (Arc<OperatorDesk>, NodeState) {
+    let (site, node) = (site.parse().unwrap(), format!("{site}-0").parse().unwrap());
+    let own = NodeContext { site, node, ..context.clone() };
+    let state = NodeState::load(&own, Duration::from_millis(1)).unwrap();
+    let (probes, local) = (Arc::new(Green(Duration::ZERO)), Arc::clone(disk) as Arc<dyn LocalHealth>);
+    let tools = DeskTools { fencing: fencing(), probes, local, copies: Some(copies()) };
+    (Arc::new(OperatorDesk::new(&own, &state, tools)), state)
 }
 
 /// Leaves a digest of either node every ten seconds: it is in order.
@@ -186,4 +197,156 @@ async fn a_scheduled_silent_drill_begins_at_a_standby_only_and_one_that_is_refus
     let drills = pair.silent_drills().await;
     assert_eq!(of(&drills), [entry("a-0", true), entry("b-0", true), entry("b-0", false)], "{drills:?}");
     assert_eq!(drills[0].actor, "schedule of a-0");
+}
+
+/// Documents of a refdb whose readers wait after each read of the failover until so many of them have read it. If there
+/// are fewer, the refdb has fallen silent.
+struct Meeting(Arc<dyn Documents>, Barrier);
+
+#[async_trait]
+impl Documents for Meeting {
+    async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
+        let found = self.0.document(which).await;
+        if which == Document::Failover {
+            self.1.wait().await;
+        }
+        found
+    }
+
+    async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
+        self.0.put_document(which, record).await
+    }
+
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
+        self.0.went_back().await
+    }
+
+    async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
+        self.0.declare_went_back(record).await
+    }
+}
+
+/// Sites of a refdb which fails the begin of a failover with this error. If that is unknown, it has its effect.
+struct Unheard(Arc<dyn Sites>, RefDbError);
+
+#[async_trait]
+impl Sites for Unheard {
+    async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
+        self.0.enroll_site(site, role).await
+    }
+
+    async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError> {
+        self.0.sites().await
+    }
+
+    async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
+        self.0.change_role(from, role).await
+    }
+
+    async fn change_site(
+        &self,
+        from: Option<&SiteRecord>,
+        to: &SiteRecord,
+        failover: u64,
+    ) -> Result<SiteAnswer, RefDbError> {
+        self.0.change_site(from, to, failover).await
+    }
+
+    async fn begin_failover(
+        &self,
+        record: &DocumentRecord,
+        sites: &[SiteRecord],
+    ) -> Result<Option<DocumentRecord>, RefDbError> {
+        if self.1.is_unknown() {
+            self.0.begin_failover(record, sites).await?;
+        }
+        Err(self.1.clone())
+    }
+
+    async fn shut_out_earlier(&self, site: &SiteId) -> Result<(), RefDbError> {
+        self.0.shut_out_earlier(site).await
+    }
+}
+
+impl Pair {
+    /// The desk of `a-0`, whose begin of a failover fails.
+    fn unheard(&self, error: RefDbError) -> Arc<OperatorDesk> {
+        let sites = Arc::new(Unheard(Arc::clone(&self.context.refdb.sites), error));
+        let refdb = RefDb { sites, ..self.context.refdb.clone() };
+        desk(&NodeContext { refdb, ..self.context.clone() }, "a", &self.disk).0
+    }
+
+    /// The desks of both nodes, at which two readers of the failover meet.
+    fn meeting(&self) -> [Arc<OperatorDesk>; 2] {
+        let documents = Arc::clone(&self.context.refdb.documents);
+        let meeting = Arc::new(Meeting(documents, Barrier::new(2)));
+        let refdb = RefDb { documents: meeting, ..self.context.refdb.clone() };
+        let context = NodeContext { refdb, ..self.context.clone() };
+        ["a", "b"].map(|site| desk(&context, site, &self.disk).0)
+    }
+
+    /// The request of an operator who has just seen the plan from `a` to `b`.
+    async fn planned(&self) -> ExecuteRequest {
+        let plan = PlanRequest::new(FailoverKind::Planned, "a".parse().unwrap(), "b".parse().unwrap());
+        let seen = self.nodes[0].0.plan(&plan).await.unwrap();
+        assert!(seen.blockers.is_empty(), "{seen:?}");
+        ExecuteRequest { plan, plan_hash: seen.hash, reason: "test".to_owned(), pause_before: Vec::new() }
+    }
+
+    /// The failover in the refdb.
+    async fn failover(&self) -> Option<Failover> {
+        self.nodes[0].0.sites().await.unwrap().failover
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_executions_of_one_plan_at_the_same_moment_one_begins_and_the_other_is_told() {
+    let pair = Pair::new(Role::Standby).await;
+    let request = pair.planned().await;
+    let [a, b] = pair.meeting();
+    let both = async { tokio::join!(a.execute("alice", request.clone()), b.execute("bob", request.clone())) };
+    let (of_a, of_b) = timeout(EVERY, both).await.unwrap();
+    let (begun, refusals): (Vec<_>, Vec<_>) = [of_a, of_b].into_iter().partition(Result::is_ok);
+    let ([Ok(begun)], [Err(refusal)]) = (&begun[..], &refusals[..]) else { panic!("{begun:?} {refusals:?}") };
+    assert_eq!((refusal.code, refusal.retry), (RefusalCode::Stale, false), "{refusal:?}");
+    assert!(refusal.message.starts_with("somebody else has begun a failover meanwhile"), "{refusal:?}");
+    assert_eq!(pair.failover().await.as_ref(), Some(begun));
+    assert_eq!(begun.number, 1);
+    // A third one, a moment later, sees the failover in its plan.
+    let late = pair.nodes[1].0.execute("carol", request).await.unwrap_err();
+    assert!(late.message.contains("the plan has blockers: failover 1 from a to b is in progress"), "{late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_is_refused_if_the_refdb_falls_silent_after_the_plan() {
+    let pair = Pair::new(Role::Standby).await;
+    let request = pair.planned().await;
+    let ([a, _], began) = (pair.meeting(), Instant::now());
+    let refusal = timeout(EVERY, a.execute("alice", request.clone())).await.unwrap().unwrap_err();
+    assert!(began.elapsed() <= Duration::from_secs(10), "{:?}", began.elapsed());
+    // Code 3, and not code 1 as for `Unavailable`.
+    assert_eq!((refusal.code, refusal.retry), (RefusalCode::NotServing, true), "{refusal:?}");
+    for part in ["no answer within 8 s", "no promotion can help", "`lockstep refdb rebuild`", "nothing was changed"] {
+        assert!(refusal.message.contains(part), "{part}: {refusal:?}");
+    }
+    assert_eq!(pair.failover().await, None);
+    // The refdb is back, and so is the plan.
+    assert!(pair.nodes[0].0.execute("alice", request).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_whose_record_had_no_effect_is_refused_and_one_without_an_answer_is_unknown() {
+    let pair = Pair::new(Role::Standby).await;
+    let request = pair.planned().await;
+    let throttled = pair.unheard(RefDbError::NotNow("throttled".to_owned()));
+    let refusal = throttled.execute("alice", request.clone()).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::NotServing, "{refusal:?}");
+    assert!(refusal.message.ends_with("no failover has begun, and nothing was changed"), "{refusal:?}");
+    assert_eq!(pair.failover().await, None);
+
+    let lost = pair.unheard(RefDbError::Unknown("the connection was lost".to_owned()));
+    let unknown = lost.execute("alice", request).await.unwrap_err();
+    assert_eq!(unknown.code, RefusalCode::Unavailable, "{unknown:?}");
+    assert!(!unknown.message.contains("nothing was changed"), "{unknown:?}");
+    assert!(pair.failover().await.is_some_and(|one| one.is_in_progress()), "it has begun all the same");
 }

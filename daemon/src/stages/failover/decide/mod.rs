@@ -17,7 +17,7 @@ pub(super) struct Patience {
     /// How long the source of a planned failover may take to end its own incarnations.
     pub(super) settle: Duration,
     /// How long a forced failover waits for nodes of the target that are behind. A planned one waits three times as
-    /// long.
+    /// long, and is held then.
     pub(super) catch_up: Duration,
     /// How long the last nodes of the target may take to open their incarnations.
     pub(super) serve: Duration,
@@ -26,7 +26,7 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// How long the nodes of the target may be behind. Nothing that they lack is lost, and no site takes writes
+    /// How long the nodes of the target may be behind. Nothing that they lack is lost, and the source takes no writes
     /// meanwhile.
     fn catch_up(&self, kind: FailoverKind) -> Duration {
         match kind {
@@ -161,11 +161,21 @@ fn catch_up(failover: &Failover, view: &View, waited: Duration, patience: &Patie
         () if behind.is_empty() => {
             Decision::Next(format!("{} nodes of {} hold everything of {}", nodes.len(), failover.to, failover.from))
         }
-        () if waited >= patience.catch_up(failover.kind) => {
-            Decision::Next(format!("not caught up yet: {}; nothing is lost, they go on", behind.join(", ")))
-        }
-        () => Decision::Wait(behind.join(", ")),
+        () if waited < patience.catch_up(failover.kind) => Decision::Wait(behind.join(", ")),
+        () if failover.kind == FailoverKind::Planned => Decision::Held(left_behind(failover, view, &behind, patience)),
+        () => Decision::Next(format!("not caught up yet: {}; nothing is lost, they go on", behind.join(", "))),
     }
+}
+
+/// Why a planned failover is held after its catch-up: it must not promote a target that lacks something.
+fn left_behind(failover: &Failover, view: &View, behind: &[String], patience: &Patience) -> String {
+    let (to, waited) = (&failover.to, patience.catch_up(failover.kind).as_secs());
+    let takes_writes = view.sites.iter().any(|site| site.role == Role::Active);
+    let meanwhile = if takes_writes { "" } else { "; no site takes writes meanwhile" };
+    format!(
+        "not caught up after {waited} s: {}; they go on, and a resume promotes {to} as it is then{meanwhile}",
+        behind.join(", ")
+    )
 }
 
 /// Every living node of the target must have compared its refs and found them equal.

@@ -1,7 +1,7 @@
 //! Tests of the next action of a failover.
 
-use lockstep_proto::Incarnation;
 use lockstep_proto::failover::{AtRisk, PlanRequest, ProbeResult, VerifiedAt};
+use lockstep_proto::{Incarnation, Seq};
 
 use super::*;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState};
@@ -107,6 +107,38 @@ fn the_target_is_promoted_only_after_the_source_has_settled() {
     assert!(matches!(next(&settle, &settling), Decision::Fence(_)));
     settling.incarnations = vec![incarnation(1, IncarnationState::Poisoned)];
     assert!(matches!(next(&settle, &settling), Decision::Next(_)));
+}
+
+/// A planned failover may wait: its source is well. A forced one goes on, because nothing that is behind is lost.
+#[test]
+fn a_planned_failover_is_held_and_a_forced_one_goes_on_when_the_target_does_not_catch_up_in_time() {
+    let behind = |kind| {
+        let mut behind = View { nodes: pair().nodes, ..view(site("a", stopped(kind), 2), site("b", Role::Standby, 2)) };
+        let ended = IncarnationRecord { settled: vec![Seq(3)], ..incarnation(1, IncarnationState::Poisoned) };
+        behind.incarnations = vec![ended];
+        behind
+    };
+    let moment = Duration::from_millis(1);
+    for (kind, limit) in [(FailoverKind::Planned, 3 * NINE), (FailoverKind::Forced, NINE)] {
+        let (step, behind) = (failover(kind, FailoverStep::CatchUp), behind(kind));
+        let slots = behind.behind(&behind.nodes[1], &"a".parse().unwrap());
+        assert!(slots >= 3, "the window of a poisoned incarnation counts: {slots}");
+        let words = format!("b-0 is behind by {slots} slots");
+        assert_eq!(decide(&step, &behind, limit - moment, &PATIENCE), Decision::Wait(words.clone()));
+        let late = decide(&step, &behind, limit, &PATIENCE);
+        let wanted = match kind {
+            FailoverKind::Planned => Decision::Held(format!(
+                "not caught up after 27 s: {words}; they go on, and a resume promotes b as it is then; no site takes \
+                 writes meanwhile"
+            )),
+            FailoverKind::Forced => Decision::Next(format!("not caught up yet: {words}; nothing is lost, they go on")),
+        };
+        assert_eq!(late, wanted);
+    }
+    let mut among_active = behind(FailoverKind::Planned);
+    among_active.sites[1].role = Role::Active;
+    let held = decide(&failover(FailoverKind::Planned, FailoverStep::CatchUp), &among_active, 3 * NINE, &PATIENCE);
+    assert!(matches!(&held, Decision::Held(why) if why.ends_with("promotes b as it is then")), "{held:?}");
 }
 
 #[test]
