@@ -149,7 +149,8 @@ async fn measure_killed(report: &Report) -> Fallible<()> {
         unit: "of the records",
         goal: Some(Goal::AtMost(0.05)),
         samples: appended,
-        detail: json!({"appended": appended, "transactions": COMMITS, "half_was_taken_before_the_last_commit": is_late}),
+        detail: json!({"appended": appended, "transactions": COMMITS,
+                       "half_was_taken_before_the_last_commit": is_late}),
     });
     report.figure(&Figure {
         name: "m.killed_in_the_middle_ready",
