@@ -1,5 +1,5 @@
-//! Relates values: whether one contains another, and whether two have anything in common. Those of many refs are related
-//! in a few calls for all of them, because each call is a job on the repository.
+//! Relates values: whether one contains another, and whether two have anything in common. The values of many refs are
+//! related in a few calls for all of them, because each call is a job on the repository.
 
 use std::cmp::Ordering;
 

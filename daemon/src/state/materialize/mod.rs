@@ -13,13 +13,13 @@
 //! | `stray` | keeps uncommitted values that give way |
 
 mod contained;
-#[cfg(test)]
-mod counted;
 mod disk_differences;
 mod kept_values;
 mod latest;
 mod restore_refs;
 mod stray;
+#[cfg(test)]
+mod tests;
 
 pub use disk_differences::Differs;
 pub use stray::{is_stray, stray_label};
