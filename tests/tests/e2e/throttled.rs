@@ -107,8 +107,8 @@ async fn a_backlog_is_published(commits: u64, lose_every: Option<u64>) {
     drained(&cluster).await;
     let answered = cluster.kinesis.answered();
     assert!(answered.refused > before.refused, "the limit was met");
-    // Records since the last stored mark are appended again: of one heartbeat, in which the shard takes one record. So
-    // are the record in flight at the kill, and each record whose answer was lost.
+    // Records since the last stored mark are appended again. Marks are stored each second, in which the shard takes one
+    // record. So are the record in flight at the kill, and each record whose answer was lost.
     let lost = answered.lost - before.lost;
     assert_eq!(lost > 0, lose_every.is_some(), "{answered:?}");
     let most = commits + commits / 20 + 1 + lost;
