@@ -222,6 +222,7 @@ pub async fn numbers_are_read(fixture: &dyn Fixture) {
     for (content, expected) in cases {
         let blob = fixture.blob(&project(), content);
         assert_eq!(volume.counter(&project(), blob).await, Ok(expected), "{content:?}");
+        assert_eq!(volume.counters(&project(), &[commit, blob]).await, Ok(vec![None, expected]), "{content:?}");
     }
     assert_eq!(volume.counter(&project(), commit).await, Ok(None));
     let missing = volume.counter(&project(), nowhere()).await;
@@ -241,6 +242,8 @@ pub async fn histories_are_shared_or_not(fixture: &dyn Fixture) {
     for (one, other, expected) in cases {
         assert_eq!(volume.share_history(&project(), one, other).await, Ok(expected), "{one} {other}");
         assert_eq!(volume.share_history(&project(), other, one).await, Ok(expected), "{other} {one}");
+        let both = volume.share_histories(&project(), &[(one, one), (one, other)]).await;
+        assert_eq!(both, Ok(vec![one != blob, expected]), "{one} {other}");
     }
     let missing = volume.share_history(&project(), root, nowhere()).await;
     assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::{Backend, NodeFactory};
 use super::check::Violation;
+use super::check::availability::Judged;
 use super::clients::Client;
 use super::dice::Dice;
 use super::facts::is_rotten;
@@ -51,6 +52,8 @@ pub struct Report {
     pub events: [u64; 2],
     /// The number of refs per answer: committed, not visible yet, refused, unknown, and without an answer.
     pub heard: [u64; 5],
+    /// How often the availability of nodes and of commits was judged.
+    pub judged: Judged,
     /// The lines of the trace, each with its virtual time. Equal for equal seeds.
     pub trace: String,
 }
@@ -76,14 +79,16 @@ impl fmt::Display for Report {
             out,
             "seed {} trace {:016x}: {} s virtual, {} commits, {} names freed, {} faults, converged in {} ms; \
              heard: {committed} committed, {unseen} not yet visible, {refused} refused, {unknown} unknown, {unheard} \
-             nothing; {taken} events taken, heard {listened} times",
+             nothing; {taken} events taken, heard {listened} times; judged available: {} attempts, {} beats",
             self.seed,
             self.hash,
             self.virtual_ms / 1_000,
             self.commits,
             self.freed,
             self.faults,
-            self.converged_in_ms
+            self.converged_in_ms,
+            self.judged.attempts,
+            self.judged.beats
         )
     }
 }
@@ -164,6 +169,7 @@ impl Phases {
             faults: self.world.faults.injected(),
             events: known.events.counts(),
             heard: known.history.counts(),
+            judged: known.availability.judged(),
             trace: String::new(),
         })
     }

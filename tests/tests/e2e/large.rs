@@ -116,6 +116,40 @@ async fn push_tags(cluster: &Cluster, clone: &Clone, options: &[&str]) -> std::p
     clone.push(&cluster.nodes[0].repository("p"), options, &["refs/tags/*:refs/tags/*"]).await
 }
 
+/// The number of long forms in the blob store.
+fn long_forms(cluster: &Cluster) -> usize {
+    std::fs::read_dir(cluster.scratch("blobs/transactions")).map_or(0, Iterator::count)
+}
+
+/// Pushes the long list of tags to a node that dies at this failpoint, and starts it again. At every site, all of the
+/// tags have moved if the push `happens`, and none otherwise.
+async fn dies_in_a_long_push(cluster: &mut Cluster, clone: &Clone, failpoint: &str, happens: bool) {
+    let commit = moved(clone, failpoint);
+    dies_at(cluster, 0, failpoint).await;
+    let _ = push_tags(cluster, clone, &["--atomic", "--force"]).await;
+    let _ = cluster.nodes[0].end().await;
+    let is_stored = failpoint == "commit.stored";
+    assert!(!is_stored || long_forms(cluster) == 1, "the long form was stored, and nothing names it");
+    cluster.nodes[0].start(None);
+    cluster.ready().await;
+    if is_stored {
+        let cleaned = async || (long_forms(cluster) == 0).then_some(());
+        until(cleaned).await.expect("the long form is deleted");
+    }
+    cluster.show("p", "refs/tags/w00000", happens.then_some(commit.as_str())).await;
+    let truth = converged(cluster, "p").await;
+    let of_it = truth.refs.values().filter(|value| **value == commit).count();
+    assert_eq!(of_it, if happens { LONG } else { 0 }, "{failpoint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_with_a_long_form_happens_if_its_node_dies_behind_the_seal() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    dies_in_a_long_push(&mut cluster, &clone, "commit.sealed", true).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: make soak"]
 async fn a_push_with_a_long_form_is_all_or_nothing_wherever_its_node_dies() {
@@ -123,6 +157,8 @@ async fn a_push_with_a_long_form_is_all_or_nothing_wherever_its_node_dies() {
     cluster.create("p").await;
     let clone = Clone::new(&cluster.scratch("clone"));
     for (failpoint, happens) in [
+        // The first one, so that the blob store has no other long form.
+        ("commit.stored", false),
         ("commit.before_send", false),
         ("commit.part_locked:1", false),
         ("commit.part_locked:7", false),
@@ -130,19 +166,11 @@ async fn a_push_with_a_long_form_is_all_or_nothing_wherever_its_node_dies() {
         ("commit.sealed", true),
         ("commit.part_moved:1", true),
         ("commit.part_moved:7", true),
+        ("commit.answered", true),
         ("commit.after_commit", true),
         ("publish.appended", true),
     ] {
-        let commit = moved(&clone, failpoint);
-        dies_at(&mut cluster, 0, failpoint).await;
-        let _ = push_tags(&cluster, &clone, &["--atomic", "--force"]).await;
-        let _ = cluster.nodes[0].end().await;
-        cluster.nodes[0].start(None);
-        cluster.ready().await;
-        cluster.show("p", "refs/tags/w00000", happens.then_some(commit.as_str())).await;
-        let truth = converged(&cluster, "p").await;
-        let of_it = truth.refs.values().filter(|value| **value == commit).count();
-        assert_eq!(of_it, if happens { LONG } else { 0 }, "{failpoint}");
+        dies_in_a_long_push(&mut cluster, &clone, failpoint, happens).await;
     }
     // A push that meets the locks of a dead node takes its own locks back, and dies on the way.
     for failpoint in ["commit.part_released:1", "commit.part_released:7"] {
@@ -185,7 +213,13 @@ async fn a_long_form_is_applied_whole_wherever_its_receiver_dies() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
     cluster.create("p").await;
     let clone = Clone::new(&cluster.scratch("clone"));
-    for failpoint in ["apply.before_objects", "materialize.before_refs", "apply.after_refs"] {
+    for failpoint in [
+        "apply.before_objects",
+        "apply.after_objects",
+        "materialize.before_refs",
+        "materialize.after_refs",
+        "apply.after_refs",
+    ] {
         let commit = moved(&clone, failpoint);
         dies_at(&mut cluster, 1, failpoint).await;
         let _ = ok(push_tags(&cluster, &clone, &["--force"]).await);

@@ -58,6 +58,14 @@ async fn restarted(node: &mut Node) -> Duration {
     killed.elapsed()
 }
 
+/// The sum of the published marks of the first node's incarnation, as they are stored.
+async fn marked(cluster: &Cluster) -> u64 {
+    let site = cluster.nodes[0].site.parse().expect("a site");
+    let all = cluster.refdb.incarnations.incarnations(&site).await.unwrap_or_default();
+    let open = all.iter().filter(|one| one.state == IncarnationState::Open);
+    open.flat_map(|one| &one.published).map(|mark| mark.0).sum()
+}
+
 /// Publishes a backlog through a stream with little room, of whose answers some may be lost, and kills the node in it.
 async fn a_backlog_is_published(commits: u64, lose_every: Option<u64>) {
     let limits = WriteLimits { shards: 1, bytes: 24_000, records: 1_000, lose_every };
@@ -66,20 +74,27 @@ async fn a_backlog_is_published(commits: u64, lose_every: Option<u64>) {
         cluster.create(project).await;
     }
     drained(&cluster).await;
-    let usual = restarted(&mut cluster.nodes[0]).await;
-    drained(&cluster).await;
+    let mut usual = Duration::ZERO;
+    for _ in 0..2 {
+        usual = usual.max(restarted(&mut cluster.nodes[0]).await);
+        drained(&cluster).await;
+    }
     let clone = Clone::new(&cluster.scratch("clone"));
     let before = cluster.kinesis.answered();
     // Until all is pushed, nothing is published: the backlog is the same however long the pushes take. Then the node
     // is killed while it publishes.
     cluster.nodes[0].streams.cut();
     push_all(&cluster, &clone, commits).await;
+    let mark = marked(&cluster).await;
     cluster.nodes[0].streams.mend();
-    let publishes = async || (cluster.kinesis.answered().taken >= before.taken + 2).then_some(());
+    let publishes = async || {
+        let is_marked = marked(&cluster).await > mark;
+        (is_marked && cluster.kinesis.answered().taken >= before.taken + 2).then_some(())
+    };
     assert!(until(publishes).await.is_some(), "nothing is published\n{}", cluster.nodes[0].log_tail());
     let behind = restarted(&mut cluster.nodes[0]).await;
     println!("ready after {usual:?} with an empty journal, after {behind:?} with a backlog");
-    assert!(behind <= usual * 2 + Duration::from_secs(2), "{behind:?} with a backlog, {usual:?} without one");
+    assert!(behind <= usual * 3 / 2 + Duration::from_secs(1), "{behind:?} with a backlog, {usual:?} without one");
     let site = cluster.nodes[0].site.parse().expect("a site");
     let left = cluster.refdb.incarnations.incarnations(&site).await.expect("a list");
     assert!(
@@ -92,12 +107,14 @@ async fn a_backlog_is_published(commits: u64, lose_every: Option<u64>) {
     drained(&cluster).await;
     let answered = cluster.kinesis.answered();
     assert!(answered.refused > before.refused, "the limit was met");
-    // Records since the last stored mark, at most a second before the kill, are appended again, and each record whose
-    // answer was lost.
+    // Records since the last stored mark are appended again. Marks are stored each second, in which the shard takes one
+    // record. So are the record in flight at the kill, and each record whose answer was lost.
     let lost = answered.lost - before.lost;
     assert_eq!(lost > 0, lose_every.is_some(), "{answered:?}");
-    let most = commits + 8 + lost;
-    assert!(answered.taken - before.taken <= most, "{before:?} before {commits} transactions, then {answered:?}");
+    let most = commits + commits / 20 + 1 + lost;
+    let taken = answered.taken - before.taken;
+    println!("{taken} records were taken for {commits} transactions, {lost} answers were lost");
+    assert!(taken <= most, "{before:?} before {commits} transactions, then {answered:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,7 +125,7 @@ async fn a_backlog_behind_a_limit_is_published_nearly_once_and_a_killed_node_is_
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a minute: make soak"]
 async fn a_backlog_is_published_nearly_once_although_answers_are_lost() {
-    a_backlog_is_published(14, Some(3)).await;
+    a_backlog_is_published(20, Some(3)).await;
 }
 
 /// A project, and two others of which one shares its lane.

@@ -25,11 +25,13 @@ mod switched_off;
 mod verify;
 mod went_back;
 
+use std::ops::Range;
+
 use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use lockstep_tests::sim::{Scenario, bugs, simulate};
 
 /// The number of seeds without an injected bug. `LOCKSTEP_SIM_SEEDS` overrides it, and `LOCKSTEP_SIM_SEED` sets the
-/// first seed.
+/// first seed. The scenarios beside the general one get a quarter of them.
 const GOOD_SEEDS: u64 = 6;
 /// Among this many seeds some must free the name of an emptied folder, and in some a node must find out that a stream
 /// has forgotten records. About every third one does.
@@ -84,7 +86,7 @@ fn set(name: &str) -> Option<u64> {
 #[test]
 fn every_property_holds_under_the_general_faults() {
     let (from, count) = (set("LOCKSTEP_SIM_SEED").unwrap_or(1), set("LOCKSTEP_SIM_SEEDS").unwrap_or(GOOD_SEEDS));
-    let (mut freed, mut missed) = (0, 0);
+    let (mut freed, mut missed, mut attempts, mut beats) = (0, 0, 0, 0);
     for seed in from..from + count {
         let end = simulate(seed, Scenario::general(), InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
@@ -93,36 +95,59 @@ fn every_property_holds_under_the_general_faults() {
         assert!(report.events[0] > 5 && report.events[1] > report.events[0], "{report}");
         freed += report.freed;
         missed += report.trace.matches("the stream no longer has").count();
+        attempts += report.judged.attempts;
+        beats += report.judged.beats;
     }
+    let is_idle = attempts == 0 || beats == 0;
+    assert!(!is_idle || count < GOOD_SEEDS, "availability: {attempts} attempts and {beats} beats were judged");
     assert!(freed > 0 || count < RARE_SEEDS, "no emptied folder became a branch in {count} seeds");
     assert!(missed > 0 || count < RARE_SEEDS, "no stream forgot what a node had not read in {count} seeds");
 }
 
+/// The seeds of a scenario beside the general one: `few`, or a quarter of those that `make sim` sets.
+fn quarter(few: u64) -> Range<u64> {
+    let (from, count) = (set("LOCKSTEP_SIM_SEED").unwrap_or(1), set("LOCKSTEP_SIM_SEEDS"));
+    from..from + count.map_or(few, |count| count.div_ceil(4))
+}
+
+/// Whether so many seeds are run that one of them must show an event which not every seed has. The first `few` seeds
+/// are known to.
+fn must_show(seeds: &Range<u64>, few: u64) -> bool {
+    let count = seeds.end - seeds.start;
+    count >= RARE_SEEDS || (seeds.start == 1 && count >= few)
+}
+
 #[test]
 fn lost_volumes_come_back_from_peers_and_the_journal() {
-    let mut restored = 0;
-    for seed in 1..=3 {
+    let (mut restored, seeds) = (0, quarter(3));
+    for seed in seeds.clone() {
         let end = simulate(seed, Scenario::losses(), InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         assert!(report.trace.contains("DISK LOST"), "{report}");
         restored += u32::from(report.trace.contains("Peers objects"));
     }
-    assert!(restored > 0, "no node asked a peer for objects");
+    assert!(restored > 0 || !must_show(&seeds, 3), "no node asked a peer for objects");
 }
 
 #[test]
 fn an_expelled_node_reconciles_before_it_is_ready() {
-    for seed in 1..=2 {
+    let (mut alone, seeds) = (Vec::new(), quarter(2));
+    for seed in seeds.clone() {
         let end = simulate(seed, Scenario::expulsion(), InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         let (_, back) = report.trace.split_once("COMES BACK").expect("a node was away");
-        assert!(back.contains("Peers objects"), "nothing came from peers: {report}");
+        if !back.contains("Peers objects") {
+            alone.push(seed);
+        }
     }
+    // A node that was away while little was pushed may need nothing of its peers.
+    let most = seeds.count() / 4;
+    assert!(alone.len() <= most, "nothing came from peers in the runs of the seeds {alone:?}");
 }
 
 #[test]
 fn a_refdb_that_went_back_is_seen_by_every_node_and_gets_no_more_commits() {
-    for seed in 1..=4 {
+    for seed in quarter(4) {
         let end = simulate(seed, Scenario::rewound(), InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         assert!(report.trace.contains("THE REFDB GOES BACK"), "{report}");
@@ -131,19 +156,19 @@ fn a_refdb_that_went_back_is_seen_by_every_node_and_gets_no_more_commits() {
 
 #[test]
 fn a_lost_refdb_is_rebuilt_with_every_value_whoever_dies() {
-    let mut early = 0;
-    for seed in 1..=4 {
+    let (mut early, seeds) = (0, quarter(4));
+    for seed in seeds.clone() {
         let end = simulate(seed, Scenario::rebuilt(), InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         assert!(report.trace.contains("THE REFDB IS LOST") && report.trace.contains(" REBUILDS\n"), "{report}");
         early += report.trace.matches("AND ITS WRITES FAIL").count();
     }
-    assert!(early > 2, "rebuilds ended early {early} times");
+    assert!(early > 2 || !must_show(&seeds, 4), "rebuilds ended early {early} times");
 }
 
 #[test]
 fn nothing_is_applied_that_somebody_forged_who_can_write_to_the_streams() {
-    for seed in 1..=4 {
+    for seed in quarter(4) {
         let end = simulate(seed, Scenario::signed(), InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         assert!(report.heard[0] > 20, "{report}");

@@ -1,7 +1,7 @@
 //! Stories of projects that are created, deleted and created again.
 
 use lockstep::seams::refdb::Role;
-use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest, RefusalCode};
 use lockstep_proto::{ProjectName, RefKey};
 use lockstep_tests::sim::faults::{Cut, Seam};
 use lockstep_tests::sim::story::{Story, node, p0, tell};
@@ -70,6 +70,77 @@ fn a_deletion_whose_first_step_is_not_shown_here_waits_for_it() {
         story.world.faults.pause(&node(other), false);
         story.pass(3_000).await;
         assert_eq!(story.delete(own, "delete", &p0()).await.outcome, Outcome::Committed);
+    });
+}
+
+/// The node at which a push is inside while its project closes, and the beginning of its calls that commit.
+const INSIDE: (&str, &str) = ("muc-1-0", "commit muc-1-0.");
+
+/// Pushes a branch through [`INSIDE`], and repeats that for as long as its calls are barred.
+async fn push_patiently(story: &Story) {
+    let new = Some(story.object(INSIDE.0, &p0()));
+    let command = RefCommand { name: "refs/heads/b0".parse().unwrap(), old: Expected::Absent, new, force: true };
+    let request = RefTransactionRequest {
+        request_id: "late".into(),
+        deadline_ms: Some(40_000),
+        atomic: true,
+        commands: vec![command],
+        actor: None,
+        traceparent: None,
+        message: None,
+    };
+    story.world.watch.asked(&p0(), &request);
+    let answer = story.life(INSIDE.0).node.transactions().submit(&p0(), request).await.unwrap();
+    story.world.watch.answered(&node(INSIDE.0), "late", &answer);
+}
+
+/// Deletes the project at another site while a push is inside at [`INSIDE`]. There, `learns` brings `closing`. The
+/// node's mark must wait for the push, and the deletion for the mark.
+async fn closes_around_a_push(story: &Story, learns: impl AsyncFn()) {
+    let (inside, calls) = INSIDE;
+    let before = story.world.trace.text().matches(calls).count();
+    story.bar(inside, Some(calls));
+    let closes = async {
+        let tried = async || story.world.trace.text().matches(calls).count() > before;
+        story.until("the push is inside", tried).await;
+        let meanwhile = async {
+            story.until("the project is closing", async || story.state(&p0()) == "closing#1").await;
+            learns().await;
+            for other in ["eu-aws-0", "eu-aws-1"] {
+                story.until("the others acknowledge it", async || acknowledged(story, other).await).await;
+            }
+            story.pass(10_000).await;
+            assert!(!acknowledged(story, inside).await, "the mark has passed `closing` with a push inside");
+            assert_eq!(story.state(&p0()), "closing#1");
+            story.bar(inside, None);
+        };
+        // It may give up before the push has ended.
+        tokio::join!(story.delete("blr-1-0", "delete", &p0()), meanwhile);
+    };
+    tokio::join!(push_patiently(story), closes);
+    story.until("the node acknowledges it", async || acknowledged(story, inside).await).await;
+    assert_eq!(story.delete("blr-1-0", "delete", &p0()).await.outcome, Outcome::Committed);
+}
+
+#[test]
+fn the_mark_waits_for_a_push_that_is_inside_when_its_project_closes() {
+    tell(async |story| closes_around_a_push(story, async || ()).await);
+}
+
+#[test]
+fn the_mark_waits_for_a_push_although_a_catch_up_has_brought_the_closing_step() {
+    tell(async |story| {
+        story.cut(INSIDE.0, Seam::EventLog, Some(Cut::Requests));
+        let catches_up = async || {
+            // A creation looks the project up first.
+            assert_eq!(story.create(INSIDE.0, "again", &p0(), MAIN).await.outcome, Outcome::Refused);
+            let object = story.object(INSIDE.0, &p0());
+            let refused = story.push(INSIDE.0, "after", &p0(), ("refs/heads/b1", None, Some(object))).await.unwrap();
+            let code = refused.results[0].refusal.clone().map(|refusal| refusal.code);
+            assert_eq!(code, Some(RefusalCode::Project), "the node knows that the project is closing");
+            story.cut(INSIDE.0, Seam::EventLog, None);
+        };
+        closes_around_a_push(story, catches_up).await;
     });
 }
 

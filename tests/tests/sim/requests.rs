@@ -268,13 +268,24 @@ fn late_poison_never_says_that_a_committed_transaction_did_not_happen() {
     });
 }
 
+/// The volume of a node that is away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    Stays,
+    IsLost,
+}
+
 /// A node that comes back finds poison where a transaction was collected that it lacks.
-async fn comes_back(story: &Story, poisons: bool) {
+async fn comes_back(story: &Story, poisons: bool, disk: Disk) {
     let away = "blr-1-0";
     let object = story.object(AT, &p0());
     story.push(AT, "x", &p0(), ("refs/heads/b1", None, Some(object))).await.unwrap();
     story.converge().await;
-    assert!(story.world.crash(&name(away)), "the node must be up");
+    let was_up = match disk {
+        Disk::Stays => story.world.crash(&name(away)),
+        Disk::IsLost => story.world.lose_disk(&name(away)),
+    };
+    assert!(was_up, "the node must be up");
     let object = story.object(AT, &p0());
     let txn = story.push(AT, "a", &p0(), (BRANCH, None, Some(object))).await.unwrap().txn.unwrap();
     let refdb = story.world.refdb();
@@ -284,16 +295,24 @@ async fn comes_back(story: &Story, poisons: bool) {
     }
     story.start(away).await;
     story.converge().await;
+    assert_eq!(story.volume(away).refs(&p0())[&name(BRANCH)], object);
 }
 
 #[test]
 fn late_poison_keeps_no_node_out() {
-    tell(async |story| comes_back(story, true).await);
+    tell(async |story| comes_back(story, true, Disk::Stays).await);
+}
+
+#[test]
+fn late_poison_keeps_no_node_out_that_has_lost_its_volume() {
+    tell(async |story| comes_back(story, true, Disk::IsLost).await);
 }
 
 #[test]
 fn a_node_comes_back_without_late_poison() {
-    tell(async |story| comes_back(story, false).await);
+    for disk in [Disk::Stays, Disk::IsLost] {
+        tell(async |story| comes_back(story, false, disk).await);
+    }
 }
 
 #[test]

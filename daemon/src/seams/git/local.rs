@@ -236,8 +236,22 @@ impl Repositories for LocalRepositories {
         self.on_objects("relate values", project, move |_, objects| ancestry::share_history(objects, one, other)).await
     }
 
+    async fn share_histories(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Result<Vec<bool>, GitError> {
+        let pairs = pairs.to_vec();
+        let relate = move |_: &Volume, objects: &Objects<'_>| {
+            pairs.iter().map(|(one, other)| ancestry::share_history(objects, *one, *other)).collect()
+        };
+        self.on_objects("relate values", project, relate).await
+    }
+
     async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError> {
         self.on_objects("read a number", project, move |_, objects| objects.counter(oid)).await
+    }
+
+    async fn counters(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Option<u64>>, GitError> {
+        let oids = oids.to_vec();
+        let read = move |_: &Volume, objects: &Objects<'_>| oids.iter().map(|oid| objects.counter(*oid)).collect();
+        self.on_objects("read numbers", project, read).await
     }
 
     async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {

@@ -32,7 +32,7 @@ impl Materializer {
     }
 
     /// For each move, whether it makes its old value unreachable.
-    async fn lost(&self, project: &ProjectName, moves: &[RefMove]) -> Result<Vec<bool>, GitError> {
+    pub(super) async fn lost(&self, project: &ProjectName, moves: &[RefMove]) -> Result<Vec<bool>, GitError> {
         let pairs: Vec<(Oid, Oid)> = moves.iter().filter_map(|step| step.old.zip(step.new)).collect();
         let related = match pairs.is_empty() {
             true => Ok(Vec::new()),
@@ -64,7 +64,7 @@ impl Materializer {
 
     /// Whether a move makes its old value unreachable. False when the old value's object is missing: it is lost
     /// already, and nothing can keep it.
-    pub(super) async fn is_lost(&self, project: &ProjectName, old: Oid, new: Option<Oid>) -> Result<bool, GitError> {
+    async fn is_lost(&self, project: &ProjectName, old: Oid, new: Option<Oid>) -> Result<bool, GitError> {
         let Some(new) = new else { return Ok(true) };
         match self.repositories.relation(project, old, new).await {
             Ok(relation) => Ok(relation == Relation::Diverged),

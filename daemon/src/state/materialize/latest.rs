@@ -76,13 +76,11 @@ impl Materializer {
         latest: &BTreeMap<RefKey, RefRecord>,
         moves: &[RefMove],
     ) -> Result<Vec<(String, Oid)>, MaterializeError> {
+        let lost = self.lost(project, moves).await?;
         let mut keep = Vec::new();
-        for (at, step) in moves.iter().enumerate() {
-            let Some(old) = step.old else { continue };
+        for (at, (step, is_lost)) in moves.iter().zip(lost).enumerate() {
             let record = latest.get(&RefKey::Ref(step.name.clone()));
-            if let Some(record) = record
-                && self.is_lost(project, old, step.new).await?
-            {
+            if let (true, Some(old), Some(record)) = (is_lost, step.old, record) {
                 keep.push((format!("{}-j{at}", record.txn), old));
             }
         }

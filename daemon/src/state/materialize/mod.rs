@@ -9,13 +9,17 @@
 //! | `disk_differences` | compares the refs on the disk with the version map |
 //! | `restore_refs` | brings a repository from another day to the version map's state |
 //! | `kept_values` | protects replaced values from garbage collection |
+//! | `contained` | relates the values of many refs at once |
 //! | `stray` | keeps uncommitted values that give way |
 
+mod contained;
 mod disk_differences;
 mod kept_values;
 mod latest;
 mod restore_refs;
 mod stray;
+#[cfg(test)]
+mod tests;
 
 pub use disk_differences::Differs;
 pub use stray::{is_stray, stray_label};

@@ -10,14 +10,15 @@
 //!   node's map does not know. Such a value is a stray only if its history has nothing in common with the new one, or
 //!   if it is further on than the new one.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use lockstep_proto::gerrit::Stray;
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Transaction};
 
+use super::contained::is_there;
 use super::{MaterializeError, Materializer};
-use crate::seams::git::{GitError, RefMove, Relation, compare_counters};
+use crate::seams::git::{GitError, RefMove};
+use crate::seams::volume::StoreError;
 
 /// The prefix of a stray's label, which has the form `stray/<value>/<ref>`.
 const LABEL: &str = "stray/";
@@ -110,80 +111,85 @@ impl Materializer {
         moves: &[RefMove],
         steps: &[Arc<Transaction>],
     ) -> Result<Vec<(String, Oid)>, MaterializeError> {
-        let mut strays = Vec::new();
+        let mut questions = Vec::with_capacity(moves.len());
         for step in moves {
             let Some(old) = step.old else { continue };
-            if self.is_stray(project, step, old, steps).await? {
-                let (name, new) = (&step.name, step.new);
-                tracing::warn!(%project, %name, %old, ?new, "a value on disk was never committed: kept as a stray");
-                strays.push((stray_label(name, old), old));
+            questions.push((step, old, self.question(project, step, old, steps)?));
+        }
+        let asked: Vec<(Oid, Oid)> = questions.iter().filter_map(|(_, old, question)| question.pair(*old)).collect();
+        let mut contained = self.contain(&project.name, &asked).await?.into_iter();
+        let (mut strays, mut copies) = (Vec::new(), Vec::new());
+        for (step, old, question) in questions {
+            let is_stray = match question {
+                Question::Answered(is_stray) => is_stray,
+                Question::GivesWay(_) => contained.next().flatten() == Some(false),
+                Question::Copied(new) => {
+                    let is_ahead = contained.next().flatten() == Some(true);
+                    if !is_ahead {
+                        copies.push((step, (old, new)));
+                    }
+                    is_ahead
+                }
+            };
+            if is_stray {
+                strays.push((step, old));
             }
         }
-        Ok(strays)
+        let pairs: Vec<(Oid, Oid)> = copies.iter().map(|(_, pair)| *pair).collect();
+        let apart = self.apart(&project.name, &pairs).await?;
+        let apart = copies.into_iter().zip(apart).filter(|(_, is_apart)| *is_apart);
+        strays.extend(apart.map(|((step, (old, _)), _)| (step, old)));
+        let labelled = strays.into_iter().map(|(step, old)| {
+            let (name, new) = (&step.name, step.new);
+            tracing::warn!(%project, %name, %old, ?new, "a value on disk was never committed: kept as a stray");
+            (stray_label(name, old), old)
+        });
+        Ok(labelled.collect())
     }
 
-    async fn is_stray(
+    /// The question to the repository that decides whether a value is a stray. No repository is read for it.
+    fn question(
         &self,
         project: &ProjectKey,
         step: &RefMove,
         old: Oid,
         steps: &[Arc<Transaction>],
-    ) -> Result<bool, MaterializeError> {
+    ) -> Result<Question, StoreError> {
         let key = RefKey::Ref(step.name.clone());
         let known = self.versions.get(project, &key)?;
         // While the node comes back, the disk is no copy: it has what users wrote.
         if known.is_none() && steps.is_empty() && !self.comes_back.is_so() {
-            let Some(new) = step.new else { return Ok(false) };
-            let is_ahead = is_there(self.contains(&project.name, old, new).await, |contained| contained)?;
-            return Ok(is_ahead || self.is_apart(&project.name, old, new).await?);
+            return Ok(step.new.map_or(Question::Answered(false), Question::Copied));
         }
         let own = steps.iter().filter_map(|one| one.command(&key));
         let own = own.flat_map(|command| [command.old.oid(), command.new.oid()]);
         let mut chain = own.chain([known.and_then(|record| record.value.oid())]);
         if chain.any(|value| value == Some(old)) {
-            return Ok(false);
+            return Ok(Question::Answered(false));
         }
-        match step.new {
-            None => Ok(true),
-            Some(new) => is_there(self.contains(&project.name, new, old).await, |contained| !contained),
-        }
-    }
-
-    /// Whether `value` contains `other`: it has `other` in its history, or it is a number that is not smaller.
-    ///
-    /// # Errors
-    /// The repository cannot be read, or one of the objects is missing.
-    pub async fn contains(&self, project: &ProjectName, value: Oid, other: Oid) -> Result<bool, GitError> {
-        if self.repositories.relation(project, other, value).await? == Relation::FastForward {
-            return Ok(true);
-        }
-        let compared = compare_counters(&*self.repositories, project, other, value).await?;
-        Ok(compared.is_some_and(Ordering::is_le))
-    }
-
-    /// Whether two commits have no history in common. False when one of the objects is missing or not a commit.
-    ///
-    /// # Errors
-    /// The repository cannot be read.
-    pub async fn is_apart(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, MaterializeError> {
-        for oid in [one, other] {
-            // Only a commit contains itself.
-            let is_commit = |relation| relation == Relation::FastForward;
-            if !is_there(self.repositories.relation(project, oid, oid).await, is_commit)? {
-                return Ok(false);
-            }
-        }
-        Ok(!self.repositories.share_history(project, one, other).await?)
+        Ok(step.new.map_or(Question::Answered(true), Question::GivesWay))
     }
 }
 
-/// Tests the answer of the repository. A missing object gives false: a power cut took it, so it cannot be kept, and it
-/// must not block anything.
-fn is_there<T>(found: Result<T, GitError>, is_so: impl FnOnce(T) -> bool) -> Result<bool, MaterializeError> {
-    match found {
-        Ok(found) => Ok(is_so(found)),
-        Err(GitError::Missing { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
+/// The question that decides whether a value is a stray.
+enum Question {
+    /// None: it is known.
+    Answered(bool),
+    /// Whether this new value contains it. Then nothing of it is lost.
+    GivesWay(Oid),
+    /// Whether it is further on than this new value, or has no history in common with it. The repository may be a copy
+    /// of another node's.
+    Copied(Oid),
+}
+
+impl Question {
+    /// The pair of values to ask about: whether the first one contains the second.
+    fn pair(&self, old: Oid) -> Option<(Oid, Oid)> {
+        match self {
+            Self::Answered(_) => None,
+            Self::GivesWay(new) => Some((*new, old)),
+            Self::Copied(new) => Some((old, *new)),
+        }
     }
 }
 

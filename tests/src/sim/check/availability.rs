@@ -80,9 +80,25 @@ pub struct Availability {
     /// When a node was last unable to commit, and when the partition of a project last throttled.
     cut_off_ms: BTreeMap<NodeId, u64>,
     throttled_ms: BTreeMap<ProjectName, u64>,
+    judged: Judged,
+}
+
+/// How often there was something to judge: no fault had been in the way for long enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// The number of attempts to commit that counted, by their commit or their failure.
+    pub attempts: u64,
+    /// The number of looks at a node that had to beat.
+    pub beats: u64,
 }
 
 impl Availability {
+    /// How often anything was judged so far.
+    #[must_use]
+    pub fn judged(&self) -> Judged {
+        self.judged
+    }
+
     /// A heartbeat has arrived. A node that reconciles sends none until it is done, and is not judged before.
     pub fn beat(&mut self, record: &NodeRecord, now_ms: u64) {
         let seen = self.nodes.entry(record.node.clone()).or_default();
@@ -112,6 +128,7 @@ impl Availability {
         let Attempt { node, project, asked_ms, ended } = attempt;
         let touched = self.cut_off_ms.get(node).max(self.throttled_ms.get(project));
         let is_judged = touched.is_none_or(|last| asked_ms >= last + SETTLED_MS);
+        self.judged.attempts += u64::from(is_judged && ended != Ended::Refused);
         let failing = self.failing.entry((node.clone(), project.clone())).or_default();
         match ended {
             Ended::Failed if is_judged => {}
@@ -144,6 +161,7 @@ impl Availability {
         seen.down_since = since(seen.down_since, !now.is_up);
         seen.beats = if now.is_up { seen.beats } else { 0 };
         let is_judged = seen.beats > 3 && seen.untouched_since.is_some_and(|since| now_ms >= since + SETTLED_MS);
+        self.judged.beats += u64::from(is_judged);
         let silent = now_ms.saturating_sub(seen.beat);
         if is_judged && silent > SILENT_MS {
             return Err(format!("no fault touches {node}, and it has sent no heartbeat for {silent} ms"));
@@ -205,11 +223,13 @@ mod tests {
             seen.throttled(&project, 20_000 + 1_000 * asked);
             assert_eq!(seen.attempted(attempt(1_000 * asked), 30_000), Ok(()));
         }
+        assert_eq!(seen.judged(), Judged::default());
         let since = 29_000 + SETTLED_MS;
         let mut last = Ok(());
         for asked in 0..FAILED {
             last = seen.attempted(attempt(since + asked), since + FAILING_MS + 1);
         }
         assert!(last.is_err());
+        assert_eq!(seen.judged(), Judged { attempts: FAILED, beats: 0 });
     }
 }

@@ -85,6 +85,15 @@ public final class TestSidecar {
         new Endpoint.Unix(socket()), Duration.ofSeconds(60), new DisabledMetricMaker());
   }
 
+  /** Creates a client that sends larger batches in parts. */
+  public Sidecar client(int maxCommands) {
+    return new Sidecar(
+        new Endpoint.Unix(socket()),
+        Duration.ofSeconds(60),
+        new DisabledMetricMaker(),
+        maxCommands);
+  }
+
   /** The folder of the repositories. */
   public Path root() {
     return folder.resolve("git");

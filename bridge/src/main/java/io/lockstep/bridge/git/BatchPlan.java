@@ -21,7 +21,6 @@ import static org.eclipse.jgit.transport.ReceiveCommand.Result.REJECTED_OTHER_RE
 
 import io.lockstep.bridge.sidecar.RefCommand;
 import io.lockstep.bridge.sidecar.RefVerdict;
-import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.sidecar.SidecarException;
 import java.io.IOException;
 import java.util.ArrayList;
@@ -68,20 +67,46 @@ final class BatchPlan {
         .anyMatch(command -> excludes(command) || deleted.exclude(command.getRefName()));
   }
 
+  /** Commits the plan in one transaction, all or nothing, and sets the result of each command. */
+  void commitTogether(ProjectRefs project, PersonIdent actor, String message) throws IOException {
+    commit(planned, project, true, actor, message);
+  }
+
   /**
-   * Commits the plan, in parts if it is too large for one transaction, and sets the result of each
-   * command.
+   * Commits each command on its own, in parts if there are too many for one call, and sets the
+   * results. A part that was not committed fails its own commands only: after an earlier part,
+   * nobody may be told that nothing was changed.
+   *
+   * @param isFirst whether nothing of the batch was committed before
+   * @throws SidecarException the first part was not committed; or it is not known whether a part
+   *     was, and then the commands behind it are not attempted
    */
-  void commit(ProjectRefs project, boolean atomic, PersonIdent actor, String message)
+  void commitEach(ProjectRefs project, boolean isFirst, PersonIdent actor, String message)
       throws IOException {
-    for (int from = 0; from < planned.size(); from += Sidecar.MAX_COMMANDS) {
-      List<Planned> part =
-          planned.subList(from, Math.min(planned.size(), from + Sidecar.MAX_COMMANDS));
-      List<RefVerdict> verdicts =
-          project.commit(atomic, part.stream().map(Planned::update).toList(), actor, message);
-      for (int at = 0; at < part.size(); at++) {
-        setResult(part.get(at), verdicts.get(at));
+    int most = project.maxCommands();
+    for (int from = 0; from < planned.size(); from += most) {
+      List<Planned> part = planned.subList(from, Math.min(planned.size(), from + most));
+      try {
+        commit(part, project, false, actor, message);
+      } catch (SidecarException e) {
+        if ((isFirst && from == 0) || e.kind() == SidecarException.Kind.UNKNOWN) {
+          throw e;
+        }
+        part.forEach(one -> one.command().setResult(REJECTED_OTHER_REASON, e.getMessage()));
       }
+    }
+  }
+
+  private static void commit(
+      List<Planned> part, ProjectRefs project, boolean atomic, PersonIdent actor, String message)
+      throws IOException {
+    if (part.isEmpty()) {
+      return;
+    }
+    List<RefVerdict> verdicts =
+        project.commit(atomic, part.stream().map(Planned::update).toList(), actor, message);
+    for (int at = 0; at < part.size(); at++) {
+      setResult(part.get(at), verdicts.get(at));
     }
   }
 

@@ -20,7 +20,6 @@ import static org.eclipse.jgit.transport.ReceiveCommand.Result.REJECTED_MISSING_
 import static org.eclipse.jgit.transport.ReceiveCommand.Result.REJECTED_OTHER_REASON;
 
 import io.lockstep.bridge.sidecar.RefCommand;
-import io.lockstep.bridge.sidecar.Sidecar;
 import java.io.IOException;
 import java.util.List;
 import org.eclipse.jgit.errors.MissingObjectException;
@@ -72,13 +71,14 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
     if (!new AtomicBatchChecks(refs, walk, isAllowNonFastForwards()).pass(pending)) {
       return;
     }
-    if (pending.size() > Sidecar.MAX_COMMANDS) {
+    int most = refs.project().maxCommands();
+    if (pending.size() > most) {
       String tooLarge =
           "%d refs in one transaction; at most %d can be committed together: push in parts";
       AtomicBatchChecks.fail(
           pending.get(0),
           REJECTED_OTHER_REASON,
-          tooLarge.formatted(pending.size(), Sidecar.MAX_COMMANDS),
+          tooLarge.formatted(pending.size(), most),
           pending);
       return;
     }
@@ -88,7 +88,7 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
           new RefCommand(command.getRefName(), command.getOldId(), command.getNewId());
       plan.add(command, update, RefUpdate.Result.FORCED);
     }
-    plan.commit(refs.project(), true, getRefLogIdent(), getRefLogMessage());
+    plan.commitTogether(refs.project(), getRefLogIdent(), getRefLogMessage());
     ReceiveCommand.abort(pending);
   }
 
@@ -99,16 +99,18 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
         check(walk, command, plan);
       }
     }
+    boolean isFirst = true;
     if (plan.makesRoomForAnyOf(pending)) {
-      plan.commit(refs.project(), false, getRefLogIdent(), getRefLogMessage());
+      plan.commitEach(refs.project(), isFirst, getRefLogIdent(), getRefLogMessage());
       plan = new BatchPlan();
+      isFirst = false;
     }
     for (ReceiveCommand command : pending) {
       if (command.getType() != ReceiveCommand.Type.DELETE) {
         check(walk, command, plan);
       }
     }
-    plan.commit(refs.project(), false, getRefLogIdent(), getRefLogMessage());
+    plan.commitEach(refs.project(), isFirst, getRefLogIdent(), getRefLogMessage());
   }
 
   /** Sets the result of a command, or adds it to the plan. */

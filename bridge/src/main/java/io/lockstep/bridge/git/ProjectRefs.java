@@ -73,6 +73,11 @@ final class ProjectRefs {
         verdicts -> awaitVisible(commands, verdicts));
   }
 
+  /** The most commands that can be committed together. */
+  int maxCommands() {
+    return sidecar.maxCommands();
+  }
+
   private void awaitVisible(List<RefCommand> commands, List<RefVerdict> verdicts)
       throws SidecarException {
     long end = System.nanoTime() + sidecar.timeout().dividedBy(4).toNanos();

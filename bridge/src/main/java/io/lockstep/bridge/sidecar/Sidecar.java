@@ -43,8 +43,8 @@ import org.eclipse.jgit.lib.ObjectId;
  * on the commands themselves decides it.
  */
 public final class Sidecar implements Closeable {
-  /** The most commands in a batch. A larger one is sent in parts, or refused if it is atomic. */
-  public static final int MAX_COMMANDS = 50_000;
+  /** The most commands that a sidecar takes in a batch. */
+  private static final int MAX_COMMANDS = 50_000;
 
   /** The time that each thousand commands of a batch add to the timeout. */
   private static final Duration PER_THOUSAND = Duration.ofSeconds(10);
@@ -63,6 +63,7 @@ public final class Sidecar implements Closeable {
   private final Endpoint endpoint;
   private final Connections connections;
   private final Duration timeout;
+  private final int maxCommands;
   private final InDoubtUpdates inDoubt;
   private final SidecarMetrics metrics;
   private final RecentTransactions recent = new RecentTransactions();
@@ -75,9 +76,19 @@ public final class Sidecar implements Closeable {
    * @param timeout how long an update may take
    */
   public Sidecar(Endpoint endpoint, Duration timeout, MetricMaker metrics) {
+    this(endpoint, timeout, metrics, MAX_COMMANDS);
+  }
+
+  /**
+   * As the other constructor, with another bound of a batch.
+   *
+   * @param maxCommands see {@link #maxCommands}
+   */
+  public Sidecar(Endpoint endpoint, Duration timeout, MetricMaker metrics, int maxCommands) {
     this.endpoint = endpoint;
     this.connections = new Connections(endpoint);
     this.timeout = timeout;
+    this.maxCommands = maxCommands;
     this.inDoubt = new InDoubtUpdates(metrics);
     this.metrics = new SidecarMetrics(metrics);
   }
@@ -263,6 +274,11 @@ public final class Sidecar implements Closeable {
   /** How long an update may take. */
   public Duration timeout() {
     return timeout;
+  }
+
+  /** The most commands in a batch. A larger one is sent in parts, or refused if it is atomic. */
+  public int maxCommands() {
+    return maxCommands;
   }
 
   @Override

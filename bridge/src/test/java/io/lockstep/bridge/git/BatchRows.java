@@ -43,6 +43,61 @@ final class BatchRows {
 
   static final List<Row> ROWS = rows();
 
+  /** The most commands in a part, in {@link #ROWS_IN_PARTS}. */
+  static final int PART = 3;
+
+  /** Batches of more commands than one call takes. */
+  static final List<Row> ROWS_IN_PARTS =
+      List.of(
+          same("each: in three parts", on -> on.told(false, false, many(on, 2 * PART + 1))),
+          same(
+              "each: in parts, with stale ones",
+              batch(
+                  false,
+                  false,
+                  on ->
+                      commands(
+                          create("refs/heads/e0", on.a),
+                          create("refs/heads/e1", on.a),
+                          update(MASTER, on.b, on.c),
+                          create("refs/heads/e2", on.a),
+                          update(TOPIC, on.b, on.c),
+                          delete(OTHER, on.a),
+                          create("refs/heads/e3", on.a)))),
+          differs(
+              "each: a refusal in the second part",
+              batch(
+                  false,
+                  false,
+                  on ->
+                      commands(
+                          create("refs/heads/e0", on.a),
+                          create("refs/heads/e1", on.a),
+                          create("refs/heads/e2", on.a),
+                          create("refs/heads/e3", on.a),
+                          create("refs/heads/e4", on.blob),
+                          create("refs/heads/e5", on.a),
+                          create("refs/heads/e6", on.a))),
+              "refs/heads/e0 OK\nrefs/heads/e1 OK\nrefs/heads/e2 OK\nrefs/heads/e3 OK\n"
+                  + "refs/heads/e4 REJECTED_NONFASTFORWARD\n"
+                  + "refs/heads/e5 OK\nrefs/heads/e6 OK",
+              "git refuses a branch to a blob, and its part alone has a refusal"),
+          same("atomic: as many as one call takes", on -> on.told(true, false, many(on, PART))),
+          differs(
+              "atomic: one more than one call takes",
+              on -> {
+                BatchRefUpdate batch = on.git.getRefDatabase().newBatchUpdate();
+                batch.setAtomic(true);
+                batch.addCommand(many(on, PART + 1));
+                return on.told(batch) + "\n" + batch.getCommands().get(0).getMessage();
+              },
+              "refs/tags/n0 REJECTED_OTHER_REASON\n"
+                  + "refs/tags/n1 REJECTED_OTHER_REASON (aborted)\n"
+                  + "refs/tags/n2 REJECTED_OTHER_REASON (aborted)\n"
+                  + "refs/tags/n3 REJECTED_OTHER_REASON (aborted)\n"
+                  + "4 refs in one transaction; at most 3 can be committed together: push in parts",
+              "parts are not atomic"));
+
   private static List<Row> rows() {
     List<Row> rows = new ArrayList<>();
     for (boolean atomic : new boolean[] {true, false}) {

@@ -43,40 +43,48 @@ final class ConformanceTest {
   @TempDir static Path plain;
   private static TestSidecar process;
   private static Sidecar sidecar;
+  private static Sidecar inParts;
   private static int projects;
 
   @BeforeAll
   static void start() throws Exception {
     process = new TestSidecar();
     sidecar = process.client();
+    inParts = process.client(BatchRows.PART);
   }
 
   @AfterAll
   static void stop() throws Exception {
     sidecar.close();
+    inParts.close();
     process.stop();
   }
 
   @TestFactory
   Stream<DynamicTest> singleUpdates() {
-    return tests(RefUpdateRows.ROWS);
+    return tests(RefUpdateRows.ROWS, sidecar);
   }
 
   @TestFactory
   Stream<DynamicTest> batches() {
-    return tests(BatchRows.ROWS);
+    return tests(BatchRows.ROWS, sidecar);
   }
 
-  private Stream<DynamicTest> tests(List<Row> rows) {
-    return rows.stream().map(row -> dynamicTest(row.name(), () -> compare(row)));
+  @TestFactory
+  Stream<DynamicTest> batchesInParts() {
+    return tests(BatchRows.ROWS_IN_PARTS, inParts);
   }
 
-  private static void compare(Row row) throws Exception {
+  private Stream<DynamicTest> tests(List<Row> rows, Sidecar client) {
+    return rows.stream().map(row -> dynamicTest(row.name(), () -> compare(row, client)));
+  }
+
+  private static void compare(Row row, Sidecar client) throws Exception {
     String project = "rows/" + projects++;
     sidecar.createProject(project, MASTER);
     try (Repository bare = bare(plain.resolve(project));
         Repository local = new FileRepository(process.root().resolve(project + ".git").toFile());
-        Repository wrapped = new BridgeRepository(local, project, sidecar)) {
+        Repository wrapped = new BridgeRepository(local, project, client)) {
       String expected = observe(row, new RepositoryUnderTest(bare));
       String actual = observe(row, new RepositoryUnderTest(wrapped));
       if (row.difference() == null) {

@@ -17,7 +17,11 @@ package io.lockstep.bridge.git;
 import static io.lockstep.bridge.git.RepositoryUnderTest.ZERO;
 import static io.lockstep.bridge.sidecar.ScriptedSidecar.http;
 import static io.lockstep.bridge.sidecar.ScriptedSidecar.verdict;
+import static org.eclipse.jgit.transport.ReceiveCommand.Result.NOT_ATTEMPTED;
+import static org.eclipse.jgit.transport.ReceiveCommand.Result.OK;
+import static org.eclipse.jgit.transport.ReceiveCommand.Result.REJECTED_OTHER_REASON;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -30,9 +34,11 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import org.eclipse.jgit.internal.storage.file.FileRepository;
+import org.eclipse.jgit.lib.BatchRefUpdate;
 import org.eclipse.jgit.lib.RefUpdate;
 import org.eclipse.jgit.transport.ReceiveCommand;
 import org.junit.jupiter.api.AfterEach;
@@ -111,6 +117,64 @@ final class VerdictTest {
               false, false, new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y));
       assertEquals(X + " OK\n" + Y + " REJECTED_OTHER_REASON", told);
       assertEquals(1, sidecar.requests.size());
+    }
+  }
+
+  /** A repository of which a batch goes in parts of two commands. */
+  private RepositoryUnderTest inParts(Sidecar sidecar) throws Exception {
+    return new RepositoryUnderTest(new BridgeRepository(local, "p", sidecar));
+  }
+
+  private Sidecar clientOfParts() {
+    return new Sidecar(
+        new Endpoint.Unix(folder.resolve("s")),
+        Duration.ofMillis(1500),
+        new DisabledMetricMaker(),
+        2);
+  }
+
+  private static BatchRefUpdate creations(RepositoryUnderTest in, int count) {
+    BatchRefUpdate batch = in.git.getRefDatabase().newBatchUpdate();
+    batch.setAtomic(false);
+    for (int at = 0; at < count; at++) {
+      batch.addCommand(new ReceiveCommand(ZERO, in.a, X + at));
+    }
+    return batch;
+  }
+
+  private static List<ReceiveCommand.Result> results(BatchRefUpdate batch) {
+    return batch.getCommands().stream().map(ReceiveCommand::getResult).toList();
+  }
+
+  @Test
+  void aPartWithoutAnAnswerIsUnknownAndTheOneBeforeItHasItsResults() throws Exception {
+    String first = batch("committed", "committed");
+    try (Sidecar parts = clientOfParts();
+        ScriptedSidecar sidecar =
+            new ScriptedSidecar(folder.resolve("s"), first, ScriptedSidecar.HANG_UP)) {
+      RepositoryUnderTest in = inParts(parts);
+      BatchRefUpdate batch = creations(in, 5);
+      SidecarException error = assertThrows(SidecarException.class, () -> in.told(batch));
+      assertEquals(SidecarException.Kind.UNKNOWN, error.kind());
+      assertEquals(List.of(OK, OK, NOT_ATTEMPTED, NOT_ATTEMPTED, NOT_ATTEMPTED), results(batch));
+      assertTrue(sidecar.requests.get(1).contains(X + "3"), sidecar.requests.get(1));
+      assertFalse(sidecar.requests.toString().contains(X + "4"), "it goes on behind the unknown");
+    }
+  }
+
+  @Test
+  void aPartThatIsRefusedAfterACommittedOneFailsItsOwnCommands() throws Exception {
+    String first = batch("committed", "committed");
+    String second = batch("unavailable", "unavailable");
+    try (Sidecar parts = clientOfParts();
+        ScriptedSidecar sidecar = new ScriptedSidecar(folder.resolve("s"), first, second, first)) {
+      RepositoryUnderTest in = inParts(parts);
+      BatchRefUpdate batch = creations(in, 6);
+      in.told(batch);
+      assertEquals(
+          List.of(OK, OK, REJECTED_OTHER_REASON, REJECTED_OTHER_REASON, OK, OK), results(batch));
+      assertEquals("Lockstep: why", batch.getCommands().get(2).getMessage());
+      assertEquals(3, sidecar.requests.size());
     }
   }
 
