@@ -95,7 +95,7 @@ fn router(injection: Arc<Injection>) -> Router {
     Router::new().route("/livez", get(|| async { "ok\n" })).route("/v1/pods", post(pods)).with_state(injection)
 }
 
-/// Answers one review.
+/// Answers one review of the API server.
 async fn pods(State(injection): State<Arc<Injection>>, request: Request) -> Result<Json<Answer>, Failure> {
     let read = axum::body::to_bytes(request.into_body(), MOST);
     let body = match timeout(PATIENCE, read).await {
