@@ -272,7 +272,7 @@ def site(name, sites, replicas, program, server=None, more="[git]\ninstall_hooks
 
 def clear():
     """Removes everything of an earlier run: name spaces, volumes, and their folders."""
-    names = ["aws", *SITES, "gerrit-1", "gerrit-2"]
+    names = ["aws", *SITES, "gerrit-1", "gerrit-2", "injected-1"]
     for name in names:
         # An orderly end would wait for emulators that are gone, too.
         kube.kubectl("--namespace", name, "delete", "pod", "--all", "--force", "--grace-period=0", check=False)

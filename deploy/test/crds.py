@@ -17,7 +17,7 @@ class Crds:
     @staticmethod
     def _read():
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        wanted = ("podmonitors", "servicemonitors", "prometheusrules", "certificates", "externalsecrets")
+        wanted = ("podmonitors", "servicemonitors", "prometheusrules", "certificates", "_issuers", "externalsecrets")
         for path in sorted(TOOLS.glob("crds-*/*.yaml")):
             if not path.stem.endswith(wanted):
                 continue

@@ -1,9 +1,11 @@
-"""A real API server takes what the chart renders, runs the admission policy, and lets a real sidecar label its pod.
+"""A real API server takes what the chart renders, runs the admission policy, calls the webhook in its place, and lets a
+real sidecar label its pod.
 
 It needs the programs of the test cluster, which `deploy/k8s-e2e` builds once (some minutes). Without them these tests
 are skipped, and say so.
 """
 
+import base64
 import json
 import os
 import shutil
@@ -25,6 +27,13 @@ pytestmark = pytest.mark.skipif(
 )
 # The plural name of each kind, with its group.
 PLURALS = {"NetworkPolicy": "networkpolicies", "MutatingAdmissionPolicy": "mutatingadmissionpolicies"}
+# The kinds without a namespace.
+OF_THE_CLUSTER = (
+    "Namespace",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+    "MutatingWebhookConfiguration",
+)
 
 
 class ApiServer:
@@ -93,11 +102,7 @@ class ApiServer:
         group, _, version = part["apiVersion"].rpartition("/")
         start = f"/apis/{group}/{version}" if group else f"/api/{version}"
         plural = PLURALS.get(part["kind"], part["kind"].lower() + "s")
-        inside = (
-            ""
-            if part["kind"] in ("Namespace", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
-            else (f"/namespaces/{namespace}")
-        )
+        inside = "" if part["kind"] in OF_THE_CLUSTER else f"/namespaces/{namespace}"
         return f"{start}{inside}/{plural}"
 
     def create(self, part, namespace="default"):
@@ -185,20 +190,31 @@ def gerrit_pod(name, labels, **more):
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": {**spec, **more}}
 
 
-def test_the_admission_policy_adds_the_sidecar_to_pods_of_the_operator_alone(api, spec):
+OPERATORS = {"app.kubernetes.io/managed-by": "gerrit-operator"}
+NUMBER = iter(range(1_000))
+
+
+def injected(api, namespace):
+    """A pod of the operator that has the sidecar. The API server needs a moment to know policy and webhook."""
+
+    def has_sidecar():
+        pod = api.create(gerrit_pod(f"try-{next(NUMBER)}", OPERATORS), namespace)
+        return "lockstep" in containers(pod["spec"]) and pod
+
+    return until(has_sidecar, f"new pods in {namespace} have the sidecar", list(api.home.glob("*.log")))
+
+
+@pytest.fixture(scope="module")
+def policy(api):
+    """The admission policy, and a namespace that asks for it."""
     for part in kustomized("operator/beta"):
         api.create(part)
     api.namespace("injected", {"lockstep/inject": "true"})
+
+
+def test_the_admission_policy_adds_the_sidecar_to_pods_of_the_operator_alone(api, policy, spec):
     api.namespace("left-alone")
-    operators = {"app.kubernetes.io/managed-by": "gerrit-operator"}
-    number = iter(range(1_000))
-
-    def has_sidecar():
-        """The API server needs a moment to know the policy."""
-        pod = api.create(gerrit_pod(f"try-{next(number)}", operators), "injected")
-        return "lockstep" in containers(pod["spec"]) and pod
-
-    pod = until(has_sidecar, "the policy acts", list(api.home.glob("*.log")))["spec"]
+    pod = injected(api, "injected")["spec"]
     assert [part["name"] for part in pod["initContainers"]] == ["lockstep-bridge", "lockstep"]
     sidecar = containers(pod)["lockstep"]
     wanted = {**spec["sidecar"], "restartPolicy": "Always"}
@@ -211,13 +227,94 @@ def test_the_admission_policy_adds_the_sidecar_to_pods_of_the_operator_alone(api
     assert pod["terminationGracePeriodSeconds"] == spec["pod"]["terminationGracePeriodSeconds"]
     # A pod with an init container of its own keeps it.
     own = [{"name": "init", "image": "init:1"}]
-    mixed = api.create(gerrit_pod("mixed", operators, initContainers=own), "injected")["spec"]
+    mixed = api.create(gerrit_pod("mixed", OPERATORS, initContainers=own), "injected")["spec"]
     assert [part["name"] for part in mixed["initContainers"]] == ["init", "lockstep-bridge", "lockstep"]
-    for name, namespace, labels in (("foreign", "injected", {}), ("elsewhere", "left-alone", operators)):
+    for name, namespace, labels in (("foreign", "injected", {}), ("elsewhere", "left-alone", OPERATORS)):
         assert "lockstep" not in containers(api.create(gerrit_pod(name, labels), namespace)["spec"]), name
-    no_gerrit = gerrit_pod("no-gerrit", operators)
+    no_gerrit = gerrit_pod("no-gerrit", OPERATORS)
     no_gerrit["spec"]["containers"].pop()
     assert "lockstep" not in containers(api.create(no_gerrit, "injected")["spec"])
+
+
+class webhook:
+    """The real webhook on this machine, and the API server's configuration of it for one namespace."""
+
+    def __init__(self, lockstep, home, api, namespace):
+        self.lockstep, self.home, self.api, self.namespace = lockstep, home, api, namespace
+
+    def __enter__(self):
+        parts = kustomized("operator/webhook")
+        injection = self.home / "injection.json"
+        injection.write_text(next(part for part in parts if part["kind"] == "ConfigMap")["data"]["injection.json"])
+        authority, tls = self.home / "authority", self.home / "tls"
+        issue = ("certs", "issue", "--dir", authority, "--site", "inject", "--node", "inject-0", "--host", "127.0.0.1")
+        for command in (("certs", "init", "--dir", authority), (*issue, "--out", tls)):
+            ran = run(self.lockstep, *command)
+            assert ran.returncode == 0, ran.stderr
+        port = free_port()
+        serve = ["inject", "serve", f"--listen=127.0.0.1:{port}", f"--injection={injection}", f"--tls={tls}"]
+        self.log = self.home / "webhook.log"
+        with open(self.log, "w") as out:
+            self.process = subprocess.Popen([str(self.lockstep), *serve], stdout=out, stderr=out)
+        until(lambda: "listens on" in self.log.read_text(), "the webhook listens", [self.log])
+        configuration = next(part for part in parts if part["kind"] == "MutatingWebhookConfiguration")
+        hook = configuration["webhooks"][0]
+        path = hook["clientConfig"].pop("service")["path"]
+        bundle = base64.b64encode((tls / "ca.crt").read_bytes()).decode()
+        hook["clientConfig"] |= {"url": f"https://127.0.0.1:{port}{path}", "caBundle": bundle}
+        # The policy acts in the namespaces with the label of both.
+        hook["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}
+        self.api.namespace(self.namespace)
+        self.made = configuration
+        self.api.create(configuration)
+        return self
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(timeout=20)
+
+    def __exit__(self, *_):
+        self.stop()
+        self.api.call("DELETE", f"{self.api.path(self.made, '')}/{self.made['metadata']['name']}")
+
+
+def test_the_webhook_makes_the_same_pods_as_the_admission_policy(api, policy, lockstep, tmp_path):
+    with webhook(lockstep, tmp_path, api, "by-webhook") as hook:
+        for namespace in ("injected", "by-webhook"):
+            injected(api, namespace)
+        own = [{"name": "init", "image": "init:1"}]
+        at_the_socket = [{"name": "gerrit-site", "mountPath": "/run/lockstep"}]
+        taken = gerrit_pod("taken", OPERATORS)
+        taken["spec"]["containers"][1]["volumeMounts"] = at_the_socket
+        bare = gerrit_pod("bare", OPERATORS)
+        del bare["spec"]["volumes"], bare["spec"]["containers"][1]["volumeMounts"]
+        no_gerrit = gerrit_pod("no-gerrit", OPERATORS)
+        no_gerrit["spec"]["containers"].pop()
+        with_sidecar = gerrit_pod("with-sidecar", OPERATORS, initContainers=[{"name": "lockstep", "image": "x:1"}])
+        pods = [
+            gerrit_pod("plain", OPERATORS),
+            gerrit_pod("mixed", OPERATORS, initContainers=own, terminationGracePeriodSeconds=5),
+            gerrit_pod("foreign", {}),
+            taken,
+            no_gerrit,
+            with_sidecar,
+        ]
+        for pod in pods:
+            name = pod["metadata"]["name"]
+            one, other = (api.create(pod, namespace)["spec"] for namespace in ("injected", "by-webhook"))
+            assert one == other, name
+            assert ("lockstep-bridge" in containers(one)) == (name in ("plain", "mixed", "taken")), name
+        # Both ask for the volume of Gerrit's site, which this pod lacks.
+        for namespace in ("injected", "by-webhook"):
+            status, answer = api.call("POST", api.path(bare, namespace), bare)
+            assert status == 422 and "gerrit-site" in answer["message"], (namespace, answer)
+        # Without the webhook, no pod of the operator is made, and every other pod is.
+        hook.stop()
+        late = gerrit_pod("late", OPERATORS)
+        status, answer = api.call("POST", api.path(late, "by-webhook"), late)
+        assert status == 500 and "sidecar.lockstep.io" in answer["message"], answer
+        api.create(gerrit_pod("late-foreign", {}), "by-webhook")
 
 
 def leaves(value, path=""):

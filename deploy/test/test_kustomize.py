@@ -1,10 +1,14 @@
-"""The Kustomize component beside a server that was there before, and the policy for pods of an operator."""
+"""The Kustomize component beside a server that was there before, and policy and webhook for pods of an operator."""
 
+import importlib.util
+import json
 import tomllib
+from importlib.machinery import SourceFileLoader
 
 import kubernetes_validate
 import pytest
-from conftest import containers, kustomized, only, pod, run
+from conftest import DEPLOY, containers, kustomized, only, pod, run
+from crds import Crds
 
 
 @pytest.mark.parametrize("kubernetes", ["1.29", "1.34", "1.36"])
@@ -39,6 +43,92 @@ def test_the_policy_has_every_field_of_the_spec(spec):
         kind = "jsonPatch" if mutation["patchType"] == "JSONPatch" else "applyConfiguration"
         expression = mutation[kind]["expression"]
         assert expression.count("{") == expression.count("}") and expression.count("[") == expression.count("]")
+
+
+@pytest.mark.parametrize("kubernetes", ["1.29", "1.34", "1.36"])
+@pytest.mark.parametrize("folder", ["operator/webhook", "operator/webhook-cert-manager"])
+def test_the_webhook_has_the_form_that_kubernetes_takes(folder, kubernetes):
+    parts = kustomized(folder)
+    crds = Crds()
+    assert len(parts) == (11 if folder.endswith("cert-manager") else 7)
+    for part in parts:
+        if crds.has(part):
+            assert crds.problems(part) == [], part["metadata"]["name"]
+        else:
+            kubernetes_validate.validate(part, kubernetes, strict=True)
+
+
+def test_the_webhook_adds_the_parts_of_the_policy_to_the_pods_of_the_policy(spec):
+    parts, policies = kustomized("operator/webhook"), kustomized("operator")
+    policy = only(policies, "MutatingAdmissionPolicy")["spec"]
+    hook = only(parts, "MutatingWebhookConfiguration")["webhooks"][0]
+    assert hook["rules"] == policy["matchConstraints"]["resourceRules"]
+    assert hook["objectSelector"] == policy["matchConstraints"]["objectSelector"]
+    binding = only(policies, "MutatingAdmissionPolicyBinding")["spec"]
+    assert hook["namespaceSelector"] == binding["matchResources"]["namespaceSelector"]
+    for field in ("failurePolicy", "reinvocationPolicy"):
+        assert hook[field] == policy[field], field
+    added = json.loads(only(parts, "ConfigMap")["data"]["injection.json"])
+    assert added == {
+        "spec": {"enableServiceLinks": False, "terminationGracePeriodSeconds": 180},
+        "volumes": spec["volumes"],
+        "initContainers": [spec["bridge"], {**spec["sidecar"], "restartPolicy": "Always"}],
+        "container": {"name": "gerrit", **spec["gerrit"]},
+    }
+    # The policy has each of these parts, in this order and with every field, as an expression of CEL.
+    generate = generator()
+    text = policy["mutations"][0]["jsonPatch"]["expression"]
+    lines = [line.strip().rstrip(",") for line in text.splitlines() if line.strip().startswith("JSONPatch{")]
+    assert lines == [generate.each(name, part) for name in ("volumes", "initContainers") for part in added[name]]
+    whole = generate.cel({"spec": {**added["spec"], "containers": [added["container"]]}}, "Object")
+    assert policy["mutations"][1]["applyConfiguration"]["expression"] == whole
+
+
+def generator():
+    """deploy/spec/generate as a module."""
+    loader = SourceFileLoader("generate", str(DEPLOY / "spec/generate"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("generate", loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_the_webhook_has_no_rights_and_its_objects_fit_together(spec):
+    parts = kustomized("operator/webhook-cert-manager")
+    assert not {part["kind"] for part in parts} & {"ServiceAccount", "Role", "ClusterRole", "RoleBinding"}
+    deployment, service = only(parts, "Deployment")["spec"], only(parts, "Service")["spec"]
+    inside, labels = deployment["template"]["spec"], deployment["template"]["metadata"]["labels"]
+    assert inside["automountServiceAccountToken"] is False and "serviceAccountName" not in inside
+    container = inside["containers"][0]
+    assert container["securityContext"] == spec["sidecar"]["securityContext"]
+    assert container["image"] == spec["sidecar"]["image"] and inside["nodeSelector"] == spec["nodes"]
+    # Its own pods do not wait for it.
+    namespace = only(parts, "Namespace")["metadata"]
+    assert "lockstep/inject" not in namespace.get("labels", {})
+    assert deployment["replicas"] > only(parts, "PodDisruptionBudget")["spec"]["maxUnavailable"]
+    for selector in (
+        service["selector"],
+        only(parts, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        only(parts, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        deployment["selector"]["matchLabels"],
+    ):
+        assert selector == labels
+    port = next(port for port in container["ports"] if port["name"] == service["ports"][0]["targetPort"])
+    assert f"--listen=0.0.0.0:{port['containerPort']}" in container["args"]
+    assert only(parts, "NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"] == port["containerPort"]
+    hook = only(parts, "MutatingWebhookConfiguration")
+    called = hook["webhooks"][0]["clientConfig"]["service"]
+    assert called == {**WEBHOOK, "path": "/v1/pods", "port": service["ports"][0]["port"]}
+    certificate = only(parts, "Certificate", WEBHOOK["name"])
+    assert certificate["spec"]["dnsNames"] == [f"{WEBHOOK['name']}.{WEBHOOK['namespace']}.svc"]
+    injected = hook["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
+    assert injected == f"{WEBHOOK['namespace']}/{certificate['metadata']['name']}"
+    volumes = {volume["name"]: volume for volume in inside["volumes"]}
+    assert volumes["tls"]["secret"]["secretName"] == certificate["spec"]["secretName"]
+    config = only(parts, "ConfigMap")["metadata"]["name"]
+    assert volumes["injection"]["configMap"]["name"] == config != WEBHOOK["name"], "new parts are new pods"
+
+
+WEBHOOK = {"name": "lockstep-inject", "namespace": "lockstep-system"}
 
 
 def test_the_component_adds_the_sidecar_and_keeps_the_server():

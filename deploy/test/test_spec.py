@@ -1,4 +1,4 @@
-"""One source: chart, Kustomize component and admission policy have the sidecar of deploy/spec/spec.yaml."""
+"""One source: chart, Kustomize component, admission policy and webhook have the sidecar of deploy/spec/spec.yaml."""
 
 import re
 import shutil
@@ -28,6 +28,7 @@ def test_a_stale_file_is_found(tmp_path):
         "deploy/kustomize/sidecar/patch.yaml",
         "deploy/kustomize/operator/policy.yaml",
         "deploy/kustomize/operator/beta/policy.yaml",
+        "deploy/kustomize/operator/webhook/injection.json",
         "deploy/helm/lockstep/files/spec.yaml",
         "deploy/pulumi/lockstep_pulumi/data/spec.yaml",
     }

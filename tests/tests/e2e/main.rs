@@ -20,6 +20,7 @@ mod foreign_lock;
 mod guards;
 mod handover;
 mod handshake;
+mod inject;
 mod large;
 mod life;
 mod names;

@@ -17,6 +17,7 @@
 //! | `certs` | makes a private authority, and certificates of nodes and operators |
 //! | `aws` | compares tables, streams and bucket with what a site needs; prints its IAM policy |
 //! | `bridge` | puts the bridge's jar into Gerrit's `lib` |
+//! | `inject` | the webhook that adds the sidecar to pods of an operator |
 //! | `shadow` | watches what another replication does, and compares sites with each other |
 //! | `handover_agent`, `agents` | runs the program that is told about roles; a standby on a copy, programs on a leash |
 //! | `peers` | the peers of this node, and whether they answer |
@@ -37,6 +38,7 @@ mod explain;
 mod handover_agent;
 mod hook;
 mod import;
+mod inject;
 mod inspect;
 mod new_file;
 mod old_sins;
@@ -172,6 +174,9 @@ enum Command {
     /// Install the bridge in a Gerrit
     #[command(subcommand)]
     Bridge(bridge::BridgeCommand),
+    /// Add the sidecar to pods of the k8s-gerrit operator, below Kubernetes 1.36
+    #[command(subcommand)]
+    Inject(inject::InjectCommand),
     /// Run the program that is told about roles (the sidecar starts this)
     #[command(hide = true)]
     HandoverAgent(handover_agent::AgentArgs),
@@ -313,6 +318,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Preflight(args) => drill::preflight(args).await,
         Command::Aws(command) => aws::run(command).await,
         Command::Bridge(command) => bridge::run(command),
+        Command::Inject(command) => inject::run(command).await,
         Command::HandoverAgent(args) => handover_agent::run(args).await,
         Command::SilentDrill => crate::node::assembly::run_child().await.map_err(CliError::failed),
         Command::Leash(args) => agents::leash(args).await,
@@ -333,7 +339,7 @@ mod tests {
     }
 
     /// The commands without `--json`, with the reasons.
-    const WITHOUT_JSON: [(&str, &str); 13] = [
+    const WITHOUT_JSON: [(&str, &str); 14] = [
         ("run", "the sidecar itself"),
         ("config check", "its exit code is the answer"),
         ("config example", "prints a file"),
@@ -341,6 +347,7 @@ mod tests {
         ("hook proc-receive", "git runs it"),
         ("hook reference-transaction", "git runs it"),
         ("shadow watch", "runs until it is stopped"),
+        ("inject serve", "runs until it is stopped"),
         ("aws policy", "prints JSON always"),
         ("handover-agent", "the sidecar runs it"),
         ("silent-drill", "the sidecar runs it"),

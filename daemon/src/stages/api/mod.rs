@@ -19,6 +19,7 @@
 //! | `transactions`, `projects` | ref transactions and their fate; projects and their `HEAD` |
 //! | `arrivals` | waits of callers for a transaction |
 //! | `inspection` | status, parked, quarantined; one ref at every site |
+//! | `injection` | the webhook that adds the sidecar to pods, a listener of a process of its own |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `sites` | all sites, and failover |
 //! | `signing` | signed records: the sites that must sign, and their keys |
@@ -56,6 +57,7 @@ mod fetches;
 mod gerrit;
 mod handshakes;
 pub mod health;
+pub mod injection;
 mod inspection;
 mod objects;
 pub mod openapi;
