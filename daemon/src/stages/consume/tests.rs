@@ -13,7 +13,7 @@ use lockstep_proto::{
 use super::*;
 use crate::seams::eventlog::{Batch, EventLogError, Record, ShardInfo, ShardReader, StreamInfo};
 use crate::seams::refdb::{CommitAnswer, CommitRequest};
-use crate::seams::volume::{Changes, Held, RefRecord};
+use crate::seams::volume::{Changes, Held, HeldKind, RefRecord};
 use crate::stages::ports::{Behind, CatchUpError, Done};
 use crate::state::signing::NotSigned;
 
@@ -294,8 +294,8 @@ async fn a_stream_that_has_everything_has_lost_nothing() {
 #[tokio::test(start_paused = true)]
 async fn transactions_that_were_here_before_a_restart_are_not_told_as_lost() {
     let (parked, applied) = (creation(0), creation(1));
-    let (bytes, since_ms) = (parked.encode(), 1);
-    let held = Held { bytes, project: "p#1".into(), reason: "r".into(), waits_for: Vec::new(), since_ms };
+    let (bytes, kind, since_ms) = (parked.encode(), HeldKind::Committed, 1);
+    let held = Held { bytes, kind, project: "p#1".into(), reason: "r".into(), waits_for: Vec::new(), since_ms };
     let command = &applied.commands[0];
     let record = RefRecord { version: command.version, value: command.new.clone(), txn: applied.id.clone() };
     let shard = ShardId { site: "s".parse().unwrap(), created: "t".into(), shard: "0".into() };

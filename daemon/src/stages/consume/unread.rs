@@ -90,7 +90,7 @@ impl Consumer {
     /// The transactions that are set aside: parked, or committed and in quarantine.
     pub(super) fn set_aside(&self) -> Result<BTreeSet<TxnId>, StoreError> {
         let quarantined = self.store.quarantined()?;
-        let committed = quarantined.iter().filter(|(id, held)| held.is_committed(id));
+        let committed = quarantined.iter().filter(|(_, held)| held.is_committed());
         let mut aside: BTreeSet<TxnId> = committed.filter_map(|(id, _)| id.parse().ok()).collect();
         for page in parked_pages(self.store.as_ref()) {
             aside.extend(page?.iter().filter_map(|(id, _)| id.parse::<TxnId>().ok()));

@@ -82,7 +82,7 @@ impl Explainer<'_> {
             if held.project == project { set_aside(kind, id, held, key) } else { None }
         };
         let quarantined = store.quarantined()?;
-        let committed = quarantined.iter().filter(|(id, held)| held.is_committed(id));
+        let committed = quarantined.iter().filter(|(_, held)| held.is_committed());
         let mut found: Vec<SetAsideRef> =
             committed.filter_map(|(id, held)| of_ref(SetAsideKind::Quarantined, id, held)).collect();
         for page in parked_pages(store).take(MOST_PAGES) {
@@ -151,12 +151,13 @@ mod tests {
     use lockstep_proto::Command;
 
     use super::*;
+    use crate::seams::volume::HeldKind;
 
     const TXN: &str = "a-0.1.0.3.00000000000000aa";
 
     fn held(bytes: Bytes) -> Held {
         let (project, reason) = ("p#1".to_owned(), "objects x".to_owned());
-        Held { bytes, project, reason, waits_for: Vec::new(), since_ms: 7 }
+        Held { bytes, kind: HeldKind::Committed, project, reason, waits_for: Vec::new(), since_ms: 7 }
     }
 
     #[test]
