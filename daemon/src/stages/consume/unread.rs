@@ -72,7 +72,7 @@ impl Consumer {
                             taken.insert(txn);
                         }
                         open += bytes.len() as u64;
-                        waits.push(self.hand_over(transaction, bytes).await);
+                        waits.push(self.offer_unread(transaction, bytes).await);
                     }
                     SlotState::Committed(..) | SlotState::Empty => {}
                 }
@@ -133,8 +133,8 @@ impl Consumer {
         Transaction::outlined(bytes).inspect_err(tell).ok()
     }
 
-    /// Hands over a transaction of the journal. The receiver is told when it is applied or durably set aside.
-    async fn hand_over(&self, transaction: Transaction, bytes: Bytes) -> oneshot::Receiver<()> {
+    /// Offers a transaction of the journal to the apply stage. The receiver is told when it is applied or durably set aside.
+    async fn offer_unread(&self, transaction: Transaction, bytes: Bytes) -> oneshot::Receiver<()> {
         let (end, ended) = oneshot::channel();
         let done: Done = Box::new(move || {
             let _ = end.send(());
