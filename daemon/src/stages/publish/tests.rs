@@ -90,6 +90,22 @@ async fn the_mark_follows_an_event_log_that_takes_a_few_records_each_time() {
     assert_eq!((taken.len(), taken.values().sum::<usize>()), (40, 40), "each record is appended once");
 }
 
+/// An idle publisher looks again after a second. The journal wakes it long before.
+#[tokio::test(start_paused = true)]
+async fn a_commit_wakes_an_idle_publisher() {
+    let (context, log, record) = world().await;
+    let limits = JournalLimits { lanes: 1, window: 64, cache_bytes: 1_000_000 };
+    let journal = Arc::new(Journal::new(record.id.clone(), limits));
+    let publisher = tokio::spawn(Publisher::new(&context, Arc::clone(&journal)).run());
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(log.taken.lock().len(), 0, "it is idle");
+    let slot = journal.take(Lane(0)).await;
+    journal.committed(&slot, transaction(&context, &slot, 0).encode());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    publisher.abort();
+    assert_eq!(log.taken.lock().len(), 1, "the record is in the log a millisecond later");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dead_incarnation_is_published_from_its_mark_and_drained() {
     let (context, log, record) = world().await;
