@@ -151,6 +151,7 @@ mod tests {
     use lockstep_proto::Command;
 
     use super::*;
+    use crate::base::transaction_builder::TransactionBuilder;
     use crate::seams::volume::HeldKind;
 
     const TXN: &str = "a-0.1.0.3.00000000000000aa";
@@ -163,7 +164,6 @@ mod tests {
     #[test]
     fn a_record_is_of_the_refs_that_it_moves_and_an_unreadable_one_may_be_of_any() {
         let key = |name: &str| RefKey::Ref(format!("refs/heads/{name}").parse().unwrap());
-        let (project, site) = ("p#1".parse().unwrap(), "a".parse().unwrap());
         let transaction = Transaction {
             commands: vec![Command {
                 key: key("main"),
@@ -172,7 +172,7 @@ mod tests {
                 version: Version(2),
                 predecessor: Some("a-0.1.0.2.00000000000000aa".parse().unwrap()),
             }],
-            ..Transaction::empty(TXN.parse().unwrap(), site, project)
+            ..TransactionBuilder::of(TXN.parse().unwrap()).build()
         };
         let (whole, other) = (held(transaction.encode()), held(Bytes::from_static(b"\xff")));
         let found = |held: &Held, name: &str| set_aside(SetAsideKind::Parked, TXN, held, &key(name));
