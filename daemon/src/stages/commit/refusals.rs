@@ -160,7 +160,7 @@ pub(super) fn is_behind(why: &dyn std::fmt::Display) -> Refusal {
 /// The verdict on a repeated update when nothing proves whether an earlier try was committed.
 pub(super) fn earlier_try(why: &dyn std::fmt::Display) -> Refusal {
     let message = format!(
-        "it is not known whether an earlier try committed this ({why}). Nothing is lost: fetch and look before you \
+        "it is not known yet whether an earlier try committed this ({why}). Nothing is lost: fetch and look before you \
          push again"
     );
     Refusal::new(RefusalCode::Unavailable, true, message).with_next_step()
