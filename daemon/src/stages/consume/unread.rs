@@ -133,7 +133,8 @@ impl Consumer {
         Transaction::outlined(bytes).inspect_err(tell).ok()
     }
 
-    /// Offers a transaction of the journal to the apply stage. The receiver is told when it is applied or durably set aside.
+    /// Offers a transaction of the journal to the apply stage. The receiver is told when it is applied or durably set
+    /// aside.
     async fn offer_unread(&self, transaction: Transaction, bytes: Bytes) -> oneshot::Receiver<()> {
         let (end, ended) = oneshot::channel();
         let done: Done = Box::new(move || {
