@@ -194,13 +194,23 @@ pub struct Refusal {
     /// Whether the same request, unchanged, may succeed later.
     #[serde(default)]
     pub retry: bool,
+    /// Whether `message` tells a user of git the next step. If not, the hook adds one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub next_step: bool,
 }
 
 impl Refusal {
     /// A refusal without an expected and an actual value.
     #[must_use]
     pub fn new(code: RefusalCode, retry: bool, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), expected: None, actual: None, caught_up: false, retry }
+        let (message, caught_up, next_step) = (message.into(), false, false);
+        Self { code, message, expected: None, actual: None, caught_up, retry, next_step }
+    }
+
+    /// The same refusal, whose message tells a user of git the next step.
+    #[must_use]
+    pub fn with_next_step(self) -> Self {
+        Self { next_step: true, ..self }
     }
 }
 

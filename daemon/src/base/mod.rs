@@ -10,6 +10,7 @@
 //! | `base_paths` | the folder that holds a project's repository |
 //! | `observer` | the trait through which stages report to metrics, status and the simulator |
 //! | `faults` | failpoints and injected bugs; compiled out of the production image |
+//! | `transaction_builder` | the builder of transactions in unit tests |
 
 pub mod backoff;
 pub mod base_paths;
@@ -19,3 +20,5 @@ pub mod faults;
 pub mod observer;
 pub mod ref_names;
 pub mod tasks;
+#[cfg(test)]
+pub(crate) mod transaction_builder;

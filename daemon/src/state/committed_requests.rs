@@ -203,12 +203,12 @@ impl Remember for CommittedRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::transaction_builder::TransactionBuilder;
     use crate::seams::volume::memory::MemoryStore;
 
     fn transaction(id: &str, at_ms: u64) -> Transaction {
-        let txn = "n.1.0.9.00000000000000aa".parse().unwrap();
-        let empty = Transaction::empty(txn, "s".parse().unwrap(), "p#1".parse().unwrap());
-        Transaction { request_id: id.to_owned(), committed_at_ms: at_ms, ..empty }
+        let (request_id, committed_at_ms) = (id.to_owned(), at_ms);
+        Transaction { request_id, committed_at_ms, ..TransactionBuilder::in_slot(9).build() }
     }
 
     fn load(store: &Arc<dyn NodeStore>) -> CommittedRequests {

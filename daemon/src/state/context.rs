@@ -221,9 +221,5 @@ impl NodeContext {
 /// A transaction of the node in [`NodeContext::in_memory`]: it creates a branch of project `p`, in this slot.
 #[cfg(test)]
 pub(crate) fn creation(seq: u64) -> lockstep_proto::Transaction {
-    use lockstep_proto::{Command, RefValue, Transaction};
-
-    let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
-    let command = Command::creation("refs/heads/a".parse().unwrap(), RefValue::Oid("1".repeat(40).parse().unwrap()));
-    Transaction { commands: vec![command], ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap()) }
+    crate::base::transaction_builder::TransactionBuilder::in_slot(seq).creates("a").build()
 }

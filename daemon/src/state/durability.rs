@@ -196,7 +196,7 @@ mod tests {
     use crate::seams::eventlog::Position;
     use crate::seams::git::model::ModelRepositories;
     use crate::seams::volume::memory::MemoryStore;
-    use crate::seams::volume::{Held, ShardId};
+    use crate::seams::volume::{Held, HeldKind, ShardId};
 
     /// A reader that parks a record at the very moment when it is asked for its checkpoint, as another thread could.
     struct Parks(Durability);
@@ -205,6 +205,7 @@ mod tests {
         fn remember(&self, into: &mut Changes) {
             let held = Held {
                 bytes: "record".into(),
+                kind: HeldKind::Committed,
                 project: "p#1".into(),
                 reason: "predecessor".into(),
                 waits_for: Vec::new(),

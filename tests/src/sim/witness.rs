@@ -2,7 +2,7 @@
 //!
 //! The raw refdb answers without waiting, so the witness sees the effects in the refdb's own order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,10 +10,9 @@ use bytes::Bytes;
 use lockstep::seams::blob::BlobStore;
 use lockstep::seams::blob::long_form::LongForms;
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
-    IncarnationRecord, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, Part,
-    RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore, Role, Setup, SiteAnswer, SiteRecord, Sites,
-    SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, IncarnationRecord, Incarnations,
+    JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore,
+    Role, SiteAnswer, SiteRecord, Sites, SlotState, WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
@@ -27,14 +26,23 @@ pub struct WitnessedRefDb {
 }
 
 impl WitnessedRefDb {
-    /// Witnesses `inner` for `watch`.
+    /// Witnesses `inner` for `watch`. The parts that the watch learns nothing from stay those of `inner`: the setup,
+    /// and the identity of Gerrit.
     #[must_use]
-    pub fn new(inner: RefDb, blobs: Arc<dyn BlobStore>, watch: Arc<Watch>) -> Self {
-        Self { inner, long_forms: LongForms::new(blobs, "no-spill".into(), usize::MAX), watch }
+    pub fn over(inner: RefDb, blobs: Arc<dyn BlobStore>, watch: Arc<Watch>) -> RefDb {
+        let long_forms = LongForms::new(blobs, "no-spill".into(), usize::MAX);
+        let witness = Arc::new(Self { inner: inner.clone(), long_forms, watch });
+        RefDb {
+            refs: Arc::clone(&witness) as _,
+            journal: Arc::clone(&witness) as _,
+            sites: Arc::clone(&witness) as _,
+            incarnations: Arc::clone(&witness) as _,
+            nodes: Arc::clone(&witness) as _,
+            documents: witness,
+            ..inner
+        }
     }
-}
 
-impl WitnessedRefDb {
     /// Checks that a transaction whose slot is about to be collected holds no lock. Such a lock could no longer be
     /// decided. The transaction comes from the facts, because its long form is deleted before its slot.
     async fn no_lock_names(&self, txn: &TxnId) -> Result<(), RefDbError> {
@@ -140,13 +148,6 @@ impl JournalStore for WitnessedRefDb {
         }
         self.watch.collecting(&committed, &expelled);
         self.inner.journal.collect(slots).await
-    }
-}
-
-#[async_trait]
-impl Setup for WitnessedRefDb {
-    async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
-        self.inner.setup.rebuild(items, revision).await
     }
 }
 
@@ -305,28 +306,5 @@ impl Documents for WitnessedRefDb {
         let declared = self.inner.documents.declare_went_back(record).await?;
         self.watch.declared_went_back(&declared);
         Ok(declared)
-    }
-}
-
-#[async_trait]
-impl GerritIdentity for WitnessedRefDb {
-    async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
-        self.inner.gerrit.gerrit().await
-    }
-
-    async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
-        self.inner.gerrit.enroll_gerrit(record).await
-    }
-
-    async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
-        self.inner.gerrit.instances().await
-    }
-
-    async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError> {
-        self.inner.gerrit.claim_instance(instance, node, from).await
-    }
-
-    async fn release_instance(&self, instance: &str, node: &NodeId) -> Result<(), RefDbError> {
-        self.inner.gerrit.release_instance(instance, node).await
     }
 }

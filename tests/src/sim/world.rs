@@ -130,7 +130,7 @@ impl World {
         let trace = Arc::new(Trace::start());
         let faults = Faults::new(seed, trace.clone(), scenario.rates.clone(), scenario.calls.clone());
         let watch = Watch::new(trace.clone(), backend.eventlog());
-        let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), backend.blobs(), watch.clone())));
+        let refdb = WitnessedRefDb::over(backend.refdb(), backend.blobs(), watch.clone());
         let seen =
             RefDb { refs: Arc::new(ItemByItem::new(Arc::clone(&refdb.refs), seed, &scenario, bugs)), ..refdb.clone() };
         let (mut places, mut gerrits) = (BTreeMap::new(), BTreeMap::new());

@@ -18,7 +18,21 @@ enum Within {
 
 /// The layers, lowest first, each with its rooms: the files and folders in it.
 const LAYERS: &[(&str, &[&str], Within)] = &[
-    ("base", &["clock", "tasks", "backoff", "budget", "ref_names", "base_paths", "observer", "faults"], Within::Order),
+    (
+        "base",
+        &[
+            "clock",
+            "tasks",
+            "backoff",
+            "budget",
+            "ref_names",
+            "base_paths",
+            "observer",
+            "faults",
+            "transaction_builder",
+        ],
+        Within::Order,
+    ),
     (
         "seams",
         &[

@@ -105,7 +105,7 @@ pub(super) fn joined(mut parts: Vec<Answered<'_>>) -> Result<RefTransactionRespo
 
 fn failed(command: &RefCommand, error: &ClientError) -> RefResult {
     let outcome = if matches!(error, ClientError::NoAnswer(_)) { Outcome::Unknown } else { Outcome::Refused };
-    let refusal = Some(Refusal::new(RefusalCode::Unavailable, false, error.to_string()));
+    let refusal = Some(Refusal::new(RefusalCode::Unavailable, false, error.to_string()).with_next_step());
     RefResult { name: command.name.clone(), outcome, refusal }
 }
 
@@ -184,19 +184,19 @@ fn verdict(result: &RefResult, plan: &Plan) -> Option<String> {
         Outcome::Committed | Outcome::CommittedNotYetVisible => None,
         Outcome::Refused => {
             let why = why.unwrap_or("refused without a reason");
-            let later = result.refusal.as_ref().is_some_and(|refusal| refusal.retry && !why.contains("again"));
+            let later = result.refusal.as_ref().is_some_and(|refusal| refusal.retry && !refusal.next_step);
             Some(if later { format!("{why}; push again later") } else { why.to_owned() })
         }
-        Outcome::Unknown => Some(unknown(why.unwrap_or("no answer in time"))),
+        Outcome::Unknown => Some(match &result.refusal {
+            Some(refusal) if refusal.next_step => refusal.message.clone(),
+            Some(refusal) => unknown(&refusal.message),
+            None => unknown("no answer in time"),
+        }),
     }
 }
 
-/// The text for an unknown outcome. A reason of the commit stage that says "not known yet" is complete and stays as it
-/// is.
+/// The text for an unknown outcome whose reason tells no next step.
 fn unknown(why: &str) -> String {
-    if why.contains("not known yet") {
-        return why.to_owned();
-    }
     format!("it is not known yet whether this was committed; fetch and look before you push again ({why})")
 }
 
@@ -285,11 +285,22 @@ mod tests {
         assert_eq!(transaction(&Err(ClientError::NoAnswer("reset".to_owned()))), None);
     }
 
+    /// The words of the message do not matter: a reason may say "again" and tell no next step.
     #[test]
-    fn doubt_is_said_once() {
-        let whole = "it is not known yet whether this was committed; this node is finding out: fetch in a moment";
-        assert_eq!(unknown(whole), whole);
-        assert!(unknown("no answer in time").starts_with("it is not known yet"));
+    fn a_next_step_is_added_unless_the_refusal_tells_one() {
+        let shown = |outcome: Outcome, retry: bool, next_step: bool| {
+            let message = "the disk failed again; the outcome is not known yet";
+            let refusal = Some(Refusal { next_step, ..Refusal::new(RefusalCode::Unavailable, retry, message) });
+            let name = push("refs/heads/a", 0, 1).command(Rules::default()).unwrap().name;
+            verdict(&RefResult { name, outcome, refusal }, &Plan::default()).unwrap()
+        };
+        let whole = "the disk failed again; the outcome is not known yet";
+        assert_eq!(shown(Outcome::Refused, true, true), whole);
+        assert_eq!(shown(Outcome::Refused, true, false), format!("{whole}; push again later"));
+        assert_eq!(shown(Outcome::Refused, false, false), whole, "a retry does not help");
+        assert_eq!(shown(Outcome::Unknown, true, true), whole);
+        let added = shown(Outcome::Unknown, true, false);
+        assert!(added.starts_with("it is not known yet") && added.ends_with(&format!("({whole})")), "{added}");
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl<'a> Repairs<'a> {
     fn committed(&self, entry: &str) -> Result<(Transaction, Bytes), ApiError> {
         let held = self.record(entry)?;
         let unfit = |why: String| ApiError::new(RefusalCode::Invalid, false, why);
-        if !held.is_committed(entry) {
+        if !held.is_committed() {
             let way = format!("`lockstep quarantine discard {entry}` takes it out");
             return Err(unfit(format!("entry {entry} was never committed, and holds nothing back: {way}")));
         }
@@ -173,7 +173,7 @@ impl<'a> Repairs<'a> {
 
     async fn drop_entry(&self, entry: &str) -> Result<RepairAnswer, ApiError> {
         let held = self.record(entry)?;
-        if held.is_committed(entry) {
+        if held.is_committed() {
             return Err(ApiError::invalid(format!(
                 "entry {entry} was committed at every site, and later moves of its refs wait for it, so it cannot be \
                  discarded: `lockstep quarantine retry {entry}` tries it again, and `lockstep quarantine accept \

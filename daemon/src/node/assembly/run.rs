@@ -99,7 +99,7 @@ impl Sidecar {
         let (guards, left_locks) = watch_repositories(settings, &node);
         let turns = Turns::new(settings.turns.clone(), Arc::new(SystemClock), metrics.turns.clone());
         let contact = Arc::new(LastContact::read(&settings.state).await);
-        let handover = hand_over(&node, receivers)?;
+        let handover = start_handovers(&node, receivers)?;
         let digests = DigestWriter {
             stages: Arc::clone(node.stages()),
             latches: node.latches().clone(),
@@ -210,7 +210,7 @@ fn writes(node: &Node) -> DescribeWrites {
 }
 
 /// Starts to tell the receivers about the role of the site.
-fn hand_over(node: &Node, receivers: Vec<Arc<dyn Receiver>>) -> Result<Vec<Told>, RunError> {
+fn start_handovers(node: &Node, receivers: Vec<Arc<dyn Receiver>>) -> Result<Vec<Told>, RunError> {
     let stages = node.stages();
     let start = stages.deps.store.facts().map_err(RunError::of)?.starts;
     let told = receivers.into_iter().map(|receiver| {

@@ -73,7 +73,7 @@ impl Job {
         }
         let copy = DiskStore::open(&self.state.join("node.redb"))?;
         let read = || -> Result<_, StoreError> {
-            let held = copy.quarantined()?.iter().filter(|(id, held)| held.is_committed(id)).count() as u64;
+            let held = copy.quarantined()?.values().filter(|held| held.is_committed()).count() as u64;
             Ok((copy.low_water()?, held, contents::of_map(&copy)?, copy.bound()?.refdb))
         };
         let (applied, held, expected, refdb) = read()?;

@@ -121,25 +121,15 @@ impl LongForms {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::{Command, RefValue, Version};
-
     use super::*;
+    use crate::base::transaction_builder::TransactionBuilder;
     use crate::seams::blob::memory::MemoryBlobs;
 
     #[tokio::test]
     async fn a_long_form_of_another_hash_is_bad() {
         let blobs = Arc::new(MemoryBlobs::default());
         let long_forms = LongForms::new(Arc::clone(&blobs) as Arc<dyn BlobStore>, PathBuf::new(), 0);
-        let command = Command {
-            key: "refs/heads/a".parse().unwrap(),
-            old: RefValue::Absent,
-            new: "1111111111111111111111111111111111111111".parse().unwrap(),
-            version: Version(1),
-            predecessor: None,
-        };
-        let id = "n.1.0.0.00000000000000aa".parse().unwrap();
-        let empty = Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap());
-        let transaction = Transaction { commands: vec![command], ..empty };
+        let transaction = TransactionBuilder::in_slot(0).creates("a").build();
         let slot = long_forms.store(&transaction, transaction.encode()).await.unwrap();
         assert_eq!(long_forms.read(&slot).await.as_ref(), Ok(&transaction));
         let locator = Locator::decode(&slot).unwrap().unwrap();

@@ -13,7 +13,7 @@ use lockstep_proto::{Oid, RefValue, TxnId, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Held, RefRecord};
+use super::{Held, HeldKind, RefRecord};
 
 /// The version of keys and values together. It is written into every store.
 pub const FORMAT: u64 = 1;
@@ -35,6 +35,9 @@ struct Note {
     reason: String,
     waits_for: Vec<String>,
     since_ms: u64,
+    /// The release before does not write it, and ignores it.
+    #[serde(default)]
+    kind: Option<HeldKind>,
 }
 
 /// Encodes an entry of the version map.
@@ -86,6 +89,7 @@ pub fn held(from: &Held) -> Vec<u8> {
         reason: from.reason.clone(),
         waits_for: from.waits_for.clone(),
         since_ms: from.since_ms,
+        kind: Some(from.kind),
     };
     let note = json(&note);
     let length = u32::try_from(note.len()).expect("a note names a few ids and is far below 4 GiB");
@@ -95,15 +99,16 @@ pub fn held(from: &Held) -> Vec<u8> {
     bytes
 }
 
-/// Decodes the output of [`held`].
-pub fn read_held(bytes: &[u8]) -> Result<Held, FormError> {
+/// Decodes the output of [`held`] that is stored under `id`.
+pub fn read_held(id: &str, bytes: &[u8]) -> Result<Held, FormError> {
     let bad = |why: &str| FormError { what: "held record", why: why.into() };
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| bad("it ends in a length"))?;
     let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| bad("it is too long"))?;
     let (note, bytes) = rest.split_at_checked(length).ok_or_else(|| bad("it ends in its note"))?;
     let note = std::str::from_utf8(note).map_err(|_| bad("its note is not UTF-8"))?;
-    let Note { project, reason, waits_for, since_ms } = read_json("held record", note)?;
-    Ok(Held { bytes: bytes.to_vec().into(), project, reason, waits_for, since_ms })
+    let Note { project, reason, waits_for, since_ms, kind } = read_json("held record", note)?;
+    let kind = kind.unwrap_or_else(|| HeldKind::of_earlier(id, &reason));
+    Ok(Held { bytes: bytes.to_vec().into(), kind, project, reason, waits_for, since_ms })
 }
 
 /// Encodes any of the small forms as JSON.
@@ -131,6 +136,43 @@ mod tests {
         assert_eq!(json(&read), facts);
     }
 
+    /// The note as the release before declared it.
+    #[derive(Deserialize)]
+    struct Earlier {
+        project: String,
+        reason: String,
+        waits_for: Vec<String>,
+        since_ms: u64,
+    }
+
+    /// A held record with this note.
+    fn noted(note: &str) -> Vec<u8> {
+        let length = u32::try_from(note.len()).unwrap();
+        [&length.to_be_bytes()[..], note.as_bytes(), b"record"].concat()
+    }
+
+    #[test]
+    fn a_held_record_is_read_across_two_releases() {
+        let id = "eu-aws-0.2.7.43.9377d49e766adb35";
+        let never = "the record was never committed: torn pack";
+        let earlier = format!(r#"{{"project":"p#1","reason":"{never}","waits_for":[],"since_ms":7}}"#);
+        let read = read_held(id, &noted(&earlier)).unwrap();
+        assert_eq!((read.kind, read.is_committed()), (HeldKind::NeverCommitted, false));
+        let bad = noted(r#"{"project":"p#1","reason":"torn pack","waits_for":[],"since_ms":7}"#);
+        assert!(read_held(id, &bad).unwrap().is_committed());
+        let written = held(&read);
+        let present = format!(r#"{},"kind":"never_committed"}}"#, earlier.strip_suffix('}').unwrap());
+        assert_eq!(written, noted(&present), "the form on the disk");
+        let Earlier { project, reason, waits_for, since_ms } = read_json("held record", &present).unwrap();
+        assert_eq!((project.as_str(), reason.as_str(), waits_for.len(), since_ms), ("p#1", never, 0, 7));
+    }
+
+    #[test]
+    fn the_kind_decides_and_the_reason_does_not() {
+        let note = r#"{"project":"p#1","reason":"torn","waits_for":[],"since_ms":7,"kind":"unsigned"}"#;
+        assert_eq!(read_held("eu-aws-0.2.7.43.9377d49e766adb35", &noted(note)).unwrap().kind, HeldKind::Unsigned);
+    }
+
     fn any_value() -> impl Strategy<Value = RefValue> {
         prop_oneof![
             Just(RefValue::Absent),
@@ -156,13 +198,14 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..200), text in any::<[String; 3]>(), since_ms in any::<u64>(),
         ) {
             let [project, reason, waits] = text;
-            let from = Held { bytes: bytes.into(), project, reason, waits_for: vec![waits], since_ms };
-            prop_assert_eq!(read_held(&held(&from)).unwrap(), from);
+            let kind = HeldKind::NeverCommitted;
+            let from = Held { bytes: bytes.into(), kind, project, reason, waits_for: vec![waits], since_ms };
+            prop_assert_eq!(read_held("any", &held(&from)).unwrap(), from);
         }
 
         #[test]
         fn garbage_is_an_error_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            prop_assert!(read_held(&bytes).is_err());
+            prop_assert!(read_held("any", &bytes).is_err());
             prop_assert!(read_record(&bytes).is_err());
         }
 

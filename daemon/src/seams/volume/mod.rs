@@ -14,6 +14,7 @@
 //! | `debt` | a project that this node cannot bring up to date |
 //! | `disk` | the store in redb, on the volume |
 //! | `encoding`, `keys` | values and keys on the disk, as bytes |
+//! | `held` | a parked or quarantined record, with its kind |
 //! | `intents` | the file of move intents, without any fsync |
 //! | `line_file` | an append-only file of lines, without any fsync |
 //! | `lock` | at most one sidecar per volume |
@@ -29,6 +30,7 @@ mod bound;
 mod debt;
 pub mod disk;
 mod encoding;
+mod held;
 mod intents;
 mod keys;
 mod line_file;
@@ -43,6 +45,7 @@ mod set_digest;
 pub use blobs_under_way::BlobsUnderWay;
 pub use bound::BoundTo;
 pub use debt::{Debt, MOST_REFS};
+pub use held::{DIFFERS, Held, HeldKind, NEVER_COMMITTED, not_signed};
 pub use intents::MoveIntent;
 pub use parked_pages::parked_pages;
 pub use refresh_marks::{Difference, RefreshMark};
@@ -82,42 +85,6 @@ pub struct ShardId {
     pub created: String,
     /// The shard's id in the stream.
     pub shard: String,
-}
-
-/// A record that is parked or quarantined.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// The encoded transaction as received.
-    pub bytes: Bytes,
-    /// The name of the project, as far as it could be read.
-    pub project: String,
-    /// Why the record is held.
-    pub reason: String,
-    /// The transactions, objects or project that the record waits for. Empty in quarantine.
-    pub waits_for: Vec<String>,
-    /// When the record was set aside, in milliseconds since 1970.
-    pub since_ms: u64,
-}
-
-/// The beginning of the reason of a quarantined record that was never committed.
-pub const NEVER_COMMITTED: &str = "the record was never committed: ";
-
-/// The rest of that reason, for a record that another refdb may have committed.
-const OF_OTHER_REFDB: &str = "it is of the refdb that this one was rebuilt from, and no site had applied it";
-
-impl Held {
-    /// The record as one of another refdb, which holds back nothing in this one.
-    #[must_use]
-    fn of_other_refdb(self) -> Self {
-        Self { reason: format!("{NEVER_COMMITTED}{OF_OTHER_REFDB}"), waits_for: Vec::new(), ..self }
-    }
-
-    /// Whether a quarantined record, stored under `id`, is a committed transaction. Only such a record holds back the
-    /// successors of its refs, and its slot must not be collected.
-    #[must_use]
-    pub fn is_committed(&self, id: &str) -> bool {
-        id.parse::<TxnId>().is_ok() && !self.reason.starts_with(NEVER_COMMITTED)
-    }
 }
 
 /// A store of stream events in transit, as numbered entries in the order of their arrival.

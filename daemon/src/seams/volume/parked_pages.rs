@@ -21,16 +21,16 @@ pub fn parked_pages(store: &dyn NodeStore) -> impl Iterator<Item = Result<Vec<(S
 
 #[cfg(test)]
 mod tests {
-    use super::super::Changes;
     use super::super::memory::MemoryStore;
+    use super::super::{Changes, HeldKind};
     use super::*;
 
     #[tokio::test]
     async fn every_record_is_in_one_page_and_full_pages_have_a_next_one() {
         for (records, sizes) in [(0, vec![0]), (1, vec![1]), (PAGE, vec![PAGE, 0]), (PAGE + 1, vec![PAGE, 1])] {
             let store = MemoryStore::default();
-            let held =
-                Held { bytes: "b".into(), project: "p#1".into(), reason: "r".into(), waits_for: vec![], since_ms: 1 };
+            let (kind, project) = (HeldKind::Committed, "p#1".to_owned());
+            let held = Held { bytes: "b".into(), kind, project, reason: "r".into(), waits_for: vec![], since_ms: 1 };
             let park = (0..records).map(|number| (format!("{number:04}"), held.clone())).collect();
             store.commit(Changes { park, ..Changes::default() }).await.unwrap();
             let pages: Vec<_> = parked_pages(&store).collect::<Result<_, _>>().unwrap();

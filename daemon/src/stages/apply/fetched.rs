@@ -60,11 +60,11 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::base::transaction_builder::TransactionBuilder;
 
     fn transaction(seq: u64, bytes: usize) -> Transaction {
-        let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
         let pack = Pack::Inline(Bytes::from(vec![0; bytes]));
-        Transaction { pack, ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap()) }
+        Transaction { pack, ..TransactionBuilder::in_slot(seq).build() }
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl Catcher {
         self.units.observer.quarantined(&transaction.id.to_string(), &reason);
         let held = Held {
             bytes,
+            kind: reason.kind(),
             project: transaction.project.to_string(),
             reason: reason.to_string(),
             waits_for: Vec::new(),

@@ -62,7 +62,7 @@ pub use reason::{Contradiction, ParkReason};
 use crate::base::budget::ByteBudget;
 use crate::base::clock::{Clock, Entropy};
 use crate::base::tasks::Tasks;
-use crate::seams::volume::{NodeStore, StoreError, parked_pages};
+use crate::seams::volume::{HeldKind, NodeStore, StoreError, parked_pages};
 use crate::stages::ports::{CatchUp, Done, Sink};
 use crate::state::bound_refdb::BoundRefdb;
 use crate::state::context::{NodeContext, NodeState};
@@ -183,9 +183,9 @@ impl Applier {
     /// Tries the held transactions again, because this start may bring a new release or a repair.
     async fn try_held_again(&self, store: &dyn NodeStore) -> Result<(), StoreError> {
         let quarantined = store.quarantined()?;
-        self.shared.signing.kept(quarantined.values().filter(|held| reason::is_unsigned(&held.reason)).count());
-        for (id, held) in quarantined {
-            if held.is_committed(&id)
+        self.shared.signing.kept(quarantined.values().filter(|held| held.kind == HeldKind::Unsigned).count());
+        for held in quarantined.into_values() {
+            if held.is_committed()
                 && let Ok(transaction) = Transaction::outlined(&held.bytes)
             {
                 self.offer(Arc::new(transaction), held.bytes, None, None).await;

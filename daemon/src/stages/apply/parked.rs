@@ -154,7 +154,7 @@ mod tests {
     use lockstep_proto::Command;
 
     use super::*;
-    use crate::seams::volume::Held;
+    use crate::seams::volume::{Held, HeldKind};
     use crate::state::context::creation;
 
     const AGE: Duration = Duration::from_secs(60);
@@ -250,6 +250,7 @@ mod tests {
         let first = event(1, 1);
         let held = Held {
             bytes: first.transaction.encode(),
+            kind: HeldKind::Committed,
             project: "p#1".to_owned(),
             reason: "x".to_owned(),
             waits_for: vec![],

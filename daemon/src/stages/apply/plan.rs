@@ -56,11 +56,11 @@ pub fn contradiction<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::transaction_builder::TransactionBuilder;
     use lockstep_proto::{Command, Oid, RefValue};
     use std::convert::Infallible;
 
     fn transaction(steps: &[(&str, u64)]) -> Transaction {
-        let id: TxnId = "n.1.0.9.00000000000000aa".parse().unwrap();
         let before: TxnId = "n.1.0.8.00000000000000bb".parse().unwrap();
         let oid = RefValue::Oid(Oid::from_bytes(&[7; 20]).unwrap());
         let commands = steps.iter().map(|(name, version)| Command {
@@ -70,10 +70,7 @@ mod tests {
             version: Version(*version),
             predecessor: (*version > 1).then(|| before.clone()),
         });
-        Transaction {
-            commands: commands.collect(),
-            ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap())
-        }
+        Transaction { commands: commands.collect(), ..TransactionBuilder::in_slot(9).build() }
     }
 
     fn at(here: u64) -> impl FnMut(&RefKey) -> Result<Version, Infallible> {

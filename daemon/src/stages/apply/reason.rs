@@ -1,7 +1,7 @@
 //! Why a transaction is parked, and why a record is quarantined.
 //!
-//! The store keeps a reason as text, and the status API shows it. Every text of an earlier release can be read: a text
-//! of no known form is the report of a failure.
+//! The store keeps a reason as text, and the status API shows it. Decisions read the [`HeldKind`] beside it. Every text
+//! of an earlier release can be read: a text of no known form is the report of a failure.
 
 use std::convert::Infallible;
 use std::fmt::{self, Display, Formatter};
@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefValue, TxnId, Version};
 
-use crate::seams::volume::{NEVER_COMMITTED, RefRecord};
-use crate::state::signing::{NotSigned, UNSIGNED};
+use crate::seams::volume::{DIFFERS, HeldKind, NEVER_COMMITTED, RefRecord, not_signed};
+use crate::state::signing::NotSigned;
 
 /// Why a transaction is parked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +33,6 @@ pub enum ParkReason {
     Journal(String),
     /// The disk, a store or a peer failed.
     Failed(String),
-}
-
-/// Whether a stored reason is that of a quarantined record whose signature was not good.
-pub(super) fn is_unsigned(reason: &str) -> bool {
-    reason.contains(UNSIGNED)
 }
 
 impl ParkReason {
@@ -163,7 +158,7 @@ impl Display for Doubt {
             Self::Bad(why) => out.write_str(why),
             Self::Contradiction(contradiction) => write!(out, "{contradiction}"),
             Self::Parked(reason) => write!(out, "{reason}"),
-            Self::Unsigned(why) => write!(out, "{UNSIGNED}{why}"),
+            Self::Unsigned(why) => out.write_str(&not_signed(why)),
         }
     }
 }
@@ -179,12 +174,25 @@ pub enum QuarantineReason {
     Differs(Doubt),
 }
 
+impl QuarantineReason {
+    /// The kind under which the record is stored.
+    #[must_use]
+    pub fn kind(&self) -> HeldKind {
+        match self {
+            Self::Bad(_) => HeldKind::Committed,
+            Self::NeverCommitted(Doubt::Unsigned(_)) | Self::Differs(Doubt::Unsigned(_)) => HeldKind::Unsigned,
+            Self::NeverCommitted(_) => HeldKind::NeverCommitted,
+            Self::Differs(_) => HeldKind::Copy,
+        }
+    }
+}
+
 impl Display for QuarantineReason {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bad(why) => out.write_str(why),
             Self::NeverCommitted(doubt) => write!(out, "{NEVER_COMMITTED}{doubt}"),
-            Self::Differs(doubt) => write!(out, "the record differs from the committed one: {doubt}"),
+            Self::Differs(doubt) => write!(out, "{DIFFERS}{doubt}"),
         }
     }
 }

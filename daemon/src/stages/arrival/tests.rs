@@ -2,11 +2,12 @@
 
 use lockstep_proto::bridge::RefusalCode;
 use lockstep_proto::debt::DebtKind;
-use lockstep_proto::{Command, ProjectName, RefValue, Seq};
+use lockstep_proto::{Command, ProjectName, Seq};
 
 use super::*;
 use crate::seams::refdb::CommitRequest;
 use crate::seams::volume::RefRecord;
+use crate::state::context::creation;
 use crate::state::debts::Failure;
 use crate::state::version_map::Mover;
 
@@ -46,11 +47,7 @@ fn stage(world: &(NodeContext, NodeState), gerrit: Option<Arc<dyn DueSubjects>>)
 }
 
 fn transaction() -> Transaction {
-    let new = RefValue::Oid("1".repeat(40).parse().unwrap());
-    let command = Command::creation("refs/heads/a".parse().unwrap(), new);
-    let (id, site) = ("n.1.0.0.00000000000000aa".parse().unwrap(), "s".parse().unwrap());
-    let empty = Transaction::empty(id, site, "p#1".parse().unwrap());
-    Transaction { commands: vec![command], request_id: "r".to_owned(), ..empty }
+    Transaction { request_id: "r".to_owned(), ..creation(0) }
 }
 
 async fn commit(context: &NodeContext) -> TxnId {

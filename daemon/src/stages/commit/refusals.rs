@@ -49,7 +49,7 @@ pub(super) fn waits_for(name: &RefName, why: &dyn std::fmt::Display) -> Refusal 
          changed; try again in a moment. A server waits for pushes to this project that are in progress. If a server \
          is down for long, the administrator can help, or choose another name"
     );
-    Refusal::new(RefusalCode::NameConflict, true, message)
+    Refusal::new(RefusalCode::NameConflict, true, message).with_next_step()
 }
 
 /// The refusal of a name that was a folder, while nodes run a release that cannot forget that.
@@ -93,14 +93,14 @@ pub(super) fn too_many(proposal: &Proposal) -> Option<Refusal> {
 pub(super) fn withdrawn() -> Refusal {
     let message = "the global ref database did not answer in time, so this update was withdrawn: nothing was changed, \
                    and your work is still where you pushed it from; try again, or tell the administrator";
-    Refusal::new(RefusalCode::Unavailable, true, message)
+    Refusal::new(RefusalCode::Unavailable, true, message).with_next_step()
 }
 
 /// The refusal of an update on whose way the site was fenced. Its slot can hold no transaction any more.
 pub(super) fn fenced() -> Refusal {
     let message = "this site was fenced while the update was on its way, so it was not committed: nothing was changed, \
                    and your work is still where you pushed it from; push again to the site that is active";
-    Refusal::new(RefusalCode::Unavailable, true, message)
+    Refusal::new(RefusalCode::Unavailable, true, message).with_next_step()
 }
 
 /// The refusal of an update that the refdb did not take, although it may have been asked several times.
@@ -110,7 +110,7 @@ pub(super) fn not_taken(retry: bool) -> Refusal {
         "the global ref database does not take updates from this server now: nothing was changed, and your work is \
          still where you pushed it from; {next}"
     );
-    Refusal::new(RefusalCode::Unavailable, retry, message)
+    Refusal::new(RefusalCode::Unavailable, retry, message).with_next_step()
 }
 
 /// The verdict on an update whose outcome is not known.
@@ -119,7 +119,7 @@ pub(super) fn in_doubt(txn: &TxnId) -> Refusal {
         "it is not known yet whether this was committed: the global ref database did not answer. Nothing is lost, and \
          this server is finding out: fetch in a moment and look before you push again (transaction {txn})"
     );
-    Refusal::new(RefusalCode::Unavailable, true, message)
+    Refusal::new(RefusalCode::Unavailable, true, message).with_next_step()
 }
 
 /// The text for the user of a committed update that this server cannot show yet.
@@ -139,13 +139,13 @@ pub(super) fn busy(item: &RefItem) -> Refusal {
          moment",
         item.key
     );
-    Refusal::new(RefusalCode::Locked, true, message)
+    Refusal::new(RefusalCode::Locked, true, message).with_next_step()
 }
 
 /// The refusal of an update whose time was over before it was committed.
 pub(super) fn too_late() -> Refusal {
     let message = "this took too long, and was given up before the commit; nothing was changed, try again";
-    Refusal::new(RefusalCode::Unavailable, true, message)
+    Refusal::new(RefusalCode::Unavailable, true, message).with_next_step()
 }
 
 /// The refusal by a node that cannot take the latest committed values of the refs.
@@ -154,16 +154,16 @@ pub(super) fn is_behind(why: &dyn std::fmt::Display) -> Refusal {
         "this server is behind and cannot catch up now ({why}); nothing was changed, try again in a moment, or tell \
          the administrator"
     );
-    Refusal::new(RefusalCode::Unavailable, true, message)
+    Refusal::new(RefusalCode::Unavailable, true, message).with_next_step()
 }
 
 /// The verdict on a repeated update when nothing proves whether an earlier try was committed.
 pub(super) fn earlier_try(why: &dyn std::fmt::Display) -> Refusal {
     let message = format!(
-        "it is not known whether an earlier try committed this ({why}). Nothing is lost: fetch and look before you \
+        "it is not known yet whether an earlier try committed this ({why}). Nothing is lost: fetch and look before you \
          push again"
     );
-    Refusal::new(RefusalCode::Unavailable, true, message)
+    Refusal::new(RefusalCode::Unavailable, true, message).with_next_step()
 }
 
 /// The text for users while the refdb is older than this node. The log and the status name the evidence.
@@ -240,7 +240,8 @@ mod tests {
             unavailable(&"x"),
             older_refdb(),
         ];
-        for Refusal { message, .. } in refusals {
+        for Refusal { message, next_step, retry, .. } in refusals {
+            assert!(!retry || next_step == message.contains("again"), "{message}");
             assert!(["slot", "poison", "lane", "deadline"].iter().all(|word| !message.contains(word)), "{message}");
             assert!(message.contains("nothing was changed") || message.contains("Nothing is lost"), "{message}");
         }

@@ -14,8 +14,8 @@ use super::Consumer;
 use crate::base::backoff::Backoff;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::eventlog::{EventLogError, Position, ShardReader};
-use crate::seams::volume::{Held, ShardId};
-use crate::state::signing::{NotSigned, UNSIGNED, Unsigned};
+use crate::seams::volume::{Held, HeldKind, ShardId, not_signed};
+use crate::state::signing::{NotSigned, Unsigned};
 
 /// Reports once that every shard of a stream was read to the end that it had at that time.
 pub(super) struct CaughtUp {
@@ -267,7 +267,7 @@ impl Consumer {
                     let is_forged = self.signing.is_required() && self.signing.verify(None, &data).is_err();
                     return match is_forged {
                         true => self.forged(id, sequence, data, &why, done),
-                        false => self.quarantine(id, sequence, data, why, done),
+                        false => self.quarantine(id, sequence, data, (HeldKind::Unreadable, why), done),
                     };
                 }
             }
@@ -278,7 +278,7 @@ impl Consumer {
     fn forged(&self, id: &ShardId, sequence: &str, data: Bytes, why: &str, done: Box<dyn FnOnce() + Send + Sync>) {
         self.signing.ended(Unsigned::Forged);
         match self.signing.may_keep() {
-            true => self.quarantine(id, sequence, data, format!("{UNSIGNED}{why}"), done),
+            true => self.quarantine(id, sequence, data, (HeldKind::Unsigned, not_signed(&why)), done),
             false => done(),
         }
     }
@@ -288,13 +288,13 @@ impl Consumer {
         id: &ShardId,
         sequence: &str,
         bytes: Bytes,
-        why: String,
+        (kind, reason): (HeldKind, String),
         done: Box<dyn FnOnce() + Send + Sync>,
     ) {
         let what = format!("{}/{}/{sequence}", id.site, id.shard);
-        self.observer.quarantined(&what, &why);
+        self.observer.quarantined(&what, &reason);
         let since_ms = self.clock.now_ms();
-        let held = Held { bytes, project: String::new(), reason: why, waits_for: vec![], since_ms };
+        let held = Held { bytes, kind, project: String::new(), reason, waits_for: vec![], since_ms };
         self.durability.stage(|changes| changes.quarantine.push((what, held)));
         done();
     }

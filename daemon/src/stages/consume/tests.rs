@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{
-    Announcement, AnnouncementId, Command, ProjectKey, ProjectName, RefKey, RefValue, Seq, Slot, Transaction, TxnId,
-};
+use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, Seq, Slot, Transaction, TxnId};
 
 use super::*;
+use crate::base::transaction_builder::TransactionBuilder;
 use crate::seams::eventlog::{Batch, EventLogError, Record, ShardInfo, ShardReader, StreamInfo};
 use crate::seams::refdb::{CommitAnswer, CommitRequest};
-use crate::seams::volume::{Changes, Held, RefRecord};
+use crate::seams::volume::{Changes, Held, HeldKind, RefRecord};
 use crate::stages::ports::{Behind, CatchUpError, Done};
 use crate::state::signing::NotSigned;
 
@@ -227,11 +226,7 @@ async fn a_backlog_is_read_at_once() {
 
 /// The transaction in a slot of the only lane of node `n`.
 fn creation(seq: u64) -> Transaction {
-    let value = RefValue::Oid("1".repeat(40).parse().unwrap());
-    let command = Command::creation(format!("refs/heads/b{seq}").parse().unwrap(), value);
-    let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
-    let empty = Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap());
-    Transaction { commands: vec![command], ..empty }
+    TransactionBuilder::in_slot(seq).creates(&format!("b{seq}")).build()
 }
 
 /// The script of a shard that has the transaction of slot 1 alone.
@@ -294,8 +289,8 @@ async fn a_stream_that_has_everything_has_lost_nothing() {
 #[tokio::test(start_paused = true)]
 async fn transactions_that_were_here_before_a_restart_are_not_told_as_lost() {
     let (parked, applied) = (creation(0), creation(1));
-    let (bytes, since_ms) = (parked.encode(), 1);
-    let held = Held { bytes, project: "p#1".into(), reason: "r".into(), waits_for: Vec::new(), since_ms };
+    let (bytes, kind, since_ms) = (parked.encode(), HeldKind::Committed, 1);
+    let held = Held { bytes, kind, project: "p#1".into(), reason: "r".into(), waits_for: Vec::new(), since_ms };
     let command = &applied.commands[0];
     let record = RefRecord { version: command.version, value: command.new.clone(), txn: applied.id.clone() };
     let shard = ShardId { site: "s".parse().unwrap(), created: "t".into(), shard: "0".into() };

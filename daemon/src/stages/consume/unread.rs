@@ -72,7 +72,7 @@ impl Consumer {
                             taken.insert(txn);
                         }
                         open += bytes.len() as u64;
-                        waits.push(self.hand_over(transaction, bytes).await);
+                        waits.push(self.offer_unread(transaction, bytes).await);
                     }
                     SlotState::Committed(..) | SlotState::Empty => {}
                 }
@@ -90,7 +90,7 @@ impl Consumer {
     /// The transactions that are set aside: parked, or committed and in quarantine.
     pub(super) fn set_aside(&self) -> Result<BTreeSet<TxnId>, StoreError> {
         let quarantined = self.store.quarantined()?;
-        let committed = quarantined.iter().filter(|(id, held)| held.is_committed(id));
+        let committed = quarantined.iter().filter(|(_, held)| held.is_committed());
         let mut aside: BTreeSet<TxnId> = committed.filter_map(|(id, _)| id.parse().ok()).collect();
         for page in parked_pages(self.store.as_ref()) {
             aside.extend(page?.iter().filter_map(|(id, _)| id.parse::<TxnId>().ok()));
@@ -133,8 +133,9 @@ impl Consumer {
         Transaction::outlined(bytes).inspect_err(tell).ok()
     }
 
-    /// Hands over a transaction of the journal. The receiver is told when it is applied or durably set aside.
-    async fn hand_over(&self, transaction: Transaction, bytes: Bytes) -> oneshot::Receiver<()> {
+    /// Offers a transaction of the journal to the apply stage. The receiver is told when it is applied or durably set
+    /// aside.
+    async fn offer_unread(&self, transaction: Transaction, bytes: Bytes) -> oneshot::Receiver<()> {
         let (end, ended) = oneshot::channel();
         let done: Done = Box::new(move || {
             let _ = end.send(());

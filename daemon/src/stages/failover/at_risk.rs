@@ -101,7 +101,7 @@ fn refs_of(bytes: &Bytes) -> Vec<RefAtRisk> {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::{Command, IncarnationId, Lane, LaneId, RefKey, RefValue, Seq, Slot};
+    use lockstep_proto::{IncarnationId, Lane, LaneId, Seq, Slot};
 
     use super::*;
     use std::collections::BTreeMap;
@@ -109,6 +109,7 @@ mod tests {
 
     use async_trait::async_trait;
 
+    use crate::base::transaction_builder::TransactionBuilder;
     use crate::seams::refdb::memory::MemoryRefDb;
     use crate::seams::refdb::{CommitRequest, IncarnationRecord, JournalStore, NodeRecord, RefDb, Role, SiteRecord};
 
@@ -122,11 +123,8 @@ mod tests {
 
     /// A creation of a branch in a slot.
     fn creation(seq: u64) -> CommitRequest {
-        let key = RefKey::Ref(format!("refs/heads/b{seq}").parse().unwrap());
-        let transaction = Transaction {
-            commands: vec![Command::creation(key, RefValue::Oid("1".repeat(40).parse().unwrap()))],
-            ..Transaction::empty(slot(seq).txn(7), "a".parse().unwrap(), "p#1".parse().unwrap())
-        };
+        let built = TransactionBuilder::of(slot(seq).txn(7)).site("a").creates(&format!("b{seq}"));
+        let transaction = built.build();
         let encoded = transaction.encode();
         CommitRequest { transaction, encoded, directories: Vec::new(), freed: BTreeMap::new() }
     }

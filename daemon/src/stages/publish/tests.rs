@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep_proto::{Command, Lane, ProjectKey, RefValue, Seq, SiteId, Slot, Transaction};
+use lockstep_proto::{Lane, Seq, SiteId, Slot, Transaction};
 use parking_lot::Mutex;
 use tokio::time::{Duration, timeout};
 
 use super::{LeftoverPublisher, Publisher};
+use crate::base::transaction_builder::TransactionBuilder;
 use crate::seams::eventlog::memory::MemoryEventLog;
 use crate::seams::eventlog::{EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 use crate::seams::refdb::{IncarnationRecord, IncarnationState};
@@ -50,15 +51,10 @@ impl EventLog for Narrow {
     }
 }
 
-fn transaction(context: &NodeContext, slot: &Slot, project: u64) -> Transaction {
-    let key = format!("refs/heads/b{}", slot.seq).parse().unwrap();
-    let project = ProjectKey { name: format!("p{project}").parse().unwrap(), incarnation: 1 };
-    Transaction {
-        committed_at_ms: slot.seq.0,
-        commands: vec![Command::creation(key, RefValue::Oid("1".repeat(40).parse().unwrap()))],
-        request_id: "r".to_owned(),
-        ..Transaction::empty(slot.txn(1), context.site.clone(), project)
-    }
+fn transaction(slot: &Slot, project: u64) -> Transaction {
+    let built = TransactionBuilder::of(slot.txn(1)).project(&format!("p{project}#1"));
+    let built = built.creates(&format!("b{}", slot.seq)).build();
+    Transaction { committed_at_ms: slot.seq.0, request_id: "r".to_owned(), ..built }
 }
 
 /// A node whose event log takes two records per append, with an open incarnation of one lane.
@@ -76,7 +72,7 @@ async fn the_mark_follows_an_event_log_that_takes_a_few_records_each_time() {
     let journal = Arc::new(Journal::new(record.id.clone(), limits));
     for number in 0..40 {
         let slot = journal.take(Lane(0)).await;
-        journal.committed(&slot, transaction(&context, &slot, number % 5).encode());
+        journal.committed(&slot, transaction(&slot, number % 5).encode());
     }
     let publisher = tokio::spawn(Publisher::new(&context, Arc::clone(&journal)).run());
     let published = async {
@@ -90,6 +86,22 @@ async fn the_mark_follows_an_event_log_that_takes_a_few_records_each_time() {
     assert_eq!((taken.len(), taken.values().sum::<usize>()), (40, 40), "each record is appended once");
 }
 
+/// An idle publisher looks again after a second. The journal wakes it long before.
+#[tokio::test(start_paused = true)]
+async fn a_commit_wakes_an_idle_publisher() {
+    let (context, log, record) = world().await;
+    let limits = JournalLimits { lanes: 1, window: 64, cache_bytes: 1_000_000 };
+    let journal = Arc::new(Journal::new(record.id.clone(), limits));
+    let publisher = tokio::spawn(Publisher::new(&context, Arc::clone(&journal)).run());
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(log.taken.lock().len(), 0, "it is idle");
+    let slot = journal.take(Lane(0)).await;
+    journal.committed(&slot, transaction(&slot, 0).encode());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    publisher.abort();
+    assert_eq!(log.taken.lock().len(), 1, "the record is in the log a millisecond later");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dead_incarnation_is_published_from_its_mark_and_drained() {
     let (context, log, record) = world().await;
@@ -97,7 +109,7 @@ async fn a_dead_incarnation_is_published_from_its_mark_and_drained() {
     let lane = record.id.lane(Lane(0));
     for number in [0, 1, 2, 4] {
         let slot = lane.slot(Seq(number));
-        let transaction = transaction(&context, &slot, 0);
+        let transaction = transaction(&slot, 0);
         context.refdb.refs.seal(&transaction.id, &transaction.encode()).await.unwrap();
     }
     refdb.incarnations.mark(&record.site, &record.id, &[Seq(1)], &[Seq(1)]).await.unwrap();

@@ -198,6 +198,7 @@ mod tests {
 
     use super::*;
     use crate::base::faults::injected_bug::InjectedBugs;
+    use crate::base::transaction_builder::TransactionBuilder;
     use crate::seams::git::model::ModelRepositories;
     use crate::seams::refdb::CommitRequest;
     use crate::seams::volume::Changes;
@@ -233,8 +234,8 @@ mod tests {
     fn transaction(id: &str) -> CommitRequest {
         let value = RefValue::Oid(Oid::from_bytes(&[1; 20]).unwrap());
         let command = Command::creation("refs/heads/a".parse().unwrap(), value);
-        let empty = Transaction::empty(id.parse().unwrap(), "s".parse().unwrap(), "p#1".parse().unwrap());
-        let transaction = Transaction { commands: vec![command], ..empty };
+        let built = TransactionBuilder::of(id.parse().unwrap()).build();
+        let transaction = Transaction { commands: vec![command], ..built };
         CommitRequest { encoded: transaction.encode(), transaction, directories: Vec::new(), freed: Default::default() }
     }
 

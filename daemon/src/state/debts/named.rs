@@ -84,7 +84,7 @@ impl Debts {
 pub(super) fn load(store: &dyn NodeStore, next: Instant) -> Result<Inner, StoreError> {
     let marks = store.low_water()?;
     let held = store.quarantined()?;
-    let held = held.iter().filter(|(id, held)| held.is_committed(id)).filter_map(|(_, held)| read(held));
+    let held = held.values().filter(|held| held.is_committed()).filter_map(read);
     let mut inner = Inner { held: held.collect(), ..Inner::default() };
     let passed = inner.held.iter_mut().filter(|(txn, _)| is_passed(&marks, txn));
     passed.take(MOST_NEEDS).for_each(|(_, held)| held.named = true);

@@ -6,12 +6,18 @@ use lockstep_proto::Seq;
 
 use super::*;
 use crate::seams::refdb::MOST_NEEDS;
-use crate::seams::volume::Held;
 use crate::seams::volume::memory::MemoryStore;
+use crate::seams::volume::{Held, HeldKind};
 use crate::state::context::{NodeContext, NodeState, creation};
 
 fn failure(kind: DebtKind) -> Failure {
     Failure { kind, why: "x".repeat(2_000), txn: None, refs: Vec::new() }
+}
+
+/// The record of a transaction that is set aside.
+fn held(one: &Transaction, kind: HeldKind, reason: &str) -> Held {
+    let (bytes, project, reason) = (one.encode(), "p#1".to_owned(), reason.to_owned());
+    Held { bytes, kind, project, reason, waits_for: Vec::new(), since_ms: 7 }
 }
 
 fn node(store: &MemoryStore) -> (NodeContext, NodeState) {
@@ -87,10 +93,7 @@ async fn beyond_the_bound_a_start_names_what_the_low_water_mark_has_passed() {
     let store = MemoryStore::default();
     let passed = Transaction { id: "n.1.1.0.00000000000000aa".parse().unwrap(), ..creation(0) };
     let others = (0..=MOST_NEEDS as u64).map(creation);
-    let record = |one: Transaction| {
-        let (id, bytes) = (one.id.to_string(), one.encode());
-        (id, Held { bytes, project: "p#1".into(), reason: "bad".into(), waits_for: Vec::new(), since_ms: 7 })
-    };
+    let record = |one: Transaction| (one.id.to_string(), held(&one, HeldKind::Committed, "bad"));
     let changes = crate::seams::volume::Changes {
         quarantine: others.chain([passed.clone()]).map(record).collect(),
         low_water: vec![(passed.id.slot.lane.clone(), Seq(1))],
@@ -151,8 +154,7 @@ async fn a_transaction_that_waits_behind_bad_content_is_named_also_after_a_resta
     assert!(state.debts.needs().held.contains_key(&creation(7).id), "a name stays until its debt ends");
     let parked = |seq: u64| {
         let one = creation(seq);
-        let (id, bytes) = (one.id.to_string(), one.encode());
-        (id, Held { bytes, project: "p#1".into(), reason: "x".into(), waits_for: Vec::new(), since_ms: 7 })
+        (one.id.to_string(), held(&one, HeldKind::Committed, "x"))
     };
     let park = (0..=MOST_NEEDS as u64 + 9).map(parked).collect();
     let low_water = vec![(creation(7).id.slot.lane, Seq(8))];
@@ -205,8 +207,7 @@ async fn beyond_the_bound_a_start_owes_the_project_of_what_is_parked_below_a_mar
     let store = MemoryStore::default();
     let parked = |seq: u64| {
         let one = creation(seq);
-        let (id, bytes) = (one.id.to_string(), one.encode());
-        (id, Held { bytes, project: "p#1".into(), reason: "x".into(), waits_for: Vec::new(), since_ms: 7 })
+        (one.id.to_string(), held(&one, HeldKind::Committed, "x"))
     };
     let (count, lane) = (MOST_NEEDS as u64 + 1, creation(0).id.slot.lane);
     let (park, low_water) = ((0..count).map(parked).collect(), vec![(lane, Seq(count))]);
@@ -222,23 +223,18 @@ async fn beyond_the_bound_a_start_owes_the_project_of_what_is_parked_below_a_mar
 #[tokio::test(start_paused = true)]
 async fn a_record_that_was_never_committed_is_no_debt() {
     let store = MemoryStore::default();
-    let bytes = creation(1).encode();
-    let held = |reason: &str| Held {
-        bytes: bytes.clone(),
-        project: "p#1".into(),
-        reason: reason.into(),
-        waits_for: Vec::new(),
-        since_ms: 7,
-    };
-    let never = format!("{}a defect", crate::seams::volume::NEVER_COMMITTED);
+    let held = |kind| held(&creation(1), kind, "a defect");
     let changes = crate::seams::volume::Changes {
-        quarantine: vec![(creation(1).id.to_string(), held(&never)), ("s/0/17".into(), held("torn"))],
+        quarantine: vec![
+            (creation(1).id.to_string(), held(HeldKind::NeverCommitted)),
+            ("s/0/17".into(), held(HeldKind::Unreadable)),
+        ],
         ..Default::default()
     };
     store.commit(changes).await.unwrap();
     assert!(node(&store).1.debts.held().is_empty());
     let changes = crate::seams::volume::Changes {
-        quarantine: vec![(creation(1).id.to_string(), held("bad"))],
+        quarantine: vec![(creation(1).id.to_string(), held(HeldKind::Committed))],
         ..Default::default()
     };
     store.commit(changes).await.unwrap();

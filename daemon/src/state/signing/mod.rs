@@ -46,9 +46,6 @@ const READ_EVERY: Duration = Duration::from_secs(30);
 /// The shortest pause between two reads.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The beginning of the reason why a record without a good signature is in quarantine.
-pub const UNSIGNED: &str = "not signed: ";
-
 /// Why a record's signature does not show that its site made it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSigned {

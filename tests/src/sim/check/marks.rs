@@ -85,7 +85,7 @@ pub fn low_water(facts: &Facts, store: &dyn NodeStore, lane: &LaneId, before: Se
 pub fn named(facts: &Facts, store: &dyn NodeStore, record: &NodeRecord) -> Verdict {
     let parked = super::parked(store)?;
     let mut bad = store.quarantined().map_err(|error| error.to_string())?;
-    bad.retain(|id, held| held.is_committed(id));
+    bad.retain(|_, held| held.is_committed());
     let ids = parked.keys().chain(bad.keys()).filter_map(|id| id.parse::<TxnId>().ok());
     let passed = ids.filter(|txn| txn.slot.seq < record.mark(&txn.slot.lane));
     for transaction in passed.filter_map(|txn| facts.transactions.get(&txn)) {
@@ -114,7 +114,7 @@ pub fn lane_behind(facts: &Facts, store: &dyn NodeStore) -> Option<String> {
 mod tests {
     use lockstep::seams::refdb::Needs;
     use lockstep::seams::volume::memory::MemoryStore;
-    use lockstep::seams::volume::{Changes, Held};
+    use lockstep::seams::volume::{Changes, Held, HeldKind};
     use lockstep_proto::{Command, RefValue, Transaction};
 
     use super::*;
@@ -130,8 +130,8 @@ mod tests {
     async fn judged(is_parked: bool, mark: u64, needs: Needs) -> Verdict {
         let (one, mut facts, store) = (transaction(), Facts::default(), MemoryStore::default());
         facts.commit(&one);
-        let held =
-            Held { bytes: one.encode(), project: "p#1".into(), reason: "x".into(), waits_for: vec![], since_ms: 7 };
+        let (bytes, kind, project) = (one.encode(), HeldKind::Committed, "p#1".to_owned());
+        let held = Held { bytes, kind, project, reason: "x".into(), waits_for: vec![], since_ms: 7 };
         let entries = vec![(one.id.to_string(), held)];
         let (park, quarantine) = if is_parked { (entries, vec![]) } else { (vec![], entries) };
         store.commit(Changes { park, quarantine, ..Changes::default() }).await.unwrap();

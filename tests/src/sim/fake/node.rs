@@ -9,7 +9,7 @@ use lockstep::seams::git::RefMove;
 use lockstep::seams::refdb::{
     CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, Obstacle, OpenAnswer, RefItem, SlotState,
 };
-use lockstep::seams::volume::{Changes, Held, RefRecord, ShardId};
+use lockstep::seams::volume::{Changes, Held, HeldKind, RefRecord, ShardId};
 use lockstep_proto::bridge::*;
 use lockstep_proto::*;
 use tokio::sync::Mutex;
@@ -195,6 +195,7 @@ impl Inner {
                     if Transaction::decode(data).is_err() {
                         let held = Held {
                             bytes: data.clone(),
+                            kind: HeldKind::Unreadable,
                             project: String::new(),
                             reason: "bad".into(),
                             waits_for: Vec::new(),

@@ -82,7 +82,7 @@ impl Explainer<'_> {
             if held.project == project { set_aside(kind, id, held, key) } else { None }
         };
         let quarantined = store.quarantined()?;
-        let committed = quarantined.iter().filter(|(id, held)| held.is_committed(id));
+        let committed = quarantined.iter().filter(|(_, held)| held.is_committed());
         let mut found: Vec<SetAsideRef> =
             committed.filter_map(|(id, held)| of_ref(SetAsideKind::Quarantined, id, held)).collect();
         for page in parked_pages(store).take(MOST_PAGES) {
@@ -151,18 +151,19 @@ mod tests {
     use lockstep_proto::Command;
 
     use super::*;
+    use crate::base::transaction_builder::TransactionBuilder;
+    use crate::seams::volume::HeldKind;
 
     const TXN: &str = "a-0.1.0.3.00000000000000aa";
 
     fn held(bytes: Bytes) -> Held {
         let (project, reason) = ("p#1".to_owned(), "objects x".to_owned());
-        Held { bytes, project, reason, waits_for: Vec::new(), since_ms: 7 }
+        Held { bytes, kind: HeldKind::Committed, project, reason, waits_for: Vec::new(), since_ms: 7 }
     }
 
     #[test]
     fn a_record_is_of_the_refs_that_it_moves_and_an_unreadable_one_may_be_of_any() {
         let key = |name: &str| RefKey::Ref(format!("refs/heads/{name}").parse().unwrap());
-        let (project, site) = ("p#1".parse().unwrap(), "a".parse().unwrap());
         let transaction = Transaction {
             commands: vec![Command {
                 key: key("main"),
@@ -171,7 +172,7 @@ mod tests {
                 version: Version(2),
                 predecessor: Some("a-0.1.0.2.00000000000000aa".parse().unwrap()),
             }],
-            ..Transaction::empty(TXN.parse().unwrap(), site, project)
+            ..TransactionBuilder::of(TXN.parse().unwrap()).build()
         };
         let (whole, other) = (held(transaction.encode()), held(Bytes::from_static(b"\xff")));
         let found = |held: &Held, name: &str| set_aside(SetAsideKind::Parked, TXN, held, &key(name));

@@ -178,13 +178,13 @@ impl DiskStore {
         behind
             .map(|row| {
                 let (id, held) = row?;
-                Ok((id.value().to_owned(), encoding::read_held(held.value())?))
+                Ok((id.value().to_owned(), encoding::read_held(id.value(), held.value())?))
             })
             .collect()
     }
 
     fn read_quarantined(&self) -> Fallible<BTreeMap<String, Held>> {
-        self.rows(tables::QUARANTINE, |id, held| Ok((id.to_owned(), encoding::read_held(held)?)))
+        self.rows(tables::QUARANTINE, |id, held| Ok((id.to_owned(), encoding::read_held(id, held)?)))
     }
 
     fn read_debts(&self) -> Fallible<BTreeMap<ProjectName, Debt>> {

@@ -63,7 +63,8 @@ fn forget_refdb(txn: &WriteTransaction, rebind: &Rebind) -> Fallible<()> {
     for table in [&parked, &quarantine] {
         for row in table.iter()? {
             let (id, record) = row?;
-            held.push((id.value().to_owned(), encoding::read_held(record.value())?.of_other_refdb()));
+            let id = id.value();
+            held.push((id.to_owned(), encoding::read_held(id, record.value())?.of_other_refdb()));
         }
     }
     parked.retain(|_, _| false)?;

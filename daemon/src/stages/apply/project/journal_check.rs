@@ -181,6 +181,7 @@ impl Writer {
         let held = Held {
             // The pack of a stub is in the store alone.
             bytes: if event.bytes.is_empty() { event.transaction.encode() } else { event.bytes.clone() },
+            kind: reason.kind(),
             project: event.transaction.project.to_string(),
             reason: reason.to_string(),
             waits_for: Vec::new(),

@@ -85,7 +85,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use crate::seams::refdb::{CommitRequest, IncarnationRecord};
-    use crate::seams::volume::{Changes, Held};
+    use crate::seams::volume::{Changes, Held, HeldKind};
     use crate::state::signing::NotSigned;
     use crate::state::went_back::Evidence;
     use lockstep_proto::rebuild::{LEAP, RefdbIdentity};
@@ -168,8 +168,8 @@ mod tests {
             CommitRequest { transaction, encoded: encoded.clone(), directories: Vec::new(), freed: Default::default() };
         context.refdb.refs.commit(&request).await.unwrap();
         let outline = Transaction::outlined(&encoded).unwrap();
-        let (id, project) = (outline.id.to_string(), "p#1".to_owned());
-        let held = Held { bytes: encoded, project, reason: "x".into(), waits_for: Vec::new(), since_ms: 7 };
+        let (id, project, kind) = (outline.id.to_string(), "p#1".to_owned(), HeldKind::Committed);
+        let held = Held { bytes: encoded, kind, project, reason: "x".into(), waits_for: Vec::new(), since_ms: 7 };
         let low_water = vec![(slot.lane.clone(), Seq(1))];
         let changes = Changes { park: vec![(id.clone(), held)], low_water, ..Changes::default() };
         context.store.commit(changes).await.unwrap();

@@ -34,7 +34,7 @@ use super::plan::{Step, contradiction, plan};
 use super::reason::{Contradiction, Doubt, ParkReason, QuarantineReason};
 use super::{ApplyLimits, Shared};
 use crate::base::faults::injected_bug::InjectedBug;
-use crate::seams::volume::{Held, RefRecord, StoreError};
+use crate::seams::volume::{Held, HeldKind, RefRecord, StoreError};
 use crate::state::materialize::OnMismatch;
 use unsigned::Unvouched;
 
@@ -310,6 +310,7 @@ impl Writer {
         if !event.bytes.is_empty() {
             let held = Held {
                 bytes: event.bytes.clone(),
+                kind: HeldKind::Committed,
                 project: event.transaction.project.to_string(),
                 reason: reason.to_string(),
                 waits_for: reason.waits_for(),

@@ -162,7 +162,7 @@ mod tests {
     use lockstep_proto::RefValue;
 
     use super::*;
-    use crate::seams::volume::{Changes, Held, RefRecord};
+    use crate::seams::volume::{Changes, Held, HeldKind, RefRecord};
     use crate::state::context::creation;
     use crate::state::context::{NodeContext, NodeState};
     use crate::state::signing::AllowanceLimits;
@@ -215,6 +215,7 @@ mod tests {
         context.refdb.refs.seal(&committed.id, &committed.encode()).await.unwrap();
         let held = Held {
             bytes: committed.encode(),
+            kind: HeldKind::Committed,
             project: "q#1".to_owned(),
             reason: "repeated".to_owned(),
             waits_for: Vec::new(),

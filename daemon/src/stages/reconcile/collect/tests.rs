@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use lockstep_proto::{Command, RefValue, TxnId};
+use lockstep_proto::TxnId;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::base::transaction_builder::TransactionBuilder;
 use crate::seams::blob::{BlobError, Payload};
 use crate::seams::refdb::staged::{StagedRefs, WRITE_ITEMS};
 use crate::seams::refdb::{CommitRequest, JournalStore, Needs};
@@ -80,15 +81,10 @@ async fn world(slots: u64, needs: Needs) -> (NodeContext, Arc<Partly>, Arc<Told>
     let mut context = NodeContext::in_memory();
     let record = context.open_incarnation().await;
     for seq in 0..slots {
-        let key_of_ref = format!("refs/heads/b{seq}").parse().unwrap();
-        let command = Command::creation(key_of_ref, RefValue::Oid("1".repeat(40).parse().unwrap()));
-        let project: ProjectKey = if seq == 5 { "owed#1" } else { "p#1" }.parse().unwrap();
+        let project = if seq == 5 { "owed#1" } else { "p#1" };
         let pack = Pack::Blob { key: key(seq), bytes: 1, sha256: [0; 32] };
-        let transaction = Transaction {
-            commands: vec![command],
-            pack,
-            ..Transaction::empty(txn(seq), "s".parse().unwrap(), project)
-        };
+        let built = TransactionBuilder::of(txn(seq)).project(project).creates(&format!("b{seq}"));
+        let transaction = Transaction { pack, ..built.build() };
         let request = CommitRequest {
             encoded: transaction.encode(),
             transaction,

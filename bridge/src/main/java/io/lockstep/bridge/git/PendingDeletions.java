@@ -19,6 +19,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import com.google.common.flogger.FluentLogger;
 import com.google.common.hash.Hashing;
 import com.google.gerrit.exceptions.StorageException;
+import com.google.gerrit.metrics.Counter0;
 import com.google.gerrit.metrics.Description;
 import com.google.gerrit.metrics.MetricMaker;
 import com.google.gerrit.server.config.SitePaths;
@@ -53,6 +54,7 @@ public final class PendingDeletions {
 
   private final Sidecar sidecar;
   private final Path folder;
+  private final Counter0 rejected;
   private BackgroundLoop loop;
 
   @Inject
@@ -66,6 +68,12 @@ public final class PendingDeletions {
             .setGauge()
             .setUnit("projects"),
         this::count);
+    rejected =
+        metrics.newCounter(
+            "lockstep/project_deletions_rejected",
+            new Description("Projects that are deleted here, and stay at the other sites")
+                .setRate()
+                .setUnit("projects"));
   }
 
   /** Begins to complete the deletions that are left over. */
@@ -112,8 +120,10 @@ public final class PendingDeletions {
     RefVerdict verdict = sidecar.deleteProject(project, requestId);
     switch (verdict.code()) {
       case COMMITTED -> logger.atInfo().log("project %s is deleted at every site", project);
-      case INVALID ->
-          logger.atSevere().log("project %s cannot be deleted: %s", project, verdict.message());
+      case INVALID -> {
+        rejected.increment();
+        logger.atSevere().log("project %s cannot be deleted: %s", project, verdict.message());
+      }
       default -> throw SidecarException.refused(verdict.message());
     }
     Files.deleteIfExists(recordFile(project));

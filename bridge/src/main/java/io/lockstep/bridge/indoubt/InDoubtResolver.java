@@ -15,6 +15,9 @@
 package io.lockstep.bridge.indoubt;
 
 import com.google.common.flogger.FluentLogger;
+import com.google.gerrit.metrics.Counter0;
+import com.google.gerrit.metrics.Description;
+import com.google.gerrit.metrics.MetricMaker;
 import com.google.inject.Inject;
 import com.google.inject.Singleton;
 import io.lockstep.bridge.sidecar.InDoubtUpdate;
@@ -45,16 +48,27 @@ public final class InDoubtResolver {
   private final BridgeWorkQueue work;
   private final ChangeOutcomes changes;
   private final PostUpdateActions actions;
+  private final Counter0 notFired;
   private BackgroundLoop loop;
 
   @Inject
   InDoubtResolver(
-      Sidecar sidecar, BridgeWorkQueue work, ChangeOutcomes changes, PostUpdateActions actions) {
+      Sidecar sidecar,
+      BridgeWorkQueue work,
+      ChangeOutcomes changes,
+      PostUpdateActions actions,
+      MetricMaker metrics) {
     this.sidecar = sidecar;
     this.updates = sidecar.inDoubtUpdates();
     this.work = work;
     this.changes = changes;
     this.actions = actions;
+    this.notFired =
+        metrics.newCounter(
+            "lockstep/updates_not_fired",
+            new Description("Ref updates in doubt that were committed, and not all events fired")
+                .setRate()
+                .setUnit("updates"));
   }
 
   /** Begins to look for outcomes. */
@@ -121,8 +135,7 @@ public final class InDoubtResolver {
       if (refused.retry()) {
         throw refused;
       }
-      logger.atSevere().log(
-          "request %s cannot be looked up: %s", update.id(), refused.getMessage());
+      updates.drop(update, refused.getMessage());
       return Optional.of(List.of());
     }
     return verdicts.isEmpty()
@@ -162,6 +175,7 @@ public final class InDoubtResolver {
           "project %s, request %s was committed: its events are fired now",
           update.project(), update.id());
     } catch (Exception | LinkageError e) {
+      notFired.increment();
       logger.atSevere().withCause(e).log(
           "project %s, request %s was committed: not all of its events are fired",
           update.project(), update.id());

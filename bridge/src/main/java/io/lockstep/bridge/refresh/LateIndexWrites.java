@@ -20,6 +20,9 @@ import com.google.common.flogger.FluentLogger;
 import com.google.gerrit.entities.Change;
 import com.google.gerrit.entities.Project;
 import com.google.gerrit.extensions.events.ChangeIndexedListener;
+import com.google.gerrit.metrics.Counter0;
+import com.google.gerrit.metrics.Description;
+import com.google.gerrit.metrics.MetricMaker;
 import com.google.inject.Inject;
 import com.google.inject.Provider;
 import com.google.inject.Singleton;
@@ -27,13 +30,17 @@ import io.lockstep.bridge.work.BridgeWorkQueue;
 import io.lockstep.bridge.work.KillableTask;
 import java.time.Duration;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.Executor;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.TimeUnit;
 
 /**
  * Finds documents that Gerrit writes too late. A request reads a change, and writes its document
  * some time later. If the change moved and was refreshed in between, the document is older than the
  * refresh, and no further task would come. So each change that was refreshed lately is checked
- * after each write of its document.
+ * after each write of its document. A check that fails or is killed is made again after a pause.
  *
  * <p>A Gerrit that dies before such a check is told of the change again: the sidecar keeps a task
  * for longer than a request takes.
@@ -47,16 +54,45 @@ public final class LateIndexWrites implements ChangeIndexedListener {
 
   private static final int MAX_CHANGES = 100_000;
 
+  /** With the pauses between them, a check is tried for about four minutes. */
+  static final int MAX_TRIES = 10;
+
+  private static final Duration LONGEST_PAUSE = Duration.ofMinutes(1);
+
   private final Provider<Refresher> refresher;
   private final BridgeWorkQueue work;
   private final Cache<Change.Id, Boolean> refreshed =
       CacheBuilder.newBuilder().expireAfterWrite(LATELY).maximumSize(MAX_CHANGES).build();
   private final Set<Change.Id> waiting = ConcurrentHashMap.newKeySet();
+  private final Duration firstPause;
+  private final Counter0 failed;
+  private final Counter0 dropped;
 
   @Inject
-  LateIndexWrites(Provider<Refresher> refresher, BridgeWorkQueue work) {
+  LateIndexWrites(Provider<Refresher> refresher, BridgeWorkQueue work, MetricMaker metrics) {
+    this(refresher, work, metrics, Duration.ofSeconds(1));
+  }
+
+  LateIndexWrites(
+      Provider<Refresher> refresher,
+      BridgeWorkQueue work,
+      MetricMaker metrics,
+      Duration firstPause) {
     this.refresher = refresher;
     this.work = work;
+    this.firstPause = firstPause;
+    failed =
+        metrics.newCounter(
+            "lockstep/refresh/checks_failed",
+            new Description("Checks of late index writes that failed or were killed")
+                .setRate()
+                .setUnit("checks"));
+    dropped =
+        metrics.newCounter(
+            "lockstep/refresh/checks_dropped",
+            new Description("Late index writes that no check could be made of")
+                .setRate()
+                .setUnit("checks"));
   }
 
   /**
@@ -71,21 +107,60 @@ public final class LateIndexWrites implements ChangeIndexedListener {
   public void onChangeIndexed(String project, int number) {
     Change.Id change = Change.id(number);
     if (refreshed.getIfPresent(change) != null && waiting.add(change)) {
-      work.refresh().execute(new Check(Project.nameKey(project), change));
+      start(new Check(Project.nameKey(project), change, 1));
     }
   }
 
   @Override
   public void onChangeDeleted(int number) {}
 
+  /** Makes a check again after a pause, unless another one waits or it failed too often. */
+  private void tryAgain(Check check) {
+    if (work.refresh().isShutdown()) {
+      return;
+    }
+    failed.increment();
+    if (check.tries >= MAX_TRIES) {
+      dropped.increment();
+      logger.atSevere().log(
+          "%s: failed %d times; if its document is old, 'gerrit index changes %d' repairs it",
+          check, check.tries, check.change.get());
+      return;
+    }
+    if (!waiting.add(check.change)) {
+      return;
+    }
+    Duration twice = firstPause.multipliedBy(1L << (check.tries - 1));
+    Duration pause = twice.compareTo(LONGEST_PAUSE) < 0 ? twice : LONGEST_PAUSE;
+    Check next = new Check(check.project, check.change, check.tries + 1);
+    // A thread without a logging context: the caller's may be that of an administrator's command.
+    Executor later = CompletableFuture.delayedExecutor(pause.toMillis(), TimeUnit.MILLISECONDS);
+    later.execute(() -> start(next));
+  }
+
+  private void start(Check check) {
+    try {
+      work.refresh().execute(check);
+    } catch (RejectedExecutionException e) {
+      logger.atInfo().log("%s is not made: Gerrit stops", check);
+    }
+  }
+
   /** Checks the document of one change. A write that comes after its start has another check. */
   private final class Check extends KillableTask {
     private final Project.NameKey project;
     private final Change.Id change;
+    private final int tries;
 
-    Check(Project.NameKey project, Change.Id change) {
+    /**
+     * Creates a check.
+     *
+     * @param tries its number among the tries, from 1
+     */
+    Check(Project.NameKey project, Change.Id change, int tries) {
       this.project = project;
       this.change = change;
+      this.tries = tries;
     }
 
     @Override
@@ -93,14 +168,18 @@ public final class LateIndexWrites implements ChangeIndexedListener {
       waiting.remove(change);
       try {
         refresher.get().refresh(new RefreshTarget.ChangeTarget(project, change), true);
-      } catch (Exception e) {
+      } catch (Throwable e) {
+        // Errors, too: nothing else comes back to this document.
         logger.atWarning().withCause(e).log("%s: failed", this);
+        tryAgain(this);
       }
     }
 
     @Override
     protected void killedBeforeStart() {
+      logger.atWarning().log("%s: killed", this);
       waiting.remove(change);
+      tryAgain(this);
     }
 
     @Override

@@ -105,9 +105,11 @@ final class HttpConnection implements Closeable {
         .append(" HTTP/1.1\r\nhost: lockstep\r\n");
     // Gerrit's own checker has judged the objects of all that comes from here.
     head.append("lockstep-objects: judged\r\n");
-    head.append("content-type: application/json\r\ncontent-length: ")
-        .append(body.length)
-        .append("\r\n");
+    if (body.length > 0) {
+      head.append("content-type: application/json\r\ncontent-length: ")
+          .append(body.length)
+          .append("\r\n");
+    }
     request
         .authorization()
         .ifPresent(value -> head.append("authorization: ").append(value).append("\r\n"));

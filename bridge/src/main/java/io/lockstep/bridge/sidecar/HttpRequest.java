@@ -16,5 +16,9 @@ package io.lockstep.bridge.sidecar;
 
 import java.util.Optional;
 
-/** A request to the sidecar. */
+/**
+ * A request to the sidecar.
+ *
+ * @param body empty for a request without a body
+ */
 record HttpRequest(String method, String target, Optional<String> authorization, String body) {}

@@ -88,6 +88,15 @@ public final class InDoubtUpdates {
     }
   }
 
+  /** Lets an update go whose outcome the sidecar cannot tell. */
+  public void drop(InDoubtUpdate update, String why) {
+    dropped.increment();
+    logger.atSevere().log(
+        "project %s, request %s cannot be looked up: %s; if it was committed, no event is fired"
+            + " for it",
+        update.project(), update.id(), why);
+  }
+
   /** The number of updates that wait. */
   public int size() {
     return waiting.size();

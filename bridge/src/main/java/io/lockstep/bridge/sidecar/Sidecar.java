@@ -165,7 +165,7 @@ public final class Sidecar implements Closeable {
         };
     try {
       List<RefVerdict> verdicts = ask(request, reader, patience(commands));
-      awaiting.await(verdicts);
+      awaitVisible(awaiting, verdicts);
       if (txn.get() != null) {
         recent.add(txn.get(), commands, verdicts);
       }
@@ -175,6 +175,15 @@ public final class Sidecar implements Closeable {
         inDoubt.add(new InDoubtUpdate(project, transaction, commands));
         note(e);
       }
+      throw e;
+    }
+  }
+
+  private void awaitVisible(Awaiting awaiting, List<RefVerdict> verdicts) throws SidecarException {
+    try {
+      awaiting.await(verdicts);
+    } catch (SidecarException e) {
+      metrics.unseen();
       throw e;
     }
   }
@@ -262,7 +271,7 @@ public final class Sidecar implements Closeable {
     return measure(
         SidecarCall.STATUS,
         () -> {
-          HttpResponse answer = exchange("GET", SidecarCall.STATUS.path(), "{}", LOOK_UP);
+          HttpResponse answer = exchange("GET", SidecarCall.STATUS.path(), "", LOOK_UP);
           String role = Responses.plain(answer, Messages.Status.class).role();
           if (role == null) {
             throw new ProtocolException("the sidecar's status has no role");

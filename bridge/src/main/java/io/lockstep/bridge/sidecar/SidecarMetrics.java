@@ -14,6 +14,7 @@
 
 package io.lockstep.bridge.sidecar;
 
+import com.google.gerrit.metrics.Counter0;
 import com.google.gerrit.metrics.Description;
 import com.google.gerrit.metrics.Description.Units;
 import com.google.gerrit.metrics.Field;
@@ -48,6 +49,7 @@ final class SidecarMetrics {
   }
 
   private final Timer2<String, String> calls;
+  private final Counter0 unseen;
 
   SidecarMetrics(MetricMaker metrics) {
     calls =
@@ -58,11 +60,21 @@ final class SidecarMetrics {
                 .setUnit(Units.MILLISECONDS),
             Field.ofString("call", Field.ignoreMetadata()).description("what was called").build(),
             Field.ofString("outcome", Field.ignoreMetadata()).description("how it ended").build());
+    unseen =
+        metrics.newCounter(
+            "lockstep/updates_unseen",
+            new Description("Committed ref updates that could not be read here in time")
+                .setRate()
+                .setUnit("updates"));
   }
 
   void record(SidecarCall call, Outcome outcome, long startNanos) {
     long elapsed = System.nanoTime() - startNanos;
     calls.record(lower(call), lower(outcome), elapsed, TimeUnit.NANOSECONDS);
+  }
+
+  void unseen() {
+    unseen.increment();
   }
 
   private static String lower(Enum<?> constant) {

@@ -18,7 +18,7 @@ import com.google.gerrit.metrics.MetricMaker;
 import com.google.gerrit.server.git.WorkQueue;
 import com.google.inject.Inject;
 import com.google.inject.Singleton;
-import java.util.concurrent.Executor;
+import java.util.concurrent.ExecutorService;
 import java.util.concurrent.ScheduledExecutorService;
 
 /**
@@ -61,7 +61,7 @@ public final class BridgeWorkQueue {
   }
 
   /** Where refresh tasks run. */
-  public Executor refresh() {
+  public ExecutorService refresh() {
     return refresh;
   }
 

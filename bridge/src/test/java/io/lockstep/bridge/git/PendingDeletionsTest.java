@@ -20,7 +20,6 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gerrit.exceptions.StorageException;
-import com.google.gerrit.metrics.DisabledMetricMaker;
 import com.google.gerrit.server.config.SitePaths;
 import com.google.gson.JsonObject;
 import io.lockstep.bridge.sidecar.RoutedSidecar;
@@ -69,7 +68,7 @@ final class PendingDeletionsTest {
   }
 
   private PendingDeletions deletions() throws IOException {
-    return new PendingDeletions(client, new SitePaths(folder), new DisabledMetricMaker());
+    return new PendingDeletions(client, new SitePaths(folder), queue.metrics);
   }
 
   private boolean hasNoRecord() {
@@ -113,6 +112,31 @@ final class PendingDeletionsTest {
     afterARestart.complete("tools/b");
     assertEquals(3, sidecar.asked(DELETE).size());
     assertEquals(1, requestIds().size(), "it is one deletion");
+  }
+
+  @Test
+  void aDeletionIsCompletedThoughItsTaskWasKilled() throws Exception {
+    sidecar.on(DELETE, LATER);
+    PendingDeletions deletions = deletions();
+    assertThrows(StorageException.class, () -> deletions.delete("tools/b"));
+    deletions.start(queue.bridge);
+    await(() -> sidecar.asked(DELETE).size() > 1);
+    assertTrue(queue.kill("lockstep: complete project deletions"));
+    String restarts = "lockstep/background/restarts/complete_project_deletions";
+    await(() -> queue.metrics.count(restarts) == 1);
+    sidecar.on(DELETE, DELETED);
+    await(this::hasNoRecord);
+    deletions.stop();
+    assertEquals(1, requestIds().size(), "it is one deletion");
+  }
+
+  @Test
+  void aDeletionThatTheSidecarRejectsIsCountedAndNotAskedForAgain() throws Exception {
+    sidecar.on(DELETE, refused("invalid"));
+    deletions().delete("tools/b");
+    assertTrue(hasNoRecord());
+    assertEquals(1, queue.metrics.count("lockstep/project_deletions_rejected"));
+    assertEquals(1, sidecar.asked(DELETE).size());
   }
 
   @Test

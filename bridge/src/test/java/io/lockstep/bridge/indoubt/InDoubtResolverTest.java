@@ -106,9 +106,9 @@ final class InDoubtResolverTest {
   @BeforeEach
   void prepare() throws Exception {
     sidecar = new RoutedSidecar(folder).on(COMMIT, RoutedSidecar.HANG_UP);
-    client = sidecar.client();
+    client = sidecar.client(queue.metrics);
     recorder = new Recorder();
-    resolver = new InDoubtResolver(client, queue.bridge, outcomes, recorder);
+    resolver = new InDoubtResolver(client, queue.bridge, outcomes, recorder, queue.metrics);
   }
 
   @AfterEach
@@ -220,6 +220,7 @@ final class InDoubtResolverTest {
     doubt(X);
     resolver.start();
     await(() -> recorder.done.size() == 2 && client.inDoubtUpdates().size() == 0);
+    await(() -> queue.metrics.count("lockstep/updates_not_fired") == 1);
     doubt(Y);
     await(() -> recorder.done.size() == 4);
     assertEquals("index p[refs/heads/y]", recorder.done.get(2));
@@ -234,6 +235,8 @@ final class InDoubtResolverTest {
     doubt(Y);
     await(() -> recorder.done.size() == 2);
     assertEquals("index p[refs/heads/y]", recorder.done.get(0));
+    assertEquals(1, queue.metrics.count("lockstep/updates_in_doubt_dropped"));
+    assertEquals(0, queue.metrics.count("lockstep/updates_not_fired"));
   }
 
   @Test

@@ -21,10 +21,13 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.google.gerrit.entities.Change;
 import com.google.gerrit.entities.Project;
 import io.lockstep.bridge.work.TestWorkQueue;
+import java.time.Duration;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -33,7 +36,9 @@ final class LateIndexWritesTest {
   private final TestWorkQueue queue = new TestWorkQueue();
   private final List<RefreshTarget> checked = new CopyOnWriteArrayList<>();
   private final CountDownLatch gate = new CountDownLatch(1);
-  private final LateIndexWrites writes = new LateIndexWrites(() -> this::check, queue.bridge);
+  private final AtomicInteger failing = new AtomicInteger();
+  private final LateIndexWrites writes =
+      new LateIndexWrites(() -> this::check, queue.bridge, queue.metrics, Duration.ofMillis(1));
 
   @AfterEach
   void end() {
@@ -44,6 +49,17 @@ final class LateIndexWritesTest {
     assertTrue(own, "a document that is not stale must not be written");
     checked.add(target);
     gate.await();
+    if (failing.getAndDecrement() > 0) {
+      throw new IllegalStateException("no luck");
+    }
+  }
+
+  private long failed() {
+    return queue.metrics.count("lockstep/refresh/checks_failed");
+  }
+
+  private long dropped() {
+    return queue.metrics.count("lockstep/refresh/checks_dropped");
   }
 
   private static RefreshTarget change(int number) {
@@ -74,5 +90,47 @@ final class LateIndexWritesTest {
     // A check runs on each thread of the queue at most, and one waits.
     assertTrue(checked.size() >= 2 && checked.size() < 100, () -> "checks: " + checked.size());
     assertEquals(Set.of(change(7)), Set.copyOf(checked));
+  }
+
+  @Test
+  void aCheckThatIsKilledIsMadeAgain() {
+    List<Integer> changes = IntStream.range(100, 120).boxed().toList();
+    for (int number : changes) {
+      writes.watch(Change.id(number));
+      writes.onChangeIndexed("p", number);
+    }
+    await(() -> queue.commands().size() == changes.size() && !checked.isEmpty());
+    // Some run, and the others wait.
+    for (int number : changes) {
+      assertTrue(queue.kill("lockstep: check change %d of p".formatted(number)));
+    }
+    await(() -> failed() == changes.size());
+    gate.countDown();
+    await(() -> Set.copyOf(checked).size() == changes.size() && queue.commands().isEmpty());
+    assertEquals(0, dropped());
+  }
+
+  @Test
+  void aCheckThatFailsIsMadeAgain() {
+    gate.countDown();
+    failing.set(2);
+    writes.watch(Change.id(7));
+    writes.onChangeIndexed("p", 7);
+    await(() -> checked.size() == 3 && queue.commands().isEmpty());
+    assertEquals(2, failed());
+    assertEquals(0, dropped());
+  }
+
+  @Test
+  void aCheckThatFailsTooOftenIsReportedAndTheNextWriteIsChecked() {
+    gate.countDown();
+    failing.set(LateIndexWrites.MAX_TRIES);
+    writes.watch(Change.id(7));
+    writes.onChangeIndexed("p", 7);
+    await(() -> dropped() == 1);
+    assertEquals(LateIndexWrites.MAX_TRIES, checked.size());
+    assertEquals(LateIndexWrites.MAX_TRIES, failed());
+    writes.onChangeIndexed("p", 7);
+    await(() -> checked.size() == LateIndexWrites.MAX_TRIES + 1);
   }
 }

@@ -17,6 +17,7 @@ package io.lockstep.bridge.sidecar;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import com.google.gerrit.metrics.DisabledMetricMaker;
+import com.google.gerrit.metrics.MetricMaker;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import com.sun.net.httpserver.HttpExchange;
@@ -67,10 +68,13 @@ public final class RoutedSidecar implements AutoCloseable {
 
   /** Creates a client of this sidecar. */
   public Sidecar client() {
+    return client(new DisabledMetricMaker());
+  }
+
+  /** Creates a client of this sidecar that reports its metrics here. */
+  public Sidecar client(MetricMaker metrics) {
     return new Sidecar(
-        new Endpoint.Tcp(server.getAddress(), tokens),
-        Duration.ofMillis(1500),
-        new DisabledMetricMaker());
+        new Endpoint.Tcp(server.getAddress(), tokens), Duration.ofMillis(1500), metrics);
   }
 
   /** Stops the sidecar. Returns a client that cannot connect. */
@@ -107,9 +111,9 @@ public final class RoutedSidecar implements AutoCloseable {
   private void answer(HttpExchange exchange) throws IOException {
     try (exchange) {
       String route = exchange.getRequestMethod() + " " + exchange.getRequestURI();
+      String text = new String(exchange.getRequestBody().readAllBytes(), UTF_8);
       JsonObject body =
-          JsonParser.parseString(new String(exchange.getRequestBody().readAllBytes(), UTF_8))
-              .getAsJsonObject();
+          text.isEmpty() ? new JsonObject() : JsonParser.parseString(text).getAsJsonObject();
       List<JsonObject> bodies = asked.computeIfAbsent(route, any -> new ArrayList<>());
       synchronized (bodies) {
         bodies.add(body);

@@ -146,6 +146,37 @@ final class SidecarTest {
       assertEquals(1, metrics.count(call + outcome), outcome);
     }
     assertEquals(1, metrics.count("lockstep/updates_unknown"));
+    assertEquals(0, metrics.count("lockstep/updates_unseen"));
+  }
+
+  @Test
+  void aCommittedUpdateThatCannotBeReadHereIsCountedAndInDoubt() throws Exception {
+    CountingMetricMaker metrics = new CountingMetricMaker();
+    Endpoint endpoint = new Endpoint.Unix(folder.resolve("s"));
+    Sidecar.Awaiting inVain =
+        verdicts -> {
+          throw SidecarException.unseen("refs/heads/x is not here");
+        };
+    try (ScriptedSidecar sidecar = scripted(verdict("committed_not_yet_visible", null));
+        Sidecar client = new Sidecar(endpoint, Duration.ofMillis(1500), metrics)) {
+      SidecarException told =
+          assertThrows(
+              SidecarException.class,
+              () -> client.commit("p", true, ONE, "T <t@example.com>", null, inVain));
+      assertEquals(Kind.UNKNOWN, told.kind());
+      assertEquals(1, sidecar.requests.size());
+      assertEquals(1, client.inDoubtUpdates().size());
+    }
+    assertEquals(1, metrics.count("lockstep/updates_unseen"));
+  }
+
+  @Test
+  void theRoleIsAskedForWithoutABody() throws Exception {
+    try (ScriptedSidecar sidecar = scripted(http(200, "{\"role\":\"active\"}"));
+        Sidecar client = client()) {
+      assertEquals("active", client.role());
+      assertEquals("GET /v1/status HTTP/1.1\n", sidecar.requests.get(0));
+    }
   }
 
   @Test
