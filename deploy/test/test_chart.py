@@ -29,7 +29,7 @@ from crds import Crds
 BOTH = [NATIVE, BEFORE_NATIVE]
 ACTIVE = [case for case in CASES if case.stem not in ("off", "shadow")]
 # Gerrit's public image needs native sidecars.
-EACH = [(case, version) for case in CASES for version in BOTH if (case.stem, version) != ("public-image", BEFORE_NATIVE)]
+EACH = [(case, of) for case in CASES for of in BOTH if (case.stem, of) != ("public-image", BEFORE_NATIVE)]
 
 
 def name(case):
