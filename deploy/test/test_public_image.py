@@ -11,7 +11,7 @@ import yaml
 from conftest import CHART, DEPLOY, containers, helm, only, pod, rendered, run
 
 CASE = DEPLOY / "test/cases/public-image.yaml"
-# What the Dockerfile of the image declares: https://github.com/GerritCodeReview/docker-gerrit, almalinux/9.
+# The volumes that the Dockerfile of the image declares: https://github.com/GerritCodeReview/docker-gerrit, almalinux/9.
 DECLARED = ["cache", "db", "etc", "git", "index"]
 SERVER_ID = "3f0c7f0e-6d0b-4a5e-9f43-6f1f0c6f0a11"
 LATER = ("--set", "gerrit.publicImage.initialise=false")
@@ -68,7 +68,7 @@ def value(text, key):
 
 
 REFUSED = [
-    (["--set", "gerrit.publicImage.enabled=false", *LATER], "docker.io/gerritcodereview/gerrit:3.13.5 has its programs"),
+    (["--set", "gerrit.publicImage.enabled=false", *LATER], "gerritcodereview/gerrit:3.13.5 has its programs in"),
     (["--set", "gerrit.publicImage.enabled=false"], "gerrit.image: docker.io"),
     (["--set", "gerrit.publicImage.enabled=false", "--set", "gerrit.image=own:1"], "gerrit.publicImage.initialise: "),
     (["--set", "gerrit.publicImage.serverId="], "gerrit.publicImage.serverId: give all sites the same UUID"),
