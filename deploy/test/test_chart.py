@@ -203,6 +203,18 @@ def test_the_services_lead_to_the_pods_that_they_are_for():
     assert services["gerrit-muc-1"]["clusterIP"] == services["gerrit-muc-1-metrics"]["clusterIP"] == "None"
 
 
+def test_a_service_monitor_reads_the_same_metrics_as_a_pod_monitor():
+    of_pods = only(rendered(LEAST, "--set", "monitoring.podMonitor.enabled=true"), "PodMonitor")["spec"]
+    parts = rendered(LEAST, "--set", "monitoring.serviceMonitor.enabled=true")
+    of_services = only(parts, "ServiceMonitor")
+    assert Crds().problems(of_services) == []
+    assert of_services["spec"]["endpoints"] == of_pods["podMetricsEndpoints"]
+    wanted = of_services["spec"]["selector"]["matchLabels"].items()
+    found = [part for part in parts if part["kind"] == "Service" and wanted <= part["metadata"]["labels"].items()]
+    assert [part["metadata"]["name"] for part in found] == ["gerrit-muc-1-metrics"]
+    assert of_services["spec"]["endpoints"][0]["port"] in [port["name"] for port in found[0]["spec"]["ports"]]
+
+
 def test_no_secret_is_in_a_configmap_or_an_argument():
     secret = re.compile(r"(?i)(password|token|secret|private[ _-]?key)\s*=\s*(\S+)|-----BEGIN")
     for case in CASES:
@@ -337,6 +349,10 @@ REFUSED = [
     (["--set", "aws.roleArn=role/x"], ["aws/roleArn"]),
     (["--set", r"nodeSelector.kubernetes\.io/arch=arm64"], ['nodeSelector: kubernetes.io/arch is "arm64"; write amd64']),
     (["--set", r"nodeSelector.kubernetes\.io/arch=null"], ["nodeSelector: kubernetes.io/arch is", "write amd64"]),
+    (
+        ["--set", "monitoring.podMonitor.enabled=true", "--set", "monitoring.serviceMonitor.enabled=true"],
+        ["monitoring.serviceMonitor.enabled: podMonitor reads the same metrics"],
+    ),
     (["--set", "config.peers.b.url=https://b:7422"], ["config.peers.b.url: https needs a certificate"]),
 ]
 

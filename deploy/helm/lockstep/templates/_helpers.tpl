@@ -83,6 +83,9 @@ lockstep/site: {{ .Values.site }}
 {{- end -}}
 {{- end -}}
 {{- include "lockstep.checkPublicImage" . -}}
+{{- if and $v.monitoring.podMonitor.enabled $v.monitoring.serviceMonitor.enabled -}}
+{{- fail "monitoring.serviceMonitor.enabled: podMonitor reads the same metrics; enable one of the two" -}}
+{{- end -}}
 {{- if dig "health" "listen" "" $v.config -}}
 {{- fail "config.health.listen: the pod sets it for the kubelet's probes; remove it" -}}
 {{- end -}}
