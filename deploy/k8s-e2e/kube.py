@@ -76,7 +76,10 @@ def container(namespace, pod, name):
     """The status of a container, whether it is a sidecar or not."""
     status = pod_status(namespace, pod)
     both = status.get("initContainerStatuses", []) + status.get("containerStatuses", [])
-    return next((one for one in both if one["name"] == name), None)
+    for one in both:
+        if one["name"] == name:
+            return one
+    raise Failed(f"{pod} has no container {name} yet")
 
 
 def restarts(namespace, pod, name="lockstep"):
@@ -93,6 +96,35 @@ def process(namespace, pod, name):
     with open(f"/proc/{pid}/cgroup") as file:
         path = next(line.strip().split(":", 2)[2] for line in file if line.split(":")[1] == "memory")
     return pid, "/sys/fs/cgroup/memory" + path
+
+
+def fill_memory(namespace, pod, name, mebibytes):
+    """Takes memory in the cgroup of a container until the kernel kills the container's first process, or so much is
+    taken."""
+    pid, cgroup = process(namespace, pod, name)
+    # The kernel shall choose that process, and not the one that takes the memory.
+    with open(f"/proc/{pid}/oom_score_adj", "w") as file:
+        file.write("1000")
+    take = (
+        "import os, sys\n"
+        "open(sys.argv[1] + '/cgroup.procs', 'w').write(str(os.getpid()))\n"
+        "held = []\n"
+        "while os.path.exists('/proc/' + sys.argv[2]) and len(held) < int(sys.argv[3]):\n"
+        "    held.append(b'x' * (1 << 20))\n"
+    )
+    subprocess.run(["python3", "-c", take, cgroup, str(pid), str(mebibytes)], timeout=120, check=False)
+
+
+def endpoints(namespace, service):
+    """The names of the pods to which a Service leads now."""
+    slices = get(namespace, "endpointslices", "--selector", f"kubernetes.io/service-name={service}")["items"]
+    found = [one for part in slices for one in part.get("endpoints") or []]
+    return sorted(one["targetRef"]["name"] for one in found if one["conditions"].get("ready"))
+
+
+def helm(*args, **more):
+    """Runs helm on the cluster."""
+    return command(os.path.join(HOME, "bin", "helm"), "--kubeconfig", os.path.join(RUN, "kubeconfig"), *args, **more)
 
 
 def logs(namespace, pod, name="lockstep", previous=False):

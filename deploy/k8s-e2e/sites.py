@@ -206,16 +206,17 @@ def stateful_set(site, replicas, server):
 
 def volume(site, number):
     """A folder of this machine, which the pods of both nodes of the cluster see: a volume that moves with its pod."""
-    path = folder(f"{site}-{number}")
+    pod = f"{site}-{number}"
+    path = folder(pod)
     body = {
         "capacity": {"storage": "1Gi"},
         "accessModes": ["ReadWriteOnce"],
         "persistentVolumeReclaimPolicy": "Retain",
         "storageClassName": "by-hand",
         "hostPath": {"path": path},
-        "claimRef": {"namespace": site, "name": f"gerrit-site-{site}-{number}"},
+        "claimRef": {"namespace": site, "name": f"gerrit-site-{pod}"},
     }
-    return named("PersistentVolume", f"{site}-{number}", spec=body)
+    return named("PersistentVolume", pod, spec=body)
 
 
 def folder(name):
@@ -223,6 +224,21 @@ def folder(name):
     os.makedirs(path, exist_ok=True)
     os.chown(path, USER, USER)
     return path
+
+
+def share_blobs(pod):
+    """Shows the folder of all blobs in a pod's volume: the chart has no mount for it, because blobs are in S3."""
+    inside = os.path.join(folder(pod), "blobs")
+    os.makedirs(inside, exist_ok=True)
+    kube.command("mount", "--bind", folder("blobs"), inside)
+
+
+def unshare_blobs():
+    """Ends what share_blobs began, so that the folders can be removed."""
+    with open("/proc/mounts") as file:
+        inside = [line.split()[1] for line in file if line.split()[1].startswith(VOLUMES + "/")]
+    for path in sorted(inside, reverse=True):
+        kube.command("umount", "--lazy", path)
 
 
 def secrets(site, authority, program):
@@ -272,11 +288,13 @@ def site(name, sites, replicas, program, server=None, more="[git]\ninstall_hooks
 
 def clear():
     """Removes everything of an earlier run: name spaces, volumes, and their folders."""
-    names = ["aws", *SITES, "gerrit-1", "gerrit-2", "injected-1"]
+    names = ["aws", *SITES, "start-1", "gerrit-1", "gerrit-2", "injected-1", "chart-1", "chart-2", "many"]
     for name in names:
         # An orderly end would wait for emulators that are gone, too.
         kube.kubectl("--namespace", name, "delete", "pod", "--all", "--force", "--grace-period=0", check=False)
     kube.kubectl("delete", "namespace", "--ignore-not-found", "--wait=true", "--timeout=180s", *names, seconds=200)
     kube.kubectl("delete", "persistentvolume", "--all", "--wait=true", "--timeout=60s")
+    kube.kubectl("delete", "node", "--selector", "type=kwok")
+    unshare_blobs()
     shutil.rmtree(VOLUMES, ignore_errors=True)
     folder("blobs")

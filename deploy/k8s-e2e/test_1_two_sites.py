@@ -91,20 +91,9 @@ def test_a_killed_sidecar_comes_back_alone(two_sites):
 def test_a_sidecar_that_was_killed_for_its_memory_comes_back_alone(two_sites):
     """The kernel kills it, because the memory of its container is full."""
     before = kube.restarts("muc-1", "muc-1-0")
-    pid, cgroup = kube.process("muc-1", "muc-1-0", "lockstep")
-    # The kernel shall choose the sidecar, and not the process that takes the memory.
-    with open(f"/proc/{pid}/oom_score_adj", "w") as file:
-        file.write("1000")
-    take = (
-        "import os, sys\n"
-        "open(sys.argv[1] + '/cgroup.procs', 'w').write(str(os.getpid()))\n"
-        "held = []\n"
-        "while os.path.exists('/proc/' + sys.argv[2]) and len(held) < 400:\n"
-        "    held.append(b'x' * (1 << 20))\n"
-    )
     # The second end within minutes: the kubelet waits for 20 s before it starts the container again.
     with client.Load(client.service("muc-1"), "demo", "during-an-oom", patience=60):
-        subprocess.run(["python3", "-c", take, cgroup, str(pid)], timeout=60, check=False)
+        kube.fill_memory("muc-1", "muc-1-0", "lockstep", mebibytes=400)
         kube.until("the kubelet has started it again", 60, lambda: kube.restarts("muc-1", "muc-1-0") == before + 1)
         last = kube.container("muc-1", "muc-1-0", "lockstep")["lastState"]["terminated"]
         print("    the kubelet's reason:", last["reason"], last["exitCode"])
@@ -121,6 +110,53 @@ def test_a_killed_git_server_comes_back_alone(two_sites):
         kube.until("the kubelet has started it again", 60, again)
         ready("muc-1", 1)
     assert kube.restarts("muc-1", "muc-1-0") == sidecar
+
+
+def test_a_sidecar_that_hangs_is_taken_out_of_the_service_and_restarted_alone(two_sites):
+    """The table of probes: readiness fails after two times 5 s, liveness after six times 10 s, and then the sidecar has
+    30 s to end. git's server goes on."""
+    pod = ("muc-1", "muc-1-0")
+    sidecar, server = kube.restarts(*pod), kube.restarts(*pod, "git")
+    assert kube.endpoints("muc-1", "git") == ["muc-1-0"]
+    pid, _ = kube.process(*pod, "lockstep")
+    began = time.monotonic()
+    subprocess.run(["kill", "-STOP", str(pid)], check=True)
+    try:
+        kube.until("the pod is not ready", 40, lambda: not kube.is_ready(*pod))
+        kube.until("users are not led to it", 20, lambda: kube.endpoints("muc-1", "git") == [])
+        unready = time.monotonic() - began
+        # Clones go on, at the pod's own address.
+        assert client.value(client.pod("muc-1", 0), "demo", "refs/heads/from-muc-1")
+        kube.until("the kubelet has started it again", 180, lambda: kube.restarts(*pod) == sidecar + 1)
+        restarted = time.monotonic() - began
+    finally:
+        subprocess.run(["kill", "-CONT", str(pid)], stderr=subprocess.DEVNULL, check=False)
+    print(f"    hanging: out of the Service after {unready:.0f} s, restarted after {restarted:.0f} s")
+    # Liveness has more patience than readiness, so that a slow moment restarts nothing.
+    assert unready < 40 < 50 < restarted < 150
+    ready("muc-1", 1)
+    assert kube.restarts(*pod, "git") == server
+    kube.until("users are led to it again", 20, lambda: kube.endpoints("muc-1", "git") == ["muc-1-0"])
+
+
+def test_a_server_waits_for_its_sidecar(aws, program):
+    """startupProbe: a sidecar that cannot start names the setting, and its server does not start before it."""
+    site, pod = "start-1", "start-1-0"
+    kube.apply(sites.site(site, [site], 1, program, more="[git]\ninstall_hooks = 3", prefix="start"))
+
+    def said():
+        return [line for line in kube.logs(site, pod).splitlines() if "install_hooks" in line]
+
+    print("    it says:", kube.until("the sidecar names the setting", 120, said)[-1])
+    kube.until("the kubelet has started it again", 120, lambda: kube.restarts(site, pod) > 0)
+    server = kube.container(site, pod, "git")
+    assert "waiting" in server["state"] and not server.get("started") and server["restartCount"] == 0, server
+    kube.apply(sites.site(site, [site], 1, program, prefix="start"))
+    kube.kubectl("--namespace", site, "delete", "pod", pod, "--grace-period=1")
+    ready(site, 1)
+    started = [kube.container(site, pod, name)["state"]["running"]["startedAt"] for name in ("lockstep", "git")]
+    assert started[0] <= started[1], started
+    kube.kubectl("delete", "namespace", site, "--wait=false")
 
 
 def test_a_deleted_pod_comes_back_with_its_volume(two_sites):

@@ -123,6 +123,22 @@ def test_a_site_shrinks_to_one_node_and_waits_for_nobody(two_sites):
     overview = json.loads(kube.lockstep(SITE, 0, "status", "--all", "--json"))
     nodes = [node for site in overview["sites"] for node in site["nodes"]]
     assert sorted(node["node"] for node in nodes if node["expelled"]) == [f"{SITE}-1", f"{SITE}-2"]
+    # The journal keeps a transaction until every node has applied it. The nodes that left never applied this one.
+    kube.until("the journal of the last push is collected", 300, lambda: "collected" in slots(ref))
+
+
+def slots(ref):
+    """The content of the journal's slots of a ref: the transaction, or that it was collected."""
+    explained = json.loads(kube.lockstep(SITE, 0, "explain", "demo", ref, "--json", check=False).stdout)
+    found, waiting = [], [explained]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            found += [part["content"]] if "slot" in part and "content" in part else []
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    return found
 
 
 def test_the_refs_of_every_site_are_those_of_the_refdb(two_sites):

@@ -1,5 +1,6 @@
 """An outage of AWS: nobody reaches DynamoDB and Kinesis. Reads go on, and nobody is restarted."""
 
+import json
 import time
 
 import client
@@ -62,11 +63,12 @@ def test_a_pod_that_starts_without_aws_serves_reads_and_takes_writes_when_aws_is
         # Through the pod's own address: it is not ready, because it cannot know whether it has everything.
         serves = lambda: client.value(client.pod("ber-1", 0), "demo", ref) == before
         kube.until("the new pod serves what was there before", 120, serves)
-        print("    status:\n" + indented(kube.lockstep("ber-1", 0, "status", check=False).stdout))
+        kube.until("status tells the age of what it serves", 120, age_is_told)
         clone.commit("during the outage")
         said, taken = clone.push(client.pod("ber-1", 0))
         print("    a push:", " ".join(said.split()))
         assert not taken and "remote rejected" in said, said
+        assert any(word in said.lower() for word in ("starting", "refdb", "not ready")), f"no reason: {said}"
         assert kube.restarts("ber-1", "ber-1-0") == 0
     finally:
         aws(True)
@@ -77,5 +79,18 @@ def test_a_pod_that_starts_without_aws_serves_reads_and_takes_writes_when_aws_is
     assert took < 10
 
 
-def indented(text):
-    return "\n".join("      " + line for line in text.splitlines()[:25])
+def age_is_told():
+    """A node that is not in step says when it last was: as a time in JSON, and as a sentence."""
+    told = kube.lockstep("ber-1", 0, "status", "--json", check=False)
+    if not told.stdout.startswith("{"):
+        raise kube.Failed(f"no status: {told.stderr}")
+    status = json.loads(told.stdout)
+    if status["ready"] or status["last_contact_ms"] is None:
+        return False
+    age = time.time() - status["last_contact_ms"] / 1000
+    text = kube.lockstep("ber-1", 0, "status", check=False).stdout
+    line = next((line for line in text.splitlines() if "reads show the state of then" in line), None)
+    if line:
+        assert 0 < age < 600, status["last_contact_ms"]
+        print(f"    status, {age:.0f} s after the last contact: {line.strip()}")
+    return line

@@ -77,6 +77,21 @@ def test_a_killed_gerrit_comes_back_beside_its_sidecar(two_gerrits):
     assert kube.restarts(FIRST, pod) == sidecar
 
 
+def test_a_gerrit_that_was_killed_for_its_memory_comes_back_beside_its_sidecar(two_gerrits):
+    pod = f"{FIRST}-0"
+    sidecar, before = kube.restarts(FIRST, pod), kube.restarts(FIRST, pod, "gerrit")
+    kube.fill_memory(FIRST, pod, "gerrit", mebibytes=1600)
+    kube.until("the kubelet has started it again", 180, lambda: kube.restarts(FIRST, pod, "gerrit") > before)
+    last = kube.container(FIRST, pod, "gerrit")["lastState"]["terminated"]
+    print("    the kubelet's reason:", last["reason"], last["exitCode"])
+    assert last["exitCode"] == 137
+    ready(FIRST, 1, seconds=300)
+    assert kube.restarts(FIRST, pod) == sidecar
+    number = change(FIRST)
+    path = f"/changes/demo~{number}"
+    kube.until(f"{SECOND} has a change that was made afterwards", 60, lambda: gerrits.rest(SECOND, "GET", path))
+
+
 def test_a_killed_sidecar_comes_back_beside_its_gerrit(two_gerrits):
     pod = f"{FIRST}-0"
     sidecar, before = kube.restarts(FIRST, pod), kube.restarts(FIRST, pod, "gerrit")

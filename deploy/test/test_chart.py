@@ -28,6 +28,8 @@ from crds import Crds
 
 BOTH = [NATIVE, BEFORE_NATIVE]
 ACTIVE = [case for case in CASES if case.stem not in ("off", "shadow")]
+# Gerrit's public image needs native sidecars.
+EACH = [(case, of) for case in CASES for of in BOTH if (case.stem, of) != ("public-image", BEFORE_NATIVE)]
 
 
 def name(case):
@@ -45,8 +47,7 @@ def block(dumper, text):
 Blocks.add_representer(str, block)
 
 
-@pytest.mark.parametrize("case", CASES, ids=name)
-@pytest.mark.parametrize("kubernetes", BOTH)
+@pytest.mark.parametrize("case, kubernetes", EACH, ids=lambda value: getattr(value, "stem", value))
 def test_every_object_has_the_form_that_kubernetes_takes(case, kubernetes):
     crds = Crds()
     for part in rendered(case, kubernetes=kubernetes):
@@ -91,8 +92,9 @@ def test_the_sidecar_is_native_from_1_29_and_a_container_before():
     assert "lockstep" not in [part["name"] for part in before["initContainers"]]
 
 
-@pytest.mark.parametrize("case", ACTIVE, ids=name)
-@pytest.mark.parametrize("kubernetes", BOTH)
+@pytest.mark.parametrize(
+    "case, kubernetes", [each for each in EACH if each[0] in ACTIVE], ids=lambda value: getattr(value, "stem", value)
+)
 def test_the_configuration_passes_the_check_of_the_real_command(case, kubernetes, lockstep, tmp_path):
     parts = rendered(case, kubernetes=kubernetes)
     text = only(parts, "ConfigMap", only(parts, "StatefulSet")["metadata"]["name"])["data"]["lockstep.toml"]
@@ -133,8 +135,7 @@ def test_a_value_of_the_user_wins_over_that_of_the_chart():
     assert config["tls"]["allow"] == ["spiffe://lockstep/ber-1/*", "spiffe://lockstep/eu-aws/*"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=name)
-@pytest.mark.parametrize("kubernetes", BOTH)
+@pytest.mark.parametrize("case, kubernetes", EACH, ids=lambda value: getattr(value, "stem", value))
 def test_every_container_is_confined(case, kubernetes):
     inside = pod(rendered(case, kubernetes=kubernetes))
     assert inside["automountServiceAccountToken"] is False
@@ -200,6 +201,18 @@ def test_the_services_lead_to_the_pods_that_they_are_for():
     ports = {port["name"] for part in containers(pod(parts)).values() for port in part.get("ports", [])}
     assert {port["targetPort"] for of in services.values() for port in of["ports"]} <= ports
     assert services["gerrit-muc-1"]["clusterIP"] == services["gerrit-muc-1-metrics"]["clusterIP"] == "None"
+
+
+def test_a_service_monitor_reads_the_same_metrics_as_a_pod_monitor():
+    of_pods = only(rendered(LEAST, "--set", "monitoring.podMonitor.enabled=true"), "PodMonitor")["spec"]
+    parts = rendered(LEAST, "--set", "monitoring.serviceMonitor.enabled=true")
+    of_services = only(parts, "ServiceMonitor")
+    assert Crds().problems(of_services) == []
+    assert of_services["spec"]["endpoints"] == of_pods["podMetricsEndpoints"]
+    wanted = of_services["spec"]["selector"]["matchLabels"].items()
+    found = [part for part in parts if part["kind"] == "Service" and wanted <= part["metadata"]["labels"].items()]
+    assert [part["metadata"]["name"] for part in found] == ["gerrit-muc-1-metrics"]
+    assert of_services["spec"]["endpoints"][0]["port"] in [port["name"] for port in found[0]["spec"]["ports"]]
 
 
 def test_no_secret_is_in_a_configmap_or_an_argument():
@@ -271,6 +284,9 @@ def test_another_configuration_is_another_pod():
         ("least", "exec gerrit-muc-1-0 -c lockstep -- lockstep status --all"),
         ("full", "Pods below number 2 keep the version before"),
         ("shadow", "lockstep shadow report"),
+        ("full", "delete the canary's pod if it is not ready"),
+        ("off", "kubectl --namespace gerrit delete pod gerrit-muc-1-0"),
+        ("public-image", "upgrade with gerrit.publicImage.initialise=false"),
         ("off", "lockstep site mode muc-1 off --expect-epoch N"),
         ("least", "lockstep site mode muc-1 active --role ROLE --expect-epoch N"),
     ],
@@ -333,6 +349,10 @@ REFUSED = [
     (["--set", "aws.roleArn=role/x"], ["aws/roleArn"]),
     (["--set", r"nodeSelector.kubernetes\.io/arch=arm64"], ['nodeSelector: kubernetes.io/arch is "arm64"; write amd64']),
     (["--set", r"nodeSelector.kubernetes\.io/arch=null"], ["nodeSelector: kubernetes.io/arch is", "write amd64"]),
+    (
+        ["--set", "monitoring.podMonitor.enabled=true", "--set", "monitoring.serviceMonitor.enabled=true"],
+        ["monitoring.serviceMonitor.enabled: podMonitor reads the same metrics"],
+    ),
     (["--set", "config.peers.b.url=https://b:7422"], ["config.peers.b.url: https needs a certificate"]),
 ]
 

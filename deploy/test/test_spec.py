@@ -77,6 +77,8 @@ def test_the_pod_ends_after_gerrit_and_sidecar_can(spec):
         r"const GRACE: Duration = Duration::from_secs\((\d+)\)", source("daemon/src/node/assembly/run.rs")
     )
     assert spec["pod"]["terminationGracePeriodSeconds"] >= 120 + int(grace[1]) + 15
+    # A sidecar that hangs is killed after its own time, and not after Gerrit's too.
+    assert 120 > spec["sidecar"]["livenessProbe"]["terminationGracePeriodSeconds"] > int(grace[1])
 
 
 def test_ports_and_paths_are_those_of_the_code(spec):

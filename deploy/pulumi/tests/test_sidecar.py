@@ -100,7 +100,7 @@ def by_name(parts: list[Any]) -> dict[tuple[str, str], Any]:
 
 def least(**more: Any) -> SidecarArgs:
     """The settings of the chart's case `least`."""
-    gerrit = GerritArgs("docker.io/gerritcodereview/gerrit:3.13.5")
+    gerrit = GerritArgs("registry.example.org/gerrit:3.13.5")
     config = {"blobs": {"url": "s3://example-lockstep-packs/prod"}}
     return replace(SidecarArgs("muc-1", ["muc-1"], "gerrit", "lockstep:0.1.0", gerrit, config), **more)
 

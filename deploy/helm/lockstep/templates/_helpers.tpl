@@ -82,6 +82,10 @@ lockstep/site: {{ .Values.site }}
 {{- fail (printf "nodeSelector: %s is %q; write %s, for which there is an image" $label (toString (get $v.nodeSelector $label)) $value) -}}
 {{- end -}}
 {{- end -}}
+{{- include "lockstep.checkPublicImage" . -}}
+{{- if and $v.monitoring.podMonitor.enabled $v.monitoring.serviceMonitor.enabled -}}
+{{- fail "monitoring.serviceMonitor.enabled: podMonitor reads the same metrics; enable one of the two" -}}
+{{- end -}}
 {{- if dig "health" "listen" "" $v.config -}}
 {{- fail "config.health.listen: the pod sets it for the kubelet's probes; remove it" -}}
 {{- end -}}
@@ -124,6 +128,9 @@ lockstep/site: {{ .Values.site }}
 {{ end -}}
 [gerrit]
 	basePath = git
+{{- with .Values.gerrit.publicImage.serverId }}
+	serverId = {{ . }}
+{{- end }}
 {{- if and (eq .Values.mode "active") .Values.bridge.enabled }}
 	installDbModule = io.lockstep.bridge.BridgeDbModule
 	installModule = io.lockstep.bridge.BridgeModule
@@ -131,6 +138,15 @@ lockstep/site: {{ .Values.site }}
 	usePerRequestRefCache = false
 [lockstep]
 	socket = /run/lockstep/api.sock
+{{- end }}
+{{- if .Values.gerrit.publicImage.enabled }}
+[cache]
+	directory = cache
+[container]
+	javaOptions = -Duser.home=/tmp
+	javaOptions = -Djava.security.egd=file:/dev/./urandom
+	javaOptions = --add-opens java.base/java.net=ALL-UNNAMED
+	javaOptions = --add-opens java.base/java.lang.invoke=ALL-UNNAMED
 {{- end }}
 {{- end -}}
 

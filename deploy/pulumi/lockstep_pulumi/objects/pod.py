@@ -18,8 +18,12 @@ AWS_TOKEN = "/var/run/secrets/aws"
 
 COPY_CONFIG = """\
 mkdir -p /var/gerrit/etc
+id=$(git config --file /var/gerrit/etc/gerrit.config gerrit.serverId || true)
 cp /etc/gerrit-config/gerrit.config /var/gerrit/etc/gerrit.config.new
 git config --file /var/gerrit/etc/gerrit.config.new gerrit.instanceId "$POD_NAME"
+if [ -n "$id" ] && ! git config --file /var/gerrit/etc/gerrit.config.new gerrit.serverId; then
+  git config --file /var/gerrit/etc/gerrit.config.new gerrit.serverId "$id"
+fi
 mv /var/gerrit/etc/gerrit.config.new /var/gerrit/etc/gerrit.config
 """
 
