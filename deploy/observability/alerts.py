@@ -24,6 +24,7 @@ def rules():
             {"name": "lockstep-records", "interval": "30s", "rules": records()},
             {"name": "lockstep-objectives", "rules": objectives()},
             {"name": "lockstep-alarms", "rules": alarms()},
+            {"name": "lockstep-shadow", "rules": shadow()},
         ]
     }
 
@@ -255,6 +256,42 @@ def alarms():
             "5m",
             "page",
             "The certificate {{ $labels.certificate }} of {{ $labels.node }} expires within a day",
+        ),
+    ]
+
+
+def shadow():
+    """Alarms about watches. Nothing of them wakes anybody up: the sites have another replication."""
+    look = "sum by (site, node) (rate(lockstep_shadow_look_seconds_{}[15m]))"
+    return [
+        alert(
+            "LockstepShadowGone",
+            "count by (site) (lockstep_shadow_projects offset 30m) unless on (site) count by (site) "
+            "(lockstep_shadow_projects) unless on (site) count by (site) (lockstep_ready)",
+            "5m",
+            "ticket",
+            "No watch of site {{ $labels.site }} answers, and its journal has a gap",
+        ),
+        alert(
+            "LockstepShadowStands",
+            "time() - lockstep_shadow_looked_timestamp_seconds > 120",
+            "1m",
+            "ticket",
+            "The watch of {{ $labels.node }} has not ended a look for {{ $value | humanizeDuration }}",
+        ),
+        alert(
+            "LockstepShadowSlow",
+            f"{look.format('sum')} / {look.format('count')} > 10",
+            "30m",
+            "ticket",
+            "A look of the watch of {{ $labels.node }} takes {{ $value | humanizeDuration }}",
+        ),
+        alert(
+            "LockstepShadowProblems",
+            "lockstep_shadow_problems > 0",
+            "5m",
+            "ticket",
+            "Lockstep would not take {{ $value }} repositories or refs of {{ $labels.node }}",
         ),
     ]
 

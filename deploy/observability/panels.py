@@ -17,7 +17,15 @@ def graph(title, queries, unit, text):
     return {"type": "timeseries", "title": title, "queries": queries, "unit": unit, "text": text}
 
 
-def board(uid, title, panels):
+def price(name, label, value):
+    """A variable that a reader may change at the top of a dashboard. Queries name it with a dollar sign."""
+    current = {"text": value, "value": value}
+    option = {"selected": True, **current}
+    return {"name": name, "type": "textbox", "label": label, "query": value, "current": current, "options": [option]}
+
+
+def board(uid, title, panels, prices=(), of="lockstep_ready"):
+    """A dashboard. Sites and nodes are chosen from the series of the metric `of`."""
     source = {"type": "prometheus", "uid": "${datasource}"}
     return {
         "uid": uid,
@@ -31,8 +39,9 @@ def board(uid, title, panels):
         "templating": {
             "list": [
                 {"name": "datasource", "type": "datasource", "query": "prometheus"},
-                choice("site", "label_values(lockstep_ready, site)", source),
-                choice("node", 'label_values(lockstep_ready{site=~"$site"}, node)', source),
+                choice("site", f"label_values({of}, site)", source),
+                choice("node", f'label_values({of}{{site=~"$site"}}, node)', source),
+                *prices,
             ]
         },
         "panels": placed(panels, source),

@@ -13,7 +13,7 @@ import urllib.request
 import pytest
 import yaml
 from conftest import DEPLOY, TOOLS, run
-from test_observability import ALERTS, BOARDS, RECORDS
+from test_observability import ALERTS, BOARDS, RECORDS, VARIABLE
 
 PATIENCE = 120
 # The panels that may have no data while nothing is wrong, without a Gerrit that works, TLS and signed records. A
@@ -27,6 +27,15 @@ MAY_BE_EMPTY = {
     "Refresh tasks",
     "Errors of operations on repositories",
     "Records without a good signature",
+    "Blobs",
+    "Bytes of blobs",
+}
+# The variables of dashboards that a reader may change, with their first values.
+PRICES = {
+    variable["name"]: variable["query"]
+    for board in BOARDS.values()
+    for variable in board["templating"]["list"]
+    if variable["type"] == "textbox"
 }
 
 
@@ -56,11 +65,11 @@ def get(url):
 
 
 class Live:
-    """A sidecar with emulators of its own, and Prometheus beside it."""
+    """A sidecar with emulators of its own, a watch in shadow mode, and Prometheus beside them."""
 
     def __init__(self, home, lockstep):
         self.home, self.lockstep, self.running = home, lockstep, []
-        self.health, self.prometheus = free_port(), free_port()
+        self.health, self.prometheus, self.shadow = free_port(), free_port(), free_port()
         self.root, self.socket = home / "git", home / "run/api.sock"
         for folder in ("git", "aws"):
             (home / folder).mkdir()
@@ -70,9 +79,17 @@ class Live:
             f'[gerrit]\nrefresh = "bridge"\n'
             f'[health]\nlisten = "127.0.0.1:{self.health}"\n[embedded]\ndir = "{home}/aws"\n'
         )
+        (home / "shadow.toml").write_text(
+            f'site = "s"\nnode = "s-0"\nsites = ["s"]\nroot = "{self.root}"\nstate = "{home}/none"\n'
+            f'[api]\nsocket = "{home}/run/none.sock"\n[health]\nlisten = "127.0.0.1:{self.shadow}"\n'
+            f'[blobs]\nurl = "file://{home}/blobs"\n'
+        )
         scrape = {
             "job_name": "lockstep",
-            "static_configs": [{"targets": [f"127.0.0.1:{self.health}"], "labels": {"site": "a", "node": "a-0"}}],
+            "static_configs": [
+                {"targets": [f"127.0.0.1:{port}"], "labels": {"site": site, "node": f"{site}-0"}}
+                for port, site in ((self.health, "a"), (self.shadow, "s"))
+            ],
         }
         document = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "2s"},
@@ -84,6 +101,9 @@ class Live:
     def start(self):
         self._start("sidecar", self.lockstep, "run", "--config", self.home / "lockstep.toml")
         until(lambda: get(f"http://127.0.0.1:{self.health}/readyz"), "the sidecar is ready", self.logs())
+        watch = ("shadow", "watch", "--config", self.home / "shadow.toml", "--journal", self.home / "journal")
+        self._start("shadow", self.lockstep, *watch)
+        until(lambda: get(f"http://127.0.0.1:{self.shadow}/readyz"), "the watch has looked", self.logs())
         self._start(
             "prometheus",
             TOOLS / "prometheus",
@@ -136,7 +156,8 @@ class Live:
         return ran.stdout
 
     def query(self, expr):
-        expr = expr.replace("$__rate_interval", "30s").replace("$site", ".*").replace("$node", ".*")
+        choices = {"__rate_interval": "30s", "__range": "30s", "site": ".*", "node": ".*", **PRICES}
+        expr = VARIABLE.sub(lambda found: choices[found[1]], expr)
         url = f"http://127.0.0.1:{self.prometheus}/api/v1/query?" + urllib.parse.urlencode({"query": expr})
         try:
             answer = json.loads(get(url))

@@ -6,12 +6,19 @@ import re
 import pytest
 import yaml
 from conftest import DEPLOY, TOOLS, TOP, run
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 HOME = DEPLOY / "observability"
 RULES = yaml.safe_load((HOME / "rules.yaml").read_text())
 RECORDS = {rule["record"]: rule for group in RULES["groups"] for rule in group["rules"] if "record" in rule}
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule}
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((HOME / "dashboards").glob("*.json"))}
+
+# A variable of a dashboard in a query, and those that Grafana sets itself.
+VARIABLE = re.compile(r"\$(\w+)")
+BUILT_IN = {"__rate_interval", "__range"}
 
 
 def metrics():
@@ -81,6 +88,56 @@ def test_dashboards_and_panels_are_told_apart():
         assert len(spots) == len(set(spots)) and all(x + w <= 24 for x, _, w, _ in spots)
 
 
+@pytest.mark.parametrize("board", BOARDS)
+def test_every_variable_of_a_query_is_one_of_its_dashboard(board):
+    queries = [target["expr"] for panel in BOARDS[board]["panels"] for target in panel["targets"]]
+    used = {name for query in queries for name in VARIABLE.findall(query)} - BUILT_IN
+    asked = {variable["name"] for variable in BOARDS[board]["templating"]["list"]} - {"datasource"}
+    assert used == asked
+
+
+def test_promtool_takes_every_query_of_a_panel(tmp_path):
+    queries = [target["expr"] for board in BOARDS.values() for panel in board["panels"] for target in panel["targets"]]
+    rules = [{"record": f"panel:{at}", "expr": priced(query)} for at, query in enumerate(queries)]
+    file = tmp_path / "panels.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    ran = run(TOOLS / "promtool", "check", "rules", file)
+    assert ran.returncode == 0 and f"{len(queries)} rules found" in ran.stdout, ran.stdout + ran.stderr
+
+
+def priced(query):
+    """A query with a value for each of its variables, as Grafana sends it."""
+    return VARIABLE.sub(lambda found: "5m" if found[1] in BUILT_IN else "1", query)
+
+
+def lost(given, kept, path=""):
+    """The parts of a document that a copy of it lacks or has otherwise."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        return [part for key in given for part in lost(given[key], kept.get(key), f"{path}.{key}")]
+    if isinstance(given, list) and isinstance(kept, list) and len(given) == len(kept):
+        return [part for at, pair in enumerate(zip(given, kept)) for part in lost(*pair, f"{path}[{at}]")]
+    return [] if given == kept else [path]
+
+
+def through_grafanas_types(board):
+    """A dashboard, read and written by the types that Grafana Labs publish. Fields that Grafana does not have vanish."""
+    register_default_plugins()
+    return json.loads(json.dumps(Dashboard.from_json(json.loads(json.dumps(board))), cls=JSONEncoder))
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_grafanas_own_types_have_every_field_of_a_dashboard(board):
+    assert lost(BOARDS[board], through_grafanas_types(BOARDS[board])) == []
+
+
+def test_a_field_that_grafana_does_not_have_is_found():
+    board = json.loads(json.dumps(BOARDS["lockstep-cost"]))
+    board["panels"][0]["fieldConfig"]["defaults"]["units"] = "s"
+    board["templating"]["list"][1]["multiple"] = True
+    found = [".panels[0].fieldConfig.defaults.units", ".templating.list[1].multiple"]
+    assert sorted(lost(board, through_grafanas_types(board))) == found
+
+
 def test_every_metric_is_on_a_dashboard_or_in_a_rule():
     queries = [target["expr"] for board in BOARDS.values() for panel in board["panels"] for target in panel["targets"]]
     queries += [rule["expr"] for rule in [*RECORDS.values(), *ALERTS.values()]]
@@ -116,6 +173,7 @@ AT = {"site": "a", "node": "a-0"}
 COMMITS = 'lockstep_commit_total{site="a", node="a-0", outcome="%s"}'
 CALLS = 'lockstep_refdb_round_trips_total{site="a", node="a-0", op="commit", end="%s"}'
 EXPIRES = 'lockstep_certificate_expires_timestamp_seconds{site="a", node="a-0", certificate="own"}'
+LOOKS = 'lockstep_shadow_look_seconds_%s{site="a", node="a-0"}'
 DAY = 86_400
 
 
@@ -201,6 +259,20 @@ TRIES = {
     "LockstepCertificateExpires": gauge(
         EXPIRES, f"{13 * DAY}x120", f"{15 * DAY}x120", 90, {**AT, "certificate": "own"}
     ),
+    "LockstepShadowGone": (
+        {"lockstep_shadow_projects" + NODE: "5x10"},
+        {"lockstep_shadow_projects" + NODE: "5x10", "lockstep_ready" + NODE: "_x11 1x60"},
+        45,
+        {"site": "a"},
+    ),
+    "LockstepShadowStands": gauge("lockstep_shadow_looked_timestamp_seconds", "0x30", "0+60x30", 10),
+    "LockstepShadowSlow": (
+        {LOOKS % "sum": "0+60x90", LOOKS % "count": "0+4x90"},
+        {LOOKS % "sum": "0+6x90", LOOKS % "count": "0+40x90"},
+        60,
+        AT,
+    ),
+    "LockstepShadowProblems": gauge("lockstep_shadow_problems", "2x30", "0x30", 20),
     "LockstepCertificateExpiresNow": gauge(
         EXPIRES, f"{DAY // 2}x120", f"{2 * DAY}x120", 30, {**AT, "certificate": "own"}
     ),

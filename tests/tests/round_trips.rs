@@ -125,6 +125,9 @@ async fn a_transaction_of_one_ref_or_of_fifty_takes_one_call() {
     assert_eq!(bed.commit("many again", many(second)).await, 1, "moving {REFS} refs");
     let gone = |at| RefCommand { new: None, ..command(&format!("refs/heads/deep/er/branch-{at}"), first) };
     assert_eq!(bed.commit("none", (0..REFS).map(gone).collect()).await, 1, "deleting {REFS} refs");
+    // A transaction takes two units for each of its items.
+    let units = bed.seams.refdb.units().consumed();
+    assert!(units.write >= 2.0 * 3.0 * REFS as f64 && units.read > 0.0, "{units:?}");
     bed.sidecar.stop(Duration::from_secs(5)).await;
 }
 

@@ -10,10 +10,14 @@ use lockstep_proto::failover::Role;
 use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
 use parking_lot::Mutex;
 
-use super::metrics::{ALL, ApplyOutcome, CallEnd, GitOp, Metrics, RefDbOp, list, markdown, observe_board};
+use super::metrics::{
+    ALL, ApplyOutcome, BlobCall, CallEnd, GitOp, MetricDoc, Metrics, RefDbOp, SHADOW, ShadowMetrics, list, markdown,
+    observe,
+};
 use super::*;
 use crate::base::clock::SystemClock;
 use crate::seams::git::GitError;
+use crate::seams::refdb::units::{RequestUnits, Units};
 use crate::telemetry::status_board::StatusBoard;
 
 /// The log lines of a test.
@@ -60,6 +64,9 @@ fn use_all(metrics: &Metrics) {
     metrics.turns.waiting(CallerClass::Agents, 2);
     metrics.turns.refused(CallerClass::Agents, ShedReason::User);
     metrics.refdb.called(RefDbOp::Commit, CallEnd::Answered, 0.003);
+    metrics.eventlog.appended(3, 900);
+    metrics.eventlog.read(300);
+    metrics.blob.called(BlobCall::Put, 5_000);
     metrics.publish.appended(3, 0.01);
     metrics.publish.refused(1, 1);
     metrics.publish.journal(5, 2);
@@ -107,12 +114,44 @@ fn the_metrics_page_has_exactly_the_documented_names_and_kinds() {
     use_all(&Metrics::new(&telemetry.meter()));
     let board = Arc::new(StatusBoard::new(Arc::new(SystemClock)));
     board.seen(&site(), &"muc-1-0.1.0.3.00c0ffee00c0ffee".parse().unwrap(), 0);
-    observe_board(&telemetry.meter(), &board);
+    let units = Arc::new(RequestUnits::default());
+    observe(&telemetry.meter(), &board, &units);
+    units.add(Units { read: 1.5, write: 4.0 });
 
-    let (kinds, _) = parse(&telemetry.render().unwrap());
-    let shown: BTreeSet<_> = kinds.iter().filter(|(name, _)| *name != "target_info").collect();
-    let documented: Vec<_> = ALL.iter().map(|doc| (doc.name.to_owned(), doc.kind.as_str().to_owned())).collect();
-    assert_eq!(shown, documented.iter().map(|(name, kind)| (name, kind)).collect());
+    let (kinds, samples) = parse(&telemetry.render().unwrap());
+    assert_eq!(shown(&kinds), documented(ALL));
+    assert_eq!(samples[r#"lockstep_refdb_request_units_total{kind="read"}"#], 1.5);
+    units.add(Units { read: 0.0, write: 4.0 });
+    let (_, samples) = parse(&telemetry.render().unwrap());
+    assert_eq!(samples[r#"lockstep_refdb_request_units_total{kind="write"}"#], 8.0);
+}
+
+/// The names and kinds of a metrics page.
+fn shown(kinds: &BTreeMap<String, String>) -> BTreeSet<(&str, &str)> {
+    let own = kinds.iter().filter(|(name, _)| *name != "target_info");
+    own.map(|(name, kind)| (name.as_str(), kind.as_str())).collect()
+}
+
+/// The names and kinds of a table.
+fn documented(docs: &[MetricDoc]) -> BTreeSet<(&str, &str)> {
+    docs.iter().map(|doc| (doc.name, doc.kind.as_str())).collect()
+}
+
+#[test]
+fn the_page_of_a_watch_in_shadow_mode_has_its_own_names_and_values() {
+    let telemetry = Telemetry::build(&settings()).unwrap();
+    let metrics = ShadowMetrics::new(&telemetry.meter());
+    for _ in 0..2 {
+        metrics.looked(1_700_000_000_900, 0.02);
+        metrics.proposed(1, 3);
+        metrics.stands(7, 1);
+    }
+    let (kinds, samples) = parse(&telemetry.render().unwrap());
+    assert_eq!(shown(&kinds), documented(SHADOW));
+    assert_eq!(samples["lockstep_shadow_refs_total"], 6.0);
+    assert_eq!(samples["lockstep_shadow_projects"], 7.0);
+    assert_eq!(samples["lockstep_shadow_looked_timestamp_seconds"], 1_700_000_000.0);
+    assert_eq!(samples[r#"lockstep_shadow_look_seconds_bucket{le="0.025"}"#], 2.0);
 }
 
 #[test]
@@ -157,10 +196,11 @@ fn two_sidecars_in_one_process_share_nothing() {
 }
 
 #[test]
-fn the_operators_page_has_the_table() {
+fn the_operators_page_has_both_tables() {
     let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md"));
-    let table = markdown();
-    assert!(page.contains(&table), "docs/operations.md must contain this table:\n{table}");
+    for table in [markdown(ALL), markdown(SHADOW)] {
+        assert!(page.contains(&table), "docs/operations.md must contain this table:\n{table}");
+    }
 }
 
 #[test]

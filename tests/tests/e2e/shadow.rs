@@ -1,6 +1,7 @@
 //! Shadow mode beside another replication: a script that pushes from one repository to the other, and makes mistakes.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -11,11 +12,13 @@ use lockstep_tests::e2e::until;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
+use crate::life::get;
 use crate::lockstep;
 
 /// A site with a plain repository, and a watch.
 struct Site {
     home: PathBuf,
+    health: SocketAddr,
     watch: Child,
 }
 
@@ -25,19 +28,20 @@ impl Site {
         let repository = home.join("git/p.git");
         std::fs::create_dir_all(&repository).expect("a folder");
         let _ = ok(git(&repository, &["init", "-q", "--bare", "-b", "main"]).await);
+        let health = free_port();
         let settings = format!(
             "site = \"{name}\"\nnode = \"{name}-0\"\nsites = [\"a\", \"b\"]\nroot = \"{0}/git\"\n\
              state = \"{0}/state\"\n[health]\nlisten = \"{1}\"\n[blobs]\nurl = \"file://{0}/blobs\"\n\
              [api]\nsocket = \"{0}/run/api.sock\"\n",
             home.display(),
-            free_port()
+            health
         );
         std::fs::write(home.join("lockstep.toml"), settings).expect("a file");
         let mut command = quiet(Command::new(lockstep()), &home);
         command.args(["shadow", "watch", "--every-ms", "20", "--config"]).arg(home.join("lockstep.toml"));
         command.arg("--journal").arg(home.join("shadow")).stdout(Stdio::null()).kill_on_drop(true);
         let watch = command.spawn().expect("the watch starts");
-        let site = Self { home, watch };
+        let site = Self { home, health, watch };
         site.sees("\"entry\":\"project\"", 1).await;
         site
     }
@@ -115,6 +119,10 @@ async fn the_shadow_sees_what_another_replication_does_and_changes_nothing() {
     a.lives().await;
     b.lives().await;
     assert!(before == [files(&a.home.join("git")), files(&b.home.join("git"))]);
+    let metrics = get(a.health, "/metrics").await;
+    for line in ["lockstep_shadow_projects 1", "lockstep_shadow_refs_total 4", "lockstep_shadow_problems 0"] {
+        assert!(metrics.lines().any(|one| one == line), "no {line} in {metrics}");
+    }
     for site in [&mut a, &mut b] {
         assert!(!site.home.join("git/.lockstep").exists() && !site.home.join("state").exists());
         site.watch.kill().await.expect("it can be killed");

@@ -4,18 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::config::ConfigArgs;
 use super::{CliError, json, walk};
-use crate::base::clock::SystemClock;
+use crate::base::clock::{Clock, SystemClock};
 use crate::cli::out;
 use crate::cli::shadow::{self, Journal, Watch, WatchCounts};
-use crate::node::assembly::stop_signal;
+use crate::node::assembly::{stop_signal, telemetry_settings};
 use crate::node::config;
 use crate::stages::api::health::{BoundHealth, Health, RenderMetrics, Writes};
 use crate::stages::api::readiness::{Latch, Latches};
+use crate::telemetry::metrics::ShadowMetrics;
+use crate::telemetry::{self, Telemetry};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ShadowCommand {
@@ -78,14 +79,18 @@ async fn watch(args: WatchArgs) -> Result<(), CliError> {
         let found = walk::walk(&base_paths);
         (found.projects, found.problems)
     };
-    let counts = Arc::new(Mutex::new(WatchCounts::default()));
+    // A watch has no traces.
+    let of_watch = telemetry::Settings { otlp_endpoint: None, ..telemetry_settings(&settings) };
+    let telemetry = Arc::new(Telemetry::build(&of_watch).map_err(CliError::failed)?);
+    let metrics = ShadowMetrics::new(&telemetry.meter());
     let shutdown = CancellationToken::new();
-    let looked = serve(settings.health_listen, &counts, &shutdown)?;
+    let looked = serve(settings.health_listen, &telemetry, &shutdown)?;
     let stop = stop_signal();
     tokio::pin!(stop);
     loop {
+        let before = watch.counts();
         watch.look(list).map_err(CliError::failed)?;
-        *counts.lock() = watch.counts();
+        tell(&metrics, &before, &watch.counts());
         looked.open();
         tokio::select! {
             biased;
@@ -97,15 +102,22 @@ async fn watch(args: WatchArgs) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Tells the metrics about a look, from the counts before it and after it.
+fn tell(metrics: &ShadowMetrics, before: &WatchCounts, after: &WatchCounts) {
+    metrics.looked(SystemClock.now_ms(), after.look.as_secs_f64());
+    metrics.proposed(after.proposals - before.proposals, after.refs - before.refs);
+    metrics.stands(after.projects, after.problems);
+}
+
 /// Serves `/livez`, `/startz`, `/readyz`, `/writez` and `/metrics`. Ready once the latch is open, after the first look:
 /// a Gerrit need not wait for that.
 fn serve(
     address: std::net::SocketAddr,
-    counts: &Arc<Mutex<WatchCounts>>,
+    telemetry: &Arc<Telemetry>,
     shutdown: &CancellationToken,
 ) -> Result<Latch, CliError> {
-    let counts = Arc::clone(counts);
-    let render: RenderMetrics = Arc::new(move || metrics(&counts.lock()));
+    let telemetry = Arc::clone(telemetry);
+    let render: RenderMetrics = Arc::new(move || telemetry.render().unwrap_or_else(|error| format!("# {error}\n")));
     let health = Health::starting(Arc::new(String::new), Arc::clone(&render));
     let (latches, [looked]) = Latches::new(["looked"]);
     let writes = || Writes { taken: false, role: "shadow", active: Vec::new() };
@@ -114,17 +126,6 @@ fn serve(
     let bound = BoundHealth::bind(address).map_err(failed)?;
     bound.spawn(health, shutdown.clone()).map_err(failed)?;
     Ok(looked)
-}
-
-fn metrics(counts: &WatchCounts) -> String {
-    let WatchCounts { projects, proposals, refs, look } = counts;
-    format!(
-        "# TYPE lockstep_shadow_projects gauge\nlockstep_shadow_projects {projects}\n\
-         # TYPE lockstep_shadow_proposals_total counter\nlockstep_shadow_proposals_total {proposals}\n\
-         # TYPE lockstep_shadow_refs_total counter\nlockstep_shadow_refs_total {refs}\n\
-         # TYPE lockstep_shadow_look_seconds gauge\nlockstep_shadow_look_seconds {}\n",
-        look.as_secs_f64()
-    )
 }
 
 fn report(args: &ReportArgs) -> Result<(), CliError> {

@@ -1,8 +1,14 @@
-//! Tests of the comparison, over journals that are made here.
+//! Tests of the comparison, over journals that are made here, and of the journal of a watch.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::compare::{Comparison, Kind};
 use super::journal::{Entries, Entry, Move, State};
-use super::{compare, render};
+use super::{Journal, Watch, compare, read, render};
+use crate::base::base_paths::BasePaths;
+use crate::base::clock::SystemClock;
 
 const PATIENCE: u64 = 1_000;
 
@@ -108,4 +114,30 @@ fn nothing_from_before_all_watches_looked_is_compared() {
     let found = compare(&[a, b], PATIENCE);
     assert_eq!((found.from_ms, kinds(&found)), (500, vec![]), "{found:?}");
     assert_eq!(found.ways[0].arrived, 1);
+}
+
+#[test]
+fn a_problem_outlives_the_older_half_of_the_journal_until_it_is_repaired() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, journal) = (folder.path().join("git"), folder.path().join("journal"));
+    let repository = root.join("p.git");
+    for part in ["refs", "objects"] {
+        std::fs::create_dir_all(repository.join(part)).unwrap();
+    }
+    for (name, text) in [("HEAD", "ref: refs/heads/main\n"), ("config", "[core]\n\tbare = true\n"), ("shallow", "1\n")]
+    {
+        std::fs::write(repository.join(name), text).unwrap();
+    }
+    // Every look but the first begins a new half.
+    let halves = Journal::open(&journal, 2).unwrap();
+    let names = ("a".to_owned(), "a-0".to_owned());
+    let mut watch = Watch::new(names, BasePaths::at(&root), Duration::from_secs(1), Arc::new(SystemClock), halves);
+    let mut look = || {
+        watch.look(|| (BTreeSet::from(["p".parse().unwrap()]), Vec::new())).unwrap();
+        let is_kept = read(&journal).unwrap().0.iter().any(|entry| matches!(entry, Entry::Problem { .. }));
+        (watch.counts().problems, is_kept)
+    };
+    assert_eq!([look(), look(), look(), look()], [(1, true); 4]);
+    std::fs::remove_file(repository.join("shallow")).unwrap();
+    assert_eq!([look(), look()], [(0, true), (0, false)]);
 }

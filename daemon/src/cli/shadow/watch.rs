@@ -30,6 +30,8 @@ pub struct WatchCounts {
     pub proposals: u64,
     /// The refs in them.
     pub refs: u64,
+    /// The problems that are known: what cannot be read, and what Lockstep would not take.
+    pub problems: u64,
     /// The duration of the last look at all projects.
     pub look: Duration,
 }
@@ -83,10 +85,11 @@ impl Watch {
     /// The journal cannot be written.
     pub fn look(&mut self, list: impl FnOnce() -> (BTreeSet<ProjectName>, Vec<String>)) -> Result<(), JournalError> {
         let began = self.clock.now_ms();
-        if self.looks == 0 || self.journal.is_full() {
+        let begins = self.looks == 0 || self.journal.is_full();
+        if begins {
             self.begin(began)?;
         }
-        if self.looks.is_multiple_of(LIST_EVERY) {
+        if begins || self.looks.is_multiple_of(LIST_EVERY) {
             let (projects, problems) = list();
             self.projects = projects;
             problems.into_iter().try_for_each(|why| self.problem(why))?;
@@ -98,11 +101,13 @@ impl Watch {
             self.look_at(project)?;
         }
         self.counts.projects = self.seen.len() as u64;
+        self.counts.problems = self.told.len() as u64;
         self.counts.look = Duration::from_millis(self.clock.now_ms().saturating_sub(began));
         Ok(())
     }
 
-    /// Begins the journal, or its next half, with everything that the watch knows.
+    /// Begins the journal, or its next half, with everything that the watch knows. Problems are looked for again, so
+    /// that those that were repaired do not stay.
     fn begin(&mut self, at_ms: u64) -> Result<(), JournalError> {
         if self.journal.is_full() {
             self.journal.turn()?;
@@ -116,7 +121,8 @@ impl Watch {
             let (project, state) = (project.to_string(), state(&seen.refs));
             self.journal.put(&Entry::Project { at_ms, project, state })?;
         }
-        Ok(())
+        let known: Vec<ProjectName> = self.seen.keys().cloned().collect();
+        known.iter().try_for_each(|project| self.fitness(&project.to_string(), &self.base_paths.git_dir(project)))
     }
 
     fn look_at(&mut self, project: &ProjectName) -> Result<(), JournalError> {

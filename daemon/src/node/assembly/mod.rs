@@ -88,7 +88,7 @@ pub use hooks::{NoProgramPath, git_settings};
 pub use inspect::Inspector;
 pub use probes::ProbeSet;
 pub use production::{Embedded, Seams, VolumeError, dependencies, seams};
-pub use run::{RunError, Sidecar, run, stop_signal};
+pub use run::{RunError, Sidecar, run, stop_signal, telemetry_settings};
 pub use settings::NodeSettings;
 pub use silent::{SilentError, run_child};
 pub use watch::Watch;

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use lockstep_proto::SiteId;
 use lockstep_proto::site_list::StreamPlace;
 
-use super::metered::{MeteredRepositories, metered};
+use super::metered::{MeteredBlobs, MeteredEventLog, MeteredRepositories, metered};
 use super::{NodeDependencies, NodeSettings, ProbeSet};
 use crate::base::clock::{Clock, Entropy, SeededEntropy, SystemClock};
 use crate::base::faults::injected_bug::InjectedBugs;
@@ -395,8 +395,8 @@ pub(super) fn on_volume(
     Ok(NodeDependencies {
         refdb: metered(&outside.refdb, &metrics.refdb),
         tables: outside.tables,
-        eventlog: outside.eventlog,
-        blobs: outside.blobs,
+        eventlog: Arc::new(MeteredEventLog::new(outside.eventlog, metrics.eventlog.clone())),
+        blobs: Arc::new(MeteredBlobs::new(outside.blobs, metrics.blob.clone())),
         peers: outside.peers.unwrap_or_else(|| Arc::new(peers(settings, tls, &repositories.spill(), most_bytes))),
         repositories: Arc::new(MeteredRepositories::new(Arc::new(repositories), metrics.git.clone())),
         store: Arc::new(store),

@@ -33,7 +33,7 @@ use crate::stages::api::server::{ApiTasks, BoundApi};
 use crate::stages::api::turns::Turns;
 use crate::stages::failover::{DrillSchedule, OperatorDesk, SilentSchedule};
 use crate::stages::handover::{HandOver, Told};
-use crate::telemetry::metrics::{Metrics, observe_board};
+use crate::telemetry::metrics::{Metrics, observe};
 use crate::telemetry::status_board::StatusBoard;
 use crate::telemetry::{self, Telemetry};
 
@@ -110,7 +110,7 @@ impl Sidecar {
         };
         node.stages().context.tasks.spawn("digest", digests.run());
         if let Some((telemetry, health)) = telemetry.zip(health) {
-            observe_board(&telemetry.meter(), &board);
+            observe(&telemetry.meter(), &board, seams.refdb.units());
             let (renderer, stages, latches) =
                 (Arc::clone(telemetry), Arc::clone(node.stages()), node.latches().clone());
             let (seen, watched) = (Arc::clone(&guards), credentials.map(Arc::clone));
@@ -330,7 +330,9 @@ pub fn stop_signal() -> impl Future<Output = ()> {
     }
 }
 
-fn telemetry_settings(settings: &Settings) -> telemetry::Settings {
+/// Translates a configuration into the settings of logs, metrics and traces.
+#[must_use]
+pub fn telemetry_settings(settings: &Settings) -> telemetry::Settings {
     telemetry::Settings {
         site: settings.site.clone(),
         node: settings.node.clone(),

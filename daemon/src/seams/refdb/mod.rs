@@ -30,6 +30,7 @@
 //! | `dynamo`, `memory` | the implementations |
 //! | `project_pages` | every project, page by page |
 //! | `staged` | adds transactions of more commands than one write takes |
+//! | `units` | [`RequestUnits`](units::RequestUnits): the measure by which tables are billed |
 //! | `rules`, `error` | the checks that all implementations share, and the one error |
 
 mod documents;
@@ -48,6 +49,7 @@ mod setup;
 mod sites;
 pub mod staged;
 mod stored;
+pub mod units;
 
 use std::sync::Arc;
 

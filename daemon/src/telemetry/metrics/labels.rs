@@ -74,6 +74,18 @@ label!(
 );
 
 label!(
+    /// A call of the blob store.
+    BlobCall {
+        /// A blob was stored.
+        Put = "put",
+        /// A blob was fetched.
+        Get = "get",
+        /// A blob was removed.
+        Delete = "delete",
+    }
+);
+
+label!(
     /// The outcome of a transaction at this node.
     ApplyOutcome {
         /// Applied from the event log.

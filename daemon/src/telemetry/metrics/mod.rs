@@ -1,8 +1,9 @@
 //! Every metric of the sidecar: one table of names, kinds, labels and meanings, and the instruments of each stage.
 //!
-//! [`ALL`] is the documentation. `docs/operations.md` has the same table, and a test compares the two. A label has few
-//! values: they are enums of this crate, or the label is `origin` with one value per site. (Operators enroll sites; no
-//! push creates one.) Projects, refs and transactions are never labels.
+//! [`ALL`] is the documentation, and [`SHADOW`] that of a watch in shadow mode. `docs/operations.md` has the same
+//! tables, and a test compares them. A label has few values: they are enums of this crate, or the label is `origin`
+//! with one value per site. (Operators enroll sites; no push creates one.) Projects, refs and transactions are never
+//! labels.
 //!
 //! Each stage gets its struct from [`Metrics`]. [`Metrics::noop`] measures nothing; tests and the simulator use it.
 //!
@@ -11,22 +12,28 @@
 //! | `table` | names, kinds, labels and meanings |
 //! | `labels` | the values of labels |
 //! | `stages` | the instruments of each stage |
-//! | `board` | the lag, computed when it is read |
+//! | `stores` | the instruments of event log and blob store |
+//! | `shadow` | the instruments of a watch in shadow mode |
+//! | `observed` | the lag and the request units, computed when they are read |
 
-mod board;
 mod labels;
+mod observed;
+mod shadow;
 mod stages;
+mod stores;
 mod table;
 
 use opentelemetry::metrics::{Meter, MeterProvider, NoopMeterProvider};
 
-pub use board::observe_board;
-pub use labels::{ApplyOutcome, CallEnd, GitOp, RefDbOp};
+pub use labels::{ApplyOutcome, BlobCall, CallEnd, GitOp, RefDbOp};
+pub use observed::observe;
+pub use shadow::ShadowMetrics;
 pub use stages::{
     ApplyMetrics, CommitMetrics, ConsumeMetrics, EventMetrics, GitMetrics, PublishMetrics, RefDbMetrics,
     RefreshMetrics, SiteMetrics, TurnMetrics,
 };
-pub use table::{ALL, Kind, MetricDoc, list, markdown};
+pub use stores::{BlobMetrics, EventLogMetrics};
+pub use table::{ALL, Kind, MetricDoc, SHADOW, list, markdown};
 
 /// The instruments of all stages. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -37,6 +44,10 @@ pub struct Metrics {
     pub turns: TurnMetrics,
     /// Calls of the refdb, by purpose and end.
     pub refdb: RefDbMetrics,
+    /// Records and bytes that the event log takes and gives.
+    pub eventlog: EventLogMetrics,
+    /// Calls of the blob store.
+    pub blob: BlobMetrics,
     /// The publisher, from the journal to the event log.
     pub publish: PublishMetrics,
     /// Records that are read from the event log.
@@ -61,6 +72,8 @@ impl Metrics {
             commit: CommitMetrics::new(meter),
             turns: TurnMetrics::new(meter),
             refdb: RefDbMetrics::new(meter),
+            eventlog: EventLogMetrics::new(meter),
+            blob: BlobMetrics::new(meter),
             publish: PublishMetrics::new(meter),
             consume: ConsumeMetrics::new(meter),
             apply: ApplyMetrics::new(meter),

@@ -1,6 +1,8 @@
 //! The table of metrics, and instruments made from its rows.
 
-use opentelemetry::metrics::{AsyncInstrumentBuilder, Counter, Gauge, Histogram, Meter, ObservableGauge};
+use opentelemetry::metrics::{
+    AsyncInstrumentBuilder, Counter, Gauge, Histogram, Meter, ObservableCounter, ObservableGauge,
+};
 
 /// Upper bounds of the buckets of every duration, in seconds. A round trip within the region takes some milliseconds,
 /// and the apply of a large pack takes some seconds.
@@ -43,16 +45,18 @@ pub struct MetricDoc {
 }
 
 macro_rules! metrics {
-    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+    ($(#[$doc:meta])* $list:ident: $($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
         $(pub(super) const $constant: MetricDoc =
             MetricDoc { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
 
-        /// Every metric of the sidecar, in the order of the data flow.
-        pub const ALL: &[MetricDoc] = &[$($constant),*];
+        $(#[$doc])*
+        pub const $list: &[MetricDoc] = &[$($constant),*];
     };
 }
 
 metrics! {
+    /// Every metric of the sidecar, in the order of the data flow.
+    ALL:
     COMMIT_TOTAL = Counter "lockstep_commit_total" ["outcome"]
         "batches that were committed, or whose outcome is unknown, by outcome";
     COMMIT_SECONDS = Histogram "lockstep_commit_seconds" ["outcome"]
@@ -66,6 +70,17 @@ metrics! {
         "batches whose user was told to come again later, by class of the user: too much work waits";
     REFDB_TRIPS = Counter "lockstep_refdb_round_trips_total" ["op", "end"] "refdb calls, by purpose and end";
     REFDB_SECONDS = Histogram "lockstep_refdb_seconds" ["op"] "duration of a refdb call, in seconds";
+    REFDB_UNITS = Counter "lockstep_refdb_request_units_total" ["kind"]
+        "request units that the refdb told for answered calls, by kind: on-demand tables are billed by them";
+    APPENDED_RECORDS = Counter "lockstep_eventlog_appended_records_total" []
+        "records that the event log took: transactions, announcements and stream events";
+    APPENDED_BYTES = Counter "lockstep_eventlog_appended_bytes_total" []
+        "bytes of the records that the event log took, with their keys";
+    READ_BYTES = Counter "lockstep_eventlog_read_bytes_total" []
+        "bytes of the records that were read from the event log, of all sites";
+    BLOB_CALLS = Counter "lockstep_blob_calls_total" ["call"]
+        "blobs that were stored, fetched or deleted, by call: a large one takes several requests";
+    BLOB_BYTES = Counter "lockstep_blob_bytes_total" ["call"] "bytes of the blobs that were stored or fetched";
     PUBLISH_SLOTS = Counter "lockstep_publish_slots_total" []
         "transactions of this node that are in the event log";
     PUBLISH_REFUSED = Counter "lockstep_publish_refused_total" []
@@ -133,6 +148,20 @@ metrics! {
         "1 when the refdb is known to be older than a node, so that no node commits: an alarm; else 0";
 }
 
+metrics! {
+    /// Every metric of a watch in shadow mode.
+    SHADOW:
+    SHADOW_PROJECTS = Gauge "lockstep_shadow_projects" [] "projects that the watch looks at";
+    SHADOW_PROPOSALS = Counter "lockstep_shadow_proposals_total" []
+        "proposals: the moves of one look at a project, which Lockstep would have committed together";
+    SHADOW_REFS = Counter "lockstep_shadow_refs_total" [] "refs in these proposals";
+    SHADOW_PROBLEMS = Gauge "lockstep_shadow_problems" []
+        "repositories and refs that cannot be read, or that Lockstep would not take";
+    SHADOW_LOOK = Histogram "lockstep_shadow_look_seconds" [] "duration of a look at all projects, in seconds";
+    SHADOW_LOOKED = Gauge "lockstep_shadow_looked_timestamp_seconds" []
+        "when the last look ended, in seconds since 1970";
+}
+
 impl MetricDoc {
     pub(super) fn counter(&self, meter: &Meter) -> Counter<u64> {
         meter.u64_counter(self.name).with_description(self.help).build()
@@ -149,12 +178,16 @@ impl MetricDoc {
     pub(super) fn observed<'a>(&self, meter: &'a Meter) -> AsyncInstrumentBuilder<'a, ObservableGauge<f64>, f64> {
         meter.f64_observable_gauge(self.name).with_description(self.help)
     }
+
+    pub(super) fn summed<'a>(&self, meter: &'a Meter) -> AsyncInstrumentBuilder<'a, ObservableCounter<f64>, f64> {
+        meter.f64_observable_counter(self.name).with_description(self.help)
+    }
 }
 
-/// The table of all metrics in Markdown, as it stands in `docs/operations.md`.
+/// A table of metrics in Markdown, as it stands in `docs/operations.md`.
 #[must_use]
-pub fn markdown() -> String {
-    let rows = ALL.iter().map(|doc| {
+pub fn markdown(docs: &[MetricDoc]) -> String {
+    let rows = docs.iter().map(|doc| {
         let labels = doc.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
         format!("| `{}` | {} | {labels} | {} |\n", doc.name, doc.kind.as_str(), doc.help)
     });
@@ -162,8 +195,9 @@ pub fn markdown() -> String {
 }
 
 /// The list of all metrics for programs, as it stands in `deploy/observability/metrics.txt`: name, kind and labels,
-/// separated by tabs, and the labels by commas.
+/// separated by tabs, and the labels by commas. Those of a watch in shadow mode stand at the end.
 #[must_use]
 pub fn list() -> String {
-    ALL.iter().map(|doc| format!("{}\t{}\t{}\n", doc.name, doc.kind.as_str(), doc.labels.join(","))).collect()
+    let row = |doc: &MetricDoc| format!("{}\t{}\t{}\n", doc.name, doc.kind.as_str(), doc.labels.join(","));
+    ALL.iter().chain(SHADOW).map(row).collect()
 }

@@ -1,5 +1,6 @@
 //! The SDK client: its endpoint and its timeouts. It never repeats a call by itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
@@ -7,6 +8,9 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{Builder, Config, Credentials, Region};
+
+use super::metering::Metering;
+use crate::seams::refdb::units::RequestUnits;
 
 /// How to reach DynamoDB.
 #[derive(Clone, Debug)]
@@ -65,8 +69,9 @@ pub async fn client(connection: &Connection) -> Client {
     Client::from_conf(builder.timeout_config(timeouts.build()).retry_config(RetryConfig::disabled()).build())
 }
 
-/// The same client without retries. With retries, the SDK would take the traces of its own first attempt for another
-/// writer's.
-pub(super) fn without_retries(client: &Client) -> Client {
-    Client::from_conf(client.config().to_builder().retry_config(RetryConfig::disabled()).build())
+/// The same client without retries, which counts the request units of its calls. With retries, the SDK would take the
+/// traces of its own first attempt for another writer's.
+pub(super) fn counting(client: &Client, units: &Arc<RequestUnits>) -> Client {
+    let config = client.config().to_builder().retry_config(RetryConfig::disabled());
+    Client::from_conf(config.interceptor(Metering::new(Arc::clone(units))).build())
 }

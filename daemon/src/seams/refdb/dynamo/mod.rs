@@ -19,6 +19,7 @@
 //! | `provision`, `compared` | the properties that the tables should have, for `lockstep aws` |
 //! | `side_by_side` | tests: records beside those of the release before |
 //! | `client`, `error` | timeouts without retries; the meaning of errors |
+//! | `metering` | counts the request units of each call |
 
 mod client;
 mod commit;
@@ -33,6 +34,7 @@ mod incarnations;
 mod items;
 mod keys;
 mod locks;
+mod metering;
 mod nodes;
 mod provision;
 mod rebuild;
@@ -45,6 +47,7 @@ mod tables;
 mod went_back;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
@@ -59,6 +62,7 @@ pub use provision::ProvidedTable;
 pub use tables::{TableSettings, Warm};
 
 use super::rules;
+use super::units::RequestUnits;
 use super::{
     CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
     IncarnationRecord, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, Part,
@@ -73,6 +77,7 @@ pub struct DynamoRefDb {
     tables: Tables,
     settings: TableSettings,
     round_trips: AtomicU64,
+    units: Arc<RequestUnits>,
 }
 
 /// The names of the two tables.
@@ -99,8 +104,14 @@ impl DynamoRefDb {
     /// A refdb in the tables `<prefix>-refs` and `<prefix>-journal`. The retries of `client` are switched off.
     #[must_use]
     pub fn new(client: &Client, prefix: &str, settings: TableSettings) -> Self {
-        let tables = Tables::of(prefix);
-        Self { client: client::without_retries(client), tables, settings, round_trips: AtomicU64::new(0) }
+        let (tables, units) = (Tables::of(prefix), Arc::default());
+        Self { client: client::counting(client, &units), tables, settings, round_trips: AtomicU64::new(0), units }
+    }
+
+    /// The request units of all calls so far. They are counted while the calls go on.
+    #[must_use]
+    pub fn units(&self) -> &Arc<RequestUnits> {
+        &self.units
     }
 
     /// The number of calls that all commits took so far: one per commit, or one per part of each step and one for the

@@ -1,4 +1,5 @@
-//! The lag metrics. They are computed when `/metrics` is read, so they are right even while the pipeline stands still.
+//! Metrics that are computed when `/metrics` is read: the lag, so that it is right even while the pipeline stands
+//! still, and the request units of the refdb, which its client counts.
 
 use std::sync::Arc;
 
@@ -6,10 +7,11 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
 use super::table;
+use crate::seams::refdb::units::RequestUnits;
 use crate::telemetry::status_board::StatusBoard;
 
-/// Registers the lag metrics, with one series per origin on the board.
-pub fn observe_board(meter: &Meter, board: &Arc<StatusBoard>) {
+/// Registers the lag, with one series per origin on the board, and the request units.
+pub fn observe(meter: &Meter, board: &Arc<StatusBoard>, units: &Arc<RequestUnits>) {
     let seconds = board.clone();
     table::LAG_SECONDS
         .observed(meter)
@@ -26,6 +28,15 @@ pub fn observe_board(meter: &Meter, board: &Arc<StatusBoard>) {
             for lag in transactions.lags() {
                 to.observe(lag.transactions as f64, &[KeyValue::new("origin", lag.origin.to_string())]);
             }
+        })
+        .build();
+    let units = units.clone();
+    table::REFDB_UNITS
+        .summed(meter)
+        .with_callback(move |to| {
+            let all = units.consumed();
+            to.observe(all.read, &[KeyValue::new("kind", "read")]);
+            to.observe(all.write, &[KeyValue::new("kind", "write")]);
         })
         .build();
 }

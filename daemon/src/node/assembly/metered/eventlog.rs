@@ -1,0 +1,72 @@
+//! A decorator of the event log that counts records and bytes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep_proto::SiteId;
+use lockstep_proto::site_list::StreamPlace;
+
+use crate::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
+use crate::telemetry::metrics::EventLogMetrics;
+
+/// An event log whose records are counted.
+pub struct MeteredEventLog {
+    inner: Arc<dyn EventLog>,
+    metrics: EventLogMetrics,
+}
+
+impl MeteredEventLog {
+    /// An event log that passes each call to `inner` and counts the records that it takes and gives.
+    #[must_use]
+    pub fn new(inner: Arc<dyn EventLog>, metrics: EventLogMetrics) -> Self {
+        Self { inner, metrics }
+    }
+}
+
+#[async_trait]
+impl EventLog for MeteredEventLog {
+    async fn ensure(&self, site: &SiteId) -> Result<(), EventLogError> {
+        self.inner.ensure(site).await
+    }
+
+    async fn locate(&self, site: &SiteId, place: &StreamPlace) {
+        self.inner.locate(site, place).await;
+    }
+
+    async fn complaint(&self, site: &SiteId) -> Result<Option<String>, EventLogError> {
+        self.inner.complaint(site).await
+    }
+
+    async fn describe(&self, site: &SiteId) -> Result<StreamInfo, EventLogError> {
+        self.inner.describe(site).await
+    }
+
+    async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
+        let answers = self.inner.append(site, records).await?;
+        let taken = records.iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
+        let sizes = taken.map(|(record, _)| (record.partition_key.len() + record.data.len()) as u64);
+        let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+        self.metrics.appended(count, bytes);
+        Ok(answers)
+    }
+
+    async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
+        let inner = self.inner.open(site, shard, from).await?;
+        Ok(Box::new(MeteredReader { inner, metrics: self.metrics.clone() }))
+    }
+}
+
+/// A reader whose records are counted.
+struct MeteredReader {
+    inner: Box<dyn ShardReader>,
+    metrics: EventLogMetrics,
+}
+
+#[async_trait]
+impl ShardReader for MeteredReader {
+    async fn next(&mut self, limit: usize) -> Result<Batch, EventLogError> {
+        let batch = self.inner.next(limit).await?;
+        self.metrics.read(batch.records.iter().map(|(_, data)| data.len() as u64).sum());
+        Ok(batch)
+    }
+}

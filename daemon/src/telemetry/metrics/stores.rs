@@ -1,0 +1,58 @@
+//! The instruments of the event log and the blob store: what AWS bills.
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Meter};
+
+use super::labels::{BlobCall, Label};
+use super::table;
+
+/// The metrics of the event log.
+#[derive(Clone, Debug)]
+pub struct EventLogMetrics {
+    appended_records: Counter<u64>,
+    appended_bytes: Counter<u64>,
+    read_bytes: Counter<u64>,
+}
+
+impl EventLogMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            appended_records: table::APPENDED_RECORDS.counter(meter),
+            appended_bytes: table::APPENDED_BYTES.counter(meter),
+            read_bytes: table::READ_BYTES.counter(meter),
+        }
+    }
+
+    /// Counts records that the event log took, and their bytes.
+    pub fn appended(&self, records: u64, bytes: u64) {
+        self.appended_records.add(records, &[]);
+        self.appended_bytes.add(bytes, &[]);
+    }
+
+    /// Counts the bytes of records that were read.
+    pub fn read(&self, bytes: u64) {
+        self.read_bytes.add(bytes, &[]);
+    }
+}
+
+/// The metrics of the blob store.
+#[derive(Clone, Debug)]
+pub struct BlobMetrics {
+    calls: Counter<u64>,
+    bytes: Counter<u64>,
+}
+
+impl BlobMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self { calls: table::BLOB_CALLS.counter(meter), bytes: table::BLOB_BYTES.counter(meter) }
+    }
+
+    /// Counts a call that succeeded, and the bytes that it moved.
+    pub fn called(&self, call: BlobCall, bytes: u64) {
+        let label = [KeyValue::new("call", call.text())];
+        self.calls.add(1, &label);
+        if bytes > 0 {
+            self.bytes.add(bytes, &label);
+        }
+    }
+}
