@@ -10,7 +10,10 @@ use lockstep_proto::failover::Role;
 use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
 use parking_lot::Mutex;
 
-use super::metrics::{ALL, ApplyOutcome, CallEnd, GitOp, Metrics, RefDbOp, list, markdown, observe_board};
+use super::metrics::{
+    ALL, ApplyOutcome, CallEnd, DrillState, FailoverState, GitOp, Metrics, RefDbOp, list, markdown, observe_board,
+    observe_failovers,
+};
 use super::*;
 use crate::base::clock::SystemClock;
 use crate::seams::git::GitError;
@@ -86,6 +89,13 @@ fn use_all(metrics: &Metrics) {
     metrics.site.failed("publish");
 }
 
+/// A state of failovers and drills that shows every series.
+fn failovers() -> Arc<Mutex<FailoverState>> {
+    let drills = [("planned", DrillState { green: Some(true), green_at: 7 }), ("silent", DrillState::default())];
+    let state = FailoverState { safe: [(site(), true)].into(), held: Some(true), drills: drills.into() };
+    Arc::new(Mutex::new(state))
+}
+
 /// Reads Prometheus' text format: the kind of each family, and the value of each series. Panics on any other line.
 fn parse(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
     let (mut kinds, mut samples) = (BTreeMap::new(), BTreeMap::new());
@@ -108,6 +118,7 @@ fn the_metrics_page_has_exactly_the_documented_names_and_kinds() {
     let board = Arc::new(StatusBoard::new(Arc::new(SystemClock)));
     board.seen(&site(), &"muc-1-0.1.0.3.00c0ffee00c0ffee".parse().unwrap(), 0);
     observe_board(&telemetry.meter(), &board);
+    observe_failovers(&telemetry.meter(), &failovers());
 
     let (kinds, _) = parse(&telemetry.render().unwrap());
     let shown: BTreeSet<_> = kinds.iter().filter(|(name, _)| *name != "target_info").collect();
@@ -138,6 +149,7 @@ fn the_metrics_page_has_values_and_labels() {
 fn every_label_that_is_shown_is_documented() {
     let telemetry = Telemetry::build(&settings()).unwrap();
     use_all(&Metrics::new(&telemetry.meter()));
+    observe_failovers(&telemetry.meter(), &failovers());
     let (_, samples) = parse(&telemetry.render().unwrap());
     for series in samples.keys().filter(|series| series.starts_with("lockstep_")) {
         let Some((name, labels)) = series.trim_end_matches('}').split_once('{') else { continue };
@@ -146,6 +158,28 @@ fn every_label_that_is_shown_is_documented() {
             assert!(doc.labels.contains(&label), "{series}: {label} is not in the table");
         }
     }
+}
+
+#[test]
+fn failovers_and_drills_have_the_series_of_their_present_state_and_no_others() {
+    let telemetry = Telemetry::build(&settings()).unwrap();
+    let state = failovers();
+    observe_failovers(&telemetry.meter(), &state);
+    let shown = || {
+        let (_, samples) = parse(&telemetry.render().unwrap());
+        let own = samples.into_iter().filter(|(series, _)| series.starts_with("lockstep_"));
+        own.map(|(series, value)| format!("{series} {value}")).collect::<Vec<_>>()
+    };
+    let all = [
+        r#"lockstep_drill_green{kind="planned"} 1"#,
+        r#"lockstep_drill_timestamp_seconds{kind="planned"} 7"#,
+        r#"lockstep_drill_timestamp_seconds{kind="silent"} 0"#,
+        "lockstep_failover_held 1",
+        r#"lockstep_failover_safe{to="muc-1"} 1"#,
+    ];
+    assert_eq!(shown(), all);
+    *state.lock() = FailoverState { held: Some(false), ..FailoverState::default() };
+    assert_eq!(shown(), ["lockstep_failover_held 0"], "the site is no target any more, and drills do not concern it");
 }
 
 #[test]

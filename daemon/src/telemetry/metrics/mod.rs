@@ -1,8 +1,8 @@
 //! Every metric of the sidecar: one table of names, kinds, labels and meanings, and the instruments of each stage.
 //!
 //! [`ALL`] is the documentation. `docs/operations.md` has the same table, and a test compares the two. A label has few
-//! values: they are enums of this crate, or the label is `origin` with one value per site. (Operators enroll sites; no
-//! push creates one.) Projects, refs and transactions are never labels.
+//! values: they are enums of this crate, or the label is `origin` or `to` with one value per site. (Operators enroll
+//! sites; no push creates one.) Projects, refs and transactions are never labels.
 //!
 //! Each stage gets its struct from [`Metrics`]. [`Metrics::noop`] measures nothing; tests and the simulator use it.
 //!
@@ -12,8 +12,10 @@
 //! | `labels` | the values of labels |
 //! | `stages` | the instruments of each stage |
 //! | `board` | the lag, computed when it is read |
+//! | `failover` | whether a failover is safe or held, and how drills have ended |
 
 mod board;
+mod failover;
 mod labels;
 mod stages;
 mod table;
@@ -21,6 +23,7 @@ mod table;
 use opentelemetry::metrics::{Meter, MeterProvider, NoopMeterProvider};
 
 pub use board::observe_board;
+pub use failover::{DrillState, FailoverState, observe_failovers};
 pub use labels::{ApplyOutcome, CallEnd, GitOp, RefDbOp};
 pub use stages::{
     ApplyMetrics, CommitMetrics, ConsumeMetrics, EventMetrics, GitMetrics, PublishMetrics, RefDbMetrics,
