@@ -1,5 +1,5 @@
-//! Reads at intervals how failovers and drills stand, for the gauges. The state is that of the refdb, so every node shows
-//! the same, but for silent drills: those are of one node.
+//! Reads at intervals how failovers and drills stand, for the gauges. The state is that of the refdb, so every node
+//! shows the same, but for silent drills: those are of one node.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -126,8 +126,8 @@ metrics! {
     ROLE = Gauge "lockstep_role" ["role"]
         "1 for the role of the site, as this node knows it, else 0; 0 for all before it is known";
     FAILOVER_SAFE = Gauge "lockstep_failover_safe" ["to"]
-        "1 when it is safe to fail over to the site now, else 0, also while the refdb does not answer; none if no other \
-         site takes writes";
+        "1 when it is safe to fail over to the site now, else 0, also while the refdb does not answer; none if no \
+         other site takes writes";
     FAILOVER_HELD = Gauge "lockstep_failover_held" []
         "1 when a failover is paused, or holds itself, and waits for an operator; else 0";
     DRILL_GREEN = Gauge "lockstep_drill_green" ["kind"]
