@@ -17,7 +17,7 @@ REFDB_BUDGET = 0.001
 LAG_BUDGET = 0.01
 LAG_LIMIT = 60
 
-# Drills on a canary are of the whole installation, and silent ones of a node. One of either must be green in eight days.
+# Drills on a canary are of the whole installation, and silent ones of a node. Of each, one must be green in eight days.
 CANARY = '%s{kind!="silent"}'
 COPY = '%s{kind="silent"}'
 DRILL_LIMIT = 8 * 86400
