@@ -17,6 +17,11 @@ REFDB_BUDGET = 0.001
 LAG_BUDGET = 0.01
 LAG_LIMIT = 60
 
+# Drills on a canary are of the whole installation, and silent ones of a node. Of each, one must be green in eight days.
+CANARY = '%s{kind!="silent"}'
+COPY = '%s{kind="silent"}'
+DRILL_LIMIT = 8 * 86400
+
 
 def rules():
     return {
@@ -240,6 +245,35 @@ def alarms():
             "15m",
             "ticket",
             "The task {{ $labels.stage }} of {{ $labels.node }} fails again and again",
+        ),
+        alert(
+            "LockstepFailoverHeld",
+            "max by (site) (lockstep_failover_held) == 1",
+            "5m",
+            "page",
+            "A failover waits for an operator, and perhaps no site takes writes",
+        ),
+        alert(
+            "LockstepNotSafeToFailOver",
+            "max by (to) (lockstep_failover_safe) == 0",
+            "30m",
+            "ticket",
+            "It has not been safe to fail over to site {{ $labels.to }} for 30 minutes",
+        ),
+        alert(
+            "LockstepDrillRed",
+            f"min by (site, kind) ({CANARY % 'lockstep_drill_green'}) == 0 or {COPY % 'lockstep_drill_green'} == 0",
+            "1m",
+            "ticket",
+            "The last {{ $labels.kind }} drill was red, or did not begin",
+        ),
+        alert(
+            "LockstepDrillStale",
+            f"time() - max by (site) ({CANARY % 'lockstep_drill_timestamp_seconds'}) > {DRILL_LIMIT} or "
+            f"time() - {COPY % 'lockstep_drill_timestamp_seconds'} > {DRILL_LIMIT}",
+            "1h",
+            "ticket",
+            "No drill was green within 8 days",
         ),
         alert(
             "LockstepCertificateExpires",

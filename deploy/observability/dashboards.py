@@ -288,6 +288,46 @@ def failover():
                 "A forced failover to this site loses at most what these seconds hold and the journal does not. `lockstep failover plan` says it exactly.",
                 "{{site}}",
             ),
+            stat(
+                "Safe to fail over to",
+                f"max by (to) (lockstep_failover_safe{{{AT}}})",
+                "bool",
+                "False: `lockstep status --all` says why. Sites to which nothing can be moved are not shown.",
+                "{{to}}",
+            ),
+            graph(
+                "Safe to fail over to",
+                [
+                    (f"max by (to) (lockstep_failover_safe{{{AT}}})", "{{to}}"),
+                    (f"max(lockstep_failover_held{{{AT}}})", "a failover is held"),
+                ],
+                "bool",
+                "Held: `lockstep failover status` says why, and an operator resumes or aborts it.",
+            ),
+            graph(
+                "Last drill of each kind",
+                [
+                    (f'min by (kind) (lockstep_drill_green{{{AT}, kind!="silent"}})', "{{kind}}"),
+                    (f'min by (node, kind) (lockstep_drill_green{{{AT}, kind="silent"}})', "{{kind}} {{node}}"),
+                ],
+                "bool",
+                "False: it was red, or did not begin. `lockstep drill history` says why.",
+            ),
+            graph(
+                "Age of the last green drill",
+                [
+                    (
+                        f'time() - max by (kind) (lockstep_drill_timestamp_seconds{{{AT}, kind!="silent"}})',
+                        "{{kind}}",
+                    ),
+                    (
+                        f'time() - max by (node, kind) (lockstep_drill_timestamp_seconds{{{AT}, kind="silent"}})',
+                        "{{kind}} {{node}}",
+                    ),
+                ],
+                "s",
+                "Decades: none was green yet. Empty: none has run, and none is scheduled.",
+            ),
             graph(
                 "Readiness",
                 [(f"min by (site, node) (lockstep_ready{{{AT}}})", "{{node}}")],

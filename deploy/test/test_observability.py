@@ -174,6 +174,9 @@ COMMITS = 'lockstep_commit_total{site="a", node="a-0", outcome="%s"}'
 CALLS = 'lockstep_refdb_round_trips_total{site="a", node="a-0", op="commit", end="%s"}'
 EXPIRES = 'lockstep_certificate_expires_timestamp_seconds{site="a", node="a-0", certificate="own"}'
 LOOKS = 'lockstep_shadow_look_seconds_%s{site="a", node="a-0"}'
+SAFE = 'lockstep_failover_safe{site="a", node="%s", to="b"}'
+DRILL_GREEN = 'lockstep_drill_green{site="a", node="a-0", kind="%s"}'
+DRILL_AT = 'lockstep_drill_timestamp_seconds{site="a", node="a-0", kind="%s"}'
 DAY = 86_400
 
 
@@ -256,6 +259,28 @@ TRIES = {
         40,
         {**AT, "stage": "publish"},
     ),
+    "LockstepFailoverHeld": gauge("lockstep_failover_held", "0 1x20", "0 1x4 0x20", 12, {"site": "a"}),
+    # One node that cannot reach the refdb says no. If another one says yes, it is safe.
+    "LockstepNotSafeToFailOver": (
+        {SAFE % "a-0": "1 0x60", SAFE % "a-1": "1 0x60"},
+        {SAFE % "a-0": "1 0x60", SAFE % "a-1": "1x61"},
+        45,
+        {"to": "b"},
+    ),
+    # The red one of a node stays red beside the green one of another kind, until the same kind is green again.
+    "LockstepDrillRed": (
+        {DRILL_GREEN % "planned": "1x5 0x20", DRILL_GREEN % "forced": "1x25"},
+        {DRILL_GREEN % "planned": "0x5 1x20", DRILL_GREEN % "silent": "1x25"},
+        15,
+        {"site": "a", "kind": "planned"},
+    ),
+    # The clock of promtool begins at 0, so the times before it are below 0. Of the two kinds, the newer one counts.
+    "LockstepDrillStale": (
+        {DRILL_AT % "planned": f"{-9 * DAY}x120", DRILL_AT % "forced": f"{-20 * DAY}x120"},
+        {DRILL_AT % "planned": f"{-7 * DAY}x120", DRILL_AT % "forced": f"{-20 * DAY}x120"},
+        90,
+        {"site": "a"},
+    ),
     "LockstepCertificateExpires": gauge(
         EXPIRES, f"{13 * DAY}x120", f"{15 * DAY}x120", 90, {**AT, "certificate": "own"}
     ),
@@ -279,13 +304,21 @@ TRIES = {
 }
 
 
+# Silent drills are of a node, which the alert names.
+SILENT = {
+    "LockstepDrillRed": ({DRILL_GREEN % "silent": "0x25"}, {DRILL_GREEN % "silent": "1x25"}, 15),
+    "LockstepDrillStale": ({DRILL_AT % "silent": "-691201x120"}, {DRILL_AT % "silent": f"{-7 * DAY}x120"}, 90),
+}
+
+
 def test_every_alert_is_tried():
     assert set(TRIES) == set(ALERTS)
 
 
 def test_each_alert_fires_and_stays_quiet(tmp_path):
     tests = []
-    for name, (fires, quiet, minute, labels) in TRIES.items():
+    silent = [(name, (*tries, {**AT, "kind": "silent"})) for name, tries in SILENT.items()]
+    for name, (fires, quiet, minute, labels) in [*TRIES.items(), *silent]:
         for series, is_on in ((fires, True), (quiet, False)):
             expected = [{"exp_labels": {**labels, "severity": ALERTS[name]["labels"]["severity"]}}] if is_on else []
             tests.append(

@@ -145,7 +145,7 @@ impl Preflight {
 /// One check of a preflight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Check {
-    /// The check: `refdb`, `clocks`, `streams`, `target`, `disk`, `tls` or `hooks`.
+    /// The check: `refdb`, `clocks`, `streams`, `target`, `hooks`, `disk`, `tls` or `probes`.
     pub check: String,
     /// The faults, each with its remedy. Empty if it is green.
     #[serde(default)]

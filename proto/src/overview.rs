@@ -102,6 +102,10 @@ pub struct NodeDigest {
     /// not.
     #[serde(default)]
     pub obeys_mode: bool,
+    /// Whether the node probes the way of its users (`[probes]`), and not its commit path alone. None from earlier
+    /// releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes_users: Option<bool>,
     /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,

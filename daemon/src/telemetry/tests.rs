@@ -11,8 +11,8 @@ use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
 use parking_lot::Mutex;
 
 use super::metrics::{
-    ALL, ApplyOutcome, BlobCall, CallEnd, GitOp, MetricDoc, Metrics, RefDbOp, SHADOW, ShadowMetrics, list, markdown,
-    observe,
+    ALL, ApplyOutcome, BlobCall, CallEnd, DrillState, FailoverState, GitOp, MetricDoc, Metrics, RefDbOp, SHADOW,
+    ShadowMetrics, list, markdown, observe, observe_failovers,
 };
 use super::*;
 use crate::base::clock::SystemClock;
@@ -93,6 +93,13 @@ fn use_all(metrics: &Metrics) {
     metrics.site.failed("publish");
 }
 
+/// A state of failovers and drills that shows every series.
+fn failovers() -> Arc<Mutex<FailoverState>> {
+    let drills = [("planned", DrillState { green: Some(true), green_at: 7 }), ("silent", DrillState::default())];
+    let state = FailoverState { safe: [(site(), true)].into(), held: Some(true), drills: drills.into() };
+    Arc::new(Mutex::new(state))
+}
+
 /// Reads Prometheus' text format: the kind of each family, and the value of each series. Panics on any other line.
 fn parse(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
     let (mut kinds, mut samples) = (BTreeMap::new(), BTreeMap::new());
@@ -116,6 +123,7 @@ fn the_metrics_page_has_exactly_the_documented_names_and_kinds() {
     board.seen(&site(), &"muc-1-0.1.0.3.00c0ffee00c0ffee".parse().unwrap(), 0);
     let units = Arc::new(RequestUnits::default());
     observe(&telemetry.meter(), &board, &units);
+    observe_failovers(&telemetry.meter(), &failovers());
     units.add(Units { read: 1.5, write: 4.0 });
 
     let (kinds, samples) = parse(&telemetry.render().unwrap());
@@ -177,6 +185,7 @@ fn the_metrics_page_has_values_and_labels() {
 fn every_label_that_is_shown_is_documented() {
     let telemetry = Telemetry::build(&settings()).unwrap();
     use_all(&Metrics::new(&telemetry.meter()));
+    observe_failovers(&telemetry.meter(), &failovers());
     let (_, samples) = parse(&telemetry.render().unwrap());
     for series in samples.keys().filter(|series| series.starts_with("lockstep_")) {
         let Some((name, labels)) = series.trim_end_matches('}').split_once('{') else { continue };
@@ -185,6 +194,28 @@ fn every_label_that_is_shown_is_documented() {
             assert!(doc.labels.contains(&label), "{series}: {label} is not in the table");
         }
     }
+}
+
+#[test]
+fn failovers_and_drills_have_the_series_of_their_present_state_and_no_others() {
+    let telemetry = Telemetry::build(&settings()).unwrap();
+    let state = failovers();
+    observe_failovers(&telemetry.meter(), &state);
+    let shown = || {
+        let (_, samples) = parse(&telemetry.render().unwrap());
+        let own = samples.into_iter().filter(|(series, _)| series.starts_with("lockstep_"));
+        own.map(|(series, value)| format!("{series} {value}")).collect::<Vec<_>>()
+    };
+    let all = [
+        r#"lockstep_drill_green{kind="planned"} 1"#,
+        r#"lockstep_drill_timestamp_seconds{kind="planned"} 7"#,
+        r#"lockstep_drill_timestamp_seconds{kind="silent"} 0"#,
+        "lockstep_failover_held 1",
+        r#"lockstep_failover_safe{to="muc-1"} 1"#,
+    ];
+    assert_eq!(shown(), all);
+    *state.lock() = FailoverState { held: Some(false), ..FailoverState::default() };
+    assert_eq!(shown(), ["lockstep_failover_held 0"], "the site is no target any more, and drills do not concern it");
 }
 
 #[test]

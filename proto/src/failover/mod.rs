@@ -185,6 +185,11 @@ impl VerifiedAt {
     }
 }
 
+/// The probe of a node's own commit path. All others are of `[probes]`.
+pub const COMMIT_PROBE: &str = "commit";
+/// The remark about a node without `[probes]`, for people.
+pub const COMMIT_PATH_ONLY: &str = "the commit path only; set [probes] to probe push, fetch, REST and SSH";
+
 /// The result of the probes of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProbedAt {
@@ -198,7 +203,7 @@ pub struct ProbedAt {
 /// The last result of one probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProbeResult {
-    /// The probe: `commit`, `push`, `fetch`, `rest` or `ssh`.
+    /// The probe: [`COMMIT_PROBE`], `push`, `fetch`, `rest`, `session` or `ssh`.
     pub probe: String,
     /// Why it is red, for people. None if it is green.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -45,7 +45,7 @@ async fn commit_damaged(cluster: &Cluster, value: &str) -> TxnId {
 }
 
 /// Waits until the metrics have exactly this line.
-async fn measures(node: &Node, line: &str) {
+pub async fn measures(node: &Node, line: &str) {
     let has_it = async || get(node.health, "/metrics").await.lines().any(|one| one.trim_end() == line).then_some(());
     assert!(until(has_it).await.is_some(), "{}: no {line} in:\n{}", node.name, get(node.health, "/metrics").await);
 }

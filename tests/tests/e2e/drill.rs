@@ -12,6 +12,7 @@ use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;
 use lockstep_tests::e2e::{PATIENCE, until};
 
+use crate::damaged::measures;
 use crate::failover::{fail_over, pair};
 
 const MAIN: &str = "refs/heads/main";
@@ -51,6 +52,7 @@ async fn a_difference_at_the_target_holds_a_planned_failover_before_the_source_i
     let said = text(&held);
     assert!(said.contains("paused before stop: 1 refs of b-0 differ from the refdb"), "{said}");
     assert!(said.contains("`lockstep failover resume` goes on, `lockstep failover abort` ends it"), "{said}");
+    measures(a, "lockstep_failover_held 1").await;
     let _ = ok(b.cli(&["failover", "abort", "--reason", "look at it first"]).await);
     let ended = async || sites(b).await.failover.filter(|failover| failover.end.is_some());
     assert!(until(ended).await.is_some(), "it was not aborted");
@@ -93,12 +95,22 @@ async fn the_clock_of_a_failover_stops_when_a_user_can_push_and_fetch() {
     cluster.create("probe").await;
     for node in &mut cluster.nodes {
         let _ = node.stop().await;
-        let url = node.repository("probe").display().to_string();
+        // Site c has the wrong path.
+        let project = if node.site == "c" { "absent" } else { "probe" };
+        let url = node.repository(project).display().to_string();
         node.add_settings(&format!("[probes]\ngit = {url:?}\ntimeout = \"10s\"\n"));
         node.start(None);
     }
     cluster.ready().await;
+    let [a, b, c] = &cluster.nodes[..] else { panic!("three nodes") };
+    let is_left_out = async || red(a, "probes").await.is_none().then_some(());
+    assert!(until(is_left_out).await.is_some(), "drills run those of a node that takes writes");
+    assert_eq!(red(b, "probes").await, Some(Vec::new()));
+    let found = red(c, "probes").await.unwrap_or_default();
+    assert!(found.len() == 1 && found[0].starts_with("fetch of c-0: "), "{found:?}");
+    refuses(c.cli(&["drill", "--to", "c"]).await, "the preflight is red: ");
     let (text, _) = fail_over(&cluster.nodes[1], "a", "b", &[]).await;
+    assert!(!text.contains("the commit path only"), "{text}");
     assert!(text.contains("1 of 1 nodes of b are green") && text.contains("its probes were green after"), "{text}");
     let failover = sites(&cluster.nodes[1]).await.failover.expect("a failover");
     let probed = &failover.probed[&"b-0".parse().unwrap()];
@@ -132,6 +144,13 @@ async fn drills(node: &Node) -> Drills {
     serde_json::from_str(&ok(node.cli(&["drill", "history", "--json"]).await)).expect("JSON")
 }
 
+/// The faults that a check of the preflight finds at a node. None if the node does not make that check.
+async fn red(node: &Node, check: &str) -> Option<Vec<String>> {
+    let ask = async || node.cli(&["preflight", "--to", &node.site, "--json"]).await;
+    let found = until(async || serde_json::from_slice::<Preflight>(&ask().await.stdout).ok()).await.expect("an answer");
+    found.checks.into_iter().find(|one| one.check == check).map(|one| one.red)
+}
+
 /// Waits until the preflight is green: each node has left a digest. Returns its output.
 async fn fit(node: &Node, to: &str) -> Output {
     let preflight = async || node.cli(&["preflight", "--to", to]).await;
@@ -163,6 +182,8 @@ async fn drills_run_beside_traffic_and_an_injected_failure_turns_them_red() {
         assert_eq!(green.status.code(), Some(0), "{green:?}");
         documented("lockstep drill --to b --reason 'before the maintenance'", &green);
     }
+    measures(b, r#"lockstep_drill_green{kind="planned"} 1"#).await;
+    measures(b, r#"lockstep_failover_safe{to="b"} 1"#).await;
     for (step, options) in [(FailoverStep::Settle, &["--forced"][..]), (FailoverStep::Verify, &[])] {
         let red = drill(b, &[&["--to", "b", "--fail-in", step.name()], options].concat()).await;
         assert_eq!(red.status.code(), Some(2), "{red:?}");
@@ -170,6 +191,10 @@ async fn drills_run_beside_traffic_and_an_injected_failure_turns_them_red() {
         if step == FailoverStep::Settle {
             documented("lockstep drill history", &b.cli(&["drill", "history"]).await);
         }
+    }
+    // The alarm would ring, at a node that has driven none of the red ones too.
+    for kind in ["planned", "forced"] {
+        measures(&cluster.nodes[0], &format!("lockstep_drill_green{{kind=\"{kind}\"}} 0")).await;
     }
     let all = drills(b).await;
     assert_eq!(all.past.iter().map(|one| one.number).collect::<Vec<_>>(), [4, 3, 2, 1]);

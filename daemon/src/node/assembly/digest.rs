@@ -121,6 +121,7 @@ impl DigestWriter {
             follows_list: true,
             signs_with: state.signing.key(),
             obeys_mode: true,
+            probes_users: Some(!deps.probes.probes.is_empty()),
             bootstrap: state.bootstrap.now(),
         })
     }

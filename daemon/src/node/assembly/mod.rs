@@ -26,6 +26,7 @@
 //! | `inspect` | collects the data of the status API |
 //! | `explain` | explains one ref: how far it has come at every site |
 //! | `digest` | leaves a digest of the node's state in the refdb |
+//! | `failover_gauges` | how failovers and drills stand, for the gauges |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
 //! | `last_contact` | when the node was last ready and reached the refdb |
 //! | `uncommitted` | keeps the list of updates that nobody committed over restarts |
@@ -44,6 +45,7 @@ mod bootstrap;
 mod come_back;
 mod digest;
 mod explain;
+mod failover_gauges;
 mod follow_roles;
 mod follow_sites;
 mod front;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use lockstep_proto::failover::ProbeResult;
+use lockstep_proto::failover::{COMMIT_PROBE, ProbeResult};
 use tokio::time::timeout;
 
 use super::Front;
@@ -75,11 +75,19 @@ impl Probes for NodeProbes {
     async fn round(&self) -> Vec<ProbeResult> {
         let commit = async {
             let red = self.commit().await.err().map(|why| why.to_string());
-            vec![ProbeResult { probe: "commit".to_owned(), red }]
+            vec![ProbeResult { probe: COMMIT_PROBE.to_owned(), red }]
         };
         let others = join_all(self.stages.deps.probes.probes.iter().map(|probe| probe.run()));
         let (commit, others) = tokio::join!(commit, others);
         commit.into_iter().chain(others.into_iter().flatten()).collect()
+    }
+
+    async fn look(&self) -> Vec<ProbeResult> {
+        if self.front.takes_writes() {
+            return Vec::new();
+        }
+        let all = join_all(self.stages.deps.probes.probes.iter().map(|probe| probe.look()));
+        all.await.into_iter().flatten().collect()
     }
 
     fn interval(&self) -> Duration {

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::digest::DigestWriter;
+use super::failover_gauges::FailoverGauges;
 use super::gauges;
 use super::guards::Guards;
 use super::inspect::TlsAtNode;
@@ -33,7 +35,8 @@ use crate::stages::api::server::{ApiTasks, BoundApi};
 use crate::stages::api::turns::Turns;
 use crate::stages::failover::{DrillSchedule, OperatorDesk, SilentSchedule};
 use crate::stages::handover::{HandOver, Told};
-use crate::telemetry::metrics::{Metrics, observe};
+use crate::stages::ports::Operators;
+use crate::telemetry::metrics::{FailoverState, Metrics, observe, observe_failovers};
 use crate::telemetry::status_board::StatusBoard;
 use crate::telemetry::{self, Telemetry};
 
@@ -129,7 +132,7 @@ impl Sidecar {
         let copies = VolumeCopies::new(settings, Arc::clone(&node.stages().deps.store)).map_err(RunError::of)?;
         node.stages().context.tasks.spawn("copies", Arc::clone(&copies).clean());
         let desk = node.desk(Arc::new(machine), Some(copies));
-        schedule_drills(settings, &node, &desk);
+        tend_failovers(settings, &node, &desk, telemetry);
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards)
             .with(tls, handover, contact, turns.clone())
             .seeing(left_locks);
@@ -174,9 +177,15 @@ fn watch_repositories(settings: &Settings, node: &Node) -> (Arc<Guards>, Arc<Lef
     (guards, locks)
 }
 
-/// Begins drills by themselves, as the configuration says.
-fn schedule_drills(settings: &Settings, node: &Node, desk: &Arc<OperatorDesk>) {
+/// Begins drills by themselves, as the configuration says, and measures how failovers and drills stand.
+fn tend_failovers(settings: &Settings, node: &Node, desk: &Arc<OperatorDesk>, telemetry: Option<&Arc<Telemetry>>) {
     let tasks = &node.stages().context.tasks;
+    if let Some(telemetry) = telemetry {
+        let state = Arc::new(Mutex::new(FailoverState::default()));
+        observe_failovers(&telemetry.meter(), &state);
+        let operators = Arc::clone(desk) as Arc<dyn Operators>;
+        tasks.spawn("failover-gauges", FailoverGauges::new(settings, operators, state).run());
+    }
     if let Some(every) = settings.drill.every {
         let schedule = DrillSchedule { desk: Arc::clone(desk), every, to: settings.drill.to.clone() };
         tasks.spawn("drills", schedule.run());

@@ -50,6 +50,11 @@ impl GitProbe {
         Self { settings, branch: node.to_string() }
     }
 
+    /// Fetches the branch, if it is there.
+    async fn fetch(&self) -> Result<(), ProbeError> {
+        Client::create(&self.settings).await?.fetch(&self.settings.url, &self.branch).await
+    }
+
     /// The result of the push, and that of the fetch.
     async fn both(&self) -> (Result<(), ProbeError>, Result<(), ProbeError>) {
         let client = match Client::create(&self.settings).await {
@@ -77,6 +82,10 @@ impl Probe for GitProbe {
     async fn run(&self) -> Vec<ProbeResult> {
         let (push, fetch) = self.both().await;
         vec![result("push", push), result("fetch", fetch)]
+    }
+
+    async fn look(&self) -> Vec<ProbeResult> {
+        vec![result("fetch", self.fetch().await)]
     }
 }
 
@@ -292,9 +301,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_look_fetches_and_pushes_nothing_and_a_site_that_refuses_pushes_is_green() {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = git2::Repository::init_bare(folder.path()).unwrap();
+        let probe = probe(folder.path());
+        assert_eq!(red(&probe.look().await), [("fetch", None)], "there is no branch yet");
+        assert!(repository.is_empty().unwrap(), "nothing was pushed");
+        let _ = probe.run().await;
+        let hook = folder.path().join("hooks/pre-receive");
+        std::fs::create_dir_all(folder.path().join("hooks")).unwrap();
+        std::fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();
+        std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(red(&probe.look().await), [("fetch", None)]);
+    }
+
+    #[tokio::test]
     async fn a_repository_that_is_not_there_is_red() {
         let folder = tempfile::tempdir().unwrap();
-        let results = probe(&folder.path().join("absent")).run().await;
+        let probe = probe(&folder.path().join("absent"));
+        let results = probe.run().await;
         assert!(results.iter().all(|one| one.red.is_some()), "{results:?}");
+        let looked = probe.look().await;
+        assert!(looked.len() == 1 && looked[0].red.is_some(), "{looked:?}");
     }
 }

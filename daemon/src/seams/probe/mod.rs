@@ -87,6 +87,11 @@ impl ProbeError {
 pub trait Probe: Send + Sync {
     /// Runs once. Answers one result per thing that was tried.
     async fn run(&self) -> Vec<ProbeResult>;
+
+    /// Runs the part that writes nothing, as a site that takes no writes serves it.
+    async fn look(&self) -> Vec<ProbeResult> {
+        self.run().await
+    }
 }
 
 /// A user with a password in a file, which is read on each use.

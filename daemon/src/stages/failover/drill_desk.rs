@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::desk::OperatorDesk;
 use super::drill::BeginError;
 use super::overview;
-use super::preflight::{Facts, checks};
+use super::preflight::{Facts, checks, probes};
 use super::refusals::{given, invalid, refused, unanswered};
 use super::view::View;
 use crate::seams::refdb::RefDbError;
@@ -32,10 +32,13 @@ const INJECTED: [FailoverStep; 8] = [
 ];
 
 impl OperatorDesk {
-    /// Looks at everything that a failover to `to` depends on.
+    /// Looks at everything that a failover to `to` depends on. The probes have bounds of their own.
     pub(super) async fn look_before(&self, to: &SiteId) -> Result<Preflight, ApiError> {
         let late = || unanswered(RefDbError::NotNow(format!("no answer within {} s", PREFLIGHT.as_secs())));
-        timeout(PREFLIGHT, self.looked(to)).await.unwrap_or_else(|_| Err(late()))
+        let (looked, probed) = tokio::join!(timeout(PREFLIGHT, self.looked(to)), self.tools.probes.look());
+        let mut preflight = looked.unwrap_or_else(|_| Err(late()))?;
+        preflight.checks.extend(probes(&self.node, &probed));
+        Ok(preflight)
     }
 
     async fn looked(&self, to: &SiteId) -> Result<Preflight, ApiError> {

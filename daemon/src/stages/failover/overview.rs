@@ -2,7 +2,7 @@
 //! commits that it lacks. Pure functions of the records and digests in the refdb.
 
 use lockstep_proto::SiteId;
-use lockstep_proto::failover::{Failover, FailoverKind, PlanRequest};
+use lockstep_proto::failover::{COMMIT_PATH_ONLY, Failover, FailoverKind, PlanRequest};
 use lockstep_proto::overview::{
     Behind, InFlight, Lack, MOST_DIGEST_ENTRIES, NodeDigest, NodeOverview, Safety, Seen, SiteOverview,
 };
@@ -156,6 +156,14 @@ pub(super) fn unverified(view: &View, digests: &[Aged], site: &SiteId, now_ms: u
     verified.map(|_| ()).next().is_none().then_some(text)
 }
 
+/// A warning if living nodes of a site probe their own commit path alone: no probe goes the way of their users.
+pub(super) fn unprobed(view: &View, digests: &[Aged], site: &SiteId) -> Option<String> {
+    let lives = |aged: &&Aged| !aged.is_old && view.living(site).any(|node| node.node == aged.digest.node);
+    let bare = digests.iter().filter(lives).filter(|aged| aged.digest.probes_users == Some(false));
+    let names: Vec<&str> = bare.map(|aged| aged.digest.node.as_str()).collect();
+    (!names.is_empty()).then(|| format!("probed at {}: {COMMIT_PATH_ONLY}", names.join(", ")))
+}
+
 /// Why the state of a node is not known.
 fn unknown(node: &NodeOverview) -> String {
     match node.age_ms {
@@ -280,6 +288,7 @@ mod tests {
             follows_list: true,
             signs_with: None,
             obeys_mode: true,
+            probes_users: None,
             bootstrap: None,
         }
     }
@@ -454,5 +463,18 @@ mod tests {
         let mut dead = view();
         dead.gone.insert("b-0".parse().unwrap());
         assert!(warns(&dead, &verified));
+    }
+
+    #[test]
+    fn a_living_node_without_probes_of_its_users_is_a_warning() {
+        let warns = |probes_users: Option<bool>, is_old: bool| {
+            let bare = Aged { digest: NodeDigest { probes_users, ..digest("b-0") }, is_old, ..fresh("b-0") };
+            unprobed(&view(), &[fresh("a-0"), bare], &"b".parse().unwrap())
+        };
+        let text = "probed at b-0: the commit path only; set [probes] to probe push, fetch, REST and SSH";
+        assert_eq!(warns(Some(false), false).as_deref(), Some(text));
+        for (probes_users, is_old) in [(Some(true), false), (None, false), (Some(false), true)] {
+            assert_eq!(warns(probes_users, is_old), None, "{probes_users:?} {is_old}");
+        }
     }
 }

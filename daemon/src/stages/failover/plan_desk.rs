@@ -23,6 +23,7 @@ impl OperatorDesk {
         plan.at_risk = at_risk(&self.refdb.for_failover(), &view, &request.from, &request.to).await;
         let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
         plan.warnings.extend(overview::unverified(&view, &digests, &request.to, self.clock.now_ms()));
+        plan.warnings.extend(overview::unprobed(&view, &digests, &request.to));
         plan.estimate = self.estimated(&plan, view.most_behind(&request.to, &request.from)).await;
         Ok(plan)
     }

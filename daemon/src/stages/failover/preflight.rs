@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use lockstep_proto::SiteId;
 use lockstep_proto::drill::Check;
+use lockstep_proto::failover::ProbeResult;
 use lockstep_proto::overview::{NodeOverview, SiteOverview};
+use lockstep_proto::{NodeId, SiteId};
 
 use super::overview::Aged;
 use super::view::View;
@@ -105,6 +106,17 @@ fn hooks(facts: &Facts<'_>) -> Check {
     let off = off.filter(|(_, off)| *off > 0);
     let red = off.map(|(node, off)| format!("the hooks of {off} repositories are not in force at {node}")).collect();
     check("hooks", "the hooks of every repository are in force".to_owned(), red)
+}
+
+/// The check of the probes that a node without writes has run. None if there were none.
+pub(super) fn probes(by: &NodeId, found: &[ProbeResult]) -> Option<Check> {
+    let names: Vec<&str> = found.iter().map(|one| one.probe.as_str()).collect();
+    let red = found.iter().filter_map(|one| {
+        let why = one.red.as_ref()?;
+        Some(format!("{} of {by}: {why}; mend [probes] of this node, or the service that it names", one.probe))
+    });
+    let note = format!("the probes of {by} that write nothing: {}", names.join(", "));
+    (!found.is_empty()).then(|| check("probes", note, red.collect()))
 }
 
 #[cfg(test)]

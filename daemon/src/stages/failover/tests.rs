@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::RefusalCode;
-use lockstep_proto::drill::{Check, DrillReport};
-use lockstep_proto::failover::{ExecuteRequest, Failover, FailoverKind, PlanRequest};
+use lockstep_proto::drill::{Check, DrillReport, DrillRequest, PreflightRequest};
+use lockstep_proto::failover::{ExecuteRequest, Failover, FailoverKind, PlanRequest, ProbeResult};
 use lockstep_proto::silent::SilentReport;
 use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,7 +22,7 @@ use crate::seams::refdb::{
     DigestRecord, Document, DocumentRecord, Documents, NodeRecord, RefDb, RefDbError, Role, SiteAnswer, SiteRecord,
     Sites, WentBackRecord,
 };
-use crate::stages::ports::{LocalHealth, Operators};
+use crate::stages::ports::{LocalHealth, Operators, Probes};
 use crate::state::context::{NodeContext, NodeState};
 
 /// The age of the last drill from which the next one is due.
@@ -98,12 +98,22 @@ impl Pair {
     }
 }
 
-/// The desk of a site's node, with the state of that node.
+/// The desk of a site's node, with the state of that node. All probes are green.
 fn desk(context: &NodeContext, site: &str, disk: &Arc<Disk>) -> (Arc<OperatorDesk>, NodeState) {
+    probing(context, site, disk, Arc::new(Green(Duration::ZERO)))
+}
+
+/// The same, with other probes.
+fn probing(
+    context: &NodeContext,
+    site: &str,
+    disk: &Arc<Disk>,
+    probes: Arc<dyn Probes>,
+) -> (Arc<OperatorDesk>, NodeState) {
     let (site, node) = (site.parse().unwrap(), format!("{site}-0").parse().unwrap());
     let own = NodeContext { site, node, ..context.clone() };
     let state = NodeState::load(&own, Duration::from_millis(1)).unwrap();
-    let (probes, local) = (Arc::new(Green(Duration::ZERO)), Arc::clone(disk) as Arc<dyn LocalHealth>);
+    let local = Arc::clone(disk) as Arc<dyn LocalHealth>;
     let tools = DeskTools { fencing: fencing(), probes, local, copies: Some(copies()) };
     (Arc::new(OperatorDesk::new(&own, &state, tools)), state)
 }
@@ -197,6 +207,44 @@ async fn a_scheduled_silent_drill_begins_at_a_standby_only_and_one_that_is_refus
     let drills = pair.silent_drills().await;
     assert_eq!(of(&drills), [entry("a-0", true), entry("b-0", true), entry("b-0", false)], "{drills:?}");
     assert_eq!(drills[0].actor, "schedule of a-0");
+}
+
+/// Probes of a standby whose SSH server has another key than users know.
+struct OtherHost;
+
+#[async_trait]
+impl Probes for OtherHost {
+    async fn round(&self) -> Vec<ProbeResult> {
+        self.look().await
+    }
+
+    async fn look(&self) -> Vec<ProbeResult> {
+        let red = Some("Host key verification failed".to_owned());
+        vec![ProbeResult { probe: "fetch".to_owned(), red: None }, ProbeResult { probe: "ssh".to_owned(), red }]
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_red_probe_of_a_standby_turns_its_preflight_red_and_refuses_drills() {
+    let pair = Pair::new(Role::Standby).await;
+    sleep(SOON).await;
+    let (a, b) = (&pair.nodes[0].0, probing(&pair.context, "b", &pair.disk, Arc::new(OtherHost)).0);
+    let to: SiteId = "b".parse().unwrap();
+    let request = PreflightRequest { to: to.clone() };
+    assert!(a.preflight(&request).await.unwrap().is_green(), "it has no such probes");
+    let found = b.preflight(&request).await.unwrap();
+    let red: Vec<&Check> = found.checks.iter().filter(|check| !check.red.is_empty()).collect();
+    let [check] = red[..] else { panic!("{found:?}") };
+    let why = "ssh of b-0: Host key verification failed; mend [probes] of this node, or the service that it names";
+    assert_eq!((check.check.as_str(), &check.red[..]), ("probes", &[why.to_owned()][..]));
+    assert_eq!(check.note, "the probes of b-0 that write nothing: fetch, ssh");
+    let (kind, from, reason) = (FailoverKind::Planned, "a".parse().unwrap(), "test".to_owned());
+    let refusal = b.drill("alice", DrillRequest { kind, from, to, fail_in: None, reason }).await.unwrap_err();
+    assert!(refusal.message.starts_with(&format!("the preflight is red: {why}")), "{refusal:?}");
 }
 
 /// Documents of a refdb whose readers wait after each read of the failover until so many of them have read it. If there

@@ -11,6 +11,12 @@ pub trait Probes: Send + Sync {
     /// Runs every probe once. Each ends within its timeout, and a probe without an answer is red.
     async fn round(&self) -> Vec<ProbeResult>;
 
+    /// Runs the probes that write nothing, at a node that takes no writes. At others, drills run all of them. There may
+    /// be none.
+    async fn look(&self) -> Vec<ProbeResult> {
+        Vec::new()
+    }
+
     /// The pause between two rounds.
     fn interval(&self) -> Duration;
 }

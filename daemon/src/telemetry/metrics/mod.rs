@@ -1,9 +1,9 @@
 //! Every metric of the sidecar: one table of names, kinds, labels and meanings, and the instruments of each stage.
 //!
 //! [`ALL`] is the documentation, and [`SHADOW`] that of a watch in shadow mode. `docs/operations.md` has the same
-//! tables, and a test compares them. A label has few values: they are enums of this crate, or the label is `origin`
-//! with one value per site. (Operators enroll sites; no push creates one.) Projects, refs and transactions are never
-//! labels.
+//! tables, and a test compares them. A label has few values: they are enums of this crate, or the label is `origin` or
+//! `to` with one value per site. (Operators enroll sites; no push creates one.) Projects, refs and transactions are
+//! never labels.
 //!
 //! Each stage gets its struct from [`Metrics`]. [`Metrics::noop`] measures nothing; tests and the simulator use it.
 //!
@@ -15,7 +15,9 @@
 //! | `stores` | the instruments of event log and blob store |
 //! | `shadow` | the instruments of a watch in shadow mode |
 //! | `observed` | the lag and the request units, computed when they are read |
+//! | `failover` | whether a failover is safe or held, and how drills have ended |
 
+mod failover;
 mod labels;
 mod observed;
 mod shadow;
@@ -25,6 +27,7 @@ mod table;
 
 use opentelemetry::metrics::{Meter, MeterProvider, NoopMeterProvider};
 
+pub use failover::{DrillState, FailoverState, observe_failovers};
 pub use labels::{ApplyOutcome, BlobCall, CallEnd, GitOp, RefDbOp};
 pub use observed::observe;
 pub use shadow::ShadowMetrics;

@@ -19,8 +19,9 @@ use crate::clients::api_client::{Call, Client};
 
 /// The pause between two looks at a drill.
 const LOOK: Duration = Duration::from_millis(250);
-/// Deadline of a preflight. The sidecar says earlier than that if the refdb does not answer it.
-const PREFLIGHT: Duration = Duration::from_secs(9);
+/// Deadline of a preflight. The sidecar says earlier than that if the refdb does not answer it. A probe takes at most
+/// ten seconds.
+const PREFLIGHT: Duration = Duration::from_secs(15);
 /// How long a drill is followed. The sidecar ends it after a minute.
 const FOLLOW: Duration = Duration::from_secs(90);
 

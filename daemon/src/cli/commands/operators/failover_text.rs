@@ -2,8 +2,8 @@
 
 use lockstep_proto::SiteId;
 use lockstep_proto::failover::{
-    AtRisk, Estimate, Failover, FailoverEnd, FailoverOutcome, FailoverPlan, FailoverStep, FollowUp, RefAtRisk,
-    StepRecord,
+    AtRisk, COMMIT_PATH_ONLY, COMMIT_PROBE, Estimate, Failover, FailoverEnd, FailoverOutcome, FailoverPlan,
+    FailoverStep, FollowUp, ProbeResult, RefAtRisk, StepRecord,
 };
 
 use super::super::table::{Table, titled};
@@ -100,7 +100,7 @@ pub(in super::super) fn progress(failover: &Failover) -> String {
         from_ms = step.ended_ms.unwrap_or(from_ms);
     }
     if failover.end.is_some() {
-        text += &format!("{}\n{}", summary(failover), loss(failover));
+        text += &format!("{}\n{}{}", summary(failover), loss(failover), probed(failover));
     }
     text
 }
@@ -180,6 +180,17 @@ fn loss(failover: &Failover) -> String {
     }
 }
 
+/// The nodes of the target that probed their own commit path alone.
+fn probed(failover: &Failover) -> String {
+    let is_bare = |probes: &[ProbeResult]| !probes.is_empty() && probes.iter().all(|one| one.probe == COMMIT_PROBE);
+    let bare = failover.probed.iter().filter(|(_, probed)| is_bare(&probed.probes));
+    let names: Vec<&str> = bare.map(|(node, _)| node.as_str()).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!("  probed at {}: {COMMIT_PATH_ONLY}\n", names.join(", ")),
+    }
+}
+
 /// The work at the target that goes on beside a failover.
 pub(in super::super) fn follow_up(to: &SiteId, work: &FollowUp) -> String {
     let FollowUp { refreshes, receivers, told, unknown } = work;
@@ -209,6 +220,8 @@ pub(in super::super) fn has_red(failover: &Failover) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use lockstep_proto::failover::ProbedAt;
+
     use super::*;
 
     fn planned(estimate: Option<Estimate>) -> FailoverPlan {
@@ -266,6 +279,23 @@ mod tests {
         let named = "    p#1 refs/heads/x\n    p#1 refs/heads/y\n    and 1 more\n";
         let expected = format!("{head}at most 4 transactions, which move 3 refs; they are in the refdb\n{named}");
         assert_eq!(says(Some(lacked)), expected);
+    }
+
+    #[test]
+    fn the_report_says_which_nodes_probed_their_commit_path_alone() {
+        let says = |probes: &[&str]| {
+            let result = |probe: &&str| ProbeResult { probe: (*probe).to_owned(), red: None };
+            let probed = ProbedAt { green_ms: Some(7), probes: probes.iter().map(result).collect() };
+            let failover = Failover { probed: [("b-0".parse().unwrap(), probed)].into(), ..done(None) };
+            progress(&failover).lines().last().unwrap_or_default().to_owned()
+        };
+        let text = "  probed at b-0: the commit path only; set [probes] to probe push, fetch, REST and SSH";
+        assert_eq!(says(&["commit"]), text);
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/failover.md")).unwrap();
+        assert!(page.contains(&format!("\n{text}\n")), "the page shows this one");
+        for probes in [&["commit", "rest"][..], &[]] {
+            assert!(says(probes).starts_with("  not yet applied at b"), "{probes:?}");
+        }
     }
 
     #[test]
