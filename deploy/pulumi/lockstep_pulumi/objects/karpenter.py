@@ -185,9 +185,25 @@ def placement() -> tuple[list[Value], dict[str, str]]:
     return [{**GERRIT, "operator": "Equal"}], {"lockstep/pool": "gerrit"}
 
 
+class Readable(yaml.SafeDumper):
+    """YAML for people: texts in lines, and nothing by reference."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Whether a value that repeats is written again."""
+        return True
+
+
+def in_lines(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """A text; one of several lines as a block."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+Readable.add_representer(str, in_lines)
+
+
 def example() -> str:
     """The file for clusters without Pulumi. Whoever uses it replaces the three words in capitals."""
     args = KarpenterArgs(cluster="CLUSTER", node_role="NODE_ROLE", ami="al2023@VERSION")
     objects = [node_class(args, {}), *pools(args)]
     note = "# Made by `deploy/pulumi/run pools`. README.md says how it is used.\n"
-    return note + "---\n".join(yaml.safe_dump(one, sort_keys=False, width=120) for one in objects)
+    return note + "---\n".join(yaml.dump(one, Dumper=Readable, sort_keys=False) for one in objects)
