@@ -28,8 +28,8 @@ def replica(two_sites):
 
 
 def notice(pod):
-    """Does to the pod and its node what Karpenter does on a notice: no new pod there, and an eviction with the time that
-    is left as its grace. The machine would be gone at its end, so nothing may last longer."""
+    """Drains as on a notice: no new pod on the node, and an eviction with the time that is left as its grace. The
+    machine would be gone at its end, so nothing may last longer."""
     kube.kubectl("cordon", ENDS)
     metadata = {"name": pod, "namespace": SITE}
     grace = {"gracePeriodSeconds": NOTICE_SECONDS}

@@ -8,8 +8,8 @@ import stat
 import pytest
 from conftest import DEPLOY, run
 
-# In the place of kubectl: answers with the cluster in a file, changes it, and notes each call. An eviction gives the pod
-# a new identity, as its StatefulSet would.
+# In the place of kubectl: answers with the cluster in a file, changes it, and notes each call. An eviction gives the
+# pod a new identity, as its StatefulSet would.
 KUBECTL = """\
 #!/usr/bin/env python3
 import json, os, sys

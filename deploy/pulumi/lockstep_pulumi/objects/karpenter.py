@@ -202,7 +202,7 @@ Readable.add_representer(str, in_lines)
 
 
 def example() -> str:
-    """The file for clusters without Pulumi. Whoever uses it replaces the three words in capitals."""
+    """The file for clusters without Pulumi. Its user replaces the three words in capitals."""
     args = KarpenterArgs(cluster="CLUSTER", node_role="NODE_ROLE", ami="al2023@VERSION")
     objects = [node_class(args, {}), *pools(args)]
     note = "# Made by `deploy/pulumi/run pools`. README.md says how it is used.\n"
