@@ -66,7 +66,8 @@ def pod(number, node="n-1"):
 
 
 def node(name, **more):
-    return {"node": name, "lives": True, "takes_writes": True, "expelled": False, "behind": [], **more}
+    lag = {"behind": [], "is_old": False, "digest": {"streams": [{"site": "muc-1", "transactions": 0}]}}
+    return {"node": name, "lives": True, "takes_writes": True, "expelled": False, **lag, **more}
 
 
 def cluster():
@@ -136,7 +137,19 @@ FAULTS = {
     "commits are under way": (lambda of: of["status"]["lanes"][0].update(in_flight=1), "1 slots of its journal"),
     "a peer lacks slots": (
         lambda of: of["overview"]["sites"][1]["nodes"][0].update(behind=[{"site": "muc-1", "slots": 3}]),
-        "ber-1-0 lacks 3 slots of muc-1",
+        "ber-1-0 lacks 3 transactions of muc-1",
+    ),
+    "a sibling lacks transactions": (
+        lambda of: of["overview"]["sites"][0]["nodes"][1]["digest"]["streams"][0].update(transactions=2),
+        "muc-1-1 lacks 2 transactions of muc-1",
+    ),
+    "a node does not read the stream": (
+        lambda of: of["overview"]["sites"][1]["nodes"][0].update(digest={"streams": []}),
+        "ber-1-0 does not read the stream of muc-1",
+    ),
+    "a digest is old": (
+        lambda of: of["overview"]["sites"][1]["nodes"][0].update(is_old=True),
+        "ber-1-0 has left no fresh digest",
     ),
     "nobody else lives": (
         lambda of: [one.update(lives=False) for site in of["overview"]["sites"] for one in site["nodes"]],
