@@ -173,7 +173,7 @@ def cases() -> list[Case]:
         Case("network-limited", [network, site], setting("spec/policyTypes", ["Ingress"]), "no NetworkPolicy"),
         Case("spread-over-nodes", [site], setting(f"{spec}/topologySpreadConstraints", []), "on one node"),
         Case("gerrit-nodes-stay", [pool], setting("spec/template/spec/expireAfter", "720h"), "by themselves"),
-        Case("gerrit-nodes-stay", [pool], setting("spec/template/spec/terminationGracePeriod", "2m"), "cuts the 180 s"),
+        Case("gerrit-nodes-stay", [pool], setting("spec/template/spec/terminationGracePeriod", "15m"), "after 15m"),
         Case("gerrit-nodes-stay", [pool], nodes("karpenter.sh/capacity-type", "spot"), "spot nodes"),
         Case("nodes-few-at-a-time", [pool], setting("spec/disruption/budgets", [{"nodes": "50%"}]), "one node in ten"),
         Case("nodes-on-amd64", [pool], nodes("kubernetes.io/arch", "amd64", "arm64"), "amd64, arm64"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import TOP, Runner
-from crds import problems
+from crds import KARPENTER, problems
 from estates import eks, estate, openstack
 from test_aws import whole
 
@@ -18,11 +18,10 @@ from lockstep_pulumi.karpenter import NOTICES, KarpenterPools, PoolsArgs
 from lockstep_pulumi.names import Names
 from lockstep_pulumi.objects.args import PlacementArgs
 from lockstep_pulumi.objects.karpenter import (
-    NODE_GRACE_SECONDS,
     KarpenterArgs,
+    example,
     node_class,
     placement,
-    pod_grace_seconds,
     pools,
 )
 from lockstep_pulumi.objects.pod import pod
@@ -40,6 +39,15 @@ def requirement(pool: str, key: str) -> list[str]:
 def test_every_object_has_the_form_of_its_crd():
     for part in (node_class(ARGS, NAMES.tagged("eu-aws")), *pools(ARGS)):
         assert problems(part) == [], part["metadata"]["name"]
+
+
+def test_the_file_for_clusters_without_pulumi_has_the_same_objects():
+    path = TOP / "deploy/karpenter/pools.yaml"
+    assert path.read_text() == example(), "run deploy/pulumi/run pools > deploy/karpenter/pools.yaml"
+
+
+def test_the_cluster_of_the_tests_has_the_same_karpenter():
+    assert f"karpenter={KARPENTER}\n" in (TOP / "deploy/k8s-e2e/binaries").read_text()
 
 
 def test_a_field_that_karpenter_does_not_know_is_found():
@@ -88,8 +96,8 @@ def test_nodes_with_volumes_go_only_when_somebody_wants_it():
     nodes, disruption = POOLS["gerrit"]["template"]["spec"], POOLS["gerrit"]["disruption"]
     assert nodes["expireAfter"] == "Never"
     assert disruption["consolidationPolicy"] == "WhenEmpty"
-    assert nodes["terminationGracePeriod"] == f"{NODE_GRACE_SECONDS}s"
-    assert pod_grace_seconds() < NODE_GRACE_SECONDS
+    # With it, drift would end a node in spite of the pods' annotation and budget.
+    assert "terminationGracePeriod" not in nodes
 
 
 def test_work_hours_have_no_disruption_by_drift_or_consolidation():

@@ -1,8 +1,10 @@
 """Pools of nodes for Karpenter, as plain values.
 
 A site has three classes of pods. Gerrit with its volume must not move by itself: its pool has no spot nodes, no
-expiration, and consolidates only empty nodes. Pods without state may move in small steps. Builds of a CI may lose their
-node at any time.
+expiration, no end of a node's patience, and consolidates only empty nodes. Pods without state may move in small steps.
+Builds of a CI may lose their node at any time.
+
+`deploy/karpenter/pools.yaml` has the same objects for clusters without Pulumi: `deploy/pulumi/run pools` prints them.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from lockstep_pulumi.invalid import refuse, unless
 from lockstep_pulumi.objects.args import Value
 from lockstep_pulumi.objects.pod import spec
@@ -19,8 +23,6 @@ from lockstep_pulumi.objects.pod import spec
 GROUP = "karpenter.sh"
 # The taint and the label of the nodes for Gerrit.
 GERRIT = {"key": "lockstep/pool", "value": "gerrit", "effect": "NoSchedule"}
-# A node waits longer than its pods: otherwise it would cut their grace.
-NODE_GRACE_SECONDS = 900
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,12 @@ def budgets(args: KarpenterArgs) -> list[Value]:
 
 
 def gerrit_pool(args: KarpenterArgs) -> Value:
-    """Nodes for Gerrit and its volume."""
-    template = {
-        "taints": [GERRIT],
-        "expireAfter": "Never",
-        "terminationGracePeriod": f"{NODE_GRACE_SECONDS}s",
-    }
+    """Nodes for Gerrit and its volume.
+
+    They have no `terminationGracePeriod`: with one, Karpenter drains a node that has drifted although its pods have
+    `karpenter.sh/do-not-disrupt`, and deletes them at its end although their budget forbids it.
+    """
+    template = {"taints": [GERRIT], "expireAfter": "Never"}
     disruption = {"consolidationPolicy": "WhenEmpty", "consolidateAfter": "10m", "budgets": budgets(args)}
     more = [
         requirement("karpenter.sh/capacity-type", ["on-demand"]),
@@ -183,6 +185,25 @@ def placement() -> tuple[list[Value], dict[str, str]]:
     return [{**GERRIT, "operator": "Equal"}], {"lockstep/pool": "gerrit"}
 
 
-def pod_grace_seconds() -> int:
-    """The time that a pod with a sidecar gets for its end."""
-    return int(spec()["pod"]["terminationGracePeriodSeconds"])
+class Readable(yaml.SafeDumper):
+    """YAML for people: texts in lines, and nothing by reference."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Whether a value that repeats is written again."""
+        return True
+
+
+def in_lines(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """A text; one of several lines as a block."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+Readable.add_representer(str, in_lines)
+
+
+def example() -> str:
+    """The file for clusters without Pulumi. Its user replaces the three words in capitals."""
+    args = KarpenterArgs(cluster="CLUSTER", node_role="NODE_ROLE", ami="al2023@VERSION")
+    objects = [node_class(args, {}), *pools(args)]
+    note = "# Made by `deploy/pulumi/run pools`. README.md says how it is used.\n"
+    return note + "---\n".join(yaml.dump(one, Dumper=Readable, sort_keys=False) for one in objects)

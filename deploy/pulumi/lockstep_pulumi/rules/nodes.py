@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from lockstep_pulumi.objects.karpenter import pod_grace_seconds
 from lockstep_pulumi.rules.model import Props, Rule, Thing
-
-UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-def seconds(text: str) -> int:
-    """A duration such as 1h30m, in seconds."""
-    return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)([smh])", text))
 
 
 def template(thing: Thing) -> Props:
@@ -45,9 +36,8 @@ def gerrit_nodes_stay(thing: Thing) -> Iterator[str]:
         yield f"its nodes end by themselves after {nodes.get('expireAfter', '720h')}"
     if disruption.get("consolidationPolicy") != "WhenEmpty":
         yield "nodes with pods are consolidated"
-    grace = seconds(str(nodes.get("terminationGracePeriod", "")))
-    if 0 < grace <= pod_grace_seconds():
-        yield f"a node ends after {grace} s, and cuts the {pod_grace_seconds()} s of its pods"
+    if nodes.get("terminationGracePeriod"):
+        yield f"a drifted node ends after {nodes['terminationGracePeriod']}, whatever its pods and their budget say"
 
 
 def few_at_a_time(thing: Thing) -> Iterator[str]:
@@ -83,7 +73,7 @@ def metadata_closed(thing: Thing) -> Iterator[str]:
 RULES = (
     Rule(
         "gerrit-nodes-stay", "Nodes with Gerrit's volumes go only when somebody wants it",
-        "Use on-demand nodes, expireAfter Never, WhenEmpty, and a grace above that of the pods", "critical",
+        "Use on-demand nodes, expireAfter Never, WhenEmpty, and no terminationGracePeriod", "critical",
         gerrit_nodes_stay, kinds=("NodePool",),
     ),
     Rule(
