@@ -13,6 +13,7 @@ from lockstep_pulumi.blobs import BucketArgs
 from lockstep_pulumi.endpoints import EndpointArgs
 from lockstep_pulumi.invalid import InvalidError, refuse, unless
 from lockstep_pulumi.names import Names
+from lockstep_pulumi.objects.args import mode_problem
 from lockstep_pulumi.refdb import Provisioned
 from lockstep_pulumi.tokens import Rotation
 from lockstep_pulumi.trust import EksCluster, OpenStackCluster
@@ -30,6 +31,8 @@ class SiteEntry:
     # The Region of the stream. Without it, the home Region.
     region: str = ""
     namespace: str = "gerrit"
+    # "active", "shadow" (the sidecar watches another replication) or "off".
+    mode: str = "active"
     replicas: int = 2
     shards: int | None = None
     retention_hours: int = 168
@@ -40,6 +43,10 @@ class SiteEntry:
     karpenter_ami: str = ""
     # Settings of the sidecar, as docs/configuration.md lists them.
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses a mode that is none."""
+        refuse(mode_problem(self.mode))
 
 
 @dataclass(frozen=True)
