@@ -265,6 +265,19 @@ def test_a_shadow_watches_and_can_write_no_repository(kubernetes):
     assert [port["port"] for ports in inside for port in ports] == ["http", "ssh", "health"]
 
 
+def test_a_shadow_waits_for_no_certificate_that_nobody_makes():
+    full = DEPLOY / "test/cases/full.yaml"
+    optional = lambda *args: {
+        volume["name"]: volume["secret"].get("optional", False)
+        for volume in pod(rendered(full, *args))["volumes"]
+        if volume["name"] == "lockstep-tls"
+    }
+    assert optional() == {"lockstep-tls": False}
+    assert optional("--set", "mode=shadow") == {"lockstep-tls": True}
+    own = ("--set", "tls.certManager.enabled=false,tls.secretName=ours")
+    assert optional("--set", "mode=shadow", *own) == {"lockstep-tls": False}
+
+
 @pytest.mark.parametrize("case", ACTIVE, ids=name)
 def test_only_architectures_with_an_image_are_allowed(case, spec):
     assert spec["nodes"].items() <= pod(rendered(case))["nodeSelector"].items()

@@ -270,6 +270,50 @@ def test_a_template_has_the_form_of_its_schema(schema, file, tmp_path):
     assert run(*command, spoiled).returncode == 1
 
 
+@pytest.mark.parametrize(
+    "file, right, wrong",
+    [
+        (ZUUL, "post-review: true", "post-reviewed: true"),
+        (ZUUL, "abstract: true", "abstract: sometimes"),
+        (ZUUL, "secret: lockstep-prod}", "from: lockstep-prod}"),
+        (ZUUL, "dependencies: [lockstep-lint]", "depends: [lockstep-lint]"),
+        (ZUUL, "rollback-prod: {jobs: ", "rollback-prod: {job: "),
+        (ZUUL_PIPELINES, "manager: dependent", "manager: gated"),
+        (ZUUL_PIPELINES, "event: change-merged", "event: merged"),
+        (ZUUL_PIPELINES, "current-patchset: true", "latest-patchset: true"),
+        (ZUUL_PIPELINES, "success: {gerrit: {Stage: 1}}", "succeeded: {gerrit: {Stage: 1}}"),
+    ],
+)
+def test_zuul_has_the_form_of_our_schema_of_it(file, right, wrong, tmp_path):
+    """Zuul has no schema that can be had apart from it, so this one is ours. It knows the words that we use."""
+    command = [TOOLS / "python/bin/check-jsonschema", "--schemafile", DEPLOY / "test/zuul.schema.json"]
+    ran = run(*command, file)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    spoiled = tmp_path / file.name
+    assert right in file.read_text()
+    spoiled.write_text(file.read_text().replace(right, wrong, 1))
+    assert run(*command, spoiled).returncode == 1
+
+
+def test_zuul_names_nothing_that_is_not_there():
+    parts = [*load(ZUUL), *load(ZUUL_PIPELINES)]
+    names = lambda kind: {part[kind]["name"] for part in parts if kind in part}
+    for part in parts:
+        of = part.get("job", {})
+        assert set(of.get("semaphores", ())) <= names("semaphore"), of
+        assert of.get("parent", "lockstep-step") in names("job"), of
+    (project,) = [part["project"] for part in parts if "project" in part]
+    assert project.pop("queue") in names("queue")
+    assert set(project) == names("pipeline")
+    for pipeline, of in project.items():
+        listed = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in of["jobs"]]
+        assert set(listed) <= names("job")
+        for entry in of["jobs"]:
+            if isinstance(entry, dict):
+                # Zuul refuses a job that waits for one which is not in the same pipeline.
+                assert set(entry[next(iter(entry))]["dependencies"]) <= set(listed), pipeline
+
+
 def test_github_passes_the_security_linter(tmp_path):
     workflows = tmp_path / ".github/workflows"
     workflows.mkdir(parents=True)

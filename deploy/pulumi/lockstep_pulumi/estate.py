@@ -13,6 +13,7 @@ from lockstep_pulumi.blobs import BucketArgs
 from lockstep_pulumi.endpoints import EndpointArgs
 from lockstep_pulumi.invalid import InvalidError, refuse, unless
 from lockstep_pulumi.names import Names
+from lockstep_pulumi.objects.args import mode_problem
 from lockstep_pulumi.refdb import Provisioned
 from lockstep_pulumi.tokens import Rotation
 from lockstep_pulumi.trust import EksCluster, OpenStackCluster
@@ -30,6 +31,8 @@ class SiteEntry:
     # The Region of the stream. Without it, the home Region.
     region: str = ""
     namespace: str = "gerrit"
+    # "active", "shadow" (the sidecar watches another replication) or "off".
+    mode: str = "active"
     replicas: int = 2
     shards: int | None = None
     retention_hours: int = 168
@@ -40,6 +43,10 @@ class SiteEntry:
     karpenter_ami: str = ""
     # Settings of the sidecar, as docs/configuration.md lists them.
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses a mode that is none."""
+        refuse(mode_problem(self.mode))
 
 
 @dataclass(frozen=True)
@@ -121,14 +128,18 @@ def parse(value: Mapping[str, Any]) -> Estate:
     sites = [built(SiteEntry, one, f"sites[{at}]", problems) for at, one in enumerate(listed)]
     holders = {holder: built(Rotation, one, f"operators.{holder}", problems) for holder, one in named.items()}
     whole |= {"sites": tuple(sites), "operators": holders}
-    estate: Estate | None = built(Estate, whole, "", problems)
+    # Without a part, there is no estate to look at.
+    estate: Estate | None = built(Estate, whole, "", problems, before=0)
     if problems or estate is None:
         raise InvalidError(problems)
     return estate
 
 
-def built(kind: type[Any], value: Any, path: str, problems: list[str]) -> Any:
-    """A value of a class. Its errors are added to the problems, and the value is then None."""
+def built(kind: type[Any], value: Any, path: str, problems: list[str], before: int | None = None) -> Any:
+    """A value of a class. Its errors are added to the problems, and the value is then None.
+
+    `before` is the number of problems with which a value can still be made: by default, all that are there.
+    """
     here = f"{path}." if path else ""
     if not isinstance(value, Mapping):
         problems.append(f"{path}: {value!r}; write its fields")
@@ -136,7 +147,7 @@ def built(kind: type[Any], value: Any, path: str, problems: list[str]) -> Any:
     known = {one.name for one in fields(kind)}
     unknown = sorted(set(value) - known)
     problems += [f"{here}{name} is no setting; the settings are {', '.join(sorted(known))}" for name in unknown]
-    before = len(problems)
+    before = len(problems) if before is None else before
     inner = {
         name: built(NESTED[kind][name], part, f"{here}{name}", problems)
         if name in NESTED.get(kind, {}) and part is not None

@@ -105,6 +105,7 @@ def sidecar(estate: Estate, entry: SiteEntry) -> SidecarArgs:
         image=estate.image,
         gerrit=GerritArgs(image=estate.gerrit_image),
         config=merged(config(estate), entry.config),
+        mode=entry.mode,
         replicas=entry.replicas,
         most_replicas=max(3, entry.replicas),
         aws_region=names.region,

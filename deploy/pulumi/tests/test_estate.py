@@ -132,6 +132,23 @@ def test_settings_of_a_site_reach_its_resources(run: Runner):
     assert writes == [["arn:aws:kinesis:eu-central-1:123456789012:stream/prod-muc-1"]]
 
 
+def test_the_mode_of_a_site_is_a_setting_of_the_estate(run: Runner):
+    of = estate(openstack("muc-1", mode="shadow"), openstack("ber-1"))
+    found = run(lambda: whole(of))
+    sidecars = {
+        site: next(
+            one
+            for one in found.one("StatefulSet", site).props["spec"]["template"]["spec"]["initContainers"]
+            if one["name"] == "lockstep"
+        )
+        for site in ("muc-1", "ber-1")
+    }
+    assert {site: one["args"][0] for site, one in sidecars.items()} == {"muc-1": "shadow", "ber-1": "run"}
+    assert violations([thing(one) for one in found.seen if one.is_custom]) == []
+    with pytest.raises(InvalidError, match=r"sites\[0\].mode: 'passive'; write active, shadow or off"):
+        estate(openstack("muc-1", mode="passive"))
+
+
 def test_a_part_that_is_no_site_is_told():
     with pytest.raises(InvalidError, match="'ber-1' is not in the estate; its sites are eu-aws, muc-1, muc-2"):
         estate().site("ber-1")

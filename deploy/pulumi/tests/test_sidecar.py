@@ -107,7 +107,12 @@ def least(**more: Any) -> SidecarArgs:
 
 @pytest.mark.parametrize(
     ("case", "args"),
-    [("full", full()), ("least", least()), ("off", least(sites=["muc-1", "ber-1"], mode="off", config={}))],
+    [
+        ("full", full()),
+        ("least", least()),
+        ("off", least(sites=["muc-1", "ber-1"], mode="off", config={})),
+        ("shadow", least(sites=["muc-1", "ber-1"], mode="shadow", config={"blobs": {"url": "s3://lockstep/blobs"}})),
+    ],
 )
 def test_the_objects_are_those_of_the_chart(case: str, args: SidecarArgs):
     ours, chart = by_name(list(objects(args))), by_name(golden(case))
@@ -152,6 +157,24 @@ def test_off_is_gerrit_alone():
     assert not any(kind == "Role" for kind, _ in parts)
 
 
+def test_a_shadow_watches_beside_gerrit_and_waits_for_no_certificate():
+    def tls(**more: Any) -> Any:
+        parts = by_name(list(objects(full(**more))))
+        pod = parts["StatefulSet", "gerrit-muc-1"]["spec"]["template"]["spec"]
+        return next(one["secret"]["optional"] for one in pod["volumes"] if one["name"] == "lockstep-tls")
+
+    # cert-manager makes no certificate for a sidecar that watches: a pod that needs it would never start.
+    assert (tls(), tls(mode="shadow")) == (False, True)
+    assert tls(mode="shadow", tls=TlsArgs(secret="ours")) is False
+    parts = by_name(list(objects(full(mode="shadow"))))
+    assert not {kind for kind, _ in parts} & {"Role", "RoleBinding", "Certificate", "PodMonitor", "PrometheusRule"}
+    pod = parts["StatefulSet", "gerrit-muc-1"]["spec"]["template"]["spec"]
+    assert [one["name"] for one in pod["initContainers"]] == ["gerrit-config", "lockstep"]
+    mounts = {one["mountPath"]: one for one in pod["initContainers"][1]["volumeMounts"]}
+    assert mounts["/var/gerrit"]["readOnly"] is True
+    assert "lockstep" not in parts["ConfigMap", "gerrit-muc-1-gerrit"]["data"]["gerrit.config"]
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
@@ -163,7 +186,8 @@ def test_off_is_gerrit_alone():
         ({"config": {"blobs": {"url": "s3://b"}, "tls": {"listen": "0.0.0.0:1"}}}, "0.0.0.0:7422"),
         ({"site": "Muc"}, "site: 'Muc' is no name"),
         ({"site": "ber-9"}, "sites: ber-9 is missing"),
-        ({"mode": "shadow"}, "mode: 'shadow'; write active or off"),
+        ({"mode": "shade"}, "mode: 'shade'; write active, shadow or off"),
+        ({"mode": "shadow", "config": {}}, "config.blobs.url: name the blob store"),
         ({"replicas": 4}, "raise most_replicas"),
         ({"tls": None}, "https needs a certificate"),
     ],

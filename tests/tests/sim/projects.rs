@@ -115,7 +115,8 @@ async fn closes_around_a_push(story: &Story, learns: impl AsyncFn()) {
             story.bar(inside, None);
         };
         // It may give up before the push has ended.
-        tokio::join!(story.delete("blr-1-0", "delete", &p0()), meanwhile);
+        let project = p0();
+        tokio::join!(story.delete("blr-1-0", "delete", &project), meanwhile);
     };
     tokio::join!(push_patiently(story), closes);
     story.until("the node acknowledges it", async || acknowledged(story, inside).await).await;

@@ -1,6 +1,7 @@
 //! The resources of a site at AWS: to be compared with what its configuration needs, and named in its policy.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use lockstep_proto::SiteId;
 use lockstep_proto::site_list::StreamPlace;
@@ -66,6 +67,11 @@ fn stream_of<'a>(settings: &'a Settings, site: &SiteId) -> Result<&'a Stream, Se
     settings.eventlog.streams.get(site).ok_or_else(|| SetupError::UnknownSite(site.clone()))
 }
 
+/// How long a stream should keep records: as configured, and for longer than a node may be away in any case.
+fn retention(settings: &Settings) -> Duration {
+    settings.eventlog.retention.max(settings.lease.expelled_after.saturating_add(Duration::from_secs(1)))
+}
+
 /// The resources that the sites need. No call is made.
 ///
 /// # Errors
@@ -93,7 +99,7 @@ pub async fn provided(settings: &Settings, wishes: &Wishes) -> Result<Vec<Box<dy
             tags: tags.clone(),
             mode: wishes.mode,
             shards: i32::try_from(settings.eventlog.shards).unwrap_or(i32::MAX),
-            retention: settings.eventlog.retention,
+            retention: retention(settings),
         };
         all.push(Box::new(ProvidedStream::new(&client, &settings.eventlog.prefix, site, of)));
     }

@@ -11,6 +11,13 @@ from lockstep_pulumi.names import site_problem
 
 Value = Mapping[str, Any]
 
+MODES = ("active", "shadow", "off")
+
+
+def mode_problem(mode: str) -> str | None:
+    """The problem with a mode, if there is one."""
+    return unless(mode in MODES, f"mode: {mode!r}; write active, shadow or off")
+
 
 @dataclass(frozen=True)
 class GerritArgs:
@@ -82,7 +89,8 @@ class SidecarArgs:
     gerrit: GerritArgs
     # The sidecar's configuration, as docs/configuration.md lists it.
     config: Value = field(default_factory=dict)
-    # "active": Gerrit commits through Lockstep. "off": Gerrit runs alone.
+    # "active": Gerrit commits through Lockstep. "shadow": Gerrit runs with the replication that it has, and the sidecar
+    # watches. "off": Gerrit runs alone.
     mode: str = "active"
     replicas: int = 1
     most_replicas: int = 3
@@ -124,7 +132,7 @@ class SidecarArgs:
         refuse(
             site_problem("site", self.site),
             unless(self.site in self.sites, f"sites: {self.site} is missing; list the names of all sites"),
-            unless(self.mode in ("active", "off"), f"mode: {self.mode!r}; write active or off"),
+            mode_problem(self.mode),
             unless(
                 0 <= self.replicas <= self.most_replicas,
                 f"replicas: {self.replicas} is more than most_replicas, {self.most_replicas}; raise most_replicas",
@@ -156,8 +164,13 @@ class SidecarArgs:
 
     @property
     def is_active(self) -> bool:
-        """Whether there is a sidecar."""
+        """Whether Gerrit commits through the sidecar."""
         return self.mode == "active"
+
+    @property
+    def has_sidecar(self) -> bool:
+        """Whether there is a sidecar. In the mode shadow, Gerrit does not know of it."""
+        return self.mode != "off"
 
     @property
     def tls_secret(self) -> str:
@@ -165,6 +178,11 @@ class SidecarArgs:
         if self.tls is None:
             return ""
         return self.tls.secret or f"{self.name}-tls"
+
+    @property
+    def needs_tls_secret(self) -> bool:
+        """Whether a pod waits for the certificate. The issuer makes none for a sidecar that watches."""
+        return self.tls is not None and (self.is_active or not self.tls.issuer)
 
     @property
     def secrets(self) -> str:

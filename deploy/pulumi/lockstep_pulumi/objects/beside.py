@@ -26,7 +26,7 @@ def _tcp(*names: str) -> list[Value]:
 def config_maps(args: SidecarArgs) -> list[Value]:
     """The configurations of the sidecar and of Gerrit."""
     gerrit = _of("ConfigMap", "v1", args.metadata("-gerrit"), data={"gerrit.config": gerrit_config(args)})
-    if not args.is_active:
+    if not args.has_sidecar:
         return [gerrit]
     return [_of("ConfigMap", "v1", args.metadata(), data={"lockstep.toml": toml(settings(args))}), gerrit]
 

@@ -16,6 +16,9 @@ from lockstep_pulumi.objects.settings import gerrit_config, settings, toml
 # The folder with the token for AWS, outside of EKS.
 AWS_TOKEN = "/var/run/secrets/aws"
 
+# The folder of the journal of a sidecar that watches. It lies on the volume of Gerrit, outside of the repositories.
+JOURNAL = "/var/lib/lockstep-shadow"
+
 COPY_CONFIG = """\
 mkdir -p /var/gerrit/etc
 id=$(git config --file /var/gerrit/etc/gerrit.config gerrit.serverId || true)
@@ -56,7 +59,15 @@ def sidecar(args: SidecarArgs) -> dict[str, Any]:
         ]
         found["volumeMounts"].append({"name": "aws-token", "mountPath": AWS_TOKEN, "readOnly": True})
     found["env"] += [dict(one) for one in args.env]
-    return found
+    return found if args.is_active else watching(found)
+
+
+def watching(container: dict[str, Any]) -> dict[str, Any]:
+    """The sidecar of the mode shadow: it writes its journal, and can write nothing else of the site."""
+    journal = {"name": "gerrit-site", "mountPath": JOURNAL, "subPath": "lockstep-shadow"}
+    others = [one | ({"readOnly": True} if one["name"] == "gerrit-site" else {}) for one in container["volumeMounts"]]
+    command = ["shadow", "watch", "--config", "/etc/lockstep/lockstep.toml", "--journal", JOURNAL]
+    return container | {"args": command, "volumeMounts": [journal, *others]}
 
 
 def bridge(args: SidecarArgs) -> dict[str, Any]:
@@ -124,7 +135,7 @@ def volumes(args: SidecarArgs) -> list[Value]:
     if args.gerrit.shared_secret:
         secret = {"secretName": args.gerrit.shared_secret, "defaultMode": 288}
         found.append({"name": "gerrit-shared", "secret": secret})
-    if not args.is_active:
+    if not args.has_sidecar:
         return found
     if args.role_arn:
         token = {"path": "token", "expirationSeconds": 3600, "audience": "sts.amazonaws.com"}
@@ -137,7 +148,7 @@ def volumes(args: SidecarArgs) -> list[Value]:
         "lockstep-tls": {
             "secret": {
                 "secretName": args.tls_secret or f"{args.name}-tls",
-                "optional": not args.tls_secret,
+                "optional": not args.needs_tls_secret,
                 "defaultMode": 288,
             }
         },
@@ -149,7 +160,9 @@ def pod(args: SidecarArgs) -> dict[str, Any]:
     """The fields of the pod."""
     fields: dict[str, Any] = spec()["pod"]
     confined = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    inits = [bridge(args), config_copy(args), sidecar(args)] if args.is_active else [config_copy(args)]
+    inits = [config_copy(args)]
+    if args.has_sidecar:
+        inits = [*([bridge(args)] if args.is_active else []), config_copy(args), sidecar(args)]
     place = args.placement
     optional = {
         "imagePullSecrets": [{"name": name} for name in args.pull_secrets],
@@ -182,7 +195,7 @@ def pod(args: SidecarArgs) -> dict[str, Any]:
 def stateful_set(args: SidecarArgs) -> dict[str, Any]:
     """Gerrit and the sidecar."""
     # A sidecar reads its configuration at its start, so another configuration is another pod.
-    text = f"{toml(settings(args)) if args.is_active else ''}{gerrit_config(args)}"
+    text = f"{toml(settings(args)) if args.has_sidecar else ''}{gerrit_config(args)}"
     annotations = {
         "lockstep/config": hashlib.sha256(text.encode()).hexdigest(),
         "karpenter.sh/do-not-disrupt": "true",

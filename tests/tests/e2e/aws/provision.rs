@@ -132,6 +132,11 @@ async fn missing_properties_are_planned_applied_and_then_as_wanted() {
     let applied = account.run(&with(&["apply", "--yes", "--json"])).await;
     let _ = ended(&applied, 0);
     assert_eq!(properties(&applied, "missing"), Vec::<String>::new());
+    let report: Value = serde_json::from_slice(&applied.stdout).expect("JSON");
+    let rows = report["properties"].as_array().expect("properties").iter();
+    let rows = rows.filter(|row| row["property"] == "retention");
+    let kept: Vec<&str> = rows.map(|row| row["found"].as_str().unwrap_or_default()).collect();
+    assert_eq!(kept, ["145 hours", "145 hours"], "two days are asked for, and a node may be away for six");
     let silent = properties(&applied, "not_answered");
     assert!(silent.contains(&"table prod-refs \"point-in-time recovery\"".to_owned()), "{silent:?}");
     assert!(silent.contains(&"stream prod-muc-1 \"record size\"".to_owned()), "{silent:?}");

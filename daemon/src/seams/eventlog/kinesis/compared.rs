@@ -86,7 +86,10 @@ fn retention(wishes: &StreamWishes, summary: &StreamDescriptionSummary, rows: &m
     let (wanted, found) = (hours(wishes.retention), summary.retention_period_hours());
     let (told, has) = (format!("{wanted} hours or more"), format!("{found} hours"));
     if wanted > RETENTION_HOURS.1 {
-        let remedy = format!("lower eventlog.retention: Kinesis keeps records for {} hours at most", RETENTION_HOURS.1);
+        let remedy = format!(
+            "lower eventlog.retention and lease.expelled_after: Kinesis keeps records for {} hours at most",
+            RETENTION_HOURS.1
+        );
         rows.differs_unless(false, Property::Retention, told, has, remedy);
     } else {
         rows.missing_unless(found >= wanted, Property::Retention, told, has);
