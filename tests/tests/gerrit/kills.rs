@@ -261,9 +261,10 @@ fn in_order(value: Value) -> Value {
 
 /// Each change as a search shows it.
 async fn documents(server: &Server) -> BTreeMap<u64, Value> {
-    let found = server.read("/changes/?n=10000&q=project:p&o=DETAILED_LABELS&o=CURRENT_REVISION&o=SUBMITTABLE").await;
-    let all = found.as_array().cloned().unwrap_or_default();
+    let all = server.changes("project:p", "&o=DETAILED_LABELS&o=CURRENT_REVISION&o=SUBMITTABLE").await;
     let document = |mut change: Value| {
+        // The last one of a page says so.
+        let _ = change.as_object_mut().expect("an object").remove("_more_changes");
         // They are a set, in any order.
         let tags = change["hashtags"].as_array_mut().expect("a list");
         tags.sort_by_key(ToString::to_string);

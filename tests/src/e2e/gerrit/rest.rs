@@ -102,14 +102,29 @@ impl Server {
         self.rest("GET", path, &Value::Null).await.json()
     }
 
+    /// The changes that a query finds, with these options (`&o=LABELS`). Gerrit gives 500 per call.
+    ///
+    /// # Panics
+    /// If the server does not answer, or refuses.
+    pub async fn changes(&self, query: &str, options: &str) -> Vec<Value> {
+        let query = query.replace(' ', "+");
+        let mut all = Vec::new();
+        loop {
+            let page = self.read(&format!("/changes/?q={query}{options}&S={}", all.len())).await;
+            all.extend(page.as_array().into_iter().flatten().cloned());
+            if all.last().is_none_or(|last| last["_more_changes"] != true) {
+                return all;
+            }
+        }
+    }
+
     /// The numbers of the changes that a query finds, sorted.
     ///
     /// # Panics
     /// If the server does not answer, or refuses.
     pub async fn find(&self, query: &str) -> Vec<u32> {
-        let found = self.read(&format!("/changes/?n=10000&q={}", query.replace(' ', "+"))).await;
         let number = |change: &Value| u32::try_from(change["_number"].as_u64()?).ok();
-        let mut numbers: Vec<u32> = found.as_array().into_iter().flatten().filter_map(number).collect();
+        let mut numbers: Vec<u32> = self.changes(query, "").await.iter().filter_map(number).collect();
         numbers.sort_unstable();
         numbers
     }
