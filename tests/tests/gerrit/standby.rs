@@ -262,6 +262,12 @@ async fn first_logins(a: &Server, b: &Server) {
     b.shows("carol can sign in at b with her address", is_known).await;
 }
 
+/// Has a job of a plugin write a branch. Returns the result of the update, or the reason why it failed.
+async fn job_of_plugin(server: &Server) -> String {
+    let answer = server.rest("POST", "/projects/p/test-plugin~job", &json!({})).await.json();
+    answer.as_str().unwrap_or_else(|| panic!("the plugin answers with a text: {answer}")).to_owned()
+}
+
 /// Waits until a log has a line with each of these texts.
 async fn logs(server: &Server, since: u64, texts: &[String]) {
     for text in texts {
@@ -316,6 +322,8 @@ async fn a_standby_writes_nothing_and_names_the_active_site_until_it_is_promoted
         assert!(refused.contains(NAMED), "{to}: {refused}");
     }
     first_logins(a, b).await;
+    let refused = job_of_plugin(b).await;
+    assert!(refused.contains(NAMED), "{refused}");
 
     // The periodic jobs are due, and do not run.
     let jobs = jobs(&kit);
@@ -339,6 +347,7 @@ async fn a_standby_writes_nothing_and_names_the_active_site_until_it_is_promoted
     let fetched = until(async || mailboxes.lock().contains(&"b-0".to_owned()).then_some(())).await;
     assert!(fetched.is_some(), "the promoted site fetches mails");
     assert!(sign_in(b, "newcomer").await.session().is_some(), "the first login writes now");
+    assert_eq!(job_of_plugin(b).await, "NEW");
     let _ = b.rest_as(JO, "POST", "/changes/p~1/revisions/current/review", &json!({"message": "at b"})).await.json();
     let _ = ok(admin.run(b, &["gerrit", "set-account", "jo", "--full-name", "Jo"]).await);
     let _ = b.rest("POST", "/changes/p~1/submit", &json!({})).await.json();

@@ -10,6 +10,9 @@ use lockstep_tests::sim::{Scenario, simulate};
 
 use super::{GOOD_SEEDS, set};
 
+/// The number of seeds in which every failover is held.
+const HELD_SEEDS: u64 = 2;
+
 /// Commits go on, every property holds, and all nodes of the list converge.
 #[test]
 fn a_site_joins_and_another_one_leaves_under_all_faults() {
@@ -27,7 +30,8 @@ fn a_site_joins_and_another_one_leaves_under_all_faults() {
 /// A failover that is held when the faults end holds up the list only until an operator resumes it.
 #[test]
 fn the_list_changes_although_every_failover_pauses_before_its_promotion() {
-    for seed in 1..=2 {
+    let (from, count) = (set("LOCKSTEP_SIM_SEED").unwrap_or(1), set("LOCKSTEP_SIM_SEEDS").unwrap_or(HELD_SEEDS));
+    for seed in from..from + count {
         let scenario = Scenario { name: "site-list-held".into(), pauses: 1_000, ..Scenario::site_list() };
         let end = simulate(seed, scenario, InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));

@@ -1,5 +1,6 @@
 //! Tests of whole verifications, with a refdb in memory and a catch-up that brings nothing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +18,7 @@ use crate::seams::blob::Payload;
 use crate::seams::git::model::ModelRepositories;
 use crate::seams::git::{RefMove, Repositories};
 use crate::seams::peers::PeerError;
-use crate::seams::refdb::{CommitAnswer, CommitRequest};
+use crate::seams::refdb::{CommitAnswer, CommitRequest, Part, RefDbError, RefItem, RefStore, SlotState};
 use crate::seams::volume::RefRecord;
 use crate::stages::ports::{Behind, CatchUpError, Comparison, PeerRefs};
 use crate::state::version_map::Mover;
@@ -337,6 +338,102 @@ async fn a_verification_takes_the_configured_share_unless_its_request_names_one(
     let own = world.verifier.begin_all().await.unwrap();
     let begun = world.verifier.last().filter(|last| last.number == own);
     assert_eq!(begun.and_then(|begun| begun.request.share), Some(5), "the failover takes the configured share");
+}
+
+/// Refs of a refdb, in the order of their keys. Counts the read units that DynamoDB takes for them, by their size.
+struct Counted {
+    inner: Arc<dyn RefStore>,
+    refs: Vec<RefItem>,
+    units: Arc<AtomicU64>,
+}
+
+impl Counted {
+    fn count(&self, project: &ProjectKey, page: &[RefItem]) {
+        // The names of the attributes, and the version as a number.
+        let size = |item: &RefItem| {
+            let texts = [project.to_string(), item.key.to_string(), item.value.to_string()];
+            let txn = item.txn.as_ref().map_or(0, |txn| txn.to_string().len());
+            texts.iter().map(String::len).sum::<usize>() + txn + 40
+        };
+        let bytes: usize = page.iter().map(size).sum();
+        self.units.fetch_add((bytes as u64).div_ceil(4_096).max(1), Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl RefStore for Counted {
+    async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+        self.inner.commit(request).await
+    }
+
+    async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
+        self.inner.lock(part).await
+    }
+
+    async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
+        self.inner.seal(txn, encoded).await
+    }
+
+    async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
+        self.inner.flip(part).await
+    }
+
+    async fn release(&self, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> Result<(), RefDbError> {
+        self.inner.release(project, txn, keys).await
+    }
+
+    async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
+        self.units.fetch_add(keys.len() as u64, Ordering::Relaxed);
+        self.inner.read(project, keys).await
+    }
+
+    async fn scan(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<RefItem>, RefDbError> {
+        let behind = self.refs.iter().filter(|item| after.is_none_or(|after| item.key > *after));
+        let page: Vec<RefItem> = behind.take(limit).cloned().collect();
+        self.count(project, &page);
+        Ok(page)
+    }
+
+    async fn projects(
+        &self,
+        after: Option<&ProjectName>,
+        limit: usize,
+    ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
+        self.inner.projects(after, limit).await
+    }
+}
+
+/// At a share of 1 %, these are 30 of the 3,000 units that a partition has per second.
+#[tokio::test(start_paused = true)]
+async fn a_verification_consumes_no_more_read_units_per_second_than_its_share() {
+    let (mut world, of_project) = World::at_share(1).await;
+    let new = |number| {
+        let oid = world.model.add_object(&project().name, &[], 10 + number);
+        (RefKey::Ref(name(&format!("r{number:05}"))), RefValue::Oid(oid))
+    };
+    let refs: Vec<(RefKey, RefValue)> = (0..3_000).map(new).collect();
+    world.apply(&of_project[..1]).await;
+    world.apply(&refs).await;
+    let units = Arc::new(AtomicU64::new(0));
+    let item = |(key, value)| {
+        let (version, txn) = (Version(1), Some(TXN.parse().unwrap()));
+        RefItem { key, version, value, txn, directory: false, loosened: None, lock: None }
+    };
+    let refs = refs.into_iter().map(item).collect();
+    let inner = Arc::clone(&world.verifier.refdb.refs);
+    world.verifier.refdb.refs = Arc::new(Counted { inner, refs, units: Arc::clone(&units) });
+    let began = tokio::time::Instant::now();
+    let ended = world.run(VerifyRequest::of_refdb(None, 1)).await;
+    let seconds = began.elapsed().as_secs_f64();
+    assert!(ended.is_equal() && ended.refs == 3_000, "{ended:?}");
+    let (consumed, rate) = (units.load(Ordering::Relaxed) as f64, Pace::rate(1));
+    assert!(consumed > 80.0, "{consumed} units");
+    assert!(consumed / seconds <= rate && consumed / seconds > rate / 2.0, "{consumed} units in {seconds} s");
 }
 
 /// A comparison ends as the peer likes, and moves no ref: a catch-up takes values from the refdb alone.

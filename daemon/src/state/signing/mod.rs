@@ -74,7 +74,7 @@ pub enum NotSigned {
 pub enum Unsigned {
     /// The journal has the same bytes, so it was applied.
     True,
-    /// Its slot is done here, so it was let go.
+    /// It moves nothing here, because its slot is done or collected, so it was let go.
     Repeated,
     /// The journal has something else, or nothing: it is forged or damaged.
     Forged,

@@ -103,6 +103,22 @@ async fn a_key_is_noted_with_the_incarnations_whose_journal_is_there() {
     assert_eq!(keys.keys[1].used_by, [incarnation(3)]);
 }
 
+/// The tables and the streams have the public half of a key.
+#[tokio::test]
+async fn the_refdb_and_the_records_have_no_private_key() {
+    let seed = [1_u8; 32];
+    let (context, signing) = node(1).await;
+    signing.register(&incarnation(1), &[]).await.unwrap();
+    let (_, keys) = read_keys(&context.refdb).await.unwrap();
+    let [key] = keys.keys.as_slice() else { panic!("{keys:?}") };
+    let public = SiteSigner::from_seed(&seed).unwrap().public();
+    assert_eq!(key.public, hex::encode(public), "that is all of the key");
+    let document = serde_json::to_string(&keys).unwrap();
+    assert!(document.contains(&key.public) && !document.contains(&hex::encode(seed)), "{document}");
+    let record = signing.sign(transaction().encode()).unwrap();
+    assert!(record.windows(seed.len()).all(|part| *part != seed));
+}
+
 #[tokio::test]
 async fn a_node_without_a_key_opens_nothing_where_records_must_be_signed() {
     let context = NodeContext::in_memory();

@@ -1,6 +1,10 @@
-//! The answers of commands that change something, as JSON.
+//! The answers of commands that change something, as JSON. No command of the command line is forgotten.
+
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use clap::CommandFactory;
+use lockstep::cli::commands::Cli;
 use lockstep::stages::ports::Handshake;
 use lockstep_proto::bridge::{ApiError, ProjectResponse, RefTransactionResponse};
 use lockstep_proto::debt::RepairAnswer;
@@ -97,7 +101,7 @@ fn commands() -> [(&'static str, Reads); 37] {
         ("drill --silent --reason r", is::<SilentReport>),
         ("quarantine retry n.1.0.0.00c0ffee00c0ffee", is::<RepairAnswer>),
         ("quarantine accept n.1.0.0.00c0ffee00c0ffee", is::<RepairAnswer>),
-        ("quarantine drop n.1.0.0.00c0ffee00c0ffee", is::<RepairAnswer>),
+        ("quarantine discard n.1.0.0.00c0ffee00c0ffee --yes", is::<RepairAnswer>),
         ("project create q", is::<ProjectResponse>),
         ("project retry q", is::<RepairAnswer>),
         ("head set --project q refs/heads/x", is::<ProjectResponse>),
@@ -112,6 +116,72 @@ fn commands() -> [(&'static str, Reads); 37] {
         ("hook uninstall r.git", is::<Value>),
         ("import r.git --project r --no-report", is::<Value>),
     ]
+}
+
+/// Commands that wait for the end of a failover.
+const WAITING: [&str; 3] = [
+    "failover execute --from a --to b --reason r --yes --plan-hash abc",
+    "failback execute --reason r --yes --plan-hash abc",
+    "failover status --watch",
+];
+
+/// The other commands with `--json`: those that only look, and those whose answers another test reads, with its name.
+const ELSEWHERE: [(&str, &str); 26] = [
+    ("demo", "e2e demo"),
+    ("seed", "e2e seed"),
+    ("shadow report", "it only looks"),
+    ("status", "it only looks"),
+    ("topology", "it only looks"),
+    ("verify", "it only looks"),
+    ("await", "it only looks"),
+    ("history", "it only looks"),
+    ("parked", "it only looks"),
+    ("quarantine", "it only looks"),
+    ("quarantine list", "it only looks"),
+    ("explain", "it only looks"),
+    ("refresh", "it only looks"),
+    ("peers", "it only looks"),
+    ("keys list", "it only looks"),
+    ("signing status", "it only looks"),
+    ("sites", "it only looks"),
+    ("failover plan", "it only looks"),
+    ("refdb rebuild", "e2e rebuild"),
+    ("refdb status", "it only looks"),
+    ("failback plan", "it only looks"),
+    ("drill history", "it only looks"),
+    ("preflight", "it only looks"),
+    ("aws plan", "it only looks"),
+    ("aws check", "it only looks"),
+    ("aws apply", "e2e aws::provision"),
+];
+
+/// The commands below `command` that people call without a further subcommand, and that have `--json`.
+fn with_json(command: &clap::Command, name: &str) -> BTreeSet<String> {
+    let shown = command.get_subcommands().filter(|one| !one.is_hide_set());
+    let mut found: BTreeSet<String> =
+        shown.flat_map(|one| with_json(one, format!("{name} {}", one.get_name()).trim_start())).collect();
+    let is_whole = !command.has_subcommands() || !command.is_subcommand_required_set();
+    if is_whole && command.get_arguments().any(|argument| argument.get_long() == Some("json")) {
+        found.insert(name.to_owned());
+    }
+    found
+}
+
+/// A test of the command line demands `--json` of every command. Here each of them is called, or has a reason.
+#[test]
+fn every_command_with_json_is_called_here_or_elsewhere() {
+    let all = with_json(&Cli::command(), "");
+    let lines: Vec<&str> = commands().iter().map(|(line, _)| *line).chain(WAITING).collect();
+    let begins =
+        |line: &str, name: &str| line == name || line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' '));
+    // The longest name counts: `drill history` is another command than `drill`.
+    let command_of = |line: &str| all.iter().filter(|name| begins(line, name)).max_by_key(|name| name.len()).cloned();
+    let called: BTreeSet<String> =
+        lines.iter().map(|line| command_of(line).unwrap_or_else(|| panic!("{line}: no such command"))).collect();
+    let elsewhere: BTreeSet<String> = ELSEWHERE.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let both: Vec<&String> = called.intersection(&elsewhere).collect();
+    assert!(both.is_empty(), "called here, and listed in ELSEWHERE: {both:?}");
+    assert_eq!(called.union(&elsewhere).cloned().collect::<BTreeSet<_>>(), all, "the commands with --json");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,11 +202,7 @@ async fn every_command_that_changes_something_prints_its_answer_as_json() {
     }
     let ended = failover(&json!({"outcome": "done", "at_ms": 2}));
     *world.desk.1.lock() = Some(ended.clone());
-    for line in [
-        "failover execute --from a --to b --reason r --yes --plan-hash abc",
-        "failback execute --reason r --yes --plan-hash abc",
-        "failover status --watch",
-    ] {
+    for line in WAITING {
         let text = run(line);
         assert_eq!(serde_json::from_str::<Failover>(&text).ok(), Some(ended.clone()), "{line}: {text}");
     }

@@ -18,6 +18,7 @@ use super::Writer;
 use super::journal_check::Journal;
 use crate::stages::apply::event::Event;
 use crate::stages::apply::reason::{Doubt, QuarantineReason};
+use crate::stages::ports::CatchUpError;
 use crate::state::signing::{NotSigned, Unsigned};
 
 /// Records about which the journal has not answered yet, in their order.
@@ -75,20 +76,23 @@ impl Writer {
             return self.let_go(event, Unsigned::Repeated);
         }
         if !self.shared.signing.may_look() {
-            return self.let_go(event, Unsigned::Unseen);
+            // After a replaced volume a reader meets many old records at once. Those that move nothing are no alarm.
+            let is_old = self.is_past(&event.transaction.project) || self.is_behind(&event);
+            return self.let_go(event, if is_old { Unsigned::Repeated } else { Unsigned::Unseen });
         }
-        match self.journal(&id, &event.bytes).await {
+        let is_late = match self.journal(&id, &event.bytes).await {
             Ok(Journal::Same) => {
                 self.shared.signing.ended(Unsigned::True);
                 event.unsigned = None;
-                Some(event)
+                return Some(event);
             }
-            Ok(Journal::Other(committed)) => self.true_one(event, why, committed),
-            // Its slot may be collected. It was compared with the journal when it was held, or has no effect here.
-            Ok(Journal::Nothing) if self.shared.debts.is_held(&id) || self.is_behind(&event) => {
-                self.let_go(event, Unsigned::Repeated)
-            }
-            Ok(Journal::Nothing) => {
+            Ok(Journal::Other(committed)) => return self.true_one(event, why, committed),
+            Ok(Journal::Nothing) => self.is_late_copy(&event).await,
+            Err(error) => Err(error),
+        };
+        match is_late {
+            Ok(true) => self.let_go(event, Unsigned::Repeated),
+            Ok(false) => {
                 let doubt = Doubt::Unsigned(why);
                 self.keep_forged(&event, id.to_string(), &QuarantineReason::NeverCommitted(doubt));
                 self.let_go(event, Unsigned::Forged)
@@ -101,6 +105,19 @@ impl Writer {
                 None
             }
         }
+    }
+
+    /// Whether an event of which the journal has nothing may be a copy of a collected transaction, and moves nothing
+    /// here. A stream may keep a record for longer than the journal keeps its slot, and than its key verifies. The
+    /// caller has read the slot before this call.
+    async fn is_late_copy(&self, event: &Event) -> Result<bool, CatchUpError> {
+        let transaction = &event.transaction;
+        // One that is held was compared with the journal when it was held.
+        if self.shared.debts.is_held(&transaction.id) || self.is_past(&transaction.project) || self.is_behind(event) {
+            return Ok(true);
+        }
+        // A locator does not say which refs it moves. It is let go, so it moves none.
+        Ok(!transaction.is_whole() && self.shared.catch_up.is_collectable(&transaction.id.slot).await?)
     }
 
     /// Whether an event whose slot is done has no effect here, as far as its record tells.
@@ -159,7 +176,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use lockstep_proto::RefValue;
+    use lockstep_proto::{Lane, Locator, RefValue, Seq};
 
     use super::*;
     use crate::seams::volume::{Changes, Held, HeldKind, RefRecord};
@@ -246,6 +263,21 @@ mod tests {
         assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("repeated", 1)], 1));
     }
 
+    /// A new volume reads all records of a dropped key at once, when it has the refs already.
+    #[tokio::test]
+    async fn old_records_beyond_the_allowance_are_no_alarm() {
+        let (mut writer, state, context) = writer();
+        state.signing.limit(AllowanceLimits { burst: 0, one_per: Duration::from_secs(3_600), kept: 0 });
+        let (done, old) = (Arc::new(AtomicUsize::new(0)), creation(0));
+        let (key, value) = (old.commands[0].key.clone(), old.commands[0].new.clone());
+        let newer = RefRecord { version: lockstep_proto::Version(2), value, txn: creation(1).id };
+        let refs = vec![(old.project.clone(), key, newer)];
+        context.store.commit(Changes { refs, ..Changes::default() }).await.unwrap();
+        writer.take([unsigned(&old, &done)].into()).await;
+        assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("repeated", 1)], 1));
+        assert!(!state.low_water.is_done(&old.id.slot), "if it was committed, the sweeper brings it");
+    }
+
     #[tokio::test]
     async fn a_forged_record_of_a_slot_that_is_done_is_found() {
         let (mut writer, state, context) = writer();
@@ -276,6 +308,25 @@ mod tests {
         let done = Arc::new(AtomicUsize::new(0));
         writer.take([unsigned(&one, &done)].into()).await;
         assert!(!state.low_water.is_done(&one.id.slot));
-        assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("forged", 1)], 1));
+        assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("repeated", 1)], 1));
+    }
+
+    /// The slot and the long form of a collected transaction are gone. A stream may keep its record for longer.
+    #[tokio::test]
+    async fn a_locator_of_a_collected_slot_is_let_go_and_one_that_was_never_committed_is_found() {
+        let (mut writer, state, context) = writer();
+        let record = context.open_incarnation().await;
+        context.refdb.incarnations.mark(&record.site, &record.id, &[Seq(5)], &[Seq(5)]).await.unwrap();
+        let done = Arc::new(AtomicUsize::new(0));
+        for seq in [3, 7] {
+            let slot = record.id.lane(Lane::at(0)).slot(Seq(seq));
+            let transaction = Transaction { id: slot.txn(0xaa), site: record.site.clone(), ..creation(0) };
+            let bytes = Locator::of(&transaction, 10, [0; 32]).encode();
+            let outline = Arc::new(Transaction::outlined(&bytes).unwrap());
+            let event = Event { transaction: outline, bytes, ..unsigned(&transaction, &done) };
+            writer.take([event].into()).await;
+            assert!(!state.low_water.is_done(&slot));
+        }
+        assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("repeated", 1), ("forged", 1)], 2));
     }
 }
