@@ -76,10 +76,7 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
       String tooLarge =
           "%d refs in one transaction; at most %d can be committed together: push in parts";
       AtomicBatchChecks.fail(
-          pending.get(0),
-          REJECTED_OTHER_REASON,
-          tooLarge.formatted(pending.size(), most),
-          pending);
+          pending.get(0), REJECTED_OTHER_REASON, tooLarge.formatted(pending.size(), most), pending);
       return;
     }
     BatchPlan plan = new BatchPlan();
