@@ -40,7 +40,7 @@ const CONNECTIONS: usize = 64;
 const FROM_ONE_ADDRESS: usize = 16;
 /// The longest time until the head of a request has arrived.
 const SILENCE: Duration = Duration::from_secs(10);
-/// The gate bounds both kinds of connections, so together they never reach this bound of connections.
+/// Admission bounds both kinds of connections, so together they never reach this bound of connections.
 const BOUNDS: Bounds = Bounds { connections: 2 * CONNECTIONS + 1, silence: SILENCE, keep_alive: false };
 
 /// The settings of the listener.
