@@ -87,10 +87,10 @@ INFRA_STACKS = $(INFRA_ESTATE) --stacks $(ORGANIZATION)/$(ENVIRONMENT)- --policy
 INFRA_CHECKS = --verify "$$INFRA_VERIFY" $${INFRA_TRAFFIC:+--traffic "$$INFRA_TRAFFIC"}
 
 .PHONY: help demo test sim crash soak load load-gerrit bench bench-gerrit bench-quick failover-bench bridge bridge-fmt \
-  bridge-lint image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-failover \
-  gerrit-kills gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint \
-  deny docs ci tools infra-lint infra-unit infra-policy infra-preview infra-promote infra-verify infra-drill \
-  infra-rollback
+  bridge-lint image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling \
+  gerrit-failover gerrit-kills gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators \
+  example-parts fmt lint deny docs ci tools infra-lint infra-unit infra-policy infra-preview infra-promote \
+  infra-verify infra-drill infra-rollback
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -150,7 +150,8 @@ crash: tools ## Run the crash tests (kills, pauses, power cuts, failovers): make
 	  crash:: power_cut:: failover_rounds::
 
 soak: tools ## Run simulator and crash tests with new seeds for a given time: make soak MINUTES=60
-	cargo test --locked --package lockstep-tests --test e2e -- large:: throttled:: silent:: power_cut:: --ignored --nocapture --test-threads 1
+	cargo test --locked --package lockstep-tests --test e2e -- --ignored --nocapture --test-threads 1 \
+	  large:: throttled:: silent:: power_cut::
 	end=$$(( SECONDS + $(MINUTES) * 60 )); from=$$(date +%s); \
 	while (( SECONDS < end )); do \
 	  echo "soak: seeds $$from to $$(( from + $(SEEDS) - 1 ))"; \
@@ -197,7 +198,8 @@ bridge-fmt: $(JAVA_FORMAT_JAR) ## Format the bridge's Java sources
 bridge-lint: $(JAVA_FORMAT_JAR) ## Check the bridge's Java sources: format, 100 columns, licence header
 	@$(JAVA_FORMAT) --dry-run --set-exit-if-changed $(JAVA_SOURCES) || \
 	  { echo 'these Java files are not formatted: run `make bridge-fmt`'; exit 1; }
-	@! grep -nE '^.{101,}' $(JAVA_SOURCES) | grep -vE ':import ' || { echo 'these lines have more than 100 columns'; exit 1; }
+	@! grep -nE '^.{101,}' $(JAVA_SOURCES) | grep -vE ':import ' || \
+	  { echo 'these lines have more than 100 columns'; exit 1; }
 	@bare=$$(grep -L '^// Copyright (C) 20.. The Lockstep Authors$$' $(JAVA_SOURCES)) || true; \
 	[ -z "$$bare" ] || { echo "no licence header: $$bare"; exit 1; }
 
@@ -287,7 +289,8 @@ tools: ## Install git, a C compiler, mkfs.ext4 and mkfs.xfs if they are missing
 	  echo "installing:$$missing"; apt-get update -qq; \
 	  apt-get install -y --no-install-recommends $$missing libc6-dev; \
 	fi
-	@command -v mkfs.xfs > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends xfsprogs; } || \
+	@command -v mkfs.xfs > /dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends xfsprogs; } || \
 	  echo 'xfsprogs cannot be installed: the test of copies by reflink will say NOT RUN'
 
 $(WAR): bridge/war/pom.xml

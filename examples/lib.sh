@@ -119,8 +119,8 @@ start_backend() {
   mkdir -p "$run/blobs"
 }
 
-# start_sidecar SITE PEER SECTIONS: writes the configuration of a site and starts its sidecar. Each run has its own names
-# of tables and streams, because DYNAMODB_ENDPOINT may name a server that keeps its data.
+# start_sidecar SITE PEER SECTIONS: writes the configuration of a site and starts its sidecar. Each run has its own
+# names of tables and streams, because DYNAMODB_ENDPOINT may name a server that keeps its data.
 start_sidecar() {
   local site=$1 peer=$2 sections=$3 prefix=example-${run##*-}
   free_port

@@ -63,7 +63,7 @@ def test_a_pod_that_starts_without_aws_serves_reads_and_takes_writes_when_aws_is
         # Through the pod's own address: it is not ready, because it cannot know whether it has everything.
         serves = lambda: client.value(client.pod("ber-1", 0), "demo", ref) == before
         kube.until("the new pod serves what was there before", 120, serves)
-        kube.until("status tells the age of what it serves", 120, age_is_told)
+        kube.until("status tells the age of the refs", 120, age_is_told)
         clone.commit("during the outage")
         said, taken = clone.push(client.pod("ber-1", 0))
         print("    a push:", " ".join(said.split()))

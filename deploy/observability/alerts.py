@@ -77,7 +77,8 @@ def objectives():
             burns("commit_unknown", UNKNOWN_BUDGET),
             "2m",
             "page",
-            'Users of site {{ $labels.site }} read "not known yet" for {{ $value | humanizePercentage }} of their pushes',
+            'Users of site {{ $labels.site }} read "not known yet" for {{ $value | humanizePercentage }} of their '
+            "pushes",
         ),
         alert(
             "LockstepRefdbFails",
@@ -91,8 +92,8 @@ def objectives():
             burns("lag_slow", LAG_BUDGET),
             "2m",
             "page",
-            "Site {{ $labels.site }} is more than a minute behind {{ $labels.origin }} for {{ $value | humanizePercentage "
-            "}} of the time",
+            "Site {{ $labels.site }} is more than a minute behind {{ $labels.origin }} for "
+            "{{ $value | humanizePercentage }} of the time",
         ),
     ]
 

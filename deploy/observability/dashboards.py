@@ -126,7 +126,8 @@ def replication():
                 "Operations on repositories, p99",
                 [
                     (
-                        f"histogram_quantile(0.99, sum by (le, op) (rate(lockstep_git_seconds_bucket{{{AT}}}[$__rate_interval])))",
+                        f"histogram_quantile(0.99, sum by (le, op) "
+                        f"(rate(lockstep_git_seconds_bucket{{{AT}}}[$__rate_interval])))",
                         "{{op}}",
                     )
                 ],
@@ -144,8 +145,8 @@ def refdb():
         [
             stat(
                 "Calls that fail",
-                f'(sum(rate(lockstep_refdb_round_trips_total{{{AT}, end=~"not_now|unknown|broken"}}[$__rate_interval])) '
-                f"or vector(0)) / sum(rate(lockstep_refdb_round_trips_total{{{AT}}}[$__rate_interval]))",
+                f'(sum(rate(lockstep_refdb_round_trips_total{{{AT}, end=~"not_now|unknown|broken"}}[$__rate_interval]))'
+                f" or vector(0)) / sum(rate(lockstep_refdb_round_trips_total{{{AT}}}[$__rate_interval]))",
                 "percentunit",
                 "The objective allows 0.1 %.",
             ),
@@ -166,7 +167,8 @@ def refdb():
                 "Calls that did not get an answer",
                 [
                     (
-                        f'sum by (site, op, end) (rate(lockstep_refdb_round_trips_total{{{AT}, end!="answered"}}[$__rate_interval]))',
+                        "sum by (site, op, end) "
+                        f'(rate(lockstep_refdb_round_trips_total{{{AT}, end!="answered"}}[$__rate_interval]))',
                         "{{site}} {{op}} {{end}}",
                     )
                 ],
@@ -183,7 +185,8 @@ def refdb():
                 "Duration of a call per purpose, p99",
                 [
                     (
-                        f"histogram_quantile(0.99, sum by (le, op) (rate(lockstep_refdb_seconds_bucket{{{AT}}}[$__rate_interval])))",
+                        f"histogram_quantile(0.99, sum by (le, op) "
+                        f"(rate(lockstep_refdb_seconds_bucket{{{AT}}}[$__rate_interval])))",
                         "{{op}}",
                     )
                 ],
@@ -237,7 +240,8 @@ def streams():
                 "Duration of an append, p99",
                 [
                     (
-                        f"histogram_quantile(0.99, sum by (le, site) (rate(lockstep_publish_seconds_bucket{{{AT}}}[$__rate_interval])))",
+                        f"histogram_quantile(0.99, sum by (le, site) "
+                        f"(rate(lockstep_publish_seconds_bucket{{{AT}}}[$__rate_interval])))",
                         "{{site}}",
                     )
                 ],
@@ -285,7 +289,8 @@ def failover():
                 "Seconds behind, if it failed over now",
                 f"max by (site) (lockstep_lag_seconds{{{AT}}})",
                 "s",
-                "A forced failover to this site loses at most what these seconds hold and the journal does not. `lockstep failover plan` says it exactly.",
+                "A forced failover to this site loses at most what these seconds hold and the journal does not. "
+                "`lockstep failover plan` says it exactly.",
                 "{{site}}",
             ),
             stat(

@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# The reasons for which a block is not run, each with a command that needs it. A block that names another reason, or that
-# has none of these commands, is refused: then it could be run.
+# The reasons for which a block is not run, each with a command that needs it. A block that names another reason, or
+# that has none of these commands, is refused: then it could be run.
 REASONS = {
     "AWS": r"^(aws|lockstep aws (apply|check|plan)) ",
     "a cluster": r"^(kubectl (?!kustomize)|helm (?!template|lint))",

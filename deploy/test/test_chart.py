@@ -364,7 +364,10 @@ REFUSED = [
     (["--set", "config.operators.listen=0.0.0.0:9"], ["config.operators.listen: 0.0.0.0:9; write 0.0.0.0:7423"]),
     (["--set", "config.health.listen=0.0.0.0:9"], ["config.health.listen: the pod sets it"]),
     (["--set", "aws.roleArn=role/x"], ["aws/roleArn"]),
-    (["--set", r"nodeSelector.kubernetes\.io/arch=arm64"], ['nodeSelector: kubernetes.io/arch is "arm64"; write amd64']),
+    (
+        ["--set", r"nodeSelector.kubernetes\.io/arch=arm64"],
+        ['nodeSelector: kubernetes.io/arch is "arm64"; write amd64'],
+    ),
     (["--set", r"nodeSelector.kubernetes\.io/arch=null"], ["nodeSelector: kubernetes.io/arch is", "write amd64"]),
     (
         ["--set", "monitoring.podMonitor.enabled=true", "--set", "monitoring.serviceMonitor.enabled=true"],

@@ -369,7 +369,8 @@ def test_the_matrix_names_the_versions_that_are_tested():
 
 def test_the_sizes_are_those_of_the_pages_that_measured_them():
     """Each figure of the page stands in the page with its circumstances, so that a new measurement changes both."""
-    measured = re.sub(r"\s+", " ", source("docs/performance.md") + source("docs/deploy.md") + source("docs/load/README.md"))
+    pages = ("docs/performance.md", "docs/deploy.md", "docs/load/README.md")
+    measured = re.sub(r"\s+", " ", "".join(source(page) for page in pages))
     figures = 0
     for row in re.findall(r"^\| (?!figure|operation|---)([^|]+) \| ([^|]+) \|", source("docs/install/sizing.md"), re.M):
         for figure in re.findall(r"\d[\d,.]*(?: (?:MiB|ms|s))?", row[1]):

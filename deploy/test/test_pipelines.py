@@ -235,10 +235,8 @@ def test_zuul_shows_secrets_to_reviewed_jobs_alone_and_beside_their_playbook():
         if not of["abstract"] and of["vars"]["step"] not in ("infra-lint", "infra-unit", "infra-policy"):
             (secret,) = of["secrets"]
             wanted = of["vars"]["deploy_to"]
-            assert secret == {
-                "name": "access",
-                "secret": f"lockstep-preview-{wanted}" if of["vars"]["step"] == "infra-preview" else f"lockstep-{wanted}",
-            }, name
+            preview = "preview-" if of["vars"]["step"] == "infra-preview" else ""
+            assert secret == {"name": "access", "secret": f"lockstep-{preview}{wanted}"}, name
     (play,) = load(ZUUL_STEP)
     task = play["tasks"][0]["block"][0]
     assert task["ansible.builtin.command"]["cmd"] == "make {{ step }}"
@@ -265,7 +263,10 @@ def test_a_template_has_the_form_of_its_schema(schema, file, tmp_path):
     assert ran.returncode == 0, ran.stdout + ran.stderr
     # The schema is not a blank cheque: a step without its command, and a word that it does not know, are refused.
     spoiled = tmp_path / file.name
-    spoiled.write_text(file.read_text().replace("needs: lint", "need: lint").replace("script: [make", "skript: [make").replace("runs-on:", "run-on:"))
+    text = file.read_text()
+    for word, wrong in (("needs: lint", "need: lint"), ("script: [make", "skript: [make"), ("runs-on:", "run-on:")):
+        text = text.replace(word, wrong)
+    spoiled.write_text(text)
     assert spoiled.read_text() != file.read_text()
     assert run(*command, spoiled).returncode == 1
 
@@ -440,7 +441,10 @@ def test_two_that_record_at_once_are_not_both_taken(tree, tmp_path):
     assert deployed(tree, "now") == theirs
 
 
-@pytest.mark.parametrize("words", [[], ["checkout", "prod"], ["checkout", "prod", "later", "x"], ["record", "../x"], ["record", "prod", "x"]])
+@pytest.mark.parametrize(
+    "words",
+    [[], ["checkout", "prod"], ["checkout", "prod", "later", "x"], ["record", "../x"], ["record", "prod", "x"]],
+)
 def test_wrong_usage_of_the_record_changes_nothing(tree, words):
     ran = run(tree / "deploy/pipelines/deployed", *words, cwd=tree)
     assert ran.returncode == 64 and "deployed checkout ENVIRONMENT" in ran.stderr

@@ -83,7 +83,7 @@ pub struct SignedSite {
 pub struct SigningStatus {
     /// Whether records must be signed, per site.
     pub sites: Vec<SignedSite>,
-    /// Nodes of these sites that do not sign, by what they told last.
+    /// Nodes of these sites that do not sign, by their latest digests.
     pub unsigned_nodes: Vec<String>,
     /// The registered keys of all sites.
     pub keys: Vec<SiteKey>,
@@ -121,6 +121,6 @@ pub struct NodeSigning {
     pub key: Option<KeyId>,
     /// Whether the records of streams must be signed.
     pub required: bool,
-    /// The records without a good signature since the start of the process, by what became of them.
+    /// The records without a good signature since the start of the process, by their outcome.
     pub unsigned: BTreeMap<String, u64>,
 }

@@ -48,7 +48,7 @@ pub struct Builder {
 pub struct SourceVolume {
     /// The name of the node.
     pub node: NodeId,
-    /// The id of its volume. A new volume knows nothing of what the one before has told.
+    /// The id of its volume. A new volume knows nothing of the reports of the one before.
     pub volume: String,
 }
 

@@ -252,7 +252,7 @@ pub struct GuardStatus {
     pub reason: String,
 }
 
-/// A lock that a program left behind in a repository. While it is there, commits on what it locks are true everywhere
+/// A lock that a program left behind in a repository. While it is there, commits on the locked refs are true everywhere
 /// and may not be visible at this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LeftLockStatus {

@@ -193,7 +193,7 @@ pub enum Right {
 }
 
 impl Verification {
-    /// Whether it has ended, and every ref of what was asked for is equal.
+    /// Whether it has ended, and every requested ref is equal.
     #[must_use]
     pub fn is_equal(&self) -> bool {
         self.ended_ms.is_some() && self.mismatches == 0 && self.failures == 0

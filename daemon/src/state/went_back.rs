@@ -2,7 +2,7 @@
 //!
 //! The refdb is the only authority on refs, but it can lose what it once answered. A node that goes on against such a
 //! refdb commits versions that other nodes have already, with other values, and those nodes skip them. So each node
-//! compares the refdb with what it knows itself: its own record, its incarnations, the slots that it has applied, and
+//! compares the refdb with its own knowledge: its record, its incarnations, the slots that it has applied, and
 //! the versions of refs. Each of these only grows, and is durable here only after (or, for heartbeats and incarnation
 //! numbers, before) the refdb had it. The comparisons are pure functions, and use no clock.
 //!

@@ -70,7 +70,7 @@ def stream_alarms(retention_hours: int) -> tuple[Alarm, ...]:
         ),
         Alarm(
             "late-reader", space, "GetRecords.IteratorAgeMilliseconds", "Maximum", late, 15, "page",
-            "A node is behind by half of what the stream keeps", "locksteplag",
+            "A node is behind by half of the retention of the stream", "locksteplag",
         ),
     )  # fmt: skip
 

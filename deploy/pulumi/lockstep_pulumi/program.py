@@ -1,4 +1,4 @@
-"""The program of all stacks: one stack for what sites share, and one per site."""
+"""The program of all stacks: one stack for the parts that sites share, and one per site."""
 
 from __future__ import annotations
 

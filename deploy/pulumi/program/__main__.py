@@ -1,4 +1,4 @@
-"""The program of every stack: what sites share, or one site."""
+"""The program of every stack: the parts that sites share, or one site."""
 
 from lockstep_pulumi.program import main
 

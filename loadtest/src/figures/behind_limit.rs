@@ -70,7 +70,7 @@ async fn measure_alive(report: &Report) -> Fallible<()> {
     report.figure(&Figure {
         name: "m.backlog_of_50_mb_behind_1_mib_per_second",
         value: took / allowed,
-        unit: "of what the limit allows",
+        unit: "of the time at the limit",
         goal: Some(Goal::AtMost(1.2)),
         samples: COMMITS as u64,
         detail: json!({"took_s": round(took), "allowed_s": round(allowed), "bytes": round(bytes), "appended": appended,

@@ -16,7 +16,7 @@ use crate::load::results::{Course, Report, Verdict};
 use crate::report::round;
 
 /// The part of a step that is left out at its beginning.
-const SETTLING: f64 = 0.2;
+const LEFT_OUT: f64 = 0.2;
 /// The name of the generator among the processes of a report. It is no part of the estate.
 const GENERATOR: &str = "generator";
 
@@ -111,7 +111,7 @@ fn of(profile: &Profile, course: &Course, processes: &[ProcessCourse], slo: &Slo
         .iter()
         .enumerate()
         .map(|(at, factor)| {
-            let from = ((at as f64 + SETTLING) * length).max(profile.run.warm_up_s);
+            let from = ((at as f64 + LEFT_OUT) * length).max(profile.run.warm_up_s);
             let to = (at as f64 + 1.0) * length;
             step(*factor, seconds(from, to, course.offered.len()), course, processes, slo)
         })

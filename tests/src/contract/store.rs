@@ -411,7 +411,7 @@ pub async fn a_volume_that_moves_to_another_refdb_forgets_the_one_before(store: 
     for (name, _) in &kept {
         assert_eq!(store.references(&ProjectKey::new(name, 1), None, 9).expect("a read"), []);
     }
-    assert_eq!(store.intents(), Ok(Vec::new()), "a move of the time before is not newer than what follows");
+    assert_eq!(store.intents(), Ok(Vec::new()), "a move of the time before is not newer than those that follow");
     assert_eq!(store.registered().expect("a read"), Registered::default());
     assert!(store.low_water().expect("a read").is_empty() && store.debts().expect("a read").is_empty());
     assert!(store.requests(None, 9).expect("a read").is_empty() && store.parked(None, 9).expect("a read").is_empty());

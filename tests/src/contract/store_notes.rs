@@ -1,4 +1,4 @@
-//! The contract of what the node's store keeps for the commit stage: the notes of blobs, and the gap in the memory of
+//! The contract of the node's store for the commit stage: the notes of blobs, and the gap in the memory of
 //! requests. Every test takes a new, empty store.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -133,7 +133,7 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     found(InjectedBug::ShortReadIsEnd, "reads that give a few records at a time, crashes", &["readiness"]),
     found(
         InjectedBug::ReadyBeforeWhole,
-        "a lost refdb; rebuilds that end early, and nodes that are started with what there is",
+        "a lost refdb; rebuilds that end early, and nodes that are started with the tables as they are",
         &["rebuild"],
     ),
     found(InjectedBug::DigestMissesDeletion, "deletions of refs", &["digests"]),

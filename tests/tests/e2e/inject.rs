@@ -1,5 +1,5 @@
-//! The webhook that adds the sidecar to pods, as the API server of Kubernetes calls it: over TLS, with whole reviews, and
-//! with the parts that `deploy/spec/generate` has written.
+//! The webhook that adds the sidecar to pods, as the API server of Kubernetes calls it: over TLS, with whole reviews,
+//! and with the parts that `deploy/spec/generate` has written.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};

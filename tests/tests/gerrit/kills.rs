@@ -1,5 +1,5 @@
 //! Gerrit's process is killed at random moments, while users edit at both sites and while it starts. Afterwards every
-//! index matches the refs, everything that users were told is found, and nothing else than what may be lost was indexed
+//! index matches the refs, everything that users were told is found, and only entries that may be lost were indexed
 //! again.
 //!
 //! `LOCKSTEP_KILLS` is the number of kills, and `LOCKSTEP_CRASH_SEED` chooses the history (`make gerrit-kills`).

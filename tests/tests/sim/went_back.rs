@@ -18,7 +18,7 @@ fn says(story: &Story, name: &str) -> bool {
     story.world.life(&node(name)).is_some_and(|life| life.node.went_back())
 }
 
-/// Replaces the refdb by what it was before `meanwhile`.
+/// Replaces the refdb by its state of before `meanwhile`.
 async fn goes_back(story: &Story, meanwhile: impl AsyncFnOnce()) {
     let backup = story.world.backend.backup();
     meanwhile().await;

@@ -1,5 +1,5 @@
-//! Rules for every text: no path of a machine, no unfinished code, the declared width, no sentence that begins with
-//! what or who as a noun, no heading that has one, and no doc comment that repeats a name.
+//! Rules for every text: no path of a machine, no unfinished code, the declared width, no sentence and no clause that
+//! begins with what or who as a noun, no heading that has one, and no doc comment that repeats a name.
 
 use crate::{Finding, Source};
 
@@ -9,7 +9,7 @@ const MACHINE_FOLDERS: [&str; 5] = ["work", "root", "farm", "home", "Users"];
 const UNFINISHED: [(&str, &str); 5] =
     [("todo", "!("), ("unimplemented", "!("), ("dbg", "!("), ("FIX", "ME"), ("XX", "X")];
 
-/// The declared width of Rust and of prose, in columns. Java has 100, which `make bridge-lint` checks.
+/// The declared width of Rust, scripts and prose, in columns. Java has 100, which `make bridge-lint` checks.
 const COLUMNS: usize = 120;
 
 /// A doc comment with fewer words repeats the name of its item.
@@ -17,6 +17,9 @@ const DOC_WORDS: usize = 4;
 
 /// The beginnings of sentences that make the reader wait for the noun (docs/STYLE.md).
 const RIDDLES: [&str; 5] = ["What ", "Who ", "Whoever ", "Whatever ", "Whose "];
+/// The beginnings of clauses that do so inside a sentence, and the words behind which such a clause is a noun.
+const NOUNS: [&str; 3] = ["what", "whoever", "whatever"];
+const BEFORE_NOUNS: [&str; 8] = ["is", "are", "of", "by", "from", "than", "about", "beside"];
 
 pub fn check(file: &Source) -> Vec<Finding> {
     let paths = file.lines().filter(|(_, line)| has_machine_path(line));
@@ -31,6 +34,8 @@ pub fn check(file: &Source) -> Vec<Finding> {
     findings.extend(sentences(file).into_iter().filter(|(_, text)| begins_with_a_riddle(text)).map(|(line, _)| {
         file.finding(line, "the sentence begins with what or who as a noun: subject, verb, object (docs/STYLE.md)")
     }));
+    let rule = "a clause that begins with what or whoever as a noun: name the thing (docs/STYLE.md)";
+    findings.extend(clauses(file).into_iter().map(|line| file.finding(line, rule)));
     let headings = headings(file).into_iter().filter(|(_, text)| has_a_riddle(text));
     let rule = "the heading has what or who as a noun: name the thing (docs/STYLE.md)";
     findings.extend(headings.map(|(line, _)| file.finding(line, rule)));
@@ -54,11 +59,22 @@ fn short_docs(file: &Source) -> Vec<Finding> {
     short.map(|(at, _)| file.finding(at + 1, rule.as_str())).collect()
 }
 
-/// Lines beyond the declared width. Tables, code blocks and links of a page may be longer.
+/// Lines beyond the declared width. Tables, code blocks and links of a page may be longer, and so may a line of a
+/// script with a URL and the help of a Make target.
 fn wide(file: &Source) -> Vec<Finding> {
-    let lines = if file.is_rust() { file.lines().collect() } else { prose(file) };
-    let long = lines.into_iter().filter(|(_, text)| text.chars().count() > COLUMNS && !text.contains("](http"));
+    let is_script = is_script(file);
+    let lines = if file.is_rust() || is_script { file.lines().collect() } else { prose(file) };
+    let is_help = |text: &str| file.path.ends_with("Makefile") && text.contains(" ## ");
+    let may_be_long = |text: &str| text.contains("](http") || (is_script && text.contains("://")) || is_help(text);
+    let long = lines.into_iter().filter(|(_, text)| text.chars().count() > COLUMNS && !may_be_long(text));
     long.map(|(line, _)| file.finding(line, format!("more than {COLUMNS} columns: wrap it"))).collect()
+}
+
+/// Whether the file is a script, or settings that people write. YAML is not: most of it is generated.
+fn is_script(file: &Source) -> bool {
+    let name = file.path.rsplit('/').next().unwrap_or_default();
+    let is_known = matches!(name.rsplit('.').next(), Some("py" | "toml" | "sh" | "Makefile" | "run"));
+    is_known || (file.text.starts_with("#!") && !file.is_rust())
 }
 
 /// The lines that people read as sentences: the comments of Rust, and a page without its tables and code blocks.
@@ -84,7 +100,8 @@ fn prose(file: &Source) -> Vec<(usize, &str)> {
 fn sentences(file: &Source) -> Vec<(usize, &str)> {
     let marks: &[&str] = match file.path.rsplit('.').next() {
         Some("java") => &["//", "/*", "*"],
-        Some("py" | "toml" | "tpl" | "yaml" | "yml") => &["#", "\"\"\"", "{{/*", "{{- /*"],
+        Some("tpl" | "yaml" | "yml") => &["#", "{{/*", "{{- /*"],
+        _ if is_script(file) => &["#", "\"\"\""],
         _ => return prose(file),
     };
     file.lines().filter(|(_, text)| marks.iter().any(|mark| text.trim_start().starts_with(mark))).collect()
@@ -111,9 +128,41 @@ fn has_a_riddle(heading: &str) -> bool {
 
 /// Whether a sentence on the line begins with such a word, and is no question.
 fn begins_with_a_riddle(line: &str) -> bool {
-    let text = line.trim_start().trim_start_matches(['/', '!', '-', '*', '#', '"', '{', ' ']);
+    let text = without_marks(line);
     let starts = |sentence: &str| RIDDLES.iter().any(|word| sentence.starts_with(word));
     !text.contains('?') && (starts(text) || text.match_indices(". ").any(|(at, stop)| starts(&text[at + stop.len()..])))
+}
+
+/// The lines on which a clause that stands for a noun is inside a sentence, which may begin on the line before. The
+/// texts of Rust are looked at too. Questions are left alone, and the changelog.
+fn clauses(file: &Source) -> Vec<usize> {
+    if file.path == "CHANGELOG.md" {
+        return Vec::new();
+    }
+    let is_mark = |letter: char| !letter.is_alphanumeric();
+    let is_clause = |pair: &[&str]| {
+        let [before, word] = pair else { return false };
+        let is_before = BEFORE_NOUNS.contains(&before.trim_start_matches(is_mark));
+        is_before && NOUNS.contains(&word.trim_end_matches(is_mark))
+    };
+    let lines = if file.is_rust() { file.lines().collect() } else { sentences(file) };
+    let mut found = Vec::new();
+    let mut last = (0, "");
+    for (line, text) in lines {
+        let text = without_marks(text);
+        let before = if last.0 + 1 == line { last.1 } else { "" };
+        let words: Vec<&str> = std::iter::once(before).chain(text.split_whitespace()).collect();
+        if !text.contains('?') && words.windows(2).any(is_clause) {
+            found.push(line);
+        }
+        last = (line, text.split_whitespace().next_back().unwrap_or_default());
+    }
+    found
+}
+
+/// A line from its first word on, without the marks of a comment, a list or a text.
+fn without_marks(line: &str) -> &str {
+    line.trim_start().trim_start_matches(['/', '!', '-', '*', '#', '"', '{', ' '])
 }
 
 /// Whether an absolute path below one of the folders begins in the line.
@@ -160,6 +209,13 @@ fn a_wide_line_is_found() {
     assert_eq!(file("docs/x.md", &wide), 1);
     assert_eq!(file("docs/x.md", &format!("|{wide}|\n```\n{wide}\n```\n{}", "x".repeat(COLUMNS))), 0);
     assert_eq!(file("Cargo.lock", &wide), 0);
+    for path in ["x.py", "x.toml", "x.sh", "Makefile", ".ci/run"] {
+        assert_eq!(file(path, &wide), 1, "{path}");
+        assert_eq!(file(path, &format!("# https://{wide}")), 0, "{path}");
+    }
+    assert_eq!(file("deploy/build", &format!("#!/bin/sh\n{wide}")), 1);
+    assert_eq!(file("Makefile", &format!("test: tools ## {wide}")), 0);
+    assert_eq!(file("deploy/x.yaml", &wide), 0);
 }
 
 #[test]
@@ -179,10 +235,33 @@ fn a_riddle_is_found() {
         ("deploy/x.tpl", "{{/* "),
         ("deploy/x.tpl", "{{- /* "),
         ("x.toml", "key = 1\n# "),
+        ("x.sh", "# "),
+        ("Makefile", "# It waits. "),
+        (".ci/run", "# "),
+        ("deploy/build", "#!/bin/sh\n# "),
     ] {
         assert_eq!(file(path, &format!("{start}{what} comes above is sent away.")), 1, "{path}: {start}");
     }
     assert_eq!(file("deploy/x.yaml", &format!("label: {what} comes above\n")), 0);
+}
+
+#[test]
+fn a_clause_that_stands_for_a_noun_is_found() {
+    let lines = |path: &str, text: &str| check(&Source::new(path, text)).iter().map(|it| it.line).collect::<Vec<_>>();
+    let (what, whoever) = ("what", "whoever");
+    for text in [
+        format!("// The size of {what} was sent.\n"),
+        format!("call(\"It is the work of {whoever} called\");\n"),
+        format!("// It ends (by {what} follows).\n"),
+    ] {
+        assert_eq!(lines("daemon/src/x.rs", &text), [1], "{text}");
+    }
+    assert_eq!(lines("docs/x.md", &format!("A debt is\n{what} a node owes.\n")), [2]);
+    assert!(lines("docs/x.md", &format!("A debt is\n\n{what} a node owes.\n")).is_empty());
+    assert!(lines("docs/x.md", &format!("It differs from {what}, and why?\nIt says {what} to do.\n")).is_empty());
+    assert_eq!(lines("x.py", &format!("# The text\n# of {what} follows.\nx = \"of {what}\"\n")), [2]);
+    assert_eq!(lines("bridge/X.java", &format!("  /** The thread of {whoever} called. */\n")), [1]);
+    assert!(lines("CHANGELOG.md", &format!("The size of {what} was sent.\n")).is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::paths::code;
 use crate::{Finding, Source};
 
 /// The earlier words of the product's identifiers, each with its successor.
-const EARLIER: [(&str, &str); 14] = [
+const EARLIER: [(&str, &str); 16] = [
     ("born", "opened"),
     ("door", "acceptor, or endpoint"),
     ("doorkeeper", "admission"),
@@ -16,9 +16,11 @@ const EARLIER: [(&str, &str); 14] = [
     ("placer", "materializer"),
     ("plant", "injected failure, or injected bug"),
     ("recall", "recover"),
+    ("refill", "refetch objects"),
     ("revive", "restore repository"),
     ("seedbed", "seed commits"),
     ("strand", "lane"),
+    ("stranger", "another user, or an unknown caller"),
 ];
 
 /// Identifiers of the product that contain such a word. Texts and comments are not looked at: an earlier name of a
@@ -100,7 +102,7 @@ fn words(name: &str) -> Vec<String> {
 fn an_earlier_word_is_found_in_identifiers_only() {
     let found = |path: &str, text: &str| check(&Source::new(path, text)).len();
     for name in
-        ["struct Door;", "struct TheDoorkeeper;", "fn open_doors() {}", "pub plant: Step,", "HELLO_TIME", "Plants"]
+        ["struct Door;", "struct TheDoorkeeper;", "fn open_doors() {}", "pub plant: Step,", "HELLO_TIME", "strangers"]
     {
         assert_eq!(found("daemon/src/x.rs", name), 1, "{name}");
         assert_eq!(found("proto/src/x.rs", name), 1, "{name}");

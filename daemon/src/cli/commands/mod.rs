@@ -15,7 +15,7 @@
 //! | `quarantine`, `explain` | what this node has set aside, and the ways out; one ref at every site |
 //! | `operators` | all sites, for operators: roles, failover, drills, keys, a lost refdb, tokens |
 //! | `certs` | makes a private authority, and certificates of nodes and operators |
-//! | `aws` | compares tables, streams and bucket with what a site needs; prints its IAM policy |
+//! | `aws` | compares tables, streams and bucket with the needs of a site; prints its IAM policy |
 //! | `bridge` | puts the bridge's jar into Gerrit's `lib` |
 //! | `inject` | the webhook that adds the sidecar to pods of an operator |
 //! | `shadow` | watches what another replication does, and compares sites with each other |
@@ -109,7 +109,7 @@ enum Command {
     Import(import::ImportArgs),
     /// Bring existing repositories into the refdb, and open each project when another site holds it
     Seed(seed::SeedArgs),
-    /// Watch what another replication does at a site, and compare sites; moves nothing
+    /// Watch the refs that another replication moves at a site, and compare sites; moves nothing itself
     #[command(subcommand)]
     Shadow(shadow::ShadowCommand),
     /// List, adopt or discard strays: uncommitted values that gave way to committed ones
@@ -201,7 +201,7 @@ pub enum CliError {
     /// The arguments or the configuration are wrong.
     #[error("{0}")]
     Usage(String),
-    /// The command was answered, and something is out of order. The output says what.
+    /// The command was answered, and something is out of order. The output names it.
     #[error("something is out of order")]
     Degraded,
     /// The sidecar or the guard refused the change.

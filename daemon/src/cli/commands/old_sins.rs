@@ -34,7 +34,7 @@ pub(super) struct Report {
     reader: JoinHandle<io::Result<BTreeMap<String, Sin>>>,
 }
 
-/// Has git read all objects of a repository once, beside what the caller does meanwhile.
+/// Has git read all objects of a repository once, while the caller goes on.
 ///
 /// # Errors
 /// git cannot be run.

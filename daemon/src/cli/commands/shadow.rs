@@ -1,4 +1,5 @@
-//! `lockstep shadow`: watches what another replication does, and compares it with what Lockstep would have done.
+//! `lockstep shadow`: watches the refs that another replication moves, and compares the moves with those that
+//! Lockstep would have made.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -77,7 +77,7 @@ impl OperatorTarget {
         match self.client()?.send(&call, Instant::now() + DEADLINE).await {
             Err(error @ ClientError::NotSent { .. }) => Err(not_reached(&error)),
             Err(ClientError::NoAnswer(why)) => {
-                Err(CliError::Failed(format!("no answer: {why}; `lockstep sites` shows what was done")))
+                Err(CliError::Failed(format!("no answer: {why}; `lockstep sites` shows whether it was carried out")))
             }
             Err(ClientError::Answered(error)) if error.code == RefusalCode::Unavailable => {
                 Err(CliError::Failed(format!("{}; look with `lockstep sites` before you ask again", error.message)))

@@ -40,7 +40,7 @@ pub struct Watched {
     pub to_ms: u64,
     /// Projects at the end.
     pub projects: u64,
-    /// Moves of refs whose origin it is, by proposals: what Lockstep would have committed here.
+    /// Moves of refs whose origin it is, by proposals: Lockstep would have committed them here.
     pub proposals: u64,
     /// The refs in them.
     pub refs: u64,

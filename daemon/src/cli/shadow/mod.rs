@@ -2,7 +2,7 @@
 //!
 //! It is for sites that replicate with Java plugins, before Lockstep takes over. A watch runs beside the Gerrit of each
 //! site. It reads refs from the disk, and no other program knows of it: there is no bridge, no hook, no refdb and no
-//! event log. Each change that it finds is what Lockstep would have proposed as a transaction. It goes into a journal
+//! event log. Lockstep would have proposed each change that it finds as a transaction. The change goes into a journal
 //! of bounded size. The report compares the journals of all sites.
 //!
 //! | file | content |

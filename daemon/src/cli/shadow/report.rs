@@ -47,7 +47,7 @@ pub fn render(comparison: &Comparison) -> String {
         }
     }
     if comparison.counts.is_empty() {
-        text += "nothing differs from what Lockstep would have done\n";
+        text += "nothing differs from the moves that Lockstep would have made\n";
     }
     text
 }

@@ -58,7 +58,7 @@ fn moves_that_arrive_whole_and_in_order_are_no_finding_and_have_a_lag() {
     assert_eq!((there.lag_p50_ms, there.lag_max_ms), (60, 400));
     assert_eq!((comparison.watches[0].proposals, comparison.watches[0].refs), (2, 3));
     assert_eq!((comparison.watches[1].proposals, comparison.ways[1].arrived), (0, 0), "nothing began at b");
-    assert!(render(&comparison).contains("nothing differs from what Lockstep would have done"));
+    assert!(render(&comparison).contains("nothing differs from the moves that Lockstep would have made"));
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub struct GitDir(PathBuf);
 
 impl GitDir {
     /// The repository for which git runs this process as a hook: `GIT_DIR`, or the repository of the current folder,
-    /// which is what git leaves to its hooks in a work tree.
+    /// which git leaves to its hooks in a work tree.
     #[must_use]
     pub fn of_hook() -> Self {
         let given = std::env::var_os("GIT_DIR").map(PathBuf::from);

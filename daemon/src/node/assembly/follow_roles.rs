@@ -64,7 +64,7 @@ impl Join {
         }
     }
 
-    /// Waits until the site is active or off. Writers hear meanwhile who is active.
+    /// Waits until the site is active or off. Writers are told meanwhile which sites are active.
     async fn follow_role(&self) {
         self.front.close_by_role();
         let site = &self.stages.deps.settings.site;

@@ -205,7 +205,7 @@ impl Inspection for Inspector {
 
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {
         let status = |(id, held): (String, Held)| {
-            // Earlier releases have stored words of the reason in place of what is waited for.
+            // Earlier releases have stored words of the reason in place of the thing that is waited for.
             let Ok(reason) = held.reason.parse::<ParkReason>();
             HeldStatus { waits_for: reason.waits_for(), ..status(id, held) }
         };

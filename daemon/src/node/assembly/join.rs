@@ -311,7 +311,7 @@ impl Join {
         Ok(self.stages.state.bound.bind(deps.store.as_ref(), found).await?)
     }
 
-    /// Compares the refdb with what this node's volume knows, before anything is written into the refdb.
+    /// Compares the refdb with the knowledge of this node's volume, before anything is written into the refdb.
     async fn compare(&self, nodes: &[NodeRecord]) -> Result<(), JoinError> {
         let (deps, settings) = (&self.stages.deps, &self.stages.deps.settings);
         let went_back = &self.stages.context.went_back;
@@ -460,7 +460,7 @@ impl Join {
         }
     }
 
-    /// The record of this node's site. While the site is not in the list, writers hear that.
+    /// The record of this node's site. While the site is not in the list, writers are told so.
     async fn enroll(&self) -> Result<(), EnrollError> {
         let (deps, roles) = (&self.stages.deps, &self.stages.state.roles);
         let configured = deps.settings.sites.iter().cloned().collect();

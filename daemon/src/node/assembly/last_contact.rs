@@ -1,4 +1,4 @@
-//! When this node was last ready and reached the refdb: the age of what it serves while it does not.
+//! When this node was last ready and reached the refdb: the age of the refs that it serves while it does not.
 //!
 //! The time is kept in a file beside the store, so that a node that starts without AWS knows it too. The file is not
 //! synced: after a power cut the time may be older than the truth, never newer.

@@ -31,7 +31,7 @@
 //! | `last_contact` | when the node was last ready and reached the refdb |
 //! | `uncommitted` | keeps the list of updates that nobody committed over restarts |
 //! | `local_health` | the disks and certificates of this machine, for a preflight |
-//! | `probes` | probes the node's own commit path, and what `[probes]` names |
+//! | `probes` | probes the node's own commit path, and the services that `[probes]` names |
 //! | `silent` | the child of a silent drill: a standby on a copy of the volume, in a process of its own |
 //! | `production` | builds the seams of a configuration; names adapters |
 //! | `provision` | the resources of a site at AWS, for `lockstep aws`; names adapters |

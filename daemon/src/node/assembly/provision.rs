@@ -1,4 +1,5 @@
-//! The resources of a site at AWS: to be compared with what its configuration needs, and named in its policy.
+//! The resources of a site at AWS: to be compared with the needs of its configuration, and named in
+//! its policy.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub struct Account {
     pub partition: String,
     /// The number of the account.
     pub number: String,
-    /// The Region of what the configuration names none for.
+    /// The Region of the resources for which the configuration names none.
     pub region: Option<String>,
 }
 

@@ -55,7 +55,7 @@ pub struct Stages {
     pub consumer: Arc<Consumer>,
     /// Fences this node's earlier incarnations, and those of dead nodes.
     pub fencer: Fencer,
-    /// Publishes what dead incarnations left.
+    /// Publishes the slots that dead incarnations left.
     pub leftovers: LeftoverPublisher,
     /// The locks that stood in the way of a commit.
     pub locks: Arc<NotedLocks>,

@@ -1,4 +1,4 @@
-//! The text of one field, read: each function says what to write instead of a wrong one.
+//! The text of one field, read: the error of each function names the value to write instead.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;

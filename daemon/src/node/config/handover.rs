@@ -32,8 +32,8 @@ pub(super) fn read(raw: &raw::Handover, to: &mut Problems) -> Handover {
     }
 }
 
-/// Reads the settings of the label on the pod. `pod` and what belongs to it may be set without `pod_label`, because a
-/// pod sets them for every configuration.
+/// Reads the settings of the label on the pod. `pod` and the fields that belong to it may be set without `pod_label`,
+/// because a pod sets them for every configuration.
 fn pod_label(raw: &raw::Handover, to: &mut Problems) -> Option<PodLabelSettings> {
     let label = to.optional("handover.pod_label", &raw.pod_label, label);
     let pod = to.optional("handover.pod", &raw.pod, pod);

@@ -51,7 +51,7 @@ impl Problems {
         }
     }
 
-    /// Reads a required field. `remedy` says what to write if it is missing.
+    /// Reads a required field. `remedy` is the advice if it is missing.
     pub(super) fn need<T>(
         &mut self,
         field: &str,

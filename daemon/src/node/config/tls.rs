@@ -35,7 +35,7 @@ pub(super) fn read(raw: &raw::Tls, to: &mut Problems) -> Option<Tls> {
 const PEERS: &str =
     "list names in the certificates of peers: [\"spiffe://lockstep/muc-1/*\", \"gerrit-0.example.org\"]";
 
-/// A list of names in certificates. `remedy` says what to write instead of a wrong one.
+/// A list of names in certificates. `remedy` is the advice for a wrong one.
 pub(super) fn names(field: &str, leaf: &Leaf, remedy: &str, to: &mut Problems) -> Vec<NamePattern> {
     let items = match leaf {
         None => return Vec::new(),

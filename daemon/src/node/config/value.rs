@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Parses a time: `250ms`, `5s`, `10m`, `2h` or `7d`.
 ///
 /// # Errors
-/// The text is not a time, or is too large. The error says what to write instead.
+/// The text is not a time, or is too large. The error names the form to write instead.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let wrong = || "write a whole number and a unit: 250ms, 5s, 10m, 2h or 7d".to_owned();
@@ -24,7 +24,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Parses a size: `131072`, `128KiB`, `64MiB` or `2GiB`. The result is in bytes.
 ///
 /// # Errors
-/// The text is not a size, or is too large. The error says what to write instead.
+/// The text is not a size, or is too large. The error names the form to write instead.
 pub fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
     let wrong = || "write a whole number of bytes, or with a unit: 128KiB, 64MiB or 2GiB".to_owned();

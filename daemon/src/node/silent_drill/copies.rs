@@ -1,8 +1,8 @@
 //! Makes the copy of this node's volume, and removes it.
 //!
-//! The version map is copied first, as it is at one moment, and the repositories after it. So the copy is what a power
-//! cut leaves: refs may be ahead of the map, and never behind it. The standby on the copy takes the map for the truth,
-//! and sets values aside that are ahead.
+//! The version map is copied first, as it is at one moment, and the repositories after it. So the copy is like a volume
+//! after a power cut: refs may be ahead of the map, and never behind it. The standby on the copy takes the map for the
+//! truth, and sets values aside that are ahead.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

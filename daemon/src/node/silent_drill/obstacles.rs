@@ -9,7 +9,7 @@ use crate::node::config::Settings;
 use crate::node::config::settings::CopyBy;
 use crate::seams::copy::{CopyError, MemoryError, available_memory, can_reflink, fits, is_on_file_system_of};
 
-/// A reason why no copy can be made now, with what to do about it.
+/// A reason why no copy can be made now, with its remedy.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CopyObstacle {
     #[error(

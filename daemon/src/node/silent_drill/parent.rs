@@ -42,7 +42,7 @@ enum ChildError {
     Found(PathBuf, std::io::Error),
 }
 
-/// A copy, with what it must show.
+/// A copy, with the refs that it must show.
 pub(super) struct Made {
     pub(super) made: CopyMade,
     pub(super) expected: Contents,

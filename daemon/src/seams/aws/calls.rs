@@ -26,7 +26,7 @@ pub enum On {
     Refs,
     /// The table of the journal.
     Journal,
-    /// The stream of every site. A node reads all of them, and publishes what dead nodes of other sites left in theirs.
+    /// The stream of every site. A node reads all of them, and publishes there for dead nodes of other sites.
     Streams,
     /// The stream of the site alone.
     OwnStream,

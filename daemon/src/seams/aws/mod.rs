@@ -10,7 +10,7 @@
 //! | `policy` | the IAM policy of a caller, made from that table |
 //! | `causes` | the text of an error of the SDK |
 //! | `denied` | the text for operators when AWS denies a call |
-//! | `provided` | a resource that can be compared with what a site needs, and mended |
+//! | `provided` | a resource that can be compared with the needs of a site, and mended |
 //! | `mend` | looks at all resources of a site, and mends them |
 //! | `wishes` | encryption keys, tags and modes that an operator asks for |
 

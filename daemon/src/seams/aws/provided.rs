@@ -1,4 +1,4 @@
-//! A resource of a site at AWS: compared with what the site needs, and mended.
+//! A resource of a site at AWS: compared with the needs of the site, and mended.
 //!
 //! Mending adds missing properties. It deletes nothing, and it loosens nothing: a resource that is stricter or larger
 //! than asked for is as wanted. A property that only an operator should change is a difference, told with the command
@@ -224,7 +224,8 @@ impl ProvisionError {
 /// A resource that a site needs.
 #[async_trait]
 pub trait Provided: Send + Sync {
-    /// Compares what is there with what the site needs. A resource that does not exist has one row. Changes nothing.
+    /// Compares the existing resource with the needs of the site. A resource that does not exist has one row. Changes
+    /// nothing.
     async fn look(&self) -> Result<Vec<Row>, ProvisionError>;
 
     /// Adds what a row with [`Verdict::Missing`] lacks, and waits until the resource can be used again.

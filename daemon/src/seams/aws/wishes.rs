@@ -23,7 +23,7 @@ pub enum WishError {
     NoMode,
 }
 
-/// The ARN of a KMS key. An alias or a bare id could not be compared with what AWS tells of a resource.
+/// The ARN of a KMS key. An alias or a bare id could not be compared with the ARN that AWS tells of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyArn {
     text: String,

@@ -119,7 +119,7 @@ pub(super) fn run(
     Ok(Ended { status, stderr: beginning(errors)? })
 }
 
-/// The beginning of what a child has written into a file.
+/// The beginning of the output that a child has written into a file.
 pub(super) fn beginning(mut file: File) -> std::io::Result<String> {
     file.rewind()?;
     let mut text = Vec::new();

@@ -1,7 +1,7 @@
 //! Looks for locks that programs left behind in a repository, before a commit meets them.
 //!
 //! git locks refs and settings for moments. A lock that is older than a minute belongs to a program that died or hangs.
-//! While it is there, commits on what it locks are true everywhere and cannot be shown here. It is not removed here,
+//! While it is there, commits on the locked refs are true everywhere and cannot be shown here. It is not removed here,
 //! because its owner may live.
 
 use std::path::{Path, PathBuf};

@@ -177,7 +177,7 @@ impl Packer<'_> {
         Ok(found.len() <= MEMORY_OBJECTS && bytes <= self.settings.memory_pack_bytes)
     }
 
-    /// The size of an object. Its absence is an error, and so is another type than what points to it says.
+    /// The size of an object. Its absence is an error, and so is another type than that of the reference to it.
     fn size(&self, Found { oid, kind, .. }: &Found) -> Result<u64, GitError> {
         match self.objects.need(*oid)? {
             (size, is) if is == *kind => Ok(size as u64),

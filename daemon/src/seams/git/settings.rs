@@ -37,7 +37,7 @@ pub struct Settings {
     pub on_create: Option<OnCreate>,
 }
 
-/// Which batches are held against the rules of git's `fsck`, beside what their server has checked.
+/// Which batches are held against the rules of git's `fsck`, beside the checks of their server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FsckObjects {
     /// Those that nobody has checked, in repositories whose git configuration asks for it.

@@ -14,7 +14,7 @@ use super::parse;
 /// An object to pack.
 pub(super) struct Found {
     pub(super) oid: Oid,
-    /// The type that what points to it says.
+    /// The type that the reference to it states.
     pub(super) kind: ObjectType,
     /// Its file name where it has one. Git uses it to find good delta bases.
     pub(super) name: Vec<u8>,

@@ -40,7 +40,7 @@ const CONNECTIONS: usize = 64;
 const FROM_ONE_ADDRESS: usize = 16;
 /// The longest time until the head of a request has arrived.
 const SILENCE: Duration = Duration::from_secs(10);
-/// The gate bounds both kinds of connections, so together they never reach this bound of connections.
+/// Admission bounds both kinds of connections, so together they never reach this bound of connections.
 const BOUNDS: Bounds = Bounds { connections: 2 * CONNECTIONS + 1, silence: SILENCE, keep_alive: false };
 
 /// The settings of the listener.
@@ -178,18 +178,18 @@ mod tests {
 
     #[test]
     fn callers_without_a_certificate_have_16_places_per_address_and_64_in_all() {
-        let gate = OperatorAdmission::new(vec!["spiffe://lockstep/operator/*".parse().unwrap()], Vec::new());
+        let admission = OperatorAdmission::new(vec!["spiffe://lockstep/operator/*".parse().unwrap()], Vec::new());
         let from = |number: u8| IpAddr::from([10, 0, 0, number]);
         let enter = |number: u8| -> Vec<AdmittedCaller> {
-            (0..17).filter_map(|_| gate.admit(&Caller::Unknown, from(number)).ok()).collect()
+            (0..17).filter_map(|_| admission.admit(&Caller::Unknown, from(number)).ok()).collect()
         };
         let mut held: Vec<Vec<AdmittedCaller>> = (0..4).map(enter).collect();
         assert_eq!(held.iter().map(Vec::len).collect::<Vec<_>>(), [16; 4]);
-        assert!(gate.admit(&Caller::Unknown, from(9)).is_err(), "64 places are taken");
+        assert!(admission.admit(&Caller::Unknown, from(9)).is_err(), "64 places are taken");
         let alice = Caller::Certified(vec!["spiffe://lockstep/operator/alice".parse().unwrap()]);
-        assert!(gate.admit(&alice, from(0)).is_ok());
+        assert!(admission.admit(&alice, from(0)).is_ok());
         drop(held.pop());
-        assert!(gate.admit(&Caller::Unknown, from(9)).is_ok());
+        assert!(admission.admit(&Caller::Unknown, from(9)).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,8 +3,8 @@
 //! The file has one token per line: the name of its holder, and `sha256:` with the hash of the token in hexadecimal.
 //! Empty lines and lines that begin with `#` do not count. A holder may have several lines, so that an old token and a
 //! new one are both accepted while callers move. The file is read on each request: no change needs a restart. It holds
-//! no token, so whoever reads it can do nothing with it. Tokens are random numbers of 256 bits, so a hash without salt
-//! and without cost hides them.
+//! no token, so a thief of the file can do nothing with it. Tokens are random numbers of 256 bits, so a hash without
+//! salt and without cost hides them.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Whether a user could replace a file, so that others would act on what that user wrote.
+//! Whether a user could replace a file, so that others would act on the text of that user.
 //!
 //! It looks at owners and modes, of the file and of each folder on the way to it. It sees no access control lists.
 

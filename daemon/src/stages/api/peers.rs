@@ -52,7 +52,7 @@ pub(super) async fn refs(
     Ok(Json(refs_stage(&api)?.refs(request).await?))
 }
 
-/// Tells how far a ref has come at this node, and what holds it up.
+/// Tells how far a ref has come at this node, and the reason why it does not go on.
 #[utoipa::path(post, path = "/v1/peer/explain", tag = "peers", request_body = RefAtNodeRequest,
     responses((status = 200, description = "The ref at this node", body = RefAtNode),
         (status = 400, description = "The body is malformed", body = ApiError),

@@ -1,4 +1,4 @@
-//! Ref transactions: commits a batch, and tells what became of one.
+//! Ref transactions: commits a batch, and tells the outcome of one.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -187,7 +187,7 @@ impl Events {
         }))
     }
 
-    /// Opens the stage for events of this node's Gerrit. The node now knows what it committed in earlier starts, so it
+    /// Opens the stage for events of this node's Gerrit. The node now knows its commits of earlier starts, so it
     /// can tell which versions an event needs.
     pub fn open(&self) {
         self.open.store(true, Ordering::Release);

@@ -49,7 +49,7 @@ pub(super) fn plan(
         hash: String::new(),
     };
     plan.blockers.extend(went_back.map(|why| {
-        format!("the refdb is older than a node, so it lacks what was acknowledged: {why}; restore or rebuild it")
+        format!("the refdb is older than a node, so it lacks acknowledged commits: {why}; restore or rebuild it")
     }));
     plan.hash = hash(&plan, request.max_loss);
     plan

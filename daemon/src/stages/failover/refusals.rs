@@ -41,7 +41,7 @@ pub(super) fn unanswered(error: RefDbError) -> ApiError {
     ApiError::unavailable(format!("the refdb does not answer: {error}"))
 }
 
-/// The answer of `reads`, or a failure that says what a refdb without an answer means for a failover.
+/// The answer of `reads`, or a failure that explains the meaning of a silent refdb for a failover.
 ///
 /// # Errors
 /// The refdb does not answer, or not in time.

@@ -107,7 +107,7 @@ impl OperatorDesk {
         })
     }
 
-    /// The nodes of the sites of the list that do not sign with a valid key, by what they told last.
+    /// The nodes of the sites of the list that do not sign with a valid key, by their latest digests.
     async fn do_not_sign(&self, view: &View, keys: &SiteKeys) -> Result<Vec<String>, ApiError> {
         let digests = digests::of(&self.refdb).await.map_err(unanswered)?;
         let signs = |node: &NodeId, site: &SiteId| {

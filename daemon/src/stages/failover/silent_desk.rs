@@ -74,7 +74,7 @@ impl OperatorDesk {
 /// The active site over which a standby of `site` is promoted.
 ///
 /// # Errors
-/// The site is no standby, or there is no active one. The text says what to do.
+/// The site is no standby, or there is no active one. The text names the remedy.
 fn way(view: &View, site: &SiteId) -> Result<SiteId, String> {
     match view.role(site) {
         Some(Role::Standby) => {}

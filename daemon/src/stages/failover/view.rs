@@ -190,8 +190,8 @@ impl Lacking {
     }
 }
 
-/// The end of what may be committed in each lane: of the window if nothing can land there any more, and else of the
-/// settled slots.
+/// The end of the slots that may be committed in each lane: of the window if nothing can land there any more, and else
+/// of the settled slots.
 fn bounds(one: &IncarnationRecord) -> Vec<(LaneId, Seq)> {
     let ends = if one.may_commit() { one.settled.clone() } else { one.ends() };
     one.id.lanes(ends).collect()

@@ -3,7 +3,7 @@
 //!
 //! The receiver gets a notice at the start, and whenever one of these has changed. A notice that was not taken is
 //! repeated with growing pauses, until it is taken or a newer one replaces it. Each node tells its own receivers. So a
-//! receiver hears of a failover from both sites, even if one of them is cut off from the other. A receiver may ask for
+//! receiver learns of a failover from both sites, even if one of them is cut off from the other. A receiver may ask for
 //! the notice again after some time, because others may undo what it did.
 
 use std::sync::Arc;

@@ -44,7 +44,7 @@ pub struct Watcher {
     debts: Arc<Debts>,
     /// Fences the incarnations of nodes that are gone.
     fencer: Fencer,
-    /// Publishes what dead incarnations left.
+    /// Publishes the slots that dead incarnations left.
     leftovers: Arc<dyn Leftovers>,
     /// The locks that stood in the way of a commit.
     locks: Arc<NotedLocks>,

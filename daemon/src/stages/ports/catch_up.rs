@@ -78,7 +78,7 @@ pub enum CatchUpError {
 }
 
 impl CatchUpError {
-    /// Whether a retry may succeed without a change of this node or of what is stored.
+    /// Whether a retry may succeed without a change of this node or of the stored data.
     #[must_use]
     pub fn retry_helps(&self) -> bool {
         match self {

@@ -1,8 +1,8 @@
-//! Publishes what dead incarnations left: committed slots that are not in the event log yet.
+//! Publishes the committed slots of dead incarnations that are not in the event log yet.
 //!
-//! Nobody waits for it. An incarnation is poisoned first, by whoever needs that, and its published marks in the refdb
-//! tell how far this work is. So it survives every crash: membership names the incarnations that are this node's to
-//! publish, and names them again until they are drained.
+//! Nobody waits for it. An incarnation is poisoned first, by any node that needs it, and its published marks in the
+//! refdb tell how far this work is. So it survives every crash: membership names the incarnations that are this node's
+//! to publish, and names them again until they are drained.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

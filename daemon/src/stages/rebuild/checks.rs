@@ -1,4 +1,4 @@
-//! Whether a rebuild may begin, and the facts that follow from what the nodes say about themselves. Pure functions.
+//! Whether a rebuild may begin, and the facts that follow from the reports of the nodes. Pure functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -48,7 +48,7 @@ pub(super) enum RebuildError {
     },
     /// A run before has read nodes that this one does not read.
     #[error(
-        "an unfinished run before this one has read {}, which this run does not: what it wrote may be half of a \
+        "an unfinished run before this one has read {}, which this run does not: its writes may be half of a \
          transaction. Start these nodes with their volumes and repeat the command, or give another prefix",
         names(.0)
     )]

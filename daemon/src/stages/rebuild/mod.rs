@@ -20,7 +20,7 @@
 //! | `pages` | serves this node's version map |
 //! | `reader` | reads the version map of one node, page by page, and sees when it changes |
 //! | `merge` | picks the highest version of each ref: a pure function of the entries |
-//! | `checks` | whether a rebuild may begin: pure functions of what the nodes say |
+//! | `checks` | whether a rebuild may begin: pure functions of the reports of the nodes |
 //! | `target` | the new refdb: its identity, and writes under the condition that it is still this run's |
 //! | `job` | one rebuild, from its checks to its end |
 //! | `desk` | takes the requests of operators and peers |

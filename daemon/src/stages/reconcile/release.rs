@@ -141,7 +141,7 @@ impl Releaser {
         Ok(self.repositories.release(project, &over).await?)
     }
 
-    /// The end of what is committed now in the project's lane of each incarnation.
+    /// The end of the slots that are committed now in the project's lane of each incarnation.
     async fn bounds(&self, project: &ProjectName) -> Result<Bounds, RefDbError> {
         let mut bounds = Bounds::new();
         for record in self.refdb.incarnations().await? {

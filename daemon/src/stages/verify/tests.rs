@@ -412,8 +412,8 @@ impl RefStore for Counted {
 #[tokio::test(start_paused = true)]
 async fn a_verification_consumes_no_more_read_units_per_second_than_its_share() {
     let (mut world, of_project) = World::at_share(1).await;
-    let new = |number| {
-        let oid = world.model.add_object(&project().name, &[], u64::from(10 + number));
+    let new = |number: u64| {
+        let oid = world.model.add_object(&project().name, &[], 10 + number);
         (RefKey::Ref(name(&format!("r{number:05}"))), RefValue::Oid(oid))
     };
     let refs: Vec<(RefKey, RefValue)> = (0..3_000).map(new).collect();

@@ -98,7 +98,7 @@ metrics! {
     QUARANTINED = Gauge "lockstep_quarantined" []
         "quarantined records: they were set aside because their content is bad";
     UNSIGNED = Counter "lockstep_unsigned_records_total" ["end"]
-        "records of streams without a good signature, while signatures are required, by what became of them";
+        "records of streams without a good signature, while signatures are required, by their outcome";
     DEGRADED = Gauge "lockstep_degraded_projects" []
         "projects that this node cannot bring up to date, in whole or in part: an alarm";
     HELD_ELSEWHERE = Gauge "lockstep_held_elsewhere" []

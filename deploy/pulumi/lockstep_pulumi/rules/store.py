@@ -1,4 +1,4 @@
-"""Rules for what holds data in AWS."""
+"""Rules for the resources that hold data in AWS."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ pub enum Said<T> {
         /// The least pause after which another try may succeed. None if none can.
         again: Option<Duration>,
     },
-    /// No answer that settles it, with the reason.
+    /// No answer that decides it, with the reason.
     Unknown(String),
 }
 

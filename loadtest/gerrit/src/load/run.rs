@@ -16,7 +16,7 @@ use lockstep_loadtest::load::oracle::{Evidence, Judgement, MOST_SHOWN, Violation
 use lockstep_loadtest::load::plan::{Arrival, Plan};
 use lockstep_loadtest::load::profile::Profile;
 use lockstep_loadtest::load::results::{self, Gathered, Report, gather};
-use lockstep_loadtest::load::run::{Measured, measure, settle, store};
+use lockstep_loadtest::load::run::{Measured, converge, measure, store};
 use lockstep_loadtest::report::round;
 use lockstep_loadtest::stats::Stats;
 use lockstep_proto::ProjectName;
@@ -88,7 +88,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     let (ran, recording) = drive(&shared, &estate, &sites, &profile, plan.arrivals).await?;
     say("the run has ended; waiting until every site has applied everything");
     let patience = Duration::from_secs_f64(profile.run.settle_s);
-    let (settled, oracle) = judge_all(&shared, &estate, &listeners, &order.out, patience).await?;
+    let (converged, oracle) = judge_all(&shared, &estate, &listeners, &order.out, patience).await?;
     write_hlog(&order.out.join("latency.hlog"), &recording, SystemTime::UNIX_EPOCH + ran.wall_start)?;
     let own = ran.own(&recording, &profile.limits);
     let notes = notes(&ran, &listeners, plan.day.refs * plan.day.peak_per_second)?;
@@ -104,7 +104,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
         day: plan.day,
         own,
         recording,
-        settled_after_s: settled.map(|settled| settled.as_secs_f64()),
+        settled_after_s: converged.map(|converged| converged.as_secs_f64()),
         watched: ran.watched,
         metrics: ran.metrics,
         processes: ran.processes,
@@ -201,7 +201,7 @@ async fn judge_all(
     let projects = shared.world.projects.iter().map(|project| project.name.as_str());
     let names = FIRST_PROJECTS.into_iter().chain(projects).map(str::parse);
     let names = names.collect::<Result<Vec<ProjectName>, _>>()?;
-    let (settled, refs) = settle(estate, &names, patience).await?;
+    let (converged, refs) = converge(estate, &names, patience).await?;
     let facts = shared.told.lock().clone();
     told::write(&out.join("told.jsonl"), &facts)?;
     for listener in listeners {
@@ -217,7 +217,7 @@ async fn judge_all(
     let (shared, out) = (shared.clone(), out.to_owned());
     #[expect(clippy::disallowed_methods, reason = "git is waited for; no simulator runs the generator")]
     let judging = tokio::task::spawn_blocking(move || repositories(&shared, &out, &facts, violations));
-    Ok((settled, judging.await??))
+    Ok((converged, judging.await??))
 }
 
 /// Compares the index of every Gerrit with its repositories, until they agree or the patience is over.

@@ -19,7 +19,7 @@ use crate::load::world::Built;
 /// The pause before a client looks what became of a push without an answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The signs of an answer that does not settle the outcome: the sidecar's own word, and git's when it lost the answer.
+/// The signs of an answer that does not decide the outcome: the sidecar's own word, and git's when it lost the answer.
 const OPEN: [&str; 3] = ["not known", "failed to report", "hook declined"];
 /// The signs that a ref has another value than required: git's own, and the sidecar's.
 const STALE: [&str; 4] = ["stale info", "non-fast-forward", "fetch first", "was faster"];

@@ -12,6 +12,6 @@ pub enum Verdict {
         /// Whether a new request on top of the present values may succeed.
         again: bool,
     },
-    /// No answer that settles it, with the reason.
+    /// No answer that decides it, with the reason.
     Unknown(String),
 }

@@ -11,7 +11,7 @@ use crate::Fallible;
 
 /// How long a process may take until it is ready.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
-/// The nice value of what is measured. Operations begin on time only if the generator comes first.
+/// The nice value of the measured processes. Operations begin on time only if the generator comes first.
 pub(in crate::load) const NICE: i32 = 10;
 
 /// A running process. It is killed when this is dropped.

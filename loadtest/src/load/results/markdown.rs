@@ -38,7 +38,7 @@ pub(super) fn verdict(report: &Report) -> String {
     match report.verdict {
         Verdict::Passed => "**Passed.** The oracle found no violation, and the generator kept up.".to_owned(),
         Verdict::Failed if report.settled_after_s.is_none() => {
-            "**Failed.** The sites had not applied everything when the time to settle was over.".to_owned()
+            "**Failed.** The sites had not applied everything when the time to converge was over.".to_owned()
         }
         Verdict::Failed => format!("**Failed.** The oracle found {} violations.", report.oracle.violations.len()),
         Verdict::Void => {
@@ -58,7 +58,7 @@ pub(super) fn facts(report: &Report) -> Vec<String> {
         let count = count as f64;
         short(count / report.measured_s.max(0.001))
     };
-    let settled = report.settled_after_s.map_or("not in time".to_owned(), |s| format!("after {} s", short(s)));
+    let converged = report.settled_after_s.map_or("not in time".to_owned(), |s| format!("after {} s", short(s)));
     let host = |field: &str| report.host[field].to_string().trim_matches('"').to_owned();
     let versions = report.versions.iter().map(|(name, version)| format!("{name} {version}"));
     vec![
@@ -70,7 +70,7 @@ pub(super) fn facts(report: &Report) -> Vec<String> {
             rate(total.done),
             rate(total.refs)
         ),
-        format!("All sites had applied everything: {settled}."),
+        format!("All sites had applied everything: {converged}."),
         format!(
             "Oracle: {} requests, {} moves of {} refs, {} repositories. Of unknown outcome: {} committed, {} not.",
             report.oracle.requests,

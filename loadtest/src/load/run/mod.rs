@@ -6,15 +6,15 @@
 //! | `measured` | measures while operations are in progress |
 //! | `prepare` | creates the projects of a run at every site |
 //! | `sampling` | samples the processes once per second |
-//! | `settle` | waits until every site has applied everything, and collects the evidence |
+//! | `converge` | waits until every site has applied everything, and collects the evidence |
 
+mod converge;
 mod measured;
 mod order;
 mod prepare;
 mod sampling;
-mod settle;
 
+pub use converge::{Final, converge, store};
 pub use measured::{Measured, measure};
 pub(crate) use order::judge_folder;
 pub use order::{Ordered, run};
-pub use settle::{Final, settle, store};

@@ -11,9 +11,9 @@ use lockstep_proto::ProjectName;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use super::converge;
 use super::measured::{Measured, measure};
 use super::prepare::prepare;
-use super::settle;
 use crate::Fallible;
 use crate::host::Host;
 use crate::load::drive::{Context, FaultMark, Pace, drive, inject};
@@ -64,15 +64,15 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     say("the projects are at every site; the run begins");
     let (ran, faults) = carry_out(&context, plan.arrivals.clone()).await?;
     say("the run has ended; waiting until every site has applied everything");
-    let resolved = settle::resolve(&context).await;
+    let resolved = converge::resolve(&context).await;
     if resolved > 0 {
         say(&format!("{resolved} requests without an answer turned out to be committed"));
     }
     let patience = Duration::from_secs_f64(profile.run.settle_s);
     let names: Vec<ProjectName> = context.world.names().cloned().collect();
-    let (settled, refs) = settle::settle(&estate, &names, patience).await?;
+    let (converged, refs) = converge::converge(&estate, &names, patience).await?;
     let ledger = context.ledger.lock().clone();
-    settle::store(&estate, &order.out, &ledger, refs).await?;
+    converge::store(&estate, &order.out, &ledger, refs).await?;
     say("the oracle judges");
     let oracle = judge_folder(&order.out).await?;
     let recording = context.pace.recorder.take();
@@ -90,7 +90,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
         own,
         recording,
         measured_s,
-        settled_after_s: settled.map(|settled| settled.as_secs_f64()),
+        settled_after_s: converged.map(|converged| converged.as_secs_f64()),
         watched: ran.watched,
         metrics: ran.metrics,
         processes: ran.processes,

@@ -1,7 +1,7 @@
 //! Invariant 21: a node that can know that the refdb went back in time commits nothing, and says so.
 //!
-//! Once the refdb is replaced by an older backup, its chains no longer are what the other checkers expect. From then on
-//! this checker alone judges.
+//! Once the refdb is replaced by an older backup, its chains no longer are those that the other checkers expect. From
+//! then on this checker alone judges.
 
 use lockstep_proto::{NodeId, TxnId};
 

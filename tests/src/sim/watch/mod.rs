@@ -87,7 +87,7 @@ pub struct Known {
     pub forged: Vec<(String, ProjectKey)>,
     /// Forged records that nodes left to the debt of their project. The refdb has told these nodes the project's refs.
     left: BTreeSet<(NodeId, String)>,
-    /// What was seen of nodes that no fault touches, and of the attempts to commit at them.
+    /// The observations of nodes that no fault touches, and of the attempts to commit at them.
     pub availability: check::availability::Availability,
     /// When the refdb was replaced by an older backup.
     rewound_at: Option<u64>,

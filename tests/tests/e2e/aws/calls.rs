@@ -1,4 +1,4 @@
-//! The table of calls is what a full run makes: every call is in it, and every row is used.
+//! The table of calls fits a full run: every call is in it, and every row is used.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -24,13 +24,13 @@ use crate::seams::aws::{KeyArn, KmsKeys, Provided, Row, StreamMode, Verdict};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum AwsCommand {
-    /// Print what differs between what a site needs and what is there. Changes nothing
+    /// Print the differences between the resources that a site needs and those that exist. Changes nothing
     #[command(after_help = "Examples:\n  lockstep aws plan --config lockstep.toml\n  lockstep aws plan --all-sites \
                             --kms-key arn:aws:kms:eu-central-1:123456789012:key/ID --tag team=scm")]
     Plan(LookArgs),
     /// Compare as `plan` does: exit code 2 if something differs, 1 if AWS denied a call or did not answer
     Check(LookArgs),
-    /// Create what is missing, and add properties that are missing. Deletes and loosens nothing
+    /// Create missing resources, and add missing properties. Deletes and loosens nothing
     #[command(
         after_help = "Example:\n  lockstep aws apply --config lockstep.toml --yes\n\nExit code 2 if a difference \
                             is left that only an operator should change."

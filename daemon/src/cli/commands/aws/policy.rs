@@ -22,7 +22,7 @@ pub(crate) struct PolicyArgs {
     /// Partition of AWS: aws, aws-cn or aws-us-gov
     #[arg(long, default_value = "aws")]
     partition: String,
-    /// Region of what the configuration names none for
+    /// Region of the resources for which the configuration names none
     #[arg(long, env = "AWS_REGION")]
     region: Option<String>,
     /// ARN of a KMS key that encrypts tables, streams or the bucket; may be repeated

@@ -202,7 +202,7 @@ fn turns(status: &NodeStatus) -> String {
     )
 }
 
-/// The age of what a node serves that is not in step now. A node in step notes its time every ten seconds.
+/// The age of the refs that a node serves while it is not in step. A node in step notes its time every ten seconds.
 fn contact(status: &NodeStatus) -> String {
     let old = status.last_contact_ms.filter(|at| SystemClock.now_ms().saturating_sub(*at) > FRESH_MS);
     old.map_or(String::new(), |at| {

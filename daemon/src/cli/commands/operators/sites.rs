@@ -36,7 +36,7 @@ pub(in super::super) enum SiteCommand {
                             lockstep site mode muc-1 active --role standby --expect-epoch 5 --reason \
                             'eu-aws took over'\n\nThen each \
                             node of the site compares its repositories with the committed state. It takes commits \
-                            when no ref differs; `lockstep status` there shows what differs. End it with `lockstep \
+                            when no ref differs; `lockstep status` there shows the differences. End it with `lockstep \
                             seed --again` or `--set-aside`.")]
     Mode(ModeArgs),
     /// Add a site to the list of sites, as a standby; then start its nodes

@@ -37,7 +37,7 @@ pub(super) struct Truth<'a> {
 /// Why a node does not show the committed version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// The reason, as what follows the name of the node.
+    /// The reason, as the text that follows the name of the node.
     pub(super) lacks: String,
     /// The remedy at that node.
     pub(super) next: String,

@@ -1,4 +1,4 @@
-//! Compares a bucket with what a site needs. Pure: the answers are S3's, or made up by a test.
+//! Compares a bucket with the needs of a site. Pure: the answers are S3's, or made up by a test.
 
 use super::BucketWishes;
 use super::xml;

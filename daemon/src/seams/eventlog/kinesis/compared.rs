@@ -1,4 +1,4 @@
-//! Compares a stream with what a site needs. Pure: the descriptions are AWS's, or made up by a test.
+//! Compares a stream with the needs of a site. Pure: the descriptions are AWS's, or made up by a test.
 
 use std::time::Duration;
 

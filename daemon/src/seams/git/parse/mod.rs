@@ -3,7 +3,7 @@
 //! git's own reader takes the ids at the beginning of a commit or tag and the raw entries of a tree. It looks at
 //! nothing else: an author without an address, a date before 1970, unordered entries or a file named `.git` do not keep
 //! git from storing, walking and sending an object. Origin and receivers use this parser, so they never disagree. A
-//! [`Defect`] is what keeps git from walking: its connectivity check refuses such a push, too.
+//! [`Defect`] keeps git from walking: its connectivity check refuses such a push, too.
 
 use git2::{ObjectType, Oid};
 

@@ -1,4 +1,4 @@
-//! Compares a table with what a site needs. Pure: the descriptions are AWS's, or made up by a test.
+//! Compares a table with the needs of a site. Pure: the descriptions are AWS's, or made up by a test.
 
 use aws_sdk_dynamodb::types::{
     BillingMode, KeySchemaElement, MultiRegionConsistency, SseStatus, SseType, TableDescription,

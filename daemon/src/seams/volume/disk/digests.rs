@@ -96,7 +96,7 @@ pub struct Changing {
 }
 
 impl Changing {
-    /// Begins with what the digests cover now.
+    /// Begins with the records that the digests cover now.
     pub fn begin(txn: &WriteTransaction) -> Fallible<Self> {
         Ok(Self { coverage: coverage(&txn.open_table(tables::FACTS)?)?, changed: BTreeMap::new() })
     }

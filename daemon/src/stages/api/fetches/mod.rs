@@ -41,7 +41,7 @@ const PIECE: usize = 1024;
 const FETCH: &str = "service=git-upload-pack";
 const PUSH: &str = "service=git-receive-pack";
 
-/// Begins a fetch of git: tells what this node's git can do.
+/// Begins a fetch of git: tells the capabilities of this node's git.
 #[utoipa::path(get, path = "/v1/projects/{project}/git/info/refs", tag = "peers",
     params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)"),
         ("service" = String, Query, description = "`git-upload-pack`"),

@@ -54,7 +54,7 @@ public final class Sidecar implements Closeable {
 
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 
-  /** How long before our timeout the sidecar is to answer with what it knows by then. */
+  /** How long before our timeout the sidecar is to answer with its state by then. */
   private static final Duration ANSWER_MARGIN = Duration.ofMillis(1000);
 
   private static final Duration LOOK_UP = Duration.ofSeconds(10);

@@ -23,7 +23,7 @@ import java.util.concurrent.ScheduledExecutorService;
 
 /**
  * The work queues of the bridge: {@code Lockstep} for its loops, {@code Lockstep-Refresh} for the
- * refresh tasks. {@code gerrit show-queue} shows what is in them.
+ * refresh tasks. {@code gerrit show-queue} shows their tasks.
  *
  * <p>Each loop has a thread of its own, so that none waits for another one.
  */

@@ -25,7 +25,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
  * first step is told that it was killed while running, and never runs. A task that is killed while
  * it runs is interrupted.
  *
- * <p>{@link #toString} is what {@code gerrit show-queue} shows.
+ * <p>{@code gerrit show-queue} shows {@link #toString}.
  */
 public abstract class KillableTask implements WorkQueue.CanceledWhileRunning {
   private final AtomicBoolean decided = new AtomicBoolean();
@@ -34,7 +34,7 @@ public abstract class KillableTask implements WorkQueue.CanceledWhileRunning {
   /** Does the work. It ends early when its thread is interrupted. */
   protected abstract void execute();
 
-  /** The task was killed, and will not run. Called on the thread of whoever killed it. */
+  /** The task was killed, and will not run. Called on the thread that killed it. */
   protected abstract void killedBeforeStart();
 
   @Override

@@ -51,7 +51,11 @@ pub(super) async fn resolve(context: &Context) -> u64 {
 ///
 /// # Errors
 /// The refdb cannot be read.
-pub async fn settle(estate: &Estate, names: &[ProjectName], patience: Duration) -> Fallible<(Option<Duration>, Final)> {
+pub async fn converge(
+    estate: &Estate,
+    names: &[ProjectName],
+    patience: Duration,
+) -> Fallible<(Option<Duration>, Final)> {
     let began = Instant::now();
     loop {
         let is_over = began.elapsed() >= patience;
