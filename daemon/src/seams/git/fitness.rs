@@ -59,7 +59,10 @@ pub enum Unfit {
     )]
     RefStorage,
     /// It has an extension of git that Lockstep does not know.
-    #[error("its setting {0} is not supported; unset it if nothing needs it")]
+    #[error(
+        "its setting {0} is not supported; if nothing needs it, unset it in the repository's folder: `git config --file \
+         config --unset {0}`"
+    )]
     Extension(String),
     /// `HEAD` names no branch.
     #[error("its HEAD is detached; point it to a branch with `git symbolic-ref HEAD refs/heads/...`")]
@@ -120,8 +123,9 @@ pub fn look(git_dir: &Path) -> std::io::Result<Fitness> {
     if content(&grafts)?.is_some() {
         unfit.push(Unfit::Grafts(grafts));
     }
-    unfit.extend(head(git_dir)?);
+    // Where refs are not in files, `HEAD` is a stub, too.
     if !unfit.contains(&Unfit::RefStorage) {
+        unfit.extend(head(git_dir)?);
         fitness.left_out = left_out(git_dir)?;
     }
     Ok(fitness)
