@@ -123,11 +123,12 @@ pub fn look(git_dir: &Path) -> std::io::Result<Fitness> {
     if content(&grafts)?.is_some() {
         unfit.push(Unfit::Grafts(grafts));
     }
-    // Where refs are not in files, `HEAD` is a stub, too.
-    if !unfit.contains(&Unfit::RefStorage) {
-        unfit.extend(head(git_dir)?);
-        fitness.left_out = left_out(git_dir)?;
+    // Its refs cannot be read, and beside a reftable `HEAD` is a stub.
+    if unfit.contains(&Unfit::RefStorage) || unfit.contains(&Unfit::ObjectFormat) {
+        return Ok(fitness);
     }
+    unfit.extend(head(git_dir)?);
+    fitness.left_out = left_out(git_dir)?;
     Ok(fitness)
 }
 
