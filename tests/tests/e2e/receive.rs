@@ -278,7 +278,7 @@ async fn a_push_whose_hooks_are_slow_is_kept_alive_as_with_plain_git() {
             assert!(output.status.success(), "{}", text(&output));
             let traced = text(&output);
             let empty = traced.lines().any(|line| line.trim_end().ends_with("sideband< \\1"));
-            assert_eq!(empty, is_kept_alive, "{} of {}: {traced}", seconds, server.display());
+            assert_eq!(empty, is_kept_alive, "{seconds} of {}: {traced}", server.display());
         }
     }
 }

@@ -60,8 +60,8 @@ pub enum Unfit {
     RefStorage,
     /// It has an extension of git that Lockstep does not know.
     #[error(
-        "its setting {0} is not supported; if nothing needs it, unset it in the repository's folder: `git config --file \
-         config --unset {0}`"
+        "its setting {0} is not supported; if nothing needs it, unset it in the repository's folder: `git config \
+         --file config --unset {0}`"
     )]
     Extension(String),
     /// `HEAD` names no branch.
