@@ -63,6 +63,9 @@ MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 MINISTACK := .cache/examples/ministack-1.5.33/bin/ministack
 KINESIS_MOCK := .cache/examples/kinesis-mock-0.6.2/node_modules/kinesis-local/main.js
 
+# The folder with the programs of another git, for `make git-newer`. Unset, the newest one is built (`tests/newer-git`).
+GIT ?=
+
 # The name of the image, and where its jars are collected.
 IMAGE ?= localhost/lockstep:dev
 IMAGE_JARS := .cache/image/bridge
@@ -86,11 +89,11 @@ INFRA_STACKS = $(INFRA_ESTATE) --stacks $(ORGANIZATION)/$(ENVIRONMENT)- --policy
   --approvals $(INFRA)/approvals/$(ENVIRONMENT).yaml
 INFRA_CHECKS = --verify "$$INFRA_VERIFY" $${INFRA_TRAFFIC:+--traffic "$$INFRA_TRAFFIC"}
 
-.PHONY: help demo test sim crash soak load load-gerrit bench bench-gerrit bench-quick failover-bench bridge bridge-fmt \
-  bridge-lint image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e gerrit-e2e-rolling \
-  gerrit-failover gerrit-kills gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators \
-  example-parts fmt lint deny docs ci tools infra-lint infra-unit infra-policy infra-preview infra-promote \
-  infra-verify infra-drill infra-rollback
+.PHONY: help demo test sim crash soak git-newer load load-gerrit bench bench-gerrit bench-quick failover-bench bridge \
+  bridge-fmt bridge-lint image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e \
+  gerrit-e2e-rolling gerrit-failover gerrit-kills gerrit-parts demo-gerrit examples example-git example-gerrit \
+  example-emulators example-parts fmt lint deny docs ci tools infra-lint infra-unit infra-policy infra-preview \
+  infra-promote infra-verify infra-drill infra-rollback
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -158,6 +161,16 @@ soak: tools ## Run simulator and crash tests with new seeds for a given time: ma
 	  make --no-print-directory sim crash SEED=$$from SEEDS=$(SEEDS) ROUNDS=$(ROUNDS); \
 	  from=$$(( from + $(SEEDS) )); \
 	done
+
+# The tests whose outcome depends on git. Cargo itself keeps the PATH: another one would build parts anew.
+git-newer: tools ## Run the tests that depend on git with another one: make git-newer GIT=/opt/git/bin (or it is built)
+	bin=$$(realpath "$(or $(GIT),$$(tests/newer-git .cache))"); "$$bin/git" --version; failed=0; \
+	run() { cargo test --locked --no-fail-fast \
+	  --config "target.'cfg(all())'.runner = ['env', 'PATH=$$bin:$$PATH']" --package "$$@" || failed=1; }; \
+	run lockstep-proto --test bad_names; \
+	run lockstep-tests --test odd_objects --test git_local --test hooks; \
+	run lockstep-tests --test e2e -- odd_objects:: receive:: seed::; \
+	exit $$failed
 
 load: tools ## Run the load test on this machine: make load (a minute), make load PROFILE=100k (10 minutes and the build)
 	cargo build $(if $(filter release,$(LOAD_BUILD)),--release) --locked --package lockstep --package lockstep-loadtest

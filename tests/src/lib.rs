@@ -8,3 +8,4 @@ pub mod e2e;
 pub mod local_git;
 pub mod odd;
 pub mod sim;
+pub mod unfit;

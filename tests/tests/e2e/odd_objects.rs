@@ -11,7 +11,7 @@ use lockstep_proto::bridge::{
     Expected, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse, RefusalCode,
 };
 use lockstep_tests::e2e::cluster::Cluster;
-use lockstep_tests::e2e::git::{git, ok, text};
+use lockstep_tests::e2e::git::{fails, git, ok, text};
 use lockstep_tests::e2e::verify::agreed;
 use lockstep_tests::odd::{self, Answer, Odd, packs, push::push};
 
@@ -312,6 +312,70 @@ async fn a_history_with_old_sins_is_imported_and_seeded_and_they_are_reported() 
         let silent: Vec<_> = sins.iter().filter(|id| !told.contains(&format!("\n  {id} ("))).collect();
         assert!(silent.is_empty() && sins.len() > 10, "{silent:?} of {sins:?} are not reported: {told}");
         assert!(told.contains("gitattributesLineLength (error): 1, in blob "), "{told}");
+        everywhere(&cluster, project, &expected).await;
+    }
+}
+
+/// No git client sends such names: git refuses them at the server, and so does Lockstep.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_none_is_refused_by_the_server_as_by_plain_git() {
+    let cluster = sites(&["p"]).await;
+    let (plain, p) = (cluster.scratch("plain.git"), cluster.nodes[0].repository("p"));
+    Repository::init_bare(&plain).unwrap();
+    let (id, pack) = packs::base();
+    let parts =
+        ["", ".a", "a..b", "a.lock", "a.", "a@{1}", "a b", "a~1", "a^", "a:b", "a?", "a*", "a[b", "a\\b", "a\u{1}"];
+    for part in parts {
+        let name = format!("refs/heads/{part}");
+        let by_plain = push(&plain, &name, &id, &pack).expect_err(&name);
+        assert!(by_plain.contains("funny refname"), "{name:?}: {by_plain}");
+        let refused = push(&p, &name, &id, &pack).expect_err(&name);
+        // git reads the hook's verdicts up to a space, so that it cannot show this one.
+        assert!(refused.contains("choose another name") || part.contains(' '), "{name:?}: {refused}");
+    }
+    push(&p, "refs/heads/base", &id, &pack).unwrap();
+    everywhere(&cluster, "p", &BTreeMap::from([("refs/heads/base".to_owned(), id)])).await;
+}
+
+/// The ref of a tree that git cannot walk is named, and everything else of the repository arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ref_that_git_cannot_walk_is_named_by_import_and_seed_and_the_others_arrive() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);
+    for project in ["imported", "seeded"] {
+        let repository = a.repository(project);
+        let odb = Repository::init_bare(&repository).unwrap();
+        let write = odb.odd_store();
+        let forge = odd::Forge::new(&write);
+        let broken = forge.entry("10064x", b"a");
+        let (fine, old) = (forge.commit(&forge.plain_tree()), forge.author("T t@x 1700000000 +0000"));
+        let expected = BTreeMap::from([("refs/heads/fine".to_owned(), fine), ("refs/tags/old".to_owned(), old)]);
+        let bad = ("refs/heads/broken".to_owned(), broken);
+        for (name, id) in expected.iter().chain([(&bad.0, &bad.1)]) {
+            let path = repository.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, format!("{id}\n")).unwrap();
+        }
+        let (path, root) = (repository.display().to_string(), a.root.display().to_string());
+        let bring_in = async || match project {
+            "imported" => a.cli(&["import", &path, "--project", project]).await,
+            _ => a.cli(&["seed", "--root", &root, project]).await,
+        };
+        let refused = bring_in().await;
+        assert_eq!(refused.status.code(), Some(3), "{}", text(&refused));
+        let told = fails(refused);
+        assert!(told.contains(&bad.0) && told.contains("badTree: "), "{told}");
+        assert!(expected.keys().all(|name| !told.contains(name)), "{told}");
+        for (name, id) in &expected {
+            cluster.show(project, name, Some(id)).await;
+        }
+        assert_eq!(refs(&b.repository(project)).await, expected);
+        for node in [a, b] {
+            node.reports(|status| (status.quarantined, status.parked) == (0, 0)).await;
+        }
+        std::fs::remove_file(repository.join(&bad.0)).unwrap();
+        let told = ok(bring_in().await);
+        assert!(told.contains("2 were committed before") || told.contains("seeded: open; 2 refs"), "{told}");
         everywhere(&cluster, project, &expected).await;
     }
 }

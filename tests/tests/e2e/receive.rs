@@ -47,10 +47,15 @@ const ROWS: &[Row] = &[
     row(&[("receive.denyCurrentBranch", "refuse")], &["third:main"]),
     row(&[("receive.denyCurrentBranch", "updateInstead")], &["third:main"]),
     row(&[("receive.fsckObjects", "true")], &["third:main", "badly:refs/heads/badly"]),
-    row(&[("transfer.fsckObjects", "true")], &["third:main"]),
+    row(&[("transfer.fsckObjects", "true")], &["third:main", "badly:refs/heads/badly"]),
+    row(&[("receive.fsckObjects", "false"), ("transfer.fsckObjects", "true")], &["badly:refs/heads/badly"]),
+    row(&[("receive.fsckObjects", "true"), ("receive.fsck.missingEmail", "ignore")], &["badly:refs/heads/badly"]),
+    row(&[("receive.fsckObjects", "true"), ("receive.fsck.missingEmail", "warn")], &["badly:refs/heads/badly"]),
+    row(&[("receive.fsckObjects", "true"), ("receive.fsck.missingEmail", "error")], &["badly:refs/heads/badly"]),
+    row(&[("receive.fsckObjects", "true"), ("receive.fsck.badDate", "ignore")], &["badly:refs/heads/badly"]),
+    row(&[("receive.fsckObjects", "true"), ("fsck.missingEmail", "ignore")], &["badly:refs/heads/badly"]),
     row(&[("receive.maxInputSize", "2000")], &["large:refs/heads/large"]),
     row(&[("receive.maxInputSize", "2000")], &["third:main"]),
-    row(&[("receive.unpackLimit", "1")], &["third:main", "large:refs/heads/large"]),
     row(&[("receive.advertiseAtomic", "false")], &["--atomic", "third:main"]),
     row(&[("receive.advertisePushOptions", "true")], &["-o", "ci.skip", "third:main"]),
     row(&[("receive.advertisePushOptions", "false")], &["-o", "ci.skip", "third:main"]),
@@ -58,8 +63,8 @@ const ROWS: &[Row] = &[
     row(&[("transfer.hideRefs", "refs/notes")], &["third:refs/notes/x", "third:main"]),
     row(&[("receive.autogc", "true"), ("gc.auto", "1"), ("gc.autoDetach", "false")], &["third:main", ":old"]),
     row(&[("receive.updateServerInfo", "true")], &["third:main", "third:refs/heads/fresh"]),
-    row(&[("receive.keepAlive", "1")], &["third:main"]),
-    row(&[("receive.certNonceSeed", "a seed"), ("receive.certNonceSlop", "60")], &["third:main"]),
+    row(&[("receive.certNonceSeed", "a seed")], &["--signed=yes", "third:main"]),
+    row(&[], &["--signed=yes", "third:main"]),
     row(&[("receive.shallowUpdate", "true")], &["third:main"]),
     row(&[("receive.procReceiveRefs", "refs/nothing")], &["third:main"]),
     row(&[], &["third:refs/short", "third:main"]),
@@ -182,6 +187,7 @@ async fn clone(cluster: &Cluster) -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_setting_of_receive_pack_means_the_same_as_without_lockstep() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let _ = sign(&clone(&cluster).await).await;
     for (at, row) in ROWS.iter().enumerate() {
         let servers = Servers::new(&cluster, &format!("row{at}")).await;
         servers.set(row.settings).await;
@@ -217,6 +223,84 @@ async fn a_branch_that_a_linked_work_tree_has_checked_out_is_protected_as_by_git
 fn packs(server: &Path) -> usize {
     let files = std::fs::read_dir(server.join("objects/pack")).expect("a folder");
     files.filter(|file| file.as_ref().expect("a file").path().extension().is_some_and(|end| end == "pack")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_stays_a_pack_from_the_same_size_on_as_with_plain_git() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let rows: [(&[(&str, &str)], Option<usize>); 5] = [
+        (&[], Some(0)),
+        (&[("receive.unpackLimit", "1")], Some(1)),
+        (&[("transfer.unpackLimit", "1")], Some(1)),
+        // The releases of git differ in which of the two decides.
+        (&[("receive.unpackLimit", "1000"), ("transfer.unpackLimit", "1")], None),
+        (&[("receive.unpackLimit", "1"), ("transfer.unpackLimit", "1000")], None),
+    ];
+    for (at, (settings, expected)) in rows.into_iter().enumerate() {
+        let servers = Servers::new(&cluster, &format!("unpack{at}")).await;
+        servers.set(settings).await;
+        servers.set(&[("receive.autogc", "false")]).await;
+        servers.same(&format!("{settings:?}"), &["third:main"]).await;
+        let by_plain = packs(&servers.plain);
+        assert_eq!(packs(&servers.ours), by_plain, "{settings:?}");
+        assert!(expected.is_none_or(|expected| by_plain == expected), "{settings:?}: {by_plain} packs");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_on_the_list_of_objects_to_skip_is_taken_as_by_plain_git() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    for listed in ["badly", "third"] {
+        let servers = Servers::new(&cluster, listed).await;
+        let list = cluster.scratch(&format!("skip-{listed}"));
+        let id = ok(git(&servers.clone, &["rev-parse", listed]).await);
+        std::fs::write(&list, format!("{id}\n")).expect("a file");
+        let list = list.display().to_string();
+        servers.set(&[("receive.fsckObjects", "true"), ("receive.fsck.skipList", list.as_str())]).await;
+        servers.same(listed, &["badly:refs/heads/badly"]).await;
+        let there = refs(&servers.ours).await.expect("git lists the refs");
+        assert_eq!(there.contains_key("refs/heads/badly"), listed == "badly", "{there:?}");
+    }
+}
+
+/// A server that is at work on a push sends empty packets, so that no connection is cut meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_whose_hooks_are_slow_is_kept_alive_as_with_plain_git() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    for (seconds, is_kept_alive) in [("1", true), ("0", false)] {
+        let servers = Servers::new(&cluster, &format!("alive{seconds}")).await;
+        servers.set(&[("receive.keepAlive", seconds)]).await;
+        servers.hook("pre-receive", "cat > /dev/null; sleep 1.5");
+        for server in [&servers.plain, &servers.ours] {
+            let mut push = quiet(Command::new("git"), &servers.clone);
+            push.arg("-C").arg(&servers.clone).env("GIT_TRACE_PACKET", "1").arg("push").arg(server).arg("third:main");
+            let output = push.output().await.expect("git runs");
+            assert!(output.status.success(), "{}", text(&output));
+            let traced = text(&output);
+            let empty = traced.lines().any(|line| line.trim_end().ends_with("sideband< \\1"));
+            assert_eq!(empty, is_kept_alive, "{seconds} of {}: {traced}", server.display());
+        }
+    }
+}
+
+/// Plain git cannot make a file of so long a name either, and takes a long name of short components.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_too_long_is_refused_alone() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let servers = Servers::new(&cluster, "p").await;
+    let (component, name) = (format!("refs/heads/{}", "x".repeat(251)), format!("refs/heads{}", "/abcdefg".repeat(95)));
+    for (long, why, plain_takes_it) in [(component, "longer than 250", false), (name, "longer than 768", true)] {
+        let beside = format!("refs/heads/beside-{}", long.len());
+        let both = [format!("third:{long}"), format!("third:{beside}")];
+        let [(_, plain), (_, ours)] = servers.both(&[&both[0], &both[1]]).await;
+        assert_eq!(plain.status.success(), plain_takes_it, "{}", text(&plain));
+        refuses(ours, why);
+        let by_plain = refs(&servers.plain).await.expect("git lists the refs");
+        assert_eq!(by_plain.contains_key(&long), plain_takes_it, "{by_plain:?}");
+        // Newer releases of git refuse the whole push if a file cannot be made.
+        let there = refs(&servers.ours).await.expect("git lists the refs");
+        assert_eq!((there.contains_key(&long), there.contains_key(&beside)), (false, true), "{there:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,7 +378,9 @@ async fn the_hooks_of_an_administrator_run_as_without_lockstep() {
     let log = |server: &Path| std::fs::read_to_string(server.join("log")).expect("a log");
     let (plain, ours) = (log(&servers.plain), log(&servers.ours));
     assert_eq!(plain, ours);
-    for part in ["GIT_PUSH_OPTION_0=ci.skip", "GIT_PUSH_CERT_STATUS=", "post-update refs/heads/main refs/heads/fresh"] {
+    for part in
+        ["GIT_PUSH_OPTION_0=ci.skip", "GIT_PUSH_CERT_NONCE_STATUS=OK", "post-update refs/heads/main refs/heads/fresh"]
+    {
         assert!(plain.contains(part), "no {part} in {plain}");
     }
 }

@@ -14,6 +14,7 @@ use lockstep_tests::e2e::documented::documented_in;
 use lockstep_tests::e2e::git::{Clone, fails, git, ok, refuses, text};
 use lockstep_tests::e2e::verify::{converged, every_branch_moves, sound};
 use lockstep_tests::e2e::{PATIENCE, until};
+use lockstep_tests::unfit;
 use tokio::time::{Instant, timeout};
 
 use crate::life::get;
@@ -285,4 +286,32 @@ async fn an_unfit_repository_is_refused_before_its_project_is_made_and_an_unfit_
     std::fs::remove_file(shallow.join("shallow")).expect("completed");
     let said = text(&seed().await);
     assert!(said.contains("shallow: open; 7 refs"), "{said}");
+}
+
+/// Each kind of repository that `docs/git-servers.md` lists.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_unfit_repository_makes_no_project_and_is_seeded_after_its_remedy() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    for (at, kind) in unfit::kinds().enumerate() {
+        let (folder, outside) =
+            (cluster.nodes[0].root.join(format!("kind{at}")), cluster.scratch(&format!("away{at}")));
+        for new in [&folder, &outside] {
+            std::fs::create_dir_all(new).expect("a folder");
+        }
+        let run = |script: &str| ok(unfit::run(&folder, &outside, script));
+        let _ = (run(unfit::WORK), run(kind.make));
+        let project = format!("kind{at}/x");
+        let seed = async || cluster.nodes[0].cli(&["seed", "--alone", &project]).await;
+        if !kind.reason.is_empty() {
+            let refused = seed().await;
+            assert_eq!(refused.status.code(), Some(3), "{}: {}", kind.name, text(&refused));
+            refuses(refused, kind.reason);
+            let projects = cluster.refdb.refs.projects(None, 100).await.expect("the refdb answers");
+            assert!(projects.iter().all(|(name, _)| name.as_str() != project), "{}: the project was made", kind.name);
+        }
+        let Some(remedy) = kind.remedy else { continue };
+        let _ = run(remedy);
+        let said = text(&seed().await);
+        assert!(said.contains(&format!("{project}: open; ")), "{}: {said}", kind.name);
+    }
 }

@@ -47,8 +47,10 @@ struct Story {
     kills: u64,
     messages: Vec<(u32, String)>,
     merged: BTreeSet<u32>,
-    /// Number of documents that a site indexed after each of its starts.
+    /// Number of changes that a site indexed after each of its starts.
     indexed: Vec<usize>,
+    /// The accounts and groups that users edit.
+    documents: BTreeSet<String>,
     figures: (usize, usize),
 }
 
@@ -87,6 +89,11 @@ impl Story {
         // The Gerrits live until a call proves that everything so far is on the disk of their indexes.
         sleep(COMMIT_WITHIN[1] + SLACK + POLL).await;
         let random = ChaCha8Rng::seed_from_u64(seed);
+        let known = others_indexed_since(&sites.servers[0], 0);
+        for kind in ["account ", "group ", "project "] {
+            assert!(known.iter().any(|document| document.starts_with(kind)), "the log shows no {kind}: {known:?}");
+        }
+        let documents = edited_documents(&sites.servers[0]).await;
         Self {
             sites,
             users,
@@ -97,6 +104,7 @@ impl Story {
             messages: Vec::new(),
             merged: BTreeSet::new(),
             indexed: Vec::new(),
+            documents,
             figures: (0, 0),
         }
     }
@@ -155,12 +163,16 @@ impl Story {
         self.edited.extend(told.changes.iter().take(1));
     }
 
-    /// A start indexes nothing that was on the disk for long: no change that nobody edits.
+    /// A start indexes nothing that was on the disk for long: no change, account, group or project that nobody edits.
     fn only_what_may_be_lost(&mut self, at: usize, log: u64) {
         let indexed = indexed_since(&self.sites.servers[at], log);
         let old: Vec<&u32> = indexed.keys().filter(|number| **number <= OLD).collect();
         self.indexed.push(indexed.len());
-        assert!(old.is_empty(), "changes were indexed without need at {}: {old:?}", self.sites.cluster.nodes[at].name);
+        let name = &self.sites.cluster.nodes[at].name;
+        assert!(old.is_empty(), "changes were indexed without need at {name}: {old:?}");
+        let others = others_indexed_since(&self.sites.servers[at], log);
+        let idle: Vec<&String> = others.difference(&self.documents).collect();
+        assert!(idle.is_empty(), "documents that nobody edits were indexed at {name}: {idle:?}");
     }
 
     /// Both sites show everything that users were told, once.
@@ -283,6 +295,27 @@ fn indexed_since(server: &Server, log: u64) -> BTreeMap<u32, usize> {
         }
     }
     indexed
+}
+
+/// The documents beside changes that users edit: the group, and the account that all of them use.
+async fn edited_documents(server: &Server) -> BTreeSet<String> {
+    let group = server.read(&format!("/groups/{GROUP}")).await;
+    let account = server.read("/accounts/self").await;
+    let group = group["id"].as_str().expect("the id of the group");
+    BTreeSet::from([format!("group {group}"), format!("account {}", account["_account_id"])])
+}
+
+/// The accounts, groups and projects that a Gerrit has indexed since its log had this length, and each index that it
+/// has begun to make anew.
+fn others_indexed_since(server: &Server, log: u64) -> BTreeSet<String> {
+    let document = |line: &str| {
+        if let Some((_, index)) = line.split_once("Starting online reindex of ") {
+            return Some(format!("all {index}"));
+        }
+        let (document, _) = line.split_once("IndexerImpl")?.1.split_once("Replace ")?.1.split_once(" in index")?;
+        Some(document.to_owned())
+    };
+    server.log_since(log).lines().filter_map(document).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,3 +85,27 @@ async fn without_its_sidecar_a_gerrit_reads_and_says_why_it_does_not_write() {
     let _ = sites.servers[0].rest("PUT", "/projects/q", &create).await.json();
     in_lockstep(&sites, "p").await;
 }
+
+/// git's rules decide which names are refs: only a name that is `@` and nothing else is none.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Gerrit: make gerrit-e2e"]
+async fn a_component_that_is_an_at_sign_is_pushed_and_created_like_any_other() {
+    let sites = Sites::start(lockstep(), &["a-0"]).await;
+    let gerrit = &sites.servers[0];
+    gerrit.create("p").await;
+    let user = User::clone(gerrit, "p", &sites.cluster.scratch("user")).await;
+    let pushed = ["@", "x/@", "@/x", "beside"];
+    let to: Vec<String> = pushed.iter().map(|name| format!("HEAD:refs/heads/{name}")).collect();
+    let args: Vec<&str> = ["push", "origin"].into_iter().chain(to.iter().map(String::as_str)).collect();
+    let _ = ok(user.git(&args).await);
+    let created = ["y%2F@", "z%2F@%2Fz"];
+    for name in created {
+        let answer = gerrit.rest("PUT", &format!("/projects/p/branches/{name}"), &json!({"revision": "master"})).await;
+        assert_eq!(answer.status, 201, "{name}: {answer:?}");
+    }
+    let truth = in_lockstep(&sites, "p").await;
+    let created = created.map(|name| name.replace("%2F", "/"));
+    for name in pushed.into_iter().chain(created.iter().map(String::as_str)) {
+        assert!(truth.refs.contains_key(&format!("refs/heads/{name}")), "{name}: {truth:?}");
+    }
+}

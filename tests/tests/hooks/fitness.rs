@@ -1,101 +1,11 @@
 //! The fitness of a repository, row by row of `docs/git-servers.md`: `hook install` and `import` refuse an unfit one
 //! before anything is committed, with the reason, and the remedy works.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
 
-use crate::fake::{MAIN, Site, fails, git, ok, quiet};
+use lockstep_tests::unfit;
 
-/// A kind of repository: the commands that make `x.git` beside the clone `work`, a part of the reason, and the commands
-/// of the remedy. Without a remedy the repository must be made anew.
-struct Row {
-    kind: &'static str,
-    make: &'static str,
-    reason: &'static str,
-    remedy: Option<&'static str>,
-}
-
-const fn row(kind: &'static str, make: &'static str, reason: &'static str, remedy: Option<&'static str>) -> Row {
-    Row { kind, make, reason, remedy }
-}
-
-const ROWS: &[Row] = &[
-    row("fit", "git clone -q --bare work x.git", "", Some("true")),
-    row(
-        "shallow",
-        "git -C work commit -q --allow-empty -m two; git clone -q --bare --depth 1 file://$PWD/work x.git",
-        "it is shallow",
-        Some("git -C x.git fetch -q --unshallow"),
-    ),
-    row(
-        "detached HEAD",
-        "git clone -q --bare work x.git; git -C x.git update-ref --no-deref HEAD main",
-        "HEAD is detached",
-        Some("git -C x.git symbolic-ref HEAD refs/heads/main"),
-    ),
-    row(
-        "HEAD with a bad name",
-        "git clone -q --bare work x.git; git -C x.git symbolic-ref HEAD refs/x",
-        "its HEAD names refs/x",
-        Some("git -C x.git symbolic-ref HEAD refs/heads/main"),
-    ),
-    row(
-        "partial clone",
-        "git -C work config uploadpack.allowFilter true; git clone -q --bare --filter=blob:none file://$PWD/work x.git",
-        "it is a partial clone",
-        Some("rm -rf x.git; git clone -q --mirror file://$PWD/work x.git"),
-    ),
-    row(
-        "promisor packs",
-        "git clone -q --bare work x.git; git -C x.git repack -q -a -d; touch $(ls x.git/objects/pack/*.pack | \
-         sed s/pack$/promisor/)",
-        "it is a partial clone",
-        Some("rm x.git/objects/pack/*.promisor"),
-    ),
-    row(
-        "alternates",
-        "git clone -q --bare --shared work x.git",
-        "borrows objects from",
-        Some("git -C x.git repack -q -a -d && rm x.git/objects/info/alternates"),
-    ),
-    row(
-        "linked work trees",
-        "git clone -q --bare work x.git; git -C x.git worktree add -q ../tree main",
-        "work trees are linked to it (tree)",
-        Some("git -C x.git worktree remove ../tree"),
-    ),
-    row(
-        "a work tree",
-        "git clone -q work y; ln -s y/.git x.git",
-        "it has a work tree",
-        Some("rm x.git; git clone -q --bare y x.git"),
-    ),
-    row("SHA-256", "git init -q --bare --object-format=sha256 x.git", "SHA-256", None),
-    row(
-        "reftable",
-        "git clone -q --bare work x.git; git -C x.git config core.repositoryFormatVersion 1; \
-         git -C x.git config extensions.refStorage reftable",
-        "refs are not stored in files",
-        None,
-    ),
-    row(
-        "an unknown extension",
-        "git clone -q --bare work x.git; git -C x.git config core.repositoryFormatVersion 1; \
-         git -C x.git config extensions.compression zstd",
-        "extensions.compression is not supported",
-        None,
-    ),
-    row(
-        "grafts",
-        "git clone -q --bare work x.git; git -C x.git rev-parse HEAD > x.git/info/grafts",
-        "parents of its commits are replaced",
-        Some("git -C x.git replace --convert-graft-file"),
-    ),
-];
-
-fn shell(folder: &Path, script: &str) -> Output {
-    quiet(Command::new("sh"), folder).args(["-ec", script]).output().unwrap()
-}
+use crate::fake::{MAIN, Site, fails, git, ok};
 
 /// A site whose repository is `x.git`.
 async fn site() -> Site {
@@ -110,28 +20,30 @@ fn x(site: &Site) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unfit_repository_is_refused_before_anything_is_committed_and_the_remedy_works() {
-    for row in ROWS {
-        let site = site().await;
-        ok(shell(site.folder.path(), row.make));
+    for kind in unfit::kinds() {
+        let (site, outside) = (site().await, tempfile::tempdir().unwrap());
+        let run = |script: &str| ok(unfit::run(site.folder.path(), outside.path(), script));
+        run(kind.make);
         *site.fake.refdb.lock() = Some(std::collections::BTreeMap::new());
         let settings = || std::fs::read_to_string(x(&site).join("config")).unwrap();
         let before = settings();
         let install = || site.lockstep(&["hook", "install", "x.git", "--project", "x"]);
         let import = || site.lockstep(&["import", "x.git", "--project", "x"]);
-        if !row.reason.is_empty() {
+        if !kind.reason.is_empty() {
             for refused in [install(), import()] {
                 let text = fails(refused);
-                assert!(text.contains(row.reason), "{}: {text}", row.kind);
-                assert!(text.contains(';'), "{}: no remedy in {text}", row.kind);
+                assert!(text.contains(kind.reason), "{}: {text}", kind.name);
+                assert!(text.contains(';'), "{}: no remedy in {text}", kind.name);
+                assert!(!text.contains("refs/heads/.invalid"), "{}: reftable's own HEAD: {text}", kind.name);
             }
-            assert!(site.fake.projects.lock().is_empty(), "{}: the project was made", row.kind);
-            assert_eq!(settings(), before, "{}", row.kind);
+            assert!(site.fake.projects.lock().is_empty(), "{}: the project was made", kind.name);
+            assert_eq!(settings(), before, "{}", kind.name);
         }
-        let Some(remedy) = row.remedy else { continue };
-        ok(shell(site.folder.path(), remedy));
+        let Some(remedy) = kind.remedy else { continue };
+        run(remedy);
         let imported = import();
         let done = String::from_utf8_lossy(&imported.stdout).into_owned();
-        assert!(done.contains("refs committed"), "{}: {imported:?}", row.kind);
+        assert!(done.contains("refs committed"), "{}: {imported:?}", kind.name);
         ok(install());
     }
 }
@@ -143,9 +55,11 @@ async fn a_ref_that_does_not_fit_is_left_out_by_name_and_the_others_go() {
     let make = "git clone -q --bare work x.git; cd x.git; git update-ref refs/stash main; \
                 git symbolic-ref refs/heads/latest refs/heads/main; \
                 git update-ref \"$(printf 'refs/heads/caf\\351')\" main; \
-                git update-ref refs/heads/@ main; git update-ref refs/changes/01/2/3 main";
+                git update-ref refs/heads/@ main; git update-ref refs/changes/01/2/3 main; \
+                git update-ref refs/heads$(printf '/abcdefg%.0s' $(seq 95)) main";
+    let folder = site.folder.path();
     for pack in ["true", "git -C x.git pack-refs --all"] {
-        ok(shell(site.folder.path(), &format!("rm -rf x.git; ({make}); {pack}")));
+        ok(unfit::run(folder, folder, &format!("rm -rf x.git; ({make}); {pack}")));
         *site.fake.refdb.lock() = Some(std::collections::BTreeMap::new());
         let imported = site.lockstep(&["import", "x.git", "--project", "x"]);
         assert_eq!(imported.status.code(), Some(3));
@@ -153,11 +67,12 @@ async fn a_ref_that_does_not_fit_is_left_out_by_name_and_the_others_go() {
         assert!(done.contains("4 refs committed"), "{done}");
         let text = fails(imported);
         for part in [
-            "4 refs were not imported",
+            "5 refs were not imported",
             "refs/stash: has fewer than three components",
             "refs/heads/latest: is a symbolic ref to refs/heads/main",
             "\"refs/heads/caf\\351\": is not UTF-8",
             "refs/changes/01/2/3: does not have the form",
+            "/abcdefg: is longer than 768 bytes",
         ] {
             assert!(text.contains(part), "no {part} in {text}");
         }
@@ -166,7 +81,7 @@ async fn a_ref_that_does_not_fit_is_left_out_by_name_and_the_others_go() {
         assert!(String::from_utf8_lossy(&warned.stderr).contains("this ref is not replicated: refs/heads/latest"));
         // The advice works, with the hooks in place.
         for advice in text.split('`').skip(1).step_by(2) {
-            ok(shell(&x(&site), advice));
+            ok(unfit::run(&x(&site), folder, advice));
         }
         let again = ok(site.lockstep(&["import", "x.git"]));
         assert!(again.contains("0 refs committed, 4 were committed before"), "{again}");

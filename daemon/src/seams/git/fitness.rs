@@ -59,7 +59,10 @@ pub enum Unfit {
     )]
     RefStorage,
     /// It has an extension of git that Lockstep does not know.
-    #[error("its setting {0} is not supported; unset it if nothing needs it")]
+    #[error(
+        "its setting {0} is not supported; if nothing needs it, unset it in the repository's folder: `git config \
+         --file config --unset {0}`"
+    )]
     Extension(String),
     /// `HEAD` names no branch.
     #[error("its HEAD is detached; point it to a branch with `git symbolic-ref HEAD refs/heads/...`")]
@@ -120,10 +123,12 @@ pub fn look(git_dir: &Path) -> std::io::Result<Fitness> {
     if content(&grafts)?.is_some() {
         unfit.push(Unfit::Grafts(grafts));
     }
-    unfit.extend(head(git_dir)?);
-    if !unfit.contains(&Unfit::RefStorage) {
-        fitness.left_out = left_out(git_dir)?;
+    // Its refs cannot be read, and beside a reftable `HEAD` is a stub.
+    if unfit.contains(&Unfit::RefStorage) || unfit.contains(&Unfit::ObjectFormat) {
+        return Ok(fitness);
     }
+    unfit.extend(head(git_dir)?);
+    fitness.left_out = left_out(git_dir)?;
     Ok(fitness)
 }
 

@@ -370,12 +370,15 @@ impl Server {
     }
 
     /// Writes the settings of the log. Without them, the war of the tests logs every line of its libraries. Which
-    /// changes it indexes is always logged.
+    /// documents it indexes is always logged.
     fn log_settings(&self, folder: &Path) -> PathBuf {
         let (path, level) = (folder.join(format!("{}-log4j.properties", self.name)), self.kit.log_level);
         let text = format!(
             "log4j.rootLogger={level}, console\n\
              log4j.logger.com.google.gerrit.server.index.change.ChangeIndexer=DEBUG\n\
+             log4j.logger.com.google.gerrit.server.index.account.AccountIndexerImpl=DEBUG\n\
+             log4j.logger.com.google.gerrit.server.index.group.GroupIndexerImpl=DEBUG\n\
+             log4j.logger.com.google.gerrit.server.index.project.ProjectIndexerImpl=DEBUG\n\
              log4j.appender.console=org.apache.log4j.ConsoleAppender\n\
              log4j.appender.console.target=System.err\n\
              log4j.appender.console.layout=org.apache.log4j.PatternLayout\n\
