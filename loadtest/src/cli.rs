@@ -126,6 +126,9 @@ struct RunArgs {
     /// Keeps the repositories of sites on this machine, for `check`
     #[arg(long)]
     keep: bool,
+    /// A collector that receives metrics over OTLP while the run goes on: http://HOST:4318
+    #[arg(long)]
+    otlp: Option<String>,
 }
 
 /// Runs the command line. `--help` lists the exit codes.
@@ -247,6 +250,7 @@ async fn run_all(args: RunArgs) -> Fallible<ExitCode> {
             estate: estate.clone(),
             lockstep: lockstep.clone(),
             out: out.clone(),
+            otlp: args.otlp.clone(),
             keep: args.keep,
         })
         .await?;

@@ -9,8 +9,10 @@
 //! | `processes` | processor, memory and files of every process |
 //! | `scrape` | the sidecars' own metrics, before and after |
 //! | `own` | whether the generator kept up |
+//! | `otlp` | the same measurements to a collector, while the run goes on |
 
 mod hlog;
+mod otlp;
 mod own;
 mod processes;
 mod recorder;
@@ -18,6 +20,7 @@ mod scrape;
 mod watch;
 
 pub use hlog::write as write_hlog;
+pub use otlp::Otlp;
 pub use own::{OwnCheck, own_seconds};
 pub use processes::{ProcessCourse, sample_processes};
 pub use recorder::{ClassStats, Finished, Recorder, Recording, Result as Outcome, Second};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use super::otlp::Otlp;
 use crate::load::model::Class;
 
 /// The most intervals of the log of histograms.
@@ -125,6 +126,7 @@ pub struct Recorder {
     warm_up_us: u64,
     late_us: u64,
     recording: Mutex<Recording>,
+    otlp: Option<Otlp>,
 }
 
 fn histogram() -> Histogram<u64> {
@@ -167,7 +169,19 @@ impl Recorder {
             intervals: BTreeMap::new(),
             interval_s: total.as_secs().div_ceil(INTERVALS).max(1),
         };
-        Self { warm_up_us: us(warm_up), late_us: us(late), recording: Mutex::new(recording) }
+        Self { warm_up_us: us(warm_up), late_us: us(late), recording: Mutex::new(recording), otlp: None }
+    }
+
+    /// Tells a collector of every operation as well.
+    #[must_use]
+    pub fn telling(self, otlp: Option<Otlp>) -> Self {
+        Self { otlp, ..self }
+    }
+
+    /// The collector that is told.
+    #[must_use]
+    pub fn otlp(&self) -> Option<&Otlp> {
+        self.otlp.as_ref()
     }
 
     fn is_measured(&self, at_us: u64) -> bool {
@@ -177,6 +191,9 @@ impl Recorder {
     /// An operation begins, this much after its intended start.
     pub fn started(&self, class: Class, at_us: u64, slip: Duration) {
         let slip = u64::try_from(slip.as_micros()).unwrap_or(u64::MAX);
+        if let Some(otlp) = &self.otlp {
+            otlp.offered(class);
+        }
         let mut all = self.recording.lock();
         second(&mut all, at_us).offered += 1;
         if self.is_measured(at_us) {
@@ -189,6 +206,10 @@ impl Recorder {
 
     /// An arrival is dropped.
     pub fn dropped(&self, class: Class, at_us: u64) {
+        if let Some(otlp) = &self.otlp {
+            otlp.offered(class);
+            otlp.dropped(class);
+        }
         let mut all = self.recording.lock();
         let second = second(&mut all, at_us);
         second.offered += 1;
@@ -202,6 +223,9 @@ impl Recorder {
 
     /// An operation has ended.
     pub fn finished(&self, one: &Finished) {
+        if let Some(otlp) = &self.otlp {
+            otlp.finished(one);
+        }
         let took = one.ended_us.saturating_sub(one.at_us);
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let mut all = self.recording.lock();
@@ -239,6 +263,9 @@ impl Recorder {
 
     /// Notes the number of operations in progress.
     pub fn in_flight(&self, at_us: u64, count: u64) {
+        if let Some(otlp) = &self.otlp {
+            otlp.in_flight(count);
+        }
         let mut all = self.recording.lock();
         second(&mut all, at_us).in_flight = count;
     }

@@ -18,7 +18,7 @@ use crate::Fallible;
 use crate::host::Host;
 use crate::load::drive::{Context, FaultMark, Pace, drive, inject};
 use crate::load::estate::{Estate, EstateFile, Local, LocalSettings};
-use crate::load::measure::{Recorder, write_hlog};
+use crate::load::measure::{Otlp, Recorder, write_hlog};
 use crate::load::oracle::{Evidence, Judgement, judge};
 use crate::load::plan::{Arrival, Plan, read_trace, replay};
 use crate::load::profile::{Profile, Shape};
@@ -38,6 +38,8 @@ pub struct Ordered {
     pub lockstep: PathBuf,
     /// The folder of the results.
     pub out: PathBuf,
+    /// The collector that receives metrics over OTLP while the run goes on.
+    pub otlp: Option<String>,
     /// Whether the repositories of sites that were started here stay.
     pub keep: bool,
     /// The command that repeats the run.
@@ -54,16 +56,22 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     let home = tempfile::Builder::new().prefix("lockstep-load-").tempdir()?;
     let home_path = if order.keep { home.keep() } else { home.path().to_owned() };
     let sites = order.estate.as_ref().map_or(profile.run.sites, EstateFile::count);
+    let otlp = order.otlp.as_deref().map(|endpoint| Otlp::open(endpoint, &profile)).transpose()?;
     let plan = plan(&order, sites)?;
     say(&format!("{} operations are planned for {sites} sites", plan.arrivals.len()));
     let estate = Arc::new(open(&order, &home_path).await?);
     let measured_s = measured(&profile, &plan);
     let started_ms = SystemClock.now_ms();
-    let context = Arc::new(context(&profile, &estate, &home_path, started_ms, measured_s)?);
+    let context = Arc::new(context(&profile, &estate, &home_path, started_ms, measured_s, otlp.clone())?);
     prepare(&context).await?;
     say("the projects are at every site; the run begins");
     let (ran, faults) = carry_out(&context, plan.arrivals.clone()).await?;
     say("the run has ended; waiting until every site has applied everything");
+    if let Some(otlp) = otlp
+        && let Some(why) = otlp.close().await
+    {
+        say(&why);
+    }
     let resolved = settle::resolve(&context).await;
     if resolved > 0 {
         say(&format!("{resolved} requests without an answer turned out to be committed"));
@@ -164,11 +172,12 @@ fn context(
     home: &Path,
     started_ms: u64,
     measured_s: f64,
+    otlp: Option<Otlp>,
 ) -> Fallible<Context> {
     let (run, limits) = (&profile.run, &profile.limits);
     let warm_up = Duration::from_secs_f64(run.warm_up_s);
     let total = warm_up + Duration::from_secs_f64(measured_s);
-    let recorder = Recorder::new(warm_up, total, Duration::from_millis(limits.late_ms));
+    let recorder = Recorder::new(warm_up, total, Duration::from_millis(limits.late_ms)).telling(otlp);
     Ok(Context {
         world: World::new(&format!("{}-{:x}", run.seed, started_ms / 1_000), profile.model.projects)?,
         pace: Arc::new(Pace::new(recorder, limits.in_flight)),
