@@ -43,6 +43,8 @@ pub struct Finished {
     pub answer: Duration,
     /// The number of tries.
     pub tries: u32,
+    /// How often the client was told to wait and come again.
+    pub told: u64,
     /// The number of refs that moved.
     pub refs: u64,
     /// The outcome.
@@ -54,7 +56,7 @@ impl Finished {
     #[must_use]
     pub fn begun(class: Class, site: usize, at_us: u64) -> Self {
         let (prepare, answer) = (Duration::ZERO, Duration::ZERO);
-        Self { class, site, at_us, ended_us: 0, prepare, answer, tries: 0, refs: 0, result: Result::Unknown }
+        Self { class, site, at_us, ended_us: 0, prepare, answer, tries: 0, told: 0, refs: 0, result: Result::Unknown }
     }
 }
 
@@ -75,6 +77,8 @@ pub struct ClassStats {
     pub unknown: u64,
     /// Further tries.
     pub retries: u64,
+    /// How often clients were told to wait and come again.
+    pub told: u64,
     /// Refs that moved.
     pub refs: u64,
     /// From the intended start to the end, of the operations that were done, in microseconds.
@@ -144,6 +148,7 @@ impl Default for ClassStats {
             refused: BTreeMap::new(),
             unknown: 0,
             retries: 0,
+            told: 0,
             refs: 0,
             latency: histogram(),
             prepare: histogram(),
@@ -247,6 +252,7 @@ impl Recorder {
         let interval = one.ended_us / 1_000_000 / all.interval_s;
         let stats = all.classes.entry(one.class).or_default();
         stats.retries += u64::from(one.tries.saturating_sub(1));
+        stats.told += one.told;
         match &one.result {
             Result::Done => {
                 stats.done += 1;
@@ -312,6 +318,7 @@ mod tests {
             prepare: Duration::from_millis(1),
             answer: Duration::from_millis(2),
             tries: 2,
+            told: 1,
             refs: 1,
             result,
         };
@@ -325,6 +332,7 @@ mod tests {
         let all = recorder.take();
         let stats = &all.classes[&Class::CiVote];
         assert_eq!((stats.offered, stats.done, stats.late, stats.dropped, stats.retries), (3, 1, 1, 1, 2));
+        assert_eq!(stats.told, 2, "the warm-up is left out");
         assert_eq!(stats.refused, BTreeMap::from([("stale".to_owned(), 1)]));
         assert!(stats.latency.max() >= 399_000 && stats.latency.min() >= 399_000, "{}", stats.latency.min());
         assert_eq!(recorder.totals(), [4, 2, 1, 0, 1]);

@@ -117,6 +117,7 @@ fn add(total: &mut ClassStats, one: &ClassStats) {
     total.done += one.done;
     total.unknown += one.unknown;
     total.retries += one.retries;
+    total.told += one.told;
     total.refs += one.refs;
     for (code, count) in &one.refused {
         *total.refused.entry(code.clone()).or_default() += count;
@@ -139,6 +140,7 @@ fn class_report(stats: &ClassStats) -> ClassReport {
         dropped: stats.dropped,
         late: stats.late,
         retries: stats.retries,
+        told: stats.told,
         refs: stats.refs,
         latency: Quantiles::of(&stats.latency),
         prepare: Quantiles::of(&stats.prepare),

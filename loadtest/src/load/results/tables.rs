@@ -47,7 +47,8 @@ fn classes(report: &Report) -> Table {
     let row = |name: &str, class: &ClassReport| {
         let refused: u64 = class.refused.values().sum();
         let mut row = vec![name.to_owned()];
-        let counts = [class.offered, class.done, refused, class.unknown, class.dropped, class.late, class.retries];
+        let counts =
+            [class.offered, class.done, refused, class.unknown, class.dropped, class.late, class.retries, class.told];
         row.extend(counts.map(|count| count.to_string()));
         row.push(class.refs.to_string());
         row
@@ -55,7 +56,18 @@ fn classes(report: &Report) -> Table {
     Table {
         title: "Operations",
         about: "Counts without warm-up. Dropped and late ones are the generator's own fault.",
-        head: vec!["class", "offered", "done", "refused", "unknown", "dropped", "late", "retries", "refs moved"],
+        head: vec![
+            "class",
+            "offered",
+            "done",
+            "refused",
+            "unknown",
+            "dropped",
+            "late",
+            "retries",
+            "told to wait",
+            "refs moved",
+        ],
         rows: rows_of(report, row),
     }
 }

@@ -59,6 +59,9 @@ pub struct ClassReport {
     pub late: u64,
     /// Further tries.
     pub retries: u64,
+    /// How often clients were told to wait and come again.
+    #[serde(default)]
+    pub told: u64,
     /// Refs that moved.
     pub refs: u64,
     /// From the intended start to the end.
