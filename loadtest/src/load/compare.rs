@@ -84,6 +84,8 @@ pub fn alike<'a>(mut reports: impl Iterator<Item = &'a Report>) -> Fallible<()> 
     for other in reports {
         let mut profile = other.profile.clone();
         profile.run.seed = first.profile.run.seed;
+        // A goal changes no figure.
+        profile.goals = first.profile.goals.clone();
         if profile != first.profile {
             return Err("the profiles differ in more than their seeds: such runs cannot be compared".into());
         }

@@ -10,7 +10,7 @@ use opentelemetry_otlp::{MetricExporter, RetryPolicy, WithExportConfig, WithHttp
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 
-use super::recorder::{Finished, Result as Outcome};
+use super::finished::{Finished, Result as Outcome};
 use crate::load::model::Class;
 use crate::load::profile::{Profile, ProfileError};
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use super::finished::{Finished, Result};
 use super::otlp::Otlp;
 use crate::load::model::Class;
 
@@ -14,51 +15,6 @@ use crate::load::model::Class;
 const INTERVALS: u64 = 60;
 /// The longest latency that a histogram holds, in microseconds: ten minutes. Longer ones count as this.
 const LONGEST_US: u64 = 600_000_000;
-
-/// The end of an operation, as its client saw it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Result {
-    /// Done: committed, or read.
-    Done,
-    /// Refused in the end, with the code of the reason.
-    Refused(String),
-    /// The client gave up and does not know the outcome.
-    Unknown,
-}
-
-/// An operation that has ended. All times are microseconds after the start of the run.
-#[derive(Clone, Debug)]
-pub struct Finished {
-    /// The class.
-    pub class: Class,
-    /// The site that was asked.
-    pub site: usize,
-    /// The intended start.
-    pub at_us: u64,
-    /// The end.
-    pub ended_us: u64,
-    /// The time in which the request and its objects were made, over all tries.
-    pub prepare: Duration,
-    /// The time from the first sending of the last try to its answer.
-    pub answer: Duration,
-    /// The number of tries.
-    pub tries: u32,
-    /// How often the client was told to wait and come again.
-    pub told: u64,
-    /// The number of refs that moved.
-    pub refs: u64,
-    /// The outcome.
-    pub result: Result,
-}
-
-impl Finished {
-    /// An operation that has begun at a site, and has not been tried yet.
-    #[must_use]
-    pub fn begun(class: Class, site: usize, at_us: u64) -> Self {
-        let (prepare, answer) = (Duration::ZERO, Duration::ZERO);
-        Self { class, site, at_us, ended_us: 0, prepare, answer, tries: 0, told: 0, refs: 0, result: Result::Unknown }
-    }
-}
 
 /// The figures of one class. Warm-up is left out.
 #[derive(Clone, Debug)]

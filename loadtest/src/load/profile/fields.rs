@@ -18,6 +18,8 @@ pub struct Profile {
     pub model: Model,
     /// The limits within which the generator itself must stay.
     pub limits: Limits,
+    /// The values that the estate must reach.
+    pub goals: Goals,
     /// Tags of releases and mass rebases.
     pub events: Vec<Event>,
     /// Faults that are injected.
@@ -182,6 +184,24 @@ impl Default for Limits {
             processor_share: 0.5,
         }
     }
+}
+
+/// The values that the estate must reach, if they are set: the report says for each whether it did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Goals {
+    /// The 99th percentile of ref updates from their intended start, in milliseconds.
+    pub commit_p99_ms: Option<f64>,
+    /// The 99th percentile of the lag at each site, in milliseconds.
+    pub lag_p99_ms: Option<f64>,
+    /// From the end of the burst, or else of the last operation, until every site has applied everything, in seconds.
+    pub caught_up_s: Option<f64>,
+    /// The share of arrivals that ended refused, unknown or dropped.
+    pub failed_share: Option<f64>,
+    /// With `burst`: the 99th percentile of people's updates in the burst, as a multiple of the one before it.
+    pub people_p99_ratio: Option<f64>,
+    /// The growth of each sidecar's memory from the second quarter of the run to the last one: 0.1 for 10 %.
+    pub memory_growth: Option<f64>,
 }
 
 /// The kind of an event.

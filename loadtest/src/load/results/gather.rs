@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde_json::Value;
 
+use super::goals::judge;
 use super::notes::notes;
+use super::people::{caught_up, people};
 use super::types::{ClassReport, Course, Quantiles, Report, SiteReport, StageReport, Verdict};
 use crate::load::drive::FaultMark;
 use crate::load::measure::{ClassStats, OwnCheck, ProcessCourse, Recording, Scraped, Watched};
@@ -58,10 +60,13 @@ pub struct Gathered {
 /// Makes the report.
 #[must_use]
 pub fn gather(from: Gathered) -> Report {
-    let mut total = ClassStats::default();
+    let (mut total, mut updates) = (ClassStats::default(), ClassStats::default());
     let mut classes = BTreeMap::new();
     for (class, stats) in &from.recording.classes {
         add(&mut total, stats);
+        if !class.is_read() {
+            add(&mut updates, stats);
+        }
         classes.insert(class.name().to_owned(), class_report(stats));
     }
     let verdict = if !from.oracle.is_clean() || from.settled_after_s.is_none() {
@@ -84,7 +89,10 @@ pub fn gather(from: Gathered) -> Report {
         fault.recovered_after_s = seen.or_else(|| recovered(fault, &from.recording, &from.watched));
     }
     faults.sort_by(|one, other| one.from_s.total_cmp(&other.from_s));
-    Report {
+    let people = people(&from.profile, &from.recording);
+    let settled = from.settled_after_s;
+    let caught_up_after_s = caught_up(&from.profile, &from.recording, &from.watched, settled, RECOVERED_MS);
+    let mut report = Report {
         form: 1,
         verdict,
         command: from.command,
@@ -97,9 +105,13 @@ pub fn gather(from: Gathered) -> Report {
         day: from.day,
         own: from.own,
         total: class_report(&total),
+        updates: Quantiles::of(&updates.latency),
+        people,
+        goals: Vec::new(),
         classes,
         measured_s: round(from.measured_s),
         settled_after_s: from.settled_after_s.map(round),
+        caught_up_after_s,
         sites: from.watched.sites.iter().map(site).collect(),
         stages: stages(&from.metrics),
         calls: calls(&from.metrics),
@@ -107,7 +119,9 @@ pub fn gather(from: Gathered) -> Report {
         faults,
         oracle: from.oracle,
         course,
-    }
+    };
+    report.goals = judge(&report);
+    report
 }
 
 fn add(total: &mut ClassStats, one: &ClassStats) {
@@ -256,4 +270,39 @@ fn calls(metrics: &Scraped) -> BTreeMap<String, f64> {
         calls.insert(name.to_owned(), metrics.by(metric, "none").values().fold(0.0, |sum, one| sum + one));
     }
     calls
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::load::measure::Recorder;
+    use crate::load::profile::Limits;
+
+    /// The report of a run in which nothing was measured.
+    pub(in crate::load::results) fn report() -> Report {
+        let profile = Profile::default();
+        let recorder = Recorder::new(Duration::ZERO, Duration::from_secs(10), Duration::from_millis(100));
+        let recording = recorder.take();
+        gather(Gathered {
+            command: "lockstep-loadtest run test".to_owned(),
+            started_ms: 0,
+            host: Value::Null,
+            versions: BTreeMap::new(),
+            estate: "no site".to_owned(),
+            is_local: true,
+            day: Day::of(&profile.model),
+            own: OwnCheck::of(&recording, &Limits::default(), 0.0, 1.0),
+            profile,
+            recording,
+            measured_s: 10.0,
+            settled_after_s: Some(1.0),
+            watched: Watched::new(&[], None),
+            metrics: Scraped::default(),
+            processes: Vec::new(),
+            faults: Vec::new(),
+            oracle: Judgement::default(),
+        })
+    }
 }

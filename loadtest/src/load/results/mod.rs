@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `types` | the report, as `report.json` holds it |
 //! | `gather` | from measurements to the report |
+//! | `goals` | the goals of the profile, held against the report |
+//! | `people` | the burst as people saw it, and its end |
 //! | `notes` | how far a run is from a real day |
 //! | `tables` | the tables that both texts have |
 //! | `markdown` | the report in Markdown |
@@ -11,10 +13,12 @@
 //! | `plot` | one plot over the time of the run, in SVG |
 
 mod gather;
+mod goals;
 mod html;
 mod markdown;
 mod markup;
 mod notes;
+mod people;
 mod plot;
 mod tables;
 mod types;
@@ -25,7 +29,7 @@ use crate::Fallible;
 
 pub use gather::{Gathered, gather};
 pub use notes::notes;
-pub use types::{ClassReport, Course, Quantiles, Report, SiteReport, StageReport, Verdict};
+pub use types::{ClassReport, Course, GoalReport, Quantiles, Report, SiteReport, StageReport, Verdict};
 
 /// Writes `report.json`, `report.md` and `report.html` into a folder.
 pub fn write(folder: &Path, report: &Report) -> Fallible<()> {

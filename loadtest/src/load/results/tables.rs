@@ -35,7 +35,23 @@ fn quantiles(of: &Quantiles) -> Vec<String> {
 
 /// Every table of the report.
 pub(super) fn all(report: &Report) -> Vec<Table> {
-    vec![classes(report), latencies(report), lag(report), processes(report), stages(report), calls(report)]
+    let goals = (!report.goals.is_empty()).then(|| goals(report));
+    let others = [classes, latencies, lag, processes, stages, calls].map(|table| table(report));
+    goals.into_iter().chain(others).collect()
+}
+
+fn goals(report: &Report) -> Table {
+    let row = |goal: &super::types::GoalReport| {
+        let measured = goal.measured.map_or("–".to_owned(), short);
+        let is_met = if goal.is_met() { "yes" } else { "MISSED" };
+        vec![goal.name.clone(), short(goal.most), measured, is_met.to_owned()]
+    };
+    Table {
+        title: "Goals",
+        about: "The highest value that the profile allows, and the value of this run.",
+        head: vec!["goal", "at most", "measured", "met"],
+        rows: report.goals.iter().map(row).collect(),
+    }
 }
 
 fn rows_of(report: &Report, row: impl Fn(&str, &ClassReport) -> Vec<String>) -> Vec<Vec<String>> {

@@ -96,6 +96,25 @@ pub struct StageReport {
     pub p99_at_most_ms: Option<f64>,
 }
 
+/// One goal and its value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoalReport {
+    /// The value that is judged, with its unit.
+    pub name: String,
+    /// The highest value that meets the goal.
+    pub most: f64,
+    /// The value of the run. None if it could not be measured.
+    pub measured: Option<f64>,
+}
+
+impl GoalReport {
+    /// Whether the run met the goal.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
+        self.measured.is_some_and(|value| value <= self.most)
+    }
+}
+
 /// The course of the run per second, from its start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Course {
@@ -156,6 +175,15 @@ pub struct Report {
     pub own: OwnCheck,
     /// All classes together.
     pub total: ClassReport,
+    /// From the intended start to the end, of all classes that move refs.
+    #[serde(default)]
+    pub updates: Quantiles,
+    /// With a burst: the same of people alone, before the burst and in it.
+    #[serde(default)]
+    pub people: Option<[Quantiles; 2]>,
+    /// The goals of the profile.
+    #[serde(default)]
+    pub goals: Vec<GoalReport>,
     /// Per class.
     pub classes: BTreeMap<String, ClassReport>,
     /// The measured time in seconds, without warm-up.
@@ -163,6 +191,9 @@ pub struct Report {
     /// From the last end of an operation until every site had applied everything, in seconds. None if that did not
     /// happen in time.
     pub settled_after_s: Option<f64>,
+    /// The same from the end of the burst, if there is one, until the sites have caught up with it.
+    #[serde(default)]
+    pub caught_up_after_s: Option<f64>,
     /// Per site.
     pub sites: Vec<SiteReport>,
     /// Per stage.
