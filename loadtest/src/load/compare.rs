@@ -84,8 +84,9 @@ pub fn alike<'a>(mut reports: impl Iterator<Item = &'a Report>) -> Fallible<()> 
     for other in reports {
         let mut profile = other.profile.clone();
         profile.run.seed = first.profile.run.seed;
-        // A goal changes no figure.
+        // Goals and prices change no figure.
         profile.goals = first.profile.goals.clone();
+        profile.prices = first.profile.prices.clone();
         if profile != first.profile {
             return Err("the profiles differ in more than their seeds: such runs cannot be compared".into());
         }

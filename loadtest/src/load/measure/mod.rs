@@ -7,7 +7,7 @@
 //! | `finished` | an operation that has ended |
 //! | `hlog` | histograms as an interval log of HdrHistogram |
 //! | `watch` | the status of every site, several times per second: the lag until a commit is visible |
-//! | `processes` | processor, memory and files of every process |
+//! | `processes` | processor, memory, files and disk of every process |
 //! | `scrape` | the sidecars' own metrics, before and after |
 //! | `own` | whether the generator kept up |
 //! | `otlp` | the same measurements to a collector, while the run goes on |

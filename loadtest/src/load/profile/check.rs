@@ -82,26 +82,30 @@ pub(super) fn faults(profile: &Profile) -> Vec<String> {
         faults
             .push("faults.kind = \"failover\": a run has one at most, because the old site stays a standby".to_owned());
     }
-    faults.extend(goals(profile));
+    faults.extend(goals_and_prices(profile));
     if run.round_trip_ms > LONGEST_TRIP_MS {
         faults.push(format!("run.round_trip_ms = {}: it must be from 0 to {LONGEST_TRIP_MS}", run.round_trip_ms));
     }
     faults
 }
 
-fn goals(profile: &Profile) -> Vec<String> {
-    let goals = &profile.goals;
+fn goals_and_prices(profile: &Profile) -> Vec<String> {
+    let (goals, prices) = (&profile.goals, &profile.prices);
     let all = [
-        ("commit_p99_ms", goals.commit_p99_ms),
-        ("lag_p99_ms", goals.lag_p99_ms),
-        ("caught_up_s", goals.caught_up_s),
-        ("failed_share", goals.failed_share),
-        ("people_p99_ratio", goals.people_p99_ratio),
-        ("memory_growth", goals.memory_growth),
+        ("goals.commit_p99_ms", goals.commit_p99_ms),
+        ("goals.lag_p99_ms", goals.lag_p99_ms),
+        ("goals.caught_up_s", goals.caught_up_s),
+        ("goals.failed_share", goals.failed_share),
+        ("goals.people_p99_ratio", goals.people_p99_ratio),
+        ("goals.memory_growth", goals.memory_growth),
+        ("prices.write_units_million", prices.write_units_million),
+        ("prices.read_units_million", prices.read_units_million),
+        ("prices.put_units_million", prices.put_units_million),
+        ("prices.shard_hour", prices.shard_hour),
     ];
     let wrong = all.iter().filter_map(|(name, value)| Some((name, value.filter(|value| !(0.0..1e9).contains(value))?)));
     let mut faults: Vec<String> =
-        wrong.map(|(name, value)| format!("goals.{name} = {value}: it must be from 0 to 1000000000")).collect();
+        wrong.map(|(name, value)| format!("{name} = {value}: it must be from 0 to 1000000000")).collect();
     if let Some(ratio) = goals.people_p99_ratio.filter(|_| profile.load.shape != Shape::Burst) {
         faults.push(format!(
             "goals.people_p99_ratio = {ratio}: it compares a burst with the time before it: set load.shape = \"burst\""

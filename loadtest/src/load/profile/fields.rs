@@ -20,6 +20,8 @@ pub struct Profile {
     pub limits: Limits,
     /// The values that the estate must reach.
     pub goals: Goals,
+    /// The prices of AWS.
+    pub prices: Prices,
     /// Tags of releases and mass rebases.
     pub events: Vec<Event>,
     /// Faults that are injected.
@@ -202,6 +204,20 @@ pub struct Goals {
     pub people_p99_ratio: Option<f64>,
     /// The growth of each sidecar's memory from the second quarter of the run to the last one: 0.1 for 10 %.
     pub memory_growth: Option<f64>,
+}
+
+/// The prices of AWS in dollars, in the region of the estate and by its contract. A report without them has units alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Prices {
+    /// A million write units of DynamoDB, on demand.
+    pub write_units_million: Option<f64>,
+    /// A million read units of DynamoDB, on demand.
+    pub read_units_million: Option<f64>,
+    /// A million PUT units of Kinesis, of 25 KB each.
+    pub put_units_million: Option<f64>,
+    /// An hour of a shard of Kinesis, its retention included.
+    pub shard_hour: Option<f64>,
 }
 
 /// The kind of an event.

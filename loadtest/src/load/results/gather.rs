@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde_json::Value;
 
+use super::cost::{Sizes, cost, growth};
 use super::goals::judge;
 use super::notes::notes;
 use super::people::{caught_up, people};
@@ -49,6 +50,8 @@ pub struct Gathered {
     pub watched: Watched,
     /// The growth of the metrics of all sidecars.
     pub metrics: Scraped,
+    /// The mean sizes of a transaction of the plan.
+    pub sizes: Sizes,
     /// The processes.
     pub processes: Vec<ProcessCourse>,
     /// The faults.
@@ -59,6 +62,7 @@ pub struct Gathered {
 
 /// Makes the report.
 #[must_use]
+#[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
 pub fn gather(from: Gathered) -> Report {
     let (mut total, mut updates) = (ClassStats::default(), ClassStats::default());
     let mut classes = BTreeMap::new();
@@ -92,6 +96,8 @@ pub fn gather(from: Gathered) -> Report {
     let people = people(&from.profile, &from.recording);
     let settled = from.settled_after_s;
     let caught_up_after_s = caught_up(&from.profile, &from.recording, &from.watched, settled, RECOVERED_MS);
+    let (sites, seconds) = (from.watched.sites.len(), course.offered.len() as f64);
+    let cost = cost(&from.metrics, from.sizes, &from.profile.prices, seconds, sites);
     let mut report = Report {
         form: 1,
         verdict,
@@ -115,12 +121,15 @@ pub fn gather(from: Gathered) -> Report {
         sites: from.watched.sites.iter().map(site).collect(),
         stages: stages(&from.metrics),
         calls: calls(&from.metrics),
+        cost,
+        growth: Vec::new(),
         processes: from.processes,
         faults,
         oracle: from.oracle,
         course,
     };
     report.goals = judge(&report);
+    report.growth = growth(&report);
     report
 }
 
@@ -300,6 +309,7 @@ pub(super) mod tests {
             settled_after_s: Some(1.0),
             watched: Watched::new(&[], None),
             metrics: Scraped::default(),
+            sizes: Sizes::default(),
             processes: Vec::new(),
             faults: Vec::new(),
             oracle: Judgement::default(),

@@ -132,6 +132,7 @@ fn plots(report: &Report) -> Vec<Plot> {
         plot("backlog", "Oldest transaction not applied", "milliseconds", sites(&course.backlog_ms)),
         plot("cores", "Processors", "cores", per_process(|one| &one.cores)),
         plot("memory", "Memory", "MiB", per_process(|one| &one.memory_mib)),
+        plot("disk", "Written to the disk", "MiB per second", per_process(|one| &one.written_mib)),
     ]
 }
 

@@ -37,7 +37,41 @@ fn quantiles(of: &Quantiles) -> Vec<String> {
 pub(super) fn all(report: &Report) -> Vec<Table> {
     let goals = (!report.goals.is_empty()).then(|| goals(report));
     let others = [classes, latencies, lag, processes, stages, calls].map(|table| table(report));
-    goals.into_iter().chain(others).collect()
+    let cost = report.cost.as_ref().map(cost);
+    let growth = (!report.growth.is_empty()).then(|| growth(report));
+    goals.into_iter().chain(others).chain(cost).chain(growth).collect()
+}
+
+fn dollars(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.4}"))
+}
+
+fn cost(cost: &super::types::CostReport) -> Table {
+    let row = |line: &super::types::CostLine| {
+        let (count, each) = (short(line.count), short(line.per_transaction));
+        vec![line.name.clone(), count, each, dollars(line.dollars)]
+    };
+    let sum = vec!["all".to_owned(), "–".to_owned(), "–".to_owned(), dollars(cost.dollars)];
+    Table {
+        title: "Cost",
+        about: "The least that AWS charges for the run, warm-up included: counted from calls and planned sizes. Blobs \
+                in S3, backups and traffic between regions are left out. Dollars need the prices of the profile.",
+        head: vec!["unit", "count", "per transaction", "dollars"],
+        rows: cost.lines.iter().map(row).chain([sum]).collect(),
+    }
+}
+
+fn growth(report: &Report) -> Table {
+    let row = |one: &super::types::Growth| {
+        vec![one.name.clone(), short(one.per_second), short(one.cores_per_site), dollars(one.dollars_per_hour)]
+    };
+    Table {
+        title: "Growth",
+        about: "Extrapolated, not measured: the processors and the cost per transaction of this run, at other rates. \
+                Each site applies all transactions, so its processors grow with the sum of all sites.",
+        head: vec!["load", "transactions per second", "cores per site", "dollars per hour"],
+        rows: report.growth.iter().map(row).collect(),
+    }
 }
 
 fn goals(report: &Report) -> Table {
@@ -125,12 +159,16 @@ fn processes(report: &Report) -> Table {
     let warm_up = report.profile.run.warm_up_s as usize;
     let row = |process: &crate::load::measure::ProcessCourse| {
         let cores = format!("{:.2}", process.mean_cores(warm_up));
-        vec![process.name.clone(), cores, ms(process.most_memory()), process.most_files().to_string()]
+        let disk = process.disk(warm_up).map_or(["–".to_owned(), "–".to_owned()], |disk| disk.map(short));
+        let [read, written] = disk;
+        let (memory, files) = (ms(process.most_memory()), process.most_files().to_string());
+        vec![process.name.clone(), cores, memory, files, read, written]
     };
     Table {
         title: "Processes",
-        about: "With their git children. Memory in MiB.",
-        head: vec!["process", "cores (mean)", "memory (most)", "files (most)"],
+        about: "With their git children. Memory and disk in MiB; the disk of the generator is not told from that of its \
+                sites.",
+        head: vec!["process", "cores (mean)", "memory (most)", "files (most)", "read", "written"],
         rows: report.processes.iter().map(row).collect(),
     }
 }

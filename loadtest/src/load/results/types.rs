@@ -115,6 +115,43 @@ impl GoalReport {
     }
 }
 
+/// One kind of units of AWS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostLine {
+    /// The service and the unit.
+    pub name: String,
+    /// The units of the run.
+    pub count: f64,
+    /// The units per transaction.
+    pub per_transaction: f64,
+    /// Their cost. None if the profile has no price.
+    pub dollars: Option<f64>,
+}
+
+/// The least that AWS charges for the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostReport {
+    /// Transactions that were committed, warm-up included.
+    pub transactions: f64,
+    /// Per kind of units.
+    pub lines: Vec<CostLine>,
+    /// The sum. None if a price is missing.
+    pub dollars: Option<f64>,
+}
+
+/// The needs at another rate, in proportion to those of the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Growth {
+    /// The load.
+    pub name: String,
+    /// Transactions per second.
+    pub per_second: f64,
+    /// Processors of the sidecar of each site, git included.
+    pub cores_per_site: f64,
+    /// The cost. None if a price is missing.
+    pub dollars_per_hour: Option<f64>,
+}
+
 /// The course of the run per second, from its start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Course {
@@ -200,6 +237,12 @@ pub struct Report {
     pub stages: Vec<StageReport>,
     /// Calls to the refdb and the streams, and records, from the sidecars' metrics.
     pub calls: BTreeMap<String, f64>,
+    /// The units of AWS and their cost.
+    #[serde(default)]
+    pub cost: Option<CostReport>,
+    /// Extrapolated to other rates.
+    #[serde(default)]
+    pub growth: Vec<Growth>,
     /// Per process.
     pub processes: Vec<ProcessCourse>,
     /// Injected faults.

@@ -22,7 +22,7 @@ use crate::load::measure::{Otlp, Recorder, write_hlog};
 use crate::load::oracle::{Evidence, Judgement, judge};
 use crate::load::plan::{Arrival, Plan, read_trace, replay};
 use crate::load::profile::{Profile, Shape};
-use crate::load::results::{self, Gathered, Report, gather};
+use crate::load::results::{self, Gathered, Report, Sizes, gather};
 use crate::load::world::World;
 
 /// A run, as it was ordered on the command line.
@@ -101,6 +101,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
         settled_after_s: settled.map(|settled| settled.as_secs_f64()),
         watched: ran.watched,
         metrics: ran.metrics,
+        sizes: Sizes::of(&plan.arrivals),
         processes: ran.processes,
         faults,
         oracle,
