@@ -240,6 +240,14 @@ impl Recorder {
         [sum(|s| s.offered), sum(|s| s.done), sum(|s| s.refused), sum(|s| s.unknown), sum(|s| s.dropped)]
     }
 
+    /// The latencies of the operations that ended in some seconds of the run, in microseconds.
+    #[must_use]
+    pub fn latencies(&self, seconds: std::ops::Range<usize>) -> Vec<u32> {
+        let all = self.recording.lock();
+        let (from, to) = (seconds.start.min(all.seconds.len()), seconds.end.min(all.seconds.len()));
+        all.seconds[from..to.max(from)].iter().flat_map(|second| second.latencies.iter().copied()).collect()
+    }
+
     /// Everything that was recorded.
     #[must_use]
     pub fn take(&self) -> Recording {

@@ -82,14 +82,14 @@ pub(super) fn faults(profile: &Profile) -> Vec<String> {
         faults
             .push("faults.kind = \"failover\": a run has one at most, because the old site stays a standby".to_owned());
     }
-    faults.extend(goals_and_prices(profile));
+    faults.extend(bounds(profile));
     if run.round_trip_ms > LONGEST_TRIP_MS {
         faults.push(format!("run.round_trip_ms = {}: it must be from 0 to {LONGEST_TRIP_MS}", run.round_trip_ms));
     }
     faults
 }
 
-fn goals_and_prices(profile: &Profile) -> Vec<String> {
+fn bounds(profile: &Profile) -> Vec<String> {
     let (goals, prices) = (&profile.goals, &profile.prices);
     let all = [
         ("goals.commit_p99_ms", goals.commit_p99_ms),
@@ -98,6 +98,7 @@ fn goals_and_prices(profile: &Profile) -> Vec<String> {
         ("goals.failed_share", goals.failed_share),
         ("goals.people_p99_ratio", goals.people_p99_ratio),
         ("goals.memory_growth", goals.memory_growth),
+        ("load.stop_p99_ms", Some(profile.load.stop_p99_ms)),
         ("prices.write_units_million", prices.write_units_million),
         ("prices.read_units_million", prices.read_units_million),
         ("prices.put_units_million", prices.put_units_million),

@@ -132,6 +132,9 @@ pub struct Load {
     pub to: f64,
     /// The rates of `steps`.
     pub steps: Vec<f64>,
+    /// With `steps`: no further step begins after one whose 99th percentile is above this, in milliseconds. With 0 all
+    /// begin.
+    pub stop_p99_ms: f64,
     /// The beginning of the burst, in seconds from the start.
     pub burst_at_s: f64,
     /// The length of the burst, in seconds.
@@ -149,6 +152,7 @@ impl Default for Load {
             factor: 1.0,
             to: 1.0,
             steps: Vec::new(),
+            stop_p99_ms: 0.0,
             burst_at_s: 0.0,
             burst_s: 0.0,
             start_hour: 0.0,

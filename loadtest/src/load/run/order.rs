@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::measured::{Measured, measure};
 use super::prepare::prepare;
-use super::settle;
+use super::{settle, steps};
 use crate::Fallible;
 use crate::host::Host;
 use crate::load::drive::{Context, FaultMark, Pace, drive, inject};
@@ -65,7 +65,8 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     let context = Arc::new(context(&profile, &estate, &home_path, started_ms, measured_s, otlp.clone())?);
     prepare(&context).await?;
     say("the projects are at every site; the run begins");
-    let (ran, faults) = carry_out(&context, plan.arrivals.clone()).await?;
+    let (ran, faults, ended) = carry_out(&context, plan.arrivals.clone()).await?;
+    let measured_s = context.pace.stopped_s().map_or(measured_s, |at| (at - profile.run.warm_up_s).max(1.0));
     say("the run has ended; waiting until every site has applied everything");
     if let Some(otlp) = otlp
         && let Some(why) = otlp.close().await
@@ -86,7 +87,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     let recording = context.pace.recorder.take();
     write_hlog(&order.out.join("latency.hlog"), &recording, SystemTime::UNIX_EPOCH + ran.wall_start)?;
     let own = ran.own(&recording, &profile.limits);
-    let report = gather(Gathered {
+    let mut report = gather(Gathered {
         command: order.command.clone(),
         started_ms,
         host: Host::look().json(),
@@ -106,6 +107,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
         faults,
         oracle,
     });
+    report.notes = ended.into_iter().chain(report.notes).collect();
     results::write(&order.out, &report)?;
     if order.keep {
         say(&format!("the sites stay in {}", home_path.display()));
@@ -191,16 +193,24 @@ fn context(
     })
 }
 
-async fn carry_out(context: &Arc<Context>, arrivals: Vec<Arrival>) -> Fallible<(Measured, Vec<FaultMark>)> {
+/// Carries out the plan. Returns the measurements, the faults, and the reason if the load ended early.
+async fn carry_out(
+    context: &Arc<Context>,
+    arrivals: Vec<Arrival>,
+) -> Fallible<(Measured, Vec<FaultMark>, Option<String>)> {
+    let mut ended = None;
     let (marks, estate) = (Arc::new(Mutex::new(Vec::new())), context.estate.clone());
     let processes = move || estate.local.as_ref().map(Local::processes).unwrap_or_default();
     let work = async {
-        let ((), injected) = tokio::join!(drive(context, arrivals), inject(context.clone(), marks.clone()));
+        let growing = steps::end_after_broken(&context.pace, &context.profile);
+        let faults = inject(context.clone(), marks.clone());
+        let ((), injected, why) = tokio::join!(drive(context, arrivals), faults, growing);
+        ended = why;
         injected
     };
     let ran = measure(&context.pace, &context.estate.sites, &context.profile.run, processes, work).await?;
     let faults = marks.lock().clone();
-    Ok((ran, faults))
+    Ok((ran, faults, ended))
 }
 
 fn versions(order: &Ordered) -> BTreeMap<String, String> {
