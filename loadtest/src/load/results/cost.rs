@@ -1,8 +1,9 @@
 //! The units of DynamoDB and Kinesis that a run would take of AWS, their cost, and the same at other rates.
 //!
-//! The emulators charge nothing, so the units are counted here: from the sidecars' counts of calls, transactions, refs
-//! and records, and from the sizes of the plan. They are the least that AWS charges. A call whose size is not known
-//! counts as one unit; blobs in S3, backups, and traffic between regions are left out.
+//! The units of DynamoDB are those that it told the sidecars. If it told none, they are counted here, as are those of
+//! Kinesis: from the counts of calls, transactions, refs and records, and from the sizes of the plan. Counted units are
+//! the least that AWS charges: a call whose size is not known counts as one. Blobs in S3, backups, and traffic between
+//! regions are left out.
 
 use lockstep_proto::limits::INLINE_PACK_BYTES;
 
@@ -69,6 +70,9 @@ pub(super) fn cost(metrics: &Scraped, sizes: Sizes, prices: &Prices, seconds: f6
     let commits = TRANSACTIONAL * (sum(metrics, "lockstep_commit_refs_total") + transactions * sizes.slot);
     let writes = commits + transactions * sizes.slot + of(&["lock", "poison", "mark", "incarnation", "site", "node"]);
     let reads = of(&["read", "scan", "slot"]);
+    let told = metrics.by("lockstep_refdb_request_units_total", "kind");
+    let [writes, reads] = [("write", writes), ("read", reads)]
+        .map(|(kind, counted)| told.get(kind).copied().filter(|told| *told > 0.0).unwrap_or(counted));
     let appended = sum(metrics, "lockstep_publish_slots_total") + sum(metrics, "lockstep_publish_repeated_total");
     #[expect(clippy::cast_precision_loss, reason = "a few sites")]
     let hours = sites as f64 * seconds / 3_600.0;
@@ -167,6 +171,10 @@ mod tests {
         let counts: Vec<f64> = cost.lines.iter().map(|line| line.count).collect();
         assert_eq!(counts, [2.0 * (150.0 + 300.0) + 300.0 + 7.0, 40.0, 110.0, 1.5]);
         assert_eq!(cost.dollars.map(round), Some(round(1.207 + 0.04 + 0.11 + 3.0)));
+        let mut told = metrics();
+        told.0.insert("lockstep_refdb_request_units_total{kind=\"write\"}".to_owned(), 1_500.0);
+        let counts = super::cost(&told, SIZES, &prices(), 1_800.0, 3).unwrap().lines;
+        assert_eq!((counts[0].count, counts[1].count), (1_500.0, 40.0), "what DynamoDB tells comes first");
         assert_eq!(super::cost(&Scraped::default(), SIZES, &prices(), 1_800.0, 3), None);
         let free = super::cost(&metrics(), SIZES, &Prices::default(), 1_800.0, 3).unwrap();
         assert_eq!((free.dollars, free.lines[0].dollars), (None, None), "no price is made up");

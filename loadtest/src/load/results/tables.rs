@@ -54,7 +54,8 @@ fn cost(cost: &super::types::CostReport) -> Table {
     let sum = vec!["all".to_owned(), "–".to_owned(), "–".to_owned(), dollars(cost.dollars)];
     Table {
         title: "Cost",
-        about: "The least that AWS charges for the run, warm-up included: counted from calls and planned sizes. Blobs \
+        about: "For the run, warm-up included. Units of DynamoDB are those that it told; units that it did not tell, and \
+                those of Kinesis, are counted from calls and planned sizes, and are the least that AWS charges. Blobs \
                 in S3, backups and traffic between regions are left out. Dollars need the prices of the profile.",
         head: vec!["unit", "count", "per transaction", "dollars"],
         rows: cost.lines.iter().map(row).chain([sum]).collect(),
