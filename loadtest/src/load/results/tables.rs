@@ -54,9 +54,9 @@ fn cost(cost: &super::types::CostReport) -> Table {
     let sum = vec!["all".to_owned(), "–".to_owned(), "–".to_owned(), dollars(cost.dollars)];
     Table {
         title: "Cost",
-        about: "For the run, warm-up included. Units of DynamoDB are those that it told; units that it did not tell, and \
-                those of Kinesis, are counted from calls and planned sizes, and are the least that AWS charges. Blobs \
-                in S3, backups and traffic between regions are left out. Dollars need the prices of the profile.",
+        about: "For the run, warm-up included. Units of DynamoDB are those that it told; units that it did not tell, \
+                and those of Kinesis, are counted from calls and planned sizes, and are the least that AWS charges. \
+                Blobs in S3, backups and traffic between regions are left out. Dollars need the prices of the profile.",
         head: vec!["unit", "count", "per transaction", "dollars"],
         rows: cost.lines.iter().map(row).chain([sum]).collect(),
     }
@@ -167,8 +167,8 @@ fn processes(report: &Report) -> Table {
     };
     Table {
         title: "Processes",
-        about: "With their git children. Memory and disk in MiB; the disk of the generator is not told from that of its \
-                sites.",
+        about: "With their git children. Memory and disk in MiB; the disk of the generator is not told from that of \
+                its sites.",
         head: vec!["process", "cores (mean)", "memory (most)", "files (most)", "read", "written"],
         rows: report.processes.iter().map(row).collect(),
     }
