@@ -104,8 +104,8 @@ fn is_closed(error: &ApiError) -> bool {
     error.code == RefusalCode::NotServing
 }
 
-/// The wait of a client that is told to come again after some seconds: by chance up to half as long again, so that those
-/// who were told together do not come together.
+/// The wait of a client that is told to come again after some seconds: by chance up to half as long again, so that
+/// those who were told together do not come together.
 pub(super) fn wait(seconds: u32, request: &str, told: u64) -> Duration {
     Duration::from_secs_f64(f64::from(seconds) * (1.0 + chance(request, told) / 2.0))
 }

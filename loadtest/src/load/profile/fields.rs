@@ -210,7 +210,8 @@ pub struct Goals {
     pub memory_growth: Option<f64>,
 }
 
-/// The prices of AWS in dollars, in the region of the estate and by its contract. A report without them has units alone.
+/// The prices of AWS in dollars, in the region of the estate and by its contract. Without them, a report has units
+/// alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Prices {
