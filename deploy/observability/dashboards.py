@@ -514,8 +514,8 @@ def shadow():
                 "Proposals",
                 [(f"sum by (site) (rate(lockstep_shadow_proposals_total{{{AT}}}[$__rate_interval]))", "{{site}}")],
                 "ops",
-                "The commits of this site under Lockstep, as far as they begin here, and those that arrive. Zero at one "
-                "site while others move: its replication stands still.",
+                "The commits of this site under Lockstep, as far as they begin here, and those that arrive. Zero at "
+                "one site while others move: its replication stands still.",
             ),
             graph(
                 "Refs in proposals",

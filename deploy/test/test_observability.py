@@ -120,7 +120,7 @@ def lost(given, kept, path=""):
 
 
 def through_grafanas_types(board):
-    """A dashboard, read and written by the types that Grafana Labs publish. Fields that Grafana does not have vanish."""
+    """A dashboard, read and written by the types that Grafana Labs publish. Unknown fields vanish."""
     register_default_plugins()
     return json.loads(json.dumps(Dashboard.from_json(json.loads(json.dumps(board))), cls=JSONEncoder))
 

@@ -22,7 +22,8 @@ use crate::{ALL, Fallible, QUICK, letters};
 
 const AFTER: &str = "Exit codes: 0 passed, 1 could not be carried out, 2 wrong arguments or profile, 3 the oracle \
                      found a violation, 4 void (the generator did not keep up), 5 worse than the base, \
-                     or no step at which the objectives hold.";
+                     or no step at which the objectives hold, 6 passed, but a goal of the \
+                     profile was missed.";
 
 /// The load test of Lockstep.
 #[derive(Debug, Parser)]
@@ -126,6 +127,9 @@ struct RunArgs {
     /// Keeps the repositories of sites on this machine, for `check`
     #[arg(long)]
     keep: bool,
+    /// A collector that receives metrics over OTLP while the run goes on: http://HOST:4318
+    #[arg(long)]
+    otlp: Option<String>,
 }
 
 /// Runs the command line. `--help` lists the exit codes.
@@ -235,7 +239,7 @@ async fn run_all(args: RunArgs) -> Fallible<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| {
         PathBuf::from("load-results").join(format!("{}-{}", profile.name, SystemClock.now_ms() / 1_000))
     });
-    let mut worst = Verdict::Passed;
+    let (mut worst, mut is_missed) = (Verdict::Passed, false);
     for number in 0..args.repeat {
         let mut profile = profile.clone();
         profile.run.seed += number;
@@ -247,10 +251,12 @@ async fn run_all(args: RunArgs) -> Fallible<ExitCode> {
             estate: estate.clone(),
             lockstep: lockstep.clone(),
             out: out.clone(),
+            otlp: args.otlp.clone(),
             keep: args.keep,
         })
         .await?;
         show(&report, &out);
+        is_missed |= report.goals.iter().any(|goal| !goal.is_met());
         worst = match (worst, report.verdict) {
             (Verdict::Failed, _) | (_, Verdict::Failed) => Verdict::Failed,
             (Verdict::Void, _) | (_, Verdict::Void) => Verdict::Void,
@@ -258,6 +264,7 @@ async fn run_all(args: RunArgs) -> Fallible<ExitCode> {
         };
     }
     Ok(match worst {
+        Verdict::Passed if is_missed => ExitCode::from(6),
         Verdict::Passed => ExitCode::SUCCESS,
         Verdict::Failed => ExitCode::from(3),
         Verdict::Void => ExitCode::from(4),

@@ -117,6 +117,12 @@ fn a_plain_run_is_whole(report: &Report) {
     assert_eq!(report.processes.len(), 6, "{:?}", report.processes.iter().map(|one| &one.name).collect::<Vec<_>>());
     assert!(report.calls["transactions committed"] > 0.0 && report.calls["appends to streams"] > 0.0);
     assert!(report.stages.iter().any(|stage| stage.name.starts_with("lockstep_commit_seconds")));
+    let cost = report.cost.as_ref().expect("transactions were committed");
+    // A commit takes two units for each ref, and more for its slot.
+    assert!(cost.lines[0].per_transaction > 4.0 && cost.lines[2].count > cost.transactions / 2.0, "{cost:?}");
+    assert_eq!((cost.dollars, report.growth.len()), (None, 3), "no price is made up");
+    let disk = |name: &str| report.processes.iter().find(|one| one.name.starts_with(name)).and_then(|one| one.disk(0));
+    assert!(disk("sidecar").is_some() && disk("generator").is_none());
 }
 
 fn violations_in_the_sites_are_found(run: &Finished, ledger: &[Entry]) {
@@ -183,6 +189,16 @@ fn violations_in_the_histories_are_found(run: &Finished, ledger: &[Entry]) {
     assert!(!found.is_empty() && found.iter().all(|kind| *kind == Kind::OutOfOrder), "{found:?}");
 }
 
+fn a_difference_that_a_node_found_in_itself_is_found(run: &Finished) {
+    let path = run.out.join("evidence.json");
+    let before = fs::read(&path).expect("evidence");
+    let mut evidence = run.evidence();
+    evidence["verify"] = serde_json::json!(["site-a: project refs/heads/main: the disk has another value"]);
+    fs::write(&path, evidence.to_string()).expect("the evidence is written");
+    assert_eq!(run.found(), [Kind::VerifyFailed]);
+    fs::write(&path, before).expect("the evidence is written");
+}
+
 fn a_second_application_in_the_refdb_is_found(run: &Finished, ledger: &[Entry]) {
     let (_, last) = neighbours(ledger);
     let (entry, path) = (&ledger[last], run.out.join("evidence.json"));
@@ -201,12 +217,13 @@ fn a_run_ends_with_a_clean_judgement_and_each_planted_violation_is_found() {
     let (run, report) = Finished::run();
     a_plain_run_is_whole(&report);
     let page = fs::read_to_string(run.out.join("report.html")).expect("a page");
-    assert!(page.matches("<figure").count() == 7 && !page.contains("<script") && !page.contains("http"), "{page}");
+    assert!(page.matches("<figure").count() == 8 && !page.contains("<script") && !page.contains("http"), "{page}");
     assert!(fs::read_to_string(run.out.join("latency.hlog")).expect("a log").contains("Tag=ci_vote"));
     assert_eq!(run.found(), []);
     let ledger = run.ledger();
     violations_in_the_sites_are_found(&run, &ledger);
     violations_in_the_histories_are_found(&run, &ledger);
+    a_difference_that_a_node_found_in_itself_is_found(&run);
     a_second_application_in_the_refdb_is_found(&run, &ledger);
 }
 

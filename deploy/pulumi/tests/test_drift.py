@@ -113,7 +113,7 @@ def test_a_table_that_scales_is_told_as_the_choice_of_an_operator(
 
 
 def state(aws: Emulator) -> dict[str, Any]:
-    """What the emulator tells of the resources: everything that both ways set."""
+    """The emulator's answers about the resources: everything that both ways set."""
     found: dict[str, Any] = {}
     dynamo = aws.client("dynamodb", HOME)
     for name in ("prod-refs", "prod-journal"):

@@ -128,7 +128,9 @@ async fn load(args: RunArgs) -> Fallible<ExitCode> {
         println!("violation: {:?}: {}", violation.kind, violation.text);
     }
     println!("{}", out.join("report.html").display());
+    let is_missed = report.goals.iter().any(|goal| !goal.is_met());
     Ok(match report.verdict {
+        Verdict::Passed if is_missed => ExitCode::from(6),
         Verdict::Passed => ExitCode::SUCCESS,
         Verdict::Failed => ExitCode::from(3),
         Verdict::Void => ExitCode::from(4),

@@ -1,9 +1,10 @@
 //! Compares the reports of two sets of runs, and decides whether the second set is worse.
 //!
 //! The values of neighbouring seconds depend on each other, so the runs are cut into blocks of some seconds, and blocks
-//! are drawn again and again (block bootstrap). A figure is worse if even the lower end of the 95 % interval of the
-//! ratio is above the tolerance. One run of each side gives an interval for these two runs; repeats (`run --repeat`)
-//! bring the differences between runs into it.
+//! are drawn again and again (block bootstrap). Of repeats (`run --repeat`), runs are drawn first, and then blocks of
+//! each drawn run: the blocks of one run are more alike than those of two, so the differences between runs are in the
+//! interval too. A figure is worse if even the lower end of the 95 % interval of the ratio is above the tolerance. One
+//! run of each side gives an interval for these two runs alone.
 
 use std::path::{Path, PathBuf};
 
@@ -84,6 +85,9 @@ pub fn alike<'a>(mut reports: impl Iterator<Item = &'a Report>) -> Fallible<()> 
     for other in reports {
         let mut profile = other.profile.clone();
         profile.run.seed = first.profile.run.seed;
+        // Goals and prices change no figure.
+        profile.goals = first.profile.goals.clone();
+        profile.prices = first.profile.prices.clone();
         if profile != first.profile {
             return Err("the profiles differ in more than their seeds: such runs cannot be compared".into());
         }
@@ -111,10 +115,8 @@ pub fn compare(base: &[Report], new: &[Report], tolerance: f64) -> Fallible<Vec<
     ];
     let compared = figures.into_iter().map(|(name, series)| {
         let side = |reports: &[Report]| {
-            reports
-                .iter()
-                .flat_map(|report| blocks(&series(report), report.profile.run.warm_up_s))
-                .collect::<Vec<f64>>()
+            let run = |report: &Report| blocks(&series(report), report.profile.run.warm_up_s);
+            reports.iter().map(run).filter(|blocks| !blocks.is_empty()).collect::<Vec<_>>()
         };
         one(name, &side(base), &side(new), tolerance)
     });
@@ -158,20 +160,26 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-fn one(name: &'static str, base: &[f64], new: &[f64], tolerance: f64) -> Compared {
-    let means = [mean(base), mean(new)];
+/// Compares a figure. Each side has the blocks of its runs.
+fn one(name: &'static str, base: &[Vec<f64>], new: &[Vec<f64>], tolerance: f64) -> Compared {
+    let means = [mean(&base.concat()), mean(&new.concat())];
+    let count = |side: &[Vec<f64>]| side.iter().map(Vec::len).sum::<usize>();
     // A figure that grows from nothing has no ratio. It is worse beyond the tolerance.
     if means[0] <= f64::EPSILON {
-        let is_worse = new.len() >= FEWEST && means[1] > tolerance;
+        let is_worse = count(new) >= FEWEST && means[1] > tolerance;
         return Compared { name, means, ratio: None, is_worse };
     }
-    if base.len() < FEWEST || new.len() < FEWEST {
+    if count(base) < FEWEST || count(new) < FEWEST {
         return Compared { name, means, ratio: None, is_worse: false };
     }
     // The seed is fixed, so that the same reports give the same answer.
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let mut draw = |values: &[f64]| {
-        let drawn: Vec<f64> = (0..values.len()).map(|_| values[rng.random_range(0..values.len())]).collect();
+    let mut draw = |runs: &[Vec<f64>]| {
+        let mut drawn = Vec::new();
+        for _ in 0..runs.len() {
+            let blocks = &runs[rng.random_range(0..runs.len())];
+            drawn.extend((0..blocks.len()).map(|_| blocks[rng.random_range(0..blocks.len())]));
+        }
         mean(&drawn)
     };
     let mut ratios: Vec<f64> = (0..DRAWS).map(|_| draw(new) / draw(base).max(f64::EPSILON)).collect();
@@ -203,22 +211,30 @@ mod tests {
 
     #[test]
     fn a_figure_that_grows_beyond_the_tolerance_is_worse() {
-        let worse = |base: &[f64], new: &[f64]| one("x", base, new, 0.1).is_worse;
-        assert!(worse(&values(50.0), &values(60.0)));
-        assert!(!worse(&values(50.0), &values(52.0)));
-        assert!(!worse(&values(60.0), &values(50.0)));
+        let worse = |base: Vec<f64>, new: Vec<f64>| one("x", &[base], &[new], 0.1).is_worse;
+        assert!(worse(values(50.0), values(60.0)));
+        assert!(!worse(values(50.0), values(52.0)));
+        assert!(!worse(values(60.0), values(50.0)));
         // A difference within the noise is none.
         let noisy: Vec<f64> = (0..8).map(|at| if at == 3 { 400.0 } else { 40.0 }).collect();
-        assert!(!worse(&values(50.0), &noisy));
-        let same = one("x", &values(50.0), &values(50.0), 0.1).ratio.unwrap();
+        assert!(!worse(values(50.0), noisy));
+        let same = one("x", &[values(50.0)], &[values(50.0)], 0.1).ratio.unwrap();
         assert!(same[1] <= 1.0 && same[2] >= 1.0, "{same:?}");
     }
 
     #[test]
+    fn a_difference_that_repeats_have_among_themselves_is_none() {
+        let worse = |base: [f64; 3], new: [f64; 3]| one("x", &base.map(values), &new.map(values), 0.1).is_worse;
+        // Within each run the values hardly differ, but one run differs from another as much as the sides do.
+        assert!(!worse([40.0, 50.0, 60.0], [48.0, 59.0, 70.0]));
+        assert!(worse([49.0, 50.0, 51.0], [58.0, 59.0, 60.0]));
+    }
+
+    #[test]
     fn a_figure_that_grows_from_nothing_is_worse() {
-        let nothing = vec![0.0; 5];
-        assert!(one("x", &nothing, &[0.5, 0.5, 0.5], 0.1).is_worse);
-        assert!(!one("x", &nothing, &[0.01, 0.0, 0.0], 0.1).is_worse);
+        let nothing = [vec![0.0; 5]];
+        assert!(one("x", &nothing, &[vec![0.5, 0.5, 0.5]], 0.1).is_worse);
+        assert!(!one("x", &nothing, &[vec![0.01, 0.0, 0.0]], 0.1).is_worse);
     }
 
     #[test]

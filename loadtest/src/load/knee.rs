@@ -115,6 +115,8 @@ fn of(profile: &Profile, course: &Course, processes: &[ProcessCourse], slo: &Slo
             let to = (at as f64 + 1.0) * length;
             step(*factor, seconds(from, to, course.offered.len()), course, processes, slo)
         })
+        // A run may end before its last steps.
+        .filter(|step| step.offered > 0.0)
         .collect();
     let held = steps.iter().position(|step| !step.broken.is_empty()).unwrap_or(steps.len());
     Knee { steps, held }
@@ -244,6 +246,17 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("| 2 | 10 | 9 | 0.625 | 0 | 0 | emulators 0.7 | latency |"), "{text}");
+    }
+
+    #[test]
+    fn a_step_that_did_not_begin_is_none() {
+        let set = ["run.seconds=27", "run.warm_up_s=3", "load.shape=\"steps\"", "load.steps=[1.0, 2.0, 4.0]"];
+        let profile = parse("test", "", &set.map(str::to_owned)).unwrap();
+        // The run ended after its second step, and took two more seconds for the operations in progress.
+        let offered = [vec![10; 20], vec![0; 2]].concat();
+        let course = Course { offered, p99_ms: vec![Some(20.0); 22], ..Course::default() };
+        let knee = of(&profile, &course, &[], &Slo::default());
+        assert_eq!((knee.steps.len(), knee.factor()), (2, Some(2.0)));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use parking_lot::Mutex;
 /// Request units, as the service counts them. A transaction takes two for each item.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Units {
-    /// Units of reads.
+    /// Read request units (RRU).
     pub read: f64,
-    /// Units of writes.
+    /// Write request units (WRU).
     pub write: f64,
 }
 

@@ -45,7 +45,8 @@ pub struct MetricDoc {
 }
 
 macro_rules! metrics {
-    ($(#[$doc:meta])* $list:ident: $($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+    ($(#[$doc:meta])* $list:ident:
+     $($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
         $(pub(super) const $constant: MetricDoc =
             MetricDoc { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
 

@@ -15,7 +15,7 @@ use lockstep_loadtest::load::measure::{Recorder, Recording, write_hlog};
 use lockstep_loadtest::load::oracle::{Evidence, Judgement, MOST_SHOWN, Violation, judge_sites};
 use lockstep_loadtest::load::plan::{Arrival, Plan};
 use lockstep_loadtest::load::profile::Profile;
-use lockstep_loadtest::load::results::{self, Gathered, Report, gather};
+use lockstep_loadtest::load::results::{self, Gathered, Report, Sizes, gather};
 use lockstep_loadtest::load::run::{Measured, converge, measure, store};
 use lockstep_loadtest::report::round;
 use lockstep_loadtest::stats::Stats;
@@ -84,7 +84,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     }
     let plan = Plan::draw(&profile, profile.run.sites)?;
     say(&format!("the sites are prepared; the run begins, with {} operations", plan.arrivals.len()));
-    let started_ms = SystemClock.now_ms();
+    let (started_ms, sizes) = (SystemClock.now_ms(), Sizes::of(&plan.arrivals));
     let (ran, recording) = drive(&shared, &estate, &sites, &profile, plan.arrivals).await?;
     say("the run has ended; waiting until every site has applied everything");
     let patience = Duration::from_secs_f64(profile.run.settle_s);
@@ -107,6 +107,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
         settled_after_s: converged.map(|converged| converged.as_secs_f64()),
         watched: ran.watched,
         metrics: ran.metrics,
+        sizes,
         processes: ran.processes,
         faults: Vec::new(),
         oracle,

@@ -40,15 +40,21 @@ pub(super) struct Sent<'a> {
 }
 
 /// Sends a batch until it has a verdict, or until `deadline`, or until the users have been led to another site: a batch
-/// that has not arrived anywhere can be made anew there.
-pub(super) async fn send(client: &Client, sent: Sent<'_>, has_moved: impl Fn() -> bool, deadline: Instant) -> Verdict {
+/// that has not arrived anywhere can be made anew there. `told` counts the answers that say when to come again.
+pub(super) async fn send(
+    client: &Client,
+    sent: Sent<'_>,
+    has_moved: impl Fn() -> bool,
+    deadline: Instant,
+    told: &mut u64,
+) -> Verdict {
     let Sent { user, project, request, moves } = sent;
     let call = match call(user, project, request, moves, "/ref-transactions") {
         Ok(call) => call,
         Err(why) => return Verdict::Refused { code: format!("not_sent: {why}"), again: false },
     };
     let (mut doubt, mut pause) = (None, FIRST_PAUSE);
-    let (mut busy, mut told) = (String::new(), 0_u64);
+    let mut busy = String::new();
     loop {
         let longest = Duration::from_millis(deadline_ms(CALL_MS, moves.len()) + 2_000);
         match client.send::<RefTransactionResponse>(&call, deadline.min(Instant::now() + longest)).await {
@@ -68,9 +74,8 @@ pub(super) async fn send(client: &Client, sent: Sent<'_>, has_moved: impl Fn() -
             Err(ClientError::Answered(error)) => {
                 busy = word(error.code);
                 if let Some(seconds) = error.retry_after_seconds.filter(|_| doubt.is_none()) {
-                    told += 1;
-                    // By chance up to half as long again, so that those who were told together do not come together.
-                    pause = Duration::from_secs_f64(f64::from(seconds) * (1.0 + chance(request, told) / 2.0));
+                    *told += 1;
+                    pause = wait(seconds, request, *told);
                 }
             }
         }
@@ -99,6 +104,12 @@ fn is_closed(error: &ApiError) -> bool {
     error.code == RefusalCode::NotServing
 }
 
+/// The wait of a client that is told to come again after some seconds: by chance up to half as long again, so that
+/// those who were told together do not come together.
+pub(super) fn wait(seconds: u32, request: &str, told: u64) -> Duration {
+    Duration::from_secs_f64(f64::from(seconds) * (1.0 + chance(request, told) / 2.0))
+}
+
 /// A number from 0 to 1 that differs from request to request and from try to try, and is the same in each run.
 fn chance(request: &str, tried: u64) -> f64 {
     let mut hasher = DefaultHasher::new();
@@ -117,7 +128,7 @@ pub async fn commit_or_fail(
     deadline: Instant,
 ) -> Fallible<Option<String>> {
     let sent = Sent { user: PREPARATION, project, request: &built.request, moves: &built.moves };
-    match send(client, sent, || false, deadline).await {
+    match send(client, sent, || false, deadline, &mut 0).await {
         Verdict::Committed(txn) => Ok(txn),
         other => Err(format!("{project}: the preparation was not committed: {other:?}").into()),
     }

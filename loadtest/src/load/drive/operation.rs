@@ -75,13 +75,13 @@ pub(super) async fn write(
             Err(why) => return Outcome::Refused(format!("client: {why}")),
         };
         let (asked, began_us, user) = (Instant::now(), context.ledger_us(), arrival.user());
-        let site = &context.estate.sites[finished.site];
-        let has_moved = || routes.of(finished.site) != finished.site;
+        let number = finished.site;
+        let (site, has_moved) = (&context.estate.sites[number], || routes.of(number) != number);
+        let sent = api::Sent { user: &user, project: &project.name, request: &built.request, moves: &built.moves };
         let verdict = if arrival.git {
-            push::send(context, site, &user, &project.name, &built, has_moved, deadline).await
+            push::send(context, site, sent, has_moved, deadline, &mut finished.told).await
         } else {
-            let sent = api::Sent { user: &user, project: &project.name, request: &built.request, moves: &built.moves };
-            api::send(&site.client, sent, has_moved, deadline).await
+            api::send(&site.client, sent, has_moved, deadline, &mut finished.told).await
         };
         finished.answer = asked.elapsed();
         context.ledger.lock().push(entry(context, arrival, finished.site, &project.name, began_us, &built, &verdict));

@@ -17,13 +17,27 @@ pub struct Pace {
     begun: Mutex<Instant>,
     in_flight: AtomicUsize,
     most: usize,
+    stopped: Mutex<Option<Duration>>,
 }
 
 impl Pace {
     /// A run that begins now, with at most this many operations in progress. [`Pace::begin`] moves its start.
     #[must_use]
     pub fn new(recorder: Recorder, most: usize) -> Self {
-        Self { recorder, begun: Mutex::new(Instant::now()), in_flight: AtomicUsize::new(0), most }
+        let (begun, stopped) = (Mutex::new(Instant::now()), Mutex::new(None));
+        Self { recorder, begun, in_flight: AtomicUsize::new(0), most, stopped }
+    }
+
+    /// No further operation begins.
+    pub fn stop(&self) {
+        let at = self.start().elapsed();
+        let _ = self.stopped.lock().get_or_insert(at);
+    }
+
+    /// The time from the start until the pace was stopped, in seconds. None if it was not.
+    #[must_use]
+    pub fn stopped_s(&self) -> Option<f64> {
+        self.stopped.lock().map(|at| at.as_secs_f64())
     }
 
     /// The run begins now.
@@ -50,7 +64,7 @@ impl Pace {
     }
 }
 
-/// Begins every arrival at its time, and waits until all have ended.
+/// Begins every arrival at its time, until the pace is stopped, and waits until all that began have ended.
 pub async fn open_loop<F: Future<Output = ()> + Send + 'static>(
     pace: &Arc<Pace>,
     arrivals: Vec<Arrival>,
@@ -60,6 +74,9 @@ pub async fn open_loop<F: Future<Output = ()> + Send + 'static>(
         let intended = pace.start() + Duration::from_micros(arrival.at_us);
         if intended > Instant::now() {
             sleep_until(intended).await;
+        }
+        if pace.stopped_s().is_some() {
+            break;
         }
         if pace.in_flight() >= pace.most {
             pace.recorder.dropped(arrival.class, arrival.at_us);
@@ -77,5 +94,35 @@ pub async fn open_loop<F: Future<Output = ()> + Send + 'static>(
     }
     while pace.in_flight() > 0 {
         sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::model::Class;
+
+    #[tokio::test]
+    async fn nothing_begins_after_the_pace_was_stopped() {
+        let recorder = Recorder::new(Duration::ZERO, Duration::from_secs(1), Duration::from_millis(100));
+        let pace = Arc::new(Pace::new(recorder, 10));
+        let arrival = |at_us: u64| Arrival {
+            at_us,
+            class: Class::Draft,
+            project: 0,
+            site: 0,
+            pick: 0,
+            count: 1,
+            bytes: 1,
+            git: false,
+            at_home: true,
+        };
+        let operation = |_: Arrival| {
+            let pace = pace.clone();
+            async move { pace.stop() }
+        };
+        open_loop(&pace, vec![arrival(0), arrival(300_000), arrival(400_000)], operation).await;
+        assert_eq!(pace.recorder.totals()[0], 1, "the others did not begin");
+        assert!(pace.stopped_s().is_some());
     }
 }

@@ -4,17 +4,16 @@
 use std::process::Output;
 use std::time::Duration;
 
-use lockstep_proto::ProjectName;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::api::{Sent, wait};
 use super::context::Context;
 use super::verdict::Verdict;
 use crate::Fallible;
 use crate::load::estate::Site;
 use crate::load::git::command;
 use crate::load::ledger::Move;
-use crate::load::world::Built;
 
 /// The pause before a client looks what became of a push without an answer.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -27,23 +26,34 @@ const STALE: [&str; 4] = ["stale info", "non-fast-forward", "fetch first", "was 
 /// The sign that the site takes no writes, and the code of that.
 const CLOSED: (&str, &str) = ("takes no commits now", "not_serving");
 
+/// The sign of a reason that tells when to come again, in seconds: before and after the number.
+const COME_AGAIN: (&str, &str) = ("try again in ", " seconds");
+
 /// Pushes until there is a verdict, or until `deadline`. While the site takes no writes, pushes again, until the users
-/// have been led to another site.
+/// have been led to another site. A client that is told when to come again waits that long; `told` counts that.
 pub(super) async fn send(
     context: &Context,
     site: &Site,
-    user: &str,
-    project: &ProjectName,
-    built: &Built,
+    sent: Sent<'_>,
     has_moved: impl Fn() -> bool,
     deadline: Instant,
+    told: &mut u64,
 ) -> Verdict {
     let mut doubt = None;
     loop {
-        let verdict = match push(context, site, user, project, &built.moves, deadline).await {
-            Ok(output) => read(&output, &built.moves),
-            Err(why) => Verdict::Unknown(why.to_string()),
+        let (verdict, seconds) = match push(context, site, sent, deadline).await {
+            Ok(output) => (read(&output, sent.moves), come_again(&output)),
+            Err(why) => (Verdict::Unknown(why.to_string()), None),
         };
+        if let (Verdict::Refused { .. }, Some(seconds), None) = (&verdict, seconds, &doubt) {
+            *told += 1;
+            let pause = wait(seconds, sent.request, *told);
+            if Instant::now() + pause >= deadline {
+                return Verdict::Refused { code: "gave_up: busy".to_owned(), again: false };
+            }
+            sleep(pause).await;
+            continue;
+        }
         match verdict {
             Verdict::Committed(txn) => return Verdict::Committed(txn),
             // A refusal does not tell the outcome of an earlier push of the same values.
@@ -64,14 +74,8 @@ pub(super) async fn send(
     }
 }
 
-async fn push(
-    context: &Context,
-    site: &Site,
-    user: &str,
-    project: &ProjectName,
-    moves: &[Move],
-    deadline: Instant,
-) -> Fallible<Output> {
+async fn push(context: &Context, site: &Site, sent: Sent<'_>, deadline: Instant) -> Fallible<Output> {
+    let Sent { user, project, moves, .. } = sent;
     let _permit = timeout_at(deadline, context.git.acquire()).await??;
     let mut command = command(&context.client(site, project)?);
     command.env("REMOTE_USER", user);
@@ -87,6 +91,13 @@ async fn push(
         command.arg(format!("{}:{}", one.new.as_deref().unwrap_or(""), one.name));
     }
     Ok(timeout_at(deadline, Command::from(command).kill_on_drop(true).output()).await??)
+}
+
+/// The seconds after which the client may come again, if the output of a refused push tells them.
+fn come_again(output: &Output) -> Option<u32> {
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let (_, rest) = shown.split_once(COME_AGAIN.0)?;
+    rest.split_once(COME_AGAIN.1)?.0.parse().ok()
 }
 
 /// Reads the verdict from git's output. Every ref of a push has the same one, because it is atomic.
@@ -124,6 +135,19 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     use super::*;
+
+    #[test]
+    fn a_push_that_is_told_when_to_come_again_reads_the_seconds() {
+        let output = |text: &str| Output {
+            status: std::process::ExitStatus::from_raw(256),
+            stdout: text.as_bytes().to_vec(),
+            stderr: Vec::new(),
+        };
+        let refused = "!\t1:refs/a\t[remote rejected] (38 changes of ci-7 wait here already; nothing was changed; ";
+        assert_eq!(come_again(&output(&format!("{refused}try again in 7 seconds)\n"))), Some(7));
+        assert_eq!(come_again(&output(&format!("{refused}try again in a moment)\n"))), None);
+        assert_eq!(come_again(&output("=\t1:refs/a\t[up to date]\nDone\n")), None);
+    }
 
     #[test]
     fn the_output_of_git_push_is_read() {

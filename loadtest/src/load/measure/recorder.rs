@@ -7,55 +7,14 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use super::finished::{Finished, Result};
+use super::otlp::Otlp;
 use crate::load::model::Class;
 
 /// The most intervals of the log of histograms.
 const INTERVALS: u64 = 60;
 /// The longest latency that a histogram holds, in microseconds: ten minutes. Longer ones count as this.
 const LONGEST_US: u64 = 600_000_000;
-
-/// The end of an operation, as its client saw it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Result {
-    /// Done: committed, or read.
-    Done,
-    /// Refused in the end, with the code of the reason.
-    Refused(String),
-    /// The client gave up and does not know the outcome.
-    Unknown,
-}
-
-/// An operation that has ended. All times are microseconds after the start of the run.
-#[derive(Clone, Debug)]
-pub struct Finished {
-    /// The class.
-    pub class: Class,
-    /// The site that was asked.
-    pub site: usize,
-    /// The intended start.
-    pub at_us: u64,
-    /// The end.
-    pub ended_us: u64,
-    /// The time in which the request and its objects were made, over all tries.
-    pub prepare: Duration,
-    /// The time from the first sending of the last try to its answer.
-    pub answer: Duration,
-    /// The number of tries.
-    pub tries: u32,
-    /// The number of refs that moved.
-    pub refs: u64,
-    /// The outcome.
-    pub result: Result,
-}
-
-impl Finished {
-    /// An operation that has begun at a site, and has not been tried yet.
-    #[must_use]
-    pub fn begun(class: Class, site: usize, at_us: u64) -> Self {
-        let (prepare, answer) = (Duration::ZERO, Duration::ZERO);
-        Self { class, site, at_us, ended_us: 0, prepare, answer, tries: 0, refs: 0, result: Result::Unknown }
-    }
-}
 
 /// The figures of one class. Warm-up is left out.
 #[derive(Clone, Debug)]
@@ -74,6 +33,8 @@ pub struct ClassStats {
     pub unknown: u64,
     /// Further tries.
     pub retries: u64,
+    /// How often clients were told to wait and come again.
+    pub told: u64,
     /// Refs that moved.
     pub refs: u64,
     /// From the intended start to the end, of the operations that were done, in microseconds.
@@ -125,6 +86,7 @@ pub struct Recorder {
     warm_up_us: u64,
     late_us: u64,
     recording: Mutex<Recording>,
+    otlp: Option<Otlp>,
 }
 
 fn histogram() -> Histogram<u64> {
@@ -142,6 +104,7 @@ impl Default for ClassStats {
             refused: BTreeMap::new(),
             unknown: 0,
             retries: 0,
+            told: 0,
             refs: 0,
             latency: histogram(),
             prepare: histogram(),
@@ -167,7 +130,19 @@ impl Recorder {
             intervals: BTreeMap::new(),
             interval_s: total.as_secs().div_ceil(INTERVALS).max(1),
         };
-        Self { warm_up_us: us(warm_up), late_us: us(late), recording: Mutex::new(recording) }
+        Self { warm_up_us: us(warm_up), late_us: us(late), recording: Mutex::new(recording), otlp: None }
+    }
+
+    /// Tells a collector of every operation as well.
+    #[must_use]
+    pub fn telling(self, otlp: Option<Otlp>) -> Self {
+        Self { otlp, ..self }
+    }
+
+    /// The collector that is told.
+    #[must_use]
+    pub fn otlp(&self) -> Option<&Otlp> {
+        self.otlp.as_ref()
     }
 
     fn is_measured(&self, at_us: u64) -> bool {
@@ -177,6 +152,9 @@ impl Recorder {
     /// An operation begins, this much after its intended start.
     pub fn started(&self, class: Class, at_us: u64, slip: Duration) {
         let slip = u64::try_from(slip.as_micros()).unwrap_or(u64::MAX);
+        if let Some(otlp) = &self.otlp {
+            otlp.offered(class);
+        }
         let mut all = self.recording.lock();
         second(&mut all, at_us).offered += 1;
         if self.is_measured(at_us) {
@@ -189,6 +167,10 @@ impl Recorder {
 
     /// An arrival is dropped.
     pub fn dropped(&self, class: Class, at_us: u64) {
+        if let Some(otlp) = &self.otlp {
+            otlp.offered(class);
+            otlp.dropped(class);
+        }
         let mut all = self.recording.lock();
         let second = second(&mut all, at_us);
         second.offered += 1;
@@ -202,6 +184,9 @@ impl Recorder {
 
     /// An operation has ended.
     pub fn finished(&self, one: &Finished) {
+        if let Some(otlp) = &self.otlp {
+            otlp.finished(one);
+        }
         let took = one.ended_us.saturating_sub(one.at_us);
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let mut all = self.recording.lock();
@@ -223,6 +208,7 @@ impl Recorder {
         let interval = one.ended_us / 1_000_000 / all.interval_s;
         let stats = all.classes.entry(one.class).or_default();
         stats.retries += u64::from(one.tries.saturating_sub(1));
+        stats.told += one.told;
         match &one.result {
             Result::Done => {
                 stats.done += 1;
@@ -239,6 +225,9 @@ impl Recorder {
 
     /// Notes the number of operations in progress.
     pub fn in_flight(&self, at_us: u64, count: u64) {
+        if let Some(otlp) = &self.otlp {
+            otlp.in_flight(count);
+        }
         let mut all = self.recording.lock();
         second(&mut all, at_us).in_flight = count;
     }
@@ -249,6 +238,14 @@ impl Recorder {
         let all = self.recording.lock();
         let sum = |field: fn(&Second) -> u64| all.seconds.iter().map(field).sum();
         [sum(|s| s.offered), sum(|s| s.done), sum(|s| s.refused), sum(|s| s.unknown), sum(|s| s.dropped)]
+    }
+
+    /// The latencies of the operations that ended in some seconds of the run, in microseconds.
+    #[must_use]
+    pub fn latencies(&self, seconds: std::ops::Range<usize>) -> Vec<u32> {
+        let all = self.recording.lock();
+        let (from, to) = (seconds.start.min(all.seconds.len()), seconds.end.min(all.seconds.len()));
+        all.seconds[from..to.max(from)].iter().flat_map(|second| second.latencies.iter().copied()).collect()
     }
 
     /// Everything that was recorded.
@@ -285,6 +282,7 @@ mod tests {
             prepare: Duration::from_millis(1),
             answer: Duration::from_millis(2),
             tries: 2,
+            told: 1,
             refs: 1,
             result,
         };
@@ -298,6 +296,7 @@ mod tests {
         let all = recorder.take();
         let stats = &all.classes[&Class::CiVote];
         assert_eq!((stats.offered, stats.done, stats.late, stats.dropped, stats.retries), (3, 1, 1, 1, 2));
+        assert_eq!(stats.told, 2, "the warm-up is left out");
         assert_eq!(stats.refused, BTreeMap::from([("stale".to_owned(), 1)]));
         assert!(stats.latency.max() >= 399_000 && stats.latency.min() >= 399_000, "{}", stats.latency.min());
         assert_eq!(recorder.totals(), [4, 2, 1, 0, 1]);

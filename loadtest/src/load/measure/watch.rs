@@ -13,6 +13,7 @@ use lockstep_proto::status::NodeStatus;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
+use super::otlp::Otlp;
 use crate::load::estate::Site;
 
 /// The transactions of one origin that are remembered, so that none counts twice. A status lists 64.
@@ -40,6 +41,7 @@ pub struct SiteWatch {
 pub struct Watched {
     /// In the order of the sites.
     pub sites: Vec<SiteWatch>,
+    otlp: Option<Otlp>,
 }
 
 /// Watches until it is dropped. Lags of commits before `measured_from_ms` (milliseconds since 1970) are not measured.
@@ -79,6 +81,7 @@ async fn look(site: &Site, number: usize, start: Instant, measured_from_ms: u64,
     // Both clocks are read now, so that a time of the site can be placed on the time line of the run.
     let (wall_ms, run_ms) = (SystemClock.now_ms(), u64::try_from(start.elapsed().as_millis()).unwrap_or(0));
     let mut all = into.lock();
+    let otlp = all.otlp.clone();
     let Some(watch) = all.sites.get_mut(number) else { return };
     watch.applied = status.counters.applied + status.counters.caught_up;
     let others: Vec<_> = status.origins.iter().filter(|origin| origin.site != status.site).collect();
@@ -100,6 +103,9 @@ async fn look(site: &Site, number: usize, start: Instant, measured_from_ms: u64,
             }
             let lag = applied.visible_at_ms.saturating_sub(applied.committed_at_ms);
             let _ = watch.lag.record((lag * 1_000).max(1));
+            if let Some(otlp) = &otlp {
+                otlp.visible(&watch.name, Duration::from_millis(lag));
+            }
             let visible_at = run_ms.saturating_sub(wall_ms.saturating_sub(applied.visible_at_ms)) / 1_000;
             let slot = at(&mut watch.visible_ms, usize::try_from(visible_at).unwrap_or(second));
             *slot = Some(slot.unwrap_or(0).max(lag));
@@ -117,9 +123,9 @@ fn at(series: &mut Vec<Option<u64>>, second: usize) -> &mut Option<u64> {
 }
 
 impl Watched {
-    /// Nothing seen yet of these sites.
+    /// Nothing seen yet of these sites. A collector is told of every lag as well.
     #[must_use]
-    pub fn new(sites: &[Site]) -> Self {
+    pub fn new(sites: &[Site], otlp: Option<Otlp>) -> Self {
         let site = |site: &Site| SiteWatch {
             name: site.name.clone(),
             lag: Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are a precision of HdrHistogram")),
@@ -128,6 +134,6 @@ impl Watched {
             applied: 0,
             seen: BTreeMap::new(),
         };
-        Self { sites: sites.iter().map(site).collect() }
+        Self { sites: sites.iter().map(site).collect(), otlp }
     }
 }

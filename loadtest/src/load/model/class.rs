@@ -74,6 +74,12 @@ impl Class {
         matches!(self, Self::Fetch | Self::Clone | Self::LsRefs)
     }
 
+    /// Whether a person waits for it, and no program.
+    #[must_use]
+    pub fn is_of_a_person(self) -> bool {
+        matches!(self, Self::PushPatchSet | Self::Comment | Self::Draft | Self::Submit | Self::UserRef)
+    }
+
     /// Whether real clients do it by `git push`, and not through Gerrit's own calls.
     #[must_use]
     pub fn is_push(self) -> bool {

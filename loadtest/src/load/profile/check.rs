@@ -82,8 +82,35 @@ pub(super) fn faults(profile: &Profile) -> Vec<String> {
         faults
             .push("faults.kind = \"failover\": a run has one at most, because the old site stays a standby".to_owned());
     }
+    faults.extend(bounds(profile));
     if run.round_trip_ms > LONGEST_TRIP_MS {
         faults.push(format!("run.round_trip_ms = {}: it must be from 0 to {LONGEST_TRIP_MS}", run.round_trip_ms));
+    }
+    faults
+}
+
+fn bounds(profile: &Profile) -> Vec<String> {
+    let (goals, prices) = (&profile.goals, &profile.prices);
+    let all = [
+        ("goals.commit_p99_ms", goals.commit_p99_ms),
+        ("goals.lag_p99_ms", goals.lag_p99_ms),
+        ("goals.caught_up_s", goals.caught_up_s),
+        ("goals.failed_share", goals.failed_share),
+        ("goals.people_p99_ratio", goals.people_p99_ratio),
+        ("goals.memory_growth", goals.memory_growth),
+        ("load.stop_p99_ms", Some(profile.load.stop_p99_ms)),
+        ("prices.write_units_million", prices.write_units_million),
+        ("prices.read_units_million", prices.read_units_million),
+        ("prices.put_units_million", prices.put_units_million),
+        ("prices.shard_hour", prices.shard_hour),
+    ];
+    let wrong = all.iter().filter_map(|(name, value)| Some((name, value.filter(|value| !(0.0..1e9).contains(value))?)));
+    let mut faults: Vec<String> =
+        wrong.map(|(name, value)| format!("{name} = {value}: it must be from 0 to 1000000000")).collect();
+    if let Some(ratio) = goals.people_p99_ratio.filter(|_| profile.load.shape != Shape::Burst) {
+        faults.push(format!(
+            "goals.people_p99_ratio = {ratio}: it compares a burst with the time before it: set load.shape = \"burst\""
+        ));
     }
     faults
 }
@@ -109,6 +136,16 @@ fn own_values(fault: &Fault, sites: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::profile::Goals;
+
+    #[test]
+    fn a_goal_that_no_run_can_be_held_against_is_named() {
+        let found = |goals: Goals| faults(&Profile { goals, ..Profile::default() });
+        assert_eq!(found(Goals { commit_p99_ms: Some(50.0), failed_share: Some(0.0), ..Goals::default() }), [""; 0]);
+        let wrong = found(Goals { caught_up_s: Some(-1.0), people_p99_ratio: Some(2.0), ..Goals::default() });
+        assert!(wrong[0].starts_with("goals.caught_up_s = -1: it must be"), "{wrong:?}");
+        assert!(wrong[1].starts_with("goals.people_p99_ratio = 2: it compares a burst"), "{wrong:?}");
+    }
 
     #[test]
     fn a_fault_without_the_values_that_it_needs_is_named() {

@@ -18,6 +18,10 @@ pub struct Profile {
     pub model: Model,
     /// The limits within which the generator itself must stay.
     pub limits: Limits,
+    /// The values that the estate must reach.
+    pub goals: Goals,
+    /// The prices of AWS.
+    pub prices: Prices,
     /// Tags of releases and mass rebases.
     pub events: Vec<Event>,
     /// Faults that are injected.
@@ -128,6 +132,9 @@ pub struct Load {
     pub to: f64,
     /// The rates of `steps`.
     pub steps: Vec<f64>,
+    /// With `steps`: no further step begins after one whose 99th percentile is above this, in milliseconds. With 0 all
+    /// begin.
+    pub stop_p99_ms: f64,
     /// The beginning of the burst, in seconds from the start.
     pub burst_at_s: f64,
     /// The length of the burst, in seconds.
@@ -145,6 +152,7 @@ impl Default for Load {
             factor: 1.0,
             to: 1.0,
             steps: Vec::new(),
+            stop_p99_ms: 0.0,
             burst_at_s: 0.0,
             burst_s: 0.0,
             start_hour: 0.0,
@@ -182,6 +190,39 @@ impl Default for Limits {
             processor_share: 0.5,
         }
     }
+}
+
+/// The values that the estate must reach, if they are set: the report says for each whether it did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Goals {
+    /// The 99th percentile of ref updates from their intended start, in milliseconds.
+    pub commit_p99_ms: Option<f64>,
+    /// The 99th percentile of the lag at each site, in milliseconds.
+    pub lag_p99_ms: Option<f64>,
+    /// From the end of the burst, or else of the last operation, until every site has applied everything, in seconds.
+    pub caught_up_s: Option<f64>,
+    /// The share of arrivals that ended refused, unknown or dropped.
+    pub failed_share: Option<f64>,
+    /// With `burst`: the 99th percentile of people's updates in the burst, as a multiple of the one before it.
+    pub people_p99_ratio: Option<f64>,
+    /// The growth of each sidecar's memory from the second quarter of the run to the last one: 0.1 for 10 %.
+    pub memory_growth: Option<f64>,
+}
+
+/// The prices of AWS in dollars, in the region of the estate and by its contract. Without them, a report has units
+/// alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Prices {
+    /// A million write units of DynamoDB, on demand.
+    pub write_units_million: Option<f64>,
+    /// A million read units of DynamoDB, on demand.
+    pub read_units_million: Option<f64>,
+    /// A million PUT units of Kinesis, of 25 KB each.
+    pub put_units_million: Option<f64>,
+    /// An hour of a shard of Kinesis, its retention included.
+    pub shard_hour: Option<f64>,
 }
 
 /// The kind of an event.

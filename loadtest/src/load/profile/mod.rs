@@ -11,7 +11,7 @@ mod check;
 mod fields;
 
 pub use builtin::{BUILTIN, builtin};
-pub use fields::{Event, EventKind, Fault, FaultKind, Limits, Load, Profile, Run, Shape, Target};
+pub use fields::{Event, EventKind, Fault, FaultKind, Goals, Limits, Load, Prices, Profile, Run, Shape, Target};
 
 use toml::{Table, Value};
 

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde_json::Value;
 
+use super::cost::{Sizes, cost, growth};
+use super::goals::judge;
 use super::notes::notes;
+use super::people::{caught_up, people};
 use super::types::{ClassReport, Course, Quantiles, Report, SiteReport, StageReport, Verdict};
 use crate::load::drive::FaultMark;
 use crate::load::measure::{ClassStats, OwnCheck, ProcessCourse, Recording, Scraped, Watched};
@@ -47,6 +50,8 @@ pub struct Gathered {
     pub watched: Watched,
     /// The growth of the metrics of all sidecars.
     pub metrics: Scraped,
+    /// The mean sizes of a transaction of the plan.
+    pub sizes: Sizes,
     /// The processes.
     pub processes: Vec<ProcessCourse>,
     /// The faults.
@@ -57,11 +62,15 @@ pub struct Gathered {
 
 /// Makes the report.
 #[must_use]
+#[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
 pub fn gather(from: Gathered) -> Report {
-    let mut total = ClassStats::default();
+    let (mut total, mut updates) = (ClassStats::default(), ClassStats::default());
     let mut classes = BTreeMap::new();
     for (class, stats) in &from.recording.classes {
         add(&mut total, stats);
+        if !class.is_read() {
+            add(&mut updates, stats);
+        }
         classes.insert(class.name().to_owned(), class_report(stats));
     }
     let verdict = if !from.oracle.is_clean() || from.settled_after_s.is_none() {
@@ -84,7 +93,12 @@ pub fn gather(from: Gathered) -> Report {
         fault.recovered_after_s = seen.or_else(|| recovered(fault, &from.recording, &from.watched));
     }
     faults.sort_by(|one, other| one.from_s.total_cmp(&other.from_s));
-    Report {
+    let people = people(&from.profile, &from.recording);
+    let settled = from.settled_after_s;
+    let caught_up_after_s = caught_up(&from.profile, &from.recording, &from.watched, settled, RECOVERED_MS);
+    let (sites, seconds) = (from.watched.sites.len(), course.offered.len() as f64);
+    let cost = cost(&from.metrics, from.sizes, &from.profile.prices, seconds, sites);
+    let mut report = Report {
         form: 1,
         verdict,
         command: from.command,
@@ -97,17 +111,26 @@ pub fn gather(from: Gathered) -> Report {
         day: from.day,
         own: from.own,
         total: class_report(&total),
+        updates: Quantiles::of(&updates.latency),
+        people,
+        goals: Vec::new(),
         classes,
         measured_s: round(from.measured_s),
         settled_after_s: from.settled_after_s.map(round),
+        caught_up_after_s,
         sites: from.watched.sites.iter().map(site).collect(),
         stages: stages(&from.metrics),
         calls: calls(&from.metrics),
+        cost,
+        growth: Vec::new(),
         processes: from.processes,
         faults,
         oracle: from.oracle,
         course,
-    }
+    };
+    report.goals = judge(&report);
+    report.growth = growth(&report);
+    report
 }
 
 fn add(total: &mut ClassStats, one: &ClassStats) {
@@ -117,6 +140,7 @@ fn add(total: &mut ClassStats, one: &ClassStats) {
     total.done += one.done;
     total.unknown += one.unknown;
     total.retries += one.retries;
+    total.told += one.told;
     total.refs += one.refs;
     for (code, count) in &one.refused {
         *total.refused.entry(code.clone()).or_default() += count;
@@ -139,6 +163,7 @@ fn class_report(stats: &ClassStats) -> ClassReport {
         dropped: stats.dropped,
         late: stats.late,
         retries: stats.retries,
+        told: stats.told,
         refs: stats.refs,
         latency: Quantiles::of(&stats.latency),
         prepare: Quantiles::of(&stats.prepare),
@@ -254,4 +279,40 @@ fn calls(metrics: &Scraped) -> BTreeMap<String, f64> {
         calls.insert(name.to_owned(), metrics.by(metric, "none").values().fold(0.0, |sum, one| sum + one));
     }
     calls
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::load::measure::Recorder;
+    use crate::load::profile::Limits;
+
+    /// The report of a run in which nothing was measured.
+    pub(in crate::load::results) fn report() -> Report {
+        let profile = Profile::default();
+        let recorder = Recorder::new(Duration::ZERO, Duration::from_secs(10), Duration::from_millis(100));
+        let recording = recorder.take();
+        gather(Gathered {
+            command: "lockstep-loadtest run test".to_owned(),
+            started_ms: 0,
+            host: Value::Null,
+            versions: BTreeMap::new(),
+            estate: "no site".to_owned(),
+            is_local: true,
+            day: Day::of(&profile.model),
+            own: OwnCheck::of(&recording, &Limits::default(), 0.0, 1.0),
+            profile,
+            recording,
+            measured_s: 10.0,
+            settled_after_s: Some(1.0),
+            watched: Watched::new(&[], None),
+            metrics: Scraped::default(),
+            sizes: Sizes::default(),
+            processes: Vec::new(),
+            faults: Vec::new(),
+            oracle: Judgement::default(),
+        })
+    }
 }

@@ -132,6 +132,7 @@ fn plots(report: &Report) -> Vec<Plot> {
         plot("backlog", "Oldest transaction not applied", "milliseconds", sites(&course.backlog_ms)),
         plot("cores", "Processors", "cores", per_process(|one| &one.cores)),
         plot("memory", "Memory", "MiB", per_process(|one| &one.memory_mib)),
+        plot("disk", "Written to the disk", "MiB per second", per_process(|one| &one.written_mib)),
     ]
 }
 
@@ -159,7 +160,11 @@ fn values(plot: &Plot) -> String {
 fn text(table: &Table) -> String {
     let id = table.title.to_lowercase();
     let mut out = format!("<h2 id=\"{id}\">{}</h2>\n<p>{}</p>\n", table.title, escape(table.about));
-    out.push_str("<div class=\"scroll\" tabindex=\"0\"><table><thead><tr>");
+    let _ = write!(
+        out,
+        "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table><thead><tr>",
+        table.title
+    );
     for head in &table.head {
         let _ = write!(out, "<th scope=\"col\">{head}</th>");
     }

@@ -36,7 +36,15 @@ pub(super) fn page(report: &Report) -> String {
 /// The verdict as a sentence.
 pub(super) fn verdict(report: &Report) -> String {
     match report.verdict {
-        Verdict::Passed => "**Passed.** The oracle found no violation, and the generator kept up.".to_owned(),
+        Verdict::Passed => {
+            let missed = report.goals.iter().filter(|goal| !goal.is_met()).count();
+            let goals = match (missed, report.goals.len()) {
+                (_, 0) => String::new(),
+                (0, all) => format!(" All {all} goals were met."),
+                (missed, all) => format!(" **{missed} of {all} goals were missed.**"),
+            };
+            format!("**Passed.** The oracle found no violation, and the generator kept up.{goals}")
+        }
         Verdict::Failed if report.settled_after_s.is_none() => {
             "**Failed.** The sites had not applied everything when the time to converge was over.".to_owned()
         }
@@ -61,7 +69,7 @@ pub(super) fn facts(report: &Report) -> Vec<String> {
     let converged = report.settled_after_s.map_or("not in time".to_owned(), |s| format!("after {} s", short(s)));
     let host = |field: &str| report.host[field].to_string().trim_matches('"').to_owned();
     let versions = report.versions.iter().map(|(name, version)| format!("{name} {version}"));
-    vec![
+    let facts = vec![
         format!(
             "Load: {} operations per second were offered for {} s, {} per second were done, which moved {} refs per \
              second.",
@@ -71,6 +79,7 @@ pub(super) fn facts(report: &Report) -> Vec<String> {
             rate(total.refs)
         ),
         format!("All sites had applied everything: {converged}."),
+        goals(report),
         format!(
             "Oracle: {} requests, {} moves of {} refs, {} repositories. Of unknown outcome: {} committed, {} not.",
             report.oracle.requests,
@@ -97,7 +106,26 @@ pub(super) fn facts(report: &Report) -> Vec<String> {
         ),
         format!("Versions: {}.", versions.collect::<Vec<_>>().join(", ")),
         format!("Seed {}. Repeat it: `{}`", report.profile.run.seed, report.command),
-    ]
+    ];
+    facts.into_iter().filter(|fact| !fact.is_empty()).collect()
+}
+
+/// Every goal with its value, and the burst as people saw it. Empty if there are neither.
+fn goals(report: &Report) -> String {
+    let goal = |goal: &super::types::GoalReport| {
+        let measured = goal.measured.map_or("not measured".to_owned(), short);
+        let is_met = if goal.is_met() { "met" } else { "MISSED" };
+        format!("{}: {measured}, at most {} ({is_met}).", goal.name, short(goal.most))
+    };
+    let people =
+        report.people.filter(|[before, within]| before.count > 0 && within.count > 0).map(|[before, within]| {
+            format!(
+                "People's ref updates, p99: {} ms before the burst, {} ms in it.",
+                short(before.p99),
+                short(within.p99)
+            )
+        });
+    report.goals.iter().map(goal).chain(people).collect::<Vec<_>>().join(" ")
 }
 
 /// One line per fault.

@@ -4,17 +4,23 @@
 //! |---|---|
 //! | `types` | the report, as `report.json` holds it |
 //! | `gather` | from measurements to the report |
+//! | `cost` | the units of AWS, their cost, and both at other rates |
+//! | `goals` | the goals of the profile, held against the report |
+//! | `people` | the burst as people saw it, and its end |
 //! | `notes` | how far a run is from a real day |
 //! | `tables` | the tables that both texts have |
 //! | `markdown` | the report in Markdown |
 //! | `html`, `markup` | the report as a page; text as HTML |
 //! | `plot` | one plot over the time of the run, in SVG |
 
+mod cost;
 mod gather;
+mod goals;
 mod html;
 mod markdown;
 mod markup;
 mod notes;
+mod people;
 mod plot;
 mod tables;
 mod types;
@@ -23,9 +29,12 @@ use std::path::Path;
 
 use crate::Fallible;
 
+pub use cost::Sizes;
 pub use gather::{Gathered, gather};
 pub use notes::notes;
-pub use types::{ClassReport, Course, Quantiles, Report, SiteReport, StageReport, Verdict};
+pub use types::{
+    ClassReport, CostLine, CostReport, Course, GoalReport, Growth, Quantiles, Report, SiteReport, StageReport, Verdict,
+};
 
 /// Writes `report.json`, `report.md` and `report.html` into a folder.
 pub fn write(folder: &Path, report: &Report) -> Fallible<()> {

@@ -35,7 +35,58 @@ fn quantiles(of: &Quantiles) -> Vec<String> {
 
 /// Every table of the report.
 pub(super) fn all(report: &Report) -> Vec<Table> {
-    vec![classes(report), latencies(report), lag(report), processes(report), stages(report), calls(report)]
+    let goals = (!report.goals.is_empty()).then(|| goals(report));
+    let others = [classes, latencies, lag, processes, stages, calls].map(|table| table(report));
+    let cost = report.cost.as_ref().map(cost);
+    let growth = (!report.growth.is_empty()).then(|| growth(report));
+    goals.into_iter().chain(others).chain(cost).chain(growth).collect()
+}
+
+fn dollars(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.4}"))
+}
+
+fn cost(cost: &super::types::CostReport) -> Table {
+    let row = |line: &super::types::CostLine| {
+        let (count, each) = (short(line.count), short(line.per_transaction));
+        vec![line.name.clone(), count, each, dollars(line.dollars)]
+    };
+    let sum = vec!["all".to_owned(), "–".to_owned(), "–".to_owned(), dollars(cost.dollars)];
+    Table {
+        title: "Cost",
+        about: "For the run, warm-up included. Units of DynamoDB are those that it told; units that it did not tell, \
+                and those of Kinesis, are counted from calls and planned sizes, and are the least that AWS charges. \
+                Blobs in S3, backups and traffic between regions are left out. Dollars need the prices of the profile.",
+        head: vec!["unit", "count", "per transaction", "dollars"],
+        rows: cost.lines.iter().map(row).chain([sum]).collect(),
+    }
+}
+
+fn growth(report: &Report) -> Table {
+    let row = |one: &super::types::Growth| {
+        vec![one.name.clone(), short(one.per_second), short(one.cores_per_site), dollars(one.dollars_per_hour)]
+    };
+    Table {
+        title: "Growth",
+        about: "Extrapolated, not measured: the processors and the cost per transaction of this run, at other rates. \
+                Each site applies all transactions, so its processors grow with the sum of all sites.",
+        head: vec!["load", "transactions per second", "cores per site", "dollars per hour"],
+        rows: report.growth.iter().map(row).collect(),
+    }
+}
+
+fn goals(report: &Report) -> Table {
+    let row = |goal: &super::types::GoalReport| {
+        let measured = goal.measured.map_or("–".to_owned(), short);
+        let is_met = if goal.is_met() { "yes" } else { "MISSED" };
+        vec![goal.name.clone(), short(goal.most), measured, is_met.to_owned()]
+    };
+    Table {
+        title: "Goals",
+        about: "The highest value that the profile allows, and the value of this run.",
+        head: vec!["goal", "at most", "measured", "met"],
+        rows: report.goals.iter().map(row).collect(),
+    }
 }
 
 fn rows_of(report: &Report, row: impl Fn(&str, &ClassReport) -> Vec<String>) -> Vec<Vec<String>> {
@@ -47,7 +98,8 @@ fn classes(report: &Report) -> Table {
     let row = |name: &str, class: &ClassReport| {
         let refused: u64 = class.refused.values().sum();
         let mut row = vec![name.to_owned()];
-        let counts = [class.offered, class.done, refused, class.unknown, class.dropped, class.late, class.retries];
+        let counts =
+            [class.offered, class.done, refused, class.unknown, class.dropped, class.late, class.retries, class.told];
         row.extend(counts.map(|count| count.to_string()));
         row.push(class.refs.to_string());
         row
@@ -55,7 +107,18 @@ fn classes(report: &Report) -> Table {
     Table {
         title: "Operations",
         about: "Counts without warm-up. Dropped and late ones are the generator's own fault.",
-        head: vec!["class", "offered", "done", "refused", "unknown", "dropped", "late", "retries", "refs moved"],
+        head: vec![
+            "class",
+            "offered",
+            "done",
+            "refused",
+            "unknown",
+            "dropped",
+            "late",
+            "retries",
+            "told to wait",
+            "refs moved",
+        ],
         rows: rows_of(report, row),
     }
 }
@@ -97,12 +160,16 @@ fn processes(report: &Report) -> Table {
     let warm_up = report.profile.run.warm_up_s as usize;
     let row = |process: &crate::load::measure::ProcessCourse| {
         let cores = format!("{:.2}", process.mean_cores(warm_up));
-        vec![process.name.clone(), cores, ms(process.most_memory()), process.most_files().to_string()]
+        let disk = process.disk(warm_up).map_or(["–".to_owned(), "–".to_owned()], |disk| disk.map(short));
+        let [read, written] = disk;
+        let (memory, files) = (ms(process.most_memory()), process.most_files().to_string());
+        vec![process.name.clone(), cores, memory, files, read, written]
     };
     Table {
         title: "Processes",
-        about: "With their git children. Memory in MiB.",
-        head: vec!["process", "cores (mean)", "memory (most)", "files (most)"],
+        about: "With their git children. Memory and disk in MiB; the disk of the generator is not told from that of \
+                its sites.",
+        head: vec!["process", "cores (mean)", "memory (most)", "files (most)", "read", "written"],
         rows: report.processes.iter().map(row).collect(),
     }
 }

@@ -59,6 +59,9 @@ pub struct ClassReport {
     pub late: u64,
     /// Further tries.
     pub retries: u64,
+    /// How often clients were told to wait and come again.
+    #[serde(default)]
+    pub told: u64,
     /// Refs that moved.
     pub refs: u64,
     /// From the intended start to the end.
@@ -91,6 +94,62 @@ pub struct StageReport {
     pub mean_ms: f64,
     /// The bound of the bucket with the 99th percentile, in milliseconds. None above the last bucket.
     pub p99_at_most_ms: Option<f64>,
+}
+
+/// One goal and its value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoalReport {
+    /// The value that is judged, with its unit.
+    pub name: String,
+    /// The highest value that meets the goal.
+    pub most: f64,
+    /// The value of the run. None if it could not be measured.
+    pub measured: Option<f64>,
+}
+
+impl GoalReport {
+    /// Whether the run met the goal.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
+        self.measured.is_some_and(|value| value <= self.most)
+    }
+}
+
+/// One kind of units of AWS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostLine {
+    /// The service and the unit.
+    pub name: String,
+    /// The units of the run.
+    pub count: f64,
+    /// The units per transaction.
+    pub per_transaction: f64,
+    /// Their cost. None if the profile has no price.
+    pub dollars: Option<f64>,
+}
+
+/// The least that AWS charges for the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostReport {
+    /// Transactions that were committed, warm-up included.
+    pub transactions: f64,
+    /// Per kind of units.
+    pub lines: Vec<CostLine>,
+    /// The sum. None if a price is missing.
+    pub dollars: Option<f64>,
+}
+
+/// The needs at another rate, in proportion to those of the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Growth {
+    /// The load.
+    pub name: String,
+    /// Transactions per second.
+    pub per_second: f64,
+    /// Processors of the sidecar of each site, git included.
+    pub cores_per_site: f64,
+    /// The cost. None if a price is missing.
+    pub dollars_per_hour: Option<f64>,
 }
 
 /// The course of the run per second, from its start.
@@ -153,6 +212,15 @@ pub struct Report {
     pub own: OwnCheck,
     /// All classes together.
     pub total: ClassReport,
+    /// From the intended start to the end, of all classes that move refs.
+    #[serde(default)]
+    pub updates: Quantiles,
+    /// With a burst: the same of people alone, before the burst and in it.
+    #[serde(default)]
+    pub people: Option<[Quantiles; 2]>,
+    /// The goals of the profile.
+    #[serde(default)]
+    pub goals: Vec<GoalReport>,
     /// Per class.
     pub classes: BTreeMap<String, ClassReport>,
     /// The measured time in seconds, without warm-up.
@@ -160,12 +228,21 @@ pub struct Report {
     /// From the last end of an operation until every site had applied everything, in seconds. None if that did not
     /// happen in time.
     pub settled_after_s: Option<f64>,
+    /// The same from the end of the burst, if there is one, until the sites have caught up with it.
+    #[serde(default)]
+    pub caught_up_after_s: Option<f64>,
     /// Per site.
     pub sites: Vec<SiteReport>,
     /// Per stage.
     pub stages: Vec<StageReport>,
     /// Calls to the refdb and the streams, and records, from the sidecars' metrics.
     pub calls: BTreeMap<String, f64>,
+    /// The units of AWS and their cost.
+    #[serde(default)]
+    pub cost: Option<CostReport>,
+    /// Extrapolated to other rates.
+    #[serde(default)]
+    pub growth: Vec<Growth>,
     /// Per process.
     pub processes: Vec<ProcessCourse>,
     /// Injected faults.

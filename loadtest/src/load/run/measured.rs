@@ -68,7 +68,7 @@ pub async fn measure(
     let wall_ms = SystemClock.now_ms();
     let before = metrics(sites).await;
     let own_before = own_seconds();
-    let watched = Arc::new(Mutex::new(Watched::new(sites)));
+    let watched = Arc::new(Mutex::new(Watched::new(sites, pace.recorder.otlp().cloned())));
     let courses = Courses::default();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of warm-up")]
     let measured_from = wall_ms + (run.warm_up_s * 1_000.0) as u64;

@@ -14,15 +14,16 @@ use tokio::sync::Semaphore;
 use super::converge;
 use super::measured::{Measured, measure};
 use super::prepare::prepare;
+use super::steps;
 use crate::Fallible;
 use crate::host::Host;
 use crate::load::drive::{Context, FaultMark, Pace, drive, inject};
 use crate::load::estate::{Estate, EstateFile, Local, LocalSettings};
-use crate::load::measure::{Recorder, write_hlog};
+use crate::load::measure::{Otlp, Recorder, write_hlog};
 use crate::load::oracle::{Evidence, Judgement, judge};
 use crate::load::plan::{Arrival, Plan, read_trace, replay};
 use crate::load::profile::{Profile, Shape};
-use crate::load::results::{self, Gathered, Report, gather};
+use crate::load::results::{self, Gathered, Report, Sizes, gather};
 use crate::load::world::World;
 
 /// A run, as it was ordered on the command line.
@@ -38,6 +39,8 @@ pub struct Ordered {
     pub lockstep: PathBuf,
     /// The folder of the results.
     pub out: PathBuf,
+    /// The collector that receives metrics over OTLP while the run goes on.
+    pub otlp: Option<String>,
     /// Whether the repositories of sites that were started here stay.
     pub keep: bool,
     /// The command that repeats the run.
@@ -54,16 +57,23 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     let home = tempfile::Builder::new().prefix("lockstep-load-").tempdir()?;
     let home_path = if order.keep { home.keep() } else { home.path().to_owned() };
     let sites = order.estate.as_ref().map_or(profile.run.sites, EstateFile::count);
+    let otlp = order.otlp.as_deref().map(|endpoint| Otlp::open(endpoint, &profile)).transpose()?;
     let plan = plan(&order, sites)?;
     say(&format!("{} operations are planned for {sites} sites", plan.arrivals.len()));
     let estate = Arc::new(open(&order, &home_path).await?);
     let measured_s = measured(&profile, &plan);
     let started_ms = SystemClock.now_ms();
-    let context = Arc::new(context(&profile, &estate, &home_path, started_ms, measured_s)?);
+    let context = Arc::new(context(&profile, &estate, &home_path, started_ms, measured_s, otlp.clone())?);
     prepare(&context).await?;
     say("the projects are at every site; the run begins");
-    let (ran, faults) = carry_out(&context, plan.arrivals.clone()).await?;
+    let (ran, faults, ended) = carry_out(&context, plan.arrivals.clone()).await?;
+    let measured_s = context.pace.stopped_s().map_or(measured_s, |at| (at - profile.run.warm_up_s).max(1.0));
     say("the run has ended; waiting until every site has applied everything");
+    if let Some(otlp) = otlp
+        && let Some(why) = otlp.close().await
+    {
+        say(&why);
+    }
     let resolved = converge::resolve(&context).await;
     if resolved > 0 {
         say(&format!("{resolved} requests without an answer turned out to be committed"));
@@ -78,7 +88,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     let recording = context.pace.recorder.take();
     write_hlog(&order.out.join("latency.hlog"), &recording, SystemTime::UNIX_EPOCH + ran.wall_start)?;
     let own = ran.own(&recording, &profile.limits);
-    let report = gather(Gathered {
+    let mut report = gather(Gathered {
         command: order.command.clone(),
         started_ms,
         host: Host::look().json(),
@@ -93,10 +103,12 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
         settled_after_s: converged.map(|converged| converged.as_secs_f64()),
         watched: ran.watched,
         metrics: ran.metrics,
+        sizes: Sizes::of(&plan.arrivals),
         processes: ran.processes,
         faults,
         oracle,
     });
+    report.notes = ended.into_iter().chain(report.notes).collect();
     results::write(&order.out, &report)?;
     if order.keep {
         say(&format!("the sites stay in {}", home_path.display()));
@@ -164,11 +176,12 @@ fn context(
     home: &Path,
     started_ms: u64,
     measured_s: f64,
+    otlp: Option<Otlp>,
 ) -> Fallible<Context> {
     let (run, limits) = (&profile.run, &profile.limits);
     let warm_up = Duration::from_secs_f64(run.warm_up_s);
     let total = warm_up + Duration::from_secs_f64(measured_s);
-    let recorder = Recorder::new(warm_up, total, Duration::from_millis(limits.late_ms));
+    let recorder = Recorder::new(warm_up, total, Duration::from_millis(limits.late_ms)).telling(otlp);
     Ok(Context {
         world: World::new(&format!("{}-{:x}", run.seed, started_ms / 1_000), profile.model.projects)?,
         pace: Arc::new(Pace::new(recorder, limits.in_flight)),
@@ -181,16 +194,24 @@ fn context(
     })
 }
 
-async fn carry_out(context: &Arc<Context>, arrivals: Vec<Arrival>) -> Fallible<(Measured, Vec<FaultMark>)> {
+/// Carries out the plan. Returns the measurements, the faults, and the reason if the load ended early.
+async fn carry_out(
+    context: &Arc<Context>,
+    arrivals: Vec<Arrival>,
+) -> Fallible<(Measured, Vec<FaultMark>, Option<String>)> {
+    let mut ended = None;
     let (marks, estate) = (Arc::new(Mutex::new(Vec::new())), context.estate.clone());
     let processes = move || estate.local.as_ref().map(Local::processes).unwrap_or_default();
     let work = async {
-        let ((), injected) = tokio::join!(drive(context, arrivals), inject(context.clone(), marks.clone()));
+        let growing = steps::end_after_broken(&context.pace, &context.profile);
+        let faults = inject(context.clone(), marks.clone());
+        let ((), injected, why) = tokio::join!(drive(context, arrivals), faults, growing);
+        ended = why;
         injected
     };
     let ran = measure(&context.pace, &context.estate.sites, &context.profile.run, processes, work).await?;
     let faults = marks.lock().clone();
-    Ok((ran, faults))
+    Ok((ran, faults, ended))
 }
 
 fn versions(order: &Ordered) -> BTreeMap<String, String> {
