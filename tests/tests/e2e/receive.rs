@@ -219,6 +219,9 @@ async fn a_branch_that_a_linked_work_tree_has_checked_out_is_protected_as_by_git
     assert_eq!(refs(&servers.ours).await, before);
 }
 
+/// Settings of git, and the number of packs that a small push leaves with them, where all releases agree.
+type UnpackLimit = (&'static [(&'static str, &'static str)], Option<usize>);
+
 /// The number of packs of a server.
 fn packs(server: &Path) -> usize {
     let files = std::fs::read_dir(server.join("objects/pack")).expect("a folder");
@@ -228,7 +231,7 @@ fn packs(server: &Path) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_stays_a_pack_from_the_same_size_on_as_with_plain_git() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
-    let rows: [(&[(&str, &str)], Option<usize>); 5] = [
+    let rows: [UnpackLimit; 5] = [
         (&[], Some(0)),
         (&[("receive.unpackLimit", "1")], Some(1)),
         (&[("transfer.unpackLimit", "1")], Some(1)),

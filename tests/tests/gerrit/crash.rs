@@ -1,5 +1,7 @@
 //! A Gerrit or a sidecar dies at any moment, and repositories are collected. In the end each index matches the refs.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use lockstep_tests::e2e::gerrit::Sites;
@@ -81,4 +83,38 @@ async fn a_committed_change_is_found_after_a_gerrit_or_a_sidecar_died() {
         let times = said.iter().filter(|message| message.ends_with(text)).count();
         assert_eq!(times, 1, "{text}: {said:?}");
     }
+}
+
+/// A Gerrit writes the parts of its index for open and for closed changes at different times. If it dies in between, a
+/// change that was just closed has a document in both.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Gerrit: make gerrit-e2e"]
+async fn a_change_that_a_crash_left_in_both_parts_of_the_index_is_found_once() {
+    let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
+    sites.servers[0].create("p").await;
+    let user = sites.user(0, "p").await;
+    user.at("master").await;
+    let _ = user.commit("file", "text\n", "a change").await;
+    assert_eq!(user.review("master").await, [1]);
+    in_lockstep(&sites, "p").await;
+
+    let server = &mut sites.servers[0];
+    server.stop().await;
+    let (open, kept) = (server.index("changes").join("open"), sites.cluster.scratch("open"));
+    copy(&open, &kept);
+    server.run().await;
+    let _ = server.rest("POST", "/changes/p~1/abandon", &json!({})).await.json();
+    server.stop().await;
+    std::fs::remove_dir_all(&open).expect("the part of the index");
+    copy(&kept, &open);
+    server.run().await;
+    in_lockstep(&sites, "p").await;
+    for server in &sites.servers {
+        assert_eq!((server.find("is:open").await, server.find("is:abandoned").await), (vec![], vec![1]));
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(status.expect("cp runs").success(), "{} is copied to {}", from.display(), to.display());
 }

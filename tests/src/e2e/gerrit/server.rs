@@ -394,6 +394,23 @@ impl Server {
         self.site.join("console.log")
     }
 
+    /// The folder of an index in its current version, such as that of `changes`.
+    ///
+    /// # Panics
+    /// If there is none, or more than one.
+    #[must_use]
+    pub fn index(&self, name: &str) -> PathBuf {
+        let all = std::fs::read_dir(self.site.join("index")).expect("the folder of the indexes");
+        let paths = all.map(|entry| entry.expect("an entry").path());
+        let is_it = |path: &PathBuf| {
+            let file = path.file_name().and_then(|file| file.to_str());
+            file.and_then(|file| file.strip_prefix(name)?.strip_prefix('_')).is_some()
+        };
+        let found: Vec<PathBuf> = paths.filter(is_it).collect();
+        let [path] = found.as_slice() else { panic!("{name}: {found:?}") };
+        path.clone()
+    }
+
     /// Sets a value in `gerrit.config`, for the next start.
     pub async fn set(&self, key: &str, value: &str) {
         let _ = self.config(&[key, value]).await;

@@ -74,7 +74,7 @@ final class ChangeRefresh {
     // A request that read the change before us may write its document after us.
     lateWrites.watch(change);
     if (exists(project, change)) {
-      indexer.reindexIfStale(project, change);
+      repair(project, change);
     } else {
       indexer.delete(change);
     }
@@ -84,7 +84,7 @@ final class ChangeRefresh {
   void all(Project.NameKey project) throws IOException {
     if (hasIndex) {
       for (Change.Id change : present(project)) {
-        indexer.reindexIfStale(project, change);
+        repair(project, change);
       }
       dropGone(project);
     }
@@ -109,6 +109,20 @@ final class ChangeRefresh {
       if (!present.contains(change.getId())) {
         indexer.delete(change.getId());
       }
+    }
+  }
+
+  /**
+   * Indexes a change if its document is stale or there are two. A change that is closed or opened
+   * again moves from one part of the index to the other. Each part is written at a time of its own,
+   * so a Gerrit that dies in between leaves a document in both. Gerrit compares only one of them
+   * with the change.
+   */
+  private void repair(Project.NameKey project, Change.Id change) {
+    if (query.get().byLegacyChangeId(change).size() > 1) {
+      indexer.index(project, change);
+    } else {
+      indexer.reindexIfStale(project, change);
     }
   }
 
