@@ -154,7 +154,7 @@ crash: tools ## Run the crash tests (kills, pauses, power cuts, failovers): make
 
 soak: tools ## Run simulator and crash tests with new seeds for a given time: make soak MINUTES=60
 	cargo test --locked --package lockstep-tests --test e2e -- --ignored --nocapture --test-threads 1 \
-	  large:: throttled:: silent:: power_cut::
+	  large:: throttled:: silent:: power_cut:: seed::
 	end=$$(( SECONDS + $(MINUTES) * 60 )); from=$$(date +%s); \
 	while (( SECONDS < end )); do \
 	  echo "soak: seeds $$from to $$(( from + $(SEEDS) - 1 ))"; \
@@ -169,7 +169,7 @@ git-newer: tools ## Run the tests that depend on git with another one: make git-
 	  --config "target.'cfg(all())'.runner = ['env', 'PATH=$$bin:$$PATH']" --package "$$@" || failed=1; }; \
 	run lockstep-proto --test bad_names; \
 	run lockstep-tests --test odd_objects --test git_local --test hooks; \
-	run lockstep-tests --test e2e -- odd_objects:: receive:: seed::; \
+	run lockstep-tests --test e2e -- --include-ignored odd_objects:: receive:: seed::; \
 	exit $$failed
 
 load: tools ## Run the load test on this machine: make load (a minute), make load PROFILE=100k (10 minutes and the build)

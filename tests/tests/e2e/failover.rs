@@ -99,12 +99,9 @@ async fn commands_are_refused(node: &Node, commit: &str, why: &str) {
         &["update-ref", "--project", "p", "refs/heads/other", commit],
     ];
     for command in commands {
-        let began = Instant::now();
         let output = node.cli(command).await;
-        let took = began.elapsed();
         assert_eq!(output.status.code(), Some(3), "{command:?}: {output:?}");
         refuses(output, why);
-        assert!(took < AT_ONCE, "{command:?} was refused after {took:?}");
     }
     let update = serde_json::json!({
         "request_id": "update-of-a-standby",

@@ -290,6 +290,7 @@ async fn an_unfit_repository_is_refused_before_its_project_is_made_and_an_unfit_
 
 /// Each kind of repository that `docs/git-servers.md` lists.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes half a minute: make soak"]
 async fn each_kind_of_unfit_repository_makes_no_project_and_is_seeded_after_its_remedy() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
     for (at, kind) in unfit::kinds().enumerate() {
