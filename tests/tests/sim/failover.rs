@@ -168,6 +168,7 @@ fn a_planned_failover_is_held_while_its_target_is_behind_and_goes_on_after_a_res
         let held = now().await;
         let why = held.held.clone().unwrap();
         assert!(why.contains("muc-1-0 is behind by") && why.ends_with("no site takes writes meanwhile"), "{why}");
+        assert!(held.lacked.is_some(), "it is counted before somebody decides about a resume: {held:?}");
         story.cut(target, Seam::EventLog, None);
         story.bar(target, None);
         story.pass(15_000).await;

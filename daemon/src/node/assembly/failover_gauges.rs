@@ -76,9 +76,11 @@ impl FailoverGauges {
     }
 }
 
-/// While the refdb does not answer, a failover is not safe. The rest stays as it was.
+/// While the refdb does not answer, a failover is not safe, and it is not known whether one is held. The drills stay as
+/// they were.
 fn not_known(state: &mut FailoverState) {
     state.safe.values_mut().for_each(|is_safe| *is_safe = false);
+    state.held = None;
 }
 
 /// Whether a site is a standby. Silent drills are of nodes of such a site alone.
@@ -181,7 +183,7 @@ mod tests {
         let to = |state: &FailoverState| state.safe.clone().into_iter().collect::<Vec<_>>();
         assert_eq!(to(&state), [("b".parse().unwrap(), true)], "nothing can be moved to the only active site");
         not_known(&mut state);
-        assert_eq!((to(&state), state.held), (vec![("b".parse().unwrap(), false)], Some(false)));
+        assert_eq!((to(&state), state.held), (vec![("b".parse().unwrap(), false)], None));
     }
 
     #[test]

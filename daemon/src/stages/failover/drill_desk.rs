@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_proto::NodeId;
 use lockstep_proto::bridge::ApiError;
-use lockstep_proto::drill::{DrillBegun, DrillReport, DrillRequest, Drills, Preflight};
+use lockstep_proto::drill::{Check, DrillBegun, DrillReport, DrillRequest, Drills, Preflight};
 use lockstep_proto::failover::{Failover, FailoverStep, Role};
 use lockstep_proto::{SiteId, history::MOST_REASON_BYTES};
 use tokio::time::{Instant, timeout};
@@ -12,13 +12,15 @@ use tokio::time::{Instant, timeout};
 use super::desk::OperatorDesk;
 use super::drill::BeginError;
 use super::overview;
-use super::preflight::{Facts, checks, probes};
+use super::preflight::{Facts, checks, late_probes, probes};
 use super::refusals::{given, invalid, refused, unanswered};
 use super::view::View;
 use crate::seams::refdb::RefDbError;
 
 /// How long a preflight waits for the refdb.
 const PREFLIGHT: Duration = Duration::from_secs(8);
+/// How long a preflight waits for the probes of its node. Each has a limit of its own, which may be longer.
+const PROBES: Duration = Duration::from_secs(10);
 /// The steps in which a failure can be injected: those of every drill.
 const INJECTED: [FailoverStep; 8] = [
     FailoverStep::Verify,
@@ -32,13 +34,25 @@ const INJECTED: [FailoverStep; 8] = [
 ];
 
 impl OperatorDesk {
-    /// Looks at everything that a failover to `to` depends on. The probes have bounds of their own.
+    /// Looks at everything that a failover to `to` depends on. The probes of this node count only if its site is `to`:
+    /// users would be there.
     pub(super) async fn look_before(&self, to: &SiteId) -> Result<Preflight, ApiError> {
         let late = || unanswered(RefDbError::NotNow(format!("no answer within {} s", PREFLIGHT.as_secs())));
-        let (looked, probed) = tokio::join!(timeout(PREFLIGHT, self.looked(to)), self.tools.probes.look());
+        let (looked, probed) = tokio::join!(timeout(PREFLIGHT, self.looked(to)), self.probed(to));
         let mut preflight = looked.unwrap_or_else(|_| Err(late()))?;
-        preflight.checks.extend(probes(&self.node, &probed));
+        preflight.checks.extend(probed);
         Ok(preflight)
+    }
+
+    /// The check of the probes of this node. None at a node of another site than `to`.
+    async fn probed(&self, to: &SiteId) -> Option<Check> {
+        if self.silent.site != *to {
+            return None;
+        }
+        match timeout(PROBES, self.tools.probes.look()).await {
+            Ok(found) => probes(&self.node, &found),
+            Err(_) => Some(late_probes(&self.node, PROBES)),
+        }
     }
 
     async fn looked(&self, to: &SiteId) -> Result<Preflight, ApiError> {

@@ -44,8 +44,8 @@ pub struct DriverLimits {
     pub turn: Duration,
     /// How long the source of a planned failover may take to end its own incarnations.
     pub settle: Duration,
-    /// How long a forced failover waits for nodes of the target that are behind. A planned one waits three times as
-    /// long, and is held then.
+    /// How long a failover waits for nodes of the target that are behind. A planned one waits three times as long
+    /// while the target lacks something, and is held then.
     pub catch_up: Duration,
     /// How long the last nodes of the target may take to open their incarnations.
     pub serve: Duration,
@@ -228,9 +228,7 @@ impl Driver {
                 if next.current().is_some_and(|step| step.step == FailoverStep::Settle) {
                     next.behind = Some(view.most_behind(&next.to, &next.from));
                 }
-                if next.current().is_some_and(|step| step.step == FailoverStep::CatchUp) {
-                    next.lacked = Some(at_risk(&self.refdb, view, &next.from, &next.to).await);
-                }
+                self.count_after_catch_up(&mut next, view).await;
                 if next.current().is_some_and(|step| step.step == FailoverStep::Probe) {
                     keep_counted(&mut next, view);
                 }
@@ -238,6 +236,7 @@ impl Driver {
             }
             Decision::Held(why) => {
                 tracing::warn!(failover = next.number, why, "the failover holds itself: resume or abort it");
+                self.count_after_catch_up(&mut next, view).await;
                 (next.paused, next.held) = (true, Some(why.clone()));
                 complete(&mut next, self.clock.now_ms(), &self.node, format!("HELD: {why}"));
             }
@@ -254,6 +253,13 @@ impl Driver {
             }
         }
         Ok(true)
+    }
+
+    /// Counts the transactions that the target lacks, if the catch-up ends now, in time or held.
+    async fn count_after_catch_up(&self, next: &mut Failover, view: &View) {
+        if next.current().is_some_and(|step| step.step == FailoverStep::CatchUp) {
+            next.lacked = Some(at_risk(&self.refdb, view, &next.from, &next.to).await);
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! answer to the write, the failover may have begun: that is unknown.
 
 use lockstep_proto::SiteId;
-use lockstep_proto::bridge::ApiError;
+use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::failover::{ExecuteRequest, Failover, PlanRequest};
 use lockstep_proto::history::PastChange;
 
@@ -74,9 +74,10 @@ impl OperatorDesk {
     }
 }
 
-/// The refusal when the refdb fails before the record of the failover is written.
+/// The refusal when the refdb fails before the record of the failover is written. A retry helps as it did there.
 fn not_begun(error: ApiError) -> ApiError {
-    ApiError::not_serving(format!("{}; no failover has begun, and nothing was changed", error.message))
+    let message = format!("{}; no failover has begun, and nothing was changed", error.message);
+    ApiError::new(RefusalCode::NotServing, error.retry, message)
 }
 
 /// The answer when the record of the failover could not be written, or may have been.

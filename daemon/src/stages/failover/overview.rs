@@ -7,15 +7,12 @@ use lockstep_proto::overview::{
     Behind, InFlight, Lack, MOST_DIGEST_ENTRIES, NodeDigest, NodeOverview, Safety, Seen, SiteOverview,
 };
 
-use super::plan::blockers;
+use super::plan::{MOST_LAG_SLOTS, blockers};
 use super::view::View;
 use crate::seams::refdb::{NodeRecord, Role, SiteRecord};
 
 /// The lag above which a node is not fit to take writes over, in seconds. A planned failover waits as long for it.
 const MOST_LAG_SECONDS: f64 = 30.0;
-/// The same in slots, for a node that does not see the stream. A busy node in order is behind by the slots of a few
-/// seconds, because its marks reach the refdb with its heartbeat.
-const MOST_LAG_SLOTS: u64 = 10_000;
 /// A day in milliseconds.
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 /// How long Gerrit may leave a refresh task alone before that is a problem, in milliseconds.

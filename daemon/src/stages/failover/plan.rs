@@ -17,6 +17,10 @@ pub const EXPOSURE: &str = "\
     the refdb is in one Region. While that Region lives, no failover loses anything that was acknowledged. If it is \
     lost for good, so is everything that no site has applied";
 
+/// The slots by which a node may be behind and still be fit to take writes over. A busy node in order is behind by the
+/// slots of a few seconds, because its marks reach the refdb with its heartbeat.
+pub(super) const MOST_LAG_SLOTS: u64 = 10_000;
+
 /// Why nodes that beat are not counted, and the remedy.
 const TAKES_EVERYTHING: &str = "\
     those with a heartbeat still take everything from the refdb; wait until `lockstep sites` shows that one is done";
@@ -188,6 +192,10 @@ fn warnings(request: &PlanRequest, view: &View) -> Vec<String> {
     if !silent.is_empty() {
         warnings.push(format!("these nodes of {to} have no heartbeat and are not waited for: {}", silent.join(", ")));
     }
+    let behind = view.living(to).map(|node| (&node.node, view.behind(node, from)));
+    warnings.extend(behind.filter(|(_, slots)| *slots > MOST_LAG_SLOTS).map(|(node, slots)| {
+        format!("{node} is behind by {slots} slots of {from}, and `catch_up` waits for it; let it catch up first")
+    }));
     warnings
 }
 
@@ -216,10 +224,11 @@ pub(super) fn hash(plan: &FailoverPlan, max_loss: Option<u64>) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
+    use lockstep_proto::Seq;
     use lockstep_proto::failover::Estimate;
 
     use super::*;
-    use crate::seams::refdb::{NodeRecord, SiteRecord};
+    use crate::seams::refdb::{IncarnationRecord, NodeRecord, SiteRecord};
 
     /// The plan of a failover from `a`, which is active, to `b`, which stands by.
     fn base() -> FailoverPlan {
@@ -286,6 +295,31 @@ mod tests {
             assert_ne!(other, base, "{what}");
             assert_eq!(hash(&other, None), base.hash, "{what} is in the hash");
         }
+    }
+
+    #[test]
+    fn each_living_node_of_the_target_that_is_far_behind_is_a_warning() {
+        let site = |name: &str, role| SiteRecord::new(name.parse().unwrap(), role, 1);
+        let open = IncarnationRecord::open("a-0.1".parse().unwrap(), "a".parse().unwrap(), 1, 8, 1);
+        let mut view = View {
+            sites: vec![site("a", Role::Active), site("b", Role::Standby)],
+            nodes: ["a-0", "b-0", "b-1", "b-2"].map(|node| NodeRecord::first(node, &node[..1])).into(),
+            incarnations: vec![IncarnationRecord { settled: vec![Seq(MOST_LAG_SLOTS + 1)], ..open }],
+            gone: BTreeSet::from(["b-2".parse().unwrap()]),
+            ..View::default()
+        };
+        view.nodes[1].low_water = view.ends(&"a".parse().unwrap());
+        let warnings = |view: &View, kind| {
+            let request = PlanRequest::new(kind, "a".parse().unwrap(), "b".parse().unwrap());
+            let found = plan(&request, view, None, None).warnings;
+            found.into_iter().filter(|one| one.contains("behind")).collect::<Vec<_>>()
+        };
+        let wanted = "b-1 is behind by 10001 slots of a, and `catch_up` waits for it; let it catch up first";
+        for kind in [FailoverKind::Planned, FailoverKind::Forced] {
+            assert_eq!(warnings(&view, kind), [wanted], "{kind:?}: b-0 has everything, and b-2 is not waited for");
+        }
+        view.incarnations[0].settled = vec![Seq(MOST_LAG_SLOTS)];
+        assert_eq!(warnings(&view, FailoverKind::Planned), [""; 0], "a busy node is as far behind");
     }
 
     #[test]

@@ -119,6 +119,15 @@ pub(super) fn probes(by: &NodeId, found: &[ProbeResult]) -> Option<Check> {
     (!found.is_empty()).then(|| check("probes", note, red.collect()))
 }
 
+/// The check of the probes of a node that have not ended within this time.
+pub(super) fn late_probes(by: &NodeId, limit: Duration) -> Check {
+    let why = format!(
+        "the probes of {by} have not ended within {} s; mend [probes] of this node, or the service that they name",
+        limit.as_secs()
+    );
+    check("probes", format!("the probes of {by} that write nothing"), vec![why])
+}
+
 #[cfg(test)]
 mod tests {
     use lockstep_proto::overview::NodeDigest;

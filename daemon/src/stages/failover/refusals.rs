@@ -14,6 +14,9 @@ const PLAN: Duration = Duration::from_secs(8);
 const NO_PROMOTION: &str = "no promotion can help: the refdb is the authority on every ref; if it is lost for good, \
                             rebuild it from the sites with `lockstep refdb rebuild`";
 
+/// The remedy when the refdb refuses a call.
+const MEND: &str = "mend the cause that it names: permissions, the tables in [refdb], or the release of this node";
+
 /// Checks that an operator gave a field of text, such as the reason, within its bound.
 pub(super) fn given(field: &str, value: &str) -> Result<(), ApiError> {
     match value.trim().is_empty() {
@@ -36,17 +39,42 @@ pub(super) fn refused(message: &str) -> ApiError {
     ApiError::new(RefusalCode::Stale, false, format!("{message}; nothing was changed"))
 }
 
-/// The answer when the refdb fails.
+/// The answer when the refdb fails. A refdb that refuses a call does answer: no retry helps, and no rebuild.
 pub(super) fn unanswered(error: RefDbError) -> ApiError {
-    ApiError::unavailable(format!("the refdb does not answer: {error}"))
+    match error.retry_helps() {
+        true => ApiError::unavailable(format!("the refdb does not answer: {error}")),
+        false => ApiError::new(RefusalCode::Unavailable, false, format!("{error}; {MEND}")),
+    }
 }
 
-/// The answer of `reads`, or a failure that explains the meaning of a silent refdb for a failover.
+/// The answer of `reads`, or a failure that explains the meaning of a silent refdb for a failover. One that refuses a
+/// call is not silent.
 ///
 /// # Errors
 /// The refdb does not answer, or not in time.
 pub(super) async fn in_time<T>(reads: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
     let late = || unanswered(RefDbError::NotNow(format!("no answer within {} s", PLAN.as_secs())));
     let answer = timeout(PLAN, reads).await.unwrap_or_else(|_| Err(late()));
-    answer.map_err(|error| ApiError { message: format!("{}; {NO_PROMOTION}", error.message), ..error })
+    answer.map_err(|error| match error.retry {
+        true => ApiError { message: format!("{}; {NO_PROMOTION}", error.message), ..error },
+        false => error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refdb_that_refuses_a_call_is_not_taken_for_one_that_is_lost() {
+        let plan = async |error: RefDbError| in_time(async { Err::<(), _>(unanswered(error)) }).await.unwrap_err();
+        let broken = plan(RefDbError::Broken("no permission to read".to_owned())).await;
+        let text = format!("the refdb refuses the call (no permission to read); a retry does not help; {MEND}");
+        assert_eq!((broken.code, broken.retry, broken.message), (RefusalCode::Unavailable, false, text));
+        for silent in [RefDbError::NotNow("throttled".to_owned()), RefDbError::Unknown("a timeout".to_owned())] {
+            let silent = plan(silent).await;
+            assert!(silent.retry && silent.message.starts_with("the refdb does not answer: "), "{silent:?}");
+            assert!(silent.message.ends_with(NO_PROMOTION), "{silent:?}");
+        }
+    }
 }

@@ -209,6 +209,37 @@ async fn a_scheduled_silent_drill_begins_at_a_standby_only_and_one_that_is_refus
     assert_eq!(drills[0].actor, "schedule of a-0");
 }
 
+/// Probes that never end.
+struct Endless;
+
+#[async_trait]
+impl Probes for Endless {
+    async fn round(&self) -> Vec<ProbeResult> {
+        self.look().await
+    }
+
+    async fn look(&self) -> Vec<ProbeResult> {
+        std::future::pending().await
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_that_do_not_end_turn_the_preflight_red_before_its_caller_gives_up() {
+    let pair = Pair::new(Role::Standby).await;
+    sleep(SOON).await;
+    let b = probing(&pair.context, "b", &pair.disk, Arc::new(Endless)).0;
+    let request = PreflightRequest { to: "b".parse().unwrap() };
+    // The deadline of `lockstep preflight`.
+    let found = timeout(Duration::from_secs(15), b.preflight(&request)).await.expect("in time").unwrap();
+    let red: Vec<&String> = found.checks.iter().flat_map(|check| &check.red).collect();
+    let why = "the probes of b-0 have not ended within 10 s; mend [probes] of this node, or the service that they name";
+    assert_eq!(red, [why]);
+}
+
 /// Probes of a standby whose SSH server has another key than users know.
 struct OtherHost;
 
@@ -236,6 +267,9 @@ async fn a_red_probe_of_a_standby_turns_its_preflight_red_and_refuses_drills() {
     let to: SiteId = "b".parse().unwrap();
     let request = PreflightRequest { to: to.clone() };
     assert!(a.preflight(&request).await.unwrap().is_green(), "it has no such probes");
+    let elsewhere = probing(&pair.context, "a", &pair.disk, Arc::new(OtherHost)).0;
+    let found = elsewhere.preflight(&request).await.unwrap();
+    assert!(found.is_green(), "the users of b never meet the services of a: {found:?}");
     let found = b.preflight(&request).await.unwrap();
     let red: Vec<&Check> = found.checks.iter().filter(|check| !check.red.is_empty()).collect();
     let [check] = red[..] else { panic!("{found:?}") };
@@ -390,6 +424,12 @@ async fn an_execution_whose_record_had_no_effect_is_refused_and_one_without_an_a
     let refusal = throttled.execute("alice", request.clone()).await.unwrap_err();
     assert_eq!(refusal.code, RefusalCode::NotServing, "{refusal:?}");
     assert!(refusal.message.ends_with("no failover has begun, and nothing was changed"), "{refusal:?}");
+    assert_eq!(pair.failover().await, None);
+
+    let barred = pair.unheard(RefDbError::Broken("no permission to write".to_owned()));
+    let refusal = barred.execute("alice", request.clone()).await.unwrap_err();
+    assert_eq!((refusal.code, refusal.retry), (RefusalCode::NotServing, false), "{refusal:?}");
+    assert!(refusal.message.starts_with("the refdb refuses the call (no permission to write)"), "{refusal:?}");
     assert_eq!(pair.failover().await, None);
 
     let lost = pair.unheard(RefDbError::Unknown("the connection was lost".to_owned()));

@@ -16,7 +16,8 @@ use super::table;
 pub struct FailoverState {
     /// Whether it is safe to fail over to a site now, for each site to which another one could move its writes.
     pub safe: BTreeMap<SiteId, bool>,
-    /// Whether a failover in progress waits for an operator. None before the first look.
+    /// Whether a failover in progress waits for an operator. None before the first look, and while the refdb does not
+    /// answer.
     pub held: Option<bool>,
     /// The drills, by their kind: `planned`, `forced` or `silent`.
     pub drills: BTreeMap<&'static str, DrillState>,

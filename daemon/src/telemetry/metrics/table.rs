@@ -142,10 +142,11 @@ metrics! {
     ROLE = Gauge "lockstep_role" ["role"]
         "1 for the role of the site, as this node knows it, else 0; 0 for all before it is known";
     FAILOVER_SAFE = Gauge "lockstep_failover_safe" ["to"]
-        "1 when it is safe to fail over to the site now, else 0, also while the refdb does not answer; none if no \
-         other site takes writes";
+        "1 when it is safe to fail over to the site now, else 0, also while the refdb does not answer, after a first \
+         answer; none if no other site takes writes";
     FAILOVER_HELD = Gauge "lockstep_failover_held" []
-        "1 when a failover is paused, or holds itself, and waits for an operator; else 0";
+        "1 when a failover is paused, or holds itself, and waits for an operator; else 0; none while the refdb does \
+         not answer";
     DRILL_GREEN = Gauge "lockstep_drill_green" ["kind"]
         "1 when the last drill of the kind was green, else 0; silent drills are those of this node, at a standby";
     DRILL_TIMESTAMP = Gauge "lockstep_drill_timestamp_seconds" ["kind"]

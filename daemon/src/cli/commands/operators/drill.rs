@@ -19,8 +19,8 @@ use crate::clients::api_client::{Call, Client};
 
 /// The pause between two looks at a drill.
 const LOOK: Duration = Duration::from_millis(250);
-/// Deadline of a preflight. The sidecar says earlier than that if the refdb does not answer it. A probe takes at most
-/// ten seconds.
+/// Deadline of a preflight. The sidecar says earlier than that if the refdb does not answer it: after eight seconds. It
+/// waits for its probes for ten.
 const PREFLIGHT: Duration = Duration::from_secs(15);
 /// How long a drill is followed. The sidecar ends it after a minute.
 const FOLLOW: Duration = Duration::from_secs(90);

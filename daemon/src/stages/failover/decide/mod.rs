@@ -16,8 +16,8 @@ pub(super) struct Patience {
     pub(super) verify: Duration,
     /// How long the source of a planned failover may take to end its own incarnations.
     pub(super) settle: Duration,
-    /// How long a forced failover waits for nodes of the target that are behind. A planned one waits three times as
-    /// long, and is held then.
+    /// How long a failover waits for nodes of the target that are behind. A planned one waits three times as long
+    /// while the target lacks something, and is held then.
     pub(super) catch_up: Duration,
     /// How long the last nodes of the target may take to open their incarnations.
     pub(super) serve: Duration,
@@ -156,26 +156,50 @@ fn catch_up(failover: &Failover, view: &View, waited: Duration, patience: &Patie
     let behind =
         nodes.iter().map(|node| (&node.node, view.behind(node, &failover.from))).filter(|(_, slots)| *slots > 0);
     let behind: Vec<String> = behind.map(|(node, slots)| format!("{node} is behind by {slots} slots")).collect();
+    // One node that holds everything can take the writes over: the others keep no user waiting.
+    let suffices = behind.len() < nodes.len() && view.missing(&failover.to, &failover.from) == Some(0);
+    let limit = if suffices { patience.catch_up } else { patience.catch_up(failover.kind) };
     match () {
-        () if nodes.is_empty() => Decision::Wait(format!("no node of {} has a heartbeat", failover.to)),
+        () if nodes.is_empty() => nobody_catches_up(failover, view, waited, patience),
         () if behind.is_empty() => {
             Decision::Next(format!("{} nodes of {} hold everything of {}", nodes.len(), failover.to, failover.from))
         }
-        () if waited < patience.catch_up(failover.kind) => Decision::Wait(behind.join(", ")),
-        () if failover.kind == FailoverKind::Planned => Decision::Held(left_behind(failover, view, &behind, patience)),
+        () if waited < limit => Decision::Wait(behind.join(", ")),
+        () if failover.kind == FailoverKind::Planned && !suffices => {
+            Decision::Held(left_behind(failover, view, &behind, patience))
+        }
         () => Decision::Next(format!("not caught up yet: {}; nothing is lost, they go on", behind.join(", "))),
     }
 }
 
-/// Why a planned failover is held after its catch-up: it must not promote a target that lacks something.
+/// Why a planned failover is held after its catch-up: it promotes no target by itself that lacks something, or of which
+/// no node has caught up.
 fn left_behind(failover: &Failover, view: &View, behind: &[String], patience: &Patience) -> String {
     let (to, waited) = (&failover.to, patience.catch_up(failover.kind).as_secs());
-    let takes_writes = view.sites.iter().any(|site| site.role == Role::Active);
-    let meanwhile = if takes_writes { "" } else { "; no site takes writes meanwhile" };
     format!(
-        "not caught up after {waited} s: {}; they go on, and a resume promotes {to} as it is then{meanwhile}",
-        behind.join(", ")
+        "not caught up after {waited} s: {}; they go on, and a resume promotes {to} as it is then{}",
+        behind.join(", "),
+        meanwhile(view)
     )
+}
+
+/// The decision while no node of the target is there to catch up. A planned failover is held after a while.
+fn nobody_catches_up(failover: &Failover, view: &View, waited: Duration, patience: &Patience) -> Decision {
+    let (to, limit) = (&failover.to, patience.catch_up(failover.kind));
+    if failover.kind == FailoverKind::Forced || waited < limit {
+        return Decision::Wait(format!("no node of {to} has a heartbeat"));
+    }
+    Decision::Held(format!(
+        "no node of {to} has a heartbeat; {} s have passed; start one and resume, or abort{}",
+        limit.as_secs(),
+        meanwhile(view)
+    ))
+}
+
+/// The end of the reason of a hold, if no site takes writes.
+fn meanwhile(view: &View) -> &'static str {
+    let takes_writes = view.sites.iter().any(|site| site.role == Role::Active);
+    if takes_writes { "" } else { "; no site takes writes meanwhile" }
 }
 
 /// Every living node of the target must have compared its refs and found them equal.

@@ -141,6 +141,52 @@ fn a_planned_failover_is_held_and_a_forced_one_goes_on_when_the_target_does_not_
     assert!(matches!(&held, Decision::Held(why) if why.ends_with("promotes b as it is then")), "{held:?}");
 }
 
+/// One node of the target that holds everything is enough: the others must not keep every writer waiting.
+#[test]
+fn a_planned_failover_goes_on_without_a_late_node_if_another_one_holds_everything() {
+    let (source, target) = ("a".parse().unwrap(), "b".parse().unwrap());
+    let mut two = View { nodes: pair().nodes, ..view(site("a", Role::Draining, 2), site("b", Role::Standby, 2)) };
+    two.nodes.push(NodeRecord::first("b-1", "b"));
+    two.incarnations = vec![IncarnationRecord { settled: vec![Seq(3)], ..incarnation(1, IncarnationState::Poisoned) }];
+    two.nodes[1].low_water = two.ends(&source);
+    let slots = two.behind(&two.nodes[2], &source);
+    assert_eq!((two.behind(&two.nodes[1], &source), two.missing(&target, &source)), (0, Some(0)));
+    let step = failover(FailoverKind::Planned, FailoverStep::CatchUp);
+    let late = format!("b-1 is behind by {slots} slots");
+    let early = decide(&step, &two, NINE - Duration::from_millis(1), &PATIENCE);
+    assert_eq!(early, Decision::Wait(late.clone()));
+    let note = format!("not caught up yet: {late}; nothing is lost, they go on");
+    assert_eq!(decide(&step, &two, NINE, &PATIENCE), Decision::Next(note));
+    // The marks of the only node that has caught up say nothing about a project that it owes.
+    two.nodes[1].needs.owed.insert("p".parse().unwrap());
+    assert!(matches!(decide(&step, &two, NINE, &PATIENCE), Decision::Wait(_)));
+    assert!(matches!(decide(&step, &two, 3 * NINE, &PATIENCE), Decision::Held(_)));
+    // Two nodes that hold everything only together: neither of them could serve at once.
+    two.nodes[1].needs.owed.clear();
+    two.incarnations[0].settled = vec![Seq(3), Seq(3)];
+    let lanes: Vec<_> = two.ends(&source).into_iter().collect();
+    assert_eq!(lanes.len(), 2);
+    two.nodes[1].low_water = lanes[..1].iter().cloned().collect();
+    two.nodes[2].low_water = lanes[1..].iter().cloned().collect();
+    assert_eq!(two.missing(&target, &source), Some(0));
+    assert!(matches!(decide(&step, &two, 3 * NINE, &PATIENCE), Decision::Held(_)));
+}
+
+#[test]
+fn a_planned_failover_without_a_living_target_is_held_at_the_limit_and_a_forced_one_waits() {
+    let mut dead = View { nodes: pair().nodes, ..view(site("a", Role::Draining, 2), site("b", Role::Standby, 2)) };
+    dead.gone.insert("b-0".parse().unwrap());
+    let (moment, limit) = (Duration::from_millis(1), 3 * NINE);
+    let planned = failover(FailoverKind::Planned, FailoverStep::CatchUp);
+    let waits = Decision::Wait("no node of b has a heartbeat".to_owned());
+    assert_eq!(decide(&planned, &dead, limit - moment, &PATIENCE), waits);
+    let held = "no node of b has a heartbeat; 27 s have passed; start one and resume, or abort; no site takes writes \
+                meanwhile";
+    assert_eq!(decide(&planned, &dead, limit, &PATIENCE), Decision::Held(held.to_owned()));
+    let forced = failover(FailoverKind::Forced, FailoverStep::CatchUp);
+    assert_eq!(decide(&forced, &dead, limit, &PATIENCE), waits, "its source is gone: there is nothing to abort to");
+}
+
 #[test]
 fn a_target_without_a_node_that_serves_does_not_hold_the_failover_for_ever() {
     let view = view(site("a", Role::Fenced, 2), site("b", Role::Active, 3));
