@@ -95,9 +95,19 @@ impl Repositories for FaultyRepositories {
         self.link.local(format!("share_history {project} {one} {other}"), call, Some(disk_failed)).await
     }
 
+    async fn share_histories(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Result<Vec<bool>, GitError> {
+        let call = self.inner.share_histories(project, pairs);
+        self.link.local(format!("share_histories {project} {pairs:?}"), call, Some(disk_failed)).await
+    }
+
     async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError> {
         let call = self.inner.counter(project, oid);
         self.link.local(format!("counter {project} {oid}"), call, Some(disk_failed)).await
+    }
+
+    async fn counters(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Option<u64>>, GitError> {
+        let call = self.inner.counters(project, oids);
+        self.link.local(format!("counters {project} {oids:?}"), call, Some(disk_failed)).await
     }
 
     async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {

@@ -288,26 +288,14 @@ pub trait Repositories: Send + Sync {
     async fn share_history(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, GitError>;
 
     /// Tells of several pairs whether they share history, in one pass where that is cheaper.
-    async fn share_histories(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Result<Vec<bool>, GitError> {
-        let mut shared = Vec::with_capacity(pairs.len());
-        for (one, other) in pairs {
-            shared.push(self.share_history(project, *one, *other).await?);
-        }
-        Ok(shared)
-    }
+    async fn share_histories(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Result<Vec<bool>, GitError>;
 
     /// Returns the number that a small blob holds in decimal digits, as Gerrit's sequences and its schema version do.
     /// `None` for any other object.
     async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError>;
 
     /// Returns the numbers of several objects, in one pass where that is cheaper.
-    async fn counters(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Option<u64>>, GitError> {
-        let mut counters = Vec::with_capacity(oids.len());
-        for oid in oids {
-            counters.push(self.counter(project, *oid).await?);
-        }
-        Ok(counters)
-    }
+    async fn counters(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Option<u64>>, GitError>;
 
     /// Returns about `most` of the newest commits that are reachable from `tips`, sorted by id. Tags are followed.
     async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError>;

@@ -17,6 +17,33 @@ pub async fn may_be_gone(refdb: &RefDb, slot: &Slot) -> Result<bool, RefDbError>
     Ok(is_collectable(records.iter().find(|record| record.id == slot.lane.incarnation), slot))
 }
 
+/// Whether a record that names a slot may be a late copy of a transaction that was collected. A record without a good
+/// signature names any slot: one of an incarnation that never was, or of a lane that its incarnation does not have, was
+/// never committed. Read the slot first, as for [`may_be_gone`].
+///
+/// # Errors
+/// The refdb did not answer. Then nothing is proven.
+pub async fn may_be_late(refdb: &RefDb, slot: &Slot) -> Result<bool, RefDbError> {
+    let incarnation = &slot.lane.incarnation;
+    let records = refdb.incarnations().await?;
+    let mut known = records.iter().filter(|record| record.id == *incarnation).peekable();
+    if known.peek().is_some() {
+        return Ok(known.any(|record| is_published(record, slot)));
+    }
+    for site in refdb.sites.sites().await? {
+        let last = refdb.incarnations.last_incarnation(&site.site, &incarnation.node).await?;
+        if (1..=last).contains(&incarnation.number.0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a slot is one of the record's lanes, below the published mark.
+fn is_published(record: &IncarnationRecord, slot: &Slot) -> bool {
+    record.published.get(slot.lane.lane.index()).is_some_and(|published| slot.seq < *published)
+}
+
 /// Slots are collected below the published mark only, and an incarnation is forgotten after its last slot.
 fn is_collectable(record: Option<&IncarnationRecord>, slot: &Slot) -> bool {
     record

@@ -11,7 +11,7 @@
 
 use lockstep_proto::{Oid, RefValue, TxnId, Version};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Held, HeldKind, RefRecord};
 
@@ -35,9 +35,15 @@ struct Note {
     reason: String,
     waits_for: Vec<String>,
     since_ms: u64,
-    /// The release before does not write it, and ignores it.
-    #[serde(default)]
+    /// The release before does not write it, and ignores it. A later one may write kinds that this one does not know.
+    #[serde(default, deserialize_with = "known_kind")]
     kind: Option<HeldKind>,
+}
+
+/// The kind, if this release knows it.
+fn known_kind<'de, D: Deserializer<'de>>(from: D) -> Result<Option<HeldKind>, D::Error> {
+    let kind = serde_json::Value::deserialize(from)?;
+    Ok(HeldKind::deserialize(kind).ok())
 }
 
 /// Encodes an entry of the version map.
@@ -171,6 +177,21 @@ mod tests {
     fn the_kind_decides_and_the_reason_does_not() {
         let note = r#"{"project":"p#1","reason":"torn","waits_for":[],"since_ms":7,"kind":"unsigned"}"#;
         assert_eq!(read_held("eu-aws-0.2.7.43.9377d49e766adb35", &noted(note)).unwrap().kind, HeldKind::Unsigned);
+    }
+
+    /// One record of a kind that a later release added must not make the whole quarantine unreadable.
+    #[test]
+    fn a_kind_of_a_later_release_is_classified_by_its_text() {
+        let id = "eu-aws-0.2.7.43.9377d49e766adb35";
+        for kind in [r#""of_a_later_release""#, r#"{"of_a_later_release":7}"#, "7", "null"] {
+            let read = |reason: &str| {
+                let note =
+                    format!(r#"{{"project":"p#1","reason":"{reason}","waits_for":[],"since_ms":7,"kind":{kind}}}"#);
+                read_held(id, &noted(&note)).map(|held| held.kind)
+            };
+            assert_eq!(read("torn pack"), Ok(HeldKind::Committed), "{kind}");
+            assert_eq!(read("the record was never committed: torn pack"), Ok(HeldKind::NeverCommitted), "{kind}");
+        }
     }
 
     fn any_value() -> impl Strategy<Value = RefValue> {

@@ -64,14 +64,14 @@ impl HeldKind {
     pub(super) fn of_earlier(id: &str, reason: &str) -> Self {
         let never = reason.strip_prefix(NEVER_COMMITTED);
         let differs = reason.strip_prefix(DIFFERS);
-        if never.or(differs).unwrap_or(reason).starts_with(UNSIGNED) {
-            return Self::Unsigned;
-        }
-        match (never, differs, id.parse::<TxnId>()) {
-            (Some(_), ..) => Self::NeverCommitted,
-            (None, Some(_), _) => Self::Copy,
-            (None, None, Ok(_)) => Self::Committed,
-            (None, None, Err(_)) => Self::Unreadable,
+        match (never.or(differs), id.parse::<TxnId>()) {
+            (Some(doubt), _) if doubt.starts_with(UNSIGNED) => Self::Unsigned,
+            (Some(_), _) if never.is_some() => Self::NeverCommitted,
+            (Some(_), _) => Self::Copy,
+            // Any other reason under the id of a transaction is a defect of a committed one, whatever its words.
+            (None, Ok(_)) => Self::Committed,
+            (None, Err(_)) if reason.starts_with(UNSIGNED) => Self::Unsigned,
+            (None, Err(_)) => Self::Unreadable,
         }
     }
 }
@@ -105,6 +105,7 @@ mod tests {
             (txn, "predecessor eu-aws-0.2.7.42.9377d49e766adb35", HeldKind::Committed),
             (txn, "pack 3 of 7 is torn", HeldKind::Committed),
             (txn, "objects are missing, although the record was never committed: no", HeldKind::Committed),
+            (txn, "not signed: it has no signature", HeldKind::Committed),
             (txn, "the peer says: not signed: it has no signature", HeldKind::Committed),
             (txn, "the record was never committed: torn pack", HeldKind::NeverCommitted),
             (txn, "the record was never committed: not signed: it has no signature", HeldKind::Unsigned),

@@ -28,7 +28,7 @@ use crate::base::tasks::Tasks;
 use crate::seams::blob::BlobError;
 use crate::seams::blob::long_form::LongFormError;
 use crate::seams::peers::Peers;
-use crate::seams::refdb::gone::may_be_gone;
+use crate::seams::refdb::gone::{may_be_gone, may_be_late};
 use crate::seams::refdb::{ProjectPages, RefDb, RefItem, SlotState};
 use crate::stages::ports::{Behind, CatchUp, CatchUpError};
 use crate::state::bootstrap::Bootstrapping;
@@ -319,6 +319,10 @@ impl CatchUp for Catcher {
 
     async fn is_collectable(&self, slot: &Slot) -> Result<bool, CatchUpError> {
         Ok(may_be_gone(&self.refdb, slot).await?)
+    }
+
+    async fn may_be_late(&self, slot: &Slot) -> Result<bool, CatchUpError> {
+        Ok(may_be_late(&self.refdb, slot).await?)
     }
 
     async fn transfer_state(&self, project: &ProjectName) -> Result<(), CatchUpError> {

@@ -134,6 +134,10 @@ impl CatchUp for Nowhere {
         unreachable!("nothing is in doubt")
     }
 
+    async fn may_be_late(&self, _: &Slot) -> Result<bool, CatchUpError> {
+        unreachable!("nothing is in doubt")
+    }
+
     async fn restore_repository(&self, _project: &ProjectKey) -> Result<(), CatchUpError> {
         Ok(())
     }

@@ -167,6 +167,13 @@ pub trait CatchUp: Send + Sync {
     /// As [`CatchUp::keys`].
     async fn is_collectable(&self, slot: &Slot) -> Result<bool, CatchUpError>;
 
+    /// Whether a record that names a slot may be a late copy of a transaction that was collected. Unlike
+    /// [`CatchUp::is_collectable`], it is false for a slot that never was.
+    ///
+    /// # Errors
+    /// As [`CatchUp::keys`].
+    async fn may_be_late(&self, slot: &Slot) -> Result<bool, CatchUpError>;
+
     /// State transfer: takes a project to the refdb's state at once, with objects from peers.
     ///
     /// # Errors

@@ -91,6 +91,10 @@ impl CatchUp for Stuck {
         unreachable!("a verification reads no journal")
     }
 
+    async fn may_be_late(&self, _: &Slot) -> Result<bool, CatchUpError> {
+        unreachable!("a verification reads no journal")
+    }
+
     async fn restore_repository(&self, _: &ProjectKey) -> Result<(), CatchUpError> {
         unreachable!("a verification restores nothing")
     }

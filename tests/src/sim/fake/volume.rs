@@ -122,8 +122,16 @@ impl Repositories for TinyRepositories {
         Ok(true)
     }
 
+    async fn share_histories(&self, _project: &ProjectName, pairs: &[(Oid, Oid)]) -> Result<Vec<bool>, GitError> {
+        Ok(vec![true; pairs.len()])
+    }
+
     async fn counter(&self, _project: &ProjectName, _oid: Oid) -> Result<Option<u64>, GitError> {
         Ok(None)
+    }
+
+    async fn counters(&self, _project: &ProjectName, oids: &[Oid]) -> Result<Vec<Option<u64>>, GitError> {
+        Ok(vec![None; oids.len()])
     }
 
     async fn commits_behind(&self, _project: &ProjectName, _tips: &[Oid], _most: usize) -> Result<Vec<Oid>, GitError> {

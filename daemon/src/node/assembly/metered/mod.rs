@@ -23,6 +23,9 @@ mod tests {
     use crate::seams::eventlog::limits::RECORD_BYTES;
     use crate::seams::eventlog::memory::MemoryEventLog;
     use crate::seams::eventlog::{EventLog, Position, Record};
+    use crate::seams::git::Repositories;
+    use crate::seams::git::model::ModelRepositories;
+    use crate::seams::git::model::counted::CountedRepositories;
     use crate::telemetry::metrics::Metrics;
     use crate::telemetry::{LogFormat, Settings, Telemetry};
 
@@ -74,6 +77,25 @@ mod tests {
             assert!(has(&telemetry, &format!("lockstep_blob_calls_total{{call=\"{call}\"}} 1")), "{call}");
             let moved = |bytes| has(&telemetry, &format!("lockstep_blob_bytes_total{{call=\"{call}\"}} {bytes}"));
             assert!(bytes.is_none_or(moved), "{call}");
+        }
+    }
+
+    /// A call about many objects that the decorator does not pass on would become a call for each object.
+    #[tokio::test]
+    async fn one_call_about_many_objects_stays_one_call() {
+        let model = ModelRepositories::default();
+        let project = "p".parse().unwrap();
+        model.create(&project, &"refs/heads/main".parse().unwrap()).await.unwrap();
+        let [one, other] = [1, 2].map(|nonce| model.add_object(&project, &[], nonce));
+        let counted = Arc::new(CountedRepositories::new(model));
+        let repositories = MeteredRepositories::new(Arc::clone(&counted) as _, Metrics::noop().git);
+        let pairs = [(one, other), (one, one)];
+        assert_eq!(repositories.share_histories(&project, &pairs).await, Ok(vec![false, true]));
+        assert_eq!(repositories.counters(&project, &[one, other]).await, Ok(vec![None, None]));
+        assert_eq!(repositories.relations(&project, &pairs).await.map(|relations| relations.len()), Ok(2));
+        let calls = [("share_histories", "share_history"), ("counters", "counter"), ("relations", "relation")];
+        for (many, single) in calls {
+            assert_eq!((counted.calls(many), counted.calls(single)), (1, 0), "{many}");
         }
     }
 }

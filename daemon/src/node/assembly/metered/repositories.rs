@@ -90,7 +90,9 @@ measured! {
         relation(project: &ProjectName, old: Oid, new: Oid) -> Relation;
         relations(project: &ProjectName, pairs: &[(Oid, Oid)]) -> Vec<Relation>;
         share_history(project: &ProjectName, one: Oid, other: Oid) -> bool;
+        share_histories(project: &ProjectName, pairs: &[(Oid, Oid)]) -> Vec<bool>;
         counter(project: &ProjectName, oid: Oid) -> Option<u64>;
+        counters(project: &ProjectName, oids: &[Oid]) -> Vec<Option<u64>>;
         commits_behind(project: &ProjectName, tips: &[Oid], most: usize) -> Vec<Oid>;
         steps_to(project: &ProjectName, tip: Oid, every: usize) -> Vec<Oid>;
         check_folders(living: &[ProjectName]) -> ();

@@ -6,6 +6,8 @@
 //! content. There are no commits and trees, so every object takes part in [`Relation`]. Some objects are odd or broken,
 //! as their nonces say: odd ones are taken everywhere, and broken ones nowhere.
 
+#[cfg(test)]
+pub(crate) mod counted;
 mod disk;
 mod object;
 mod walk;
@@ -148,11 +150,25 @@ impl Repositories for ModelRepositories {
         self.read(project, |repo| !behind(repo, one).is_disjoint(&behind(repo, other)))
     }
 
+    async fn share_histories(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Result<Vec<bool>, GitError> {
+        let mut shared = Vec::with_capacity(pairs.len());
+        for (one, other) in pairs {
+            shared.push(self.share_history(project, *one, *other).await?);
+        }
+        Ok(shared)
+    }
+
     /// Returns `None` for every present object: the model has no blobs.
     async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError> {
         let absent = self.missing(project, &[oid]).await?;
         refuse_missing(project, absent)?;
         Ok(None)
+    }
+
+    async fn counters(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Option<u64>>, GitError> {
+        let absent = self.missing(project, oids).await?;
+        refuse_missing(project, absent)?;
+        Ok(vec![None; oids.len()])
     }
 
     async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {

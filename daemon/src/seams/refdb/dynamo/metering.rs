@@ -102,7 +102,7 @@ impl Intercept for Metering {
 #[cfg(test)]
 mod tests {
     use aws_sdk_dynamodb::Client;
-    use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem};
+    use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, KeysAndAttributes, TransactWriteItem};
     use axum::Router;
     use axum::http::{HeaderMap, StatusCode};
     use serde_json::json;
@@ -111,15 +111,17 @@ mod tests {
     use super::super::client::{Connection, client, counting};
     use super::*;
 
-    /// A DynamoDB that tells units if the call asks for them: 1.5 per read, and 2 for each of two tables per write.
+    /// A DynamoDB that tells units if the call asks for them: 1.5 for a call of one table, and 2 for each of two tables
+    /// for a call of several.
     async fn told(units: &Arc<RequestUnits>) -> Client {
         let answer = |headers: HeaderMap, body: String| async move {
             let call = headers.get("x-amz-target").and_then(|call| call.to_str().ok()).unwrap_or_default();
             let table = |units: f64| json!({"TableName": "t", "CapacityUnits": units});
-            let answer = match (body.contains(r#""ReturnConsumedCapacity":"TOTAL""#), call.ends_with(".GetItem")) {
+            let is_of_several = call.ends_with(".BatchGetItem") || call.ends_with(".TransactWriteItems");
+            let answer = match (body.contains(r#""ReturnConsumedCapacity":"TOTAL""#), is_of_several) {
                 (false, _) => json!({}),
-                (true, true) => json!({"ConsumedCapacity": table(1.5)}),
-                (true, false) => json!({"ConsumedCapacity": [table(2.0), table(2.0)]}),
+                (true, false) => json!({"ConsumedCapacity": table(1.5)}),
+                (true, true) => json!({"ConsumedCapacity": [table(2.0), table(2.0)]}),
             };
             (StatusCode::OK, answer.to_string())
         };
@@ -139,9 +141,20 @@ mod tests {
         let client = told(&units).await;
         client.get_item().table_name("t").key("k", key()).send().await.unwrap();
         assert_eq!(units.consumed(), Units { read: 1.5, write: 0.0 });
+        client.query().table_name("t").send().await.unwrap();
+        assert_eq!(units.consumed(), Units { read: 3.0, write: 0.0 });
+        let keys = KeysAndAttributes::builder().keys([("k".to_owned(), key())].into()).build().unwrap();
+        client.batch_get_item().request_items("t", keys).send().await.unwrap();
+        assert_eq!(units.consumed(), Units { read: 7.0, write: 0.0 });
+        client.put_item().table_name("t").item("k", key()).send().await.unwrap();
+        assert_eq!(units.consumed(), Units { read: 7.0, write: 1.5 });
+        client.update_item().table_name("t").key("k", key()).send().await.unwrap();
+        assert_eq!(units.consumed(), Units { read: 7.0, write: 3.0 });
+        client.delete_item().table_name("t").key("k", key()).send().await.unwrap();
+        assert_eq!(units.consumed(), Units { read: 7.0, write: 4.5 });
         let check = ConditionCheck::builder().table_name("t").key("k", key()).condition_expression("a = b");
         let item = TransactWriteItem::builder().condition_check(check.build().unwrap()).build();
         client.transact_write_items().transact_items(item).send().await.unwrap();
-        assert_eq!(units.consumed(), Units { read: 1.5, write: 4.0 });
+        assert_eq!(units.consumed(), Units { read: 7.0, write: 8.5 });
     }
 }

@@ -1,7 +1,8 @@
 //! Records of a stream without a good signature, while records must be signed. The journal tells of each whether it was
 //! committed, before anything else is done with it: before its project is looked up, its long form is read, or a slot
-//! counts as done because of it. So a forged record has no effect but one read of the refdb and a place in quarantine,
-//! and both are bounded ([`Signing`](crate::state::signing::Signing)).
+//! counts as done because of it. So a forged record has no effect but a look into the refdb and a place in quarantine,
+//! and both are bounded ([`Signing`](crate::state::signing::Signing)). A look is one read of the slot. For a locator
+//! whose slot has nothing, it also reads the sites and the records of incarnations.
 //!
 //! While the journal does not answer, a record waits in memory, and its reader's checkpoint waits for it: a restart
 //! brings it again. It is never parked: a parked record has the name of its transaction, which the forger chooses. It
@@ -117,7 +118,7 @@ impl Writer {
             return Ok(true);
         }
         // A locator does not say which refs it moves. It is let go, so it moves none.
-        Ok(!transaction.is_whole() && self.shared.catch_up.is_collectable(&transaction.id.slot).await?)
+        Ok(!transaction.is_whole() && self.shared.catch_up.may_be_late(&transaction.id.slot).await?)
     }
 
     /// Whether an event whose slot is done has no effect here, as far as its record tells.
@@ -176,7 +177,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use lockstep_proto::{Lane, Locator, RefValue, Seq};
+    use lockstep_proto::{Incarnation, IncarnationId, Lane, Locator, RefValue, Seq, Slot};
 
     use super::*;
     use crate::seams::volume::{Changes, Held, HeldKind, RefRecord};
@@ -199,6 +200,14 @@ mod tests {
         };
         let unsigned = Some(NotSigned::Absent);
         Event { transaction, bytes, unsigned, parked_since_ms: None, done: Some(Box::new(done)) }
+    }
+
+    /// An event of a locator without a signature.
+    fn locator(slot: &Slot, done: &Arc<AtomicUsize>) -> Event {
+        let transaction = Transaction { id: slot.txn(0xaa), ..creation(0) };
+        let bytes = Locator::of(&transaction, 10, [0; 32]).encode();
+        let outline = Arc::new(Transaction::outlined(&bytes).unwrap());
+        Event { transaction: outline, bytes, ..unsigned(&transaction, done) }
     }
 
     fn ends(state: &NodeState) -> Vec<(&'static str, u64)> {
@@ -320,13 +329,36 @@ mod tests {
         let done = Arc::new(AtomicUsize::new(0));
         for seq in [3, 7] {
             let slot = record.id.lane(Lane::at(0)).slot(Seq(seq));
-            let transaction = Transaction { id: slot.txn(0xaa), site: record.site.clone(), ..creation(0) };
-            let bytes = Locator::of(&transaction, 10, [0; 32]).encode();
-            let outline = Arc::new(Transaction::outlined(&bytes).unwrap());
-            let event = Event { transaction: outline, bytes, ..unsigned(&transaction, &done) };
-            writer.take([event].into()).await;
+            writer.take([locator(&slot, &done)].into()).await;
             assert!(!state.low_water.is_done(&slot));
         }
         assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("repeated", 1), ("forged", 1)], 2));
+    }
+
+    /// Otherwise a forger who names one makes no alarm. The records of forgotten incarnations are gone, too.
+    #[tokio::test]
+    async fn a_locator_of_an_incarnation_that_never_was_is_forged() {
+        let (mut writer, state, context) = writer();
+        let record = context.open_incarnation().await;
+        let incarnations = &context.refdb.incarnations;
+        incarnations.mark(&record.site, &record.id, &[Seq(5)], &[Seq(5)]).await.unwrap();
+        let numbered = |number| IncarnationId { number: Incarnation(number), ..record.id.clone() };
+        let other = IncarnationId { node: "never-was".parse().unwrap(), ..record.id.clone() };
+        let slots = [
+            numbered(999_999).lane(Lane::at(0)).slot(Seq(0)),
+            numbered(0).lane(Lane::at(0)).slot(Seq(0)),
+            other.lane(Lane::at(0)).slot(Seq(0)),
+            record.id.lane(Lane::at(1)).slot(Seq(0)),
+        ];
+        let done = Arc::new(AtomicUsize::new(0));
+        for slot in &slots {
+            writer.take([locator(slot, &done)].into()).await;
+        }
+        assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("forged", 4)], 4));
+        incarnations.freeze(&record.site, &record.id).await.unwrap();
+        incarnations.drained(&record.site, &record.id, &[Seq(5)]).await.unwrap();
+        incarnations.forget_incarnations(&record.site, &[record.id.clone()]).await.unwrap();
+        writer.take([locator(&record.id.lane(Lane::at(0)).slot(Seq(3)), &done)].into()).await;
+        assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("repeated", 1), ("forged", 4)], 5));
     }
 }
