@@ -122,7 +122,12 @@ fn a_plain_run_is_whole(report: &Report) {
     assert!(cost.lines[0].per_transaction > 4.0 && cost.lines[2].count > cost.transactions / 2.0, "{cost:?}");
     assert_eq!((cost.dollars, report.growth.len()), (None, 3), "no price is made up");
     let disk = |name: &str| report.processes.iter().find(|one| one.name.starts_with(name)).and_then(|one| one.disk(0));
-    assert!(disk("sidecar").is_some() && disk("generator").is_none());
+    assert!(disk("generator").is_none());
+    if fs::read("/proc/self/io").is_ok() {
+        assert!(disk("sidecar").is_some());
+    } else {
+        eprintln!("bytes on the disk: NOT RUN: /proc/self/io cannot be read");
+    }
 }
 
 fn violations_in_the_sites_are_found(run: &Finished, ledger: &[Entry]) {

@@ -5,6 +5,9 @@
 //! each drawn run: the blocks of one run are more alike than those of two, so the differences between runs are in the
 //! interval too. A figure is worse if even the lower end of the 95 % interval of the ratio is above the tolerance. One
 //! run of each side gives an interval for these two runs alone.
+//!
+//! A load that grows in steps may end early. Its runs are compared up to the end of the shortest one: the later steps
+//! of the others have another load. How far each side got is the knee.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +15,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::Fallible;
+use crate::load::profile::Shape;
 use crate::load::results::{self, Report, Verdict};
 use crate::report::round;
 
@@ -113,14 +117,30 @@ pub fn compare(base: &[Report], new: &[Report], tolerance: f64) -> Fallible<Vec<
         ("processors without the generator (cores)", |report| sum(report, |one| &one.cores)),
         ("memory without the generator (MiB)", |report| sum(report, |one| &one.memory_mib)),
     ];
+    let end = shortest(base.iter().chain(new));
     let compared = figures.into_iter().map(|(name, series)| {
         let side = |reports: &[Report]| {
-            let run = |report: &Report| blocks(&series(report), report.profile.run.warm_up_s);
+            let run = |report: &Report| {
+                let mut values = series(report);
+                values.truncate(end);
+                blocks(&values, report.profile.run.warm_up_s)
+            };
             reports.iter().map(run).filter(|blocks| !blocks.is_empty()).collect::<Vec<_>>()
         };
         one(name, &side(base), &side(new), tolerance)
     });
     Ok(compared.collect())
+}
+
+/// The seconds up to the end of the shortest run, if runs may end after any of their steps.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a run")]
+fn shortest<'a>(reports: impl Iterator<Item = &'a Report>) -> usize {
+    let may_end = |report: &&Report| {
+        let load = &report.profile.load;
+        load.shape == Shape::Steps && load.stop_p99_ms > 0.0
+    };
+    let seconds = |report: &Report| (report.profile.run.warm_up_s + report.measured_s) as usize;
+    reports.filter(may_end).map(seconds).min().unwrap_or(usize::MAX)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of a run")]
@@ -204,6 +224,7 @@ pub fn table(compared: &[Compared]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::results::unmeasured;
 
     fn values(mean: f64) -> Vec<f64> {
         (0..20).map(|at| mean + f64::from(at % 5) - 2.0).collect()
@@ -235,6 +256,21 @@ mod tests {
         let nothing = [vec![0.0; 5]];
         assert!(one("x", &nothing, &[vec![0.5, 0.5, 0.5]], 0.1).is_worse);
         assert!(!one("x", &nothing, &[vec![0.01, 0.0, 0.0]], 0.1).is_worse);
+    }
+
+    #[test]
+    fn runs_that_ended_at_different_steps_are_compared_up_to_the_earlier_end() {
+        // Steps of twenty seconds: the latencies of the second one are ten times those of the first.
+        let run = |seconds: u32, ms: f64| {
+            let mut report = unmeasured();
+            (report.profile.load.shape, report.profile.load.stop_p99_ms) = (Shape::Steps, 200.0);
+            (report.profile.run.warm_up_s, report.measured_s) = (0.0, f64::from(seconds));
+            report.course.p99_ms = (0..seconds).map(|at| Some(if at < 20 { ms } else { 10.0 * ms })).collect();
+            report
+        };
+        let compared = compare(&[run(40, 50.0)], &[run(20, 100.0)], 0.1).unwrap();
+        let p99 = compared.iter().find(|one| one.name.starts_with("latency, p99")).unwrap();
+        assert_eq!((p99.means, p99.is_worse), ([50.0, 100.0], true));
     }
 
     #[test]

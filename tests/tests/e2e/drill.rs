@@ -6,7 +6,7 @@ use std::process::Output;
 use lockstep_proto::drill::{Drills, Preflight};
 use lockstep_proto::failover::{FailoverPlan, FailoverStep, OUTSIDE_REFS, Role, SitesStatus};
 use lockstep_tests::e2e::documented::{documented, documented_soon};
-use lockstep_tests::e2e::git::{Clone, contains, done, ok, refuses, text};
+use lockstep_tests::e2e::git::{Clone, contains, done, fails, ok, refuses, text};
 use lockstep_tests::e2e::load::Load;
 use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;
@@ -108,7 +108,8 @@ async fn the_clock_of_a_failover_stops_when_a_user_can_push_and_fetch() {
     assert_eq!(red(b, "probes").await, Some(Vec::new()));
     let found = red(c, "probes").await.unwrap_or_default();
     assert!(found.len() == 1 && found[0].starts_with("fetch of c-0: "), "{found:?}");
-    refuses(c.cli(&["drill", "--to", "c"]).await, "the preflight is red: ");
+    let refused = fails(c.cli(&["drill", "--to", "c"]).await);
+    assert!(refused.contains("the preflight is red: ") && refused.contains("fetch of c-0: "), "{refused}");
     let (text, _) = fail_over(&cluster.nodes[1], "a", "b", &[]).await;
     assert!(!text.contains("the commit path only"), "{text}");
     assert!(text.contains("1 of 1 nodes of b are green") && text.contains("its probes were green after"), "{text}");

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::load::model::Class;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn nothing_begins_after_the_pace_was_stopped() {
         let recorder = Recorder::new(Duration::ZERO, Duration::from_secs(1), Duration::from_millis(100));
         let pace = Arc::new(Pace::new(recorder, 10));

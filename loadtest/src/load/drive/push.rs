@@ -47,11 +47,11 @@ pub(super) async fn send(
         };
         if let (Verdict::Refused { .. }, Some(seconds), None) = (&verdict, seconds, &doubt) {
             *told += 1;
-            let pause = wait(seconds, sent.request, *told);
-            if Instant::now() + pause >= deadline {
-                return Verdict::Refused { code: "gave_up: busy".to_owned(), again: false };
+            let left = deadline.saturating_duration_since(Instant::now());
+            match pause(seconds, sent.request, *told, has_moved(), left) {
+                Ok(pause) => sleep(pause).await,
+                Err(verdict) => return verdict,
             }
-            sleep(pause).await;
             continue;
         }
         match verdict {
@@ -72,6 +72,19 @@ pub(super) async fn send(
         }
         sleep(PAUSE).await;
     }
+}
+
+/// The pause of a client that was told to come again. Its verdict instead, if its users have been led to another site,
+/// or if too little time is left.
+fn pause(seconds: u32, request: &str, told: u64, has_moved: bool, left: Duration) -> Result<Duration, Verdict> {
+    if has_moved {
+        return Err(Verdict::Refused { code: "moved".to_owned(), again: true });
+    }
+    let pause = wait(seconds, request, told);
+    if pause >= left {
+        return Err(Verdict::Refused { code: "gave_up: busy".to_owned(), again: false });
+    }
+    Ok(pause)
 }
 
 async fn push(context: &Context, site: &Site, sent: Sent<'_>, deadline: Instant) -> Fallible<Output> {
@@ -147,6 +160,14 @@ mod tests {
         assert_eq!(come_again(&output(&format!("{refused}try again in 7 seconds)\n"))), Some(7));
         assert_eq!(come_again(&output(&format!("{refused}try again in a moment)\n"))), None);
         assert_eq!(come_again(&output("=\t1:refs/a\t[up to date]\nDone\n")), None);
+    }
+
+    #[test]
+    fn a_client_that_is_told_to_come_again_follows_its_users_to_another_site() {
+        let of = |has_moved, seconds| pause(7, "a", 1, has_moved, Duration::from_secs(seconds));
+        assert!(of(false, 60).is_ok_and(|pause| (7.0..=10.5).contains(&pause.as_secs_f64())));
+        assert_eq!(of(true, 60), Err(Verdict::Refused { code: "moved".to_owned(), again: true }));
+        assert_eq!(of(false, 5), Err(Verdict::Refused { code: "gave_up: busy".to_owned(), again: false }));
     }
 
     #[test]

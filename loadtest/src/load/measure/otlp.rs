@@ -201,6 +201,17 @@ mod tests {
         }
     }
 
+    /// As in a run: the exporter blocks, which the threads of the runtime must not.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_export_begins_and_ends_within_a_runtime() {
+        let (address, received) = collector();
+        let otlp = Otlp::open(&address, &Profile::default()).unwrap();
+        otlp.offered(Class::CiVote);
+        assert_eq!(otlp.close().await, None);
+        let request = received.recv_timeout(PATIENCE).unwrap();
+        assert!(request.starts_with(b"POST /v1/metrics "), "{}", String::from_utf8_lossy(&request));
+    }
+
     #[test]
     fn a_collector_that_is_away_is_named() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -122,18 +122,29 @@ fn at(series: &mut Vec<Option<u64>>, second: usize) -> &mut Option<u64> {
     &mut series[second]
 }
 
-impl Watched {
-    /// Nothing seen yet of these sites. A collector is told of every lag as well.
-    #[must_use]
-    pub fn new(sites: &[Site], otlp: Option<Otlp>) -> Self {
-        let site = |site: &Site| SiteWatch {
-            name: site.name.clone(),
+impl SiteWatch {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
             lag: Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are a precision of HdrHistogram")),
             visible_ms: Vec::new(),
             backlog_ms: Vec::new(),
             applied: 0,
             seen: BTreeMap::new(),
-        };
-        Self { sites: sites.iter().map(site).collect(), otlp }
+        }
+    }
+}
+
+impl Watched {
+    /// Nothing seen yet of these sites. A collector is told of every lag as well.
+    #[must_use]
+    pub fn new(sites: &[Site], otlp: Option<Otlp>) -> Self {
+        Self { sites: sites.iter().map(|site| SiteWatch::new(&site.name)).collect(), otlp }
+    }
+
+    /// One site that was seen with these backlogs, second by second.
+    #[cfg(test)]
+    pub(in crate::load) fn of_backlog(backlog_ms: Vec<Option<u64>>) -> Self {
+        Self { sites: vec![SiteWatch { backlog_ms, ..SiteWatch::new("a") }], otlp: None }
     }
 }

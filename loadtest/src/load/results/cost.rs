@@ -58,9 +58,15 @@ fn sum(metrics: &Scraped, metric: &str) -> f64 {
     metrics.by(metric, "none").values().sum()
 }
 
+/// The batches that were committed. The sidecars count the refused ones, and those without an outcome, beside them.
+pub(super) fn committed(metrics: &Scraped) -> f64 {
+    let outcomes = metrics.by("lockstep_commit_total", "outcome");
+    ["committed", "committed_not_yet_visible"].iter().filter_map(|outcome| outcomes.get(*outcome)).sum()
+}
+
 /// The cost of a run of this many seconds at this many sites. None if nothing was committed.
 pub(super) fn cost(metrics: &Scraped, sizes: Sizes, prices: &Prices, seconds: f64, sites: usize) -> Option<CostReport> {
-    let transactions = sum(metrics, "lockstep_commit_total");
+    let transactions = committed(metrics);
     if transactions < 1.0 {
         return None;
     }
@@ -128,7 +134,10 @@ mod tests {
 
     fn metrics() -> Scraped {
         let series = [
-            ("lockstep_commit_total{outcome=\"committed\"}", 100.0),
+            ("lockstep_commit_total{outcome=\"committed\"}", 90.0),
+            ("lockstep_commit_total{outcome=\"committed_not_yet_visible\"}", 10.0),
+            ("lockstep_commit_total{outcome=\"refused\"}", 50.0),
+            ("lockstep_commit_total{outcome=\"unknown\"}", 5.0),
             ("lockstep_commit_refs_total{}", 150.0),
             ("lockstep_publish_slots_total{}", 100.0),
             ("lockstep_publish_repeated_total{}", 10.0),
@@ -169,6 +178,7 @@ mod tests {
     fn units_and_dollars_are_those_of_the_counts() {
         let cost = cost(&metrics(), SIZES, &prices(), 1_800.0, 3).unwrap();
         let counts: Vec<f64> = cost.lines.iter().map(|line| line.count).collect();
+        assert_eq!(cost.transactions, 100.0, "those that were refused or are unknown do not count");
         assert_eq!(counts, [2.0 * (150.0 + 300.0) + 300.0 + 7.0, 40.0, 110.0, 1.5]);
         assert_eq!(cost.dollars.map(round), Some(round(1.207 + 0.04 + 0.11 + 3.0)));
         let mut told = metrics();

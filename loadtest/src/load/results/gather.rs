@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde_json::Value;
 
-use super::cost::{Sizes, cost, growth};
+use super::cost::{Sizes, committed, cost, growth};
 use super::goals::judge;
 use super::notes::notes;
 use super::people::{caught_up, people};
@@ -18,7 +18,7 @@ use crate::load::profile::Profile;
 use crate::report::round;
 
 /// A site has recovered when nothing that it has seen is older than this, in milliseconds.
-const RECOVERED_MS: u64 = 1_000;
+pub(super) const RECOVERED_MS: u64 = 1_000;
 
 /// Everything that a run has measured.
 pub struct Gathered {
@@ -44,6 +44,8 @@ pub struct Gathered {
     pub recording: Recording,
     /// The measured time in seconds.
     pub measured_s: f64,
+    /// From the start until the last operation had ended, in seconds.
+    pub ended_s: f64,
     /// From the last end of an operation until all is applied.
     pub settled_after_s: Option<f64>,
     /// The watched sites.
@@ -94,8 +96,8 @@ pub fn gather(from: Gathered) -> Report {
     }
     faults.sort_by(|one, other| one.from_s.total_cmp(&other.from_s));
     let people = people(&from.profile, &from.recording);
-    let settled = from.settled_after_s;
-    let caught_up_after_s = caught_up(&from.profile, &from.recording, &from.watched, settled, RECOVERED_MS);
+    let settled_s = from.settled_after_s.map(|settled| from.ended_s + settled);
+    let caught_up_after_s = caught_up(&from.profile, &from.recording, &from.watched, from.ended_s, settled_s);
     let (sites, seconds) = (from.watched.sites.len(), course.offered.len() as f64);
     let cost = cost(&from.metrics, from.sizes, &from.profile.prices, seconds, sites);
     let mut report = Report {
@@ -264,8 +266,8 @@ fn calls(metrics: &Scraped) -> BTreeMap<String, f64> {
     for (op, count) in metrics.by("lockstep_refdb_round_trips_total", "op") {
         calls.insert(format!("refdb {op}"), count);
     }
+    calls.insert("transactions committed".to_owned(), committed(metrics));
     for (name, metric) in [
-        ("transactions committed", "lockstep_commit_total"),
         ("refs committed", "lockstep_commit_refs_total"),
         ("appends to streams", "lockstep_publish_seconds_count"),
         ("records appended", "lockstep_publish_slots_total"),
@@ -290,7 +292,7 @@ pub(super) mod tests {
     use crate::load::profile::Limits;
 
     /// The report of a run in which nothing was measured.
-    pub(in crate::load::results) fn report() -> Report {
+    pub(in crate::load) fn report() -> Report {
         let profile = Profile::default();
         let recorder = Recorder::new(Duration::ZERO, Duration::from_secs(10), Duration::from_millis(100));
         let recording = recorder.take();
@@ -306,6 +308,7 @@ pub(super) mod tests {
             profile,
             recording,
             measured_s: 10.0,
+            ended_s: 10.0,
             settled_after_s: Some(1.0),
             watched: Watched::new(&[], None),
             metrics: Scraped::default(),
@@ -314,5 +317,12 @@ pub(super) mod tests {
             faults: Vec::new(),
             oracle: Judgement::default(),
         })
+    }
+
+    #[test]
+    fn only_batches_that_were_committed_count_as_transactions() {
+        let series = [("committed", 3.0), ("committed_not_yet_visible", 1.0), ("refused", 2.0), ("unknown", 5.0)];
+        let named = series.map(|(outcome, count)| (format!("lockstep_commit_total{{outcome=\"{outcome}\"}}"), count));
+        assert_eq!(calls(&Scraped(named.into()))["transactions committed"], 4.0);
     }
 }

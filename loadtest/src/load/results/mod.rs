@@ -30,6 +30,8 @@ use std::path::Path;
 use crate::Fallible;
 
 pub use cost::Sizes;
+#[cfg(test)]
+pub(in crate::load) use gather::tests::report as unmeasured;
 pub use gather::{Gathered, gather};
 pub use notes::notes;
 pub use types::{

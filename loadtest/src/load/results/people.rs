@@ -3,8 +3,9 @@
 
 use hdrhistogram::Histogram;
 
+use super::gather::RECOVERED_MS;
 use super::types::Quantiles;
-use crate::load::measure::{Recording, Watched};
+use crate::load::measure::{Recording, SiteWatch, Watched};
 use crate::load::profile::{Profile, Shape};
 use crate::report::round;
 
@@ -41,23 +42,25 @@ pub(super) fn people(profile: &Profile, recording: &Recording) -> Option<[Quanti
 }
 
 /// From the end of the burst until no more operations are in progress than before it, and no site has anything older
-/// than `recovered_ms` to apply. Without a burst, and if the run ends before that: until everything was applied after
-/// the last operation.
+/// than [`RECOVERED_MS`] to apply, or until everything was applied, if the run ends before that. Without a burst: from
+/// the end of the last operation until everything was applied. `ended_s` and `settled_s` are these two times, from the
+/// start.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds")]
 pub(super) fn caught_up(
     profile: &Profile,
     recording: &Recording,
     watched: &Watched,
-    settled_after_s: Option<f64>,
-    recovered_ms: u64,
+    ended_s: f64,
+    settled_s: Option<f64>,
 ) -> Option<f64> {
-    let settled = settled_after_s?;
-    let Some((from, to)) = burst(profile) else { return Some(settled) };
+    let settled_s = settled_s?;
+    let Some((from, to)) = burst(profile) else { return Some(round(settled_s - ended_s)) };
     let all = recording.seconds.len();
     let usual = recording.seconds.iter().take(from as usize).map(|second| second.in_flight).max().unwrap_or(0);
+    // A second without a sample is as the last one before it: a look at a busy site may take longer than a second.
     let is_applied = |second: usize| {
-        let of = |site: &crate::load::measure::SiteWatch| site.backlog_ms.get(second).copied().flatten();
-        watched.sites.iter().all(|site| of(site).is_some_and(|backlog| backlog <= recovered_ms))
+        let of = |site: &SiteWatch| site.backlog_ms.iter().take(second + 1).rev().find_map(|backlog| *backlog);
+        watched.sites.iter().all(|site| of(site).is_some_and(|backlog| backlog <= RECOVERED_MS))
     };
     // A single good second between bad ones is no end: the last bad second counts.
     let is_good = |second: usize| recording.seconds[second].in_flight <= usual && is_applied(second);
@@ -66,7 +69,7 @@ pub(super) fn caught_up(
     Some(round(match last_bad {
         None => 0.0,
         Some(last) if last + 1 < all => last as f64 + 1.0 - to,
-        Some(_) => all as f64 - to + settled,
+        Some(_) => (settled_s - to).max(0.0),
     }))
 }
 
@@ -120,11 +123,25 @@ mod tests {
             recorder.in_flight(second * 1_000_000, count);
         }
         let (recording, watched) = (recorder.take(), Watched::new(&[], None));
-        let after = |profile: &Profile, settled| caught_up(profile, &recording, &watched, settled, 1_000);
-        assert_eq!(after(&profile(), Some(1.5)), Some(7.0));
+        let after = |profile: &Profile, settled_s| caught_up(profile, &recording, &watched, 18.5, settled_s);
+        assert_eq!(after(&profile(), Some(20.0)), Some(7.0));
         assert_eq!(after(&profile(), None), None, "the sites never agreed");
-        assert_eq!(after(&Profile::default(), Some(1.5)), Some(1.5));
+        assert_eq!(after(&Profile::default(), Some(20.0)), Some(1.5), "from the end of the last operation");
         recorder.in_flight(19_000_000, 50);
-        assert_eq!(caught_up(&profile(), &recorder.take(), &watched, Some(1.5), 1_000), Some(13.5));
+        assert_eq!(caught_up(&profile(), &recorder.take(), &watched, 18.5, Some(21.0)), Some(13.0));
+    }
+
+    #[test]
+    fn a_second_without_a_sample_of_a_site_is_as_the_one_before_it() {
+        let recorder = recorder();
+        (0..20).for_each(|second| recorder.in_flight(second * 1_000_000, 2));
+        // The burst ends at second 8. The site is late until second 10, in which nobody saw it. The last looks are
+        // left out, too.
+        let late = [vec![Some(0); 4], vec![Some(5_000); 6], vec![None, Some(500), None, Some(0)]].concat();
+        let after = |backlog: Vec<Option<u64>>| {
+            caught_up(&profile(), &recorder.take(), &Watched::of_backlog(backlog), 19.0, Some(21.0))
+        };
+        assert_eq!(after(late), Some(3.0));
+        assert_eq!(after(Vec::new()), Some(13.0), "a site that was never seen has not caught up before the end");
     }
 }

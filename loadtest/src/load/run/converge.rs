@@ -46,21 +46,22 @@ pub(super) async fn resolve(context: &Context) -> u64 {
     found
 }
 
-/// Waits until the refs of all sites are those of the refdb. Returns the time that it took and the refs of the refdb;
-/// no time if they still differ at the end.
+/// Waits until the refs of all sites are those of the refdb. Returns the time from the end of the last operation
+/// (`last`) until then, and the refs of the refdb; no time if they still differ at the end.
 ///
 /// # Errors
 /// The refdb cannot be read.
 pub async fn converge(
     estate: &Estate,
     names: &[ProjectName],
+    last: Instant,
     patience: Duration,
 ) -> Fallible<(Option<Duration>, Final)> {
     let began = Instant::now();
     loop {
         let is_over = began.elapsed() >= patience;
         if is_over || is_quiet(estate).await {
-            let quiet = began.elapsed();
+            let quiet = last.elapsed();
             match read(estate, names).await {
                 Ok(all) if is_over => return Ok((None, all)),
                 Ok(all) if agree(estate, names, &all) => return Ok((Some(quiet), all)),

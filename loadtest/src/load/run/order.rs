@@ -69,18 +69,20 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     let (ran, faults, ended) = carry_out(&context, plan.arrivals.clone()).await?;
     let measured_s = context.pace.stopped_s().map_or(measured_s, |at| (at - profile.run.warm_up_s).max(1.0));
     say("the run has ended; waiting until every site has applied everything");
-    if let Some(otlp) = otlp
-        && let Some(why) = otlp.close().await
-    {
-        say(&why);
-    }
     let resolved = converge::resolve(&context).await;
     if resolved > 0 {
         say(&format!("{resolved} requests without an answer turned out to be committed"));
     }
     let patience = Duration::from_secs_f64(profile.run.settle_s);
     let names: Vec<ProjectName> = context.world.names().cloned().collect();
-    let (converged, refs) = converge::converge(&estate, &names, patience).await?;
+    let last = context.pace.start() + ran.took;
+    let (converged, refs) = converge::converge(&estate, &names, last, patience).await?;
+    // Only now: a collector that is away takes seconds, in which the sites go on.
+    if let Some(otlp) = otlp
+        && let Some(why) = otlp.close().await
+    {
+        say(&why);
+    }
     let ledger = context.ledger.lock().clone();
     converge::store(&estate, &order.out, &ledger, refs).await?;
     say("the oracle judges");
@@ -100,6 +102,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
         own,
         recording,
         measured_s,
+        ended_s: ran.took.as_secs_f64(),
         settled_after_s: converged.map(|converged| converged.as_secs_f64()),
         watched: ran.watched,
         metrics: ran.metrics,

@@ -63,7 +63,13 @@ public final class LateIndexWrites implements ChangeIndexedListener {
   private final BridgeWorkQueue work;
   private final Cache<Change.Id, Boolean> refreshed =
       CacheBuilder.newBuilder().expireAfterWrite(LATELY).maximumSize(MAX_CHANGES).build();
+
+  /** Changes of which a check waits in the queue. It has not read the document yet. */
   private final Set<Change.Id> waiting = ConcurrentHashMap.newKeySet();
+
+  /** Changes of which a failed check is made again after a pause. */
+  private final Set<Change.Id> paused = ConcurrentHashMap.newKeySet();
+
   private final Duration firstPause;
   private final Counter0 failed;
   private final Counter0 dropped;
@@ -106,7 +112,7 @@ public final class LateIndexWrites implements ChangeIndexedListener {
   @Override
   public void onChangeIndexed(String project, int number) {
     Change.Id change = Change.id(number);
-    if (refreshed.getIfPresent(change) != null && waiting.add(change)) {
+    if (refreshed.getIfPresent(change) != null) {
       start(new Check(Project.nameKey(project), change, 1));
     }
   }
@@ -114,12 +120,18 @@ public final class LateIndexWrites implements ChangeIndexedListener {
   @Override
   public void onChangeDeleted(int number) {}
 
-  /** Makes a check again after a pause, unless another one waits or it failed too often. */
+  /**
+   * Makes a check again after a pause, unless another one comes anyway or it failed too often. A
+   * write during the pause is checked at once.
+   */
   private void tryAgain(Check check) {
     if (work.refresh().isShutdown()) {
       return;
     }
     failed.increment();
+    if (waiting.contains(check.change) || paused.contains(check.change)) {
+      return;
+    }
     if (check.tries >= MAX_TRIES) {
       dropped.increment();
       logger.atSevere().log(
@@ -127,7 +139,7 @@ public final class LateIndexWrites implements ChangeIndexedListener {
           check, check.tries, check.change.get());
       return;
     }
-    if (!waiting.add(check.change)) {
+    if (!paused.add(check.change)) {
       return;
     }
     Duration twice = firstPause.multipliedBy(1L << (check.tries - 1));
@@ -135,13 +147,22 @@ public final class LateIndexWrites implements ChangeIndexedListener {
     Check next = new Check(check.project, check.change, check.tries + 1);
     // A thread without a logging context: the caller's may be that of an administrator's command.
     Executor later = CompletableFuture.delayedExecutor(pause.toMillis(), TimeUnit.MILLISECONDS);
-    later.execute(() -> start(next));
+    later.execute(
+        () -> {
+          paused.remove(next.change);
+          start(next);
+        });
   }
 
+  /** Queues a check, unless another one of the change waits there. */
   private void start(Check check) {
+    if (!waiting.add(check.change)) {
+      return;
+    }
     try {
       work.refresh().execute(check);
     } catch (RejectedExecutionException e) {
+      waiting.remove(check.change);
       logger.atInfo().log("%s is not made: Gerrit stops", check);
     }
   }

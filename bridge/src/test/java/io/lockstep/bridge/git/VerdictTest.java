@@ -34,6 +34,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
@@ -179,6 +180,30 @@ final class VerdictTest {
   }
 
   @Test
+  void creationsThatAreRefusedAfterCommittedDeletionsFailAlone() throws Exception {
+    moveLocally();
+    String first = verdict("committed_not_yet_visible", null);
+    String second = batch("unavailable", "unavailable");
+    try (ScriptedSidecar sidecar = new ScriptedSidecar(folder.resolve("s"), first, second)) {
+      CompletableFuture<Void> later =
+          CompletableFuture.runAsync(
+              this::deleteLocally, CompletableFuture.delayedExecutor(300, TimeUnit.MILLISECONDS));
+      ReceiveCommand[] three = {
+        new ReceiveCommand(on.a, ZERO, X),
+        new ReceiveCommand(ZERO, on.a, X + "/1"),
+        new ReceiveCommand(ZERO, on.a, X + "/2")
+      };
+      on.told(false, false, three);
+      List<ReceiveCommand.Result> results =
+          Arrays.stream(three).map(ReceiveCommand::getResult).toList();
+      assertEquals(List.of(OK, REJECTED_OTHER_REASON, REJECTED_OTHER_REASON), results);
+      assertEquals("Lockstep: why", three[1].getMessage());
+      later.join();
+      assertEquals(2, sidecar.requests.size());
+    }
+  }
+
+  @Test
   void troubleIsAnErrorAndNeverALockFailure() throws Exception {
     try (ScriptedSidecar sidecar = answers(batch("unavailable", "unavailable"))) {
       ReceiveCommand[] two = {new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y)};
@@ -212,6 +237,16 @@ final class VerdictTest {
       RefUpdate local = this.local.updateRef(X);
       local.setNewObjectId(on.a);
       local.update();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  private void deleteLocally() {
+    try {
+      RefUpdate local = this.local.updateRef(X);
+      local.setForceUpdate(true);
+      assertEquals(RefUpdate.Result.FORCED, local.delete());
     } catch (IOException e) {
       throw new UncheckedIOException(e);
     }

@@ -35,6 +35,7 @@ import org.junit.jupiter.api.Test;
 final class LateIndexWritesTest {
   private final TestWorkQueue queue = new TestWorkQueue();
   private final List<RefreshTarget> checked = new CopyOnWriteArrayList<>();
+  private final List<RefreshTarget> passed = new CopyOnWriteArrayList<>();
   private final CountDownLatch gate = new CountDownLatch(1);
   private final AtomicInteger failing = new AtomicInteger();
   private final LateIndexWrites writes =
@@ -52,6 +53,7 @@ final class LateIndexWritesTest {
     if (failing.getAndDecrement() > 0) {
       throw new IllegalStateException("no luck");
     }
+    passed.add(target);
   }
 
   private long failed() {
@@ -105,8 +107,9 @@ final class LateIndexWritesTest {
       assertTrue(queue.kill("lockstep: check change %d of p".formatted(number)));
     }
     await(() -> failed() == changes.size());
+    assertEquals(List.of(), passed);
     gate.countDown();
-    await(() -> Set.copyOf(checked).size() == changes.size() && queue.commands().isEmpty());
+    await(() -> Set.copyOf(passed).size() == changes.size() && queue.commands().isEmpty());
     assertEquals(0, dropped());
   }
 
@@ -119,6 +122,57 @@ final class LateIndexWritesTest {
     await(() -> checked.size() == 3 && queue.commands().isEmpty());
     assertEquals(2, failed());
     assertEquals(0, dropped());
+  }
+
+  @Test
+  void aWriteDuringThePauseOfAFailedCheckIsCheckedAtOnce() {
+    LateIndexWrites slow =
+        new LateIndexWrites(() -> this::check, queue.bridge, queue.metrics, Duration.ofHours(1));
+    gate.countDown();
+    failing.set(1);
+    slow.watch(Change.id(7));
+    slow.onChangeIndexed("p", 7);
+    await(() -> failed() == 1 && queue.commands().isEmpty());
+    slow.onChangeIndexed("p", 7);
+    await(() -> checked.size() == 2 && queue.commands().isEmpty());
+    assertEquals(List.of(change(7)), passed);
+  }
+
+  @Test
+  void aLastTryThatFailsIsNotReportedWhileANewerCheckWaits() {
+    AtomicInteger tries = new AtomicInteger();
+    CountDownLatch last = new CountDownLatch(1);
+    Refresher refresher =
+        (target, own) -> {
+          if (!target.equals(change(7))) {
+            gate.await();
+            return;
+          }
+          int number = tries.incrementAndGet();
+          if (number == LateIndexWrites.MAX_TRIES) {
+            last.await();
+          }
+          if (number <= LateIndexWrites.MAX_TRIES) {
+            throw new IllegalStateException("no luck");
+          }
+        };
+    LateIndexWrites busy =
+        new LateIndexWrites(() -> refresher, queue.bridge, queue.metrics, Duration.ofMillis(1));
+    busy.watch(Change.id(7));
+    busy.onChangeIndexed("p", 7);
+    await(() -> tries.get() == LateIndexWrites.MAX_TRIES);
+    // More checks than the queue has threads: the one of the new write waits behind them.
+    for (int number = 100; number < 110; number++) {
+      busy.watch(Change.id(number));
+      busy.onChangeIndexed("p", number);
+    }
+    busy.onChangeIndexed("p", 7);
+    await(() -> queue.commands().size() == 12);
+    last.countDown();
+    await(() -> failed() == LateIndexWrites.MAX_TRIES && queue.commands().size() == 11);
+    assertEquals(0, dropped());
+    gate.countDown();
+    await(() -> tries.get() == LateIndexWrites.MAX_TRIES + 1 && queue.commands().isEmpty());
   }
 
   @Test
