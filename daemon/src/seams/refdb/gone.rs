@@ -26,9 +26,8 @@ pub async fn may_be_gone(refdb: &RefDb, slot: &Slot) -> Result<bool, RefDbError>
 pub async fn may_be_late(refdb: &RefDb, slot: &Slot) -> Result<bool, RefDbError> {
     let incarnation = &slot.lane.incarnation;
     let records = refdb.incarnations().await?;
-    let mut known = records.iter().filter(|record| record.id == *incarnation).peekable();
-    if known.peek().is_some() {
-        return Ok(known.any(|record| is_published(record, slot)));
+    if let Some(known) = records.iter().find(|record| record.id == *incarnation) {
+        return Ok(is_published(known, slot));
     }
     for site in refdb.sites.sites().await? {
         let last = refdb.incarnations.last_incarnation(&site.site, &incarnation.node).await?;

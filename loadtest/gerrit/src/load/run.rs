@@ -85,10 +85,10 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     let plan = Plan::draw(&profile, profile.run.sites)?;
     say(&format!("the sites are prepared; the run begins, with {} operations", plan.arrivals.len()));
     let (started_ms, sizes) = (SystemClock.now_ms(), Sizes::of(&plan.arrivals));
-    let (ran, recording) = drive(&shared, &estate, &sites, &profile, plan.arrivals).await?;
+    let (ran, recording, last) = drive(&shared, &estate, &sites, &profile, plan.arrivals).await?;
     say("the run has ended; waiting until every site has applied everything");
     let patience = Duration::from_secs_f64(profile.run.settle_s);
-    let (converged, oracle) = judge_all(&shared, &estate, &listeners, &order.out, patience).await?;
+    let (converged, oracle) = judge_all(&shared, &estate, &listeners, &order.out, last, patience).await?;
     write_hlog(&order.out.join("latency.hlog"), &recording, SystemTime::UNIX_EPOCH + ran.wall_start)?;
     let own = ran.own(&recording, &profile.limits);
     let notes = notes(&ran, &listeners, plan.day.refs * plan.day.peak_per_second)?;
@@ -104,6 +104,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
         day: plan.day,
         own,
         recording,
+        ended_s: ran.took.as_secs_f64(),
         settled_after_s: converged.map(|converged| converged.as_secs_f64()),
         watched: ran.watched,
         metrics: ran.metrics,
@@ -143,13 +144,14 @@ async fn listeners(shared: &Arc<Shared>, sites: &Sites) -> Fallible<Vec<Listener
     Ok(listeners)
 }
 
+/// Carries out the arrivals. Returns the time at which the last one ended, too.
 async fn drive(
     shared: &Arc<Shared>,
     estate: &Estate,
     sites: &Sites,
     profile: &Profile,
     arrivals: Vec<Arrival>,
-) -> Fallible<(Measured, Recording)> {
+) -> Fallible<(Measured, Recording, Instant)> {
     let (run, limits) = (&profile.run, &profile.limits);
     let warm_up = Duration::from_secs_f64(run.warm_up_s);
     let total = warm_up + Duration::from_secs_f64(run.seconds);
@@ -165,7 +167,8 @@ async fn drive(
         Ok(())
     };
     let measured = measure(&pace, &estate.sites, run, move || others.clone(), work).await?;
-    Ok((measured, pace.recorder.take()))
+    let last = pace.start() + measured.took;
+    Ok((measured, pace.recorder.take(), last))
 }
 
 /// Finds the largest share of the model's reads that the generator can offer beside its Gerrits: by short runs with
@@ -178,7 +181,7 @@ async fn find_reads(shared: &Arc<Shared>, estate: &Estate, sites: &Sites, profil
         (trial.run.warm_up_s, trial.run.seconds) = (TRIAL_S.0, TRIAL_S.1);
         trial.events.clear();
         let plan = Plan::draw(&trial, trial.run.sites)?;
-        let (ran, recording) = drive(shared, estate, sites, &trial, plan.arrivals).await?;
+        let (ran, recording, _) = drive(shared, estate, sites, &trial, plan.arrivals).await?;
         let own = ran.own(&recording, &trial.limits);
         let over = ran.took.as_secs_f64() - TRIAL_S.0 - TRIAL_S.1;
         let faults = own.faults.join("; ");
@@ -197,12 +200,13 @@ async fn judge_all(
     estate: &Estate,
     listeners: &[Listener],
     out: &Path,
+    last: Instant,
     patience: Duration,
 ) -> Fallible<(Option<Duration>, Judgement)> {
     let projects = shared.world.projects.iter().map(|project| project.name.as_str());
     let names = FIRST_PROJECTS.into_iter().chain(projects).map(str::parse);
     let names = names.collect::<Result<Vec<ProjectName>, _>>()?;
-    let (converged, refs) = converge(estate, &names, patience).await?;
+    let (converged, refs) = converge(estate, &names, last, patience).await?;
     let facts = shared.told.lock().clone();
     told::write(&out.join("told.jsonl"), &facts)?;
     for listener in listeners {
