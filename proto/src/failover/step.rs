@@ -48,6 +48,10 @@ impl FailoverStep {
     /// The steps that a request may leave out.
     pub const OPTIONAL: [Self; 2] = [Self::Verify, Self::Probe];
 
+    /// The steps of every drill. A failure can be injected in each.
+    pub const OF_DRILLS: [Self; 8] =
+        [Self::Verify, Self::Stop, Self::Settle, Self::CatchUp, Self::Promote, Self::Serve, Self::Probe, Self::StandBy];
+
     /// Whether the first release that had failovers has the step. Its nodes refuse others by name.
     #[must_use]
     pub fn is_of_first_release(self) -> bool {

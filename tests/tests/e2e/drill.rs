@@ -51,7 +51,8 @@ async fn a_difference_at_the_target_holds_a_planned_failover_before_the_source_i
     assert_eq!(held.status.code(), Some(2), "{held:?}");
     let said = text(&held);
     assert!(said.contains("paused before stop: 1 refs of b-0 differ from the refdb"), "{said}");
-    assert!(said.contains("`lockstep failover resume` goes on, `lockstep failover abort` ends it"), "{said}");
+    let ways = "`lockstep failover resume --reason TEXT` goes on, `lockstep failover abort --reason TEXT` ends it";
+    assert!(said.contains(ways), "{said}");
     measures(a, "lockstep_failover_held 1").await;
     let _ = ok(b.cli(&["failover", "abort", "--reason", "look at it first"]).await);
     let ended = async || sites(b).await.failover.filter(|failover| failover.end.is_some());
@@ -188,7 +189,8 @@ async fn drills_run_beside_traffic_and_an_injected_failure_turns_them_red() {
     for (step, options) in [(FailoverStep::Settle, &["--forced"][..]), (FailoverStep::Verify, &[])] {
         let red = drill(b, &[&["--to", "b", "--fail-in", step.name()], options].concat()).await;
         assert_eq!(red.status.code(), Some(2), "{red:?}");
-        assert!(String::from_utf8_lossy(&red.stdout).contains(": RED\n"), "{red:?}");
+        let head = format!(", fail in: {0}): RED, as it was told to fail in {0}\n", step.name());
+        assert!(String::from_utf8_lossy(&red.stdout).contains(&head), "{red:?}");
         if step == FailoverStep::Settle {
             documented("lockstep drill history", &b.cli(&["drill", "history"]).await);
         }

@@ -130,7 +130,8 @@ async fn the_node_can_be_looked_at() {
     assert_eq!(json["site"], "eu-aws");
     assert_eq!(ok(site.lockstep(&["parked"])), "nothing\n");
     assert_eq!(ok(site.lockstep(&["quarantine", "--json"])), "[]\n");
-    assert_eq!(ok(site.lockstep(&["quarantine", "list"])), "nothing\n");
+    let nothing = "nothing is parked or quarantined at this node (eu-aws-0); other nodes: `lockstep status --all`\n";
+    assert_eq!(ok(site.lockstep(&["quarantine", "list"])), nothing);
     let json: serde_json::Value = serde_json::from_str(&ok(site.lockstep(&["quarantine", "list", "--json"]))).unwrap();
     assert_eq!(json, serde_json::json!({"quarantined": [], "parked": []}));
     let unknown = site.lockstep(&["explain", "nowhere", "refs/heads/main"]);

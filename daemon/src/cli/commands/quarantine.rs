@@ -6,9 +6,9 @@
 use std::io::IsTerminal;
 
 use http::Method;
-use lockstep_proto::TxnId;
 use lockstep_proto::debt::{Repair, RepairAnswer};
-use lockstep_proto::status::HeldStatus;
+use lockstep_proto::status::{HeldStatus, NodeStatus};
+use lockstep_proto::{NodeId, TxnId};
 
 use super::inspect::{self, ListArgs, ago};
 use super::table::Table;
@@ -103,7 +103,16 @@ struct SetAside {
 async fn list(args: ListArgs) -> Result<(), CliError> {
     let quarantined = args.target.get("/v1/quarantine").await?;
     let all = SetAside { quarantined, parked: args.target.get("/v1/parked").await? };
+    if !args.json && all.quarantined.is_empty() && all.parked.is_empty() {
+        let NodeStatus { node, .. } = args.target.get("/v1/status").await?;
+        return Ok(out::put(&nothing(&node))?);
+    }
     Ok(out::put(&if args.json { json(&all)? } else { render(&all) })?)
+}
+
+/// The answer of a node that has set nothing aside. Other nodes may have.
+fn nothing(node: &NodeId) -> String {
+    format!("nothing is parked or quarantined at this node ({node}); other nodes: `lockstep status --all`\n")
 }
 
 fn render(all: &SetAside) -> String {
@@ -116,8 +125,7 @@ fn render(all: &SetAside) -> String {
             table.row(vec![state.to_owned(), entry, slot, project, ago(one.since_ms), reason]);
         }
     }
-    let text = table.render();
-    if text.is_empty() { "nothing\n".to_owned() } else { text }
+    table.render()
 }
 
 /// Asks the operator to type the name of the entry. Standard output is for the answer alone.
@@ -156,6 +164,5 @@ mod tests {
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows[1][..4], ["quarantined", "a/shard/4956", "-", "p#1"]);
         assert_eq!(rows[2][..4], ["parked", id, "a-0.7.3.1234", "p#1"]);
-        assert_eq!(render(&SetAside { quarantined: Vec::new(), parked: Vec::new() }), "nothing\n");
     }
 }

@@ -11,7 +11,8 @@ use super::{CliError, inspect, json, overview_text, view};
 use crate::cli::out;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  lockstep status --all\n  lockstep status --all --watch\n  \
+#[command(after_help = "Exit codes: 0 shown, 1 no answer; with --all, 2 if something is out of order.\n\n\
+                        Examples:\n  lockstep status --all\n  lockstep status --all --watch\n  \
                         lockstep status --all --json | jq '.sites[] | {site: .status.site, safe}'\n  \
                         lockstep status --json | jq .origins")]
 pub(super) struct StatusArgs {

@@ -11,11 +11,11 @@ use lockstep_proto::verify::DEFAULT_SHARE;
 use lockstep_proto::{SiteId, limits};
 
 use super::fields::{
-    address, collector, deadline, flag, folder, http_url, loopback, percent, prefix, region, requests, store_url,
+    address, collector, deadline, flag, folder, http_url, loopback, name, percent, prefix, region, requests, store_url,
     throughput, time,
 };
 use super::raw::{self, Leaf, Raw};
-use super::report::{Problems, number, parsed, path, scalar};
+use super::report::{Problems, number, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
 use super::{
     DEFAULT_SOCKET, LOG_FILTER, base_paths, drill, gerrit, handover, operators, peers, probes, tls, turns, value,
@@ -40,8 +40,8 @@ impl TryFrom<Raw> for Settings {
 /// Reads all sections. Returns `None` if a value without a default is wrong; `to` then has the problem.
 fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     unknown(raw, to);
-    let site = to.need("site", &raw.site, "name this site, `eu-aws` for example", parsed);
-    let node = to.need("node", &raw.node, "name this node, `eu-aws-0` for example", parsed);
+    let site = to.need("site", &raw.site, "name this site, `eu-aws` for example", name("muc-1"));
+    let node = to.need("node", &raw.node, "name this node, `eu-aws-0` for example", name("muc-1-0"));
     let sites = sites(&raw.sites, to);
     if let (Some(site), Some(sites)) = (&site, &sites)
         && !sites.contains(site)
@@ -63,7 +63,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let (commit, apply, lease) = (commit(&raw.commit, to), apply(&raw.apply, to), lease(&raw.lease, to));
     let (gerrit, telemetry) = (gerrit::read(&raw.gerrit, to), telemetry(&raw.telemetry, to));
     let handover = handover::read(&raw.handover, to);
-    let drill = drill::read(&raw.drill, sites.as_ref(), to);
+    let drill = drill::read(&raw.drill, to);
     let probes = probes::read(&raw.probes, to);
     let tls = tls::read(&raw.tls, to);
     let signing_key = to.optional("signing.key_file", &raw.signing.key_file, folder);
@@ -143,9 +143,10 @@ fn sites(leaf: &Leaf, to: &mut Problems) -> Option<BTreeSet<SiteId>> {
         to.wrong("sites", leaf, remedy);
         return None;
     };
+    let site_name = name::<SiteId>("muc-1");
     let mut sites = BTreeSet::new();
     for item in items {
-        match scalar(item).ok_or_else(|| remedy.to_owned()).and_then(|text| parsed::<SiteId>(&text)) {
+        match scalar(item).ok_or_else(|| remedy.to_owned()).and_then(|text| site_name(&text)) {
             Ok(site) if sites.insert(site.clone()) => {}
             Ok(site) => to.wrong("sites", leaf, format!("{site} is listed twice; list it once")),
             Err(why) => to.wrong("sites", leaf, why),
@@ -284,7 +285,9 @@ fn lease(raw: &raw::Lease, to: &mut Problems) -> Lease {
         expelled_after: to.or("lease.expelled_after", &raw.expelled_after, Duration::from_secs(6 * 86_400), time),
     };
     if lease.expires_after < lease.heartbeat * 3 {
-        to.wrong("lease.expires_after", &raw.expires_after, "write at least three times lease.heartbeat");
+        let (heartbeat, least) = (lease.heartbeat, lease.heartbeat * 3);
+        let remedy = format!("write at least {least:?}, or lower lease.heartbeat ({heartbeat:?})");
+        to.wrong("lease.expires_after", &raw.expires_after, remedy);
     }
     if lease.adopted_elsewhere_after < lease.expires_after {
         let remedy = "write at least lease.expires_after";

@@ -1,15 +1,13 @@
 //! Reads `[drill]` and `[drill.silent]`.
 
-use std::collections::BTreeSet;
 use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use figment::value::Value;
-use lockstep_proto::SiteId;
 
-use super::fields::{folder, time, url_address};
+use super::fields::{folder, name, time, url_address};
 use super::raw::{self, Leaf};
-use super::report::{Problems, parsed, scalar};
+use super::report::{Problems, scalar};
 use super::settings::{CopyBy, Drill, DrillGerrit, SilentDrill};
 use super::value;
 
@@ -20,15 +18,11 @@ const OFTEN_SILENT: Duration = Duration::from_secs(600);
 /// The least memory of a sidecar on a copy, in bytes.
 const LEAST_MEMORY: u64 = 256 << 20;
 
-pub(super) fn read(raw: &raw::Drill, sites: Option<&BTreeSet<SiteId>>, to: &mut Problems) -> Drill {
-    let site = |text: &str| {
-        let site: SiteId = parsed(text)?;
-        let is_known = sites.is_none_or(|sites| sites.contains(&site));
-        if is_known { Ok(site) } else { Err("name one of `sites`".to_owned()) }
-    };
+/// A site in `drill.to` may have joined after the first configuration, so the schedule looks for it in the refdb.
+pub(super) fn read(raw: &raw::Drill, to: &mut Problems) -> Drill {
     Drill {
         every: to.optional("drill.every", &raw.every, at_most_every(OFTEN)),
-        to: to.optional("drill.to", &raw.to, site),
+        to: to.optional("drill.to", &raw.to, name("muc-1")),
         silent: silent(&raw.silent, to),
     }
 }

@@ -1,13 +1,15 @@
 //! The text of one field, read: the error of each function names the value to write instead.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use lockstep_proto::site_list::is_region;
 
-use super::report::number;
+use super::report::{number, parsed};
 use super::value;
 use crate::stages::api::deadlines::LONGEST_DEADLINE;
 
@@ -49,6 +51,15 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 pub(super) fn deadline(text: &str) -> Result<Duration, String> {
     let (time, most) = (time(text)?, LONGEST_DEADLINE);
     if time <= most { Ok(time) } else { Err(format!("write at most {most:?}, the longest that a caller may wait")) }
+}
+
+/// The name of a site or a node. `example` is one, for the error.
+pub(super) fn name<T: FromStr<Err: fmt::Display>>(example: &str) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        let wrong =
+            |why: String| format!("{why}; write 1 to 48 of the characters a-z, 0-9 and '-', `{example}` for example");
+        parsed(text).map_err(wrong)
+    }
 }
 
 /// A Region of AWS. It becomes a part of a host name.

@@ -229,6 +229,22 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_name_or_lease_says_what_to_write() {
+        let start = "site = \"muc_1\"\nnode = \"\"\nsites = [\"muc_1\"]\n";
+        let error = parse(&format!("{start}[lease]\nheartbeat = \"1h\"\n")).expect_err("wrong values").to_string();
+        let of_names = "write 1 to 48 of the characters a-z, 0-9 and '-', ";
+        for (field, remedy) in [
+            ("site = \"muc_1\": ", format!("{of_names}`muc-1` for example")),
+            ("node = \"\": ", format!("{of_names}`muc-1-0` for example")),
+            ("sites = [\"muc_1\"]: ", format!("{of_names}`muc-1` for example")),
+            ("lease.expires_after is not set: ", "write at least 10800s, or lower lease.heartbeat (3600s)".to_owned()),
+        ] {
+            let is_told = error.lines().any(|line| line.trim().starts_with(field) && line.ends_with(&remedy));
+            assert!(is_told, "{field}{remedy}: {error}");
+        }
+    }
+
+    #[test]
     fn a_value_where_a_section_belongs_is_named() {
         for (text, part) in [("api = 3", "write [api]"), ("[peers]\na = 1", "write [peers.a]"), ("x = \"", "TOML")] {
             let error = parse(text).expect_err("malformed").to_string();

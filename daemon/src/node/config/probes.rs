@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drill_names_a_site_of_the_list_and_comes_at_most_every_minute() {
+    fn a_drill_may_name_a_site_that_joined_later_and_comes_at_most_every_minute() {
         let with = |section: &str| {
             let text = EXAMPLE.replace("[drill] ", &format!("[drill]\n{section}\n#"));
             parse(&text).map(|settings| settings.drill).map_err(|error| error.to_string())
@@ -177,6 +177,8 @@ mod tests {
         let daily = with("every = \"1d\"\nto = \"muc-1\"").unwrap();
         assert_eq!((daily.every, daily.to), (Some(Duration::from_secs(86_400)), Some("muc-1".parse().unwrap())));
         assert!(with("every = \"10s\"").unwrap_err().contains("write at least 60s"));
-        assert!(with("to = \"nowhere\"").unwrap_err().contains("name one of `sites`"));
+        let joined = with("to = \"muc-2\"").unwrap().to;
+        assert_eq!(joined, Some("muc-2".parse().unwrap()), "`lockstep site add` has added it");
+        assert!(with("to = \"muc_2\"").unwrap_err().contains("drill.to = \"muc_2\": "));
     }
 }

@@ -28,9 +28,9 @@ use super::driver::DriverLimits;
 use super::follow_up::follow_up;
 use super::history;
 use super::overview;
-use super::plan::EXPOSURE;
+use super::plan::{EXPOSURE, switch_on};
 use super::record::{self, Stored};
-use super::refusals::{given, in_time, invalid, refused, unanswered};
+use super::refusals::{given, in_time, invalid, refused, unanswered, unread};
 use super::resume::{resumes, too_late};
 use super::silent::SilentStage;
 use super::view::View;
@@ -94,11 +94,11 @@ impl OperatorDesk {
     }
 
     pub(super) async fn view(&self) -> Result<View, ApiError> {
-        View::read(&self.refdb.for_failover(), self.gone.all()).await.map_err(unanswered)
+        View::read(&self.refdb.for_failover(), self.gone.all()).await.map_err(unread)
     }
 
     pub(super) async fn stored(&self) -> Result<Option<Stored>, ApiError> {
-        record::read(&self.refdb.for_failover()).await.map_err(unanswered)
+        record::read(&self.refdb.for_failover()).await.map_err(unread)
     }
 
     /// The revision of the failover document, and the state of the sites, unless a failover is in progress. A change
@@ -132,7 +132,7 @@ impl OperatorDesk {
         if !joins && ended.is_none() {
             return Ok((sites, None));
         }
-        let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
+        let digests = self.digests.read(&self.refdb).await.map_err(unread)?;
         for node in sites.iter_mut().flat_map(|site| &mut site.nodes).filter(|_| joins) {
             let own = digests.iter().find(|one| one.digest.node == node.node && !one.is_old);
             node.bootstrap = own.and_then(|one| one.digest.bootstrap.clone());
@@ -149,7 +149,7 @@ impl OperatorDesk {
 
     /// Why the refdb is known to be older than a node. None if it is not.
     pub(super) async fn went_back(&self) -> Result<Option<String>, ApiError> {
-        let declared = self.refdb.documents.went_back().await.map_err(unanswered)?;
+        let declared = self.refdb.documents.went_back().await.map_err(unread)?;
         Ok(declared.map(|declared| format!("{} (declared by {})", declared.why, declared.by)))
     }
 
@@ -173,7 +173,7 @@ impl Operators for OperatorDesk {
     async fn overview(&self) -> Result<Overview, ApiError> {
         let failover = self.stored().await?.map(|stored| stored.failover);
         let view = self.view().await?;
-        let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
+        let digests = self.digests.read(&self.refdb).await.map_err(unread)?;
         let went_back = self.went_back().await?;
         let running = failover.as_ref().filter(|one| one.is_in_progress());
         Ok(Overview {
@@ -188,7 +188,7 @@ impl Operators for OperatorDesk {
     }
 
     async fn history(&self) -> Result<History, ApiError> {
-        let mut history = history::read(&self.refdb).await.map_err(unanswered)?;
+        let mut history = history::read(&self.refdb).await.map_err(unread)?;
         if let Some(stored) = self.stored().await? {
             history.put(PastChange::Failover(Box::new(stored.failover)));
         }
@@ -239,7 +239,7 @@ impl Operators for OperatorDesk {
     }
 
     async fn drills(&self) -> Result<Drills, ApiError> {
-        self.drill.all().await.map_err(unanswered)
+        self.drill.all().await.map_err(unread)
     }
 
     async fn drill(&self, actor: &str, request: DrillRequest) -> Result<DrillBegun, ApiError> {
@@ -272,7 +272,7 @@ impl Operators for OperatorDesk {
             )));
         }
         if record.off {
-            let way = format!("lockstep site mode {site} active");
+            let way = switch_on(site, request.role, record.epoch);
             return Err(refused(&format!("Lockstep is off at {site}; switch it on with `{way}`")));
         }
         if request.role == Role::Active && !matches!(record.role, Role::Active | Role::Standby) {

@@ -13,7 +13,7 @@ use super::desk::OperatorDesk;
 use super::drill::BeginError;
 use super::overview;
 use super::preflight::{Facts, checks, late_probes, probes};
-use super::refusals::{given, invalid, refused, unanswered};
+use super::refusals::{given, invalid, refused, unanswered, unread};
 use super::view::View;
 use crate::seams::refdb::RefDbError;
 
@@ -21,23 +21,12 @@ use crate::seams::refdb::RefDbError;
 const PREFLIGHT: Duration = Duration::from_secs(8);
 /// How long a preflight waits for the probes of its node. Each has a limit of its own, which may be longer.
 const PROBES: Duration = Duration::from_secs(10);
-/// The steps in which a failure can be injected: those of every drill.
-const INJECTED: [FailoverStep; 8] = [
-    FailoverStep::Verify,
-    FailoverStep::Stop,
-    FailoverStep::Settle,
-    FailoverStep::CatchUp,
-    FailoverStep::Promote,
-    FailoverStep::Serve,
-    FailoverStep::Probe,
-    FailoverStep::StandBy,
-];
 
 impl OperatorDesk {
     /// Looks at everything that a failover to `to` depends on. The probes of this node count only if its site is `to`:
     /// users would be there.
     pub(super) async fn look_before(&self, to: &SiteId) -> Result<Preflight, ApiError> {
-        let late = || unanswered(RefDbError::NotNow(format!("no answer within {} s", PREFLIGHT.as_secs())));
+        let late = || unread(RefDbError::NotNow(format!("no answer within {} s", PREFLIGHT.as_secs())));
         let (looked, probed) = tokio::join!(timeout(PREFLIGHT, self.looked(to)), self.probed(to));
         let mut preflight = looked.unwrap_or_else(|_| Err(late()))?;
         preflight.checks.extend(probed);
@@ -59,7 +48,7 @@ impl OperatorDesk {
         let began = Instant::now();
         let failover = self.stored().await?.map(|stored| stored.failover).filter(Failover::is_in_progress);
         let view = self.view().await?;
-        let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
+        let digests = self.digests.read(&self.refdb).await.map_err(unread)?;
         let went_back = self.went_back().await?;
         let reads = began.elapsed();
         let sites = overview::sites(&view, &digests, failover.as_ref(), went_back.as_deref());
@@ -91,24 +80,24 @@ impl OperatorDesk {
     }
 
     async fn check_drill(&self, request: &DrillRequest) -> Result<(), ApiError> {
-        if let Some(step) = request.fail_in.filter(|step| !INJECTED.contains(step)) {
-            let names = INJECTED.map(FailoverStep::name).join(", ");
+        if let Some(step) = request.fail_in.filter(|step| !FailoverStep::OF_DRILLS.contains(step)) {
+            let names = FailoverStep::OF_DRILLS.map(FailoverStep::name).join(", ");
             return Err(invalid(&format!("fail_in {} is no step of a drill; the steps are {names}", step.name())));
         }
         if request.from == request.to {
-            return Err(invalid(&format!("from and to are both {}; name two sites", request.from)));
+            return Err(invalid(&format!("source and target are both {}; name two sites", request.from)));
         }
         let view = self.view().await?;
         if view.role(&request.from) != Some(Role::Active) {
             let role = view.role(&request.from).map_or("not in the refdb", Role::name);
-            return Err(refused(&format!("from {} is {role}; name an active site", request.from)));
+            return Err(refused(&format!("the source {} is {role}; name an active site", request.from)));
         }
         Ok(())
     }
 
     /// The sites, and the trend of drills.
     pub(super) async fn drill_state(&self) -> Result<(View, Drills), ApiError> {
-        Ok((self.view().await?, self.drill.all().await.map_err(unanswered)?))
+        Ok((self.view().await?, self.drill.all().await.map_err(unread)?))
     }
 
     /// Whether this node begins the drills of a schedule: it is the living node with the lowest name.

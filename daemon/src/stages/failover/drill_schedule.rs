@@ -63,11 +63,17 @@ impl DrillSchedule {
             self.desk.note_refused(not_run(&self.desk, actor, none, NO_WAY)).await?;
             return Ok(());
         };
-        let Err(error) = self.desk.begin_drill(&actor, request.clone()).await else { return Ok(()) };
+        let why = match unlisted(&view, self.to.as_ref()) {
+            Some(why) => why,
+            None => match self.desk.begin_drill(&actor, request.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error.message,
+            },
+        };
         // Another node, or an operator, may have begun one at the same time.
         let (_, drills) = self.desk.drill_state().await.map_err(LookError::Desk)?;
         if is_due(&drills, self.desk.now_ms(), self.every) {
-            self.desk.note_refused(not_run(&self.desk, actor, request, &error.message)).await?;
+            self.desk.note_refused(not_run(&self.desk, actor, request, &why)).await?;
         }
         Ok(())
     }
@@ -87,6 +93,12 @@ fn is_due(drills: &Drills, now_ms: u64, every: Duration) -> bool {
     let every_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
     let last_ms = drills.past.first().map_or(0, |last| last.at_ms);
     drills.running.is_none() && now_ms.saturating_sub(last_ms) >= every_ms
+}
+
+/// The reason why the setting names no site. None if it names one, or none is set.
+fn unlisted(view: &View, to: Option<&SiteId>) -> Option<String> {
+    let to = to.filter(|to| view.site(to).is_none())?;
+    Some(format!("drill.to names {to}, which is not in `lockstep sites`; correct the setting, or add the site"))
 }
 
 /// The drill of a schedule: planned, from the first active site to the one that is set. While that one is active

@@ -30,7 +30,7 @@ impl OperatorDesk {
     /// The request is refused, or it is not known whether it was taken.
     pub(super) async fn begin_failover(&self, actor: &str, request: ExecuteRequest) -> Result<Failover, ApiError> {
         given("reason", &request.reason)?;
-        let Now { stored, view, went_back } = in_time(self.now()).await.map_err(not_begun)?;
+        let Now { stored, view, went_back } = in_time(self.now()).await.map_err(unread_before)?;
         let running = stored.as_ref().map(|stored| &stored.failover).filter(|one| one.is_in_progress());
         let plan = plan(&request.plan, &view, running, went_back.as_deref());
         if !plan.blockers.is_empty() {
@@ -72,6 +72,12 @@ impl OperatorDesk {
     async fn now(&self) -> Result<Now, ApiError> {
         Ok(Now { stored: self.stored().await?, view: self.view().await?, went_back: self.went_back().await? })
     }
+}
+
+/// The refusal when the refdb fails before anything is decided: the error says that nothing was changed.
+fn unread_before(error: ApiError) -> ApiError {
+    let message = format!("{}; no failover has begun", error.message);
+    ApiError::new(RefusalCode::NotServing, error.retry, message)
 }
 
 /// The refusal when the refdb fails before the record of the failover is written. A retry helps as it did there.

@@ -7,7 +7,7 @@ use lockstep_proto::overview::{
     Behind, InFlight, Lack, MOST_DIGEST_ENTRIES, NodeDigest, NodeOverview, Safety, Seen, SiteOverview,
 };
 
-use super::plan::{MOST_LAG_SLOTS, blockers};
+use super::plan::{MOST_LAG_SLOTS, blockers, switch_on, to_standby};
 use super::view::View;
 use crate::seams::refdb::{NodeRecord, Role, SiteRecord};
 
@@ -209,7 +209,8 @@ fn problems(view: &View, nodes: &[NodeOverview], running: Option<&Failover>, sit
     let (name, role) = (&site.site, site.role);
     let mut problems = Vec::new();
     if running.is_none() && matches!(role, Role::Fenced | Role::Draining) {
-        problems.push(format!("{name} is {}; `lockstep site role {name} standby` brings it back", role.name()));
+        let way = if site.off { switch_on(name, Role::Standby, site.epoch) } else { to_standby(name, site.epoch) };
+        problems.push(format!("{name} is {}; `{way}` brings it back", role.name()));
     }
     if role == Role::Active && !view.living(name).any(|node| view.takes_writes(node)) {
         problems.push(format!("no node of {name} takes writes, although {name} is active"));
@@ -382,7 +383,12 @@ mod tests {
         let digests = [fresh("a-0"), fresh("b-0")];
         let found = sites(&view, &digests, None, None);
         assert_eq!(found[0].problems, ["no node of a takes writes, although a is active"]);
-        assert_eq!(found[1].problems, ["b is fenced; `lockstep site role b standby` brings it back"]);
+        let way = "lockstep site role b standby --expect-epoch 1 --reason TEXT";
+        assert_eq!(found[1].problems, [format!("b is fenced; `{way}` brings it back")]);
+        view.sites[1].off = true;
+        let way = "lockstep site mode b active --role standby --expect-epoch 1 --reason TEXT";
+        let found = sites(&view, &digests, None, None);
+        assert_eq!(found[1].problems, [format!("b is fenced; `{way}` brings it back")]);
         assert!(!found[1].safe.as_ref().unwrap().safe);
     }
 

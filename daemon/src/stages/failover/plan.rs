@@ -90,6 +90,16 @@ pub(super) fn begun(number: u64, request: &PlanRequest, (from_epoch, to_epoch): 
     }
 }
 
+/// The command that makes a site with this epoch a standby.
+pub(super) fn to_standby(site: &SiteId, epoch: u64) -> String {
+    format!("lockstep site role {site} standby --expect-epoch {epoch} --reason TEXT")
+}
+
+/// The command that switches Lockstep on at a site with this epoch.
+pub(super) fn switch_on(site: &SiteId, role: Role, epoch: u64) -> String {
+    format!("lockstep site mode {site} active --role {} --expect-epoch {epoch} --reason TEXT", role.name())
+}
+
 fn outside_refs() -> Vec<OutsideRefs> {
     let row = |[name, fate, note]: [&str; 3]| OutsideRefs { name: name.into(), fate: fate.into(), note: note.into() };
     OUTSIDE_REFS.map(row).to_vec()
@@ -125,7 +135,9 @@ fn text(step: FailoverStep, request: &PlanRequest, view: &View) -> String {
         (FailoverStep::Serve, _) => format!("the nodes of {to} take writes"),
         (FailoverStep::StandBy, FailoverKind::Planned) => format!("{from} becomes standby"),
         (FailoverStep::StandBy, FailoverKind::Forced) => {
-            format!("{from} stays fenced, until `lockstep site role {from} standby`")
+            // The step `stop` raises the epoch.
+            let epoch = view.site(from).map_or(0, |site| site.epoch) + 1;
+            format!("{from} stays fenced, until `{}`", to_standby(from, epoch))
         }
     }
 }
@@ -155,10 +167,12 @@ pub(super) fn blockers(request: &PlanRequest, view: &View, running: Option<&Fail
             role.name()
         ));
     }
-    if view.site(to).is_some_and(|site| site.off) {
-        blockers.push(format!("Lockstep is off at {to}; switch it on first: `lockstep site mode {to} active`"));
-    } else if let Some(role) = view.role(to).filter(|role| matches!(role, Role::Fenced | Role::Draining)) {
-        blockers.push(format!("{to} is {}; make it a standby first: `lockstep site role {to} standby`", role.name()));
+    if let Some(site) = view.site(to).filter(|site| site.off) {
+        let way = switch_on(to, Role::Standby, site.epoch);
+        blockers.push(format!("Lockstep is off at {to}; switch it on first: `{way}`"));
+    } else if let Some(site) = view.site(to).filter(|site| matches!(site.role, Role::Fenced | Role::Draining)) {
+        let way = to_standby(to, site.epoch);
+        blockers.push(format!("{to} is {}; make it a standby first: `{way}`", site.role.name()));
     }
     if view.living(to).next().is_none() && view.site(to).is_some() {
         blockers.push(match view.takes_everything(to) {
@@ -320,6 +334,25 @@ mod tests {
         }
         view.incarnations[0].settled = vec![Seq(MOST_LAG_SLOTS)];
         assert_eq!(warnings(&view, FailoverKind::Planned), [""; 0], "a busy node is as far behind");
+    }
+
+    #[test]
+    fn the_commands_of_a_plan_have_the_epoch_that_they_need() {
+        let request = PlanRequest::new(FailoverKind::Forced, "a".parse().unwrap(), "b".parse().unwrap());
+        let site = |name: &str, role, epoch| SiteRecord::new(name.parse().unwrap(), role, epoch);
+        let mut view = View {
+            sites: vec![site("a", Role::Active, 5), site("b", Role::Fenced, 7)],
+            nodes: vec![NodeRecord::first("b-0", "b")],
+            ..View::default()
+        };
+        let found = plan(&request, &view, None, None);
+        let role = "lockstep site role b standby --expect-epoch 7 --reason TEXT";
+        assert_eq!(found.blockers, [format!("b is fenced; make it a standby first: `{role}`")]);
+        let stays = "a stays fenced, until `lockstep site role a standby --expect-epoch 6 --reason TEXT`";
+        assert_eq!(found.steps.last().map(|step| step.text.as_str()), Some(stays));
+        view.sites[1].off = true;
+        let mode = "lockstep site mode b active --role standby --expect-epoch 7 --reason TEXT";
+        assert_eq!(blockers(&request, &view, None), [format!("Lockstep is off at b; switch it on first: `{mode}`")]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::desk::OperatorDesk;
 use super::estimate::estimate;
 use super::overview;
 use super::plan::plan;
-use super::refusals::unanswered;
+use super::refusals::unread;
 use crate::stages::ports::Operators;
 
 impl OperatorDesk {
@@ -21,7 +21,7 @@ impl OperatorDesk {
         let view = self.view().await?;
         let mut plan = plan(request, &view, running.as_ref(), self.went_back().await?.as_deref());
         plan.at_risk = at_risk(&self.refdb.for_failover(), &view, &request.from, &request.to).await;
-        let digests = self.digests.read(&self.refdb).await.map_err(unanswered)?;
+        let digests = self.digests.read(&self.refdb).await.map_err(unread)?;
         plan.warnings.extend(overview::unverified(&view, &digests, &request.to, self.clock.now_ms()));
         plan.warnings.extend(overview::unprobed(&view, &digests, &request.to));
         plan.estimate = self.estimated(&plan, view.most_behind(&request.to, &request.from)).await;

@@ -91,8 +91,9 @@ fn streams(facts: &Facts<'_>) -> Check {
 
 fn target(facts: &Facts<'_>) -> Check {
     let Some(site) = facts.sites.iter().find(|site| site.status.site == *facts.to) else {
-        let why = format!("site {} is not in the refdb; `lockstep sites` lists the sites", facts.to);
-        return check("target", "it is a site".to_owned(), vec![why]);
+        let names: Vec<&str> = facts.sites.iter().map(|site| site.status.site.as_str()).collect();
+        let why = format!("site {} is not in the refdb; the sites are {}", facts.to, names.join(", "));
+        return check("target", format!("{} is not a site", facts.to), vec![why]);
     };
     let red = match &site.safe {
         Some(safe) => safe.blockers.clone(),
@@ -172,6 +173,12 @@ mod tests {
         assert_eq!(red(&[digest("a-0", 13_000), digest("b-0", 9_000)], "b", quick), ["clocks"]);
         assert_eq!(red(&good, "x", quick), ["target"]);
         assert_eq!(red(&good, "a", quick), ["target"], "nothing else takes writes");
+        let (view, to) = (view(), "x".parse().unwrap());
+        let sites = sites(&view, &good, None, None);
+        let facts = Facts { view: &view, digests: &good, sites: &sites, reads: quick, now_ms: 10_000, to: &to };
+        let found = target(&facts);
+        assert_eq!(found.note, "x is not a site");
+        assert_eq!(found.red, ["site x is not in the refdb; the sites are a, b"]);
         let [a, mut b] = good;
         b.digest.guards_off = 2;
         assert_eq!(red(&[a.clone(), b.clone()], "b", quick), ["target", "hooks"]);

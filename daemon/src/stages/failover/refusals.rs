@@ -42,8 +42,18 @@ pub(super) fn refused(message: &str) -> ApiError {
 /// The answer when the refdb fails. A refdb that refuses a call does answer: no retry helps, and no rebuild.
 pub(super) fn unanswered(error: RefDbError) -> ApiError {
     match error.retry_helps() {
-        true => ApiError::unavailable(format!("the refdb does not answer: {error}")),
+        true => ApiError::unavailable(error),
         false => ApiError::new(RefusalCode::Unavailable, false, format!("{error}; {MEND}")),
+    }
+}
+
+/// The answer when a read of the refdb fails. A read has no outcome that could be unknown.
+pub(super) fn unread(error: RefDbError) -> ApiError {
+    match error {
+        RefDbError::Unknown(why) | RefDbError::NotNow(why) => {
+            ApiError::unavailable(format!("the refdb does not answer ({why})"))
+        }
+        broken @ RefDbError::Broken(_) => unanswered(broken),
     }
 }
 
@@ -53,10 +63,14 @@ pub(super) fn unanswered(error: RefDbError) -> ApiError {
 /// # Errors
 /// The refdb does not answer, or not in time.
 pub(super) async fn in_time<T>(reads: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-    let late = || unanswered(RefDbError::NotNow(format!("no answer within {} s", PLAN.as_secs())));
+    let late = || unread(RefDbError::NotNow(format!("no answer within {} s", PLAN.as_secs())));
     let answer = timeout(PLAN, reads).await.unwrap_or_else(|_| Err(late()));
     answer.map_err(|error| match error.retry {
-        true => ApiError { message: format!("{}; {NO_PROMOTION}", error.message), ..error },
+        true => {
+            let message =
+                format!("{}; nothing was changed, try again. While it is silent, {NO_PROMOTION}", error.message);
+            ApiError { message, ..error }
+        }
         false => error,
     })
 }
@@ -67,14 +81,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_refdb_that_refuses_a_call_is_not_taken_for_one_that_is_lost() {
-        let plan = async |error: RefDbError| in_time(async { Err::<(), _>(unanswered(error)) }).await.unwrap_err();
+        let plan = async |error: RefDbError| in_time(async { Err::<(), _>(unread(error)) }).await.unwrap_err();
         let broken = plan(RefDbError::Broken("no permission to read".to_owned())).await;
         let text = format!("the refdb refuses the call (no permission to read); a retry does not help; {MEND}");
         assert_eq!((broken.code, broken.retry, broken.message), (RefusalCode::Unavailable, false, text));
-        for silent in [RefDbError::NotNow("throttled".to_owned()), RefDbError::Unknown("a timeout".to_owned())] {
+        let why = || "a timeout".to_owned();
+        for silent in [RefDbError::NotNow(why()), RefDbError::Unknown(why())] {
             let silent = plan(silent).await;
-            assert!(silent.retry && silent.message.starts_with("the refdb does not answer: "), "{silent:?}");
-            assert!(silent.message.ends_with(NO_PROMOTION), "{silent:?}");
+            let head = "the refdb does not answer (a timeout); nothing was changed, try again. While it is silent, ";
+            assert!(silent.retry, "{silent:?}");
+            assert_eq!(silent.message, format!("{head}{NO_PROMOTION}"));
         }
     }
 }

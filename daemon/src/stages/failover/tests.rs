@@ -141,6 +141,17 @@ fn drivers(drills: &[DrillReport]) -> Vec<(&str, u64)> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_scheduled_drill_to_a_site_that_is_not_in_the_list_is_noted_as_red() {
+    let pair = Pair::new(Role::Standby).await;
+    let to = Some("muc-2".parse().unwrap());
+    tokio::spawn(DrillSchedule { desk: Arc::clone(&pair.nodes[0].0), every: EVERY, to }.run());
+    sleep(SOON).await;
+    let drills = pair.drills().await;
+    let why = "not begun: drill.to names muc-2, which is not in `lockstep sites`; correct the setting, or add the site";
+    assert_eq!(drills.iter().flat_map(|one| &one.red).collect::<Vec<_>>(), [why]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_scheduled_drill_begins_at_the_living_node_with_the_lowest_name() {
     let pair = Pair::new(Role::Standby).await;
     pair.schedule();

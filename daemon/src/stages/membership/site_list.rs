@@ -25,8 +25,8 @@ pub enum EnrollError {
     Removed(SiteId),
     /// An operator has switched Lockstep off at the site.
     #[error(
-        "Lockstep is off at site {0}: this node takes no part, and moves no refs; run `lockstep site mode {0} active` \
-         when writes go through Lockstep again"
+        "Lockstep is off at site {0}: this node takes no part, and moves no refs; run `lockstep site mode {0} active \
+         --role ROLE --expect-epoch N --reason TEXT` when writes go through Lockstep again"
     )]
     Off(SiteId),
     /// Nobody has added the site.

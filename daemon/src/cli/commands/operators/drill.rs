@@ -28,8 +28,10 @@ const FOLLOW: Duration = Duration::from_secs(90);
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  lockstep drill --to muc-1 --reason 'before the maintenance'\n  \
-                  lockstep drill --to muc-1 --forced --fail-in settle --reason 'does the alarm ring?'\n  \
+    after_help = "Exit codes: 0 green, 2 red, 1 no answer, 3 refused: the preflight is red, or a drill is in \
+                  progress.\n\nExamples:\n  lockstep drill --to muc-1 --reason 'before the maintenance'\n  \
+                  lockstep drill --to muc-1 --fail-in settle --reason 'does the alarm ring?'\n  \
+                  lockstep drill --to muc-1 --reason 'a green one of the same kind ends the alarm'\n  \
                   lockstep drill --silent --reason 'once a week'\n  \
                   lockstep drill history"
 )]
@@ -66,7 +68,7 @@ struct RunArgs {
     #[arg(long)]
     forced: bool,
     /// Step that is made to fail: the drill must turn red
-    #[arg(long, value_name = "STEP", alias = "plant")]
+    #[arg(long, value_name = "STEP", alias = "plant", value_parser = step_of_drills)]
     fail_in: Option<FailoverStep>,
     /// Bring this node's standby up on a copy of its volume, where nobody sees it
     #[arg(long, conflicts_with_all = ["from", "to", "forced", "fail_in"])]
@@ -90,6 +92,13 @@ pub(in super::super) struct PreflightArgs {
     /// Print all fields as JSON instead of text
     #[arg(long)]
     json: bool,
+}
+
+/// A step that drills have.
+fn step_of_drills(text: &str) -> Result<FailoverStep, String> {
+    let step = text.parse::<FailoverStep>().ok().filter(|step| FailoverStep::OF_DRILLS.contains(step));
+    let names = FailoverStep::OF_DRILLS.map(FailoverStep::name).join(", ");
+    step.ok_or_else(|| format!("it is not a step of a drill; the steps are {names}"))
 }
 
 pub(in super::super) async fn run(args: DrillArgs) -> Result<(), CliError> {
@@ -143,6 +152,9 @@ async fn drill(args: RunArgs) -> Result<(), CliError> {
         fail_in: args.fail_in,
         reason: args.reason,
     };
+    if request.from == request.to {
+        return Err(CliError::Usage(format!("--from and --to are both {}; name two sites", request.to)));
+    }
     let begun: DrillBegun = args.target.ask(Method::POST, "/v1/drills".to_owned(), &request).await?;
     let report = follow(target, begun.number).await?;
     out::put(&if args.json { json(&report)? } else { render(&report) })?;
@@ -171,9 +183,17 @@ fn render(report: &DrillReport) -> String {
         steps.row(vec![one.step.name().to_owned(), seconds(Some(one.took_ms))]);
     }
     let red: String = report.red.iter().map(|why| format!("  {why}\n")).collect();
-    let verdict = if report.is_green() { "green".to_owned() } else { format!("RED\n{red}") };
+    let (kind, told) = (report.request.kind.name(), report.request.fail_in.map(FailoverStep::name));
+    let head = told.map(|step| format!(" ({kind}, fail in: {step})")).unwrap_or_default();
+    let verdict = match (report.is_green(), told) {
+        (true, None) => "green".to_owned(),
+        (true, Some(step)) => format!("green, although it was told to fail in {step}"),
+        (false, None) => format!("RED\n{red}"),
+        (false, Some(step)) => format!("RED, as it was told to fail in {step}\n{red}"),
+    };
     format!(
-        "drill {} {} -> {}: {}\nsteps\n{}measured\n  took writes after {}, green after {}, lost {} of {} commits\n",
+        "drill {} {} -> {}{head}: {}\nsteps\n{}measured\n  \
+         took writes after {}, green after {}, lost {} of {} commits\n",
         report.number,
         report.request.from,
         report.request.to,
@@ -232,4 +252,36 @@ fn checks(found: &Preflight) -> String {
         red.extend(one.red.iter().map(|why| format!("{}: {why}", one.check)));
     }
     format!("preflight by {}\n{}{}", found.by, table.render(), titled("RED", red))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_that_is_told_to_fail_says_so_in_its_first_line() {
+        let first_line = |fail_in: &str, red: &str| {
+            let text = format!(
+                r#"{{"number": 3, "at_ms": 1, "by": "b-0", "actor": "uid 0", "red": [{red}], "request":
+                    {{"kind": "forced", "from": "a", "to": "b", {fail_in} "reason": "r"}}}}"#
+            );
+            let text = render(&serde_json::from_str(&text).unwrap());
+            text.lines().next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(first_line("", ""), "drill 3 a -> b: green");
+        assert_eq!(first_line("", r#""why""#), "drill 3 a -> b: RED");
+        let told = r#""fail_in": "settle","#;
+        let head = "drill 3 a -> b (forced, fail in: settle)";
+        assert_eq!(first_line(told, r#""why""#), format!("{head}: RED, as it was told to fail in settle"));
+        assert_eq!(first_line(told, ""), format!("{head}: green, although it was told to fail in settle"));
+    }
+
+    #[test]
+    fn a_failure_is_injected_in_a_step_that_drills_have() {
+        assert_eq!(step_of_drills("catch_up"), Ok(FailoverStep::CatchUp));
+        for step in ["bogus", "check_loss"] {
+            let why = step_of_drills(step).unwrap_err();
+            assert!(why.contains("verify, stop, settle, catch_up, promote") && !why.contains("check_loss"), "{why}");
+        }
+    }
 }

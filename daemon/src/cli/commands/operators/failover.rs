@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::super::CliError;
 use super::super::target::{Audit, OperatorTarget, Target};
-use super::failover_text::{follow_up, has_red, plan as render_plan, progress, summary};
+use super::failover_text::{follow_up, has_red, paused, plan as render_plan, progress, summary};
 use crate::cli::out;
 use crate::clients::api_client::Call;
 
@@ -47,12 +47,16 @@ pub(in super::super) enum FailoverCommand {
     },
     /// Execute a plan and follow it until its end
     #[command(
-        after_help = "Examples:\n  lockstep failover execute --from eu-aws --to muc-1 --reason 'maintenance'\n  \
+        after_help = "Exit codes: 0 done, 1 failed, aborted or no answer, 2 it holds itself or something is out of \
+                            order,\n3 refused: nothing was changed, 64 wrong usage.\n\nExamples:\n  lockstep \
+                            failover execute --from eu-aws --to muc-1 --reason 'maintenance'\n  \
                             lockstep failover execute --from eu-aws --to muc-1 --forced --reason 'Region down' --yes \
                             --plan-hash 3f0c..."
     )]
     Execute(ExecuteArgs),
     /// Show the failover that is in progress, or the last one
+    #[command(after_help = "Exit codes: 0 shown, 1 no answer; with --watch, those of `lockstep failover execute`.\n\n\
+                            Example:\n  lockstep failover status --watch")]
     Status {
         #[command(flatten)]
         target: Target,
@@ -126,8 +130,8 @@ pub(in super::super) struct ExecuteOptions {
     /// Site that must be active; with other active sites than those given, nothing is changed
     #[arg(long)]
     expect_active: Vec<SiteId>,
-    /// Step that waits for `lockstep failover resume`: verify, stop, settle, catch_up, check_loss, promote, serve,
-    /// probe or stand_by
+    /// Step that waits for `lockstep failover resume --reason TEXT` in another shell, while this command goes on
+    /// following: verify, stop, settle, catch_up, check_loss, promote, serve, probe or stand_by
     #[arg(long)]
     pause_before: Vec<FailoverStep>,
     /// Return at once instead of following the failover
@@ -172,6 +176,9 @@ pub(in super::super) async fn run(command: FailoverCommand) -> Result<(), CliErr
 /// Prints a plan. Refuses one with blockers.
 pub(in super::super) async fn show_plan(target: &Target, request: &PlanRequest, json: bool) -> Result<(), CliError> {
     let plan = plan(target, request).await?;
+    if !json {
+        sites_exist(&plan)?;
+    }
     out::put(&if json { super::super::json(&plan)? } else { render_plan(&plan) })?;
     executable(&plan)
 }
@@ -179,6 +186,22 @@ pub(in super::super) async fn show_plan(target: &Target, request: &PlanRequest, 
 async fn plan(target: &Target, request: &PlanRequest) -> Result<FailoverPlan, CliError> {
     let call = Call::new(Method::POST, "/v1/failover/plan".to_owned(), request).map_err(CliError::failed)?;
     target.client()?.send(&call, Instant::now() + PLAN).await.map_err(CliError::from)
+}
+
+/// Refuses a plan of a site that does not exist: its steps would mean nothing.
+fn sites_exist(plan: &FailoverPlan) -> Result<(), CliError> {
+    let listed: BTreeSet<&SiteId> = plan.sites.iter().map(|site| &site.site).collect();
+    match [&plan.from, &plan.to].into_iter().find(|site| !listed.contains(site)) {
+        None => Ok(()),
+        Some(other) => Err(CliError::Refused(format!(
+            "{other} is not a site; the sites are {}; nothing was changed",
+            names(&listed)
+        ))),
+    }
+}
+
+fn names(sites: &BTreeSet<&SiteId>) -> String {
+    sites.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Refuses a plan with blockers.
@@ -193,6 +216,7 @@ fn executable(plan: &FailoverPlan) -> Result<(), CliError> {
 pub(in super::super) async fn execute(request: PlanRequest, args: ExecuteOptions) -> Result<(), CliError> {
     let json = args.json;
     let seen = plan(&args.target.target, &request).await?;
+    sites_exist(&seen)?;
     say(json, &render_plan(&seen))?;
     executable(&seen)?;
     expect_epoch(&seen, args.expect_epoch)?;
@@ -244,7 +268,6 @@ fn expect_active(plan: &FailoverPlan, expected: &[SiteId]) -> Result<(), CliErro
     if expected.is_empty() || expected == active {
         return Ok(());
     }
-    let names = |sites: &BTreeSet<&SiteId>| sites.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let (expected, active) = (names(&expected), if active.is_empty() { "none".to_owned() } else { names(&active) });
     Err(CliError::Refused(format!("--expect-active {expected}: active now: {active}; nothing was changed")))
 }
@@ -277,7 +300,7 @@ async fn follow(target: &Target, number: u64, json: bool) -> Result<(), CliError
                 if failover.end.is_some() || (failover.paused && failover.held.is_some()) {
                     return conclude(target, &failover, json).await;
                 }
-                waits_for.unwrap_or_default()
+                paused(&failover).or(waits_for).unwrap_or_default()
             }
             Ok(_) => return Err(CliError::Failed(format!("failover {number} is not the last one any more"))),
             // The node may be restarting. The failover goes on without it.
@@ -369,4 +392,29 @@ fn seen(failover: &Failover) -> Option<FailoverStep> {
     let current = failover.current().filter(|_| failover.paused)?;
     let is_readable = failover.steps.iter().all(|one| one.step.is_of_first_release());
     (!is_readable).then_some(current.step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_of_a_site_that_does_not_exist_is_refused_with_the_names_of_the_sites() {
+        let plan = |from: &str, to: &str| -> FailoverPlan {
+            let site = |name: &str| {
+                format!(r#"{{"site": "{name}", "role": "active", "epoch": 1, "nodes": [], "unpublished": 0}}"#)
+            };
+            let sites = ["b", "a"].map(site).join(", ");
+            let text = format!(
+                r#"{{"kind": "planned", "from": "{from}", "to": "{to}", "sites": [{sites}], "steps": [],
+                    "blockers": [], "warnings": [], "behind": 0, "hash": "5d9b1c0f1c0e4a52"}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        assert!(sites_exist(&plan("a", "b")).is_ok());
+        for (from, to) in [("x", "b"), ("a", "x")] {
+            let refused = sites_exist(&plan(from, to)).unwrap_err().to_string();
+            assert!(refused.contains("x is not a site; the sites are a, b; nothing was changed"), "{refused}");
+        }
+    }
 }

@@ -21,20 +21,20 @@ pub(in super::super) fn plan(plan: &FailoverPlan) -> String {
         outside.row(vec![one.name.clone(), one.fate.clone(), one.note.clone()]);
     }
     format!(
-        "{} failover from {} to {}\nsites\n{}steps\n{}estimate\n{}{}{}at risk\n  lost: nothing. Every acknowledged \
-         transaction is in the refdb\n{}  {}\noutside of refs\n{}plan hash {}\n",
+        "{} failover from {} to {}\nsites\n{}steps\n{}estimate\n{}{}at risk\n  lost: nothing. Every acknowledged \
+         transaction is in the refdb\n{}  {}\noutside of refs\n{}plan hash {}\n{}",
         plan.kind.name(),
         plan.from,
         plan.to,
         site_table(&plan.sites),
         steps.render(),
         estimate(plan),
-        titled("BLOCKERS", &plan.blockers),
         titled("warnings", &plan.warnings),
         at_risk(plan),
         plan.exposure,
         outside.render(),
-        plan.hash
+        plan.hash,
+        titled("BLOCKERS", &plan.blockers)
     )
 }
 
@@ -118,7 +118,8 @@ pub(in super::super) fn summary(failover: &Failover) -> String {
         return match (failover.aborting, failover.paused) {
             (true, _) => format!("{head}: is being aborted"),
             (false, true) => format!(
-                "{head}: paused before {step}{}; `lockstep failover resume` goes on, `lockstep failover abort` ends it",
+                "{head}: paused before {step}{}; `lockstep failover resume --reason TEXT` goes on, `lockstep failover \
+                 abort --reason TEXT` ends it",
                 failover.held.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
             ),
             (false, false) => format!("{head}: in progress, at {step}"),
@@ -138,6 +139,19 @@ pub(in super::super) fn summary(failover: &Failover) -> String {
             green(failover, end)
         ),
     }
+}
+
+/// The way on for a failover that an operator has paused. None if it is not paused, or holds itself.
+pub(in super::super) fn paused(failover: &Failover) -> Option<String> {
+    let Failover { from, to, .. } = failover;
+    let is_paused = failover.paused && failover.held.is_none() && !failover.aborting;
+    let step = failover.current().filter(|_| is_paused)?.step;
+    let is_between = failover.has_begun(FailoverStep::Stop) && !failover.has_begun(FailoverStep::Promote);
+    let writes = match is_between && !failover.to_was_active {
+        true => format!("neither {from} nor {to} takes writes; "),
+        false => String::new(),
+    };
+    Some(format!("paused before {}; {writes}in another shell: `lockstep failover resume --reason TEXT`", step.name()))
 }
 
 /// When the target took writes.
@@ -253,6 +267,30 @@ mod tests {
         assert!(text.ends_with("\n  not measured yet, and not counted: check_loss\n"), "{text}");
         let drills = Estimate { failovers: 0, drills: 1, ..measured };
         assert_eq!(says(Some(drills)), format!("{head}1 planned drills, on a canary: real nodes take longer\n"));
+    }
+
+    #[test]
+    fn the_blockers_of_a_plan_are_its_last_lines() {
+        let plan_of = FailoverPlan { blockers: vec!["b is fenced".to_owned()], ..planned(None) };
+        let text = plan(&plan_of);
+        assert!(text.ends_with("plan hash 5d9b1c0f1c0e4a52\nBLOCKERS\n  b is fenced\n"), "{text}");
+    }
+
+    #[test]
+    fn a_paused_failover_names_the_command_that_goes_on_and_says_that_nobody_takes_writes() {
+        let text = r#"{"number": 1, "kind": "planned", "from": "a", "to": "b", "from_epoch": 1, "to_epoch": 2,
+                       "actor": "uid 0", "reason": "r", "requested_ms": 1, "paused": true,
+                       "steps": [{"step": "stop", "began_ms": 1, "ended_ms": 2}, {"step": "promote"}]}"#;
+        let mut failover: Failover = serde_json::from_str(text).unwrap();
+        let way = "in another shell: `lockstep failover resume --reason TEXT`";
+        let between = format!("paused before promote; neither a nor b takes writes; {way}");
+        assert_eq!(paused(&failover), Some(between));
+        failover.to_was_active = true;
+        assert_eq!(paused(&failover), Some(format!("paused before promote; {way}")));
+        failover.held = Some("not caught up".to_owned());
+        assert_eq!(paused(&failover), None, "the command ends");
+        (failover.held, failover.paused) = (None, false);
+        assert_eq!(paused(&failover), None);
     }
 
     fn done(lacked: Option<AtRisk>) -> Failover {
