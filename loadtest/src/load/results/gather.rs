@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::cost::{Sizes, committed, cost, growth};
 use super::goals::judge;
 use super::notes::notes;
-use super::people::{caught_up, people};
+use super::people::{RECOVERED_MS, caught_up, people};
 use super::types::{ClassReport, Course, Quantiles, Report, SiteReport, StageReport, Verdict};
 use crate::load::drive::FaultMark;
 use crate::load::measure::{ClassStats, OwnCheck, ProcessCourse, Recording, Scraped, Watched};
@@ -16,9 +16,6 @@ use crate::load::model::Day;
 use crate::load::oracle::Judgement;
 use crate::load::profile::Profile;
 use crate::report::round;
-
-/// A site has recovered when nothing that it has seen is older than this, in milliseconds.
-pub(super) const RECOVERED_MS: u64 = 1_000;
 
 /// Everything that a run has measured.
 pub struct Gathered {

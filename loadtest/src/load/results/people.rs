@@ -3,11 +3,13 @@
 
 use hdrhistogram::Histogram;
 
-use super::gather::RECOVERED_MS;
 use super::types::Quantiles;
 use crate::load::measure::{Recording, SiteWatch, Watched};
 use crate::load::profile::{Profile, Shape};
 use crate::report::round;
+
+/// A site has recovered when nothing that it has seen is older than this, in milliseconds.
+pub(super) const RECOVERED_MS: u64 = 1_000;
 
 /// The beginning and the end of the burst, in seconds from the start.
 fn burst(profile: &Profile) -> Option<(f64, f64)> {
