@@ -357,7 +357,7 @@ mod tests {
         assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("forged", 4)], 4));
         incarnations.freeze(&record.site, &record.id).await.unwrap();
         incarnations.drained(&record.site, &record.id, &[Seq(5)]).await.unwrap();
-        incarnations.forget_incarnations(&record.site, &[record.id.clone()]).await.unwrap();
+        incarnations.forget_incarnations(&record.site, std::slice::from_ref(&record.id)).await.unwrap();
         writer.take([locator(&record.id.lane(Lane::at(0)).slot(Seq(3)), &done)].into()).await;
         assert_eq!((ends(&state), done.load(Ordering::SeqCst)), (vec![("repeated", 1), ("forged", 4)], 5));
     }
