@@ -79,7 +79,7 @@ final class BatchRows {
                           create("refs/heads/e5", on.a),
                           create("refs/heads/e6", on.a))),
               "refs/heads/e0 OK\nrefs/heads/e1 OK\nrefs/heads/e2 OK\nrefs/heads/e3 OK\n"
-                  + "refs/heads/e4 REJECTED_NONFASTFORWARD\n"
+                  + "refs/heads/e4 REJECTED_OTHER_REASON\n"
                   + "refs/heads/e5 OK\nrefs/heads/e6 OK",
               "git refuses a branch to a blob, and its part alone has a refusal"),
           same("atomic: as many as one call takes", on -> on.told(true, false, many(on, PART))),
