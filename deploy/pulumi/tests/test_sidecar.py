@@ -105,13 +105,19 @@ def least(**more: Any) -> SidecarArgs:
     return replace(SidecarArgs("muc-1", ["muc-1"], "gerrit", "lockstep:0.1.0", gerrit, config), **more)
 
 
+def shadow() -> SidecarArgs:
+    """The settings of the chart's case `shadow`."""
+    config = {"blobs": {"url": "s3://lockstep/blobs"}}
+    return least(sites=["muc-1", "ber-1"], mode="shadow", config=config, monitors=True)
+
+
 @pytest.mark.parametrize(
     ("case", "args"),
     [
         ("full", full()),
         ("least", least()),
         ("off", least(sites=["muc-1", "ber-1"], mode="off", config={})),
-        ("shadow", least(sites=["muc-1", "ber-1"], mode="shadow", config={"blobs": {"url": "s3://lockstep/blobs"}})),
+        ("shadow", shadow()),
     ],
 )
 def test_the_objects_are_those_of_the_chart(case: str, args: SidecarArgs):
@@ -167,7 +173,7 @@ def test_a_shadow_watches_beside_gerrit_and_waits_for_no_certificate():
     assert (tls(), tls(mode="shadow")) == (False, True)
     assert tls(mode="shadow", tls=TlsArgs(secret="ours")) is False
     parts = by_name(list(objects(full(mode="shadow"))))
-    assert not {kind for kind, _ in parts} & {"Role", "RoleBinding", "Certificate", "PodMonitor", "PrometheusRule"}
+    assert not {kind for kind, _ in parts} & {"Role", "RoleBinding", "Certificate"}
     pod = parts["StatefulSet", "gerrit-muc-1"]["spec"]["template"]["spec"]
     assert [one["name"] for one in pod["initContainers"]] == ["gerrit-config", "lockstep"]
     mounts = {one["mountPath"]: one for one in pod["initContainers"][1]["volumeMounts"]}

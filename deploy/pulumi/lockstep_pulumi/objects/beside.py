@@ -100,12 +100,13 @@ def network_policy(args: SidecarArgs) -> Value:
         return {"ports": ports, way: [dict(one) for one in entries]} if entries else {"ports": ports}
 
     ingress = [rule(_tcp("http", "ssh"), "from", network.clients)]
+    everybody: list[Value] = [{"namespaceSelector": {}}]
     if args.is_active:
-        everybody: list[Value] = [{"namespaceSelector": {}}]
         ingress.append(rule(_tcp("peers"), "from", network.peers))
+    if args.has_sidecar:
         ingress.append(rule(_tcp("health"), "from", network.monitoring or everybody))
-        if "listen" in args.section("operators"):
-            ingress.append(rule(_tcp("operators"), "from", ()))
+    if args.is_active and "listen" in args.section("operators"):
+        ingress.append(rule(_tcp("operators"), "from", ()))
     credentials = [{"ipBlock": {"cidr": cidr}} for cidr in ("169.254.170.23/32", "169.254.169.254/32")]
 
     def port(number: int, protocol: str = "TCP") -> Value:
@@ -151,18 +152,18 @@ def _rules() -> Any:
 
 
 def monitoring(args: SidecarArgs) -> list[Value]:
-    """Objects of the Prometheus operator, and dashboards."""
+    """Objects of the Prometheus operator, and dashboards. A sidecar in shadow mode has them, too."""
     group = "monitoring.coreos.com/v1"
     found: list[Value] = []
-    if args.is_active and args.monitors:
+    if args.has_sidecar and args.monitors:
         labels = {"site": "__meta_kubernetes_pod_label_lockstep_site", "node": "__meta_kubernetes_pod_name"}
         relabelings = [{"sourceLabels": [source], "targetLabel": target} for target, source in labels.items()]
         endpoint = {"port": "health", "path": "/metrics", "interval": "15s", "relabelings": relabelings}
         spec = {"selector": {"matchLabels": args.selector}, "podMetricsEndpoints": [endpoint]}
         found.append(_of("PodMonitor", group, args.metadata(), spec=spec))
-    if args.is_active and args.rules:
+    if args.has_sidecar and args.rules:
         found.append(_of("PrometheusRule", group, args.metadata(labels=args.rules_labels), spec=_rules()))
-    if args.is_active and args.dashboards:
+    if args.has_sidecar and args.dashboards:
         folder = files("lockstep_pulumi").joinpath("data")
         boards = sorted(
             (file for file in folder.iterdir() if file.name.startswith("lockstep-")), key=lambda it: it.name
