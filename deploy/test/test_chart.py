@@ -302,7 +302,7 @@ def test_another_configuration_is_another_pod():
         ("full", "Pods below number 2 keep the version before"),
         ("shadow", "lockstep shadow report"),
         ("full", "delete the canary's pod if it is not ready"),
-        ("off", "kubectl --namespace gerrit delete pod gerrit-muc-1-0"),
+        ("off", "kubectl --namespace default delete pod gerrit-muc-1-0"),
         ("public-image", "upgrade with gerrit.publicImage.initialise=false"),
         ("off", "lockstep site mode muc-1 off --expect-epoch N"),
         ("least", "lockstep site mode muc-1 active --role ROLE --expect-epoch N"),

@@ -41,8 +41,8 @@ impl Handshake for Desk {
 pub(super) fn plan() -> FailoverPlan {
     let site = |name| json!({"site": name, "role": "active", "epoch": 1, "nodes": [], "unpublished": 0});
     let plan = json!({
-        "kind": "planned", "from": "a", "to": "b", "sites": [site("a"), site("b")], "steps": [], "blockers": [], "warnings": [],
-        "behind": 0, "hash": "abc"
+        "kind": "planned", "from": "a", "to": "b", "sites": [site("a"), site("b")], "steps": [], "blockers": [],
+        "warnings": [], "behind": 0, "hash": "abc"
     });
     serde_json::from_value(plan).unwrap()
 }
