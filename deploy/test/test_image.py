@@ -64,7 +64,7 @@ def configured(text, arguments):
 
 
 def expected():
-    args = SimpleNamespace(variant="sidecar", program="lockstep", revision="abc", epoch=86_400, env=[])
+    args = SimpleNamespace(variant="sidecar", program="lockstep", revision="abc", epoch=86_400, env=[], volume=[])
     return builder().run(args)
 
 
