@@ -170,14 +170,15 @@ impl Story {
         self.refuses(site, active).await;
     }
 
-    /// A vote at this site is refused with the name of the active one.
+    /// A comment at this site is refused with the name of the active one. (Of a closed change, Gerrit itself refuses
+    /// some votes.)
     async fn refuses(&self, site: &str, active: &str) {
         let review = format!("/changes/p~{}/revisions/current/review", self.edited[0]);
-        let vote = json!({"message": "not here", "labels": {"Code-Review": 1}});
+        let comment = json!({"message": "not here"});
         let named = format!("write to {active}, which is active");
         let refused = async || {
-            let answer = self.server(site).rest("POST", &review, &vote).await;
-            assert_eq!(answer.status, 503, "a fenced site took a vote: {answer:?}");
+            let answer = self.server(site).rest("POST", &review, &comment).await;
+            assert_eq!(answer.status, 503, "a fenced site took a comment: {answer:?}");
             answer.text.contains(&named)
         };
         self.server(site).shows("a refusal that names the active site", refused).await;
