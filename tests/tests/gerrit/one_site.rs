@@ -94,7 +94,7 @@ async fn a_component_that_is_an_at_sign_is_pushed_and_created_like_any_other() {
     let gerrit = &sites.servers[0];
     gerrit.create("p").await;
     let user = User::clone(gerrit, "p", &sites.cluster.scratch("user")).await;
-    let pushed = ["@", "x/@", "@/x", "beside"];
+    let pushed = ["@", "x/@", "w/@/x", "beside"];
     let to: Vec<String> = pushed.iter().map(|name| format!("HEAD:refs/heads/{name}")).collect();
     let args: Vec<&str> = ["push", "origin"].into_iter().chain(to.iter().map(String::as_str)).collect();
     let _ = ok(user.git(&args).await);
