@@ -4,9 +4,10 @@
 
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::seams::refdb::{IncarnationState, Role};
+use lockstep::stages::ports::Operators;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
 use lockstep_proto::failover::{
-    ActRequest, ExecuteRequest, FailoverAct, FailoverKind, FailoverOutcome, FailoverStep, PlanRequest,
+    ActRequest, ExecuteRequest, Failover, FailoverAct, FailoverKind, FailoverOutcome, FailoverStep, PlanRequest,
 };
 use lockstep_tests::sim::faults::{Cut, Seam};
 use lockstep_tests::sim::story::{Story, node, p0, tell, tell_of_standbys};
@@ -113,6 +114,32 @@ async fn owes(story: &Story, source: &str, target: &str) {
     story.crash(source);
 }
 
+/// The last failover, as an operator sees it.
+async fn last(desk: &dyn Operators) -> Failover {
+    desk.sites().await.unwrap().failover.unwrap()
+}
+
+/// Begins a failover, and waits until it is held.
+async fn held(story: &Story, desk: &dyn Operators, plan: PlanRequest) -> Failover {
+    let plan_hash = desk.plan(&plan).await.unwrap().hash;
+    let request = ExecuteRequest { plan, plan_hash, reason: "test".to_owned(), pause_before: Vec::new() };
+    desk.execute("test", request).await.unwrap();
+    story.until("the failover is held", async || last(desk).await.held.is_some()).await;
+    last(desk).await
+}
+
+/// Resumes a held failover, which has not promoted its target, and waits until it is done.
+async fn resumed(story: &Story, desk: &dyn Operators, held: &Failover, reason: &str) -> Failover {
+    assert!(!last(desk).await.has_begun(FailoverStep::Promote), "nobody has resumed it");
+    let (number, step) = (held.number, held.current().map(|one| one.step));
+    let resume = ActRequest { act: FailoverAct::Resume, number, step, reason: reason.to_owned() };
+    desk.act("test", resume).await.unwrap();
+    story.until("the failover ends", async || !last(desk).await.is_in_progress()).await;
+    let ended = last(desk).await;
+    assert_eq!(ended.end.as_ref().map(|end| end.outcome), Some(FailoverOutcome::Done), "{ended:?}");
+    ended
+}
+
 /// The target of a forced failover owes a project, so nobody can count what it lacks. Any bound on the loss holds the
 /// failover before the promotion, until an operator goes on. In the end nothing is lost.
 #[test]
@@ -123,24 +150,12 @@ fn a_bound_on_the_loss_holds_a_forced_failover_whose_loss_is_unknown() {
         let desk = story.life("eu-aws-0").node.operators().unwrap();
         let plan = PlanRequest::new(FailoverKind::Forced, "blr-1".parse().unwrap(), "muc-1".parse().unwrap());
         let plan = PlanRequest { max_loss: Some(1_000), ..plan };
-        let plan_hash = desk.plan(&plan).await.unwrap().hash;
-        let request = ExecuteRequest { plan, plan_hash, reason: "test".to_owned(), pause_before: Vec::new() };
-        desk.execute("test", request).await.unwrap();
-        let now = async || desk.sites().await.unwrap().failover.unwrap();
-        story.until("the failover is held", async || now().await.held.is_some()).await;
-        let held = now().await;
+        let held = held(story, desk.as_ref(), plan).await;
         let why = held.held.clone().unwrap();
         assert!(why.contains("owes a project"), "{why}");
         story.bar(target, None);
         story.pass(10_000).await;
-        assert!(!now().await.has_begun(FailoverStep::Promote), "nobody has resumed it");
-
-        let (number, step) = (held.number, held.current().map(|one| one.step));
-        let resume = ActRequest { act: FailoverAct::Resume, number, step, reason: "go on all the same".to_owned() };
-        desk.act("test", resume).await.unwrap();
-        story.until("the failover ends", async || !now().await.is_in_progress()).await;
-        let ended = now().await;
-        assert_eq!(ended.end.as_ref().map(|end| end.outcome), Some(FailoverOutcome::Done), "{ended:?}");
+        let _: Failover = resumed(story, desk.as_ref(), &held, "go on all the same").await;
         story.world.start(&node(source)).await;
         story.converge().await;
     });
@@ -160,26 +175,14 @@ fn a_planned_failover_is_held_while_its_target_is_behind_and_goes_on_after_a_res
         let desk = story.life("eu-aws-0").node.operators().unwrap();
         let plan = PlanRequest::new(FailoverKind::Planned, "blr-1".parse().unwrap(), "muc-1".parse().unwrap());
         let plan = PlanRequest { without: vec![FailoverStep::Verify], ..plan };
-        let plan_hash = desk.plan(&plan).await.unwrap().hash;
-        let request = ExecuteRequest { plan, plan_hash, reason: "test".to_owned(), pause_before: Vec::new() };
-        desk.execute("test", request).await.unwrap();
-        let now = async || desk.sites().await.unwrap().failover.unwrap();
-        story.until("the failover is held", async || now().await.held.is_some()).await;
-        let held = now().await;
+        let held = held(story, desk.as_ref(), plan).await;
         let why = held.held.clone().unwrap();
         assert!(why.contains("muc-1-0 is behind by") && why.ends_with("no site takes writes meanwhile"), "{why}");
         assert!(held.lacked.is_some(), "it is counted before somebody decides about a resume: {held:?}");
         story.cut(target, Seam::EventLog, None);
         story.bar(target, None);
         story.pass(15_000).await;
-        assert!(!now().await.has_begun(FailoverStep::Promote), "nobody has resumed it");
-
-        let (number, step) = (held.number, held.current().map(|one| one.step));
-        let resume = ActRequest { act: FailoverAct::Resume, number, step, reason: "it has caught up".to_owned() };
-        desk.act("test", resume).await.unwrap();
-        story.until("the failover ends", async || !now().await.is_in_progress()).await;
-        let ended = now().await;
-        assert_eq!(ended.end.as_ref().map(|end| end.outcome), Some(FailoverOutcome::Done), "{ended:?}");
+        let ended = resumed(story, desk.as_ref(), &held, "it has caught up").await;
         assert_eq!(ended.lacked.and_then(|lacked| lacked.transactions), Some(0), "it is counted after the pause");
         story.converge().await;
     });

@@ -27,7 +27,7 @@ pub async fn may_be_late(refdb: &RefDb, slot: &Slot) -> Result<bool, RefDbError>
     let incarnation = &slot.lane.incarnation;
     let records = refdb.incarnations().await?;
     if let Some(known) = records.iter().find(|record| record.id == *incarnation) {
-        return Ok(is_published(known, slot));
+        return Ok(is_published(known, slot) == Some(true));
     }
     for site in refdb.sites.sites().await? {
         let last = refdb.incarnations.last_incarnation(&site.site, &incarnation.node).await?;
@@ -38,15 +38,14 @@ pub async fn may_be_late(refdb: &RefDb, slot: &Slot) -> Result<bool, RefDbError>
     Ok(false)
 }
 
-/// Whether a slot is one of the record's lanes, below the published mark.
-fn is_published(record: &IncarnationRecord, slot: &Slot) -> bool {
-    record.published.get(slot.lane.lane.index()).is_some_and(|published| slot.seq < *published)
+/// Whether a slot is below the published mark of its lane. None if the record has no such lane.
+fn is_published(record: &IncarnationRecord, slot: &Slot) -> Option<bool> {
+    record.published.get(slot.lane.lane.index()).map(|published| slot.seq < *published)
 }
 
 /// Slots are collected below the published mark only, and an incarnation is forgotten after its last slot.
 fn is_collectable(record: Option<&IncarnationRecord>, slot: &Slot) -> bool {
-    record
-        .is_none_or(|record| record.published.get(slot.lane.lane.index()).is_none_or(|published| slot.seq < *published))
+    record.is_none_or(|record| is_published(record, slot) != Some(false))
 }
 
 #[cfg(test)]
