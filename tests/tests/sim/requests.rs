@@ -99,6 +99,26 @@ fn a_repeated_push_is_never_told_that_nothing_was_changed() {
     });
 }
 
+/// Found by the load test on a busy machine: the first try was committed and its answer lost, and the repeated request
+/// was refused for a reason of its own, with "nothing was changed".
+#[test]
+fn a_repeated_request_in_doubt_waits_for_its_first_try_and_is_never_refused_for_a_reason_of_its_own() {
+    tell(async |story| {
+        let one = story.object(AT, &p0());
+        let first = (BRANCH, None, Some(one));
+        story.cut(AT, Seam::RefDb, Some(Cut::Answers));
+        assert_eq!(story.push(AT, "one", &p0(), first).await.unwrap().outcome, Outcome::Unknown);
+        story.cut(AT, Seam::RefDb, None);
+        // The node cannot catch up, so it would refuse a new request.
+        story.bar(AT, Some("slot"));
+        let again = story.push(AT, "one", &p0(), first).await.unwrap();
+        assert_eq!(again.outcome, Outcome::CommittedNotYetVisible, "{again:?}");
+        story.bar(AT, None);
+        story.converge().await;
+        assert_eq!(story.volume(AT).refs(&p0())[&name(BRANCH)], one);
+    });
+}
+
 /// Waits until the durable low-water mark of `AT` has passed a transaction.
 async fn passed(story: &Story, txn: &TxnId) {
     let is_passed = async || {

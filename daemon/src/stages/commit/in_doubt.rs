@@ -68,6 +68,8 @@ struct Attempt {
 const IDLE: Duration = Duration::from_millis(500);
 /// The time until a slot is asked about again whose content is not known yet.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The time between two looks of a request that waits for a slot.
+const LOOK: Duration = Duration::from_millis(20);
 /// Time limit of one call of the refdb.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -142,6 +144,17 @@ impl InDoubtResolver {
             (Some(mine), SlotState::Committed(txn, _)) if *txn == mine => Some(false),
             (Some(_), _) => self.proves(slot).await,
         }
+    }
+
+    /// Waits until the content of a slot is known. Returns false if that takes longer than `deadline`.
+    pub(super) async fn is_known(&self, slot: &Slot, deadline: Instant) -> bool {
+        while self.open.lock().contains_key(slot) {
+            if Instant::now() + LOOK >= deadline {
+                return false;
+            }
+            sleep(LOOK).await;
+        }
+        true
     }
 
     /// Number of open slots.

@@ -2,11 +2,12 @@
 //!
 //! A retry joins a try in progress, and gets the kept answer of a try that has ended. A bounded number of answers is
 //! kept. A retry that comes later is a new try. It commits nothing twice, because its old values no longer hold. The
-//! ids of tries without a known outcome are kept too: a retry of one looks for its first try before it is refused.
+//! ids of tries without a known outcome are kept too: a retry of one begins when the outcome of its first try is known,
+//! and looks for that try before it is refused.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use lockstep_proto::ProjectName;
+use lockstep_proto::{ProjectName, Slot};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
@@ -21,7 +22,8 @@ pub struct Requests<A> {
 struct Known<A> {
     tries: BTreeMap<Key, Try<A>>,
     ended: VecDeque<Key>,
-    in_doubt: BTreeSet<Key>,
+    /// The ids in doubt, with the slot that tells the outcome of the try. None: no slot tells it.
+    in_doubt: BTreeMap<Key, Option<Slot>>,
     /// There were more tries in doubt than are kept.
     forgot_doubts: bool,
 }
@@ -32,14 +34,27 @@ struct Try<A> {
 }
 
 /// The part of a try that is kept after its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// The answer of the try.
     Answer,
     /// Nothing: it changed nothing.
     Nothing,
-    /// Its id: its outcome was not known when it ended.
-    Doubt,
+    /// Its id: its outcome was not known when it ended. The slot tells it, if the try has one.
+    Doubt(Option<Slot>),
+}
+
+/// The doubt about the earlier tries of a request id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// No try ended without a known outcome.
+    None,
+    /// The content of this slot tells the outcome of the only such try.
+    Slot(Slot),
+    /// This node has nothing that tells the outcome.
+    Open,
+    /// There were more doubts than are kept, so that the id may be one of them.
+    Forgotten,
 }
 
 /// The state of a request id, when a request claims it.
@@ -58,7 +73,7 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
     #[must_use]
     pub fn new(keep: usize) -> Self {
         let known =
-            Known { tries: BTreeMap::new(), ended: VecDeque::new(), in_doubt: BTreeSet::new(), forgot_doubts: false };
+            Known { tries: BTreeMap::new(), ended: VecDeque::new(), in_doubt: BTreeMap::new(), forgot_doubts: false };
         Self { keep, known: Mutex::new(known) }
     }
 
@@ -93,10 +108,15 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
         if tried.fingerprint == fingerprint { tried.answer.borrow().clone() } else { None }
     }
 
-    /// Whether an earlier try of the id may have ended without a known outcome.
-    pub fn was_in_doubt(&self, project: &ProjectName, id: &str) -> bool {
+    /// Whether an earlier try of the id ended without a known outcome.
+    pub fn doubt(&self, project: &ProjectName, id: &str) -> Doubt {
         let known = self.known();
-        known.forgot_doubts || known.in_doubt.contains(&(project.clone(), id.to_owned()))
+        match known.in_doubt.get(&(project.clone(), id.to_owned())) {
+            Some(Some(slot)) => Doubt::Slot(slot.clone()),
+            Some(None) => Doubt::Open,
+            None if known.forgot_doubts => Doubt::Forgotten,
+            None => Doubt::None,
+        }
     }
 
     /// Ends a try with its answer. Unless the answer is kept, the next retry is a new try.
@@ -107,10 +127,16 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
         match kept {
             Kept::Answer => known.ended.push_back(key),
             Kept::Nothing => drop(known.tries.remove(&key)),
-            Kept::Doubt => {
+            Kept::Doubt(slot) => {
                 known.tries.remove(&key);
-                if known.in_doubt.len() < self.keep {
-                    known.in_doubt.insert(key);
+                let is_kept = known.in_doubt.len() < self.keep || known.in_doubt.contains_key(&key);
+                if is_kept {
+                    // A doubt that no slot can end stays one.
+                    known
+                        .in_doubt
+                        .entry(key)
+                        .and_modify(|doubt| *doubt = doubt.take().and(slot.clone()))
+                        .or_insert(slot);
                 } else {
                     known.forgot_doubts = true;
                 }
@@ -139,20 +165,36 @@ mod tests {
         requests.end(&project, id, &sender, 7, kept);
     }
 
+    fn slot(seq: u64) -> Slot {
+        format!("muc-1-0.1.0.{seq}").parse().unwrap()
+    }
+
     #[test]
     fn only_ids_without_a_known_outcome_are_in_doubt_and_too_many_make_all_doubtful() {
         let (requests, project) = (Requests::<u8>::new(2), "p".parse().unwrap());
         ends(&requests, "done", Kept::Answer);
         ends(&requests, "refused", Kept::Nothing);
-        ends(&requests, "lost", Kept::Doubt);
-        let doubts = |id: &str| requests.was_in_doubt(&project, id);
-        assert_eq!(["done", "refused", "lost", "new"].map(doubts), [false, false, true, false]);
+        ends(&requests, "lost", Kept::Doubt(Some(slot(1))));
+        let doubt = |id: &str| requests.doubt(&project, id);
+        assert_eq!(["done", "refused", "new"].map(doubt), [Doubt::None, Doubt::None, Doubt::None]);
+        assert_eq!(doubt("lost"), Doubt::Slot(slot(1)));
         assert!(requests.knows(&project, "done") && !requests.knows(&project, "lost"));
         // The retry is a new try, and stays in doubt until its outcome is known.
         ends(&requests, "lost", Kept::Nothing);
-        assert!(doubts("lost"));
-        ends(&requests, "two", Kept::Doubt);
-        ends(&requests, "three", Kept::Doubt);
-        assert!(doubts("new"), "a doubt was forgotten, so any id may be in doubt");
+        assert_eq!(doubt("lost"), Doubt::Slot(slot(1)));
+        ends(&requests, "two", Kept::Doubt(None));
+        ends(&requests, "three", Kept::Doubt(Some(slot(3))));
+        assert_eq!(doubt("new"), Doubt::Forgotten, "any id may be in doubt");
+    }
+
+    #[test]
+    fn the_slot_of_the_last_try_ends_a_doubt_unless_an_earlier_try_has_no_slot() {
+        let (requests, project) = (Requests::<u8>::new(9), "p".parse().unwrap());
+        ends(&requests, "a", Kept::Doubt(Some(slot(1))));
+        ends(&requests, "a", Kept::Doubt(Some(slot(2))));
+        assert_eq!(requests.doubt(&project, "a"), Doubt::Slot(slot(2)));
+        ends(&requests, "b", Kept::Doubt(None));
+        ends(&requests, "b", Kept::Doubt(Some(slot(2))));
+        assert_eq!(requests.doubt(&project, "b"), Doubt::Open);
     }
 }

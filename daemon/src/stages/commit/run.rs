@@ -18,6 +18,7 @@ use super::refusals::{
     too_late, too_long, too_many, unavailable, withdrawn,
 };
 use super::repeated::Before;
+use super::requests::{Doubt, Kept};
 use super::unused_blob::UnusedBlob;
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
@@ -51,36 +52,52 @@ impl Committer {
     /// Runs a batch to its end. The future may be dropped only when the incarnation ends: a slot that it has taken must
     /// get its outcome, or its lane stands still.
     pub(super) async fn run(&self, work: &Work) -> Ended {
-        let mut verdicts: Vec<Option<Verdict>> = vec![None; work.intents.len()];
+        let count = work.intents.len().max(1);
+        let doubt = self.requests.doubt(&work.project.name, &work.request_id);
+        if let Doubt::Slot(slot) = &doubt
+            && !self.in_doubt.is_known(slot, work.deadline).await
+        {
+            return not_known(count, &"the global ref database does not answer");
+        }
         match self.remembered(work) {
             Ok(Some(ended)) => return ended,
             Ok(None) => {}
-            Err(error) => return not_known(work.intents.len().max(1), &error),
+            Err(error) => return not_known(count, &error),
         }
+        let (ended, is_proven) = self.rounds(work, doubt != Doubt::None).await;
+        // A refusal of this try says nothing about an earlier one whose outcome nothing tells.
+        match doubt == Doubt::Open && !is_proven && ended.kept() == Kept::Nothing {
+            true => not_known(count, &"this try was refused"),
+            false => ended,
+        }
+    }
+
+    /// Runs a batch round by round. Returns its end, and whether a search has proven that no earlier try was committed.
+    /// `tried`: there may be such a try that the memory does not know. It can be found in the journal alone.
+    async fn rounds(&self, work: &Work, mut tried: bool) -> (Ended, bool) {
+        let mut verdicts: Vec<Option<Verdict>> = vec![None; work.intents.len()];
         let (mut caught_up, mut freeing) = (false, Freeing::default());
-        // The memory knows every try that ended: another one can be found in the journal alone.
-        let mut tried = self.requests.was_in_doubt(&work.project.name, &work.request_id);
         let mut backoff =
             Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(20), Duration::from_secs(1));
         loop {
             let round = self.round(work, &mut verdicts, caught_up, &freeing.freed).await;
             tried |= !matches!(round, Round::Behind { sent: false });
             match round {
-                Round::Ended(ended) => return ended,
+                Round::Ended(ended) => return (ended, caught_up),
                 Round::Behind { .. } => {
                     if let Some(ended) = self.behind(work, &mut verdicts, tried).await {
-                        return ended;
+                        return (ended, false);
                     }
                     // A node that is behind again after it has caught up waits, so that no surprise runs hot.
                     if caught_up && !backoff.wait_until(work.deadline).await || Instant::now() >= work.deadline {
-                        return refuse_open(verdicts, &too_late());
+                        return (refuse_open(verdicts, &too_late()), true);
                     }
                     caught_up = true;
                 }
                 Round::Folders(names) => self.free_names(work, &names, &mut freeing, &mut verdicts).await,
                 Round::Blocked(why) => {
                     if !backoff.wait_until(work.deadline).await {
-                        return refuse_open(verdicts, &why);
+                        return (refuse_open(verdicts, &why), caught_up);
                     }
                 }
             }

@@ -15,7 +15,7 @@ use tracing::Instrument;
 use super::Committer;
 use super::refusals::unavailable;
 use super::repeated::Before;
-use super::requests::{Begin, answer};
+use super::requests::{Begin, Doubt, answer};
 use super::translate::{carried, check, fingerprint, names, respond, sort};
 use super::work::{Ended, Seed, Verdict, Work};
 use crate::seams::git::{Judged, REFLOG_MESSAGE, RefMove};
@@ -50,7 +50,7 @@ impl Transactions for Arc<Committer> {
     }
 
     fn is_repeated(&self, project: &ProjectName, request_id: &str) -> bool {
-        self.requests.knows(project, request_id)
+        self.may_have_tried(project, request_id)
     }
 
     async fn create_project(
@@ -126,7 +126,7 @@ impl Committer {
     /// without a known outcome.
     #[must_use]
     pub fn may_have_tried(&self, project: &ProjectName, request_id: &str) -> bool {
-        self.requests.knows(project, request_id) || self.requests.was_in_doubt(project, request_id)
+        self.requests.knows(project, request_id) || self.requests.doubt(project, request_id) != Doubt::None
     }
 
     /// The outcome of a transaction whose slot has other content: not committed, unless the slot may have been

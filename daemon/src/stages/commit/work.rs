@@ -117,7 +117,7 @@ impl Ended {
     #[must_use]
     pub fn kept(&self) -> Kept {
         if self.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Unknown(_))) {
-            Kept::Doubt
+            Kept::Doubt(self.txn.as_ref().map(|txn| txn.slot.clone()))
         } else if self.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Refused(_))) {
             Kept::Nothing
         } else {

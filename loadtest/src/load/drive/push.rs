@@ -64,6 +64,8 @@ pub(super) async fn send(
                 sleep(PAUSE).await;
                 continue;
             }
+            // The ref has moved on, so no later push of the same values can tell either.
+            Verdict::Refused { code, .. } if code == "stale" => return Verdict::Unknown(code),
             Verdict::Refused { code, .. } => doubt = Some(code),
             Verdict::Unknown(why) => doubt = Some(why),
         }

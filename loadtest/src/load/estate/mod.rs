@@ -23,9 +23,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lockstep::clients::api_client::Client;
-use lockstep::seams::refdb::RefStore;
 use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefValue};
+use lockstep::seams::refdb::{JournalStore, RefStore, SlotState};
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefValue, TxnId};
 
 use crate::Fallible;
 use crate::load::oracle::FinalRef;
@@ -92,7 +92,7 @@ const PAGE: usize = 1_000;
 /// Reads every ref of a project from the refdb, deleted ones included.
 ///
 /// # Errors
-/// The refdb does not answer, or has no such project, or a ref is still locked.
+/// The refdb does not answer, or has no such project, or the lock of a ref still has a meaning.
 pub async fn final_refs(refdb: &DynamoRefDb, name: &ProjectName) -> Fallible<BTreeMap<String, FinalRef>> {
     let incarnation = incarnation(refdb, name).await?;
     let key: ProjectKey = format!("{name}#{incarnation}").parse()?;
@@ -100,7 +100,9 @@ pub async fn final_refs(refdb: &DynamoRefDb, name: &ProjectName) -> Fallible<BTr
     loop {
         let page = refdb.scan(&key, after.as_ref(), PAGE).await?;
         for item in &page {
-            if let Some(lock) = &item.lock {
+            if let Some(lock) = &item.lock
+                && !is_void(refdb, lock).await?
+            {
                 return Err(format!("{name} {}: it is still locked by {lock}", item.key).into());
             }
             let value = match &item.value {
@@ -116,6 +118,16 @@ pub async fn final_refs(refdb: &DynamoRefDb, name: &ProjectName) -> Fallible<BTr
         }
         after = page.last().map(|item| item.key.clone());
     }
+}
+
+/// Whether a lock means nothing, because the slot of its transaction has other content. Such a lock stays until somebody
+/// needs the ref.
+async fn is_void(refdb: &DynamoRefDb, lock: &TxnId) -> Fallible<bool> {
+    Ok(match refdb.slot(&lock.slot).await? {
+        SlotState::Poisoned => true,
+        SlotState::Committed(txn, _) => txn != *lock,
+        SlotState::Empty => false,
+    })
 }
 
 async fn incarnation(refdb: &DynamoRefDb, name: &ProjectName) -> Fallible<String> {
