@@ -172,8 +172,8 @@ pub async fn without_sidecar(settings: Settings, why: &str) -> Diagnosis {
     diagnosis(&facts, examine(&facts))
 }
 
-/// Looks at the tables, the stream and the bucket as `lockstep aws check` does. A resource that cannot be looked at is a
-/// call that failed.
+/// Looks at the tables, the stream and the bucket as `lockstep aws check` does. A resource that cannot be looked at is
+/// a call that failed.
 async fn resources(settings: &Settings) -> Seen<Vec<CallTried>> {
     let keys = KmsKeys::default();
     let wishes = Wishes { sites: [settings.site.clone()].into(), keys, tags: Default::default(), mode: None };

@@ -55,7 +55,7 @@ pub(super) const TRAPS: [Trap; 3] = [
         from: Release(3, 14, 0),
         until: None,
         severity: Severity::Note,
-        text: "a forced end of the JVM can damage the caches on disk (H2), and `gerrit.sh stop` may force it",
+        text: "a forced end of the JVM can damage the caches on disk (H2); `gerrit.sh stop` may force it",
         remedy: "give Gerrit time to stop; after an end by force, remove the cache files that its log reports as damaged",
         source: "Gerrit issue 454695136",
     },
