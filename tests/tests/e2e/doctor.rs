@@ -1,6 +1,8 @@
 //! The doctor, the preflight before a node is taken away, and the support bundle, beside real sidecars: each test
 //! breaks something, and looks for the finding that names it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -99,6 +101,25 @@ async fn a_permission_that_is_taken_away_is_found_with_the_command_that_prints_t
         assert!(found[0].remedy.contains("`lockstep aws policy`"), "{found:?}");
     }
     assert_eq!(about(&diagnosis, "permissions", "query of the table of refs").len(), 0, "it is allowed still");
+}
+
+/// The root is open to the group, and a sidecar with this umask makes repositories that the group cannot read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_whose_umask_is_077_is_told_beside_a_root_that_is_open_to_the_group() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, program) = (folder.path().join("git"), folder.path().join("lockstep"));
+    std::fs::create_dir(&root).expect("a folder");
+    let script = format!("#!/bin/sh\numask 077\nexec {} \"$@\"\n", lockstep().display());
+    std::fs::write(&program, script).expect("a script");
+    for path in [&root, &program] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("a mode");
+    }
+    let elsewhere = |_: &str| Some((root.clone(), program.clone()));
+    let cluster = Cluster::start_on(lockstep(), &["a-0"], &elsewhere).await;
+    let (_, diagnosis) = doctor(&cluster.nodes[0]).await;
+    let found = about(&diagnosis, "process", "umask");
+    assert_eq!((found.len(), found[0].severity), (1, Severity::Warning), "{diagnosis:?}");
+    assert!(found[0].text.starts_with("the umask is 077: the group may read"), "{found:?}");
 }
 
 /// The exit code of a preflight, and its blockers.

@@ -223,6 +223,7 @@ mod tests {
     use super::*;
     use crate::base::clock::SystemClock;
     use crate::node::config;
+    use crate::seams::tls::authority;
 
     fn away() -> NotSeen {
         NotSeen("nobody answers".to_owned())
@@ -332,6 +333,35 @@ mod tests {
         let tls = "[tls]\ncertificate_file = \"/gone/c\"\nkey_file = \"/gone/k\"\ntrust_file = \"/gone/t\"\n";
         let found = findings(&machine(folder.path(), tls).await, "tls");
         assert!(found[0].contains("tls.certificate_file /gone/c"), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_has_expired_is_an_error_and_a_new_one_is_in_order() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let now = Duration::from_millis(SystemClock.now_ms());
+        let names = ["spiffe://lockstep/a/a-0".parse().unwrap()];
+        let found = async |name: &str, began: Duration| {
+            let validity = |lifetime| authority::Validity { now: began, lifetime };
+            let ca = authority::init("test", validity(DAY * 400)).unwrap();
+            let pair = authority::issue(&ca, &names, validity(DAY * 100)).unwrap();
+            let files = [("c", &pair.certificate), ("k", &pair.key), ("t", &ca.certificate)];
+            let [own, key, trust] = files.map(|(kind, text)| write(&format!("{name}.{kind}"), text));
+            let tls = format!("certificate_file = \"{own}\"\nkey_file = \"{key}\"\ntrust_file = \"{trust}\"\n");
+            findings(&machine(folder.path(), &format!("[tls]\n{tls}")).await, "tls")
+        };
+        assert_eq!(found("new", now).await, [""; 0]);
+        let expired = found("old", now - DAY * 200).await;
+        assert!(expired.iter().any(|one| one.starts_with("tls.certificate_file: ")), "{expired:?}");
+        let text = "the certificate of spiffe://lockstep/a/a-0 has expired";
+        assert!(expired.iter().any(|one| one.contains(text)), "{expired:?}");
+        let soon = found("soon", now - DAY * 90).await;
+        assert!(soon.len() == 1 && soon[0].contains("expires in 9 days"), "{soon:?}");
     }
 
     #[test]
