@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::base::clock::SystemClock;
     use crate::node::config;
-    use crate::seams::tls::authority;
+    use crate::seams::tls::{PeerName, authority};
 
     fn away() -> NotSeen {
         NotSeen("nobody answers".to_owned())
@@ -345,7 +345,7 @@ mod tests {
             path.display().to_string()
         };
         let now = Duration::from_millis(SystemClock.now_ms());
-        let names = ["spiffe://lockstep/a/a-0".parse().unwrap()];
+        let names: [PeerName; 1] = ["spiffe://lockstep/a/a-0".parse().unwrap()];
         let found = async |name: &str, began: Duration| {
             let validity = |lifetime| authority::Validity { now: began, lifetime };
             let ca = authority::init("test", validity(DAY * 400)).unwrap();
