@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::provision::{Wishes, provided};
 use super::stages::{Stages, streams};
-use crate::base::clock::{Clock, SystemClock};
+use crate::base::clock::SystemClock;
 use crate::node::config::Settings;
 use crate::node::doctor::shared::{configuration_hash, shared_settings};
 use crate::node::doctor::{
