@@ -277,6 +277,13 @@ def alarms():
             "No drill was green within 8 days",
         ),
         alert(
+            "LockstepDoctorFindings",
+            'sum by (site, node, check) (lockstep_doctor_findings{severity!="note"}) > 0',
+            "15m",
+            "ticket",
+            "The doctor of {{ $labels.node }} has {{ $value }} findings of its check {{ $labels.check }}",
+        ),
+        alert(
             "LockstepCertificateExpires",
             "lockstep_certificate_expires_timestamp_seconds > 0 and "
             "lockstep_certificate_expires_timestamp_seconds - time() < 14 * 86400",

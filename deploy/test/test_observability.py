@@ -224,6 +224,13 @@ TRIES = {
     ),
     "LockstepGuardsOff": gauge("lockstep_guards_off", "0 2x20", "0 1 1 0x20", 10),
     "LockstepLocksLeft": gauge("lockstep_left_locks", "0 1x20", "0 1x4 0x20", 10),
+    "LockstepDoctorFindings": gauge(
+        'lockstep_doctor_findings{site="a", node="a-0", check="tls", severity="error"}',
+        "0 1x40",
+        "0 1x10 0x40",
+        20,
+        AT | {"check": "tls"},
+    ),
     "LockstepEpochsDiffer": (
         {"lockstep_epoch" + NODE: "2x30", 'lockstep_epoch{site="a", node="a-1"}': "3x30"},
         {"lockstep_epoch" + NODE: "2 2 3x30", 'lockstep_epoch{site="a", node="a-1"}': "3x30"},

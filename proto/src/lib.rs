@@ -35,6 +35,7 @@
 //! | [`peer`] | bodies of calls between peers |
 //! | [`digests`] | bodies of the calls by which two sites compare their refs |
 //! | [`explain`] | bodies of the calls that explain one ref at every site |
+//! | [`doctor`] | the checks of a node with their findings, and the settings that all nodes should share |
 //! | [`status`] | bodies of the status API |
 //! | [`verify`] | bodies of the verification API |
 
@@ -44,6 +45,7 @@ pub mod bridge;
 pub mod debt;
 mod decode_error;
 pub mod digests;
+pub mod doctor;
 pub mod drill;
 pub mod explain;
 pub mod failover;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::doctor::Severity;
 use lockstep_proto::failover::Role;
 use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
 use parking_lot::Mutex;
 
 use super::metrics::{
-    ALL, ApplyOutcome, BlobCall, CallEnd, DrillState, FailoverState, GitOp, MetricDoc, Metrics, RefDbOp, SHADOW,
-    ShadowMetrics, list, markdown, observe, observe_failovers,
+    ALL, ApplyOutcome, BlobCall, CallEnd, DoctorState, DrillState, FailoverState, GitOp, MetricDoc, Metrics, RefDbOp,
+    SHADOW, ShadowMetrics, list, markdown, observe, observe_doctor, observe_failovers,
 };
 use super::*;
 use crate::base::clock::SystemClock;
@@ -124,11 +125,14 @@ fn the_metrics_page_has_exactly_the_documented_names_and_kinds() {
     let units = Arc::new(RequestUnits::default());
     observe(&telemetry.meter(), &board, &units);
     observe_failovers(&telemetry.meter(), &failovers());
+    let findings = [(("disk", Severity::Warning), 2)].into();
+    observe_doctor(&telemetry.meter(), &Arc::new(Mutex::new(DoctorState { findings })));
     units.add(Units { read: 1.5, write: 4.0 });
 
     let (kinds, samples) = parse(&telemetry.render().unwrap());
     assert_eq!(shown(&kinds), documented(ALL));
     assert_eq!(samples[r#"lockstep_refdb_request_units_total{kind="read"}"#], 1.5);
+    assert_eq!(samples[r#"lockstep_doctor_findings{check="disk",severity="warning"}"#], 2.0);
     units.add(Units { read: 0.0, write: 4.0 });
     let (_, samples) = parse(&telemetry.render().unwrap());
     assert_eq!(samples[r#"lockstep_refdb_request_units_total{kind="write"}"#], 8.0);

@@ -9,6 +9,7 @@ mod command;
 mod crash;
 mod damaged;
 mod demo;
+mod doctor;
 mod drill;
 mod events;
 mod explain;

@@ -192,6 +192,7 @@ async fn a_peer_may_make_the_calls_of_peers_only() {
         "post /v1/peer/digests",
         "post /v1/peer/explain",
         "post /v1/peer/refs",
+        "get /v1/peer/settings",
         "post /v1/peer/versions",
         "post /v1/projects/{project}/git/git-upload-pack",
         "get /v1/projects/{project}/git/info/refs",

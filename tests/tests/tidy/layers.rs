@@ -107,7 +107,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
         Within::Only("ports"),
     ),
     ("clients", &["api_client", "git_hooks"], Within::Order),
-    ("node", &["config", "silent_drill", "assembly"], Within::Order),
+    ("node", &["config", "doctor", "silent_drill", "assembly"], Within::Order),
     ("cli", &["out", "demo", "shadow", "commands"], Within::Order),
 ];
 

@@ -12,6 +12,7 @@
 //! | `status`, `verify` | `status` of this node and of all sites, `topology`; whether the refs are those of the refdb |
 //! | `await_txn` | waits until a site shows a transaction |
 //! | `inspect` | show state: `parked`, `refresh`, and the node as text |
+//! | `doctor`, `support_bundle` | the checks of a node; an archive of its state for those who help, without secrets |
 //! | `quarantine`, `explain` | what this node has set aside, and the ways out; one ref at every site |
 //! | `operators` | all sites, for operators: roles, failover, drills, keys, a lost refdb, tokens |
 //! | `certs` | makes a private authority, and certificates of nodes and operators |
@@ -33,6 +34,7 @@ mod aws;
 mod bridge;
 mod certs;
 pub mod config;
+mod doctor;
 mod existing;
 mod explain;
 mod handover_agent;
@@ -52,6 +54,7 @@ mod seed;
 mod shadow;
 mod status;
 mod stray;
+mod support_bundle;
 mod table;
 mod target;
 mod time_text;
@@ -119,6 +122,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Show sites, nodes, roles, and the streams that each node reads
     Topology(status::TopologyArgs),
+    /// Check this node and its surroundings: names, certificates, permissions, clock, disk, settings, traps of Gerrit
+    Doctor(doctor::DoctorArgs),
+    /// Write an archive with the state of this node for those who help, without secrets
+    SupportBundle(support_bundle::BundleArgs),
     /// Compare the refs of this node with the refdb or with peers, and name the side that is right where they differ
     Verify(verify::VerifyArgs),
     /// Wait until a site shows a transaction
@@ -166,7 +173,7 @@ enum Command {
     Failback(failback::FailbackCommand),
     /// Take the steps of a failover on a canary, while the real sites go on
     Drill(drill::DrillArgs),
-    /// Check whether a failover could go well now
+    /// Check whether a failover could go well now, or whether this node may be drained or upgraded
     Preflight(drill::PreflightArgs),
     /// Look at the tables, streams and bucket of a site at AWS, add what is missing, print the IAM policy
     #[command(subcommand)]
@@ -298,6 +305,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Signing(command) => keys::signing(command).await,
         Command::Status(args) => status::status(args).await,
         Command::Topology(args) => status::topology(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::SupportBundle(args) => support_bundle::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Await(args) => await_txn::run(args).await,
         Command::History(args) => history::run(args).await,

@@ -8,11 +8,10 @@ use rustix::fs::statvfs;
 
 use crate::base::clock::Clock;
 use crate::node::config::Settings;
+use crate::node::doctor::{FREE, scarce};
 use crate::seams::tls::Credentials;
 use crate::stages::ports::LocalHealth;
 
-/// The share of a file system, of its bytes and of its inodes, that must be free, in percent.
-const FREE: u64 = 10;
 /// How long a certificate must be valid, in seconds.
 const VALID: i64 = 7 * 86_400;
 
@@ -72,46 +71,16 @@ fn expires_soon(what: &str, at: i64, now: i64) -> Option<String> {
 fn full(folder: &Path) -> Option<String> {
     match statvfs(folder) {
         Ok(found) => {
-            let what = scarce((found.f_bavail, found.f_blocks), (found.f_favail, found.f_files))?;
+            let what = scarce((found.f_bavail, found.f_blocks), (found.f_favail, found.f_files), FREE)?;
             Some(format!("less than {FREE} % of the {what} of {} are free; make room", folder.display()))
         }
         Err(error) => Some(format!("{} cannot be looked at: {error}", folder.display())),
     }
 }
 
-/// The thing that a file system has too few of: each pair is the number that is free, and that of all. A file system
-/// that does not count its inodes says that it has none.
-fn scarce(bytes: (u64, u64), inodes: (u64, u64)) -> Option<&'static str> {
-    let is_low = |(free, all): (u64, u64)| all > 0 && free.saturating_mul(100) < all.saturating_mul(FREE);
-    match () {
-        () if is_low(bytes) => Some("bytes"),
-        () if is_low(inodes) => Some("inodes"),
-        () => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_system_is_red_below_ten_percent_of_its_bytes_or_of_its_inodes() {
-        let (ten, nine) = ((100, 1_000), (99, 1_000));
-        let much = (1_000, 1_000);
-        assert_eq!(scarce(ten, ten), None);
-        assert_eq!(scarce(nine, much), Some("bytes"));
-        assert_eq!(scarce(much, nine), Some("inodes"));
-        assert_eq!(scarce(nine, nine), Some("bytes"));
-        assert_eq!(scarce((9, 100), much), Some("bytes"), "9 %");
-        assert_eq!(scarce((10, 100), much), None, "10 %");
-        assert_eq!(scarce((0, 1_000), much), Some("bytes"), "it is full");
-    }
-
-    #[test]
-    fn a_file_system_that_counts_no_inodes_is_green() {
-        assert_eq!(scarce((10, 100), (0, 0)), None);
-        assert_eq!(scarce((9, 100), (0, 0)), Some("bytes"));
-    }
 
     #[test]
     fn a_folder_that_cannot_be_looked_at_is_red() {

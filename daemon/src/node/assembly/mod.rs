@@ -30,6 +30,7 @@
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
 //! | `last_contact` | when the node was last ready and reached the refdb |
 //! | `uncommitted` | keeps the list of updates that nobody committed over restarts |
+//! | `doctor` | the doctor of a running node, and of one whose sidecar does not answer |
 //! | `local_health` | the disks and certificates of this machine, for a preflight |
 //! | `probes` | probes the node's own commit path, and the services that `[probes]` names |
 //! | `silent` | the child of a silent drill: a standby on a copy of the volume, in a process of its own |
@@ -44,6 +45,7 @@
 mod bootstrap;
 mod come_back;
 mod digest;
+mod doctor;
 mod explain;
 mod failover_gauges;
 mod follow_roles;
@@ -85,6 +87,7 @@ use std::time::Duration;
 use lockstep_proto::ProjectName;
 use tokio_util::sync::CancellationToken;
 
+pub use doctor::without_sidecar;
 pub use front::Front;
 pub use hooks::{NoProgramPath, git_settings};
 pub use inspect::Inspector;

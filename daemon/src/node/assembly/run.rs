@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::digest::DigestWriter;
+use super::doctor::NodeDoctor;
 use super::failover_gauges::FailoverGauges;
 use super::gauges;
 use super::guards::Guards;
@@ -36,7 +37,7 @@ use crate::stages::api::turns::Turns;
 use crate::stages::failover::{DrillSchedule, OperatorDesk, SilentSchedule};
 use crate::stages::handover::{HandOver, Told};
 use crate::stages::ports::Operators;
-use crate::telemetry::metrics::{FailoverState, Metrics, observe, observe_failovers};
+use crate::telemetry::metrics::{DoctorState, FailoverState, Metrics, observe, observe_doctor, observe_failovers};
 use crate::telemetry::status_board::StatusBoard;
 use crate::telemetry::{self, Telemetry};
 
@@ -95,10 +96,7 @@ impl Sidecar {
         let credentials = tls.as_ref().map(|tls| &tls.credentials);
         let dependencies = production::dependencies(settings, seams, credentials, git, watch, &metrics);
         let node = Node::start(dependencies.map_err(RunError::of)?).await.map_err(RunError::of)?;
-        if let Some(credentials) = credentials {
-            node.stages().context.tasks.spawn("tls", Arc::clone(credentials).watch());
-        }
-        node.stages().context.tasks.spawn("uncommitted", uncommitted::keep(Arc::clone(&board), settings.state.clone()));
+        keep_files(settings, &node, &board, credentials);
         let (guards, left_locks) = watch_repositories(settings, &node);
         let turns = Turns::new(settings.turns.clone(), Arc::new(SystemClock), metrics.turns.clone());
         let contact = Arc::new(LastContact::read(&settings.state).await);
@@ -128,6 +126,7 @@ impl Sidecar {
             let projects: DescribeProjects = Arc::new(move || super::inspect::lines(&stages));
             health.serve(node.latches().clone(), render, projects, writes(&node));
         }
+        let doctor = start_doctor(settings, &node, credentials, telemetry);
         let machine = Machine::new(settings, credentials.map(Arc::clone), Arc::new(SystemClock));
         let copies = VolumeCopies::new(settings, Arc::clone(&node.stages().deps.store)).map_err(RunError::of)?;
         node.stages().context.tasks.spawn("copies", Arc::clone(&copies).clean());
@@ -145,6 +144,7 @@ impl Sidecar {
             .rebuilding(node.rebuilds())
             .telling(node.peer_refs())
             .awaiting(node.arrivals())
+            .diagnosing(doctor)
             .forwarding(node.events())
             .taking(settings.api.most_requests)
             .turning(Arc::clone(&turns))
@@ -193,6 +193,32 @@ fn tend_failovers(settings: &Settings, node: &Node, desk: &Arc<OperatorDesk>, te
     if let Some(every) = settings.drill.silent.every {
         tasks.spawn("silent-drills", SilentSchedule { desk: Arc::clone(desk), every }.run());
     }
+}
+
+/// Begins to read the files of certificates again and again, and to keep the list of uncommitted updates in a file.
+fn keep_files(settings: &Settings, node: &Node, board: &Arc<StatusBoard>, credentials: Option<&Arc<Credentials>>) {
+    let tasks = &node.stages().context.tasks;
+    if let Some(credentials) = credentials {
+        tasks.spawn("tls", Arc::clone(credentials).watch());
+    }
+    tasks.spawn("uncommitted", uncommitted::keep(Arc::clone(board), settings.state.clone()));
+}
+
+/// Makes the doctor of a node, which looks every ten minutes for the metrics.
+fn start_doctor(
+    settings: &Settings,
+    node: &Node,
+    credentials: Option<&Arc<Credentials>>,
+    telemetry: Option<&Arc<Telemetry>>,
+) -> Arc<NodeDoctor> {
+    let (stages, handshake) = (Arc::clone(node.stages()), Arc::clone(&node.handshake));
+    let doctor = NodeDoctor::new(settings, stages, handshake, credentials.map(Arc::clone));
+    if let Some(telemetry) = telemetry {
+        let state = Arc::new(Mutex::new(DoctorState::default()));
+        observe_doctor(&telemetry.meter(), &state);
+        node.stages().context.tasks.spawn("doctor", Arc::clone(&doctor).watch(state));
+    }
+    doctor
 }
 
 /// The receivers of `[handover]`. Call this before the volume's lock is taken: programs must not inherit it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::join_all;
 use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
+use lockstep_proto::doctor::SharedSettings;
 use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
@@ -92,6 +93,10 @@ impl Peers for FallbackPeers {
 
     async fn explain(&self, peer: &str, request: &RefAtNodeRequest) -> Result<RefAtNode, PeerError> {
         self.named(peer)?.explain(peer, request).await
+    }
+
+    async fn shared_settings(&self, peer: &str) -> Result<SharedSettings, PeerError> {
+        self.named(peer)?.shared_settings(peer).await
     }
 }
 

@@ -17,6 +17,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use lockstep_proto::bridge::{ApiError, ObjectsMissing, ObjectsRequest};
 use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
+use lockstep_proto::doctor::SharedSettings;
 use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
@@ -210,6 +211,15 @@ impl HttpPeer {
     ) -> Result<T, PeerError> {
         let body = serde_json::to_vec(body).map_err(|error| self.not_now(error))?;
         let answer = self.send(self.request(Method::POST, path.to_owned(), body.into()).await?, SILENCE).await?;
+        self.answer(path, answer).await
+    }
+
+    /// Reads the answer of a call that a peer of an earlier release may not have.
+    async fn answer<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        answer: Response<Incoming>,
+    ) -> Result<T, PeerError> {
         match answer.status() {
             StatusCode::OK => self.words(answer).await,
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {
@@ -313,5 +323,12 @@ impl Peers for HttpPeer {
 
     async fn explain(&self, _peer: &str, request: &RefAtNodeRequest) -> Result<RefAtNode, PeerError> {
         self.call("/v1/peer/explain", request).await
+    }
+
+    async fn shared_settings(&self, _peer: &str) -> Result<SharedSettings, PeerError> {
+        const PATH: &str = "/v1/peer/settings";
+        let request = self.request(Method::GET, PATH.to_owned(), Bytes::new()).await?;
+        let answered = async { self.answer(PATH, self.send(request, ANSWER).await?).await };
+        timeout(ANSWER, answered).await.unwrap_or_else(|_| Err(self.not_now("it did not answer in time")))
     }
 }

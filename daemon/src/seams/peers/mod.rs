@@ -18,6 +18,7 @@ pub mod serve;
 
 use async_trait::async_trait;
 use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
+use lockstep_proto::doctor::SharedSettings;
 use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
@@ -71,6 +72,11 @@ pub trait Peers: Send + Sync {
 
     /// Returns the part of the peer with this name in the explanation of a ref.
     async fn explain(&self, peer: &str, _request: &RefAtNodeRequest) -> Result<RefAtNode, PeerError> {
+        Err(unknown(peer))
+    }
+
+    /// Returns the settings of the peer with this name that all nodes should share.
+    async fn shared_settings(&self, peer: &str) -> Result<SharedSettings, PeerError> {
         Err(unknown(peer))
     }
 }

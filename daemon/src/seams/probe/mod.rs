@@ -10,11 +10,15 @@
 //! | `git` | pushes to a branch of a probe project and fetches it |
 //! | `page` | asks for a page by HTTP |
 //! | `ssh` | runs `gerrit version` over SSH |
+//! | `server_time` | the time that a server tells in its answers |
+//! | `git_version` | the version of the git program |
 //! | `child` | runs a program with a bound |
 
 mod child;
 pub mod git;
+pub mod git_version;
 pub mod page;
+pub mod server_time;
 pub mod ssh;
 
 pub use child::Group;

@@ -15,7 +15,8 @@ use super::error::Failure;
 use super::turns::Turns;
 use crate::seams::git::Repositories;
 use crate::stages::ports::{
-    Arrivals, Handshake, Inspection, Operators, PeerRefs, Rebuilds, Refreshes, Seeding, StreamEvents, Transactions,
+    Arrivals, Doctor, Handshake, Inspection, Operators, PeerRefs, Rebuilds, Refreshes, Seeding, StreamEvents,
+    Transactions,
 };
 
 /// How long past its deadline a request still waits for the commit stage, whose answer says more than "no answer".
@@ -44,6 +45,8 @@ pub(super) struct Api {
     pub peer_refs: Option<Arc<dyn PeerRefs>>,
     /// The stage that tells when a site shows a transaction.
     pub arrivals: Option<Arc<dyn Arrivals>>,
+    /// Runs the checks of this node.
+    pub doctor: Option<Arc<dyn Doctor>>,
     /// Tracks the tasks that do the work of requests, and that go on when a client hangs up.
     pub work: TaskTracker,
     /// The bounds on requests in progress.

@@ -24,6 +24,7 @@
 //! | `sites` | all sites, and failover |
 //! | `signing` | signed records: the sites that must sign, and their keys |
 //! | `drills` | drills and the preflight |
+//! | `doctor` | the checks of this node, and the settings that all nodes should share |
 //! | `rebuild` | the version map for peers, and the rebuilding of a lost refdb |
 //! | `operators` | the users that are operators; the operators' socket, which knows its callers by user id |
 //! | `operator_listener`, `operator_tokens` | the listener for operators, which knows them by certificate or token |
@@ -49,6 +50,7 @@ mod arrivals;
 mod check;
 mod context;
 pub mod deadlines;
+mod doctor;
 mod drills;
 mod error;
 mod events;

@@ -44,6 +44,8 @@ use utoipa::OpenApi;
         super::peers::refs,
         super::peers::ref_here,
         super::peers::peers,
+        super::doctor::diagnose,
+        super::doctor::shared_settings,
         super::rebuild::versions,
         super::rebuild::begin,
         super::rebuild::show,

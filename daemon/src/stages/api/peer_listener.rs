@@ -2,9 +2,10 @@
 //!
 //! A caller needs a certificate of a trusted authority, with a name that the setting `tls.allow` lists. It may fetch
 //! objects, also with git, read the version map and its digests, have this node catch up with refs, and ask how far a
-//! ref has come here and which node this is. It cannot commit, change roles, or read status. Each entry of `tls.allow`
-//! has bounds of its own on connections and requests, so that no peer keeps the others out. A connection carries one
-//! request, so that a certificate that is trusted no more ends with the request in progress.
+//! ref has come here, which node this is, and which settings it shares with all others. It cannot commit, change roles,
+//! or read status. Each entry of `tls.allow` has bounds of its own on connections and requests, so that no peer keeps
+//! the others out. A connection carries one request, so that a certificate that is trusted no more ends with the
+//! request in progress.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -22,7 +23,7 @@ use super::error::Failure;
 use super::handshakes::Handshakes;
 use super::peer_admission::{Allowed, PeerAdmission};
 use super::serve::{Bounds, SILENCE};
-use super::{fetches, objects, peers, rebuild};
+use super::{doctor, fetches, objects, peers, rebuild};
 use crate::seams::tls::{Credentials, NamePattern};
 
 /// The default bound on the requests in progress of one entry of `tls.allow`.
@@ -90,6 +91,7 @@ fn router(api: Api) -> Router {
         .route("/v1/peer/digests", post(peers::digests))
         .route("/v1/peer/refs", post(peers::refs))
         .route("/v1/peer/explain", post(peers::ref_here))
+        .route("/v1/peer/settings", get(doctor::shared_settings))
         .fallback(|method: Method, OriginalUri(uri): OriginalUri| async move {
             Failure::not_for_peers(method.as_str(), uri.path())
         })

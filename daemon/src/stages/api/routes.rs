@@ -9,8 +9,8 @@ use lockstep_proto::limits;
 use super::context::Api;
 use super::error::Failure;
 use super::{
-    arrivals, drills, events, fetches, gerrit, inspection, objects, openapi, peers, projects, rebuild, refresh, seed,
-    signing, sites, transactions,
+    arrivals, doctor, drills, events, fetches, gerrit, inspection, objects, openapi, peers, projects, rebuild, refresh,
+    seed, signing, sites, transactions,
 };
 
 /// Every route: its path and its methods. A test compares the OpenAPI document with this table.
@@ -35,6 +35,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/events/next", post(events::next)),
         ("/v1/events/done", post(events::done)),
         ("/v1/status", get(inspection::status)),
+        ("/v1/doctor", get(doctor::diagnose)),
         ("/v1/parked", get(inspection::parked)),
         ("/v1/quarantine", get(inspection::quarantine)),
         ("/v1/peer", get(peers::answer)),
@@ -42,6 +43,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/peer/digests", post(peers::digests)),
         ("/v1/peer/refs", post(peers::refs)),
         ("/v1/peer/explain", post(peers::ref_here)),
+        ("/v1/peer/settings", get(doctor::shared_settings)),
         ("/v1/peers", get(peers::peers)),
         ("/v1/sites", get(sites::sites)),
         ("/v1/overview", get(sites::overview)),

@@ -32,7 +32,7 @@ use super::turns::Turns;
 use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
 use crate::seams::tls::Credentials;
-use crate::stages::ports::{Arrivals, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
+use crate::stages::ports::{Arrivals, Doctor, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
 
 /// The default bound on requests in progress. A push counts as one request until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -82,6 +82,7 @@ pub struct BoundApi {
     rebuilds: Option<Arc<dyn Rebuilds>>,
     peer_refs: Option<Arc<dyn PeerRefs>>,
     arrivals: Option<Arc<dyn Arrivals>>,
+    doctor: Option<Arc<dyn Doctor>>,
     repositories: Option<Arc<dyn Repositories>>,
     refreshes: Option<Arc<dyn Refreshes>>,
     handshake: Option<Arc<dyn Handshake>>,
@@ -120,6 +121,7 @@ impl BoundApi {
             rebuilds: None,
             peer_refs: None,
             arrivals: None,
+            doctor: None,
             repositories: None,
             refreshes: None,
             handshake: None,
@@ -201,6 +203,12 @@ impl BoundApi {
     #[must_use]
     pub fn awaiting(self, arrivals: Arc<dyn Arrivals>) -> Self {
         Self { arrivals: Some(arrivals), ..self }
+    }
+
+    /// Sets the checks of this node.
+    #[must_use]
+    pub fn diagnosing(self, doctor: Arc<dyn Doctor>) -> Self {
+        Self { doctor: Some(doctor), ..self }
     }
 
     /// Sets the repositories whose objects peers may fetch.
@@ -293,6 +301,7 @@ impl BoundApi {
             rebuilds: self.rebuilds,
             peer_refs: self.peer_refs,
             arrivals: self.arrivals,
+            doctor: self.doctor,
             work: work.clone(),
             admission,
             turns: self.turns,

@@ -28,11 +28,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::{ApiError, ProjectResponse};
+use lockstep_proto::doctor::GerritSeen;
 use lockstep_proto::gerrit::{HandshakeRequest, HandshakeResponse, Stray, StrayRequest};
 use lockstep_proto::{NodeId, ProjectName};
+use parking_lot::Mutex;
 
 use crate::base::base_paths::BasePaths;
-use crate::base::clock::Entropy;
+use crate::base::clock::{Clock, Entropy};
 use crate::seams::refdb::RefDb;
 use crate::stages::ports::{CatchUp, Handshake, Transactions};
 use crate::state::context::{NodeContext, NodeState};
@@ -70,6 +72,10 @@ pub struct HandshakeStage {
     not_ready: NotReady,
     /// Serialises handshakes: one that was cut short and its retry must not resolve the same differences at once.
     turn: tokio::sync::Mutex<()>,
+    /// The time of an accepted handshake.
+    clock: Arc<dyn Clock>,
+    /// The Gerrit that was accepted last.
+    seen: Mutex<Option<GerritSeen>>,
 }
 
 /// The reason why a Gerrit was denied.
@@ -103,9 +109,24 @@ impl HandshakeStage {
         not_ready: NotReady,
         settings: HandshakeSettings,
     ) -> Self {
-        let NodeContext { node, refdb, entropy, .. } = context.clone();
-        let (materializer, turn) = (state.materializer.clone(), Default::default());
-        Self { node, refdb, materializer, transactions, catch_up, entropy, settings, not_ready, turn }
+        let NodeContext { node, refdb, entropy, clock, .. } = context.clone();
+        let (materializer, turn, seen) = (state.materializer.clone(), Default::default(), Mutex::default());
+        Self { node, refdb, materializer, transactions, catch_up, entropy, settings, not_ready, turn, clock, seen }
+    }
+
+    /// The Gerrit that was accepted last. None if none was since the start of this process.
+    #[must_use]
+    pub fn seen(&self) -> Option<GerritSeen> {
+        self.seen.lock().clone()
+    }
+
+    fn note(&self, gerrit: &HandshakeRequest) {
+        *self.seen.lock() = Some(GerritSeen {
+            version: gerrit.gerrit_version.clone(),
+            bridge: gerrit.bridge_version.clone(),
+            instance_id: gerrit.instance_id.clone(),
+            at_ms: self.clock.now_ms(),
+        });
     }
 
     async fn admit(&self, gerrit: &HandshakeRequest) -> Result<(), Denied> {
@@ -132,6 +153,7 @@ impl Handshake for HandshakeStage {
         let (instance, version) = (&gerrit.instance_id, &gerrit.gerrit_version);
         match self.admit(&gerrit).await {
             Ok(()) => {
+                self.note(&gerrit);
                 tracing::info!(instance, version, bridge = gerrit.bridge_version, "handshake accepted: Gerrit starts");
                 Ok(HandshakeResponse { accepted: true, reason: None })
             }

@@ -14,6 +14,7 @@
 //! | `peer_refs` | from the API to verify: digests and refs for peers |
 //! | `fencing` | from failover to membership: end an incarnation |
 //! | `comparison`, `probes` | from failover to verify: compare all refs; to the assembly: act as a user of this node |
+//! | `doctor` | from the API to the assembly: the checks of this node |
 //! | `local_health` | from failover to the assembly: the disks and certificates of this machine |
 //! | `standby_copies` | from failover to the assembly: a standby on a copy of the volume |
 //! | `leftovers` | from membership to publish: the journals of dead incarnations |
@@ -27,6 +28,7 @@ mod arrivals;
 mod barrier;
 mod catch_up;
 mod comparison;
+mod doctor;
 mod due_subjects;
 mod fencing;
 mod handshake;
@@ -52,6 +54,7 @@ pub use arrivals::Arrivals;
 pub use barrier::{Barrier, BarrierError, Unaware};
 pub use catch_up::{Behind, CatchUp, CatchUpError};
 pub use comparison::{Comparison, ComparisonError};
+pub use doctor::Doctor;
 pub use due_subjects::DueSubjects;
 pub use fencing::{Fencing, FencingOver};
 pub use handshake::Handshake;

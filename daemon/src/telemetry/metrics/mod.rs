@@ -16,7 +16,9 @@
 //! | `shadow` | the instruments of a watch in shadow mode |
 //! | `observed` | the lag and the request units, computed when they are read |
 //! | `failover` | whether a failover is safe or held, and how drills have ended |
+//! | `doctor` | the findings of the doctor |
 
+mod doctor;
 mod failover;
 mod labels;
 mod observed;
@@ -27,6 +29,7 @@ mod table;
 
 use opentelemetry::metrics::{Meter, MeterProvider, NoopMeterProvider};
 
+pub use doctor::{DoctorState, observe_doctor};
 pub use failover::{DrillState, FailoverState, observe_failovers};
 pub use labels::{ApplyOutcome, BlobCall, CallEnd, GitOp, RefDbOp};
 pub use observed::observe;

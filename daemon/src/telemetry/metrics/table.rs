@@ -153,6 +153,8 @@ metrics! {
         "when the last green drill of the kind was requested, in seconds since 1970; 0 if none was green";
     CERTIFICATE_EXPIRES = Gauge "lockstep_certificate_expires_timestamp_seconds" ["certificate"]
         "when a certificate for TLS between sites expires, in seconds since 1970: its own, the first of its trust";
+    DOCTOR_FINDINGS = Gauge "lockstep_doctor_findings" ["check", "severity"]
+        "findings of the doctor, which looks every 10 minutes, by check and severity (`note`, `warning`, `error`)";
     NOT_OWN = Gauge "lockstep_refdb_not_own" []
         "1 when the tables of the configuration are not the refdb of this node, which then commits nothing; else 0";
     WENT_BACK = Gauge "lockstep_refdb_went_back" []

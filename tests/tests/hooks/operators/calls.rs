@@ -30,11 +30,12 @@ const OF_OPERATORS_BY_BODY: [&str; 2] = [
 ];
 
 /// The calls that peers may make.
-const OF_PEERS: [&str; 8] = [
+const OF_PEERS: [&str; 9] = [
     "get /v1/peer",
     "post /v1/peer/digests",
     "post /v1/peer/explain",
     "post /v1/peer/refs",
+    "get /v1/peer/settings",
     "post /v1/peer/versions",
     "post /v1/projects/{project}/objects",
     "get /v1/projects/{project}/git/info/refs",
@@ -42,7 +43,7 @@ const OF_PEERS: [&str; 8] = [
 ];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
-const OF_BRIDGES: [&str; 32] = [
+const OF_BRIDGES: [&str; 33] = [
     "get /v1/signing",
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
@@ -61,6 +62,7 @@ const OF_BRIDGES: [&str; 32] = [
     "post /v1/events/next",
     "post /v1/events/done",
     "get /v1/status",
+    "get /v1/doctor",
     "get /v1/parked",
     "get /v1/quarantine",
     "get /v1/peers",

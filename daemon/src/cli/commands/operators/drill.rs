@@ -13,9 +13,11 @@ use super::super::table::{Table, titled};
 use super::super::target::{OperatorTarget, Target};
 use super::super::time_text::{seconds, utc};
 use super::super::{CliError, json};
+use super::before::{self, Before};
 use super::silent;
 use crate::cli::out;
 use crate::clients::api_client::{Call, Client};
+use crate::node::doctor::release::Release;
 
 /// The pause between two looks at a drill.
 const LOOK: Duration = Duration::from_millis(250);
@@ -82,13 +84,27 @@ struct RunArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 green, 2 red, 1 no answer.\n\nExample:\n  lockstep preflight --to muc-1")]
+#[command(
+    after_help = "Exit codes: 0 green or safe, 2 red, 1 no answer, 3 refused: it is not safe to drain or upgrade \
+                        this node now.\n\nExamples:\n  lockstep preflight --to muc-1\n  \
+                        lockstep preflight --before-drain && kubectl delete pod muc-1-0\n  \
+                        lockstep preflight --before-upgrade --to-release 0.2.0"
+)]
 pub(in super::super) struct PreflightArgs {
     #[command(flatten)]
     target: Target,
     /// Site that would take the writes over [default: the only standby]
     #[arg(long)]
     to: Option<SiteId>,
+    /// Check whether this node may be taken away now: the others of its site carry on
+    #[arg(long, conflicts_with_all = ["to", "before_upgrade"])]
+    before_drain: bool,
+    /// Check whether the program of this node may be replaced now
+    #[arg(long, conflicts_with = "to")]
+    before_upgrade: bool,
+    /// Release that this node shall get [default: that of this command]
+    #[arg(long, value_name = "VERSION", requires = "before_upgrade", value_parser = before::release)]
+    to_release: Option<Release>,
     /// Print all fields as JSON instead of text
     #[arg(long)]
     json: bool,
@@ -231,6 +247,10 @@ fn trend(drills: &Drills) -> String {
 }
 
 pub(in super::super) async fn preflight(args: PreflightArgs) -> Result<(), CliError> {
+    if args.before_drain || args.before_upgrade {
+        let what = if args.before_drain { Before::Drain } else { Before::Upgrade(args.to_release) };
+        return before::run(&args.target, what, args.json).await;
+    }
     let to = site(&args.target, args.to, "--to", Role::Standby).await?;
     let call =
         Call::new(Method::POST, "/v1/preflight".to_owned(), &PreflightRequest { to }).map_err(CliError::failed)?;

@@ -5,11 +5,13 @@
 //! | `sites` | sites and nodes: roles, modes, and the list of sites |
 //! | `failover`, `failback`, `history` | the move of writes between sites, and past changes |
 //! | `drill`, `silent` | drills of a failover, the preflight, and silent drills of a node |
+//! | `before` | the preflight before this node is drained or upgraded |
 //! | `refdb` | rebuilds a lost refdb |
 //! | `keys` | the keys by which sites sign their records, and whether they must |
 //! | `tokens` | tokens of operators |
 //! | `failover_text`, `site_table`, `refdb_text` | plans, failovers, sites and rebuilds as text |
 
+mod before;
 pub(super) mod drill;
 pub(super) mod failback;
 pub(super) mod failover;

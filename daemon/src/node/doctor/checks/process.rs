@@ -1,0 +1,109 @@
+//! The user of the sidecar, and the modes of the files that it makes. Sidecar, git and Gerrit write the same
+//! repositories, so they must be able to read and replace each other's files.
+
+use lockstep_proto::doctor::Severity;
+
+use super::super::{Access, Check, Facts, Looked};
+
+pub(in super::super) const CHECK: Check = Check {
+    name: "process",
+    looks_at: "the sidecar's user id and umask, and the owners and modes of its folders and repositories",
+    look,
+};
+
+/// The bits of a file's mode by class of user.
+const OWNER: u32 = 0o700;
+const GROUP_READS: u32 = 0o050;
+const OTHERS_WRITE: u32 = 0o002;
+
+/// The remedy of a wrong owner.
+const SAME_USER: &str =
+    "run sidecar, Gerrit and git as one user, and give the files to it: `chown -R` while all of them are stopped";
+
+fn look(facts: &Facts) -> Looked {
+    let mut looked = Looked::default();
+    for folder in &facts.folders {
+        if let Some(Access { writes: false, .. }) = looked.see(&folder.access) {
+            let text = format!("the sidecar may not write into {}", folder.path.display());
+            looked.find(Severity::Error, folder.setting, text, SAME_USER);
+        }
+    }
+    let Some(process) = looked.see(&facts.process).copied() else { return looked };
+    // Root may replace the files of everybody, but git refuses repositories of another user.
+    let foreign: Vec<_> = facts.files.iter().filter(|file| file.uid != process.uid).collect();
+    if let Some(first) = foreign.first() {
+        let text = format!(
+            "the sidecar runs as user {}, and {} of {} files that were looked at belong to others: {} to user {}",
+            process.uid,
+            foreign.len(),
+            facts.files.len(),
+            first.path.display(),
+            first.uid
+        );
+        looked.find(Severity::Error, "uid", text, SAME_USER);
+    }
+    umask(process.umask, facts, &mut looked);
+    looked
+}
+
+fn umask(umask: u32, facts: &Facts, looked: &mut Looked) {
+    let text = |why: &str| format!("the umask is {umask:03o}: {why}");
+    if umask & OWNER != 0 {
+        let why = text("the sidecar could not use the files that it makes");
+        looked.find(Severity::Error, "umask", why, "start the sidecar with umask 027 or 022");
+        return;
+    }
+    if umask & OTHERS_WRITE == 0 {
+        let why = text("every user of this machine could change new repositories");
+        looked.find(Severity::Warning, "umask", why, "start the sidecar with umask 027 or 022");
+    }
+    let shared = facts.folders.iter().find(|folder| {
+        folder.setting == "root" && folder.access.as_ref().is_ok_and(|access| access.mode & GROUP_READS == GROUP_READS)
+    });
+    if let Some(root) = shared.filter(|_| umask & GROUP_READS != 0) {
+        let why =
+            format!("the group may read {}, and not the repositories that the sidecar makes", root.path.display());
+        let remedy = "start the sidecar with umask 027, or take the rights of the group off the root (chmod 700)";
+        looked.find(Severity::Warning, "umask", text(&why), remedy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::super::{OwnedFile, Process};
+    use super::*;
+
+    fn found(break_it: impl FnOnce(&mut Facts)) -> Vec<(Severity, String)> {
+        let mut facts = Facts::in_order();
+        break_it(&mut facts);
+        look(&facts).findings.into_iter().map(|one| (one.severity, one.subject)).collect()
+    }
+
+    fn with_umask(umask: u32) -> Vec<(Severity, String)> {
+        found(|facts| facts.process = Ok(Process { uid: 1_000, umask }))
+    }
+
+    #[test]
+    fn a_file_of_another_user_and_a_folder_that_cannot_be_written_are_errors() {
+        let uid = found(|facts| facts.files.push(OwnedFile { path: PathBuf::from("/git/q.git"), uid: 0 }));
+        assert_eq!(uid, [(Severity::Error, "uid".to_owned())]);
+        let folder = found(|facts| facts.folders[0].access = Ok(Access { mode: 0o755, writes: false }));
+        assert_eq!(folder, [(Severity::Error, "root".to_owned())]);
+    }
+
+    #[test]
+    fn an_umask_is_judged_beside_the_mode_of_the_root() {
+        let umask = |severity| vec![(severity, "umask".to_owned())];
+        assert_eq!((with_umask(0o022), with_umask(0o027)), (vec![], vec![]));
+        assert_eq!(with_umask(0o077), umask(Severity::Warning), "the root is open to the group");
+        assert_eq!(with_umask(0o000), umask(Severity::Warning), "others write");
+        assert_eq!(with_umask(0o277), umask(Severity::Error), "the owner may not write");
+        let closed = found(|facts| {
+            facts.process = Ok(Process { uid: 1_000, umask: 0o077 });
+            facts.folders[0].access = Ok(Access { mode: 0o700, writes: true });
+        });
+        assert_eq!(closed, []);
+    }
+}
