@@ -23,7 +23,7 @@
 //! | `peers` | the peers of this node, and whether they answer |
 //! | `walk` | finds the repositories of a volume as Gerrit lists them |
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
-//! | `overview_text`, `time_text` | shared: the overview of all sites and times as text |
+//! | `overview_text` | shared: the overview of all sites as text |
 //! | `table`, `view`, `new_file` | shared: text tables and titled lines, the terminal view, new files with secrets |
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
 
@@ -54,7 +54,6 @@ mod status;
 mod stray;
 mod table;
 mod target;
-mod time_text;
 mod update;
 mod verify;
 mod view;

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::super::table::{Table, titled};
 use super::super::target::{OperatorTarget, Target};
-use super::super::time_text::{seconds, utc};
 use super::super::{CliError, json};
 use super::silent;
+use crate::base::time_text::{seconds, utc};
 use crate::cli::out;
 use crate::clients::api_client::{Call, Client};
 
