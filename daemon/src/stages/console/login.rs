@@ -29,7 +29,7 @@ struct LoginPage {
     problem: &'static str,
 }
 
-/// Shows the form.
+/// Shows the form for a token.
 pub(super) async fn show(State(context): State<Context>) -> Response {
     page(&context, StatusCode::OK, "")
 }

@@ -6,7 +6,7 @@
 //!
 //! A visitor logs in with a token of `operators.token_file`, and gets a session in the memory of this node. Each
 //! request looks into the file again, so a token that was removed ends its sessions. A handler that changes something
-//! takes [`submitted::Change`], so it cannot be reached by a viewer, from another site, or while `console.changes` is
+//! takes `submitted::Change`, so it cannot be reached by a viewer, from another site, or while `console.changes` is
 //! not set.
 //!
 //! | file | idea |

@@ -10,11 +10,11 @@ use super::render::html;
 /// How a change ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// It is made.
+    /// The change is made.
     Done(String),
-    /// Nothing was changed.
+    /// Nothing was changed by it.
     Refused(String),
-    /// Nobody knows yet.
+    /// Nobody knows yet whether it is made.
     Unknown(String),
 }
 

@@ -66,7 +66,7 @@ impl Sessions {
         Some(session.clone())
     }
 
-    /// Ends a session.
+    /// Ends the session with this id.
     pub(super) fn end(&self, id: &str) {
         self.0.lock().remove(&key(id));
     }

@@ -13,7 +13,7 @@ pub type TokenHash = [u8; 32];
 pub enum OperatorRole {
     /// Those that show the state and change nothing.
     Viewer,
-    /// Every call.
+    /// Every call of the API.
     Operator,
 }
 

@@ -41,7 +41,7 @@ struct Row {
     acts: Vec<String>,
 }
 
-/// Shows the page.
+/// Shows the page to a visitor.
 pub(in crate::stages::console) async fn show(State(context): State<Context>, visitor: Visitor) -> Response {
     let view = match look(context.operators.history()).await {
         Ok(history) => of(&history),

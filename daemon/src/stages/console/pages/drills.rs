@@ -60,7 +60,7 @@ struct Row {
     red: String,
 }
 
-/// Shows the page.
+/// Shows the page to a visitor.
 pub(in crate::stages::console) async fn show(State(context): State<Context>, visitor: Visitor) -> Response {
     let operators = &context.operators;
     let looks = join3(look(operators.drills()), look(operators.silent_drills()), look(operators.sites()));

@@ -63,7 +63,7 @@ struct Site {
     is_target: bool,
 }
 
-/// Shows the page.
+/// Shows the page to a visitor.
 pub(in crate::stages::console) async fn show(State(context): State<Context>, visitor: Visitor) -> Response {
     let view = match look(context.operators.sites()).await {
         Ok(sites) => of(&sites),

@@ -27,7 +27,7 @@ pub(in crate::stages::console) struct View {
     answer: String,
     /// `ok`, `bad` or `unknown`.
     tone: &'static str,
-    /// What would be lost, in words.
+    /// The loss by a failover, in words.
     lost: String,
     seen: String,
     blockers: Vec<String>,
@@ -60,7 +60,7 @@ struct LackRow {
     seen: String,
 }
 
-/// Shows the page.
+/// Shows the page to a visitor.
 pub(in crate::stages::console) async fn show(State(context): State<Context>, visitor: Visitor) -> Response {
     let view = match look(context.operators.overview()).await {
         Ok(all) => of(&all),

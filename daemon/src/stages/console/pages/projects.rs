@@ -103,7 +103,7 @@ pub(in crate::stages::console) struct Known {
     pub(in crate::stages::console) differs: bool,
 }
 
-/// Shows the page.
+/// Shows the page to a visitor.
 pub(in crate::stages::console) async fn show(
     State(context): State<Context>,
     visitor: Visitor,

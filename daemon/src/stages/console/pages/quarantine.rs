@@ -51,7 +51,7 @@ struct Row {
     bytes: u64,
 }
 
-/// Shows the page.
+/// Shows the page to a visitor.
 pub(in crate::stages::console) async fn show(State(context): State<Context>, visitor: Visitor) -> Response {
     let both = look(async {
         let quarantined = context.inspection.quarantined().await?;

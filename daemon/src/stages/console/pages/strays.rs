@@ -61,7 +61,7 @@ struct UncommittedRow {
     at: String,
 }
 
-/// Shows the page.
+/// Shows the page to a visitor.
 pub(in crate::stages::console) async fn show(
     State(context): State<Context>,
     visitor: Visitor,

@@ -51,7 +51,7 @@ struct Stage {
     mark: &'static str,
 }
 
-/// Shows the page.
+/// Shows the page to a visitor.
 pub(in crate::stages::console) async fn show(
     State(context): State<Context>,
     visitor: Visitor,

@@ -69,7 +69,7 @@ struct PeerRow {
     tone: &'static str,
 }
 
-/// Shows the page.
+/// Shows the page to a visitor.
 pub(in crate::stages::console) async fn show(State(context): State<Context>, visitor: Visitor) -> Response {
     let trend = &context.trend;
     let mut view = match look(context.operators.overview()).await {
