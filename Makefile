@@ -90,7 +90,7 @@ INFRA_STACKS = $(INFRA_ESTATE) --stacks $(ORGANIZATION)/$(ENVIRONMENT)- --policy
 INFRA_CHECKS = --verify "$$INFRA_VERIFY" $${INFRA_TRAFFIC:+--traffic "$$INFRA_TRAFFIC"}
 
 .PHONY: help demo test sim crash soak git-newer load load-gerrit bench bench-gerrit bench-quick failover-bench bridge \
-  bridge-fmt bridge-lint image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e \
+  bridge-fmt bridge-lint console-test image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e \
   gerrit-e2e-rolling gerrit-failover gerrit-kills gerrit-parts demo-gerrit examples example-git example-gerrit \
   example-emulators example-parts fmt lint deny docs ci tools infra-lint infra-unit infra-policy infra-preview \
   infra-promote infra-verify infra-drill infra-rollback
@@ -113,6 +113,10 @@ deploy-test: ## Test what is in deploy/: chart, Kustomize, schemas, rules, dashb
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test --package lockstep --example shared-emulators
 	deploy/test/run
 	deploy/pulumi/run
+
+console-test: ## Check the console in headless Chromium, and write its screenshots: docs/console (needs python3)
+	cargo build --locked --package lockstep
+	tests/console/run target/debug/lockstep docs/console
 
 pulumi-test: ## Test deploy/pulumi without an engine: format, lint, types, components, rules, rollout (needs go, python3)
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test

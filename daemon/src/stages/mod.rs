@@ -20,11 +20,13 @@
 //! | `failover` | moves the writes of one site to another, step by step |
 //! | `handover` | tells programs and services outside which role the site has |
 //! | `membership` | incarnations, heartbeats, adoption of dead nodes, the barrier of closing projects |
+//! | `console` | pages for operators in a browser |
 
 pub mod api;
 pub mod apply;
 pub mod arrival;
 pub mod commit;
+pub mod console;
 pub mod consume;
 pub mod events;
 pub mod failover;

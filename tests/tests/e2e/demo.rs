@@ -78,3 +78,16 @@ async fn every_signal_that_ends_it_leaves_nothing() {
         assert_eq!(left(folder.path()), 0, "{signal:?}: the folder was not deleted");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_prints_the_address_of_each_console_and_a_token() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = end(demo(folder.path(), &["--for", "1s"])).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
+    for site in ["eu-aws", "muc-1", "muc-2"] {
+        let line = format!("  {site:8} https://127.0.0.1:");
+        assert!(text.lines().any(|one| one.starts_with(&line) && one.ends_with("/console")), "{site}: {text}");
+    }
+    assert!(text.contains("\n  token    lockstep-operator-"), "{text}");
+}

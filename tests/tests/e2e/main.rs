@@ -6,6 +6,7 @@ mod await_txn;
 mod aws;
 mod base_paths;
 mod command;
+mod console;
 mod crash;
 mod damaged;
 mod demo;

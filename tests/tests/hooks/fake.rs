@@ -11,7 +11,7 @@ use lockstep::stages::api::server::{ApiTasks, BoundApi};
 use lockstep::stages::api::{Inspection, Transactions};
 use lockstep::stages::ports::PeerRefs;
 use lockstep_proto::bridge::*;
-use lockstep_proto::debt::{Repair, RepairAnswer};
+use lockstep_proto::debt::{ProjectStatus, Repair, RepairAnswer};
 use lockstep_proto::digests::{DigestsHead, DigestsPage, DigestsRequest, RefsAnswer, RefsRequest, SET_DIGEST_FORMAT};
 use lockstep_proto::explain::{ExplainRequest, Explanation, RefAtNode, RefAtNodeRequest};
 use lockstep_proto::gerrit::BasePath;
@@ -233,6 +233,10 @@ impl Inspection for Fake {
 
     async fn peers(&self) -> Vec<PeerStatus> {
         Vec::new()
+    }
+
+    async fn every_project(&self) -> Result<Vec<ProjectStatus>, ApiError> {
+        Ok(Vec::new())
     }
 
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {

@@ -8,9 +8,9 @@ use lockstep_proto::{ProjectName, RefKey};
 
 use super::table::Table;
 use super::target::Target;
-use super::time_text::utc;
 use super::verify::short;
 use super::{CliError, json};
+use crate::base::time_text::utc;
 use crate::cli::out;
 
 #[derive(Debug, clap::Args)]

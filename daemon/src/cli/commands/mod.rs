@@ -24,7 +24,7 @@
 //! | `peers` | the peers of this node, and whether they answer |
 //! | `walk` | finds the repositories of a volume as Gerrit lists them |
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
-//! | `overview_text`, `time_text` | shared: the overview of all sites and times as text |
+//! | `overview_text` | shared: the overview of all sites as text |
 //! | `table`, `view`, `new_file` | shared: text tables and titled lines, the terminal view, new files with secrets |
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
 
@@ -57,7 +57,6 @@ mod stray;
 mod support_bundle;
 mod table;
 mod target;
-mod time_text;
 mod update;
 mod verify;
 mod view;

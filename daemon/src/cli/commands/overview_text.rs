@@ -7,7 +7,7 @@ use lockstep_proto::overview::{InFlight, Lack, NodeDigest, NodeOverview, Overvie
 use super::operators::failover_text::summary;
 use super::operators::site_table::heartbeat;
 use super::table::Table;
-use super::time_text::{short, utc};
+use crate::base::time_text::{short, utc};
 
 /// The width into which sentences are wrapped.
 const WIDTH: usize = 78;

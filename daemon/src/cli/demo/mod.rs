@@ -7,10 +7,12 @@
 //! | file | idea |
 //! |---|---|
 //! | `sites` | starts three sidecars and the emulators |
+//! | `console` | a certificate and a token for the console of each site |
 //! | `work` | a clone that commits, and pushes to one site after the other |
 //! | `table` | a live table of the transactions, with their commit times and their lag per site |
 //! | `verify` | compares all sites at the end |
 
+mod console;
 mod sites;
 mod table;
 mod verify;

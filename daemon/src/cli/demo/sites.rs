@@ -7,6 +7,7 @@ use lockstep_proto::SiteId;
 use tokio::time::{Instant, sleep};
 
 use super::DemoError;
+use super::console::ConsoleAccess;
 use crate::node::assembly::{Embedded, Seams, Sidecar, git_settings, seams};
 use crate::node::config::{self, Settings};
 
@@ -31,6 +32,8 @@ pub(super) struct Site {
 pub(super) struct Sites {
     pub(super) sites: Vec<Site>,
     pub(super) shared: Seams,
+    /// The token for the console of each site.
+    token: String,
     _embedded: Embedded,
 }
 
@@ -38,11 +41,12 @@ impl Sites {
     /// Starts the emulators and the sidecars. The sidecars join in the background.
     pub(super) async fn start(folder: &Path) -> Result<Self, DemoError> {
         let embedded = Embedded::start(&folder.join("aws")).await.map_err(DemoError::of)?;
-        let first = settings(folder, NAMES[0])?;
+        let access = ConsoleAccess::prepare(folder)?;
+        let first = settings(folder, NAMES[0], &access)?;
         let shared = seams(&first, Some(&embedded)).await.map_err(DemoError::of)?;
         let mut sites = Vec::new();
         for name in NAMES {
-            let settings = settings(folder, name)?;
+            let settings = settings(folder, name, &access)?;
             let git = git_settings(&settings).map_err(DemoError::of)?;
             let sidecar = Sidecar::start(&settings, &shared, git, None).await.map_err(DemoError::of)?;
             sites.push(Site {
@@ -52,7 +56,7 @@ impl Sites {
                 sidecar,
             });
         }
-        Ok(Self { sites, shared, _embedded: embedded })
+        Ok(Self { sites, shared, token: access.token, _embedded: embedded })
     }
 
     /// Waits until every site is ready.
@@ -84,6 +88,13 @@ impl Sites {
             let (lockstep, socket) = (lockstep.display(), site.socket.display());
             text.push_str(&format!("\nTo see the status of a site:\n  {lockstep} status --socket {socket}\n"));
         }
+        text.push_str("\nTo see all sites in a browser, which does not know the demo's certificate:\n");
+        for site in &self.sites {
+            if let Some(address) = site.sidecar.operators {
+                text.push_str(&format!("  {:8} https://{address}/console\n", site.name.as_str()));
+            }
+        }
+        text.push_str(&format!("  token    {}\n", self.token));
         text.push_str("\nThe demo also pushes some commits itself. Ctrl-C stops everything.\n\n");
         text
     }
@@ -106,7 +117,7 @@ impl Site {
 }
 
 /// A site's configuration, as an operator would write it.
-fn settings(folder: &Path, name: &str) -> Result<Settings, DemoError> {
+fn settings(folder: &Path, name: &str, access: &ConsoleAccess) -> Result<Settings, DemoError> {
     let home = folder.join(name);
     let text = format!(
         r#"
@@ -126,7 +137,8 @@ prefix = "demo"
 poll_interval = "{POLL}"
 [blobs]
 url = "file://{folder}/aws/blobs"
-"#,
+{console}"#,
+        console = access.settings,
         home = home.display(),
         folder = folder.display(),
     );

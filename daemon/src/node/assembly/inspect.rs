@@ -1,6 +1,6 @@
 //! Collects the data that the status API shows of a node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use super::uncommitted;
 use crate::base::base_paths::BasePaths;
 use crate::seams::refdb::SiteRecord;
 use crate::seams::tls::Credentials;
-use crate::seams::volume::{Held, parked_pages};
+use crate::seams::volume::{Held, RefRecord, parked_pages};
 use crate::stages::api::Inspection;
 use crate::stages::api::readiness::Latches;
 use crate::stages::api::turns::Turns;
@@ -201,6 +201,23 @@ impl Inspection for Inspector {
 
     async fn peers(&self) -> Vec<PeerStatus> {
         self.stages.deps.peers.statuses().await
+    }
+
+    async fn every_project(&self) -> Result<Vec<ProjectStatus>, ApiError> {
+        let degraded: BTreeMap<ProjectName, String> = self.stages.state.debts.degraded().into_iter().collect();
+        let known = self.stages.state.versions.projects().map_err(ApiError::unavailable)?;
+        let status = |(name, record): (ProjectName, RefRecord)| {
+            let RefValue::State(state) = record.value else { return None };
+            let reason = degraded.get(&name).cloned();
+            let health = match reason.is_some() {
+                true => Some(ProjectHealth::Degraded),
+                false => health(state.phase),
+            };
+            let is_deleted = state.phase == ProjectPhase::Deleted && reason.is_none();
+            let state = health.unwrap_or(ProjectHealth::Ok);
+            (!is_deleted).then(|| ProjectStatus { project: name.to_string(), state, reason })
+        };
+        Ok(known.into_iter().filter_map(status).collect())
     }
 
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {

@@ -34,9 +34,10 @@ use crate::stages::api::access::TokenFile;
 use crate::stages::api::health::{BoundHealth, DescribeProjects, DescribeWrites, Health, RenderMetrics};
 use crate::stages::api::server::{ApiTasks, BoundApi};
 use crate::stages::api::turns::Turns;
+use crate::stages::console::{ConsoleStage, ConsoleTools};
 use crate::stages::failover::{DrillSchedule, OperatorDesk, SilentSchedule};
 use crate::stages::handover::{HandOver, Told};
-use crate::stages::ports::Operators;
+use crate::stages::ports::{Console, Inspection, Operators};
 use crate::telemetry::metrics::{DoctorState, FailoverState, Metrics, observe, observe_doctor, observe_failovers};
 use crate::telemetry::status_board::StatusBoard;
 use crate::telemetry::{self, Telemetry};
@@ -63,6 +64,8 @@ pub struct Sidecar {
     pub node: Node,
     /// The status board, with the latest events of the node.
     pub board: Arc<StatusBoard>,
+    /// The address of the listener for operators, if there is one.
+    pub operators: Option<SocketAddr>,
     api: ApiTasks,
     shutdown: CancellationToken,
     _locks: Vec<VolumeLock>,
@@ -91,6 +94,7 @@ impl Sidecar {
         let api = bound.operated(&api.operators_socket, api.operators.clone()).await.map_err(RunError::of)?;
         let (api, tls) = with_tls(api, settings).await?;
         let (shutdown, tcp) = (CancellationToken::new(), api.tcp_address().map(tracing::field::display));
+        let operators = api.operators_address();
         let health = telemetry.map(|telemetry| starting(settings, telemetry, &board, &shutdown)).transpose()?;
         tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API is listening");
         let credentials = tls.as_ref().map(|tls| &tls.credentials);
@@ -101,15 +105,7 @@ impl Sidecar {
         let turns = Turns::new(settings.turns.clone(), Arc::new(SystemClock), metrics.turns.clone());
         let contact = Arc::new(LastContact::read(&settings.state).await);
         let handover = start_handovers(&node, receivers)?;
-        let digests = DigestWriter {
-            stages: Arc::clone(node.stages()),
-            latches: node.latches().clone(),
-            board: Arc::clone(&board),
-            guards: Arc::clone(&guards),
-            contact: Arc::clone(&contact),
-            handover: handover.clone(),
-        };
-        node.stages().context.tasks.spawn("digest", digests.run());
+        write_digests(&node, &board, &guards, &contact, &handover);
         if let Some((telemetry, health)) = telemetry.zip(health) {
             observe(&telemetry.meter(), &board, seams.refdb.units());
             let (renderer, stages, latches) =
@@ -135,7 +131,10 @@ impl Sidecar {
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards)
             .with(tls, handover, contact, turns.clone())
             .seeing(left_locks);
+        let inspector = Arc::new(inspector);
+        let console = console(settings, &node, &desk, &inspector);
         let api = api
+            .showing(console)
             .giving(Arc::clone(&node.stages().deps.repositories))
             .refreshing(node.refreshes())
             .guarded(node.handshake())
@@ -149,8 +148,8 @@ impl Sidecar {
             .taking(settings.api.most_requests)
             .turning(Arc::clone(&turns))
             .waiting(settings.commit.deadline);
-        let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);
-        Ok(Self { node, board, api, shutdown, _locks: locks })
+        let api = api.spawn(node.transactions(), inspector, &shutdown);
+        Ok(Self { node, board, operators, api, shutdown, _locks: locks })
     }
 
     /// Stops the sidecar in order, within `grace`.
@@ -175,6 +174,44 @@ fn watch_repositories(settings: &Settings, node: &Node) -> (Arc<Guards>, Arc<Lef
     let locks = LeftLocks::new(&settings.base_paths);
     tasks.spawn("left-locks", Arc::clone(&locks).watch(Arc::clone(stages)));
     (guards, locks)
+}
+
+/// Begins to leave digests of this node in the refdb.
+fn write_digests(
+    node: &Node,
+    board: &Arc<StatusBoard>,
+    guards: &Arc<Guards>,
+    contact: &Arc<LastContact>,
+    handover: &[Told],
+) {
+    let digests = DigestWriter {
+        stages: Arc::clone(node.stages()),
+        latches: node.latches().clone(),
+        board: Arc::clone(board),
+        guards: Arc::clone(guards),
+        contact: Arc::clone(contact),
+        handover: handover.to_vec(),
+    };
+    node.stages().context.tasks.spawn("digest", digests.run());
+}
+
+/// The console, if the configuration has one. It begins to follow the lags.
+fn console(
+    settings: &Settings,
+    node: &Node,
+    desk: &Arc<OperatorDesk>,
+    inspector: &Arc<Inspector>,
+) -> Option<Arc<dyn Console>> {
+    let tools = ConsoleTools {
+        operators: Arc::clone(desk) as Arc<dyn Operators>,
+        inspection: Arc::clone(inspector) as Arc<dyn Inspection>,
+        handshake: node.handshake(),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SeededEntropy::from_machine()),
+    };
+    let console = ConsoleStage::new(settings.console?, tools);
+    node.stages().context.tasks.spawn("console", Arc::clone(&console).watch());
+    Some(console)
 }
 
 /// Begins drills by themselves, as the configuration says, and measures how failovers and drills stand.

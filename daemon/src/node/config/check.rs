@@ -18,7 +18,8 @@ use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
 use super::{
-    DEFAULT_SOCKET, LOG_FILTER, base_paths, drill, gerrit, handover, operators, peers, probes, tls, turns, value,
+    DEFAULT_SOCKET, LOG_FILTER, base_paths, console, drill, gerrit, handover, operators, peers, probes, tls, turns,
+    value,
 };
 use crate::seams::git::FsckObjects;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
@@ -68,6 +69,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let tls = tls::read(&raw.tls, to);
     let signing_key = to.optional("signing.key_file", &raw.signing.key_file, folder);
     let operators = operators::read(raw, tls.as_ref(), to);
+    let console = console::read(raw, to);
     let peers = peers::read(raw, node.as_ref(), &api, to);
     Some(Settings {
         site: site?,
@@ -94,6 +96,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         tls,
         signing_key,
         operators,
+        console,
         peers,
         embedded_dir,
     })
@@ -131,6 +134,7 @@ fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("drill.silent", &raw.drill.silent.unknown, raw::Silent::FIELDS);
     to.unknown("tls", &raw.tls.unknown, raw::Tls::FIELDS);
     to.unknown("operators", &raw.operators.unknown, raw::Operators::FIELDS);
+    to.unknown("console", &raw.console.unknown, raw::Console::FIELDS);
     for (name, peer) in &raw.peers {
         to.unknown(&format!("peers.{name}"), &peer.unknown, raw::Peer::FIELDS);
     }

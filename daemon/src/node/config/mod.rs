@@ -9,13 +9,14 @@
 //! | `check`, `report` | the pass over all fields, and the problems that it collects |
 //! | `fields`, `value` | parse one field; times and sizes |
 //! | `base_paths`, `gerrit`, `handover`, `probes`, `drill`, `turns` | sections with rules of their own |
-//! | `tls`, `operators`, `peers` | sections with rules of their own, about others |
+//! | `tls`, `operators`, `console`, `peers` | sections with rules of their own, about others |
 //! | `settings` | the validated configuration |
 //! | `reference` | the page about all settings, made from the example and the check |
 //! | `example.toml` | every field with its default; `lockstep config example` prints it |
 
 mod base_paths;
 mod check;
+mod console;
 mod drill;
 mod fields;
 mod gerrit;

@@ -30,6 +30,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("tls", Tls::FIELDS),
     ("signing", Signing::FIELDS),
     ("operators", Operators::FIELDS),
+    ("console", Console::FIELDS),
     ("peers.*", Peer::FIELDS),
     ("embedded", Embedded::FIELDS),
 ];
@@ -58,6 +59,7 @@ pub(super) const TABLES: &[&str] = &[
     "tls",
     "signing",
     "operators",
+    "console",
     "peers",
     "embedded",
 ];
@@ -88,6 +90,7 @@ section!(
         api: Api, turns: Turns, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs,
         commit: Commit, apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry, handover: Handover,
         probes: Probes, drill: Drill, tls: Tls, signing: Signing, operators: Operators,
+        console: Console,
         peers: BTreeMap<String, Peer>, embedded: Embedded,
     }
 );
@@ -187,5 +190,6 @@ section!(Tls {
 });
 section!(Signing { key_file: Leaf });
 section!(Operators { listen: Leaf, token_file: Leaf, allow: Leaf });
+section!(Console { enabled: Leaf, changes: Leaf });
 section!(Peer { url: Leaf, identity: Leaf, token_file: Leaf, socket: Leaf });
 section!(Embedded { dir: Leaf });

@@ -17,6 +17,7 @@ use crate::seams::tls::{PeerName, TlsFiles};
 use crate::stages::api::operator_listener::OperatorListenerSettings;
 use crate::stages::api::peer_listener::PeerListenerSettings;
 use crate::stages::api::turns::TurnLimits;
+use crate::stages::console::ConsoleSettings;
 
 /// All settings of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub struct Settings {
     pub signing_key: Option<PathBuf>,
     /// The listener for operators, if this node has one. It uses the certificate of `tls`.
     pub operators: Option<OperatorListenerSettings>,
+    /// The console, if the listener for operators serves it.
+    pub console: Option<ConsoleSettings>,
     /// Other nodes' sidecars by name. Objects are requested from them in the order of their names.
     pub peers: BTreeMap<String, Peer>,
     /// The folder of the embedded emulators. If it is set, the node uses nothing outside of this machine.

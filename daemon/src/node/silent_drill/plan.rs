@@ -138,6 +138,7 @@ pub(in crate::node) fn settings(plan: &Plan) -> Settings {
         tls: None,
         signing_key: None,
         operators: None,
+        console: None,
         peers: BTreeMap::new(),
         embedded_dir: None,
     }

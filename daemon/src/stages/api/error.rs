@@ -62,6 +62,13 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, RefusalCode::Invalid, message, false)
     }
 
+    /// The caller is a viewer, and the call is none of those that only show something (403).
+    pub(super) fn viewers_only_look() -> Self {
+        let message = "this token is one of a viewer, who changes nothing: use a token of an operator; nothing was \
+                       changed";
+        Self::new(StatusCode::FORBIDDEN, RefusalCode::Invalid, message, false)
+    }
+
     /// No entry of the setting `allow` has one of the names in the caller's certificate (403).
     pub(super) fn not_allowed(names: &[PeerName], allow: &str) -> Self {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();

@@ -1,8 +1,9 @@
-//! The listener for operators: TLS 1.3, and every call of the API.
+//! The listener for operators: TLS 1.3, every call of the API, and the console.
 //!
 //! A caller is an operator by a certificate of a trusted authority, with a name that the setting `operators.allow`
-//! lists, or by a token of `operators.token_file`. A peer is no operator: a certificate with a name of `tls.allow` is
-//! refused, even if its holder sends a token. Callers without a certificate are bounded by address and in all, so they
+//! lists, or by a token of `operators.token_file`. The holder of a token may be a viewer, who makes the calls of `LOOKS`
+//! alone. A peer is no operator: a certificate with a name of `tls.allow` is refused, even if its holder sends a token.
+//! Callers without a certificate are bounded by address and in all, so they
 //! keep no holder of a certificate out. A connection carries one request, so that neither a certificate nor a token
 //! outlives its removal. Requests have bounds of their own: bridges and hooks that keep the node busy keep no operator
 //! out.
@@ -13,7 +14,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use async_trait::async_trait;
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::{Extension, Router};
@@ -31,6 +33,7 @@ use super::out_of_reach::User;
 use super::routes;
 use super::serve::Bounds;
 use crate::seams::tls::{Caller, Callers, Credentials, NamePattern, PeerName};
+use crate::stages::ports::{Console, OperatorRole, TokenError, TokenHash, TokenHolder, TokenHolders};
 
 /// Requests of operators in progress at most.
 const REQUESTS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
@@ -42,6 +45,27 @@ const FROM_ONE_ADDRESS: usize = 16;
 const SILENCE: Duration = Duration::from_secs(10);
 /// Admission bounds both kinds of connections, so together they never reach this bound of connections.
 const BOUNDS: Bounds = Bounds { connections: 2 * CONNECTIONS + 1, silence: SILENCE, keep_alive: false };
+
+/// The calls of a viewer: those that show the state of the sites, and change nothing.
+const LOOKS: [(&str, &str); 17] = [
+    ("GET", "/v1/status"),
+    ("GET", "/v1/parked"),
+    ("GET", "/v1/quarantine"),
+    ("GET", "/v1/peers"),
+    ("GET", "/v1/sites"),
+    ("GET", "/v1/overview"),
+    ("GET", "/v1/history"),
+    ("GET", "/v1/signing"),
+    ("GET", "/v1/verification"),
+    ("GET", "/v1/drills"),
+    ("GET", "/v1/drills/silent"),
+    ("GET", "/v1/refdb/rebuild"),
+    ("GET", "/v1/projects/{project}/strays"),
+    ("GET", "/v1/openapi.json"),
+    ("POST", "/v1/explain"),
+    ("POST", "/v1/failover/plan"),
+    ("POST", "/v1/preflight"),
+];
 
 /// The settings of the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,15 +104,19 @@ impl BoundOperators {
         self.listener.local_addr().ok()
     }
 
-    /// Splits into a listener of connections, a router for each caller, and the bounds of connections.
+    /// Splits into a listener of connections, a router for each caller, and the bounds of connections. The console is
+    /// served only to holders of tokens.
     pub(super) fn into_parts(
         self,
         api: &Api,
+        console: Option<&dyn Console>,
     ) -> (Handshakes<OperatorAdmission>, impl Fn(AdmittedCaller) -> Router + use<>, Bounds) {
         let OperatorListenerSettings { token_file, allow, peers, .. } = self.settings;
         let tokens = token_file.map(|path| OperatorTokens::at(path, self.others));
         let router = routes::router(Api { admission: Admission::new(REQUESTS), ..api.clone() });
-        let router = router.layer(middleware::from_fn_with_state(tokens, identify));
+        let router = router.layer(middleware::from_fn_with_state(tokens.clone(), identify));
+        let pages = console.zip(tokens).map(|(console, tokens)| console.router(Arc::new(tokens)));
+        let router = pages.into_iter().fold(router, |all, pages| all.merge(pages));
         let for_caller = move |caller: AdmittedCaller| router.clone().layer(Extension(caller));
         (Handshakes::start(self.listener, self.credentials, OperatorAdmission::new(allow, peers)), for_caller, BOUNDS)
     }
@@ -148,7 +176,22 @@ impl CallerAdmission for OperatorAdmission {
     }
 }
 
-/// Passes a request on with the identity of its operator, and answers 401 to everybody else.
+#[async_trait]
+impl TokenHolders for OperatorTokens {
+    async fn holder(&self, hash: &TokenHash) -> Result<TokenHolder, TokenError> {
+        match self.find(*hash).await {
+            Ok(Some((holder, role))) => {
+                let (name, actor) = (holder.to_string(), Operator::Token(holder).to_string());
+                Ok(TokenHolder { name, actor, role })
+            }
+            Ok(None) => Err(TokenError::Unknown),
+            Err(_) => Err(TokenError::Unusable),
+        }
+    }
+}
+
+/// Passes a request on with the identity of its operator, and that of a viewer if it is a look. Answers 401 to
+/// everybody else.
 async fn identify(
     State(tokens): State<Option<OperatorTokens>>,
     Extension(caller): Extension<AdmittedCaller>,
@@ -157,7 +200,14 @@ async fn identify(
 ) -> Result<Response, Failure> {
     let operator = match (caller.operator, tokens) {
         (Some(operator), _) => operator,
-        (None, Some(tokens)) => Operator::Token(tokens.holder(request.headers()).await?),
+        (None, Some(tokens)) => {
+            let (holder, role) = tokens.holder(request.headers()).await?;
+            match role {
+                OperatorRole::Operator => Operator::Token(holder),
+                OperatorRole::Viewer if is_look(&request) => return Ok(next.run(request).await),
+                OperatorRole::Viewer => return Err(Failure::viewers_only_look()),
+            }
+        }
         (None, None) => {
             let message = "this listener is for operators: present a certificate that operators.allow lists";
             return Err(Failure::unauthorized(message));
@@ -165,6 +215,12 @@ async fn identify(
     };
     request.extensions_mut().insert(operator);
     Ok(next.run(request).await)
+}
+
+/// Whether a request only shows something.
+fn is_look(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    LOOKS.iter().any(|(method, look)| request.method().as_str() == *method && path == Some(*look))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Tokens of operators: named, and kept as hashes.
 //!
-//! The file has one token per line: the name of its holder, and `sha256:` with the hash of the token in hexadecimal.
+//! The file has one token per line: the name of its holder, `sha256:` with the hash of the token in hexadecimal, and
+//! the holder's role, `viewer` or `operator`. A line without a role is one of an operator, as in earlier releases.
 //! Empty lines and lines that begin with `#` do not count. A holder may have several lines, so that an old token and a
 //! new one are both accepted while callers move. The file is read on each request: no change needs a restart. It holds
 //! no token, so a thief of the file can do nothing with it. Tokens are random numbers of 256 bits, so a hash without
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use super::error::Failure;
 use super::out_of_reach::User;
 use crate::base::clock::Entropy;
+use crate::stages::ports::{OperatorRole, TokenHash};
 
 /// The beginning of each token, by which scanners of leaked secrets recognise it.
 const TOKEN: &str = "lockstep-operator-";
@@ -64,13 +66,16 @@ pub struct NewToken {
     pub line: String,
 }
 
-/// Makes a token for a holder.
+/// Makes a token for a holder. The line of an operator names no role, so that earlier releases can read it.
 #[must_use]
-pub fn new_token(holder: &Holder, entropy: &dyn Entropy) -> NewToken {
+pub fn new_token(holder: &Holder, role: OperatorRole, entropy: &dyn Entropy) -> NewToken {
     let secret: String = (0..4).map(|_| format!("{:016x}", entropy.next())).collect();
     let token = format!("{TOKEN}{secret}");
     let line = format!("{holder} {HASH}{}", hex::encode(Sha256::digest(&token)));
-    NewToken { token, line }
+    match role {
+        OperatorRole::Operator => NewToken { token, line },
+        OperatorRole::Viewer => NewToken { token, line: format!("{line} {}", role.name()) },
+    }
 }
 
 /// The file with the tokens of operators.
@@ -103,7 +108,8 @@ enum FileError {
 /// One line of the file.
 struct Entry {
     holder: Holder,
-    hash: [u8; 32],
+    hash: TokenHash,
+    role: OperatorRole,
 }
 
 impl OperatorTokens {
@@ -136,11 +142,11 @@ impl OperatorTokens {
         )
     }
 
-    /// The holder of the token that a request presents.
+    /// The holder of the token that a request presents, and the holder's role.
     ///
     /// # Errors
     /// The request has no token, the file does not list it, or the file cannot be read.
-    pub(super) async fn holder(&self, headers: &HeaderMap) -> Result<Holder, Failure> {
+    pub(super) async fn holder(&self, headers: &HeaderMap) -> Result<(Holder, OperatorRole), Failure> {
         let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let presented = value.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| {
             Failure::unauthorized(
@@ -148,6 +154,16 @@ impl OperatorTokens {
                  authorization: `Bearer <token>` with a token of operators.token_file",
             )
         })?;
+        let found = self.find(Sha256::digest(presented.trim()).into()).await?;
+        found.ok_or_else(|| {
+            Failure::unauthorized(
+                "the token in header authorization is not in operators.token_file; it may have been replaced",
+            )
+        })
+    }
+
+    /// The holder of the token with this hash. None if every line can be read, and none lists the hash.
+    pub(super) async fn find(&self, hash: TokenHash) -> Result<Option<(Holder, OperatorRole)>, Failure> {
         let file = self.clone();
         #[expect(
             clippy::disallowed_methods,
@@ -157,11 +173,9 @@ impl OperatorTokens {
         let text = read_file.await.unwrap_or_else(|error| Err(error.into()));
         let text = text.map_err(|why| self.unusable(&why.to_string()))?;
         let (entries, unreadable) = read(&text);
-        match (find(&entries, presented.trim()), unreadable) {
-            (Some(holder), _) => Ok(holder),
-            (None, None) => Err(Failure::unauthorized(
-                "the token in header authorization is not in operators.token_file; it may have been replaced",
-            )),
+        match (find(&entries, &hash), unreadable) {
+            (Some(found), _) => Ok(Some(found)),
+            (None, None) => Ok(None),
             (None, Some(line)) => Err(self.unusable(&format!(
                 "line {line} cannot be read, so it is not known whether it has a token that was presented; `lockstep \
                  operators token` makes a line"
@@ -189,16 +203,19 @@ fn entry(line: &str) -> Option<Entry> {
     let mut words = line.split_whitespace();
     let (holder, hash) = (words.next()?.parse().ok()?, words.next()?.strip_prefix(HASH)?);
     let hash = hex::decode(hash).ok()?.try_into().ok()?;
-    words.next().is_none().then_some(Entry { holder, hash })
+    let role = match words.next() {
+        None => OperatorRole::Operator,
+        Some(word) => [OperatorRole::Viewer, OperatorRole::Operator].into_iter().find(|role| role.name() == word)?,
+    };
+    words.next().is_none().then_some(Entry { holder, hash, role })
 }
 
-/// The holder of a token. Every entry is compared in full, so that the time of an answer reveals nothing about any of
-/// them.
-fn find(entries: &[Entry], presented: &str) -> Option<Holder> {
-    let presented: [u8; 32] = Sha256::digest(presented).into();
+/// The holder of the token with this hash. Every entry is compared in full, so that the time of an answer reveals
+/// nothing about any of them.
+fn find(entries: &[Entry], presented: &TokenHash) -> Option<(Holder, OperatorRole)> {
     let equal: Vec<Choice> = entries.iter().map(|entry| entry.hash.as_slice().ct_eq(presented.as_slice())).collect();
     let found = entries.iter().zip(equal).find(|(_, equal)| equal.unwrap_u8() == 1);
-    found.map(|(entry, _)| entry.holder.clone())
+    found.map(|(entry, _)| (entry.holder.clone(), entry.role))
 }
 
 #[cfg(test)]
@@ -206,20 +223,38 @@ mod tests {
     use super::*;
     use crate::base::clock::SeededEntropy;
 
+    const OPERATOR: OperatorRole = OperatorRole::Operator;
+
+    fn hash(token: &str) -> TokenHash {
+        Sha256::digest(token).into()
+    }
+
+    #[test]
+    fn a_line_without_a_role_is_one_of_an_operator_and_a_viewer_is_named() {
+        let (holder, entropy) = ("alice".parse().unwrap(), SeededEntropy::new(3));
+        let role_of = |line: &str| entry(line).map(|entry| entry.role);
+        let operator = new_token(&holder, OPERATOR, &entropy).line;
+        let viewer = new_token(&holder, OperatorRole::Viewer, &entropy).line;
+        assert_eq!(operator.split(' ').count(), 2, "earlier releases read it: {operator}");
+        assert_eq!((role_of(&operator), role_of(&viewer)), (Some(OPERATOR), Some(OperatorRole::Viewer)));
+        assert_eq!(role_of(&format!("{operator} operator")), Some(OPERATOR));
+        assert_eq!(role_of(&format!("{operator} Viewer")), None, "a role that is misspelt makes no operator");
+    }
+
     #[test]
     fn a_line_names_the_holder_and_does_not_reveal_the_token() {
         let (holder, entropy) = ("alice@example.org".parse().unwrap(), SeededEntropy::new(3));
-        let (old, new) = (new_token(&holder, &entropy), new_token(&holder, &entropy));
+        let (old, new) = (new_token(&holder, OPERATOR, &entropy), new_token(&holder, OPERATOR, &entropy));
         assert_ne!(old.token, new.token);
         assert!(!new.line.contains(new.token.strip_prefix(TOKEN).unwrap()));
         let text = format!("# operators\n\n{}\n  {}  \nbob sha256:12\n", old.line, new.line);
         let (entries, unreadable) = read(&text);
         assert_eq!(unreadable, Some(5));
         for token in [&old.token, &new.token] {
-            assert_eq!(find(&entries, token), Some(holder.clone()));
+            assert_eq!(find(&entries, &hash(token)), Some((holder.clone(), OPERATOR)));
         }
         for wrong in ["", "x", &old.token[1..], &old.line, TOKEN] {
-            assert_eq!(find(&entries, wrong), None, "{wrong}");
+            assert_eq!(find(&entries, &hash(wrong)), None, "{wrong}");
         }
     }
 
@@ -227,12 +262,13 @@ mod tests {
     async fn a_file_that_another_user_could_write_makes_no_operator_and_strangers_learn_nothing_of_it() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("operators");
-        let made = new_token(&"alice".parse().unwrap(), &SeededEntropy::new(3));
+        let made = new_token(&"alice".parse().unwrap(), OPERATOR, &SeededEntropy::new(3));
         std::fs::write(&path, format!("{}\n", made.line)).unwrap();
         let headers =
             HeaderMap::from_iter([(header::AUTHORIZATION, format!("Bearer {}", made.token).parse().unwrap())]);
         let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&path).unwrap());
-        assert_eq!(OperatorTokens::at(path.clone(), None).holder(&headers).await.ok(), "alice".parse().ok());
+        let (holder, role) = OperatorTokens::at(path.clone(), None).holder(&headers).await.unwrap();
+        assert_eq!((Ok(holder), role), ("alice".parse(), OPERATOR));
         let others = User { uid: owner, groups: Vec::new() };
         let told = format!("{:?}", OperatorTokens::at(path.clone(), Some(others)).holder(&headers).await.unwrap_err());
         assert!(told.contains("it is not known whether") && !told.contains(path.to_str().unwrap()), "{told}");
@@ -240,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_line_of_another_form_is_no_entry() {
-        let good = new_token(&"a".parse().unwrap(), &SeededEntropy::new(3)).line;
+        let good = new_token(&"a".parse().unwrap(), OPERATOR, &SeededEntropy::new(3)).line;
         assert!(entry(&good).is_some());
         for bad in
             ["a", "a sha256:", "sha256:00", &good[..good.len() - 1], &format!("{good} b"), &good.replace(':', "=")]

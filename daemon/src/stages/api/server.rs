@@ -32,7 +32,7 @@ use super::turns::Turns;
 use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
 use crate::seams::tls::Credentials;
-use crate::stages::ports::{Arrivals, Doctor, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
+use crate::stages::ports::{Arrivals, Console, Doctor, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
 
 /// The default bound on requests in progress. A push counts as one request until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -90,6 +90,7 @@ pub struct BoundApi {
     events: Option<Arc<dyn StreamEvents>>,
     most_requests: NonZeroUsize,
     turns: Option<Arc<Turns>>,
+    console: Option<Arc<dyn Console>>,
     deadline: Duration,
 }
 
@@ -129,6 +130,7 @@ impl BoundApi {
             events: None,
             most_requests: DEFAULT_REQUESTS,
             turns: None,
+            console: None,
             deadline: DEFAULT_DEADLINE,
         })
     }
@@ -253,6 +255,12 @@ impl BoundApi {
         Self { turns: Some(turns), ..self }
     }
 
+    /// Serves the console at the listener for operators.
+    #[must_use]
+    pub fn showing(self, console: Option<Arc<dyn Console>>) -> Self {
+        Self { console, ..self }
+    }
+
     /// Sets the deadline of requests that name none.
     #[must_use]
     pub fn waiting(self, deadline: Duration) -> Self {
@@ -308,7 +316,7 @@ impl BoundApi {
             deadline,
         };
         let peers = self.peers.map(|bound| bound.into_parts(&api));
-        let remote_operators = self.remote_operators.map(|bound| bound.into_parts(&api));
+        let remote_operators = self.remote_operators.map(|bound| bound.into_parts(&api, self.console.as_deref()));
         let router = routes::router(api);
         // An excess request needs a connection too, to receive its rejection.
         let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
-use lockstep_proto::debt::{Repair, RepairAnswer};
+use lockstep_proto::debt::{ProjectStatus, Repair, RepairAnswer};
 use lockstep_proto::explain::{ExplainRequest, Explanation, RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
@@ -22,6 +22,9 @@ pub trait Inspection: Send + Sync {
 
     /// The peers of this node, as each answers now.
     async fn peers(&self) -> Vec<PeerStatus>;
+
+    /// Every project that this node knows and that is not deleted, by name, with its state here.
+    async fn every_project(&self) -> Result<Vec<ProjectStatus>, ApiError>;
 
     /// The parked transactions of this node, with their reasons.
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError>;

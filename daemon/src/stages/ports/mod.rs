@@ -10,6 +10,7 @@
 //! | `barrier` | from commit to membership: wait until no incarnation can commit unaware |
 //! | `met_locks` | from commit to membership: locks that stand in the way |
 //! | `operators` | from the API to failover: sites, plans, roles |
+//! | `console` | from the API to the console, for its pages, and back, for the holders of tokens |
 //! | `rebuilds` | from the API to rebuild: the version map for peers, a new refdb for operators |
 //! | `peer_refs` | from the API to verify: digests and refs for peers |
 //! | `fencing` | from failover to membership: end an incarnation |
@@ -28,6 +29,7 @@ mod arrivals;
 mod barrier;
 mod catch_up;
 mod comparison;
+mod console;
 mod doctor;
 mod due_subjects;
 mod fencing;
@@ -54,6 +56,7 @@ pub use arrivals::Arrivals;
 pub use barrier::{Barrier, BarrierError, Unaware};
 pub use catch_up::{Behind, CatchUp, CatchUpError};
 pub use comparison::{Comparison, ComparisonError};
+pub use console::{Console, OperatorRole, TokenError, TokenHash, TokenHolder, TokenHolders};
 pub use doctor::Doctor;
 pub use due_subjects::DueSubjects;
 pub use fencing::{Fencing, FencingOver};

@@ -79,6 +79,27 @@ const OF_BRIDGES: [&str; 33] = [
     "get /v1/drills/silent",
 ];
 
+/// The calls that a viewer may make: they show the state of the sites, and change nothing.
+const OF_VIEWERS: [&str; 17] = [
+    "get /v1/status",
+    "get /v1/parked",
+    "get /v1/quarantine",
+    "get /v1/peers",
+    "get /v1/sites",
+    "get /v1/overview",
+    "get /v1/history",
+    "get /v1/signing",
+    "get /v1/verification",
+    "get /v1/drills",
+    "get /v1/drills/silent",
+    "get /v1/refdb/rebuild",
+    "get /v1/projects/{project}/strays",
+    "get /v1/openapi.json",
+    "post /v1/explain",
+    "post /v1/failover/plan",
+    "post /v1/preflight",
+];
+
 /// Open to everybody whom a listener of the bridge lets in.
 const DOCUMENT: &str = "get /v1/openapi.json";
 
@@ -99,6 +120,7 @@ async fn every_call_is_open_to_the_right_identities_and_to_no_other() {
     let identities = [
         ("a user on the operators' socket", Way::Socket(world.path("run/api-operators.sock")), May::Everything),
         ("an operator's token", Way::Tls(world.operators, None, operator.clone()), May::Everything),
+        ("a viewer's token", Way::Tls(world.operators, None, world.vera.token.clone()), May::Looks),
         ("an operator's certificate", Way::Tls(world.operators, Some(world.holder(ALICE)), none()), May::Everything),
         ("the bridge or a hook on its socket", Way::Socket(world.path("run/api.sock")), May::AllButOperators),
         ("a token of api.listen", Way::Tcp(world.tcp, token.clone()), May::AllButOperators),
@@ -124,6 +146,7 @@ async fn every_call_is_open_to_the_right_identities_and_to_no_other() {
             May::Nothing,
         ),
         ("nobody among operators", Way::Tls(world.operators, None, none()), May::Nothing),
+        ("a viewer's token at api.listen", Way::Tcp(world.tcp, world.vera.token.clone()), May::Nothing),
         ("the hash of a token", Way::Tls(world.operators, None, world.alice.line.clone()), May::Nothing),
     ];
     for (who, way, may) in &identities {
@@ -131,6 +154,7 @@ async fn every_call_is_open_to_the_right_identities_and_to_no_other() {
             let is_open = match may {
                 May::Everything => true,
                 May::AllButOperators => !OF_OPERATORS.contains(&call) && !OF_OPERATORS_BY_BODY.contains(&call),
+                May::Looks => OF_VIEWERS.contains(&call),
                 May::Peers => OF_PEERS.contains(&call),
                 May::Nothing => false,
             };

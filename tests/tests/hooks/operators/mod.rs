@@ -22,7 +22,7 @@ use lockstep::stages::api::operator_listener::OperatorListenerSettings;
 use lockstep::stages::api::operator_tokens::{NewToken, new_token};
 use lockstep::stages::api::peer_listener::PeerListenerSettings;
 use lockstep::stages::api::server::BoundApi;
-use lockstep::stages::ports::Operators;
+use lockstep::stages::ports::{OperatorRole, Operators};
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::drill::{DrillBegun, DrillReport, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
@@ -162,6 +162,8 @@ struct World {
     peers: SocketAddr,
     operators: SocketAddr,
     alice: NewToken,
+    /// The token of a viewer.
+    vera: NewToken,
 }
 
 impl World {
@@ -170,8 +172,10 @@ impl World {
         let serving = Identity::new(home.path(), &[SERVER, "127.0.0.1"], &ca, &[&ca]);
         let own = serving.credentials();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let alice = new_token(&"alice".parse().unwrap(), &SeededEntropy::new(1));
-        std::fs::write(home.path().join("operators"), format!("{}\n", alice.line)).unwrap();
+        let token = |name: &str, role, seed| new_token(&name.parse().unwrap(), role, &SeededEntropy::new(seed));
+        let alice = token("alice", OperatorRole::Operator, 1);
+        let vera = token("vera", OperatorRole::Viewer, 2);
+        std::fs::write(home.path().join("operators"), format!("{}\n{}\n", alice.line, vera.line)).unwrap();
         let tokens = TokenFile::ensure(home.path().join("token"), &SeededEntropy::new(7)).unwrap();
         let bound = BoundApi::bind(&home.path().join("run/api.sock"), Some((any, tokens))).await.unwrap();
         let uids = vec![rustix::process::geteuid().as_raw()];
@@ -194,7 +198,7 @@ impl World {
         *fake.refdb.lock() = Some(BTreeMap::new());
         let bound = bound.obeying(Arc::clone(&desk) as _).guarded(Arc::clone(&desk) as _);
         let _ = bound.spawn(fake.clone(), fake, &CancellationToken::new());
-        Self { home, ca, own, serving, desk, tcp, peers, operators, alice }
+        Self { home, ca, own, serving, desk, tcp, peers, operators, alice, vera }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -229,6 +233,7 @@ enum Way {
 enum May {
     Everything,
     AllButOperators,
+    Looks,
     Peers,
     Nothing,
 }

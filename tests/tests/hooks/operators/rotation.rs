@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lockstep::base::clock::SeededEntropy;
 use lockstep::clients::api_client::{Call, Client, ClientError};
 use lockstep::stages::api::operator_tokens::new_token;
+use lockstep::stages::ports::OperatorRole;
 use lockstep_proto::status::NodeStatus;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -35,8 +36,8 @@ fn put(path: &std::path::Path, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operators_token_is_replaced_and_no_request_fails() {
     let world = Arc::new(World::start().await);
-    let bob = new_token(&"bob".parse().unwrap(), &SeededEntropy::new(8));
-    let new = new_token(&"alice".parse().unwrap(), &SeededEntropy::new(9));
+    let bob = new_token(&"bob".parse().unwrap(), OperatorRole::Operator, &SeededEntropy::new(8));
+    let new = new_token(&"alice".parse().unwrap(), OperatorRole::Operator, &SeededEntropy::new(9));
     let (asked, end) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
     let mine = world.path("mine");
     put(&mine, &world.alice.token);

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::super::table::{Table, titled};
 use super::super::target::{OperatorTarget, Target};
-use super::super::time_text::{seconds, utc};
 use super::super::{CliError, json};
 use super::before::{self, Before};
 use super::silent;
+use crate::base::time_text::{seconds, utc};
 use crate::cli::out;
 use crate::clients::api_client::{Call, Client};
 use crate::node::doctor::release::Release;

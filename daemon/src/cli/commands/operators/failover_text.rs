@@ -7,8 +7,8 @@ use lockstep_proto::failover::{
 };
 
 use super::super::table::{Table, titled};
-use super::super::time_text::seconds;
 use super::site_table::site_table;
+use crate::base::time_text::seconds;
 
 /// A plan as text.
 pub(in super::super) fn plan(plan: &FailoverPlan) -> String {

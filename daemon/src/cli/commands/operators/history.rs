@@ -6,8 +6,8 @@ use lockstep_proto::site_list::{ListChange, SiteMode};
 
 use super::super::table::Table;
 use super::super::target::Target;
-use super::super::time_text::{seconds, utc};
 use super::super::{CliError, json};
+use crate::base::time_text::{seconds, utc};
 use crate::cli::out;
 
 #[derive(Debug, clap::Args)]

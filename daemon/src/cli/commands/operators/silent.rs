@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use super::super::table::{Table, titled};
 use super::super::target::{OperatorTarget, Target};
-use super::super::time_text::{seconds, utc};
 use super::super::{CliError, json};
+use crate::base::time_text::{seconds, utc};
 use crate::cli::out;
 
 /// The pause between two looks at a drill.

@@ -1,9 +1,10 @@
-//! Times and spans as text.
+//! Times and spans as text, for the command line and the console.
 
 use time::OffsetDateTime;
 
 /// A time in milliseconds since 1970 as a date and a time of the day, in UTC.
-pub(super) fn utc(at_ms: u64) -> String {
+#[must_use]
+pub fn utc(at_ms: u64) -> String {
     let seconds = i64::try_from(at_ms / 1_000).unwrap_or(i64::MAX);
     let Ok(at) = OffsetDateTime::from_unix_timestamp(seconds) else { return format!("{seconds} s since 1970") };
     let (date, time) = (at.date(), at.time());
@@ -12,12 +13,14 @@ pub(super) fn utc(at_ms: u64) -> String {
 }
 
 /// A span in milliseconds in seconds, with tenths. A dash if there is none.
-pub(super) fn seconds(span_ms: Option<u64>) -> String {
+#[must_use]
+pub fn seconds(span_ms: Option<u64>) -> String {
     span_ms.map_or("-".to_owned(), |span_ms| format!("{:.1} s", span_ms as f64 / 1_000.0))
 }
 
 /// A span in milliseconds in its largest fitting unit.
-pub(super) fn short(span_ms: u64) -> String {
+#[must_use]
+pub fn short(span_ms: u64) -> String {
     match span_ms / 1_000 {
         seconds @ 0..=119 => format!("{seconds} s"),
         seconds @ 120..=7_199 => format!("{} min", seconds / 60),

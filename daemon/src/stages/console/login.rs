@@ -1,0 +1,74 @@
+//! The pages that begin and end a session.
+//!
+//! The login form has no session yet, so it carries a random text that a cookie of its own has, too: another site
+//! cannot log a visitor in under a name of its choice.
+
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
+use sha2::{Digest, Sha256};
+
+use super::context::Context;
+use super::denied::{Denied, LOGIN_PAGE};
+use super::render::html;
+use super::sessions::LONGEST;
+use super::submitted::{Submitted, form};
+use super::{cookies, csrf};
+use crate::stages::ports::{TokenError, TokenHash};
+
+/// How long the login form can be sent after it was loaded.
+const FORM: Duration = Duration::from_secs(3_600);
+
+#[derive(askama::Template)]
+#[template(path = "console/login.html")]
+struct LoginPage {
+    node: String,
+    csrf: String,
+    problem: &'static str,
+}
+
+/// Shows the form for a token.
+pub(super) async fn show(State(context): State<Context>) -> Response {
+    page(&context, StatusCode::OK, "")
+}
+
+fn page(context: &Context, status: StatusCode, problem: &'static str) -> Response {
+    let csrf = context.secret();
+    let cookie = cookies::set(cookies::LOGIN, &csrf, FORM);
+    let page = LoginPage { node: context.inspection.introduction().node.to_string(), csrf, problem };
+    (status, AppendHeaders([cookie]), html(&page)).into_response()
+}
+
+/// Begins a session, if the token is one of an operator.
+pub(super) async fn begin(State(context): State<Context>, request: Request) -> Result<Response, Denied> {
+    let given = cookies::get(request.headers(), cookies::LOGIN).unwrap_or_default().to_owned();
+    let fields = form(request).await?;
+    if !csrf::carries(&given, fields.text("csrf")) {
+        return Ok(page(&context, StatusCode::FORBIDDEN, "The form was too old, or cookies are off. Log in again."));
+    }
+    let hash: TokenHash = Sha256::digest(fields.text("token")).into();
+    match context.holders.holder(&hash).await {
+        Ok(holder) => {
+            tracing::info!(actor = holder.actor, role = holder.role.name(), "a session of the console begins");
+            let id = context.secret();
+            context.sessions.begin(&id, hash, context.secret());
+            let none = cookies::set(cookies::LOGIN, "", Duration::ZERO);
+            let session = cookies::set(cookies::SESSION, &id, LONGEST);
+            Ok((AppendHeaders([session, none]), Redirect::to("/console")).into_response())
+        }
+        Err(TokenError::Unknown) => {
+            let problem = "This token is not in operators.token_file of this node. It may have been replaced.";
+            Ok(page(&context, StatusCode::UNAUTHORIZED, problem))
+        }
+        Err(TokenError::Unusable) => Err(Denied::Unusable),
+    }
+}
+
+/// Ends the session of the visitor.
+pub(super) async fn end(State(context): State<Context>, submitted: Submitted) -> Response {
+    context.sessions.end(&submitted.visitor.session);
+    let none = cookies::set(cookies::SESSION, "", Duration::ZERO);
+    (AppendHeaders([none]), Redirect::to(LOGIN_PAGE)).into_response()
+}

@@ -1,0 +1,132 @@
+//! Sessions in the memory of this node. A restart ends all of them.
+//!
+//! A session has the hash of the token that began it, and never the token. It ends half an hour after the last request
+//! of a person, and twelve hours after its begin. The live parts of an open page keep no session alive. At most
+//! [`MOST`] sessions exist: a further one ends the session that was not used for the longest time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::stages::ports::TokenHash;
+
+/// The most sessions at the same time.
+const MOST: usize = 256;
+/// How long a session lasts without a request of a person.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+/// How long a session lasts at most.
+pub(super) const LONGEST: Duration = Duration::from_secs(12 * 3_600);
+
+/// A session that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    /// The hash of the token that began it.
+    pub(super) token: TokenHash,
+    /// The text that each form of the session carries.
+    pub(super) csrf: String,
+    began: Instant,
+    used: Instant,
+}
+
+impl Session {
+    fn has_ended(&self) -> bool {
+        self.used.elapsed() >= IDLE || self.began.elapsed() >= LONGEST
+    }
+}
+
+/// All sessions, by the hash of their id: the time of a search reveals nothing about an id.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(Mutex<BTreeMap<[u8; 32], Session>>);
+
+impl Sessions {
+    /// Begins a session. `id` and `csrf` are random.
+    pub(super) fn begin(&self, id: &str, token: TokenHash, csrf: String) {
+        let mut all = self.0.lock();
+        all.retain(|_, session| !session.has_ended());
+        if all.len() >= MOST {
+            let oldest = all.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| *key);
+            if let Some(key) = oldest {
+                all.remove(&key);
+            }
+        }
+        let now = Instant::now();
+        all.insert(key(id), Session { token, csrf, began: now, used: now });
+    }
+
+    /// The session with this id. A request of a person keeps it alive.
+    pub(super) fn find(&self, id: &str, by_person: bool) -> Option<Session> {
+        let mut all = self.0.lock();
+        let session = all.get_mut(&key(id)).filter(|session| !session.has_ended())?;
+        if by_person {
+            session.used = Instant::now();
+        }
+        Some(session.clone())
+    }
+
+    /// Ends the session with this id.
+    pub(super) fn end(&self, id: &str) {
+        self.0.lock().remove(&key(id));
+    }
+}
+
+fn key(id: &str) -> [u8; 32] {
+    Sha256::digest(id).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn begun(id: &str) -> Sessions {
+        let sessions = Sessions::default();
+        sessions.begin(id, [7; 32], "form".to_owned());
+        sessions
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_when_nobody_uses_it_and_live_parts_do_not_count() {
+        let sessions = begun("a");
+        assert!(sessions.find("b", true).is_none());
+        for _ in 0..3 {
+            advance(IDLE - Duration::from_secs(1)).await;
+            assert_eq!(sessions.find("a", true).map(|session| session.csrf).as_deref(), Some("form"));
+        }
+        advance(IDLE - Duration::from_secs(1)).await;
+        assert!(sessions.find("a", false).is_some());
+        advance(Duration::from_secs(1)).await;
+        assert!(sessions.find("a", true).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_after_twelve_hours_whatever_happens_and_when_it_is_told_to() {
+        let sessions = begun("a");
+        for _ in 0..12 * 4 - 1 {
+            advance(Duration::from_secs(900)).await;
+            assert!(sessions.find("a", true).is_some());
+        }
+        advance(Duration::from_secs(900)).await;
+        assert!(sessions.find("a", true).is_none());
+        let sessions = begun("a");
+        sessions.end("a");
+        assert!(sessions.find("a", true).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_number_of_sessions_is_bounded_and_the_one_that_rests_gives_way() {
+        let sessions = begun("rests");
+        for number in 1..MOST {
+            advance(Duration::from_millis(1)).await;
+            sessions.begin(&number.to_string(), [7; 32], String::new());
+        }
+        advance(Duration::from_millis(1)).await;
+        assert!(sessions.find("1", true).is_some() && sessions.find("rests", false).is_some());
+        sessions.begin("new", [7; 32], String::new());
+        assert_eq!(sessions.0.lock().len(), MOST);
+        assert!(sessions.find("rests", true).is_none() && sessions.find("new", true).is_some());
+    }
+}
