@@ -95,44 +95,6 @@ async fn random_histories_arrive_whole() {
     }
 }
 
-/// An object that a damaged disk has lost comes again with a pack, although the values that need it are there.
-#[tokio::test]
-async fn lost_and_garbled_objects_come_again_with_a_pack() {
-    for settings in both_ways() {
-        let fixture = volumes(&settings).await;
-        let one = fixture.commit(&project(), &[], &[("a", "first"), ("b", "second")]);
-        carry(&fixture, one, &BTreeSet::new()).await;
-        let (replica, dir) = (fixture.replica(), fixture.replica_dir(&project()));
-        // Unpack what came as a pack, so that one object is one file.
-        for entry in std::fs::read_dir(dir.join("objects/pack")).unwrap().flatten() {
-            std::fs::rename(entry.path(), dir.join(entry.file_name())).unwrap();
-        }
-        for entry in std::fs::read_dir(&dir).unwrap().flatten().map(|entry| entry.path()) {
-            if entry.extension().is_some_and(|extension| extension == "pack") {
-                let script = format!("git --git-dir {} unpack-objects -q < {}", dir.display(), entry.display());
-                assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success());
-            }
-        }
-        let whole = object_count(&dir);
-        let file = |path: &str| {
-            let blob = git(&dir, &["rev-parse", &format!("{one}:{path}")]).unwrap().trim().to_owned();
-            dir.join("objects").join(&blob[..2]).join(&blob[2..])
-        };
-        std::fs::remove_file(file("a")).unwrap();
-        std::fs::remove_file(file("b")).unwrap();
-        std::fs::write(file("b"), b"\0\0\0\0").unwrap();
-        assert_eq!(replica.garbled(&project(), false).await, Ok(1));
-        assert_eq!(replica.garbled(&project(), true).await, Ok(1));
-        assert_eq!(replica.is_complete(&project(), &[one]).await, Ok(false));
-
-        let packed = pack(&fixture, &[one], &BTreeSet::new()).await;
-        replica.ingest(&project(), &packs(&packed), &[one], &[]).await.unwrap();
-        assert_eq!(replica.is_complete(&project(), &[one]).await, Ok(true));
-        assert_eq!((replica.garbled(&project(), false).await, object_count(&dir)), (Ok(0), whole));
-        fsck(&dir);
-    }
-}
-
 #[tokio::test]
 async fn a_pack_costs_what_is_new_not_what_is_there() {
     let fixture = volumes(&Settings::default()).await;

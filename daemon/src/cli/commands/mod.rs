@@ -11,6 +11,7 @@
 //! | `project`, `update`, `stray` | change state: projects and `HEAD`, one ref, strays |
 //! | `status`, `verify` | `status` of this node and of all sites, `topology`; whether the refs are those of the refdb |
 //! | `await_txn` | waits until a site shows a transaction |
+//! | `resync`, `replay` | take the refdb's state again; read streams again |
 //! | `inspect` | show state: `parked`, `refresh`, and the node as text |
 //! | `quarantine`, `explain` | what this node has set aside, and the ways out; one ref at every site |
 //! | `operators` | all sites, for operators: roles, failover, drills, keys, a lost refdb, tokens |
@@ -25,6 +26,7 @@
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
 //! | `overview_text`, `time_text` | shared: the overview of all sites and times as text |
 //! | `table`, `view`, `new_file` | shared: text tables and titled lines, the terminal view, new files with secrets |
+//! | `follow` | shared: follows a job of the sidecar to its end |
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
 
 mod agents;
@@ -35,6 +37,7 @@ mod certs;
 pub mod config;
 mod existing;
 mod explain;
+mod follow;
 mod handover_agent;
 mod hook;
 mod import;
@@ -48,6 +51,8 @@ mod peers;
 mod project;
 mod quarantine;
 mod remote;
+mod replay;
+mod resync;
 mod seed;
 mod shadow;
 mod status;
@@ -121,6 +126,10 @@ enum Command {
     Topology(status::TopologyArgs),
     /// Compare the refs of this node with the refdb or with peers, and name the side that is right where they differ
     Verify(verify::VerifyArgs),
+    /// Bring refs and objects of this node to the refdb's state: one ref, a project, or all
+    Resync(resync::ResyncArgs),
+    /// Read streams of the event log again, and apply what is not applied here
+    Replay(replay::ReplayArgs),
     /// Wait until a site shows a transaction
     Await(await_txn::AwaitArgs),
     /// List past failovers and changes of role
@@ -299,6 +308,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Status(args) => status::status(args).await,
         Command::Topology(args) => status::topology(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Resync(args) => resync::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
         Command::Await(args) => await_txn::run(args).await,
         Command::History(args) => history::run(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,

@@ -376,7 +376,7 @@ impl Repositories for LocalRepositories {
 
     async fn garbled(&self, project: &ProjectName, away: bool) -> Result<u64, GitError> {
         let project = project.clone();
-        self.blocking("look for garbled objects", move |volume| {
+        self.blocking("look for garbled files", move |volume| {
             let (git_dir, _) = volume.layout.locate(&project)?;
             let found = mend::garbled(&project, &git_dir, away)?;
             if away && found > 0 {

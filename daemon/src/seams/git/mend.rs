@@ -1,9 +1,9 @@
-//! Finds damage in the objects of one repository while the sidecar runs: garbled files, and values that are not
+//! Finds damage in one repository while the sidecar runs: garbled files of objects and refs, and values that are not
 //! complete.
 //!
-//! The start-up repair ([`super::repair`]) looks at young files after an unclean boot alone. Here every file is read, so
-//! a look costs as much as a copy of the repository. Other programs may pack objects and collect garbage meanwhile: a
-//! file that is gone when it is looked at is no damage.
+//! The start-up repair ([`super::repair`]) looks at young files after an unclean boot alone. Here every file is read,
+//! so a look costs as much as a copy of the repository. Other programs may pack objects and collect garbage meanwhile:
+//! a file that is gone when it is looked at is no damage.
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Seek, Write};
@@ -14,9 +14,9 @@ use lockstep_proto::{Oid, ProjectName};
 use super::early_end::EarlyEnd;
 use super::layout::{Layout, failed};
 use super::repair::{children, has_extension, is_fan_out, is_intact, is_sealed};
-use super::{GitError, Settings, child};
+use super::{GitError, Settings, child, ref_files};
 
-const LOOK: &str = "look for garbled objects";
+const LOOK: &str = "look for garbled files";
 const WALK: &str = "walk what refs need";
 
 /// Signs of a failure in git's message that is none of the objects.
@@ -31,10 +31,32 @@ const OTHER: [&str; 8] = [
     "dubious ownership",
 ];
 
-/// Counts the garbled files of objects, and takes them away if `away` says so: loose ones are removed, and packs
-/// renamed, index first. Blocks.
+/// Counts the garbled files of objects and loose refs, and takes them away if `away` says so: packs are renamed, index
+/// first, and all others removed. Blocks.
 pub(super) fn garbled(project: &ProjectName, git_dir: &Path, away: bool) -> Result<u64, GitError> {
-    look(&git_dir.join("objects"), away).map_err(|error| failed(project, LOOK, error))
+    let objects = look(&git_dir.join("objects"), away);
+    let found = objects.and_then(|objects| Ok(objects + refs(&git_dir.join("refs"), away)?));
+    found.map_err(|error| failed(project, LOOK, error))
+}
+
+fn refs(folder: &Path, away: bool) -> std::io::Result<u64> {
+    let mut found = 0;
+    for path in children(folder)? {
+        if path.is_dir() {
+            found += refs(&path, away)?;
+            continue;
+        }
+        let content = std::fs::read(&path);
+        let is_right = |content: Vec<u8>| content.starts_with(b"ref: ") || ref_files::parse_loose("", &content).is_ok();
+        if has_extension(&path, "lock") || is_gone_or(content.map(is_right))? {
+            continue;
+        }
+        found += 1;
+        if away {
+            is_gone_or(std::fs::remove_file(&path).map(|()| true))?;
+        }
+    }
+    Ok(found)
 }
 
 fn look(objects: &Path, away: bool) -> std::io::Result<u64> {
@@ -81,6 +103,9 @@ pub(super) fn is_complete(
     git_dir: &Path,
     values: &[Oid],
 ) -> Result<bool, GitError> {
+    if values.is_empty() {
+        return Ok(true);
+    }
     let ended = walk(settings, &layout.own(project).tmp(), git_dir, values);
     let ended = ended.map_err(|error| failed(project, WALK, error))?;
     let said = ended.stderr.to_lowercase();
@@ -139,6 +164,21 @@ mod tests {
         assert_eq!(count(false), 0);
         write(&path.with_file_name("tmp_obj_of_another_program"), b"half");
         assert_eq!(count(true), 0, "an object that is just written is no damage");
+    }
+
+    #[test]
+    fn a_garbled_ref_is_removed_and_locks_and_symbolic_refs_are_not() {
+        let (folder, _) = with_blob(b"content");
+        let heads = folder.path().join("refs/heads");
+        let bytes =
+            [("good", "1".repeat(40)), ("symbolic", "ref: refs/heads/good".into()), ("held.lock", String::new())];
+        for (name, content) in &bytes {
+            write(&heads.join(name), content.as_bytes());
+        }
+        assert_eq!(garbled(&project(), folder.path(), true).expect("a look"), 0);
+        write(&heads.join("empty"), b"");
+        assert_eq!(garbled(&project(), folder.path(), true).expect("a look"), 1);
+        assert_eq!(children(&heads).expect("a folder").len(), 3);
     }
 
     #[test]

@@ -375,8 +375,9 @@ pub trait Repositories: Send + Sync {
     /// also empty or garbled objects.
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError>;
 
-    /// Returns the number of garbled files of objects (empty, or of another content than their name or checksum says),
-    /// and takes them away if `away` says so. Their objects are missing then. Reads every object of the repository.
+    /// Returns the number of garbled files: of objects (empty, or of another content than their name or checksum says)
+    /// and of loose refs. Takes them away if `away` says so: their objects and refs are missing then. Reads every
+    /// object of the repository.
     async fn garbled(&self, project: &ProjectName, away: bool) -> Result<u64, GitError>;
 
     /// Returns whether every object that these values need is present. The cost is proportional to their history. The
