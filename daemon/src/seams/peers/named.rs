@@ -67,9 +67,8 @@ mod tests {
         let [one, two] = volumes;
         let all: Arc<dyn Peers> =
             Arc::new(FallbackPeers::new(vec![Arc::new(Near("one", one)), Arc::new(Near("two", two))]));
-        let ask = async |name: &str| {
-            NamedPeer::new(Arc::clone(&all), name.to_owned()).objects(&project, &[value], &[]).await
-        };
+        let ask =
+            async |name: &str| NamedPeer::new(Arc::clone(&all), name.to_owned()).objects(&project, &[value], &[]).await;
         assert_eq!(ask("one").await.map(|packs| packs.len()), Ok(1));
         assert_eq!(ask("two").await.unwrap_err(), PeerError::Missing(vec![value]));
         let unknown = ask("three").await.unwrap_err();
