@@ -17,7 +17,7 @@ const SILENT: u32 = 20;
 pub(super) enum Seen {
     /// It is in progress: how far it is, for people.
     Running(String),
-    /// It has ended.
+    /// It has come to its end.
     Ended,
     /// The sidecar shows another one, because it was started again.
     Another,

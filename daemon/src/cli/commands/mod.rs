@@ -128,7 +128,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Bring refs and objects of this node to the refdb's state: one ref, a project, or all
     Resync(resync::ResyncArgs),
-    /// Read streams of the event log again, and apply what is not applied here
+    /// Read streams of the event log again, and apply the transactions that are not applied here
     Replay(replay::ReplayArgs),
     /// Wait until a site shows a transaction
     Await(await_txn::AwaitArgs),

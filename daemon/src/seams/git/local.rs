@@ -380,7 +380,7 @@ impl Repositories for LocalRepositories {
             let (git_dir, _) = volume.layout.locate(&project)?;
             let found = mend::garbled(&project, &git_dir, away)?;
             if away && found > 0 {
-                // A handle still reads a pack that was renamed, and what was related through it.
+                // An open handle still reads a pack that was renamed.
                 volume.pool.forget(&project);
                 volume.related.forget(&project);
             }
@@ -391,7 +391,7 @@ impl Repositories for LocalRepositories {
 
     async fn is_complete(&self, project: &ProjectName, values: &[Oid]) -> Result<bool, GitError> {
         let (project, values) = (project.clone(), values.to_vec());
-        self.blocking("walk what refs need", move |volume| {
+        self.blocking("walk the objects of values", move |volume| {
             let (git_dir, _) = volume.layout.locate(&project)?;
             mend::is_complete(&volume.settings, &volume.layout, &project, &git_dir, &values)
         })

@@ -17,7 +17,7 @@ use super::repair::{children, has_extension, is_fan_out, is_intact, is_sealed};
 use super::{GitError, Settings, child, ref_files};
 
 const LOOK: &str = "look for garbled files";
-const WALK: &str = "walk what refs need";
+const WALK: &str = "walk the objects of values";
 
 /// Signs of a failure in git's message that is none of the objects.
 const OTHER: [&str; 8] = [

@@ -1,4 +1,4 @@
-//! One peer of several, so that an operator can say who sends the objects.
+//! One peer of several, so that an operator can choose the sender of objects.
 
 use std::sync::Arc;
 

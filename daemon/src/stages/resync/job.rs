@@ -31,7 +31,7 @@ impl Resyncer {
         });
     }
 
-    /// The projects of this node, those that only the refdb had included. What cannot be listed is a failure.
+    /// The projects of this node, those that only the refdb had included. A list that cannot be read is a failure.
     async fn all(&self) -> Vec<ProjectName> {
         if let Err(why) = self.catch_up.projects().await {
             self.report(|report| failed(report, "(projects that only the refdb has)", &why.into()));

@@ -9,7 +9,7 @@
 //! One resync runs at a time at a node, one project after the other, and goes on when its caller hangs up. Fetching
 //! holds no lock, so commits go on. Nothing of the request is durable: after a restart it has to be asked again. Only a
 //! project whose garbled files were taken away, or whose repository was missing, is noted durably as being restored, so
-//! that the repository restorer ends what a crash has cut off (`docs/adr/0053`).
+//! that the repository restorer ends the work after a crash (`docs/adr/0053`).
 //!
 //! | file | content |
 //! |---|---|
@@ -17,7 +17,7 @@
 //! | `sources` | the peers that send the objects |
 //! | `job` | takes the projects one by one, and reports |
 //! | `project` | brings one project, or one ref, to the refdb's state |
-//! | `objects` | finds incomplete values, and fetches what they need |
+//! | `objects` | finds incomplete values, and fetches their objects |
 
 mod job;
 mod objects;
@@ -55,7 +55,7 @@ enum ResyncError {
     /// The refs could not be brought up to the refdb's state.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
-    /// The repository failed.
+    /// An operation on the repository failed.
     #[error(transparent)]
     Git(#[from] GitError),
     /// The refs on the disk could not be set.

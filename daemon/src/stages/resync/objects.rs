@@ -1,4 +1,4 @@
-//! Finds the values of a project that are not complete, and fetches from peers what they need.
+//! Finds the values of a project that are not complete, and fetches their objects from peers.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -35,7 +35,7 @@ impl Resyncer {
     /// ref.
     ///
     /// # Errors
-    /// No peer has the objects, what they sent is bad, or the repository failed.
+    /// No peer has the objects, a pack is bad, or the repository failed.
     pub(super) async fn complete(
         &self,
         project: &ProjectName,

@@ -13,7 +13,7 @@ use crate::state::materialize::default_head;
 /// How often a project is tried at once. Its refs may move on between two steps.
 const TRIES: u32 = 3;
 
-/// What was wrong with a project, and is right now.
+/// The faults of a project that are mended now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Righted {
     pub(super) refetched: bool,
@@ -47,7 +47,7 @@ impl Resyncer {
         peers: &dyn Peers,
     ) -> Result<Righted, ResyncError> {
         let mut righted = Righted::default();
-        // Damage may be in the way of a catch-up, so the objects of what is known are looked at in any case.
+        // Damage may be in the way of a catch-up, so the objects of known values are looked at in any case.
         let mut behind = self.catch_up_with(name, only).await;
         let mut left = TRIES;
         loop {
@@ -105,8 +105,8 @@ impl Resyncer {
         Ok(values.into_iter().collect())
     }
 
-    /// Makes the values complete. What is taken away, or created empty, is noted durably first: the repository
-    /// restorer then ends what a crash cuts off.
+    /// Makes the values complete. Before files are taken away, or a repository is created empty, that is noted durably:
+    /// the repository restorer then ends the work after a crash.
     async fn right_objects(
         &self,
         project: &ProjectKey,

@@ -1,4 +1,4 @@
-//! Decides what becomes of one record that is read again.
+//! Judges one record that is read again.
 
 use lockstep_proto::{Record, SiteId, Transaction};
 
@@ -6,7 +6,7 @@ use super::Replayer;
 use crate::seams::blob::long_form::LongFormError;
 use crate::seams::volume::StoreError;
 
-/// What becomes of a record.
+/// The judgement on a record.
 #[derive(Debug)]
 pub(super) enum Judgement {
     /// Nothing is left to do of the transaction.

@@ -12,7 +12,7 @@
 //! | file | content |
 //! |---|---|
 //! | `job` | reads the shards one by one |
-//! | `judge` | decides what becomes of one record |
+//! | `judge` | decides whether a record is handed over |
 
 mod job;
 mod judge;

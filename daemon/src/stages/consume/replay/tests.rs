@@ -16,7 +16,7 @@ use crate::stages::ports::Done;
 use crate::state::signing::NotSigned;
 use crate::state::version_map::Mover;
 
-/// Records the versions of what it gets, but for branch b9, which it sets aside.
+/// Records the versions of each transaction that it gets, but for branch b9, which it sets aside.
 struct Mapped(Arc<VersionMap>);
 
 #[async_trait]
