@@ -178,7 +178,7 @@ impl Resyncer {
             begun
         };
         let ResyncRequest { scope, from, reason } = &request;
-        tracing::warn!(actor, reason, ?scope, from, "an operator begins a resync");
+        tracing::warn!(actor, reason, ?scope, ?from, "an operator begins a resync");
         self.tasks.spawn("resync", self.clone().run(request.scope, sources));
         Ok(begun)
     }

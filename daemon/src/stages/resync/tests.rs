@@ -1,5 +1,6 @@
 //! Whole resyncs of a node on seams in memory, with a catch-up that finds nothing newer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -191,9 +192,9 @@ impl World {
     }
 
     fn is_whole(&self) -> bool {
+        let refs = BTreeMap::from([(name("a"), self.values[0]), (name("b"), self.values[1])]);
         self.values.iter().all(|oid| self.here.closure_is_complete(&project().name, *oid))
-            && self.here.refs(&project().name)
-                == [(name("a"), self.values[0]), (name("b"), self.values[1])].into_iter().collect()
+            && self.here.refs(&project().name) == refs
     }
 }
 
