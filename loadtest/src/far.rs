@@ -152,6 +152,11 @@ impl EventLog for Far<dyn EventLog> {
         let near = travel(self.round_trip, self.near.open(site, shard, from)).await?;
         Ok(Box::new(FarReader { near, round_trip: self.round_trip }))
     }
+
+    async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
+        let near = travel(self.round_trip, self.near.open_since(site, shard, ms)).await?;
+        Ok(Box::new(FarReader { near, round_trip: self.round_trip }))
+    }
 }
 
 struct FarReader {

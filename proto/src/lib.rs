@@ -21,6 +21,8 @@
 //! | [`bridge`] | bodies of the bridge API |
 //! | [`arrival`] | whether a site shows a transaction |
 //! | [`rebuild`] | the identity of a refdb, and bodies for the rebuilding of a lost one |
+//! | [`replay`] | bodies of the call that reads streams again |
+//! | [`resync`] | bodies of the call that brings refs and objects of a node to the refdb's state |
 //! | [`refresh`] | bodies of the refresh API: the subjects that a Gerrit must look at again |
 //! | [`gerrit`] | bodies for the handshake of a Gerrit, and for strays |
 //! | [`seed`] | bodies for seeding: an existing repository becomes a project |
@@ -62,6 +64,8 @@ mod precheck;
 pub mod rebuild;
 pub mod record;
 pub mod refresh;
+pub mod replay;
+pub mod resync;
 mod rule_broken;
 pub mod seed;
 pub mod silent;

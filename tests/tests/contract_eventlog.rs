@@ -127,7 +127,7 @@ macro_rules! contract {
     };
 }
 
-contract!(streams, order, tail, answers, reshard, trimmed, recreated, concurrent);
+contract!(streams, order, tail, answers, reshard, trimmed, times, recreated, concurrent);
 
 #[tokio::test]
 async fn an_iterator_that_expired_is_taken_anew_behind_the_last_record() {

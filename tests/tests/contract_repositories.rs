@@ -43,5 +43,6 @@ on_local_repositories!(
     several_packs_are_taken_in_order,
     odd_objects_are_refused_or_carried,
     histories_go_on_upon_odd_commits,
+    values_are_complete_or_not,
     repair_leaves_a_healthy_volume_alone,
 );

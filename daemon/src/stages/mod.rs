@@ -14,6 +14,7 @@
 //! | `events` | carries Gerrit's stream events from their origin to all other sites |
 //! | `reconcile` | periodic jobs: sweep, collect, release, restore repositories |
 //! | `rebuild` | makes a new refdb from the version maps of all sites, when the old one is lost |
+//! | `resync` | brings refs and objects of this node again to the refdb's state, as an operator asks |
 //! | `seed` | turns existing repositories into projects |
 //! | `verify` | compares the refs of this node with the refdb, and with those of peers |
 //! | `handshake` | decides whether a Gerrit may start here |
@@ -38,5 +39,6 @@ pub mod publish;
 pub mod rebuild;
 pub mod reconcile;
 pub mod refresh;
+pub mod resync;
 pub mod seed;
 pub mod verify;

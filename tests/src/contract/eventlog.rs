@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lockstep::base::clock::{Clock, SystemClock};
 use lockstep::seams::eventlog::limits::RECORD_BYTES;
 use lockstep::seams::eventlog::{EventLog, EventLogError, Position, Record, ShardReader};
 use lockstep_proto::SiteId;
@@ -277,6 +279,53 @@ pub async fn trimmed(backend: &dyn Backend) {
     assert_eq!(idle, Err(EventLogError::Trimmed(last)), "its record is gone, so later ones may be too");
     let strange = read(log.as_ref(), &site, &shard, &Position::After("no-number".to_owned())).await;
     assert!(matches!(strange, Err(EventLogError::Trimmed(_))), "{strange:?}");
+}
+
+/// "A reader that begins at a time returns every kept record that the stream took at that time or later." A time before
+/// the oldest record that is kept begins there, and says nothing.
+pub async fn times(backend: &dyn Backend) {
+    let (log, site) = (backend.log(), site("times"));
+    log.ensure(&site).await.expect("a stream can be made");
+    let kept = log.retention(&site).await.expect("the stream is there");
+    assert!(kept.is_none_or(|kept| kept >= Duration::from_secs(86_400)), "{kept:?}");
+    let began = SystemClock.now_ms();
+    append(log.as_ref(), &site, &(0..5).map(|index| record("a", index)).collect::<Vec<_>>()).await;
+    let shard = home(log.as_ref(), &site, "a").await;
+    let (all, _) = read(log.as_ref(), &site, &shard, &Position::Start).await.expect("the shard can be read");
+    let between = apart().await;
+    append(log.as_ref(), &site, &(5..8).map(|index| record("a", index)).collect::<Vec<_>>()).await;
+    let since = async |ms: u64| {
+        let mut reader = log.open_since(&site, &shard, ms).await.expect("the shard is there");
+        data(&drain(reader.as_mut(), 3).await.expect("the shard can be read").0)
+    };
+    let numbers = |range: std::ops::Range<usize>| range.map(|index| record("a", index).data).collect::<Vec<_>>();
+    assert_eq!(since(began - 60_000).await, numbers(0..8));
+    assert_eq!(since(between).await, numbers(5..8));
+
+    let late = apart().await;
+    let mut reader = log.open_since(&site, &shard, late).await.expect("the shard is there");
+    assert_eq!(reader.next(10).await.map(|batch| batch.records), Ok(Vec::new()), "nothing came since");
+    append(log.as_ref(), &site, &[record("a", 8)]).await;
+    let (newer, _) = drain(reader.as_mut(), 10).await.expect("the shard can be read");
+    assert_eq!(data(&newer), numbers(8..9));
+
+    let sequences: Vec<String> = all.iter().map(|(sequence, _)| sequence.clone()).collect();
+    backend.trim(&site, &shard, &sequences[..2], &sequences[2]).await;
+    assert_eq!(since(began - 60_000).await, numbers(2..9), "the oldest record that is kept");
+    backend.split(&site, &shard).await;
+    let now = apart().await;
+    let mut reader = log.open_since(&site, &shard, now).await.expect("a closed shard is still there");
+    assert_eq!(drain(reader.as_mut(), 10).await, Ok((Vec::new(), true)), "it ended before that time");
+    let absent = log.open_since(&site, "shardId-000000000099", now).await.err();
+    assert!(matches!(absent, Some(EventLogError::Absent(_))), "{absent:?}");
+}
+
+/// A moment that is apart from all that happened before and will happen, in milliseconds since 1970.
+async fn apart() -> u64 {
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let now = SystemClock.now_ms();
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    now
 }
 
 /// "A stream that was deleted and created again under its name is another stream": its identity differs, it is empty,

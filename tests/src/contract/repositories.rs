@@ -427,6 +427,30 @@ pub async fn histories_go_on_upon_odd_commits(fixture: &dyn Fixture) {
     }
 }
 
+/// A value is complete when everything behind it is present. A healthy repository has no garbled files.
+pub async fn values_are_complete_or_not(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let (origin, replica) = (fixture.origin(), fixture.replica());
+    let one = fixture.commit(&project(), &[], &[("a", "1"), ("d/b", "2")]);
+    let two = fixture.commit(&project(), &[one], &[("a", "3")]);
+    let blob = fixture.blob(&project(), "17");
+    assert_eq!(origin.is_complete(&project(), &[two, blob]).await, Ok(true));
+    assert_eq!(origin.is_complete(&project(), &[]).await, Ok(true));
+    assert_eq!(replica.is_complete(&project(), &[two]).await, Ok(false));
+    carry(fixture, two, &[]).await;
+    assert_eq!(replica.is_complete(&project(), &[two, one]).await, Ok(true));
+    assert_eq!(replica.is_complete(&project(), &[two, blob]).await, Ok(false));
+    let content = format!("object {}\ntype commit\ntag t\ntagger T <t@x> 1700000000 +0000\n\nm\n", nowhere());
+    let dangling = fixture.put(&project(), git2::ObjectType::Tag, content.as_bytes());
+    assert_eq!(origin.is_complete(&project(), &[dangling]).await, Ok(false));
+    for volume in [origin, replica] {
+        assert_eq!(volume.garbled(&project(), true).await, Ok(0));
+    }
+    let elsewhere: ProjectName = "elsewhere".parse().expect("a project name");
+    let absent = fixture.origin().is_complete(&elsewhere, &[one]).await;
+    assert_eq!(absent, Err(GitError::NoRepository(elsewhere)), "an error is no answer");
+}
+
 /// Repair changes nothing on a healthy volume.
 pub async fn repair_leaves_a_healthy_volume_alone(fixture: &dyn Fixture) {
     create(fixture).await;

@@ -126,6 +126,20 @@ impl EventLog for FaultyEventLog {
             shard: shard.to_owned(),
         }))
     }
+
+    async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
+        let call = async { self.inner.open_since(site, shard, ms).await.map(OpenReader) };
+        let OpenReader(inner) = self.link.local(format!("open {site}/{shard} since {ms}"), call, None).await?;
+        let inner = Arc::new(Mutex::new(inner));
+        Ok(Box::new(FaultyReader {
+            inner,
+            link: self.link.clone(),
+            meter: self.meter.clone(),
+            watch: self.watch.clone(),
+            site: site.clone(),
+            shard: shard.to_owned(),
+        }))
+    }
 }
 
 /// An open reader. It has nothing to print.

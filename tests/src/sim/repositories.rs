@@ -186,6 +186,16 @@ impl Repositories for FaultyRepositories {
         self.link.local(format!("repair {unclean_boot}"), call, Some(disk_failed)).await
     }
 
+    async fn garbled(&self, project: &ProjectName, away: bool) -> Result<u64, GitError> {
+        let call = self.inner.garbled(project, away);
+        self.link.local(format!("garbled {project} {away}"), call, Some(disk_failed)).await
+    }
+
+    async fn is_complete(&self, project: &ProjectName, values: &[Oid]) -> Result<bool, GitError> {
+        let call = self.inner.is_complete(project, values);
+        self.link.local(format!("is_complete {project} {values:?}"), call, Some(disk_failed)).await
+    }
+
     fn spill(&self) -> PathBuf {
         self.inner.spill()
     }

@@ -34,6 +34,7 @@ mod push;
 mod rebuild;
 mod receive;
 mod refresh;
+mod resync;
 mod reused_packs;
 mod seed;
 mod seeing;

@@ -16,6 +16,8 @@ use lockstep_proto::digests::{DigestsHead, DigestsPage, DigestsRequest, RefsAnsw
 use lockstep_proto::explain::{ExplainRequest, Explanation, RefAtNode, RefAtNodeRequest};
 use lockstep_proto::gerrit::BasePath;
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
+use lockstep_proto::replay::{Replay, ReplayRequest};
+use lockstep_proto::resync::{Resync, ResyncRequest};
 use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::verify::{Verification, VerifyRequest};
 use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
@@ -261,6 +263,22 @@ impl Inspection for Fake {
 
     async fn ref_here(&self, _: RefAtNodeRequest) -> Result<RefAtNode, ApiError> {
         Err(ApiError::unavailable("the fake has no refs"))
+    }
+
+    async fn begin_resync(&self, _: &str, _: ResyncRequest) -> Result<Resync, ApiError> {
+        Err(ApiError::unavailable("the fake has no refs"))
+    }
+
+    fn resync(&self) -> Option<Resync> {
+        None
+    }
+
+    async fn begin_replay(&self, _: &str, _: ReplayRequest) -> Result<Replay, ApiError> {
+        Err(ApiError::unavailable("the fake has no streams"))
+    }
+
+    fn replay(&self) -> Option<Replay> {
+        None
     }
 
     async fn repair(&self, _: Repair) -> Result<RepairAnswer, ApiError> {

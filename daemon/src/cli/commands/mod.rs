@@ -11,6 +11,7 @@
 //! | `project`, `update`, `stray` | change state: projects and `HEAD`, one ref, strays |
 //! | `status`, `verify` | `status` of this node and of all sites, `topology`; whether the refs are those of the refdb |
 //! | `await_txn` | waits until a site shows a transaction |
+//! | `resync`, `replay` | take the refdb's state again; read streams again |
 //! | `inspect` | show state: `parked`, `refresh`, and the node as text |
 //! | `doctor`, `support_bundle` | the checks of a node; an archive of its state for those who help, without secrets |
 //! | `quarantine`, `explain` | what this node has set aside, and the ways out; one ref at every site |
@@ -26,6 +27,7 @@
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
 //! | `overview_text` | shared: the overview of all sites as text |
 //! | `table`, `view`, `new_file` | shared: text tables and titled lines, the terminal view, new files with secrets |
+//! | `follow` | shared: follows a job of the sidecar to its end |
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
 
 mod agents;
@@ -37,6 +39,7 @@ pub mod config;
 mod doctor;
 mod existing;
 mod explain;
+mod follow;
 mod handover_agent;
 mod hook;
 mod import;
@@ -50,6 +53,8 @@ mod peers;
 mod project;
 mod quarantine;
 mod remote;
+mod replay;
+mod resync;
 mod seed;
 mod shadow;
 mod status;
@@ -127,6 +132,10 @@ enum Command {
     SupportBundle(support_bundle::BundleArgs),
     /// Compare the refs of this node with the refdb or with peers, and name the side that is right where they differ
     Verify(verify::VerifyArgs),
+    /// Bring refs and objects of this node to the refdb's state: one ref, a project, or all
+    Resync(resync::ResyncArgs),
+    /// Read streams of the event log again, and apply the transactions that are not applied here
+    Replay(replay::ReplayArgs),
     /// Wait until a site shows a transaction
     Await(await_txn::AwaitArgs),
     /// List past failovers and changes of role
@@ -307,6 +316,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Doctor(args) => doctor::run(args).await,
         Command::SupportBundle(args) => support_bundle::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Resync(args) => resync::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
         Command::Await(args) => await_txn::run(args).await,
         Command::History(args) => history::run(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,

@@ -10,6 +10,8 @@ use lockstep_proto::bridge::ApiError;
 use lockstep_proto::debt::{MOST_SHOWN, ProjectHealth, ProjectStatus, Repair, RepairAnswer};
 use lockstep_proto::explain::{ExplainRequest, Explanation, RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus, TlsStatus};
+use lockstep_proto::replay::{Replay, ReplayRequest};
+use lockstep_proto::resync::{Resync, ResyncRequest};
 use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
 use lockstep_proto::verify::{Verification, VerifyRequest};
 use lockstep_proto::{ProjectName, ProjectPhase, RefValue, Transaction};
@@ -121,6 +123,19 @@ impl Inspector {
 
     fn explainer(&self) -> Explainer<'_> {
         Explainer::new(&self.stages, &self.board, self.latches.closed())
+    }
+
+    /// Refuses work on the refs of a node that takes everything from the refdb anyway before it is ready.
+    fn must_be_ready(&self) -> Result<(), ApiError> {
+        let closed = self.latches.closed();
+        if closed.is_empty() {
+            return Ok(());
+        }
+        let waits_for = closed.join(", ");
+        Err(ApiError::not_serving(format!(
+            "this node is not ready, it waits for {waits_for}; nothing was begun: ask again once it is ready, \
+             `lockstep status` shows how far it is"
+        )))
     }
 
     fn site(&self) -> Option<SiteRecord> {
@@ -240,6 +255,24 @@ impl Inspection for Inspector {
 
     async fn repair(&self, repair: Repair) -> Result<RepairAnswer, ApiError> {
         Repairs::new(&self.stages).end(repair).await
+    }
+
+    async fn begin_resync(&self, actor: &str, request: ResyncRequest) -> Result<Resync, ApiError> {
+        self.must_be_ready()?;
+        self.stages.resyncer.begin(actor, request).await
+    }
+
+    fn resync(&self) -> Option<Resync> {
+        self.stages.resyncer.last()
+    }
+
+    async fn begin_replay(&self, actor: &str, request: ReplayRequest) -> Result<Replay, ApiError> {
+        self.must_be_ready()?;
+        self.stages.replayer.begin(actor, request).await
+    }
+
+    fn replay(&self) -> Option<Replay> {
+        self.stages.replayer.last()
     }
 
     async fn verify(&self, request: VerifyRequest) -> Result<Verification, ApiError> {

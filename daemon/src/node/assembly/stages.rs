@@ -19,7 +19,7 @@ use crate::stages::api::readiness::Latches;
 use crate::stages::apply::{Applier, Catcher, Units};
 use crate::stages::arrival::ArrivalStage;
 use crate::stages::commit::RequestForgetter;
-use crate::stages::consume::Consumer;
+use crate::stages::consume::{Consumer, Replayer};
 use crate::stages::events::Events;
 use crate::stages::failover::{DeskTools, Driver, OperatorDesk, Tools};
 use crate::stages::handshake::{HandshakeSettings, HandshakeStage};
@@ -31,6 +31,7 @@ use crate::stages::publish::LeftoverPublisher;
 use crate::stages::rebuild::RebuildDesk;
 use crate::stages::reconcile::{Collector, Releaser, Repayer, RepositoryRestorer, Sweeper};
 use crate::stages::refresh::Refresh;
+use crate::stages::resync::Resyncer;
 use crate::stages::seed::Seeder;
 use crate::stages::verify::Verifier;
 use crate::state::context::{NodeContext, NodeState};
@@ -68,6 +69,10 @@ pub struct Stages {
     staged: Arc<StagedRefs>,
     /// Compares the refs of this node with the refdb and with peers, and serves its digests.
     pub verifier: Verifier,
+    /// Brings refs and objects to the refdb's state, as an operator asks.
+    pub resyncer: Resyncer,
+    /// Reads streams again, as an operator asks.
+    pub replayer: Replayer,
 }
 
 impl Stages {
@@ -94,6 +99,8 @@ impl Stages {
         let consumer = Consumer::new(&context, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
         let (fencer, leftovers, locks) = (Fencer::new(&context), LeftoverPublisher::new(&context), Arc::default());
         let verifier = Verifier::load(&context, &state, Arc::clone(&catch_up), settings.verify_share)?;
+        let resyncer = Resyncer::new(&context, &state, Arc::clone(&catch_up));
+        let replayer = Replayer::new(&context, &state, Arc::new(applier.clone()), settings.consume);
         let (journal, sweep) = (Running::default(), Arc::default());
         Ok(Self {
             deps,
@@ -111,6 +118,8 @@ impl Stages {
             sweep,
             staged,
             verifier,
+            resyncer,
+            replayer,
         })
     }
 

@@ -18,12 +18,21 @@ use sha2::{Digest, Sha256};
 
 use super::limits::RECORD_BYTES;
 use super::{Batch, EventLog, EventLogError, Position, Record, ShardInfo, ShardReader, StreamInfo};
+use crate::base::clock::{Clock, SystemClock};
 
 /// Event logs in memory. Clones share them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemoryEventLog {
     state: Arc<Mutex<State>>,
     shards: u32,
+    /// The clock that tells when a record was taken. No reader but those of [`EventLog::open_since`] depends on it.
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for MemoryEventLog {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("MemoryEventLog").field("state", &self.state).field("shards", &self.shards).finish()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -49,9 +58,17 @@ struct Shard {
     /// The first and the last hash that belong to this shard.
     range: (u64, u64),
     open: bool,
-    records: BTreeMap<u64, Bytes>,
+    records: BTreeMap<u64, Taken>,
     /// The last sequence number that was trimmed.
     trimmed: u64,
+}
+
+/// A record in a shard.
+#[derive(Debug)]
+struct Taken {
+    data: Bytes,
+    /// When it was appended, in milliseconds since 1970.
+    at_ms: u64,
 }
 
 struct MemoryReader {
@@ -61,13 +78,15 @@ struct MemoryReader {
     shard: String,
     /// The last record that was read, or the one that the position names. None at the start.
     after: Option<u64>,
+    /// Records that were appended before this time are passed over.
+    since_ms: u64,
 }
 
 impl MemoryEventLog {
     /// An event log without streams. Each new stream gets `shards` shards, at least one.
     #[must_use]
     pub fn new(shards: u32) -> Self {
-        Self { state: Arc::default(), shards: shards.max(1) }
+        Self { state: Arc::default(), shards: shards.max(1), clock: Arc::new(SystemClock) }
     }
 
     /// Splits an open shard in two, as an operator would. Returns the ids of the children.
@@ -172,7 +191,7 @@ impl Stream {
         Ok(range)
     }
 
-    fn append(&mut self, record: &Record) -> Result<(), EventLogError> {
+    fn append(&mut self, record: &Record, at_ms: u64) -> Result<(), EventLogError> {
         let bytes = record.partition_key.len() + record.data.len();
         if bytes > RECORD_BYTES {
             return Err(EventLogError::TooLarge { bytes, limit: RECORD_BYTES });
@@ -181,7 +200,7 @@ impl Stream {
         let home = self.shards.values_mut().find(|shard| shard.open && shard.range.0 <= hash && hash <= shard.range.1);
         let shard = home.ok_or_else(|| EventLogError::NotNow("no open shard for the key".to_owned()))?;
         self.last += 1;
-        shard.records.insert(self.last, record.data.clone());
+        shard.records.insert(self.last, Taken { data: record.data.clone(), at_ms });
         Ok(())
     }
 }
@@ -210,9 +229,10 @@ impl EventLog for MemoryEventLog {
     }
 
     async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
+        let now = self.clock.now_ms();
         let mut state = self.lock();
         let stream = state.stream_mut(site)?;
-        Ok(records.iter().map(|record| stream.append(record)).collect())
+        Ok(records.iter().map(|record| stream.append(record, now)).collect())
     }
 
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
@@ -228,7 +248,15 @@ impl EventLog for MemoryEventLog {
             Position::End => return Err(EventLogError::Broken(format!("shard {shard} was read to its end"))),
         };
         let (site, created, shard) = (site.clone(), stream.created, shard.to_owned());
-        Ok(Box::new(MemoryReader { log: self.clone(), site, created, shard, after }))
+        Ok(Box::new(MemoryReader { log: self.clone(), site, created, shard, after, since_ms: 0 }))
+    }
+
+    async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
+        let state = self.lock();
+        let stream = state.stream(site)?;
+        stream.shard(shard)?;
+        let (site, created, shard) = (site.clone(), stream.created, shard.to_owned());
+        Ok(Box::new(MemoryReader { log: self.clone(), site, created, shard, after: None, since_ms: ms }))
     }
 }
 
@@ -245,9 +273,9 @@ impl MemoryReader {
             return Err(EventLogError::Trimmed(after.to_string()));
         }
         let from = self.after.map_or(0, |after| after + 1);
-        let mut rest = shard.records.range(from..);
+        let mut rest = shard.records.range(from..).filter(|(_, taken)| taken.at_ms >= self.since_ms);
         let records: Vec<_> =
-            rest.by_ref().take(limit).map(|(number, data)| (number.to_string(), data.clone())).collect();
+            rest.by_ref().take(limit).map(|(number, taken)| (number.to_string(), taken.data.clone())).collect();
         let behind = rest.next().is_some();
         let ended = !shard.open && !behind;
         self.after = records.last().and_then(|(number, _)| number.parse().ok()).or(self.after);

@@ -9,6 +9,9 @@
 //! - A shard that was split or merged ends. Its children name it as their parent. Readers read parents first.
 //! - A position that is no longer kept is [`EventLogError::Trimmed`]. It never moves forward silently. A reader that
 //!   begins at [`Position::Start`] is told nothing (`docs/adr/0050`).
+//! - A reader that begins at a time returns every kept record that the stream took at that time or later, by the clock
+//!   of the stream. A time before the oldest record that is kept begins there. [`EventLog::retention`] tells whether
+//!   older ones may be gone.
 //! - A stream has an identity of its own (`StreamInfo::created`). A stream that was deleted and created again under its
 //!   name is another stream.
 //!
@@ -25,6 +28,8 @@ pub mod kinesis;
 pub mod limits;
 pub mod memory;
 pub mod per_region;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -140,4 +145,12 @@ pub trait EventLog: Send + Sync {
 
     /// Opens a reader of one shard. `from` must not be [`Position::End`].
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError>;
+
+    /// Opens a reader of one shard at a time, in milliseconds since 1970. It must not be in the future.
+    async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError>;
+
+    /// How long the site's stream keeps records. None if it keeps them until an operator removes them.
+    async fn retention(&self, _site: &SiteId) -> Result<Option<Duration>, EventLogError> {
+        Ok(None)
+    }
 }

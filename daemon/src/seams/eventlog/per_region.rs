@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -82,6 +83,14 @@ impl EventLog for RoutedEventLog {
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
         self.route(site)?.open(site, shard, from).await
     }
+
+    async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
+        self.route(site)?.open_since(site, shard, ms).await
+    }
+
+    async fn retention(&self, site: &SiteId) -> Result<Option<Duration>, EventLogError> {
+        self.route(site)?.retention(site).await
+    }
 }
 
 /// The complaint if the list of sites has another place for the stream of a site than this node's configuration.
@@ -129,6 +138,7 @@ mod tests {
             routed.locate(&new, &region(place)).await;
             routed.ensure(&new).await.unwrap();
             assert!(routed.describe(&new).await.is_ok());
+            assert_eq!(routed.retention(&new).await, Ok(None));
         }
         routed.locate(&new, &StreamPlace::default()).await;
         assert_eq!(*made.lock(), [region("eu-wset-1"), region("eu-west-1"), StreamPlace::default()]);

@@ -20,8 +20,8 @@ use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
 use super::{
     FetchStep, Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories, Settings,
-    UploadPack, ancestry, base_path_stamp, create, fitness, ingest, judge, misplaced, ref_files, repair, symbolic_refs,
-    upload_pack,
+    UploadPack, ancestry, base_path_stamp, create, fitness, ingest, judge, mend, misplaced, ref_files, repair,
+    symbolic_refs, upload_pack,
 };
 use crate::base::base_paths::BasePaths;
 use crate::base::ref_names::{self, RefClass};
@@ -372,6 +372,30 @@ impl Repositories for LocalRepositories {
 
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError> {
         self.blocking("repair", move |volume| repair::repair(&volume.layout, unclean_boot)).await
+    }
+
+    async fn garbled(&self, project: &ProjectName, away: bool) -> Result<u64, GitError> {
+        let project = project.clone();
+        self.blocking("look for garbled files", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&project)?;
+            let found = mend::garbled(&project, &git_dir, away)?;
+            if away && found > 0 {
+                // An open handle still reads a pack that was renamed.
+                volume.pool.forget(&project);
+                volume.related.forget(&project);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn is_complete(&self, project: &ProjectName, values: &[Oid]) -> Result<bool, GitError> {
+        let (project, values) = (project.clone(), values.to_vec());
+        self.blocking("walk the objects of values", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&project)?;
+            mend::is_complete(&volume.settings, &volume.layout, &project, &git_dir, &values)
+        })
+        .await
     }
 
     async fn unrecognized(&self, word: &str, projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {

@@ -32,6 +32,7 @@
 //! | `ref_files` | reads refs from the disk |
 //! | `watched` | reads refs that other programs write, for shadow mode |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
+//! | `mend` | damage in the objects of one repository, while the sidecar runs |
 //! | `foreign_lock` | locks of other programs: their age, and words for people |
 //! | `left_locks` | looks for locks that programs left behind |
 //! | `settings` | limits and paths |
@@ -53,6 +54,7 @@ mod judge;
 mod layout;
 pub mod left_locks;
 mod local;
+mod mend;
 mod misplaced;
 pub mod model;
 mod objects;
@@ -372,6 +374,15 @@ pub trait Repositories: Send + Sync {
     /// Repairs the traces of a crash: stale locks of the sidecar, temporary packs and empty refs; after an unclean boot
     /// also empty or garbled objects.
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError>;
+
+    /// Returns the number of garbled files: of objects (empty, or of another content than their name or checksum says)
+    /// and of loose refs. Takes them away if `away` says so: their objects and refs are missing then. Reads every
+    /// object of the repository.
+    async fn garbled(&self, project: &ProjectName, away: bool) -> Result<u64, GitError>;
+
+    /// Returns whether every object that these values need is present. The cost is proportional to their history. The
+    /// contents of objects without links are not read: [`Repositories::garbled`] finds those that are damaged.
+    async fn is_complete(&self, project: &ProjectName, values: &[Oid]) -> Result<bool, GitError>;
 
     /// Returns those of the projects whose base path does not carry `word`, the stamp that the last
     /// [`Repositories::stamp`] wrote. Such a base path is another file system than the node remembers, or was restored

@@ -71,6 +71,16 @@ impl Peers for FallbackPeers {
         }
     }
 
+    async fn objects_of(
+        &self,
+        peer: &str,
+        project: &ProjectName,
+        wants: &[Oid],
+        haves: &[Oid],
+    ) -> Result<Vec<Payload>, PeerError> {
+        self.named(peer)?.objects(project, wants, haves).await
+    }
+
     async fn statuses(&self) -> Vec<PeerStatus> {
         join_all(self.peers.iter().map(|peer| peer.statuses())).await.concat()
     }

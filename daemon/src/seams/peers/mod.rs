@@ -14,6 +14,7 @@
 
 mod fallback;
 pub mod http;
+mod named;
 pub mod serve;
 
 use async_trait::async_trait;
@@ -26,6 +27,7 @@ use lockstep_proto::{Oid, ProjectName};
 
 use crate::seams::blob::Payload;
 pub use fallback::FallbackPeers;
+pub use named::NamedPeer;
 
 /// Why a request for objects failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +46,17 @@ pub trait Peers: Send + Sync {
     /// Returns packs of the objects that `wants` need beyond the closures of `haves`, which the caller has. Each list
     /// has at most [`MOST_OIDS`] entries.
     async fn objects(&self, project: &ProjectName, wants: &[Oid], haves: &[Oid]) -> Result<Vec<Payload>, PeerError>;
+
+    /// Returns the same from the peer with this name alone, as [`PeerStatus`] gives it.
+    async fn objects_of(
+        &self,
+        peer: &str,
+        _project: &ProjectName,
+        _wants: &[Oid],
+        _haves: &[Oid],
+    ) -> Result<Vec<Payload>, PeerError> {
+        Err(unknown(peer))
+    }
 
     /// The peers, as each answers now. Peers in the same process are not listed.
     async fn statuses(&self) -> Vec<PeerStatus> {

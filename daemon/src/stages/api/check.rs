@@ -157,6 +157,22 @@ fn message(message: &str) -> Result<(), Failure> {
     check_message(message).map_err(|why| Failure::malformed(format!("field message {why}")))
 }
 
+/// Checks the reason of a change, for the audit trail.
+pub(super) fn reason(reason: &str) -> Result<(), Failure> {
+    if reason.trim().is_empty() {
+        return Err(Failure::malformed("field reason is empty; say why, for the audit trail"));
+    }
+    text("reason", Some(reason))
+}
+
+/// Checks a name that a request may leave out.
+pub(super) fn name(field: &str, value: Option<&str>) -> Result<(), Failure> {
+    match value {
+        Some("") => Err(Failure::malformed(format!("field {field} is empty; give a name, or leave it out"))),
+        value => text(field, value),
+    }
+}
+
 fn text(field: &str, value: Option<&str>) -> Result<(), Failure> {
     let length = value.map_or(0, str::len);
     if length > limits::TEXT_BYTES {

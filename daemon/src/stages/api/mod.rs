@@ -19,6 +19,7 @@
 //! | `transactions`, `projects` | ref transactions and their fate; projects and their `HEAD` |
 //! | `arrivals` | waits of callers for a transaction |
 //! | `inspection` | status, parked, quarantined; one ref at every site |
+//! | `resync` | resyncs and replays of this node |
 //! | `injection` | the webhook that adds the sidecar to pods, a listener of a process of its own |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `sites` | all sites, and failover |
@@ -75,6 +76,7 @@ mod projects;
 pub mod readiness;
 mod rebuild;
 mod refresh;
+mod resync;
 mod routes;
 mod seed;
 mod serve;

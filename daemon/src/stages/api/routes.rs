@@ -10,7 +10,7 @@ use super::context::Api;
 use super::error::Failure;
 use super::{
     arrivals, doctor, drills, events, fetches, gerrit, inspection, objects, openapi, peers, projects, rebuild, refresh,
-    seed, signing, sites, transactions,
+    resync, seed, signing, sites, transactions,
 };
 
 /// Every route: its path and its methods. A test compares the OpenAPI document with this table.
@@ -62,6 +62,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/drills", get(drills::drills).post(drills::drill)),
         ("/v1/drills/silent", get(drills::silent_drills).post(drills::silent_drill)),
         ("/v1/repairs", post(inspection::repair)),
+        ("/v1/resync", get(resync::show).post(resync::begin)),
+        ("/v1/replay", get(resync::show_replay).post(resync::begin_replay)),
         ("/v1/verification", get(inspection::verification).post(inspection::verify)),
         ("/v1/explain", post(inspection::explain)),
         ("/v1/openapi.json", get(openapi::openapi_json)),

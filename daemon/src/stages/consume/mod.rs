@@ -10,10 +10,12 @@
 //! | `shards` | decides which shards to read, parents before children: a pure function |
 //! | `checkpoints` | the checkpoint of each shard |
 //! | `reader` | the loop that reads one shard |
+//! | `replay` | reads streams again as an operator asks; it moves no checkpoint |
 //! | `unread` | the transactions that a stream may have lost before a shard was begun |
 
 mod checkpoints;
 mod reader;
+mod replay;
 mod shards;
 mod unread;
 
@@ -27,6 +29,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use checkpoints::Progress;
+pub use replay::Replayer;
 pub use shards::{has_lost, obsolete, readable, shard_id, unfinished};
 
 use crate::base::backoff::Backoff;

@@ -1,10 +1,12 @@
-//! Port: the status API reads the state of the node, and hands on repairs.
+//! Port: the status API reads the state of the node, and hands on repairs, resyncs and replays.
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::debt::{ProjectStatus, Repair, RepairAnswer};
 use lockstep_proto::explain::{ExplainRequest, Explanation, RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
+use lockstep_proto::replay::{Replay, ReplayRequest};
+use lockstep_proto::resync::{Resync, ResyncRequest};
 use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::verify::{Verification, VerifyRequest};
 
@@ -34,6 +36,20 @@ pub trait Inspection: Send + Sync {
 
     /// Ends a debt as an operator asks, if that is possible now. An [`ApiError`] means that nothing was tried.
     async fn repair(&self, repair: Repair) -> Result<RepairAnswer, ApiError>;
+
+    /// Begins to bring refs and objects of this node to the refdb's state, or answers the same resync if it is in
+    /// progress. `actor` is the authenticated identity of the operator. An [`ApiError`] means that nothing was begun.
+    async fn begin_resync(&self, actor: &str, request: ResyncRequest) -> Result<Resync, ApiError>;
+
+    /// The resync that is in progress, or was the last one since the start of the node.
+    fn resync(&self) -> Option<Resync>;
+
+    /// Begins to read streams again, or answers the same replay if it is in progress. `actor` is the authenticated
+    /// identity of the operator. An [`ApiError`] means that nothing was begun.
+    async fn begin_replay(&self, actor: &str, request: ReplayRequest) -> Result<Replay, ApiError>;
+
+    /// The replay that is in progress, or was the last one since the start of the node.
+    fn replay(&self) -> Option<Replay>;
 
     /// Begins to compare the refs of this node with the refdb or with peers. Answers the verification that is in
     /// progress, if there is one.

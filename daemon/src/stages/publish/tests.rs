@@ -49,6 +49,10 @@ impl EventLog for Narrow {
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
         self.inner.open(site, shard, from).await
     }
+
+    async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
+        self.inner.open_since(site, shard, ms).await
+    }
 }
 
 fn transaction(slot: &Slot, project: u64) -> Transaction {

@@ -36,15 +36,24 @@ impl Materializer {
         let keys: Vec<RefKey> = known.into_iter().map(|(name, _)| RefKey::Ref(name)).collect();
         let _guard = self.versions.locks.lock(&project.name, keys.iter().cloned().chain([RefKey::Head])).await;
         self.restore(project, &keys).await?;
+        self.restore_head(project).await.map(drop)
+    }
+
+    /// Sets `HEAD` on the disk to the version map's value. Returns whether it was another one. The caller holds the
+    /// lock of `HEAD`.
+    ///
+    /// # Errors
+    /// As [`Materializer::materialize`].
+    pub async fn restore_head(&self, project: &ProjectKey) -> Result<bool, MaterializeError> {
         let head = self.versions.get(project, &RefKey::Head)?.map(|record| record.value);
-        if let Some(RefValue::Symref(target)) = head
-            && self.repositories.head(&project.name).await?.as_ref() != Some(&target)
-        {
-            self.may_move(&project.name)?;
-            tracing::warn!(%project, %target, "HEAD on disk is not at its committed value: repaired");
-            self.repositories.set_head(&project.name, &target).await?;
+        let Some(RefValue::Symref(target)) = head else { return Ok(false) };
+        if self.repositories.head(&project.name).await?.as_ref() == Some(&target) {
+            return Ok(false);
         }
-        Ok(())
+        self.may_move(&project.name)?;
+        tracing::warn!(%project, %target, "HEAD on disk is not at its committed value: repaired");
+        self.repositories.set_head(&project.name, &target).await?;
+        Ok(true)
     }
 
     /// Deletes refs that are on the disk and have no value in the version map. The value of a ref that was committed

@@ -193,6 +193,14 @@ impl Repositories for TinyRepositories {
         Ok(())
     }
 
+    async fn garbled(&self, _project: &ProjectName, _away: bool) -> Result<u64, GitError> {
+        Ok(0)
+    }
+
+    async fn is_complete(&self, _project: &ProjectName, _values: &[Oid]) -> Result<bool, GitError> {
+        Ok(true)
+    }
+
     async fn repair(&self, _unclean_boot: bool) -> Result<RepairReport, GitError> {
         Ok(RepairReport::default())
     }

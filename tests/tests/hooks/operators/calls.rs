@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ALICE, BOTH, May, PEER, Way, World};
 
 /// The calls that change roles, fences, locks or data. Operators alone may make them.
-const OF_OPERATORS: [&str; 14] = [
+const OF_OPERATORS: [&str; 16] = [
     "post /v1/signing",
     "post /v1/signing/keys",
     "put /v1/sites/{site}",
@@ -17,6 +17,8 @@ const OF_OPERATORS: [&str; 14] = [
     "post /v1/failover/acts",
     "post /v1/projects/{project}/strays",
     "post /v1/repairs",
+    "post /v1/resync",
+    "post /v1/replay",
     "post /v1/refdb/rebuild",
     "post /v1/drills",
     "post /v1/drills/silent",
@@ -43,7 +45,7 @@ const OF_PEERS: [&str; 9] = [
 ];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
-const OF_BRIDGES: [&str; 33] = [
+const OF_BRIDGES: [&str; 35] = [
     "get /v1/signing",
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
@@ -73,6 +75,8 @@ const OF_BRIDGES: [&str; 33] = [
     "get /v1/verification",
     "post /v1/verification",
     "post /v1/explain",
+    "get /v1/resync",
+    "get /v1/replay",
     "get /v1/refdb/rebuild",
     "post /v1/preflight",
     "get /v1/drills",

@@ -1,6 +1,7 @@
 //! A decorator of the event log that counts records and bytes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::SiteId;
@@ -53,6 +54,15 @@ impl EventLog for MeteredEventLog {
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
         let inner = self.inner.open(site, shard, from).await?;
         Ok(Box::new(MeteredReader { inner, metrics: self.metrics.clone() }))
+    }
+
+    async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
+        let inner = self.inner.open_since(site, shard, ms).await?;
+        Ok(Box::new(MeteredReader { inner, metrics: self.metrics.clone() }))
+    }
+
+    async fn retention(&self, site: &SiteId) -> Result<Option<Duration>, EventLogError> {
+        self.inner.retention(site).await
     }
 }
 

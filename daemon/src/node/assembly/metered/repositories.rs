@@ -98,6 +98,8 @@ measured! {
         check_folders(living: &[ProjectName]) -> ();
         unrecognized(word: &str, projects: &[ProjectName]) -> Vec<ProjectName>;
         stamp(word: &str) -> ();
+        garbled(project: &ProjectName, away: bool) -> u64;
+        is_complete(project: &ProjectName, values: &[Oid]) -> bool;
         kept(project: &ProjectName) -> Vec<String>;
         release(project: &ProjectName, labels: &[String]) -> ();
     }

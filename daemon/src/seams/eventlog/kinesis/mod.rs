@@ -106,4 +106,13 @@ impl EventLog for KinesisEventLog {
         let reader = reader::open(self.client.clone(), self.stream(site), shard.to_owned(), from).await?;
         Ok(Box::new(reader))
     }
+
+    async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
+        let reader = reader::open_since(self.client.clone(), self.stream(site), shard.to_owned(), ms).await?;
+        Ok(Box::new(reader))
+    }
+
+    async fn retention(&self, site: &SiteId) -> Result<Option<Duration>, EventLogError> {
+        streams::retention(&self.client, &self.stream(site)).await.map(Some)
+    }
 }

@@ -5,12 +5,16 @@
 //! neither its documentation nor its errors tell, and the emulator does so silently. The price is that each opening
 //! reads one record twice, and that a shard which was idle for a whole retention period counts as trimmed.
 //!
+//! A reader that begins at a time passes over leading records from before it: the emulator begins at the oldest record
+//! when there is none of that time or later. Kinesis does not.
+//!
 //! Iterators expire after five minutes, or earlier. A new one starts at the last record that was returned, never at the
 //! newest record. A reader that is far behind takes a new iterator for each call, because Kinesis may silently move a
 //! live iterator to the horizon too.
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Record, ShardIteratorType};
 use bytes::Bytes;
 
@@ -35,6 +39,8 @@ pub(super) struct KinesisReader {
     shard: String,
     /// The last record that was returned, or the one that the position names.
     after: Option<String>,
+    /// The time at which the reader begins, in milliseconds since 1970, until it has returned a record.
+    since_ms: Option<i64>,
     /// The iterator for the next call. None if a new one must be requested.
     iterator: Option<String>,
     /// Set while the record `after` has not come again: the number of empty answers so far.
@@ -54,7 +60,28 @@ pub(super) async fn open(
         Position::After(sequence) => Some(sequence.clone()),
         Position::End => return Err(EventLogError::Broken(format!("shard {shard} was read to its end"))),
     };
-    let mut reader = KinesisReader { client, stream, shard, after, iterator: None, unproven: None, ended: false };
+    begin(client, stream, shard, after, None).await
+}
+
+/// Opens a reader of the shard that starts at a time, in milliseconds since 1970.
+pub(super) async fn open_since(
+    client: Client,
+    stream: String,
+    shard: String,
+    ms: u64,
+) -> Result<KinesisReader, EventLogError> {
+    begin(client, stream, shard, None, Some(i64::try_from(ms).unwrap_or(i64::MAX))).await
+}
+
+async fn begin(
+    client: Client,
+    stream: String,
+    shard: String,
+    after: Option<String>,
+    since_ms: Option<i64>,
+) -> Result<KinesisReader, EventLogError> {
+    let (iterator, unproven) = (None, None);
+    let mut reader = KinesisReader { client, stream, shard, after, since_ms, iterator, unproven, ended: false };
     reader.reopen().await?;
     Ok(reader)
 }
@@ -64,14 +91,18 @@ impl KinesisReader {
         format!("shard {} of stream {}", self.shard, self.stream)
     }
 
-    /// Requests a new iterator at the last record, or at the oldest one if none was read.
+    /// Requests a new iterator at the last record. If none was read, at the time at which the reader begins, or at the
+    /// oldest record.
     async fn reopen(&mut self) -> Result<String, EventLogError> {
         let call = self.client.get_shard_iterator().stream_name(&self.stream).shard_id(&self.shard);
-        let call = match &self.after {
-            None => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            Some(after) => {
+        let call = match (&self.after, self.since_ms) {
+            (Some(after), _) => {
                 call.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(after)
             }
+            (None, Some(ms)) => {
+                call.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(DateTime::from_millis(ms))
+            }
+            (None, None) => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
         };
         let answer = call.send().await.map_err(|error| match &self.after {
             Some(after) if is_argument(&error) => EventLogError::Trimmed(after.clone()),
@@ -134,7 +165,23 @@ impl KinesisReader {
         }
     }
 
-    fn accept(&mut self, answer: GetRecordsOutput) -> Batch {
+    /// Passes over leading records that came before the time at which the reader begins. The service gives times as
+    /// fractions of seconds, so a record of that very millisecond may look one earlier.
+    fn since(&mut self, records: &mut Vec<Record>) {
+        let Some(since) = self.since_ms else { return };
+        let is_before = |record: &Record| {
+            let at = record.approximate_arrival_timestamp().and_then(|at| at.to_millis().ok());
+            at.is_some_and(|at| at.saturating_add(1) < since)
+        };
+        let before = records.iter().take_while(|record| is_before(record)).count();
+        records.drain(..before);
+        if !records.is_empty() {
+            self.since_ms = None;
+        }
+    }
+
+    fn accept(&mut self, mut answer: GetRecordsOutput) -> Batch {
+        self.since(&mut answer.records);
         self.ended = answer.next_shard_iterator.is_none();
         let behind = answer.millis_behind_latest.is_some_and(|behind| behind > 0);
         let far_behind = answer.millis_behind_latest.is_some_and(|behind| behind >= FAR_BEHIND_MS);
@@ -181,7 +228,8 @@ mod tests {
     fn reader() -> KinesisReader {
         let client = Client::from_conf(Config::builder().behavior_version(BehaviorVersion::latest()).build());
         let (stream, shard) = ("s".to_owned(), "0".to_owned());
-        KinesisReader { client, stream, shard, after: None, iterator: None, unproven: None, ended: false }
+        let (after, since_ms, iterator, unproven) = (None, None, None, None);
+        KinesisReader { client, stream, shard, after, since_ms, iterator, unproven, ended: false }
     }
 
     fn nothing(behind_ms: i64) -> GetRecordsOutput {
@@ -197,6 +245,27 @@ mod tests {
         assert!(end[..end.len() - 1].iter().all(|end| *end == Ok(false)), "{end:?}");
         let mut busy = KinesisReader { after: Some("17".into()), unproven: Some(0), ..reader() };
         assert!((0..100).all(|_| busy.prove(&mut nothing(5_000)) == Ok(false)), "Kinesis has not looked everywhere");
+    }
+
+    #[test]
+    fn a_reader_that_begins_at_a_time_passes_over_leading_records_from_before_it() {
+        let record = |sequence: &str, at_ms: i64| {
+            let record = Record::builder().sequence_number(sequence).partition_key("p");
+            let at = DateTime::from_millis(at_ms);
+            record.approximate_arrival_timestamp(at).data(aws_sdk_kinesis::primitives::Blob::new("")).build().unwrap()
+        };
+        let mut reader = KinesisReader { since_ms: Some(5_000), ..reader() };
+        let answer = |records: Vec<Record>| {
+            let mut answer = nothing(0);
+            answer.records = records;
+            answer
+        };
+        assert_eq!(reader.accept(answer(vec![record("1", 4_000)])).records, []);
+        assert_eq!(reader.after, None, "nothing was returned, so a new iterator begins at the time again");
+        let batch = reader.accept(answer(vec![record("2", 4_900), record("3", 5_000), record("4", 4_990)]));
+        let sequences: Vec<&str> = batch.records.iter().map(|(sequence, _)| sequence.as_str()).collect();
+        assert_eq!(sequences, ["3", "4"], "the service's times need not grow from record to record");
+        assert_eq!((reader.after.as_deref(), reader.since_ms), (Some("4"), None));
     }
 
     #[test]

@@ -39,6 +39,12 @@ pub(super) async fn complaint(
     Ok(too_short(stream, summary.retention_period_hours(), retention))
 }
 
+/// How long the stream keeps records.
+pub(super) async fn retention(client: &Client, stream: &str) -> Result<Duration, EventLogError> {
+    let hours = summary(client, stream).await?.retention_period_hours();
+    Ok(Duration::from_secs(u64::try_from(hours).unwrap_or(0) * 3_600))
+}
+
 /// The complaint about a stream that keeps its records for `hours`, if that is shorter than `retention`.
 fn too_short(stream: &str, hours: i32, retention: Duration) -> Option<String> {
     let wanted = retention.as_secs().div_ceil(3_600);

@@ -145,6 +145,14 @@ impl Repositories for CountedRepositories {
         self.count("repair").repair(unclean_boot).await
     }
 
+    async fn garbled(&self, project: &ProjectName, away: bool) -> Result<u64, GitError> {
+        self.count("garbled").garbled(project, away).await
+    }
+
+    async fn is_complete(&self, project: &ProjectName, values: &[Oid]) -> Result<bool, GitError> {
+        self.count("is_complete").is_complete(project, values).await
+    }
+
     fn spill(&self) -> PathBuf {
         self.inner.spill()
     }

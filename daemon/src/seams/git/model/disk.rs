@@ -107,6 +107,15 @@ impl Disk {
         }
     }
 
+    /// Loses an object for good, also from the synced state.
+    pub fn lose_object(&mut self, project: &ProjectName, oid: Oid) {
+        for repos in [&mut self.now, &mut self.synced] {
+            if let Some(repo) = repos.get_mut(project) {
+                repo.objects.remove(&oid);
+            }
+        }
+    }
+
     /// Sets a ref, or deletes it.
     pub fn set_ref(&mut self, project: &ProjectName, name: &RefName, value: Option<Oid>) {
         self.change(project, Piece::Ref(name.clone()), |repo| put(&mut repo.refs, name, value));

@@ -59,6 +59,11 @@ impl ModelRepositories {
             .is_some_and(|repo| walk::closure([oid], &|_| false, &|oid| repo.objects.get(oid)).1.is_empty())
     }
 
+    /// Loses an object, as a damaged disk does.
+    pub fn lose_object(&self, project: &ProjectName, oid: Oid) {
+        self.disk().lose_object(project, oid);
+    }
+
     /// Returns every ref; an empty map when there is no repository.
     #[must_use]
     pub fn refs(&self, project: &ProjectName) -> BTreeMap<RefName, Oid> {
@@ -285,6 +290,16 @@ impl Repositories for ModelRepositories {
             report.refs += (refs.len() + keep.len()) as u64;
         }
         Ok(report)
+    }
+
+    /// Returns 0: a damaged object of the model is lost.
+    async fn garbled(&self, project: &ProjectName, _away: bool) -> Result<u64, GitError> {
+        self.read(project, |_| 0)
+    }
+
+    async fn is_complete(&self, project: &ProjectName, values: &[Oid]) -> Result<bool, GitError> {
+        let values = values.iter().copied();
+        self.read(project, |repo| walk::closure(values, &|_| false, &|oid| repo.objects.get(oid)).1.is_empty())
     }
 
     /// Returns a path that is never used: the model takes packs in memory only.
