@@ -8,7 +8,7 @@
 //! | `raw` | the configuration as it was written |
 //! | `check`, `report` | the pass over all fields, and the problems that it collects |
 //! | `fields`, `value` | parse one field; times and sizes |
-//! | `base_paths`, `gerrit`, `handover`, `probes`, `drill`, `turns` | sections with rules of their own |
+//! | `base_paths`, `gerrit`, `handover`, `probes`, `drill`, `turns`, `verify` | sections with rules of their own |
 //! | `tls`, `operators`, `peers` | sections with rules of their own, about others |
 //! | `settings` | the validated configuration |
 //! | `reference` | the page about all settings, made from the example and the check |
@@ -30,6 +30,7 @@ pub mod settings;
 mod tls;
 mod turns;
 pub mod value;
+mod verify;
 
 use std::path::{Path, PathBuf};
 

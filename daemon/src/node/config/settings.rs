@@ -17,6 +17,7 @@ use crate::seams::tls::{PeerName, TlsFiles};
 use crate::stages::api::operator_listener::OperatorListenerSettings;
 use crate::stages::api::peer_listener::PeerListenerSettings;
 use crate::stages::api::turns::TurnLimits;
+use crate::stages::verify::BackgroundSettings;
 
 /// All settings of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Settings {
     pub eventlog: Eventlog,
     /// The blob store's URL (`s3://bucket/prefix`, `file:///folder`).
     pub blobs_url: String,
+    /// The verification in the background.
+    pub verify: BackgroundSettings,
     /// The limits of the commit stage.
     pub commit: Commit,
     /// The limits of the apply stage.

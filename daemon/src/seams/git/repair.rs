@@ -189,7 +189,7 @@ impl Repair<'_> {
     }
 }
 
-fn has_extension(path: &Path, wanted: &str) -> bool {
+pub(super) fn has_extension(path: &Path, wanted: &str) -> bool {
     path.extension().is_some_and(|extension| extension == wanted)
 }
 
@@ -200,7 +200,7 @@ fn is_young(path: &Path, since: Option<SystemTime>) -> std::io::Result<bool> {
 }
 
 /// Returns whether a pack or an index ends with the SHA-1 of the bytes before it.
-fn is_sealed(path: &Path) -> std::io::Result<bool> {
+pub(super) fn is_sealed(path: &Path) -> std::io::Result<bool> {
     use sha1::Digest;
     let file = File::open(path)?;
     let Some(length) = file.metadata()?.len().checked_sub(20) else { return Ok(false) };
@@ -213,7 +213,7 @@ fn is_sealed(path: &Path) -> std::io::Result<bool> {
 }
 
 /// Returns whether a loose object's content has the hash that its file name states.
-fn is_intact(path: &Path) -> std::io::Result<bool> {
+pub(super) fn is_intact(path: &Path) -> std::io::Result<bool> {
     use sha1::Digest;
     let mut content = flate2::bufread::ZlibDecoder::new(std::io::BufReader::new(File::open(path)?));
     let mut digest = sha1::Sha1::new();
@@ -231,7 +231,7 @@ fn is_intact(path: &Path) -> std::io::Result<bool> {
 }
 
 /// Returns whether the path is one of the 256 folders of loose objects.
-fn is_fan_out(path: &Path) -> bool {
+pub(super) fn is_fan_out(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit)
 }
@@ -257,7 +257,7 @@ pub(super) fn repositories(root: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Returns the paths in a folder, sorted; empty when the folder does not exist.
-fn children(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+pub(super) fn children(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -90,6 +90,7 @@ fn sample() -> NodeStatus {
             }],
         }),
         last_contact_ms: Some(0),
+        background: Some(background()),
         signing: Some(NodeSigning {
             key: None,
             required: true,

@@ -107,6 +107,11 @@ impl Disk {
         }
     }
 
+    /// Loses an object.
+    pub fn lose_object(&mut self, project: &ProjectName, oid: &Oid) {
+        self.change(project, Piece::Object(*oid), |repo| put(&mut repo.objects, oid, None));
+    }
+
     /// Sets a ref, or deletes it.
     pub fn set_ref(&mut self, project: &ProjectName, name: &RefName, value: Option<Oid>) {
         self.change(project, Piece::Ref(name.clone()), |repo| put(&mut repo.refs, name, value));
