@@ -49,9 +49,10 @@ mod tests {
         let read = with("refs_within = \"1h\"\nobjects_within = \"2d\"\nshare_of_core = 0.2\nfsck = true").unwrap();
         let (refs_within, objects_within) = (Duration::from_secs(3_600), Duration::from_secs(2 * 86_400));
         assert_eq!(read, BackgroundSettings { refs_within, objects_within, share_of_core: 200, fsck: true });
-        assert_eq!(["0.001", "1", "1.0"].map(|share| with(&format!("share_of_core = {share}")).unwrap().share_of_core), [
-            1, 1_000, 1_000
-        ]);
+        assert_eq!(
+            ["0.001", "1", "1.0"].map(|share| with(&format!("share_of_core = {share}")).unwrap().share_of_core),
+            [1, 1_000, 1_000]
+        );
     }
 
     #[test]
