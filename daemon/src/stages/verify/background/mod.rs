@@ -232,8 +232,9 @@ impl Background {
             }
         }
         let open = self.noting(|kept| kept.pass(Part::Objects).open.clone());
-        for (name, open) in open.into_iter().filter(|(_, open)| !open.objects.is_empty()) {
+        for (name, open) in open {
             match self.verifier.versions.project_key(&name)? {
+                Some(project) if open.objects.is_empty() => self.objects_again(&project, pace).await?,
                 Some(project) => self.mend_objects(&project, Vec::from_iter(open.objects)).await,
                 None => self.noting(|kept| kept.pass_mut(Part::Objects).is_clean(&name)),
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lockstep_proto::verify::Part;
 use lockstep_proto::{Oid, ProjectKey, RefKey};
+use tokio::time::Instant;
 
 use super::kept::Stage;
 use super::{Background, TRIES};
@@ -64,6 +65,34 @@ impl Background {
             }
         };
         *failures = 0;
+        let (objects, next) = self.take(project, is_first, sliced, pace).await;
+        self.noting(|kept| kept.pass_mut(Part::Objects).sliced(project, objects, next));
+        Ok(())
+    }
+
+    /// Verifies a project again that could not be verified. Its slices rest as those of a pass do.
+    pub(super) async fn objects_again(&self, project: &ProjectKey, pace: &Pace) -> Result<(), CompareError> {
+        let mut next = Some(Stage::Values(None));
+        while let Some(stage) = next.take() {
+            let (began, waited, is_first) = (Instant::now(), pace.waited(), stage == Stage::Values(None));
+            let sliced = match self.check(project, stage).await {
+                Ok(sliced) => sliced,
+                Err(error @ (CompareError::Store(_) | CompareError::RefDb(_))) => return Err(error),
+                Err(error) => {
+                    self.stays_open(Part::Objects, &project.name, &error.to_string(), &[]);
+                    return Ok(());
+                }
+            };
+            (_, next) = self.take(project, is_first, sliced, pace).await;
+            let busy = began.elapsed().saturating_sub(pace.waited() - waited);
+            pace.rest(self.settings.pause_after(busy)).await;
+        }
+        Ok(())
+    }
+
+    /// Takes the result of a slice, and repairs what it has found. Returns the number of its objects, and the next
+    /// stage.
+    async fn take(&self, project: &ProjectKey, is_first: bool, sliced: Sliced, pace: &Pace) -> (u64, Option<Stage>) {
         let Sliced { objects, suspects, fsck, next } = sliced;
         if is_first {
             self.noting(|kept| kept.pass_mut(Part::Objects).is_verifiable(&project.name));
@@ -76,8 +105,7 @@ impl Background {
         if let Some(found) = fsck {
             self.mend_as_fsck_says(project, &found).await;
         }
-        self.noting(|kept| kept.pass_mut(Part::Objects).sliced(project, objects, next));
-        Ok(())
+        (objects, next)
     }
 
     /// Looks at one slice.
@@ -88,7 +116,11 @@ impl Background {
             Stage::Values(after) => {
                 let page = self.verifier.versions.page(project, after.as_ref(), REFS)?;
                 let values: Vec<Oid> = page.iter().filter_map(|(_, record)| record.value.oid()).collect();
-                let missing = repositories.missing(&project.name, &values).await?;
+                let missing = match repositories.missing(&project.name, &values).await {
+                    // One of them may be damaged.
+                    Err(GitError::Failed { .. }) => repositories.unsound(&project.name, &values).await?,
+                    missing => missing?,
+                };
                 let last: Option<RefKey> = page.last().map(|(key, _)| key.clone()).filter(|_| page.len() >= REFS);
                 let next = last.map_or(Stage::Objects(None), |last| Stage::Values(Some(last)));
                 Ok(sliced(0, missing, Some(next)))
@@ -145,10 +177,20 @@ impl Background {
         }
     }
 
-    /// Replaces objects. Returns those that no ref needs.
+    /// Replaces objects. Returns those that are absent even then: no ref needs them.
     async fn replace(&self, project: &ProjectKey, unsound: &[Oid]) -> Result<Vec<Oid>, CatchUpError> {
         self.verifier.catch_up.replace_objects(project, unsound).await?;
-        Ok(self.unsound(project, unsound).await?)
+        let left = self.unsound(project, unsound).await?;
+        let absent = self.verifier.materializer.repositories.missing(&project.name, &left).await?;
+        match left.iter().find(|oid| !absent.contains(oid)) {
+            None => Ok(absent),
+            Some(oid) => Err(GitError::Failed {
+                project: project.to_string(),
+                op: "replace objects",
+                why: format!("{oid} cannot be read, and the checksum of its file is right: look at the disk"),
+            }
+            .into()),
+        }
     }
 
     async fn unsound(&self, project: &ProjectKey, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
