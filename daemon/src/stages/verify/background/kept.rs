@@ -233,7 +233,7 @@ mod tests {
     fn a_restart_goes_on_behind_the_last_project_and_inside_of_one() {
         let mut kept = Kept::default();
         assert!(kept.pass_mut(Part::Objects).begin(5));
-        let [a, b, c] = Vec::from_iter(projects()).try_into().unwrap();
+        let [a, b, c]: [ProjectKey; 3] = Vec::from_iter(projects()).try_into().unwrap();
         let at = Stage::Objects(Some(Oid::Sha1([7; 20])));
         kept.pass_mut(Part::Objects).sliced(&a, 3, None);
         kept.pass_mut(Part::Objects).sliced(&b, 4, Some(at.clone()));
