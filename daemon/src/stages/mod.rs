@@ -15,7 +15,7 @@
 //! | `reconcile` | periodic jobs: sweep, collect, release, restore repositories |
 //! | `rebuild` | makes a new refdb from the version maps of all sites, when the old one is lost |
 //! | `seed` | turns existing repositories into projects |
-//! | `verify` | compares the refs of this node with the refdb, and with those of peers; reads its objects, and repairs both |
+//! | `verify` | compares refs with the refdb and with peers; verifies all refs and objects in the background |
 //! | `handshake` | decides whether a Gerrit may start here |
 //! | `failover` | moves the writes of one site to another, step by step |
 //! | `handover` | tells programs and services outside which role the site has |
