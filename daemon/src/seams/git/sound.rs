@@ -224,9 +224,10 @@ mod tests {
             let git_dir = folder.path().join("p.git");
             let repository = Repository::init_bare(&git_dir).unwrap();
             let blob = repository.blob(b"some content").unwrap();
-            let mut tree = repository.treebuilder(None).unwrap();
-            tree.insert("file", blob, 0o100_644).unwrap();
-            let tree = tree.write().unwrap();
+            let mut builder = repository.treebuilder(None).unwrap();
+            builder.insert("file", blob, 0o100_644).unwrap();
+            let tree = builder.write().unwrap();
+            drop(builder);
             let who = Signature::new("T", "t@x", &Time::new(1_700_000_000, 0)).unwrap();
             let root = repository.find_tree(tree).unwrap();
             let commit = repository.commit(Some("refs/heads/main"), &who, &who, "m", &root, &[]).unwrap();
