@@ -206,6 +206,28 @@ def alarms():
             "{{ $value }} values gave way to committed ones at {{ $labels.node }}",
         ),
         alert(
+            "LockstepVerifyRepairs",
+            "delta(lockstep_verify_repaired[1h]) > 0",
+            "0m",
+            "ticket",
+            "Something other than Lockstep has changed or damaged {{ $value | humanize }} {{ $labels.part }} of "
+            "{{ $labels.node }}; they are repaired",
+        ),
+        alert(
+            "LockstepVerifyCannotRepair",
+            "lockstep_verify_unrepaired > 0",
+            "15m",
+            "page",
+            "The {{ $labels.part }} of {{ $value }} projects at {{ $labels.node }} are wrong and cannot be repaired",
+        ),
+        alert(
+            "LockstepVerifyOverdue",
+            "lockstep_verify_age_seconds > lockstep_verify_within_seconds",
+            "1h",
+            "ticket",
+            "The {{ $labels.part }} of {{ $labels.node }} were not verified for {{ $value | humanizeDuration }}",
+        ),
+        alert(
             "LockstepPeopleWait",
             'sum by (site, node) (increase(lockstep_turns_refused_total{class="people"}[15m])) > 20',
             "10m",

@@ -112,6 +112,18 @@ def replication():
                 "Parked may be above zero for a while. The others ask for a look.",
             ),
             graph(
+                "Verified in the background",
+                [
+                    (
+                        f"max by (site, part) (lockstep_verify_age_seconds{{{AT}}} / lockstep_verify_within_seconds)",
+                        "{{site}} {{part}}: age, of the wanted one",
+                    ),
+                    (f"sum by (site, part) (lockstep_verify_unrepaired{{{AT}}})", "{{site}} {{part}} not repaired"),
+                ],
+                "none",
+                "An age above 1 is late. Projects that are not repaired ask for a look.",
+            ),
+            graph(
                 "Records without a good signature",
                 [
                     (

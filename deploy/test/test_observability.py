@@ -172,6 +172,7 @@ NODE = '{site="a", node="a-0"}'
 AT = {"site": "a", "node": "a-0"}
 COMMITS = 'lockstep_commit_total{site="a", node="a-0", outcome="%s"}'
 CALLS = 'lockstep_refdb_round_trips_total{site="a", node="a-0", op="commit", end="%s"}'
+VERIFIED = 'lockstep_verify_%s_seconds{site="a", node="a-0", part="%s"}'
 EXPIRES = 'lockstep_certificate_expires_timestamp_seconds{site="a", node="a-0", certificate="own"}'
 LOOKS = 'lockstep_shadow_look_seconds_%s{site="a", node="a-0"}'
 SAFE = 'lockstep_failover_safe{site="a", node="%s", to="b"}'
@@ -243,6 +244,23 @@ TRIES = {
     "LockstepNotPublished": gauge("lockstep_journal_unpublished", "0+50x60", "500-10x40 0x20", 30),
     "LockstepStreamFull": gauge("lockstep_publish_refused_total", "0+120x90", "0+30x90", 60, {"site": "a"}),
     "LockstepStrays": gauge("lockstep_strays", "0 1x20", "0x20", 10),
+    "LockstepVerifyRepairs": gauge(
+        'lockstep_verify_repaired{site="a", node="a-0", part="refs"}', "0x5 2x90", "2x90", 10, {**AT, "part": "refs"}
+    ),
+    "LockstepVerifyCannotRepair": gauge(
+        'lockstep_verify_unrepaired{site="a", node="a-0", part="objects"}',
+        "0 1x60",
+        "0 1x10 0x60",
+        30,
+        {**AT, "part": "objects"},
+    ),
+    "LockstepVerifyOverdue": (
+        {VERIFIED % ("age", "refs"): f"{DAY}+60x120", VERIFIED % ("within", "refs"): f"{DAY}x120"},
+        # The objects may be older than a day.
+        {VERIFIED % ("age", "objects"): f"{2 * DAY}+60x120", VERIFIED % ("within", "objects"): f"{7 * DAY}x120"},
+        90,
+        {**AT, "part": "refs"},
+    ),
     "LockstepPeopleWait": gauge(
         'lockstep_turns_refused_total{site="a", node="a-0", class="people", reason="user"}',
         "0+3x60",

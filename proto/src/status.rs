@@ -12,7 +12,7 @@ use crate::oid::Oid;
 use crate::peer::TlsStatus;
 use crate::site_list::{Bootstrap, ComingBack};
 use crate::slot::{Incarnation, LaneId, TxnId};
-use crate::verify::LastVerified;
+use crate::verify::{BackgroundVerification, LastVerified};
 
 /// The status of one node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -114,6 +114,9 @@ pub struct NodeStatus {
     /// since the volume was new.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verified: Vec<LastVerified>,
+    /// The verification that goes on in the background (`[verify]`). None from earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<BackgroundVerification>,
     /// Updates of refs that this node had begun to commit when its site was fenced, and that nobody committed: the
     /// newest [`MOST_UNCOMMITTED`]. One leaves the list when its stray was adopted or discarded, or when its ref has
     /// the value.

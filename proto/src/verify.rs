@@ -199,3 +199,67 @@ impl Verification {
         self.ended_ms.is_some() && self.mismatches == 0 && self.failures == 0
     }
 }
+
+/// One of the two things that the verification in the background goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// All refs: refdb, version map and disk, and then the version maps of peers.
+    Refs,
+    /// All objects in the repositories.
+    Objects,
+}
+
+impl Part {
+    /// Both parts, as the values of a label.
+    pub const ALL: [Self; 2] = [Self::Refs, Self::Objects];
+
+    /// The name of the part, as JSON has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refs => "refs",
+            Self::Objects => "objects",
+        }
+    }
+}
+
+/// The verification in the background: how far it is, and what it has found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BackgroundVerification {
+    /// The share of one core that it takes at most, in thousandths.
+    pub share_of_core: u32,
+    /// The refs.
+    pub refs: PassStatus,
+    /// The objects.
+    pub objects: PassStatus,
+}
+
+/// The passes of the verification in the background over all projects, for one part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PassStatus {
+    /// The age that it may have: each ref, or object, is verified again within this time. In milliseconds.
+    pub within_ms: u64,
+    /// The time since the last complete pass began, or since the volume was new. Everything was verified within it. In
+    /// milliseconds.
+    pub age_ms: u64,
+    /// When the last complete pass ended, in milliseconds since 1970. None if none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<u64>,
+    /// The refs, or objects, of the last complete pass.
+    pub counted: u64,
+    /// The last project that the pass in progress is done with. None between two passes, and at the first project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Whether a pass is in progress.
+    pub in_progress: bool,
+    /// Differences that were found since the volume was new. One that a catch-up ends does not count.
+    pub found: u64,
+    /// Those of them that were repaired.
+    pub repaired: u64,
+    /// The number of projects with differences that are not repaired, or that cannot be verified. They are tried again.
+    pub unrepaired_projects: u64,
+    /// The first of these projects, at most [`MOST_FOUND`], with the reasons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unrepaired: Vec<NotCompared>,
+}

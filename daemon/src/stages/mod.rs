@@ -16,7 +16,7 @@
 //! | `rebuild` | makes a new refdb from the version maps of all sites, when the old one is lost |
 //! | `resync` | brings refs and objects of this node again to the refdb's state, as an operator asks |
 //! | `seed` | turns existing repositories into projects |
-//! | `verify` | compares the refs of this node with the refdb, and with those of peers |
+//! | `verify` | compares refs with the refdb and with peers; verifies all refs and objects in the background |
 //! | `handshake` | decides whether a Gerrit may start here |
 //! | `failover` | moves the writes of one site to another, step by step |
 //! | `handover` | tells programs and services outside which role the site has |

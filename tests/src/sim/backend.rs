@@ -105,6 +105,8 @@ pub struct SimDependencies {
     pub signer: Option<Arc<SiteSigner>>,
     /// The largest number of items in one write of the refdb.
     pub write_items: usize,
+    /// Whether the node verifies itself in the background, all the time.
+    pub verifies: bool,
     /// The bugs to inject.
     pub bugs: InjectedBugs,
 }

@@ -15,6 +15,7 @@ use lockstep::stages::events::EventLimits;
 use lockstep::stages::ports::{Arrivals, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
 use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
+use lockstep::stages::verify::BackgroundSettings;
 use lockstep::state::debts::RetryPace;
 use lockstep::telemetry::status_board::StatusBoard;
 use lockstep_proto::drill::DrillRequest;
@@ -114,6 +115,7 @@ impl NodeFactory for RealNodes {
                 // Beside writes of two items, every transaction of several refs has a long form.
                 inline_commands: if parts.write_items < WRITE_ITEMS { 1 } else { limits::INLINE_COMMANDS },
                 write_items: parts.write_items,
+                background: parts.verifies.then_some(BACKGROUND),
                 ..settings(NodeSettings::new(parts.site, parts.node, parts.sites))
             },
             bugs: parts.bugs,
@@ -126,6 +128,14 @@ impl NodeFactory for RealNodes {
         true
     }
 }
+
+/// A pass over the refs and one over the objects begin every two seconds.
+const BACKGROUND: BackgroundSettings = BackgroundSettings {
+    refs_within: Duration::from_secs(4),
+    objects_within: Duration::from_secs(4),
+    share_of_core: 1_000,
+    fsck: false,
+};
 
 /// Makes times shorter and limits smaller than in production.
 fn settings(mut settings: NodeSettings) -> NodeSettings {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::seams::blob::Payload;
-use lockstep::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
+use lockstep::seams::git::{
+    GitError, IsCommitted, ObjectSlice, Packed, RefMove, Relation, RepairReport, Repositories, SliceChecked,
+};
 use lockstep_proto::{Oid, ProjectName, RefName};
 
 use super::link::Link;
@@ -83,6 +85,11 @@ impl Repositories for FaultyRepositories {
     async fn missing(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
         let call = self.inner.missing(project, oids);
         self.link.local(format!("missing {project}"), call, Some(disk_failed)).await
+    }
+
+    async fn check_objects(&self, project: &ProjectName, slice: ObjectSlice) -> Result<SliceChecked, GitError> {
+        let call = self.inner.check_objects(project, slice);
+        self.link.local(format!("check_objects {project} {slice:?}"), call, Some(disk_failed)).await
     }
 
     async fn relation(&self, project: &ProjectName, old: Oid, new: Oid) -> Result<Relation, GitError> {

@@ -122,6 +122,8 @@ pub struct Scenario {
     pub retentions: u64,
     /// Whether every node signs, records must be signed, and somebody who can write to the streams forges them well.
     pub signed: bool,
+    /// Whether every node verifies itself in the background, all the time.
+    pub verifies: bool,
     /// Whether one site alone is active, at the start the first one by name.
     pub one_active: bool,
     /// Whether a site is added to the list of sites, and another one removed.
@@ -205,6 +207,7 @@ impl Scenario {
             torn_ms: 60,
             retentions: 400,
             signed: false,
+            verifies: false,
             one_active: false,
             list_moves: false,
             strikes: 0,

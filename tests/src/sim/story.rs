@@ -87,6 +87,14 @@ pub fn tell_of_standbys(story: impl AsyncFnOnce(&Story)) {
     tell_in(Scenario { one_active: true, ..Scenario::calm() }, InjectedBugs::default(), story);
 }
 
+/// Runs a story in which every node verifies itself in the background, all the time.
+///
+/// # Panics
+/// As [`tell`].
+pub fn tell_of_verifiers(story: impl AsyncFnOnce(&Story)) {
+    tell_in(Scenario { verifies: true, ..Scenario::calm() }, InjectedBugs::default(), story);
+}
+
 /// Runs a story, with writes of the refdb of this size.
 ///
 /// # Panics

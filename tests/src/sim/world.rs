@@ -313,6 +313,7 @@ impl World {
             entropy: Arc::new(entropy),
             signer: self.keys.signer(node, &place.site),
             write_items: self.scenario.writes.items(self.seed),
+            verifies: self.scenario.verifies,
             bugs: self.bugs,
         })
     }

@@ -48,6 +48,7 @@ mod throttled;
 mod tls;
 mod trace;
 mod verify;
+mod verify_background;
 mod went_back;
 
 use std::path::Path;

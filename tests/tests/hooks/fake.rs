@@ -210,6 +210,7 @@ impl Inspection for Fake {
             bootstrap: None,
             coming_back: None,
             last_contact_ms: None,
+            background: None,
             turns: None,
             verified: Vec::new(),
             uncommitted: Vec::new(),

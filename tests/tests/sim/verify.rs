@@ -1,10 +1,10 @@
 //! Stories of sites that compare their refs with each other by digests.
 
 use lockstep::seams::volume::{Changes, RefRecord};
-use lockstep_proto::verify::{Right, Verification, VerifyRequest};
+use lockstep_proto::verify::{BackgroundVerification, Right, Verification, VerifyRequest};
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefValue, Version};
 use lockstep_tests::sim::faults::{Cut, Seam};
-use lockstep_tests::sim::story::{Story, p0, tell};
+use lockstep_tests::sim::story::{Story, p0, tell, tell_of_verifiers};
 
 const BRANCH: &str = "refs/heads/b0";
 const NODES: [&str; 4] = ["eu-aws-0", "eu-aws-1", "muc-1-0", "blr-1-0"];
@@ -109,5 +109,38 @@ fn a_deleted_project_is_equal_and_results_outlive_a_restart() {
         let status = story.life("eu-aws-0").node.inspection().unwrap().status().await;
         let [last] = &status.verified[..] else { panic!("{:?}", status.verified) };
         assert_eq!((last.against.as_str(), last.whole, last.mismatches), ("muc-1-0", true, 0));
+    });
+}
+
+async fn in_background(story: &Story, at: &str) -> Option<BackgroundVerification> {
+    story.life(at).node.inspection()?.status().await.background
+}
+
+/// No node is wrong here. One is behind, because it reads no stream, and one dies in the middle of its passes.
+#[test]
+fn in_the_background_a_node_that_is_behind_is_no_finding_and_a_crash_ends_no_pass() {
+    tell_of_verifiers(async |story| {
+        let mut value = push(story, "eu-aws-0", "zero", None).await;
+        story.converge().await;
+        story.cut("muc-1-0", Seam::EventLog, Some(Cut::Requests));
+        for id in ["one", "two", "three", "four"] {
+            value = push(story, "eu-aws-0", id, Some(value)).await;
+            story.pass(1_500).await;
+            story.restart(&["blr-1-0"]).await;
+        }
+        for node in NODES {
+            let is_complete = async || {
+                let now = in_background(story, node).await;
+                now.is_some_and(|now| now.refs.ended_ms.is_some() && now.objects.ended_ms.is_some())
+            };
+            story.until("complete passes", is_complete).await;
+            let now = in_background(story, node).await.unwrap();
+            for part in [&now.refs, &now.objects] {
+                assert_eq!((part.found, part.unrepaired_projects), (0, 0), "{node}: {now:?}");
+                assert!(part.counted > 0, "{node}: {now:?}");
+            }
+        }
+        story.cut("muc-1-0", Seam::EventLog, None);
+        story.converge().await;
     });
 }

@@ -26,6 +26,7 @@
 //! | `walk` | finds the repositories of a volume as Gerrit lists them |
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
 //! | `overview_text` | shared: the overview of all sites as text |
+//! | `background_text` | shared: the verification in the background as text |
 //! | `table`, `view`, `new_file` | shared: text tables and titled lines, the terminal view, new files with secrets |
 //! | `follow` | shared: follows a job of the sidecar to its end |
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
@@ -33,6 +34,7 @@
 mod agents;
 mod await_txn;
 mod aws;
+mod background_text;
 mod bridge;
 mod certs;
 pub mod config;

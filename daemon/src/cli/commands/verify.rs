@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use http::Method;
 use lockstep_proto::ProjectName;
+use lockstep_proto::status::NodeStatus;
 use lockstep_proto::verify::{
     DEFAULT_SHARE, Estimate, Mismatch, PeerCompared, Right, Side, Verification, VerifyRequest,
 };
 
 use super::table::{Table, titled};
 use super::target::Target;
-use super::{CliError, json};
+use super::{CliError, background_text, json};
 use crate::cli::out;
 
 /// The pause between two looks at the progress.
@@ -21,7 +22,7 @@ const SAY: u32 = 10;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lockstep verify\n  lockstep verify tools/build\n  \
                         lockstep verify --share 50 --json | jq .found\n  lockstep verify --against muc-1\n  \
-                        lockstep verify --against all tools/build")]
+                        lockstep verify --against all tools/build\n  lockstep verify --background")]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     target: Target,
@@ -37,12 +38,18 @@ pub(super) struct VerifyArgs {
     /// Share of a partition's read units of the refdb that it takes at most, in percent [default: refdb.verify_share]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     share: Option<u32>,
+    /// Show how far the verification in the background is, and its findings; begin nothing
+    #[arg(long, conflicts_with_all = ["project", "against", "maps_only", "share"])]
+    background: bool,
     /// Print all fields as JSON, once it has ended
     #[arg(long)]
     json: bool,
 }
 
 pub(super) async fn run(args: VerifyArgs) -> Result<(), CliError> {
+    if args.background {
+        return show_background(&args).await;
+    }
     let (project, share) = (args.project.clone(), args.share);
     let request = VerifyRequest { project, share, against: args.against.clone(), maps_only: args.maps_only };
     let begun: Verification =
@@ -68,6 +75,17 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), CliError> {
         () if ended.failures > 0 => Err(CliError::Failed(format!("{} could not be compared", not_compared(&ended)))),
         () => Ok(()),
     }
+}
+
+/// Shows the verification in the background.
+async fn show_background(args: &VerifyArgs) -> Result<(), CliError> {
+    let status: NodeStatus = args.target.get("/v1/status").await.map_err(CliError::unrefused)?;
+    let Some(background) = status.background else {
+        let why = "the node verifies nothing in the background: its release is an earlier one; upgrade it";
+        return Err(CliError::Failed(why.to_owned()));
+    };
+    out::put(&if args.json { json(&background)? } else { background_text::render(&background) })?;
+    if background_text::is_degraded(&background) { Err(CliError::Degraded) } else { Ok(()) }
 }
 
 /// Follows a verification until its end.

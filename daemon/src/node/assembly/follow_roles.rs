@@ -100,6 +100,9 @@ impl Join {
         self.tasks.spawn("release", self.stages.releaser().run());
         self.tasks.spawn("restore", self.stages.repository_restorer().run());
         self.tasks.spawn("repay", self.stages.repayer().run());
+        if let Some(background) = self.stages.background() {
+            self.tasks.spawn("verify", background.run());
+        }
     }
 
     /// Waits until the role of the site has changed: every change raises the epoch.

@@ -1,5 +1,7 @@
 //! Updates the gauges that are read from the state of the node: the journal, parked and quarantined records, readiness.
 
+use lockstep_proto::verify::Part;
+
 use super::guards::Guards;
 use super::left_locks::LeftLocks;
 use super::stages::Stages;
@@ -27,6 +29,11 @@ pub(super) fn look(stages: &Stages, guards: &Guards, locks: &LeftLocks, latches:
     }
     let debts = &stages.state.debts;
     metrics.apply.debts(debts.degraded().len() as u64, debts.elsewhere().len() as u64);
+    if let Some(settings) = &stages.deps.settings.background {
+        let background = stages.verifier.in_background(settings);
+        metrics.verify.stands(Part::Refs, &background.refs);
+        metrics.verify.stands(Part::Objects, &background.objects);
+    }
     metrics.events.on_their_way(&stages.events.status());
     if let Some(refresh) = stages.refresh.as_ref().map(|refresh| refresh.status()) {
         metrics.refresh.stands(refresh.due, refresh.oldest_ms.unwrap_or_default() / 1_000);

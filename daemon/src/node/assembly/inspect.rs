@@ -192,6 +192,7 @@ impl Inspection for Inspector {
             turns: self.turns.as_ref().map(|turns| turns.status()),
             last_contact_ms: self.contact.as_ref().and_then(|contact| contact.at_ms()),
             verified: self.stages.verifier.each_verified(),
+            background: settings.background.map(|background| self.stages.verifier.in_background(&background)),
             uncommitted,
             last_errors: snapshot.last_errors,
         }

@@ -228,6 +228,7 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node.deadline = settings.commit.deadline;
     node.patience = settings.refdb.attempt_timeout;
     node.verify_share = settings.refdb.verify_share;
+    node.background = Some(settings.verify);
     node.apply.batch = settings.apply.batch;
     // One budget. Half of it is for records that were read, so that parked and fetched ones never stop the reading.
     let half = settings.apply.parked_bytes / 2;

@@ -14,6 +14,7 @@ use crate::stages::failover::DriverLimits;
 use crate::stages::membership::MemberLimits;
 use crate::stages::refresh::RefreshSettings;
 use crate::stages::seed::SeedLimits;
+use crate::stages::verify::BackgroundSettings;
 use crate::state::debts::RetryPace;
 use crate::state::journal::JournalLimits;
 
@@ -58,6 +59,8 @@ pub struct NodeSettings {
     pub role_pace: Duration,
     /// The share of a partition's read units that a verification takes if its request names none, in percent.
     pub verify_share: u32,
+    /// The verification in the background. `None` if nothing is verified by itself (in the simulator).
+    pub background: Option<BackgroundSettings>,
     /// The intervals of the driver of failovers.
     pub failover: DriverLimits,
     /// The interval between two collections of the journal.
@@ -100,6 +103,7 @@ impl NodeSettings {
             sweep_pace: Duration::from_secs(5),
             role_pace: Duration::from_millis(500),
             verify_share: DEFAULT_SHARE,
+            background: None,
             failover: DriverLimits::default(),
             collect_pace: Duration::from_secs(60),
             restore_pace: Duration::from_secs(10),

@@ -33,7 +33,7 @@ use crate::stages::reconcile::{Collector, Releaser, Repayer, RepositoryRestorer,
 use crate::stages::refresh::Refresh;
 use crate::stages::resync::Resyncer;
 use crate::stages::seed::Seeder;
-use crate::stages::verify::Verifier;
+use crate::stages::verify::{Background, Verifier};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::materialize::MaterializeError;
 use crate::state::went_back::WentBack;
@@ -190,6 +190,12 @@ impl Stages {
 
     pub(super) fn repayer(&self) -> Repayer {
         Repayer::new(&self.context, &self.state, Arc::clone(&self.catch_up))
+    }
+
+    /// The verification in the background, if the node has one.
+    pub(super) fn background(&self) -> Option<Background> {
+        let settings = self.deps.settings.background?;
+        Some(Background::new(&self.context, &self.state, self.verifier.clone(), settings))
     }
 
     /// Whether the disk lacks a value that the version map has for a project.

@@ -19,7 +19,7 @@ use super::report::{Problems, number, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
 use super::{
     DEFAULT_SOCKET, LOG_FILTER, base_paths, console, drill, gerrit, handover, operators, peers, probes, tls, turns,
-    value,
+    value, verify,
 };
 use crate::seams::git::FsckObjects;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
@@ -61,6 +61,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let refdb = refdb(&raw.refdb, to);
     let eventlog = eventlog(&raw.eventlog, sites.as_ref(), to);
     let blobs_url = blobs(&raw.blobs, embedded_dir.as_ref(), to);
+    let verify = verify::read(&raw.verify, to);
     let (commit, apply, lease) = (commit(&raw.commit, to), apply(&raw.apply, to), lease(&raw.lease, to));
     let (gerrit, telemetry) = (gerrit::read(&raw.gerrit, to), telemetry(&raw.telemetry, to));
     let handover = handover::read(&raw.handover, to);
@@ -85,6 +86,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         refdb,
         eventlog,
         blobs_url: blobs_url?,
+        verify,
         commit,
         apply,
         lease,
@@ -122,6 +124,7 @@ fn unknown(raw: &Raw, to: &mut Problems) {
         to.unknown(&format!("eventlog.streams.{site}"), &stream.unknown, raw::Stream::FIELDS);
     }
     to.unknown("blobs", &raw.blobs.unknown, raw::Blobs::FIELDS);
+    to.unknown("verify", &raw.verify.unknown, raw::Verify::FIELDS);
     to.unknown("commit", &raw.commit.unknown, raw::Commit::FIELDS);
     to.unknown("apply", &raw.apply.unknown, raw::Apply::FIELDS);
     to.unknown("lease", &raw.lease.unknown, raw::Lease::FIELDS);

@@ -10,6 +10,8 @@
 //! | `fields`, `value` | parse one field; times and sizes |
 //! | `base_paths`, `gerrit`, `handover`, `probes`, `drill`, `turns` | sections with rules of their own |
 //! | `tls`, `operators`, `console`, `peers` | sections with rules of their own, about others |
+//! | `base_paths`, `gerrit`, `handover`, `probes`, `drill`, `turns`, `verify` | sections with rules of their own |
+//! | `tls`, `operators`, `peers` | sections with rules of their own, about others |
 //! | `settings` | the validated configuration |
 //! | `reference` | the page about all settings, made from the example and the check |
 //! | `example.toml` | every field with its default; `lockstep config example` prints it |
@@ -31,6 +33,7 @@ pub mod settings;
 mod tls;
 mod turns;
 pub mod value;
+mod verify;
 
 use std::path::{Path, PathBuf};
 

@@ -18,6 +18,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("eventlog", Eventlog::FIELDS),
     ("eventlog.streams.*", Stream::FIELDS),
     ("blobs", Blobs::FIELDS),
+    ("verify", Verify::FIELDS),
     ("commit", Commit::FIELDS),
     ("apply", Apply::FIELDS),
     ("lease", Lease::FIELDS),
@@ -47,6 +48,7 @@ pub(super) const TABLES: &[&str] = &[
     "eventlog",
     "streams",
     "blobs",
+    "verify",
     "commit",
     "apply",
     "lease",
@@ -88,10 +90,9 @@ section!(
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
         api: Api, turns: Turns, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs,
-        commit: Commit, apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry, handover: Handover,
-        probes: Probes, drill: Drill, tls: Tls, signing: Signing, operators: Operators,
-        console: Console,
-        peers: BTreeMap<String, Peer>, embedded: Embedded,
+        verify: Verify, commit: Commit, apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry,
+        handover: Handover, probes: Probes, drill: Drill, tls: Tls, signing: Signing, operators: Operators,
+        console: Console, peers: BTreeMap<String, Peer>, embedded: Embedded,
     }
 );
 section!(Api {
@@ -128,6 +129,7 @@ section!(Eventlog {
 });
 section!(Stream { region: Leaf, endpoint: Leaf });
 section!(Blobs { url: Leaf });
+section!(Verify { refs_within: Leaf, objects_within: Leaf, share_of_core: Leaf, fsck: Leaf });
 section!(Commit { lanes: Leaf, window: Leaf, inline_pack_bytes: Leaf, deadline: Leaf });
 section!(Apply { workers: Leaf, batch: Leaf, parked_bytes: Leaf, parked_age: Leaf });
 section!(Lease { heartbeat: Leaf, expires_after: Leaf, adopted_elsewhere_after: Leaf, expelled_after: Leaf });

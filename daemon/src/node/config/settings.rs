@@ -18,6 +18,7 @@ use crate::stages::api::operator_listener::OperatorListenerSettings;
 use crate::stages::api::peer_listener::PeerListenerSettings;
 use crate::stages::api::turns::TurnLimits;
 use crate::stages::console::ConsoleSettings;
+use crate::stages::verify::BackgroundSettings;
 
 /// All settings of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Settings {
     pub eventlog: Eventlog,
     /// The blob store's URL (`s3://bucket/prefix`, `file:///folder`).
     pub blobs_url: String,
+    /// The verification in the background.
+    pub verify: BackgroundSettings,
     /// The limits of the commit stage.
     pub commit: Commit,
     /// The limits of the apply stage.

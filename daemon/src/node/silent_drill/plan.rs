@@ -21,6 +21,7 @@ use crate::seams::git::FsckObjects;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
 use crate::stages::api::turns::TurnLimits;
+use crate::stages::verify::BackgroundSettings;
 
 /// The most bytes of the path of a Unix socket.
 pub(in crate::node) const MOST_SOCKET_BYTES: usize = 107;
@@ -106,6 +107,7 @@ pub(in crate::node) fn settings(plan: &Plan) -> Settings {
             retention: 3_600 * second,
         },
         blobs_url: "memory:".to_owned(),
+        verify: BackgroundSettings::default(),
         commit: Commit { lanes: 1, window: 64, inline_pack_bytes: 128 << 10, deadline: DEFAULT_DEADLINE },
         apply: Apply { workers: 2, batch: 256, parked_bytes: 16 << 20, parked_age: 3_600 * second },
         lease: Lease {

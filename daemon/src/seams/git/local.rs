@@ -19,9 +19,9 @@ use super::pool::Pool;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
 use super::{
-    FetchStep, Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories, Settings,
-    UploadPack, ancestry, base_path_stamp, create, fitness, ingest, judge, mend, misplaced, ref_files, repair,
-    symbolic_refs, upload_pack,
+    FetchStep, Fitness, GitError, IsCommitted, Judged, ObjectSlice, Packed, RefMove, Relation, RepairReport,
+    Repositories, Settings, SliceChecked, UploadPack, ancestry, base_path_stamp, create, fitness, ingest, judge, mend,
+    misplaced, ref_files, repair, sound, symbolic_refs, upload_pack,
 };
 use crate::base::base_paths::BasePaths;
 use crate::base::ref_names::{self, RefClass};
@@ -211,6 +211,32 @@ impl Repositories for LocalRepositories {
     async fn missing(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
         let oids = oids.to_vec();
         self.on_objects("look for objects", project, move |_, objects| objects.missing(&oids)).await
+    }
+
+    async fn check_objects(&self, project: &ProjectName, slice: ObjectSlice) -> Result<SliceChecked, GitError> {
+        self.on_objects(sound::OP, project, move |_, objects| sound::check(objects, &slice)).await
+    }
+
+    async fn unsound(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
+        let oids = oids.to_vec();
+        self.on_objects(sound::OP, project, move |_, objects| sound::unsound(objects, &oids)).await
+    }
+
+    async fn set_aside(&self, project: &ProjectName, oids: &[Oid]) -> Result<u64, GitError> {
+        let (project, oids) = (project.clone(), oids.to_vec());
+        self.blocking("set damaged objects aside", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&project)?;
+            let renamed = sound::set_aside(&project, &git_dir, &oids);
+            // An open handle still has the pack that was renamed.
+            volume.pool.forget(&project);
+            renamed
+        })
+        .await
+    }
+
+    async fn fsck(&self, project: &ProjectName) -> Result<Option<String>, GitError> {
+        let project = project.clone();
+        self.blocking("run git fsck", move |volume| sound::fsck(&volume.settings, &volume.layout, &project)).await
     }
 
     async fn relation(&self, project: &ProjectName, old: Oid, new: Oid) -> Result<Relation, GitError> {

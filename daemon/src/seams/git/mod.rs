@@ -25,6 +25,7 @@
 //! | `judge` | the server's own rules for objects, before the commit |
 //! | `upload_pack` | answers a fetch of git |
 //! | `objects`, `pool`, `ancestry` | queries: presence of objects, open repositories, fast-forwards |
+//! | `sound`, `object_ids` | checks objects that are there, slice by slice; all ids of a repository in order |
 //! | `writer`, `update_ref`, `child` | move refs through long-lived git processes |
 //! | `first_refs` | creates the refs of a project that arrives |
 //! | `symbolic_refs` | symbolic refs that are in the place of a committed ref |
@@ -57,6 +58,7 @@ mod local;
 mod mend;
 mod misplaced;
 pub mod model;
+mod object_ids;
 mod objects;
 mod pack;
 mod packfile;
@@ -68,6 +70,7 @@ mod scan;
 mod settings;
 pub mod settings_seen;
 mod small_file;
+mod sound;
 mod stale_locks;
 mod symbolic_refs;
 mod trees;
@@ -86,6 +89,7 @@ pub use upload_pack::{FetchStep, UploadPack};
 use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::{Oid, ProjectName, RefName};
@@ -128,6 +132,29 @@ pub struct RepairReport {
     pub refs: u64,
     /// Removed empty or garbled loose objects, and renamed garbled packs. Their transactions are replayed.
     pub objects: u64,
+}
+
+/// A slice of a repository's objects, in the order of their ids.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectSlice {
+    /// The slice begins behind this id. `None` begins at the first object.
+    pub after: Option<Oid>,
+    /// The most objects of the slice.
+    pub most: usize,
+    /// The slice ends early after this time, but not before its first object.
+    pub time: Duration,
+}
+
+/// The result of the check of a slice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SliceChecked {
+    /// The number of objects that were checked.
+    pub objects: u64,
+    /// The last object that was checked. `None` when the slice was the last one of the repository.
+    pub next: Option<Oid>,
+    /// Objects that cannot be read, or have another content than their ids say, and absent objects to which an object
+    /// of the slice points. Sorted, no duplicates.
+    pub unsound: Vec<Oid>,
 }
 
 /// Tells whether an object is the value of a ref in the version map, so that every site has it or will have it. It is
@@ -273,6 +300,31 @@ pub trait Repositories: Send + Sync {
 
     /// Returns those of the objects that the repository does not have.
     async fn missing(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Oid>, GitError>;
+
+    /// Checks a slice of the objects: each can be read, has the content that its id says, and every object to which it
+    /// points is there. All slices together prove by induction that whatever a present object needs is present and
+    /// intact. An object that no ref needs is checked, too. An object of 64 MiB or more that is in a pack is not read.
+    async fn check_objects(&self, _project: &ProjectName, _slice: ObjectSlice) -> Result<SliceChecked, GitError> {
+        Ok(SliceChecked::default())
+    }
+
+    /// Returns those of the objects that are absent or cannot be read.
+    async fn unsound(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
+        self.missing(project, oids).await
+    }
+
+    /// Renames the files with damaged copies of these objects, so that git reads them no more and takes new copies:
+    /// loose objects, and packs whose checksum is wrong. Nothing is deleted. Returns the number of renamed files. Every
+    /// other object of such a pack is absent until it is fetched again.
+    async fn set_aside(&self, _project: &ProjectName, _oids: &[Oid]) -> Result<u64, GitError> {
+        Ok(0)
+    }
+
+    /// Runs `git fsck` within the limits of a git that checks packs. Returns the beginning of its output if it finds
+    /// that something which a ref needs is absent or damaged. The rules for the content of objects do not count.
+    async fn fsck(&self, _project: &ProjectName) -> Result<Option<String>, GitError> {
+        Ok(None)
+    }
 
     /// Relates a ref's new value to its old one. The cost is proportional to the number of commits between them.
     async fn relation(&self, project: &ProjectName, old: Oid, new: Oid) -> Result<Relation, GitError>;

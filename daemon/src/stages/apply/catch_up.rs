@@ -337,6 +337,10 @@ impl CatchUp for Catcher {
         Ok(self.units.refetch_objects(project, self.peers.as_ref()).await?)
     }
 
+    async fn replace_objects(&self, project: &ProjectKey, damaged: &[Oid]) -> Result<(), CatchUpError> {
+        Ok(self.units.replace_objects(project, damaged, self.peers.as_ref()).await?)
+    }
+
     async fn projects(&self) -> Result<Behind, CatchUpError> {
         let (mut pages, mut behind) = (ProjectPages::of(self.refdb.refs.as_ref()), Behind::new());
         while let Some(page) = pages.next().await? {

@@ -1,4 +1,5 @@
-//! Restores a missing repository: creates it anew, with the refs of the version map and objects from peers.
+//! Restores a missing repository: creates it anew, with the refs of the version map and objects from peers. Replaces
+//! the missing or damaged objects of one that is there.
 
 use std::collections::BTreeSet;
 
@@ -37,6 +38,34 @@ impl Units {
     pub(super) async fn refetch_objects(&self, project: &ProjectKey, peers: &dyn Peers) -> Result<(), UnitError> {
         let Some((_guard, shown)) = self.held(project).await? else { return Ok(()) };
         self.bring(project, &shown, peers).await.map(drop)
+    }
+
+    /// Fetches the objects of all values of a project from peers, and takes them in the place of damaged copies. The
+    /// damaged files are renamed only once a peer has sent the first objects. Moves no ref, and holds no lock: objects
+    /// of later values arrive with those values.
+    ///
+    /// # Errors
+    /// No peer has all objects, or the disk failed: try again.
+    pub(super) async fn replace_objects(
+        &self,
+        project: &ProjectKey,
+        damaged: &[Oid],
+        peers: &dyn Peers,
+    ) -> Result<(), UnitError> {
+        if self.versions.project_key(&project.name)?.as_ref() != Some(project) {
+            return Ok(());
+        }
+        let (shown, mut haves, mut damaged) = (self.shown(project)?, Vec::<Oid>::new(), Some(damaged));
+        for wants in shown.values.chunks(MOST_OIDS) {
+            haves.truncate(MOST_OIDS);
+            let packs = peers.objects(&project.name, wants, &haves).await?;
+            if let Some(damaged) = damaged.take() {
+                self.repositories.set_aside(&project.name, damaged).await?;
+            }
+            self.repositories.ingest(&project.name, &packs, wants, &[]).await?;
+            haves.splice(0..0, wants.iter().copied());
+        }
+        Ok(())
     }
 
     /// Locks the refs of a project, and reads them from the version map. Returns `None` if the project is gone.

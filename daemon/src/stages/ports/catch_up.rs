@@ -206,6 +206,15 @@ pub trait CatchUp: Send + Sync {
     /// As [`CatchUp::keys`].
     async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), CatchUpError>;
 
+    /// Fetches from peers every object that the version map's values of a project need, and takes them in the place of
+    /// the copies of these objects that are missing or damaged. No ref moves.
+    ///
+    /// # Errors
+    /// As [`CatchUp::keys`].
+    async fn replace_objects(&self, project: &ProjectKey, _damaged: &[Oid]) -> Result<(), CatchUpError> {
+        self.refetch_objects(project).await
+    }
+
     /// Brings every project up to the refdb's state, after an expulsion, a lost stream or a restored volume. Returns
     /// the projects that are still behind.
     ///

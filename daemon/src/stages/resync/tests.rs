@@ -206,7 +206,7 @@ async fn a_damaged_project_is_whole_afterwards_and_a_value_that_gives_way_is_a_s
     world.set("a", Some(world.values[0]), Some(own)).await;
     world.set("b", Some(world.values[1]), None).await;
     world.set("c", None, Some(own)).await;
-    world.here.lose_object(&project().name, world.values[1]);
+    world.here.lose_object(&project().name, &world.values[1]);
     let ended = world.run(request(None)).await;
     assert!(world.is_whole(), "{:?}", world.here.refs(&project().name));
     assert_eq!((ended.done, ended.failures, ended.refetched), (1, 0, 1));
@@ -221,7 +221,7 @@ async fn a_damaged_project_is_whole_afterwards_and_a_value_that_gives_way_is_a_s
 #[tokio::test(start_paused = true)]
 async fn objects_come_again_although_the_refs_look_right() {
     let world = World::new().await;
-    world.here.lose_object(&project().name, world.values[2]);
+    world.here.lose_object(&project().name, &world.values[2]);
     assert!(!world.is_whole());
     let ended = world.run(ResyncRequest { scope: ResyncScope::All, ..request(None) }).await;
     assert_eq!((ended.projects, ended.failures, ended.refetched, ended.refs_set), (1, 0, 1, 0));
@@ -274,7 +274,7 @@ async fn what_no_peer_has_is_said_and_moves_nothing() {
 #[tokio::test(start_paused = true)]
 async fn asking_twice_joins_the_resync_in_progress_and_another_one_is_refused() {
     let world = World::new().await;
-    world.here.lose_object(&project().name, world.values[2]);
+    world.here.lose_object(&project().name, &world.values[2]);
     let begun = world.resyncer.begin("uid 0", request(None)).await.unwrap();
     let again = ResyncRequest { reason: "once more".to_owned(), ..request(None) };
     let joined = world.resyncer.begin("uid 1", again.clone()).await.unwrap();

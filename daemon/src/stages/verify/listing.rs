@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use lockstep_proto::verify::{Mismatch, Right, Side};
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue};
-use tokio::time::sleep;
 
 use super::Verifier;
 use super::pace::{Pace, item_bytes, units};
@@ -46,7 +45,7 @@ impl Verifier {
         for _ in 0..=ROUNDS {
             let caught_up = self.catch_up.project(&project.name).await;
             behind = caught_up.err().map(|error| format!("; it could not catch up: {error}")).unwrap_or_default();
-            sleep(PAUSE).await;
+            pace.rest(PAUSE).await;
             if self.versions.project_key(&project.name)?.as_ref() == Some(project) {
                 return self.compare(project, pace).await;
             }

@@ -11,6 +11,7 @@ use lockstep_proto::verify::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::background::Kept as Background;
 use super::project::{CompareError, Compared};
 use super::results::{Kept as KeptResults, Results};
 use crate::seams::volume::{NodeStore, StoreError};
@@ -24,6 +25,8 @@ pub(super) struct Log {
     /// The verification that is in progress, or was the last one.
     pub(super) last: Option<Verification>,
     pub(super) results: Results,
+    /// The progress of the verification in the background.
+    pub(super) background: Background,
     /// The last one that has ended.
     ended: Option<Verification>,
     /// The last one against each peer. Bounded by [`MOST_KEPT`].
@@ -42,6 +45,8 @@ struct Kept {
     each: Vec<LastVerified>,
     #[serde(default)]
     results: KeptResults,
+    #[serde(default)]
+    background: Background,
 }
 
 impl Log {
@@ -52,15 +57,17 @@ impl Log {
             tracing::warn!(%error, "the results of earlier verifications cannot be read: run `lockstep verify` again");
             Kept::default()
         });
-        let each = kept.each.into_iter().map(|one| (one.against.clone(), one)).collect();
-        let results = Results::from_kept(kept.results);
-        Ok(Self { last: kept.last.clone(), ended: kept.last, results, each, number: kept.number })
+        let Kept { number, last, each, results, background } = kept;
+        let each = each.into_iter().map(|one| (one.against.clone(), one)).collect();
+        let results = Results::from_kept(results);
+        Ok(Self { last: last.clone(), ended: last, results, background, each, number })
     }
 
     /// The log as text for the store.
     pub(super) fn to_keep(&self) -> String {
         let each = self.each.values().cloned().collect();
-        let kept = Kept { number: self.number, last: self.ended.clone(), each, results: self.results.to_keep() };
+        let (results, background) = (self.results.to_keep(), self.background.clone());
+        let kept = Kept { number: self.number, last: self.ended.clone(), each, results, background };
         // It has only strings, numbers, lists and structs, so serialising it cannot fail.
         serde_json::to_string(&kept).unwrap_or_default()
     }
@@ -141,15 +148,14 @@ impl Log {
     /// Notes a peer that was compared to its end.
     pub(super) fn with_peer(&mut self, compared: PeerCompared, at_ms: u64) {
         let Some(last) = &mut self.last else { return };
-        let ended = LastVerified {
-            against: compared.peer.clone(),
-            at_ms,
-            projects: compared.projects,
-            whole: last.request.project.is_none() && compared.failures == 0,
-            mismatches: compared.mismatches,
-        };
-        last.peers.push(compared);
-        self.put(ended);
+        let is_of_all = last.request.project.is_none();
+        last.peers.push(compared.clone());
+        self.put(compared, is_of_all, at_ms);
+    }
+
+    /// Notes a comparison of all projects with a peer that was made in the background.
+    pub(super) fn in_background(&mut self, compared: PeerCompared, at_ms: u64) {
+        self.put(compared, true, at_ms);
     }
 
     pub(super) fn end(&mut self, at_ms: u64) {
@@ -176,7 +182,9 @@ impl Log {
     }
 
     /// Keeps the result of a peer. It does not replace one of all projects, unless it is one itself, or refs differ.
-    fn put(&mut self, ended: LastVerified) {
+    fn put(&mut self, compared: PeerCompared, is_of_all: bool, at_ms: u64) {
+        let PeerCompared { peer: against, projects, mismatches, failures, .. } = compared;
+        let ended = LastVerified { against, at_ms, projects, whole: is_of_all && failures == 0, mismatches };
         let known = self.each.get(&ended.against);
         if known.is_some_and(|known| known.whole && !ended.whole && ended.mismatches == 0) {
             return;

@@ -17,11 +17,13 @@
 //! | `against` | compares this node with peers |
 //! | `serve` | the other side of that: digests and refs for peers |
 //! | `for_failover` | the verification as the step of a failover |
+//! | `background` | verifies all refs and all objects again and again, and repairs them |
 //! | `log` | the verification in progress, and the last ones, which outlive a restart |
 //! | `results` | keeps the mismatches of all verifications |
 //! | `pace` | bounds the rate of reads |
 
 mod against;
+mod background;
 mod for_failover;
 mod judge;
 mod listing;
@@ -54,6 +56,7 @@ use crate::state::durability::Durability;
 use crate::state::materialize::Materializer;
 use crate::state::site_roles::SiteRoles;
 use crate::state::version_map::VersionMap;
+pub use background::{Background, BackgroundSettings};
 use log::Log;
 use pace::Pace;
 use project::{CompareError, Compared};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_proto::{ProjectKey, RefKey};
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Read units per second of one partition of a table.
 const PARTITION_UNITS: f64 = 3_000.0;
@@ -20,12 +20,14 @@ pub(super) struct Pace {
     per_second: f64,
     /// When the units that were handed out so far are used up.
     used_until: Mutex<Instant>,
+    /// The time that its readers have waited, together.
+    waited: Mutex<Duration>,
 }
 
 impl Pace {
     /// A pace that takes this share of the read units of a partition, in percent.
     pub(super) fn of_share(share: u32) -> Self {
-        Self { per_second: Self::rate(share), used_until: Mutex::new(Instant::now()) }
+        Self { per_second: Self::rate(share), used_until: Mutex::new(Instant::now()), waited: Mutex::default() }
     }
 
     /// Read units per second at a share of 1 to 100 percent.
@@ -40,7 +42,20 @@ impl Pace {
             *used_until = (*used_until).max(Instant::now()) + Duration::from_secs_f64(units as f64 / self.per_second);
             *used_until
         };
+        let began = Instant::now();
         sleep_until(until).await;
+        *self.waited.lock() += began.elapsed();
+    }
+
+    /// Waits before a second look.
+    pub(super) async fn rest(&self, pause: Duration) {
+        sleep(pause).await;
+        *self.waited.lock() += pause;
+    }
+
+    /// The time that its readers have waited. A reader that is alone was not busy in it.
+    pub(super) fn waited(&self) -> Duration {
+        *self.waited.lock()
     }
 }
 
@@ -66,6 +81,15 @@ mod tests {
         let read = async || (0..3).map(|_| pace.take(600)).collect::<futures::future::JoinAll<_>>().await;
         let _ = read().await;
         assert_eq!(began.elapsed().as_secs(), 3, "1,800 units at 600 per second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_waits_are_told_apart_from_the_work() {
+        let (pace, began) = (Pace::of_share(20), Instant::now());
+        pace.take(600).await;
+        sleep(Duration::from_secs(2)).await;
+        pace.rest(Duration::from_secs(3)).await;
+        assert_eq!((began.elapsed() - pace.waited()).as_secs(), 2);
     }
 
     #[test]

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use lockstep_proto::verify::Mismatch;
 use lockstep_proto::{ProjectKey, RefKey, RefValue, Version};
-use tokio::time::sleep;
 
 use super::Verifier;
 use super::judge::{Look, is_equal, judge, shows, stays};
@@ -80,7 +79,7 @@ impl Verifier {
             if round > 0 {
                 behind = self.catch_up(project, &differ, pace).await;
             }
-            sleep(PAUSE).await;
+            pace.rest(PAUSE).await;
             before = std::mem::replace(&mut looks, self.look_again(project, &differ, pace).await?);
             let equal = (differ.len() - looks.len()) as u64;
             if round > 0 {
@@ -173,7 +172,7 @@ impl Verifier {
 
     /// Looks at refs again, and returns those that differ. Each is looked at under its lock, under which disk and map
     /// move together.
-    async fn look_again(
+    pub(super) async fn look_again(
         &self,
         project: &ProjectKey,
         differ: &BTreeSet<RefKey>,

@@ -208,24 +208,24 @@ impl Peers for Liar {
     }
 }
 
-struct World {
-    verifier: Verifier,
+pub(super) struct World {
+    pub(super) verifier: Verifier,
     stuck: Arc<Stuck>,
-    context: NodeContext,
-    model: ModelRepositories,
+    pub(super) context: NodeContext,
+    pub(super) model: ModelRepositories,
 }
 
-fn project() -> ProjectKey {
+pub(super) fn project() -> ProjectKey {
     "p#1".parse().unwrap()
 }
 
-fn name(branch: &str) -> RefName {
+pub(super) fn name(branch: &str) -> RefName {
     format!("refs/heads/{branch}").parse().unwrap()
 }
 
 impl World {
     /// A node, and a refdb that has project p with branches a and b. The node knows nothing of it.
-    async fn new() -> (Self, Vec<(RefKey, RefValue)>) {
+    pub(super) async fn new() -> (Self, Vec<(RefKey, RefValue)>) {
         Self::at_share(DEFAULT_SHARE).await
     }
 
@@ -251,7 +251,7 @@ impl World {
     }
 
     /// Makes refs known to the node, and shows them on its disk.
-    async fn apply(&self, refs: &[(RefKey, RefValue)]) {
+    pub(super) async fn apply(&self, refs: &[(RefKey, RefValue)]) {
         for (key, value) in refs {
             let record = RefRecord { version: Version(1), value: value.clone(), txn: TXN.parse().unwrap() };
             self.verifier.versions.moved(&project(), [(key.clone(), record)].into(), Mover::Other).unwrap();

@@ -29,13 +29,31 @@ impl Materializer {
     /// As [`Materializer::materialize`].
     pub async fn make_known(&self, project: &ProjectKey) -> Result<(), MaterializeError> {
         let (differ, _) = self.differing(project).await?;
-        let (known, foreign): (Vec<_>, Vec<_>) = differ.into_iter().partition(|(_, one)| one.known.is_some());
-        if self.versions.project(&project.name)?.is_some_and(|state| state.phase == ProjectPhase::Active) {
-            self.delete(project, foreign.into_iter().map(|(name, _)| name).collect()).await?;
+        let keys: Vec<RefKey> = differ.into_keys().map(RefKey::Ref).chain([RefKey::Head]).collect();
+        self.make_some_known(project, &keys).await
+    }
+
+    /// Does for some refs what [`Materializer::make_known`] does for all.
+    ///
+    /// # Errors
+    /// As [`Materializer::materialize`].
+    pub async fn make_some_known(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), MaterializeError> {
+        let (mut known, mut foreign) = (Vec::new(), Vec::new());
+        for key in keys {
+            let RefKey::Ref(name) = key else { continue };
+            match self.versions.get(project, key)?.and_then(|record| record.value.oid()) {
+                Some(_) => known.push(key.clone()),
+                None => foreign.push(name.clone()),
+            }
         }
-        let keys: Vec<RefKey> = known.into_iter().map(|(name, _)| RefKey::Ref(name)).collect();
-        let _guard = self.versions.locks.lock(&project.name, keys.iter().cloned().chain([RefKey::Head])).await;
-        self.restore(project, &keys).await?;
+        if self.versions.project(&project.name)?.is_some_and(|state| state.phase == ProjectPhase::Active) {
+            self.delete(project, foreign).await?;
+        }
+        let _guard = self.versions.locks.lock(&project.name, known.iter().cloned().chain([RefKey::Head])).await;
+        self.restore(project, &known).await?;
+        if !keys.contains(&RefKey::Head) {
+            return Ok(());
+        }
         self.restore_head(project).await.map(drop)
     }
 

@@ -36,7 +36,7 @@ pub use observed::observe;
 pub use shadow::ShadowMetrics;
 pub use stages::{
     ApplyMetrics, CommitMetrics, ConsumeMetrics, EventMetrics, GitMetrics, PublishMetrics, RefDbMetrics,
-    RefreshMetrics, SiteMetrics, TurnMetrics,
+    RefreshMetrics, SiteMetrics, TurnMetrics, VerifyMetrics,
 };
 pub use stores::{BlobMetrics, EventLogMetrics};
 pub use table::{ALL, Kind, MetricDoc, SHADOW, list, markdown};
@@ -60,6 +60,8 @@ pub struct Metrics {
     pub consume: ConsumeMetrics,
     /// Transactions of all sites, by their outcome at this node.
     pub apply: ApplyMetrics,
+    /// The verification in the background.
+    pub verify: VerifyMetrics,
     /// Stream events of this node's Gerrit and of other nodes.
     pub events: EventMetrics,
     /// Refresh tasks for Gerrit.
@@ -83,6 +85,7 @@ impl Metrics {
             publish: PublishMetrics::new(meter),
             consume: ConsumeMetrics::new(meter),
             apply: ApplyMetrics::new(meter),
+            verify: VerifyMetrics::new(meter),
             events: EventMetrics::new(meter),
             refresh: RefreshMetrics::new(meter),
             git: GitMetrics::new(meter),

@@ -4,6 +4,7 @@ use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
 use lockstep_proto::failover::Role;
 use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
+use lockstep_proto::verify::{Part, PassStatus};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
@@ -264,6 +265,35 @@ impl EventMetrics {
         self.unsent.record(now.unsent, &[]);
         self.waiting.record(now.waiting, &[]);
         self.oldest.record(now.oldest_ms / 1_000, &[]);
+    }
+}
+
+/// The metrics of the verification in the background.
+#[derive(Clone, Debug)]
+pub struct VerifyMetrics {
+    age: Gauge<u64>,
+    within: Gauge<u64>,
+    repaired: Gauge<u64>,
+    unrepaired: Gauge<u64>,
+}
+
+impl VerifyMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            age: table::VERIFY_AGE.gauge(meter),
+            within: table::VERIFY_WITHIN.gauge(meter),
+            repaired: table::VERIFY_REPAIRED.gauge(meter),
+            unrepaired: table::VERIFY_UNREPAIRED.gauge(meter),
+        }
+    }
+
+    /// Records how old the last complete pass of a part is, and its findings.
+    pub fn stands(&self, part: Part, status: &PassStatus) {
+        let part = [KeyValue::new("part", part.as_str())];
+        self.age.record(status.age_ms / 1_000, &part);
+        self.within.record(status.within_ms / 1_000, &part);
+        self.repaired.record(status.repaired, &part);
+        self.unrepaired.record(status.unrepaired_projects, &part);
     }
 }
 

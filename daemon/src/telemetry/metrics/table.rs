@@ -110,6 +110,14 @@ metrics! {
         "now minus the commit time of the oldest transaction that is not applied yet, in seconds";
     LAG_TRANSACTIONS = Gauge "lockstep_lag_transactions" ["origin"]
         "transactions that were seen and are not applied yet";
+    VERIFY_AGE = Gauge "lockstep_verify_age_seconds" ["part"]
+        "time within which every ref, or object, of this node was verified last, in seconds";
+    VERIFY_WITHIN = Gauge "lockstep_verify_within_seconds" ["part"]
+        "time within which every ref, or object, is to be verified again, in seconds: as configured";
+    VERIFY_REPAIRED = Gauge "lockstep_verify_repaired" ["part"]
+        "refs and objects that the verification in the background has repaired since the volume was new";
+    VERIFY_UNREPAIRED = Gauge "lockstep_verify_unrepaired" ["part"]
+        "projects with refs or objects that it cannot repair, or that it cannot verify: an alarm";
     EVENTS_FORWARDED = Counter "lockstep_events_forwarded_total" []
         "stream events of this node's Gerrit that were appended to the event log";
     EVENTS_DELIVERED = Counter "lockstep_events_delivered_total" []

@@ -10,7 +10,7 @@ use lockstep_proto::verify::LastVerified;
 
 use super::table::Table;
 use super::target::Target;
-use super::{CliError, json};
+use super::{CliError, background_text, json};
 use crate::base::clock::{Clock, SystemClock};
 use crate::cli::out;
 use crate::stages::failover::EXPOSURE;
@@ -96,6 +96,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         guards(status),
         left_locks(status),
         verified(status),
+        status.background.as_ref().map(background_text::render).unwrap_or_default(),
         format!("exposure: {EXPOSURE}\n"),
         refresh,
         handover,

@@ -5,6 +5,7 @@ use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, Different
 use lockstep_proto::status::{
     CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus, UncommittedUpdate,
 };
+use lockstep_proto::verify::{BackgroundVerification, PassStatus};
 
 use super::*;
 
@@ -26,6 +27,22 @@ fn late() -> UncommittedUpdate {
     let (project, name) = ("p".parse().expect("a project"), "refs/heads/late".parse().expect("a ref"));
     let (new, at_ms) = (Some(Oid::Sha1([7; 20])), SystemClock.now_ms() - 300_000);
     UncommittedUpdate { project, name, old: None, new, actor: "alice".to_owned(), at_ms }
+}
+
+fn background() -> BackgroundVerification {
+    let pass = |unrepaired_projects| PassStatus {
+        within_ms: 86_400_000,
+        age_ms: 60_000,
+        ended_ms: Some(1),
+        counted: 7,
+        after: None,
+        in_progress: false,
+        found: 1,
+        repaired: 1,
+        unrepaired_projects,
+        unrepaired: Vec::new(),
+    };
+    BackgroundVerification { share_of_core: 50, refs: pass(0), objects: pass(3) }
 }
 
 fn sample() -> NodeStatus {
@@ -90,6 +107,7 @@ fn sample() -> NodeStatus {
             }],
         }),
         last_contact_ms: Some(0),
+        background: Some(background()),
         signing: Some(NodeSigning {
             key: None,
             required: true,
@@ -125,6 +143,9 @@ fn the_table_shows_lag_and_what_readiness_waits_for() {
     assert!(text.contains("not ready, waiting for: drained"), "{text}");
     assert!(text.contains("\nexposure: the refdb is in one Region. "), "{text}");
     assert!(text.contains("verified against b-0: all projects, 3 DIFFER (5m ago)\n"), "{text}");
+    let background = "\nverified in the background: all 7 objects within the last 60 s (wanted: 24 h); 1 found, 1 \
+                      repaired, 3 PROJECTS NOT REPAIRED\n";
+    assert!(text.contains(background), "{text}");
     assert!(text.contains("\ntakes everything from the refdb and from peers: 3 of 9 projects are compared"), "{text}");
     let late = format!("\n  p        refs/heads/late  -    {}  alice  5m ago\n", "07".repeat(20));
     assert!(text.contains("NOT COMMITTED: these were on their way") && text.contains(&late), "{text}");

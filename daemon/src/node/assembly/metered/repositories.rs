@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::seams::blob::Payload;
 use crate::seams::git::{
-    FetchStep, Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories,
-    UploadPack,
+    FetchStep, Fitness, GitError, IsCommitted, Judged, ObjectSlice, Packed, RefMove, Relation, RepairReport,
+    Repositories, SliceChecked, UploadPack,
 };
 use crate::telemetry::metrics::{GitMetrics, GitOp};
 
@@ -87,6 +87,10 @@ measured! {
         make_direct(project: &ProjectName, names: &[RefName]) -> usize;
         fitness(project: &ProjectName) -> Fitness;
         missing(project: &ProjectName, oids: &[Oid]) -> Vec<Oid>;
+        check_objects(project: &ProjectName, slice: ObjectSlice) -> SliceChecked;
+        unsound(project: &ProjectName, oids: &[Oid]) -> Vec<Oid>;
+        set_aside(project: &ProjectName, oids: &[Oid]) -> u64;
+        fsck(project: &ProjectName) -> Option<String>;
         relation(project: &ProjectName, old: Oid, new: Oid) -> Relation;
         relations(project: &ProjectName, pairs: &[(Oid, Oid)]) -> Vec<Relation>;
         share_history(project: &ProjectName, one: Oid, other: Oid) -> bool;

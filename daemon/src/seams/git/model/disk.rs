@@ -107,13 +107,9 @@ impl Disk {
         }
     }
 
-    /// Loses an object for good, also from the synced state.
-    pub fn lose_object(&mut self, project: &ProjectName, oid: Oid) {
-        for repos in [&mut self.now, &mut self.synced] {
-            if let Some(repo) = repos.get_mut(project) {
-                repo.objects.remove(&oid);
-            }
-        }
+    /// Loses an object.
+    pub fn lose_object(&mut self, project: &ProjectName, oid: &Oid) {
+        self.change(project, Piece::Object(*oid), |repo| put(&mut repo.objects, oid, None));
     }
 
     /// Sets a ref, or deletes it.

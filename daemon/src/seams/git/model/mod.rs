@@ -23,7 +23,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 use self::disk::{Disk, Repo};
 use self::object::{Form, Object};
-use super::{Flaw, GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
+use super::{
+    Flaw, GitError, IsCommitted, ObjectSlice, Packed, RefMove, Relation, RepairReport, Repositories, SliceChecked,
+};
 use crate::base::clock::Entropy;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::blob::Payload;
@@ -51,17 +53,17 @@ impl ModelRepositories {
         oid
     }
 
+    /// Loses an object, as a bad disk does.
+    pub fn lose_object(&self, project: &ProjectName, oid: &Oid) {
+        self.disk().lose_object(project, oid);
+    }
+
     /// Returns whether an object and its whole closure are present.
     #[must_use]
     pub fn closure_is_complete(&self, project: &ProjectName, oid: Oid) -> bool {
         let disk = self.disk();
         disk.repo(project)
             .is_some_and(|repo| walk::closure([oid], &|_| false, &|oid| repo.objects.get(oid)).1.is_empty())
-    }
-
-    /// Loses an object, as a damaged disk does.
-    pub fn lose_object(&self, project: &ProjectName, oid: Oid) {
-        self.disk().lose_object(project, oid);
     }
 
     /// Returns every ref; an empty map when there is no repository.
@@ -139,6 +141,22 @@ impl Repositories for ModelRepositories {
 
     async fn missing(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
         self.read(project, |repo| oids.iter().filter(|oid| !repo.objects.contains_key(oid)).copied().collect())
+    }
+
+    async fn check_objects(&self, project: &ProjectName, slice: ObjectSlice) -> Result<SliceChecked, GitError> {
+        self.read(project, |repo| {
+            let behind = repo.objects.range((slice.after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+            let mut behind = behind.take(slice.most + 1);
+            let (mut checked, mut absent) = (SliceChecked::default(), BTreeSet::new());
+            for (oid, object) in behind.by_ref().take(slice.most) {
+                absent.extend(object.links.iter().copied().filter(|link| !repo.objects.contains_key(link)));
+                checked.objects += 1;
+                checked.next = Some(*oid);
+            }
+            checked.next = checked.next.filter(|_| behind.next().is_some());
+            checked.unsound = absent.into_iter().collect();
+            checked
+        })
     }
 
     async fn relation(&self, project: &ProjectName, old: Oid, new: Oid) -> Result<Relation, GitError> {

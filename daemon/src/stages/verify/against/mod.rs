@@ -21,10 +21,11 @@ mod peer;
 mod project;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::StreamExt;
 use lockstep_proto::digests::{DigestsHead, ProjectDigest, SET_DIGEST_FORMAT};
-use lockstep_proto::verify::{PeerCompared, VerifyRequest};
+use lockstep_proto::verify::{ALL_PEERS, Estimate, PeerCompared, Right, VerifyRequest};
 use lockstep_proto::{ProjectKey, ProjectName};
 
 use super::Verifier;
@@ -60,6 +61,28 @@ impl Verifier {
         }
         self.log.lock().end(self.clock.now_ms());
         self.keep();
+    }
+
+    /// Compares the version map of this node with those of all peers that answer, beside the verifications that were
+    /// asked for. The share is that of a partition's read units. Returns the projects in which this node may be wrong.
+    pub(super) async fn differs_from_peers(&self, share: u32) -> BTreeSet<ProjectKey> {
+        let against = Some(ALL_PEERS.to_owned());
+        let request = VerifyRequest { against, maps_only: true, ..VerifyRequest::of_refdb(None, share) };
+        let beside = Self { log: Arc::default(), ..self.clone() };
+        let _ = beside.log.lock().begin(request.clone(), Estimate::default(), self.clock.now_ms());
+        for chosen in beside.choose(ALL_PEERS).await {
+            // A peer that does not answer says nothing. It compares itself, and its own figures tell how old that is.
+            let Ok(name) = &chosen.peer else { continue };
+            if let Err(why) = beside.compare_with(&Peer::new(self.peers.as_ref(), name), &request).await {
+                tracing::info!(peer = name, %why, "a peer cannot be compared in the background");
+            }
+        }
+        let Some(ended) = beside.log.lock().last.take() else { return BTreeSet::new() };
+        for compared in ended.peers {
+            self.log.lock().in_background(compared, self.clock.now_ms());
+        }
+        let wrong = ended.found.iter().filter(|one| one.right != Right::ThisNode);
+        wrong.filter_map(|one| one.project.parse().ok()).collect()
     }
 
     /// Compares this node with one peer.

@@ -1,0 +1,329 @@
+//! Checks the objects that a repository has, slice by slice, and sets damaged copies aside.
+//!
+//! A walk along the history would need the ids of everything that it has seen. A slice needs nothing: it takes objects
+//! in the order of their ids, reads each one, and looks whether the objects to which it points are there. If all
+//! objects are sound and the values of all refs are there, everything that the refs need is there and intact.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+
+use git2::{ErrorCode, ObjectType};
+use lockstep_proto::{Oid, ProjectName};
+use tokio::time::Instant;
+
+use super::child::{self, Limits};
+use super::early_end::EarlyEnd;
+use super::index_pack::mapped_bytes;
+use super::layout::{Layout, failed};
+use super::object_ids::{Index, ids_after};
+use super::objects::{Objects, loose_path, native, wire};
+use super::repair::{children, has_extension, is_intact, is_sealed};
+use super::{GitError, ObjectSlice, Settings, SliceChecked, parse};
+
+pub(super) const OP: &str = "check objects";
+/// An object of this size, in bytes, is not read into memory.
+const LARGE: usize = 64 << 20;
+/// The most ids of present objects that a slice remembers.
+const KNOWN: usize = 100_000;
+/// The bits in the exit code of `git fsck` for absent objects that are needed, and for damaged packs.
+const DAMAGED: i32 = 0b110;
+
+/// Checks a slice. Blocks.
+pub(super) fn check(objects: &Objects<'_>, slice: &ObjectSlice) -> Result<SliceChecked, GitError> {
+    let began = Instant::now();
+    let after = slice.after.as_ref().map(|oid| native(objects.project, oid)).transpose()?;
+    let ids = ids_after(objects.repository.path(), after, slice.most);
+    let ids = ids.map_err(|error| failed(objects.project, OP, error))?;
+    let (mut checked, mut known, mut unsound) = (SliceChecked::default(), BTreeSet::new(), BTreeSet::new());
+    let is_end = ids.len() < slice.most;
+    let mut left = ids.into_iter().peekable();
+    while let Some(id) = left.next_if(|_| checked.objects == 0 || began.elapsed() < slice.time) {
+        check_one(objects, id, &mut known, &mut unsound)?;
+        checked.objects += 1;
+        checked.next = Some(wire(id));
+    }
+    if is_end && left.peek().is_none() {
+        checked.next = None;
+    }
+    checked.unsound = unsound.into_iter().collect();
+    Ok(checked)
+}
+
+fn check_one(
+    objects: &Objects<'_>,
+    id: git2::Oid,
+    known: &mut BTreeSet<git2::Oid>,
+    unsound: &mut BTreeSet<Oid>,
+) -> Result<(), GitError> {
+    let read = match read(objects, id) {
+        Ok(read) => read,
+        // It was collected since it was listed.
+        Err(error) if error.code() == ErrorCode::NotFound && !loose_path(objects.repository.path(), id).exists() => {
+            return Ok(());
+        }
+        Err(_) => {
+            unsound.insert(wire(id));
+            return Ok(());
+        }
+    };
+    let Some((kind, content)) = read else { return Ok(()) };
+    // The content is that of the id. Whether git can walk it was judged before it was committed.
+    let Ok(links) = parse::links(kind, &content) else { return Ok(()) };
+    if known.len() > KNOWN {
+        known.clear();
+    }
+    for (target, _) in links {
+        if known.insert(target) && is_absent(objects, target)? {
+            unsound.insert(wire(target));
+        }
+    }
+    Ok(())
+}
+
+/// Reads an object, and compares its content with its id. `None` for a large one that is taken as it is.
+fn read(objects: &Objects<'_>, id: git2::Oid) -> Result<Option<(ObjectType, Vec<u8>)>, git2::Error> {
+    let (size, kind) = objects.odb.read_header(id)?;
+    if size < LARGE {
+        let object = objects.odb.read(id)?;
+        return Ok(Some((object.kind(), object.data().to_vec())));
+    }
+    let path = loose_path(objects.repository.path(), id);
+    match path.exists() && !is_intact(&path).unwrap_or(false) {
+        true => Err(git2::Error::from_str(&format!("the {kind} {id} has another content"))),
+        false => Ok(None),
+    }
+}
+
+/// Whether an object is absent. A damaged one is not: its own turn finds it.
+fn is_absent(objects: &Objects<'_>, id: git2::Oid) -> Result<bool, GitError> {
+    match objects.header(id) {
+        Ok(header) => Ok(header.is_none()),
+        Err(_) if objects.odb.exists(id) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns those of the objects that are absent or cannot be read. Blocks.
+pub(super) fn unsound(objects: &Objects<'_>, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
+    let mut found = Vec::new();
+    for oid in oids {
+        let id = native(objects.project, oid)?;
+        if is_absent(objects, id)? || read(objects, id).is_err() {
+            found.push(*oid);
+        }
+    }
+    Ok(found)
+}
+
+/// Renames the files with damaged copies of these objects. Blocks.
+pub(super) fn set_aside(project: &ProjectName, git_dir: &Path, oids: &[Oid]) -> Result<u64, GitError> {
+    let ids = oids.iter().map(|oid| native(project, oid)).collect::<Result<Vec<_>, _>>()?;
+    rename_damaged(git_dir, &ids).map_err(|error| failed(project, "set damaged objects aside", error))
+}
+
+fn rename_damaged(git_dir: &Path, ids: &[git2::Oid]) -> std::io::Result<u64> {
+    let mut renamed = 0;
+    for path in ids.iter().map(|id| loose_path(git_dir, *id)).filter(|path| path.exists()) {
+        if !is_intact(&path)? {
+            renamed += put_away(&path)?;
+        }
+    }
+    let packs = git_dir.join("objects/pack");
+    let mut has_renamed_pack = false;
+    for index in children(&packs)?.into_iter().filter(|path| has_extension(path, "idx")) {
+        let pack = index.with_extension("pack");
+        if !has_any(&index, ids)? || (is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
+            continue;
+        }
+        // git reads a pack only through its index.
+        renamed += put_away(&index)?;
+        renamed += put_away(&pack)?;
+        has_renamed_pack = true;
+    }
+    // An index over several packs would lead to the pack that is gone.
+    if has_renamed_pack {
+        renamed += put_away(&packs.join("multi-pack-index"))?;
+    }
+    Ok(renamed)
+}
+
+/// Whether a pack has one of these objects. One without a readable index may have each of them.
+fn has_any(index: &Path, ids: &[git2::Oid]) -> std::io::Result<bool> {
+    let Some(index) = Index::open(index)? else { return Ok(true) };
+    for id in ids {
+        if index.has(*id)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Renames a file so that git no longer reads it, and an operator still can. Returns the number of files that were
+/// there.
+fn put_away(path: &Path) -> std::io::Result<u64> {
+    match std::fs::rename(path, path.with_added_extension("garbled")) {
+        Ok(()) => Ok(1),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs `git fsck`. Blocks.
+pub(super) fn fsck(settings: &Settings, layout: &Layout, project: &ProjectName) -> Result<Option<String>, GitError> {
+    let (git_dir, _) = layout.locate(project)?;
+    let run = || -> std::io::Result<(child::Ended, String)> {
+        let scratch = tempfile::tempdir_in(layout.own(project).tmp())?;
+        let space = settings.child_memory + mapped_bytes(&git_dir.join("objects/pack"))?;
+        let limits = Limits { address_space: space, seconds: settings.child_seconds };
+        let mut command = child::git(settings, &git_dir);
+        command.args(["fsck", "--full", "--no-dangling", "--no-progress", "--no-reflogs"]);
+        let (input, output) = (File::open("/dev/null")?, tempfile::tempfile_in(&scratch)?);
+        let copy = output.try_clone()?;
+        let ended = child::run(command, Some(limits), &EarlyEnd::default(), input, output, scratch.path())?;
+        Ok((ended, child::beginning(copy)?))
+    };
+    let (ended, found) = run().map_err(|error| failed(project, "run git fsck", error))?;
+    match ended.status.code() {
+        Some(code) if code & DAMAGED != 0 => Ok(Some(format!("{found}\n{}", ended.stderr).trim().to_owned())),
+        // The rules for the content of objects, which do not count, and damaged refs, which are compared elsewhere.
+        Some(code) if code < 64 => Ok(None),
+        _ => Err(failed(project, "run git fsck", format!("{}: {}", ended.status, ended.stderr))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use git2::{Repository, Signature, Time};
+
+    use super::*;
+    use crate::base::base_paths::BasePaths;
+
+    struct World {
+        _folder: tempfile::TempDir,
+        layout: Layout,
+        git_dir: PathBuf,
+        repository: Repository,
+        blob: git2::Oid,
+        tree: git2::Oid,
+        commit: git2::Oid,
+    }
+
+    fn project() -> ProjectName {
+        "p".parse().unwrap()
+    }
+
+    impl World {
+        /// A repository with a commit, its tree and a file, all loose.
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let layout = Layout::open(&BasePaths::at(folder.path())).unwrap();
+            let git_dir = folder.path().join("p.git");
+            let repository = Repository::init_bare(&git_dir).unwrap();
+            let blob = repository.blob(b"some content").unwrap();
+            let mut builder = repository.treebuilder(None).unwrap();
+            builder.insert("file", blob, 0o100_644).unwrap();
+            let tree = builder.write().unwrap();
+            drop(builder);
+            let who = Signature::new("T", "t@x", &Time::new(1_700_000_000, 0)).unwrap();
+            let root = repository.find_tree(tree).unwrap();
+            let commit = repository.commit(Some("refs/heads/main"), &who, &who, "m", &root, &[]).unwrap();
+            drop(root);
+            Self { _folder: folder, layout, git_dir, repository, blob, tree, commit }
+        }
+
+        fn git(&self, args: &[&str]) {
+            let status = child::git(&Settings::default(), &self.git_dir).args(args).status().unwrap();
+            assert!(status.success(), "git {args:?}");
+        }
+
+        /// Checks all objects, `most` per slice, through a new handle. Returns their number, and the unsound ones.
+        fn check(&self, most: usize) -> (u64, BTreeSet<Oid>) {
+            let (project, repository) = (project(), Repository::open_bare(&self.git_dir).unwrap());
+            let objects = Objects::open(&project, &repository, None).unwrap();
+            let (mut count, mut unsound, mut after) = (0, BTreeSet::new(), None);
+            loop {
+                let slice = ObjectSlice { after, most, time: Duration::from_secs(60) };
+                let checked = super::check(&objects, &slice).unwrap();
+                count += checked.objects;
+                unsound.extend(checked.unsound);
+                let Some(next) = checked.next else { return (count, unsound) };
+                assert!(after.is_none_or(|after| next > after), "the cursor goes on");
+                after = Some(next);
+            }
+        }
+
+        fn damage(path: &Path) {
+            let mut content = std::fs::read(path).unwrap();
+            let middle = content.len() / 2;
+            content[middle] ^= 0xff;
+            std::fs::remove_file(path).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+
+        fn pack(&self) -> PathBuf {
+            let packs = children(&self.git_dir.join("objects/pack")).unwrap();
+            packs.into_iter().find(|path| has_extension(path, "pack")).unwrap()
+        }
+    }
+
+    #[test]
+    fn slices_of_any_size_go_through_loose_and_packed_objects_once() {
+        let world = World::new();
+        for most in [1, 2, 3, 4] {
+            assert_eq!(world.check(most), (3, BTreeSet::new()));
+        }
+        world.git(&["repack", "-a", "-d", "-q"]);
+        let _ = world.repository.blob(b"a loose one beside the pack").unwrap();
+        for most in [1, 2, 3, 4, 5] {
+            assert_eq!(world.check(most), (4, BTreeSet::new()));
+        }
+    }
+
+    #[test]
+    fn an_absent_object_is_found_where_another_one_points_to_it() {
+        let world = World::new();
+        std::fs::remove_file(loose_path(&world.git_dir, world.blob)).unwrap();
+        assert_eq!(world.check(100), (2, [wire(world.blob)].into()));
+        std::fs::remove_file(loose_path(&world.git_dir, world.tree)).unwrap();
+        assert_eq!(world.check(100), (1, [wire(world.tree)].into()));
+    }
+
+    #[test]
+    fn a_damaged_loose_object_is_set_aside_and_an_intact_one_stays() {
+        let world = World::new();
+        let path = loose_path(&world.git_dir, world.blob);
+        World::damage(&path);
+        assert_eq!(world.check(1), (3, [wire(world.blob)].into()));
+        let all = [world.blob, world.tree, world.commit].map(wire);
+        assert_eq!(set_aside(&project(), &world.git_dir, &all).unwrap(), 1);
+        assert!(!path.exists() && path.with_added_extension("garbled").exists());
+        assert_eq!(world.check(1), (2, [wire(world.blob)].into()), "now it is absent");
+    }
+
+    #[test]
+    fn a_damaged_pack_is_set_aside_and_an_intact_one_stays() {
+        let world = World::new();
+        world.git(&["repack", "-a", "-d", "-q"]);
+        let (pack, all) = (world.pack(), [world.blob, world.tree, world.commit].map(wire));
+        assert_eq!(set_aside(&project(), &world.git_dir, &all).unwrap(), 0);
+        World::damage(&pack);
+        assert!(!world.check(100).1.is_empty());
+        assert_eq!(set_aside(&project(), &world.git_dir, &all).unwrap(), 2);
+        assert!(!pack.exists() && !pack.with_extension("idx").exists());
+        assert_eq!(world.check(100).0, 0);
+    }
+
+    #[test]
+    fn fsck_finds_what_a_ref_lacks() {
+        let world = World::new();
+        let (settings, project) = (Settings::default(), project());
+        assert_eq!(fsck(&settings, &world.layout, &project).unwrap(), None);
+        std::fs::remove_file(loose_path(&world.git_dir, world.blob)).unwrap();
+        let found = fsck(&settings, &world.layout, &project).unwrap().unwrap();
+        assert!(found.contains(&world.blob.to_string()), "{found}");
+    }
+}

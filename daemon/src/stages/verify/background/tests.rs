@@ -1,0 +1,217 @@
+//! Tests of passes over a node with one project, with a refdb in memory.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::verify::PassStatus;
+use lockstep_proto::{Oid, RefKey, RefValue, Slot, TxnId, Version};
+
+use super::*;
+use crate::seams::git::model::ModelRepositories;
+use crate::seams::git::{RefMove, Repositories};
+use crate::seams::peers::PeerError;
+use crate::seams::volume::{Changes, RefRecord};
+use crate::stages::ports::{Behind, CatchUp, CatchUpError};
+use crate::stages::verify::tests::{World, name, project};
+use crate::state::version_map::{Mover, VersionMap};
+
+/// Brings the refs that are behind, and the first two objects of the project, unless the peers are away.
+struct Helper {
+    versions: Arc<VersionMap>,
+    model: ModelRepositories,
+    behind: Vec<(RefKey, RefValue)>,
+    is_away: AtomicBool,
+}
+
+impl Helper {
+    fn give(world: &mut World, behind: &[(RefKey, RefValue)]) -> Arc<Self> {
+        let (versions, model) = (Arc::clone(&world.verifier.versions), world.model.clone());
+        let helper = Arc::new(Self { versions, model, behind: behind.to_vec(), is_away: AtomicBool::default() });
+        world.verifier.catch_up = Arc::clone(&helper) as _;
+        helper
+    }
+}
+
+#[async_trait]
+impl CatchUp for Helper {
+    async fn keys(&self, project: &ProjectKey, _: &[RefKey]) -> Result<(), CatchUpError> {
+        for (key, value) in &self.behind {
+            let RefKey::Ref(name) = key else { continue };
+            let txn = "n.1.0.0.00000000000000aa".parse().unwrap();
+            let record = RefRecord { version: Version(1), value: value.clone(), txn };
+            let step = RefMove { name: name.clone(), old: None, new: value.oid(), message: String::new() };
+            if self.versions.get(project, key)?.is_none() {
+                self.model.move_refs(&project.name, &[step], &[]).await?;
+                self.versions.moved(project, [(key.clone(), record)].into(), Mover::Other)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn project(&self, _: &ProjectName) -> Result<(), CatchUpError> {
+        Ok(())
+    }
+
+    async fn journal(&self, _: &TxnId) -> Result<Option<Bytes>, CatchUpError> {
+        unreachable!("a verification reads no journal")
+    }
+
+    async fn is_collectable(&self, _: &Slot) -> Result<bool, CatchUpError> {
+        unreachable!("a verification reads no journal")
+    }
+
+    async fn may_be_late(&self, _: &Slot) -> Result<bool, CatchUpError> {
+        unreachable!("a verification reads no journal")
+    }
+
+    async fn restore_repository(&self, _: &ProjectKey) -> Result<(), CatchUpError> {
+        unreachable!("the repository is there")
+    }
+
+    async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), CatchUpError> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(PeerError::NotNow("it is away".to_owned()).into());
+        }
+        for nonce in [1, 2] {
+            let _ = self.model.add_object(&project.name, &[], nonce);
+        }
+        Ok(())
+    }
+
+    async fn transfer_state(&self, _: &ProjectName) -> Result<(), CatchUpError> {
+        unreachable!("the journal leads everywhere")
+    }
+
+    async fn projects(&self) -> Result<Behind, CatchUpError> {
+        unreachable!("only one project is verified")
+    }
+
+    async fn bring_up_to_date(&self, _: &ProjectName) -> Result<(), CatchUpError> {
+        unreachable!("the refs are caught up with one by one")
+    }
+
+    async fn everything(&self) -> Result<Behind, CatchUpError> {
+        unreachable!("only one project is verified")
+    }
+
+    fn later(&self, _: &ProjectKey, _: Vec<RefKey>) {
+        unreachable!("a verification waits for its catch-up")
+    }
+}
+
+/// The settings with which one part is always due, and the other one never.
+fn only(part: Part) -> BackgroundSettings {
+    let (never, settings) = (Duration::from_secs(1 << 40), BackgroundSettings::default());
+    match part {
+        Part::Refs => BackgroundSettings { refs_within: Duration::ZERO, objects_within: never, ..settings },
+        Part::Objects => BackgroundSettings { refs_within: never, objects_within: Duration::ZERO, ..settings },
+    }
+}
+
+fn job(world: &World, part: Part) -> Background {
+    let state = NodeState::load(&world.context, Duration::from_millis(1)).unwrap();
+    Background::new(&world.context, &state, world.verifier.clone(), only(part))
+}
+
+fn status(world: &World, part: Part) -> PassStatus {
+    let now = world.verifier.in_background(&only(part));
+    if part == Part::Refs { now.refs } else { now.objects }
+}
+
+/// Makes one complete pass of a part.
+async fn pass(world: &World, part: Part) -> PassStatus {
+    let (job, mut work) = (job(world, part), Work::new());
+    job.set_out();
+    let pass = async {
+        loop {
+            sleep(job.step(&mut work).await).await;
+            let now = status(world, part);
+            if !now.in_progress && now.ended_ms.is_some() {
+                return now;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3_600), pass).await.expect("the pass ends")
+}
+
+/// The differences that were found and repaired, and the projects that stay open.
+fn figures(status: &PassStatus) -> (u64, u64, u64) {
+    (status.found, status.repaired, status.unrepaired_projects)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ref_that_something_else_has_moved_is_repaired_and_its_value_is_kept() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let _helper = Helper::give(&mut world, &[]);
+    let other = world.model.add_object(&project().name, &[], 9);
+    let (moved, committed) = (name("a"), refs[1].1.oid());
+    let step = RefMove { name: moved.clone(), old: committed, new: Some(other), message: String::new() };
+    let stranger = RefMove { name: name("x"), old: None, new: Some(other), message: String::new() };
+    world.model.move_refs(&project().name, &[step, stranger], &[]).await.unwrap();
+    let ended = pass(&world, Part::Refs).await;
+    assert_eq!((figures(&ended), ended.counted), ((2, 2, 0), 2), "{ended:?}");
+    let shown = world.model.refs(&project().name);
+    assert_eq!((shown.get(&moved).copied(), shown.get(&name("x"))), (committed, None));
+    let strays = world.verifier.materializer.strays(&project().name).await.unwrap();
+    assert!(strays.len() == 2 && strays.iter().all(|stray| stray.value == other), "{strays:?}");
+    assert_eq!(world.verifier.verified().map(|last| (last.whole, last.mismatches)), Some((true, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ref_that_a_catch_up_brings_does_not_count() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs[..2]).await;
+    let _helper = Helper::give(&mut world, &refs[2..]);
+    let ended = pass(&world, Part::Refs).await;
+    assert_eq!(figures(&ended), (0, 0, 0), "{ended:?}");
+    assert_eq!(world.model.refs(&project().name).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_object_stays_open_until_a_peer_sends_it() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let helper = Helper::give(&mut world, &[]);
+    assert_eq!(figures(&pass(&world, Part::Objects).await), (0, 0, 0));
+    let lost: Oid = refs[1].1.oid().unwrap();
+    world.model.lose_object(&project().name, &lost);
+    helper.is_away.store(true, Ordering::SeqCst);
+    let ended = pass(&world, Part::Objects).await;
+    assert_eq!(figures(&ended), (1, 0, 1), "{ended:?}");
+    assert!(ended.unrepaired[0].why.contains(&lost.to_string()), "{ended:?}");
+    helper.is_away.store(false, Ordering::SeqCst);
+    job(&world, Part::Objects).retry(&Pace::of_share(20)).await.unwrap();
+    assert_eq!(figures(&status(&world, Part::Objects)), (1, 1, 0));
+    assert!(world.model.closure_is_complete(&project().name, lost));
+}
+
+/// Garbage may lack what it points to. It is not fetched again in each pass.
+#[tokio::test(start_paused = true)]
+async fn an_absent_object_that_no_ref_needs_is_remembered_and_is_no_finding() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let helper = Helper::give(&mut world, &[]);
+    let _ = world.model.add_object(&project().name, &[Oid::Sha1([7; 20])], 5);
+    assert_eq!(figures(&pass(&world, Part::Objects).await), (0, 0, 0));
+    helper.is_away.store(true, Ordering::SeqCst);
+    assert_eq!(figures(&pass(&world, Part::Objects).await), (0, 0, 0), "no peer is asked again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_life_of_the_node_goes_on_where_the_one_before_was() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let _helper = Helper::give(&mut world, &[]);
+    let (job, mut work) = (job(&world, Part::Objects), Work::new());
+    job.set_out();
+    let _ = job.step(&mut work).await;
+    let before = world.verifier.log.lock().background.clone();
+    assert_eq!(before.pass(Part::Objects).stage_of(&project()), kept::Stage::Objects(None), "the values are there");
+    let kept = world.verifier.log.lock().to_keep();
+    world.context.store.commit(Changes { verified: Some(kept), ..Changes::default() }).await.unwrap();
+    let state = NodeState::load(&world.context, Duration::from_millis(1)).unwrap();
+    let again = Verifier::load(&world.context, &state, Arc::clone(&world.verifier.catch_up), 20).unwrap();
+    assert_eq!(again.log.lock().background, before);
+}
