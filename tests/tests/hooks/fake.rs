@@ -207,6 +207,7 @@ impl Inspection for Fake {
             signing: None,
             bootstrap: None,
             coming_back: None,
+            locks: Vec::new(),
             last_contact_ms: None,
             turns: None,
             verified: Vec::new(),

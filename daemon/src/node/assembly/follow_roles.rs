@@ -71,10 +71,12 @@ impl Join {
         self.stages.state.roles.wait(site, |own| own.role == Role::Active || own.off).await;
     }
 
-    /// Starts the stages of an incarnation that is open. From here on, the barrier of a project's deletion waits for
-    /// it. So it must learn which projects are closing, or were deleted, before it takes commits.
+    /// Starts the stages of an incarnation that is open. From here on, the barrier of a project's deletion waits for it,
+    /// and so does every new operator lock. So it must learn which projects are closing, deleted or locked, before it
+    /// takes commits.
     async fn take_writes(&self, incarnation: &IncarnationRecord) -> Term {
         tracing::info!(incarnation = %incarnation.id, "the incarnation is open");
+        self.until_ok("locks", || async { self.stages.lock_follower().look().await }).await;
         self.until_ok("projects", || self.learn_states()).await;
         self.until_ok("requests", || unremembered_requests::recover_requests(&self.stages)).await;
         self.stages.events.open();

@@ -177,6 +177,7 @@ impl Inspection for Inspector {
             turns: self.turns.as_ref().map(|turns| turns.status()),
             last_contact_ms: self.contact.as_ref().and_then(|contact| contact.at_ms()),
             verified: self.stages.verifier.each_verified(),
+            locks: self.stages.state.operator_locks.shown(),
             uncommitted,
             last_errors: snapshot.last_errors,
         }

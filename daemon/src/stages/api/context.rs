@@ -15,7 +15,8 @@ use super::error::Failure;
 use super::turns::Turns;
 use crate::seams::git::Repositories;
 use crate::stages::ports::{
-    Arrivals, Handshake, Inspection, Operators, PeerRefs, Rebuilds, Refreshes, Seeding, StreamEvents, Transactions,
+    Arrivals, Handshake, Inspection, Locking, Operators, PeerRefs, Rebuilds, Refreshes, Seeding, StreamEvents,
+    Transactions,
 };
 
 /// How long past its deadline a request still waits for the commit stage, whose answer says more than "no answer".
@@ -38,6 +39,8 @@ pub(super) struct Api {
     pub events: Option<Arc<dyn StreamEvents>>,
     /// The stage that takes the requests of operators.
     pub operators: Option<Arc<dyn Operators>>,
+    /// The stage that takes requests about locks.
+    pub locks: Option<Arc<dyn Locking>>,
     /// The stage that serves the version map and rebuilds a lost refdb.
     pub rebuilds: Option<Arc<dyn Rebuilds>>,
     /// The stage that tells peers what this node has.

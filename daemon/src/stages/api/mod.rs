@@ -23,6 +23,7 @@
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `sites` | all sites, and failover |
 //! | `signing` | signed records: the sites that must sign, and their keys |
+//! | `locks` | locks of operators and bridges, and maintenance |
 //! | `drills` | drills and the preflight |
 //! | `rebuild` | the version map for peers, and the rebuilding of a lost refdb |
 //! | `operators` | the users that are operators; the operators' socket, which knows its callers by user id |
@@ -59,6 +60,7 @@ mod handshakes;
 pub mod health;
 pub mod injection;
 mod inspection;
+mod locks;
 mod objects;
 pub mod openapi;
 pub mod operator_listener;

@@ -18,6 +18,7 @@ use super::refusals::{
     too_late, too_long, too_many, unavailable, withdrawn,
 };
 use super::repeated::Before;
+use super::under_lock::{not_held, too_many_under_lock};
 use super::unused_blob::UnusedBlob;
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
@@ -97,6 +98,9 @@ impl Committer {
         if let Some(refused) = self.takes_no_commits(work) {
             return Round::Ended(refuse_open(verdicts.to_vec(), &refused));
         }
+        if let Err(refused) = self.locked_out(work, verdicts) {
+            return Round::Ended(refuse_open(verdicts.to_vec(), &refused));
+        }
         let (repositories, bugs) = (self.repositories.as_ref(), self.attempts.bugs);
         let (versions, folders) = (self.versions.as_ref(), self.folders.as_ref());
         let proposer = Proposer { versions, folders, freed, repositories, caught_up, bugs };
@@ -113,7 +117,7 @@ impl Committer {
             let message = "another command of this atomic batch was refused; nothing was changed";
             return Round::Ended(refuse_rest(verdicts, &Refusal::new(RefusalCode::Transaction, false, message)));
         }
-        if let Some(refused) = too_many(&proposal) {
+        if let Some(refused) = too_many(&proposal).or_else(|| too_many_under_lock(work, &proposal)) {
             return Round::Ended(refuse_carried(verdicts, &proposal, &refused));
         }
         if proposal.commands.is_empty() {
@@ -431,6 +435,9 @@ fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transact
 /// Handles a refusal by the refdb. After a stale ref the node catches up and tries again. A live ref above a created
 /// one is a verdict. A lock may go away, so the batch waits. A name that is marked as a directory may be free.
 fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, obstacles: &[Obstacle]) -> Round {
+    if obstacles.contains(&Obstacle::LockNotHeld) {
+        return Round::Ended(refuse_carried(verdicts, proposal, &not_held()));
+    }
     if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_))) {
         return Round::Behind { sent: true };
     }
@@ -446,7 +453,7 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
                 locked = Some(busy(item));
                 continue;
             }
-            Obstacle::Stale(_) | Obstacle::Slot(_) => continue,
+            Obstacle::Stale(_) | Obstacle::Slot(_) | Obstacle::LockNotHeld => continue,
         };
         for at in &proposal.carried {
             if names.iter().any(|name| work.intents[*at].key.as_ref_name() == Some(name)) {

@@ -10,6 +10,7 @@
 //! | `barrier` | from commit to membership: wait until no incarnation can commit unaware |
 //! | `met_locks` | from commit to membership: locks that stand in the way |
 //! | `operators` | from the API to failover: sites, plans, roles |
+//! | `locking` | from the API to locks: the locks of operators and bridges |
 //! | `rebuilds` | from the API to rebuild: the version map for peers, a new refdb for operators |
 //! | `peer_refs` | from the API to verify: digests and refs for peers |
 //! | `fencing` | from failover to membership: end an incarnation |
@@ -33,6 +34,7 @@ mod handshake;
 mod inspection;
 mod leftovers;
 mod local_health;
+mod locking;
 mod met_locks;
 mod operators;
 mod peer_refs;
@@ -58,6 +60,7 @@ pub use handshake::Handshake;
 pub use inspection::Inspection;
 pub use leftovers::Leftovers;
 pub use local_health::LocalHealth;
+pub use locking::Locking;
 pub use met_locks::MetLocks;
 pub use operators::Operators;
 pub use peer_refs::PeerRefs;

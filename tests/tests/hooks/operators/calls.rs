@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ALICE, BOTH, May, PEER, Way, World};
 
 /// The calls that change roles, fences, locks or data. Operators alone may make them.
-const OF_OPERATORS: [&str; 14] = [
+const OF_OPERATORS: [&str; 15] = [
     "post /v1/signing",
     "post /v1/signing/keys",
     "put /v1/sites/{site}",
@@ -20,13 +20,15 @@ const OF_OPERATORS: [&str; 14] = [
     "post /v1/refdb/rebuild",
     "post /v1/drills",
     "post /v1/drills/silent",
+    "post /v1/locks/break",
 ];
 
 /// Calls of bridges that belong to operators with these bodies: a seed that takes values from refs on the disk of an
-/// open project, or sets them aside.
-const OF_OPERATORS_BY_BODY: [&str; 2] = [
+/// open project, or sets them aside; maintenance.
+const OF_OPERATORS_BY_BODY: [&str; 3] = [
     "post /v1/projects/{project}/seed {\"differences\":\"commit\"}",
     "post /v1/projects/{project}/seed {\"differences\":\"set_aside\"}",
+    "post /v1/locks {\"request_id\":\"r\",\"target\":{\"site\":\"s\"},\"owner\":\"o\",\"reason\":\"r\"}",
 ];
 
 /// The calls that peers may make.
@@ -42,8 +44,12 @@ const OF_PEERS: [&str; 8] = [
 ];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
-const OF_BRIDGES: [&str; 32] = [
+const OF_BRIDGES: [&str; 36] = [
     "get /v1/signing",
+    "get /v1/locks",
+    "post /v1/locks",
+    "post /v1/locks/renew",
+    "post /v1/locks/release",
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
     "put /v1/projects/{project}",

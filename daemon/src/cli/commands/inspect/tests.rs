@@ -1,6 +1,7 @@
 //! Tests: the table of the status, from a sample in which everything is set.
 
 use lockstep_proto::debt::{ProjectHealth, ProjectStatus};
+use lockstep_proto::locks::{LockKind, LockStatus, LockTarget};
 use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, DifferentProject};
 use lockstep_proto::status::{
     CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus, UncommittedUpdate,
@@ -26,6 +27,22 @@ fn late() -> UncommittedUpdate {
     let (project, name) = ("p".parse().expect("a project"), "refs/heads/late".parse().expect("a ref"));
     let (new, at_ms) = (Some(Oid::Sha1([7; 20])), SystemClock.now_ms() - 300_000);
     UncommittedUpdate { project, name, old: None, new, actor: "alice".to_owned(), at_ms }
+}
+
+fn maintenance() -> LockStatus {
+    LockStatus {
+        id: 17,
+        kind: LockKind::Maintenance,
+        target: LockTarget::site("eu-aws".parse().expect("a site")),
+        owner: "alice".to_owned(),
+        reason: "new switches".to_owned(),
+        held: true,
+        by: "uid 0".to_owned(),
+        since_ms: 0,
+        renewals: 0,
+        ttl_ms: None,
+        until: None,
+    }
 }
 
 fn sample() -> NodeStatus {
@@ -89,6 +106,7 @@ fn sample() -> NodeStatus {
                 at_ms: 0,
             }],
         }),
+        locks: vec![maintenance()],
         last_contact_ms: Some(0),
         signing: Some(NodeSigning {
             key: None,

@@ -38,7 +38,7 @@ fn request(seq: u64, refs: std::ops::Range<usize>, items: &[Option<RefItem>], ne
         ..Transaction::empty(slot(seq).txn(seq + 100), site(), project())
     };
     let encoded: Bytes = transaction.encode();
-    CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default() }
+    CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default(), lock_token: None }
 }
 
 fn site() -> SiteId {
