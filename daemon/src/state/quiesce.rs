@@ -73,7 +73,7 @@ impl Quiesce {
         left(self.with(project, Locks::close))
     }
 
-    /// The wait until every commit that is inside now, in whatever project, has left.
+    /// The wait until every commit that is inside now, in any project, has left.
     pub fn all_inside(&self) -> impl Future<Output = ()> + Send + use<> {
         left(self.0.lock().values_mut().flat_map(Locks::close).collect())
     }

@@ -82,7 +82,7 @@ impl LockDesk {
 
     /// Changes the list, obeys it here, and shows it.
     async fn change(&self, change: impl Fn(&mut Locks) -> Result<bool, ApiError>) -> Result<LockList, ApiError> {
-        let change = |list: &mut Locks| Ok::<bool, NotChanged>(change(list)?);
+        let change = |list: &mut Locks| change(list).map_err(NotChanged::from);
         LOCKS.change(self.refdb.documents.as_ref(), TRIES, change).await?;
         self.list().await
     }

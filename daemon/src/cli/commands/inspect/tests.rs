@@ -153,6 +153,7 @@ fn the_table_shows_lag_and_what_readiness_waits_for() {
     assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
     assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");
     assert!(text.contains("\nsigning: required  key none  records without a good one: 2 forged\n"), "{text}");
+    assert!(text.contains("\nlocks: their holders alone commit\n") && text.contains("  new switches\n"), "{text}");
     assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
 }
 
