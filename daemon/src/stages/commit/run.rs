@@ -34,7 +34,7 @@ use crate::state::version_map::RefGuard;
 type Sent = (CommitRequest, Slot, AttemptEnd, [UnusedBlob; 2]);
 
 /// The result of one round of the loop.
-enum Round {
+pub(super) enum Round {
     /// Every intent has its verdict.
     Ended(Ended),
     /// Some keys may be newer in the refdb: catch up while no locks are held, then start the next round.
@@ -99,7 +99,7 @@ impl Committer {
             return Round::Ended(refuse_open(verdicts.to_vec(), &refused));
         }
         if let Err(refused) = self.locked_out(work, verdicts) {
-            return Round::Ended(refuse_open(verdicts.to_vec(), &refused));
+            return self.kept_out(work, verdicts, caught_up, &refused);
         }
         let (repositories, bugs) = (self.repositories.as_ref(), self.attempts.bugs);
         let (versions, folders) = (self.versions.as_ref(), self.folders.as_ref());
@@ -413,7 +413,7 @@ impl Committer {
 }
 
 /// The answer when nothing proves whether an earlier try was committed.
-fn not_known(count: usize, why: &dyn Display) -> Ended {
+pub(super) fn not_known(count: usize, why: &dyn Display) -> Ended {
     Ended::all(count, &Verdict::Unknown(earlier_try(why)))
 }
 
@@ -435,11 +435,11 @@ fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transact
 /// Handles a refusal by the refdb. After a stale ref the node catches up and tries again. A live ref above a created
 /// one is a verdict. A lock may go away, so the batch waits. A name that is marked as a directory may be free.
 fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, obstacles: &[Obstacle]) -> Round {
-    if obstacles.contains(&Obstacle::LockNotHeld) {
-        return Round::Ended(refuse_carried(verdicts, proposal, &not_held()));
-    }
     if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_))) {
         return Round::Behind { sent: true };
+    }
+    if obstacles.contains(&Obstacle::LockNotHeld) {
+        return Round::Ended(refuse_carried(verdicts, proposal, &not_held()));
     }
     let (mut locked, mut folders) = (None, Vec::new());
     for obstacle in obstacles {
@@ -493,7 +493,7 @@ fn refuse_rest(verdicts: &[Option<Verdict>], refused: &Refusal) -> Ended {
     Ended { txn: None, verdicts: each.collect() }
 }
 
-fn refuse_open(verdicts: Vec<Option<Verdict>>, refused: &Refusal) -> Ended {
+pub(super) fn refuse_open(verdicts: Vec<Option<Verdict>>, refused: &Refusal) -> Ended {
     let each = verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| Verdict::Refused(refused.clone())));
     Ended { txn: None, verdicts: each.collect() }
 }

@@ -8,11 +8,12 @@ use lockstep_proto::limits;
 use lockstep_proto::locks::{Lock, LockKind};
 
 use super::Committer;
+use super::run::{Round, not_known, refuse_open};
 use super::work::{Proposal, Verdict, Work};
 
 impl Committer {
     /// Refuses the open intents that a lock keeps out. The error is the refusal of the whole batch: its token is that
-    /// of no lock on the project, or it is atomic and one of its refs is locked.
+    /// of no lock on the project, the whole project is locked, or the batch is atomic or may have been tried before.
     pub(super) fn locked_out(&self, work: &Work, verdicts: &mut [Option<Verdict>]) -> Result<(), Refusal> {
         let (locks, token) = (&self.operator_locks, work.lock.as_deref());
         if let Some(token) = token
@@ -23,12 +24,36 @@ impl Committer {
         for (intent, verdict) in work.intents.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_none()) {
             let Some(lock) = locks.in_the_way(&self.site, &work.project.name, &intent.key, token) else { continue };
             let refused = locked(&lock);
-            if work.atomic || lock.target.name.is_none() {
+            if work.atomic || lock.target.name.is_none() || self.is_in_doubt(work) {
                 return Err(refused);
             }
             *verdict = Some(Verdict::Refused(refused));
         }
         Ok(())
+    }
+
+    /// The end of a round that a lock keeps out. An earlier try of the request may be committed, or may still be: it is
+    /// looked for before the request is refused.
+    pub(super) fn kept_out(
+        &self,
+        work: &Work,
+        verdicts: &[Option<Verdict>],
+        caught_up: bool,
+        refused: &Refusal,
+    ) -> Round {
+        let is_in_doubt = self.is_in_doubt(work);
+        if is_in_doubt && self.in_doubt.open() > 0 {
+            let why = "its outcome is not known yet, and a lock keeps a new try out";
+            return Round::Ended(not_known(verdicts.len(), &why));
+        }
+        if !caught_up && (is_in_doubt || self.committed.has_gaps()) {
+            return Round::Behind { sent: false };
+        }
+        Round::Ended(refuse_open(verdicts.to_vec(), refused))
+    }
+
+    fn is_in_doubt(&self, work: &Work) -> bool {
+        self.requests.was_in_doubt(&work.project.name, &work.request_id)
     }
 }
 

@@ -41,19 +41,23 @@ mod cases {
     use super::*;
 
     pub async fn a_commit_under_a_lock_needs_the_lock_to_be_held(db: Db) {
-        let under = |seq, token: &str| Commit::at(&project(), seq).first(MAIN, value(1)).under(token).request();
-        assert_eq!(refuse(&db, &under(0, "1-aa")).await, [Obstacle::LockNotHeld], "there is no list at all");
+        // Each attempt is another transaction in the same slot.
+        let under = |attempt, token: &str| {
+            Commit::new(&project(), slot(0).txn(attempt)).first(MAIN, value(1)).under(token).request()
+        };
+        assert_eq!(refuse(&db, &under(1, "1-aa")).await, [Obstacle::LockNotHeld], "there is no list at all");
         put(&db, &[lock("1-aa", false), lock("2-bb", true)]).await;
-        for token in ["1-aa", "1-a", "2-b", "bb", ""] {
-            assert_eq!(refuse(&db, &under(0, token)).await, [Obstacle::LockNotHeld], "{token}");
+        for (attempt, token) in (2..).zip(["1-aa", "1-a", "2-b", "bb", ""]) {
+            assert_eq!(refuse(&db, &under(attempt, token)).await, [Obstacle::LockNotHeld], "{token}");
         }
         assert_eq!(try_item(&db, MAIN).await, None);
         assert_eq!(db.journal.slot(&slot(0)).await, Ok(SlotState::Empty));
-        let held = under(0, "2-bb");
+        let held = under(9, "2-bb");
         land(&db, &held).await;
         assert_eq!(db.journal.slot(&slot(0)).await, Ok(landed(&held)));
         // Every obstacle is listed, that of the lock too.
-        let stale = refuse(&db, &under(1, "1-aa")).await;
+        let late = Commit::at(&project(), 1).first(MAIN, value(1)).under("1-aa").request();
+        let stale = refuse(&db, &late).await;
         assert_eq!(stale, [Obstacle::Stale(item(&db, MAIN).await), Obstacle::LockNotHeld]);
     }
 
