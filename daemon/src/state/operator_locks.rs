@@ -2,8 +2,8 @@
 //!
 //! The node refuses batches that a lock keeps out as soon as it has read the lock. It obeys a revision of the list when
 //! no batch that entered before is on its way any more. Its heartbeat tells that revision, and a lock is held when
-//! every node that can commit obeys it. The commit point does not rely on this: a commit under a lock carries the token,
-//! and the write itself demands that the lock is held.
+//! every node that can commit obeys it. The commit point does not rely on this: a commit under a lock carries the
+//! token, and the write itself demands that the lock is held.
 //!
 //! Expiry needs no wall clock. A node notes when it first saw a lock with its number of renewals. It ends the lock
 //! after it has watched the same number for the whole time to live.

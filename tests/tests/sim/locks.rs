@@ -222,8 +222,8 @@ async fn contends(story: &Story, at: &str, who: &str, patience: usize) {
     }
 }
 
-/// The steps of the branch stand in the order of the tokens under which they were committed, although messages are lost,
-/// late or sent twice: after the first commit of a later lock, no commit of an earlier one lands.
+/// The steps of the branch stand in the order of the tokens under which they were committed, although messages are
+/// lost, late or sent twice: after the first commit of a later lock, no commit of an earlier one lands.
 #[test]
 fn commits_stand_in_the_order_of_their_locks_under_message_faults() {
     for seed in quarter(4) {

@@ -71,9 +71,9 @@ impl Join {
         self.stages.state.roles.wait(site, |own| own.role == Role::Active || own.off).await;
     }
 
-    /// Starts the stages of an incarnation that is open. From here on, the barrier of a project's deletion waits for it,
-    /// and so does every new operator lock. So it must learn which projects are closing, deleted or locked, before it
-    /// takes commits.
+    /// Starts the stages of an incarnation that is open. From here on, the barrier of a project's deletion waits for
+    /// it, and so does every new operator lock. So it must learn which projects are closing, deleted or locked, before
+    /// it takes commits.
     async fn take_writes(&self, incarnation: &IncarnationRecord) -> Term {
         tracing::info!(incarnation = %incarnation.id, "the incarnation is open");
         self.until_ok("locks", || self.learn_locks()).await;

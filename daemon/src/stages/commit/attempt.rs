@@ -233,8 +233,8 @@ fn occupant(obstacles: &[Obstacle]) -> Option<String> {
     })
 }
 
-/// Whether a ref is stale, or the operator lock is gone. Versions never go back, and no token comes back. So no copy can
-/// land any more.
+/// Whether a ref is stale, or the operator lock is gone. Versions never go back, and no token comes back. So no copy
+/// can land any more.
 fn is_final(obstacles: &[Obstacle]) -> bool {
     obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_) | Obstacle::LockNotHeld))
 }
