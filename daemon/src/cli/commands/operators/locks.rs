@@ -25,8 +25,8 @@ pub(in super::super) enum LockCommand {
     #[command(
         after_help = "Examples:\n  lockstep lock acquire tools/build --owner alice --reason 'repack' --ttl 600\n  \
                             lockstep lock acquire tools/build refs/heads/main --reason 'release'\n\nPush under the \
-                            lock with `git push -o lockstep-lock=TOKEN`, or with LOCKSTEP_LOCK=TOKEN in the environment \
-                            of the server's git."
+                            lock with `git push -o lockstep-lock=TOKEN`, or with LOCKSTEP_LOCK=TOKEN in the \
+                            environment of the server's git."
     )]
     Acquire(AcquireArgs),
     /// Renew a lock: its time to live begins again
