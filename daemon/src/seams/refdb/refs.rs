@@ -105,8 +105,8 @@ pub trait RefStore: Send + Sync {
     /// `command.old`, transaction `command.predecessor` and no lock; no created ref (`old` absent, `new` not) is marked
     /// as a directory, unless the transaction that `freed` names has loosened the mark; no name in `directories` is
     /// live; the operator lock of `lock_token` is held, if there is a token; and the slot is empty. Then every item of
-    /// a command gets its new value, version and transaction, every directory its mark, no longer loosened, and the slot
-    /// the bytes. A created ref loses its mark. If the transaction loosens its name, the name is marked, and the mark
+    /// a command gets its new value, version and transaction, every directory its mark, no longer loosened, and the
+    /// slot the bytes. A created ref loses its mark. If the transaction loosens its name, the name is marked, and the mark
     /// is loosened.
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError>;
 
