@@ -106,8 +106,8 @@ pub trait RefStore: Send + Sync {
     /// as a directory, unless the transaction that `freed` names has loosened the mark; no name in `directories` is
     /// live; the operator lock of `lock_token` is held, if there is a token; and the slot is empty. Then every item of
     /// a command gets its new value, version and transaction, every directory its mark, no longer loosened, and the
-    /// slot the bytes. A created ref loses its mark. If the transaction loosens its name, the name is marked, and the mark
-    /// is loosened.
+    /// slot the bytes. A created ref loses its mark. If the transaction loosens its name, the name is marked, and the
+    /// mark is loosened.
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError>;
 
     /// Whether this transaction is committed in several steps. If so, an attempt that did not succeed may have left
