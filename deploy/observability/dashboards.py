@@ -482,6 +482,12 @@ def gerrit():
                 "Commits are not visible where they are.",
             ),
             graph(
+                "Locks of operators, and maintenance",
+                [(f"max by (kind) (lockstep_locks{{{AT}}})", "{{kind}}")],
+                "none",
+                "Their holders alone commit: `lockstep lock list`.",
+            ),
+            graph(
                 "Errors of operations on repositories",
                 [
                     (

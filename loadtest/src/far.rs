@@ -72,6 +72,7 @@ far!(RefStore, RefDbError:
     commit(request: &CommitRequest) -> CommitAnswer;
     lock(part: &Part) -> CommitAnswer;
     seal(txn: &TxnId, encoded: &Bytes) -> SlotState;
+    seal_held(txn: &TxnId, encoded: &Bytes, token: &str) -> SlotState;
     flip(part: &Part) -> ();
     release(project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> ();
     read(project: &ProjectKey, keys: &[RefKey]) -> Vec<Option<RefItem>>;

@@ -259,6 +259,7 @@ pub fn batch(
         actor: None,
         traceparent: None,
         message: None,
+        lock: None,
     })
 }
 

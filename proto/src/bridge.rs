@@ -43,6 +43,9 @@ pub struct RefTransactionRequest {
     /// The message of the lines that reflogs get, at every site: one line, at most 512 bytes. Without it, `push`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The token of the lock under which the batch is committed. It is committed only if that lock is still held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<String>,
 }
 
 /// The longest deadline that a request may name, in milliseconds.
@@ -260,6 +263,9 @@ pub struct SetHeadRequest {
     /// The ref that `HEAD` must point to. It need not exist.
     #[schema(value_type = String, example = "refs/heads/main")]
     pub head: RefName,
+    /// The token of the lock under which it is done. It is done only if that lock is still held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<String>,
 }
 
 /// Deletes a project, or sets its phase.
@@ -268,6 +274,9 @@ pub struct SetHeadRequest {
 pub struct DeleteProjectRequest {
     /// A unique id that the caller chooses, as in a ref transaction.
     pub request_id: String,
+    /// The token of the lock under which it is done. It is done only if that lock is still held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<String>,
 }
 
 /// The answer to an operation on a project.

@@ -30,6 +30,7 @@
 //! | [`drill`] | drills of a failover, their trend, and the preflight |
 //! | [`silent`] | silent drills: a standby on a copy of its volume |
 //! | [`overview`] | all sites with the digests of their nodes, and the answers for a failover |
+//! | [`locks`] | locks of operators and bridges: the document in the refdb, and bodies of the API for them |
 //! | [`keys`] | the keys of sites that sign records, and bodies of the API for them |
 //! | [`history`] | past failovers and changes of role |
 //! | [`site_list`] | sites that join and leave, and the progress of a node that takes everything from others |
@@ -55,6 +56,7 @@ pub mod gerrit;
 pub mod history;
 pub mod keys;
 pub mod limits;
+pub mod locks;
 pub mod name;
 pub mod named_batch;
 pub mod oid;

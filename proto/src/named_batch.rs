@@ -28,6 +28,8 @@ pub struct NamedBatch {
     traceparent: Option<String>,
     #[serde(default)]
     message: Option<String>,
+    #[serde(default)]
+    lock: Option<String>,
 }
 
 /// The JSON of [`RefCommand`], with an unchecked name.
@@ -91,8 +93,8 @@ impl NamedBatch {
                 Err(error) => bad.0.push(Misnamed { at, name, why: format!("{error}; choose another name") }),
             }
         }
-        let Self { request_id, deadline_ms, atomic, actor, traceparent, message, .. } = self;
-        (RefTransactionRequest { request_id, deadline_ms, atomic, commands, actor, traceparent, message }, bad)
+        let Self { request_id, deadline_ms, atomic, actor, traceparent, message, lock, .. } = self;
+        (RefTransactionRequest { request_id, deadline_ms, atomic, commands, actor, traceparent, message, lock }, bad)
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::failover::{Failover, Role, SiteStatus};
+use crate::locks::LockStatus;
 use crate::name::{NodeId, SiteId};
 use crate::site_list::Bootstrap;
 use crate::slot::Incarnation;
@@ -177,6 +178,9 @@ pub struct Overview {
     /// Why the failover that is in progress does not move on at the moment, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// The locks of operators and bridges, maintenance included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<LockStatus>,
 }
 
 /// One site of the overview.

@@ -7,6 +7,7 @@ use crate::debt::{DebtStatus, HeldElsewhere, ProjectStatus};
 use crate::failover::HandoverStatus;
 use crate::gerrit::BasePath;
 use crate::keys::NodeSigning;
+use crate::locks::LockStatus;
 use crate::name::{NodeId, ProjectName, RefName, SiteId};
 use crate::oid::Oid;
 use crate::peer::TlsStatus;
@@ -117,6 +118,9 @@ pub struct NodeStatus {
     /// The verification that goes on in the background (`[verify]`). None from earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<BackgroundVerification>,
+    /// The locks of operators and bridges, maintenance included, as this node obeys them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<LockStatus>,
     /// Updates of refs that this node had begun to commit when its site was fenced, and that nobody committed: the
     /// newest [`MOST_UNCOMMITTED`]. One leaves the list when its stray was adopted or discarded, or when its ref has
     /// the value.

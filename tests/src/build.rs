@@ -61,6 +61,7 @@ pub struct Commit {
     transaction: Transaction,
     directories: Vec<RefName>,
     freed: Freed,
+    lock_token: Option<String>,
 }
 
 impl Commit {
@@ -72,7 +73,7 @@ impl Commit {
             actor: "tester".to_owned(),
             ..Transaction::empty(id, site("site-a"), project.clone())
         };
-        Self { transaction, directories: Vec::new(), freed: Freed::new() }
+        Self { transaction, directories: Vec::new(), freed: Freed::new(), lock_token: None }
     }
 
     /// Begins a commit to `project` in the [`slot`] `seq`.
@@ -129,9 +130,17 @@ impl Commit {
         self
     }
 
+    /// Commits under the operator lock with this token.
+    #[must_use]
+    pub fn under(mut self, token: &str) -> Self {
+        self.lock_token = Some(token.to_owned());
+        self
+    }
+
     /// Builds the request, with its encoded transaction.
     pub fn request(self) -> CommitRequest {
         let encoded = self.transaction.encode();
-        CommitRequest { transaction: self.transaction, encoded, directories: self.directories, freed: self.freed }
+        let Self { transaction, directories, freed, lock_token } = self;
+        CommitRequest { transaction, encoded, directories, freed, lock_token }
     }
 }

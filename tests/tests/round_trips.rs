@@ -56,6 +56,7 @@ impl Bed {
             actor: None,
             traceparent: None,
             message: None,
+            lock: None,
         };
         let answer = self.sidecar.node.transactions().submit(&self.project, request).await.unwrap();
         assert_eq!(answer.outcome, Outcome::Committed, "{answer:?}");

@@ -1,6 +1,6 @@
 //! Times and spans as text, for the command line and the console.
 
-use time::OffsetDateTime;
+use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
 /// A time in milliseconds since 1970 as a date and a time of the day, in UTC.
 #[must_use]
@@ -29,6 +29,26 @@ pub fn short(span_ms: u64) -> String {
     }
 }
 
+/// The seconds from now until a time in UTC, written as `2026-12-01T20:00:00Z`. The text says why it is none.
+pub(super) fn seconds_until(text: &str, now_ms: u64) -> Result<u64, String> {
+    const FORM: &str = "write a time to come in UTC, as 2026-12-01T20:00:00Z";
+    let at = parsed(text).ok_or(FORM)?;
+    let now = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
+    u64::try_from(at.unix_timestamp().saturating_sub(now)).ok().filter(|left| *left > 0).ok_or_else(|| FORM.to_owned())
+}
+
+fn parsed(text: &str) -> Option<OffsetDateTime> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let numbers = |text: &str, by: char| -> Option<Vec<u16>> { text.split(by).map(|one| one.parse().ok()).collect() };
+    let (date, time) = (numbers(date, '-')?, numbers(time, ':')?);
+    let ([year, month, day], [hour, minute, second]) = (date.as_slice(), time.as_slice()) else { return None };
+    let small = |number: &u16| u8::try_from(*number).ok();
+    let month = Month::try_from(small(month)?).ok()?;
+    let date = Date::from_calendar_date(i32::from(*year), month, small(day)?).ok()?;
+    let time = Time::from_hms(small(hour)?, small(minute)?, small(second)?).ok()?;
+    Some(PrimitiveDateTime::new(date, time).assume_utc())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +58,17 @@ mod tests {
         assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(utc(1_795_970_313_999), "2026-11-29 16:38:33 UTC");
         assert!(utc(u64::MAX).ends_with("s since 1970"));
+    }
+
+    #[test]
+    fn the_time_until_a_date_is_a_span() {
+        let now = 1_795_970_313_999;
+        assert_eq!(seconds_until("2026-11-29T16:38:43Z", now), Ok(10));
+        assert_eq!(seconds_until("2026-11-30T16:38:33Z", now), Ok(86_400));
+        for wrong in ["2026-11-29T16:38:33Z", "2026-11-29", "2026-13-01T00:00:00Z", "2026-12-01T25:00:00Z", "soon", "Z"]
+        {
+            assert!(seconds_until(wrong, now).is_err(), "{wrong}");
+        }
     }
 
     #[test]

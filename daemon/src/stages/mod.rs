@@ -19,6 +19,7 @@
 //! | `verify` | compares refs with the refdb and with peers; verifies all refs and objects in the background |
 //! | `handshake` | decides whether a Gerrit may start here |
 //! | `failover` | moves the writes of one site to another, step by step |
+//! | `locks` | locks of operators and bridges on projects and refs, and maintenance |
 //! | `handover` | tells programs and services outside which role the site has |
 //! | `membership` | incarnations, heartbeats, adoption of dead nodes, the barrier of closing projects |
 //! | `console` | pages for operators in a browser |
@@ -33,6 +34,7 @@ pub mod events;
 pub mod failover;
 pub mod handover;
 pub mod handshake;
+pub mod locks;
 pub mod membership;
 pub mod ports;
 pub mod publish;

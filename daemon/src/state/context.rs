@@ -32,6 +32,7 @@ use crate::state::gone_nodes::GoneNodes;
 use crate::state::known_folders::KnownFolders;
 use crate::state::low_water::LowWater;
 use crate::state::materialize::Materializer;
+use crate::state::operator_locks::OperatorLocks;
 use crate::state::quiesce::Quiesce;
 use crate::state::signing::{Signing, SigningParts};
 use crate::state::site_roles::SiteRoles;
@@ -111,6 +112,8 @@ pub struct NodeState {
     pub beat: Arc<Notify>,
     /// Signs this node's transactions, and verifies those of streams.
     pub signing: Arc<Signing>,
+    /// The locks of operators and bridges, as this node read them last.
+    pub operator_locks: Arc<OperatorLocks>,
 }
 
 impl NodeState {
@@ -173,6 +176,7 @@ impl NodeState {
             folders,
             beat,
             signing,
+            operator_locks: Arc::default(),
         })
     }
 }

@@ -35,6 +35,13 @@ impl Locks {
     fn all(&self) -> Vec<Lock> {
         self.earlier.iter().chain([&self.current]).cloned().collect()
     }
+
+    /// All locks. Later commits enter a new one.
+    fn close(&mut self) -> Vec<Lock> {
+        let inside = self.all();
+        self.earlier.push(std::mem::take(&mut self.current));
+        inside
+    }
 }
 
 impl Quiesce {
@@ -63,11 +70,12 @@ impl Quiesce {
     /// The wait until every commit that is inside now has left. Commits that enter later are not waited for, and do not
     /// wait.
     pub fn those_inside(&self, project: &ProjectName) -> impl Future<Output = ()> + Send + use<> {
-        left(self.with(project, |locks| {
-            let inside = locks.all();
-            locks.earlier.push(std::mem::take(&mut locks.current));
-            inside
-        }))
+        left(self.with(project, Locks::close))
+    }
+
+    /// The wait until every commit that is inside now, in any project, has left.
+    pub fn all_inside(&self) -> impl Future<Output = ()> + Send + use<> {
+        left(self.0.lock().values_mut().flat_map(Locks::close).collect())
     }
 }
 
@@ -101,6 +109,19 @@ mod tests {
         drop(early);
         first.await;
         second.await;
+    }
+
+    #[tokio::test]
+    async fn those_inside_of_all_projects_are_waited_for() {
+        let quiesce = Quiesce::default();
+        let (one, two) = (quiesce.enter(&project()).await, quiesce.enter(&"q".parse().unwrap()).await);
+        let mut all = std::pin::pin!(quiesce.all_inside());
+        drop(one);
+        assert!(all.as_mut().now_or_never().is_none(), "one is still inside");
+        let late = quiesce.enter(&project()).await;
+        drop(two);
+        all.await;
+        drop(late);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use lockstep::seams::refdb::{RefDb, Tables};
 use lockstep::seams::signing::SiteSigner;
 use lockstep::seams::volume::NodeStore;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
-use lockstep::stages::ports::{Arrivals, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
+use lockstep::stages::ports::{Arrivals, Locking, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
 use lockstep_proto::drill::DrillRequest;
 use lockstep_proto::{NodeId, Oid, ProjectName, RefName, SiteId};
 
@@ -134,6 +134,10 @@ pub trait SimNode: Send + Sync {
     }
     /// The desk for operators' requests, if the node has one.
     fn operators(&self) -> Option<Arc<dyn Operators>> {
+        None
+    }
+    /// The locks of operators and bridges, if the node has them.
+    fn locking(&self) -> Option<Arc<dyn Locking>> {
         None
     }
     /// The version map for peers, and the rebuilding of a lost refdb, if the node has them.

@@ -94,6 +94,10 @@ impl RefStore for ItemByItem {
         self.inner.seal(txn, encoded).await
     }
 
+    async fn seal_held(&self, txn: &TxnId, encoded: &Bytes, token: &str) -> Result<SlotState, RefDbError> {
+        self.inner.seal_held(txn, encoded, token).await
+    }
+
     async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
         self.inner.flip(part).await
     }

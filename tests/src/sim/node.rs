@@ -12,7 +12,7 @@ use lockstep::node::assembly::{Inspector, Node, NodeDependencies, NodeSettings, 
 use lockstep::seams::refdb::staged::WRITE_ITEMS;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
 use lockstep::stages::events::EventLimits;
-use lockstep::stages::ports::{Arrivals, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
+use lockstep::stages::ports::{Arrivals, Locking, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
 use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
 use lockstep::stages::verify::BackgroundSettings;
@@ -218,6 +218,10 @@ impl SimNode for RealNode {
 
     fn operators(&self) -> Option<Arc<dyn Operators>> {
         Some(self.0.operators())
+    }
+
+    fn locking(&self) -> Option<Arc<dyn Locking>> {
+        Some(self.0.locking())
     }
 
     fn rebuilds(&self) -> Option<Arc<dyn Rebuilds>> {

@@ -100,6 +100,17 @@ impl RefStore for FaultyRefDb {
         send!(self, Commit, refs.seal, txn, [txn = txn.clone(), encoded = encoded.clone()], (&txn, &encoded))
     }
 
+    async fn seal_held(&self, txn: &TxnId, encoded: &Bytes, token: &str) -> Result<SlotState, RefDbError> {
+        send!(
+            self,
+            Commit,
+            refs.seal_held,
+            txn,
+            [txn = txn.clone(), encoded = encoded.clone(), token = token.to_owned()],
+            (&txn, &encoded, &token)
+        )
+    }
+
     async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
         let what = format!("{} {:?}", part.txn, keys(part));
         send!(self, Write, refs.flip, what, [part = part.clone()], (&part))

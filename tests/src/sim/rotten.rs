@@ -65,6 +65,7 @@ impl World {
                 encoded: one.encode(),
                 directories: Vec::new(),
                 freed: Default::default(),
+                lock_token: None,
             };
             refdb.refs.commit(&request).await.expect("a commit");
             self.append_raw(site, project.name.as_str(), one.encode()).await;

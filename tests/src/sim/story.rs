@@ -59,6 +59,7 @@ fn request(id: &str, steps: &[Step<'_>]) -> RefTransactionRequest {
         actor: None,
         traceparent: None,
         message: None,
+        lock: None,
     }
 }
 
@@ -111,11 +112,23 @@ pub fn tell_injected(bug: InjectedBug, story: impl AsyncFnOnce(&Story)) {
     tell_in(Scenario::calm(), InjectedBugs::only(bug), story);
 }
 
+/// Runs a story among the message faults of a scenario, with this seed.
+///
+/// # Panics
+/// As [`tell`].
+pub fn tell_with_seed(seed: u64, scenario: Scenario, story: impl AsyncFnOnce(&Story)) {
+    tell_seeded(seed, scenario, InjectedBugs::default(), story);
+}
+
 fn tell_in(scenario: Scenario, bugs: InjectedBugs, story: impl AsyncFnOnce(&Story)) {
+    tell_seeded(1, scenario, bugs, story);
+}
+
+fn tell_seeded(seed: u64, scenario: Scenario, bugs: InjectedBugs, story: impl AsyncFnOnce(&Story)) {
     runtime().block_on(async {
         let scenario = Scenario { projects: 1, shards: 1, nodes: [2, 1, 1], ..scenario };
         let backend = MemoryBackend::of_models(scenario.shards, bugs);
-        let world = World::new(1, scenario, bugs, Arc::new(backend), Arc::new(RealNodes));
+        let world = World::new(seed, scenario, bugs, Arc::new(backend), Arc::new(RealNodes));
         let told = Story { phases: Phases { world: world.clone() }, world, nonce: AtomicU64::new(0) };
         told.holds(told.phases.set_up().await);
         story(&told).await;
@@ -246,12 +259,52 @@ impl Story {
         project: &ProjectName,
         steps: &[Step<'_>],
     ) -> Result<RefTransactionResponse, ApiError> {
-        let request = request(id, steps);
+        self.send(node, project, request(id, steps)).await
+    }
+
+    /// Pushes a ref from one value to another through a node, under the operator lock with this token.
+    ///
+    /// # Errors
+    /// The node gives no verdict.
+    pub async fn push_under(
+        &self,
+        token: &str,
+        node: &str,
+        id: &str,
+        project: &ProjectName,
+        step: Step<'_>,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        self.push_all_under(token, node, id, project, &[step]).await
+    }
+
+    /// Pushes refs together through a node, under the operator lock with this token.
+    ///
+    /// # Errors
+    /// The node gives no verdict.
+    pub async fn push_all_under(
+        &self,
+        token: &str,
+        node: &str,
+        id: &str,
+        project: &ProjectName,
+        steps: &[Step<'_>],
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let request = RefTransactionRequest { lock: Some(token.to_owned()), ..request(id, steps) };
+        self.send(node, project, request).await
+    }
+
+    async fn send(
+        &self,
+        node: &str,
+        project: &ProjectName,
+        request: RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let id = request.request_id.clone();
         self.world.watch.asked(project, &request);
         let answer = self.life(node).node.transactions().submit(project, request).await;
         self.world.trace.note("story", &format!("{id} heard {answer:?}"));
         if let Ok(response) = &answer {
-            self.world.watch.answered(&name(node), id, response);
+            self.world.watch.answered(&name(node), &id, response);
         }
         answer
     }
@@ -281,7 +334,7 @@ impl Story {
     /// If the node gives no verdict.
     pub async fn delete(&self, node: &str, id: &str, project: &ProjectName) -> ProjectResponse {
         self.world.watch.operates(id, project, RefKey::State, None);
-        let request = DeleteProjectRequest { request_id: id.to_owned() };
+        let request = DeleteProjectRequest { request_id: id.to_owned(), lock: None };
         self.operated(id, self.life(node).node.transactions().delete_project(project, request).await)
     }
 

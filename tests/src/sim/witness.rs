@@ -59,6 +59,24 @@ impl WitnessedRefDb {
     }
 }
 
+impl WitnessedRefDb {
+    /// Notes a transaction that was sealed, if its slot was empty before.
+    async fn sealed(&self, txn: &TxnId, encoded: &Bytes, before: &SlotState) {
+        if *before != SlotState::Empty {
+            return;
+        }
+        match self.long_forms.read(encoded).await {
+            Ok(transaction) => {
+                self.watch.known().facts.encoded.insert(txn.clone(), encoded.clone());
+                self.watch.sealed(&transaction);
+            }
+            // A late copy of the call sealed the slot again after it was collected, with the blob that it names.
+            Err(_) if self.watch.known().facts.encoded.contains_key(txn) => {}
+            Err(error) => self.watch.violated("slots", format!("{txn} is sealed and cannot be read: {error}")),
+        }
+    }
+}
+
 #[async_trait]
 impl RefStore for WitnessedRefDb {
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
@@ -78,16 +96,15 @@ impl RefStore for WitnessedRefDb {
     async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
         let before = self.inner.journal.slot(&txn.slot).await?;
         let state = self.inner.refs.seal(txn, encoded).await?;
-        if before == SlotState::Empty {
-            match self.long_forms.read(encoded).await {
-                Ok(transaction) => {
-                    self.watch.known().facts.encoded.insert(txn.clone(), encoded.clone());
-                    self.watch.sealed(&transaction);
-                }
-                // A late copy of the call sealed the slot again after it was collected, with the blob that it names.
-                Err(_) if self.watch.known().facts.encoded.contains_key(txn) => {}
-                Err(error) => self.watch.violated("slots", format!("{txn} is sealed and cannot be read: {error}")),
-            }
+        self.sealed(txn, encoded, &before).await;
+        Ok(state)
+    }
+
+    async fn seal_held(&self, txn: &TxnId, encoded: &Bytes, token: &str) -> Result<SlotState, RefDbError> {
+        let before = self.inner.journal.slot(&txn.slot).await?;
+        let state = self.inner.refs.seal_held(txn, encoded, token).await?;
+        if state != SlotState::Empty {
+            self.sealed(txn, encoded, &before).await;
         }
         Ok(state)
     }

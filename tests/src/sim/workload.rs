@@ -65,8 +65,12 @@ impl Asker {
             return Some((project, Wish::Create(CreateProjectRequest { request_id: id, head: branch })));
         }
         let commands = match self.dice.weighted(&self.world.scenario.asks)? {
-            Ask::Head => return Some((project, Wish::Head(SetHeadRequest { request_id: id, head: branch }))),
-            Ask::DeleteProject => return Some((project, Wish::Delete(DeleteProjectRequest { request_id: id }))),
+            Ask::Head => {
+                return Some((project, Wish::Head(SetHeadRequest { request_id: id, head: branch, lock: None })));
+            }
+            Ask::DeleteProject => {
+                return Some((project, Wish::Delete(DeleteProjectRequest { request_id: id, lock: None })));
+            }
             ask => self.commands(ask, &ground, branch)?,
         };
         for command in &commands {
@@ -80,6 +84,7 @@ impl Asker {
             actor: None,
             traceparent: None,
             message: None,
+            lock: None,
         };
         Some((project, Wish::Refs(request)))
     }

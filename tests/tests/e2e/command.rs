@@ -216,7 +216,7 @@ async fn one_request_id_never_stands_for_two_operations() {
     cluster.create("p").await;
     let client = Client::new(&cluster.nodes[0].socket());
     let set = async |branch: &str| {
-        let body = SetHeadRequest { request_id: "same".into(), head: branch.parse().expect("a ref") };
+        let body = SetHeadRequest { request_id: "same".into(), head: branch.parse().expect("a ref"), lock: None };
         let call = Call::new(Method::PUT, "/v1/projects/p/head", &body).expect("JSON");
         client.send::<ProjectResponse>(&call, Instant::now() + PATIENCE).await
     };

@@ -36,7 +36,13 @@ async fn commit_damaged(cluster: &Cluster, value: &str) -> TxnId {
         ..Transaction::empty(id.clone(), site.clone(), project)
     };
     let encoded = transaction.encode();
-    let request = CommitRequest { transaction, encoded: encoded.clone(), directories: Vec::new(), freed: Freed::new() };
+    let request = CommitRequest {
+        transaction,
+        encoded: encoded.clone(),
+        directories: Vec::new(),
+        freed: Freed::new(),
+        lock_token: None,
+    };
     assert_eq!(cluster.refdb.refs.commit(&request).await.unwrap(), CommitAnswer::Committed);
     write(&forger(cluster).await, &site, &encoded).await;
     refdb.incarnations.freeze(&site, &incarnation).await.unwrap();

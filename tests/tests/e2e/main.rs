@@ -25,6 +25,7 @@ mod handshake;
 mod inject;
 mod large;
 mod life;
+mod locks;
 mod names;
 mod odd_objects;
 mod operators;

@@ -124,6 +124,7 @@ async fn the_api_gives_the_reason_of_a_name_that_is_not_free() {
         actor: None,
         traceparent: None,
         message: None,
+        lock: None,
     };
     let path = "/v1/projects/p/ref-transactions";
     let answer: RefTransactionResponse = cluster.nodes[0].call(path, &request("early")).await.expect("an answer");

@@ -221,6 +221,7 @@ fn request(id: &str, refs: &[(&str, &str)]) -> RefTransactionRequest {
         actor: None,
         traceparent: None,
         message: None,
+        lock: None,
     }
 }
 

@@ -87,6 +87,7 @@ async fn one_push_is_one_trace_over_all_sites() {
         actor: None,
         traceparent: Some(format!("00-{trace}-00f067aa0ba902b7-01")),
         message: None,
+        lock: None,
     };
     let path = project_path(&"p".parse().expect("a name"), "/ref-transactions");
     let call = Call::new(http::Method::POST, path, &request).expect("a body");

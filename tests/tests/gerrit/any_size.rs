@@ -103,6 +103,7 @@ async fn an_offline_program_deletes_in_batches_of_three_thousand() {
         actor: None,
         traceparent: None,
         message: None,
+        lock: None,
     };
     let made: RefTransactionResponse =
         node.call("/v1/projects/All-Users/ref-transactions", &request).await.expect("it answers");

@@ -209,6 +209,7 @@ impl Inspection for Fake {
             signing: None,
             bootstrap: None,
             coming_back: None,
+            locks: Vec::new(),
             last_contact_ms: None,
             background: None,
             turns: None,

@@ -37,6 +37,7 @@ async fn create_within(story: &Story, name: &str, deadline_ms: u64) -> RefTransa
         actor: None,
         traceparent: None,
         message: None,
+        lock: None,
     };
     story.world.watch.asked(&p0(), &request);
     let answer = story.life(name).node.transactions().submit(&p0(), request).await.unwrap();

@@ -28,7 +28,8 @@ fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
         let opened = IncarnationRecord::open(lane.incarnation.clone(), bad.site.clone(), 1, 1, 1);
         refdb.incarnations.open_incarnation(&opened).await.unwrap();
         let (directories, freed) = (Vec::new(), Freed::new());
-        let request = CommitRequest { transaction: bad.clone(), encoded: bad.encode(), directories, freed };
+        let request =
+            CommitRequest { transaction: bad.clone(), encoded: bad.encode(), directories, freed, lock_token: None };
         refdb.refs.commit(&request).await.unwrap();
         story.world.append_raw(&bad.site, "p0", bad.encode()).await;
         refdb.incarnations.freeze(&bad.site, &lane.incarnation).await.unwrap();

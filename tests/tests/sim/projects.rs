@@ -88,6 +88,7 @@ async fn push_patiently(story: &Story) {
         actor: None,
         traceparent: None,
         message: None,
+        lock: None,
     };
     story.world.watch.asked(&p0(), &request);
     let answer = story.life(INSIDE.0).node.transactions().submit(&p0(), request).await.unwrap();
@@ -230,7 +231,11 @@ fn head_is_not_said_to_be_set_where_the_node_is_behind() {
         let (behind, other) = ("muc-1-0", "blr-1-0");
         let set = async |at: &str, id: &str, head: &str| {
             story.world.watch.operates(id, &p0(), RefKey::Head, Some(head.parse().unwrap()));
-            let request = lockstep_proto::bridge::SetHeadRequest { request_id: id.into(), head: head.parse().unwrap() };
+            let request = lockstep_proto::bridge::SetHeadRequest {
+                request_id: id.into(),
+                head: head.parse().unwrap(),
+                lock: None,
+            };
             let response = story.life(at).node.transactions().set_head(&p0(), request).await.unwrap();
             story.world.watch.operated(id, &response);
             response.outcome

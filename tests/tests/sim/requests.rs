@@ -47,6 +47,7 @@ fn force(branch: &str, new: Oid) -> RefTransactionRequest {
         actor: None,
         traceparent: None,
         message: None,
+        lock: None,
     }
 }
 

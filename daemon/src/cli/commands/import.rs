@@ -158,6 +158,7 @@ fn request(commands: &[RefCommand]) -> RefTransactionRequest {
         actor: target::actor(),
         traceparent: None,
         message: None,
+        lock: None,
     }
 }
 

@@ -15,7 +15,7 @@
 //! | `inspect` | show state: `parked`, `refresh`, and the node as text |
 //! | `doctor`, `support_bundle` | the checks of a node; an archive of its state for those who help, without secrets |
 //! | `quarantine`, `explain` | what this node has set aside, and the ways out; one ref at every site |
-//! | `operators` | all sites, for operators: roles, failover, drills, keys, a lost refdb, tokens |
+//! | `operators` | all sites, for operators: roles, failover, drills, keys, locks, a lost refdb, tokens |
 //! | `certs` | makes a private authority, and certificates of nodes and operators |
 //! | `aws` | compares tables, streams and bucket with the needs of a site; prints its IAM policy |
 //! | `bridge` | puts the bridge's jar into Gerrit's `lib` |
@@ -74,7 +74,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::cli::out::{self, OutError};
-use operators::{drill, failback, failover, history, keys, refdb, sites, tokens};
+use operators::{drill, failback, failover, history, keys, locks, refdb, sites, tokens};
 
 /// Keeps the Gerrit sites of one company in lockstep.
 #[derive(Debug, Parser)]
@@ -172,6 +172,12 @@ enum Command {
     /// Remove a node that will not come back
     #[command(subcommand)]
     Node(sites::NodeCommand),
+    /// Lock a project or a ref for a long operation
+    #[command(subcommand)]
+    Lock(locks::LockCommand),
+    /// Refuse the writes of a project or a site for a while, with a reason
+    #[command(subcommand)]
+    Maintenance(locks::MaintenanceCommand),
     /// Move the writes of one site to another
     #[command(subcommand)]
     Failover(failover::FailoverCommand),
@@ -332,6 +338,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Sites(args) => sites::show(args).await,
         Command::Site(command) => sites::run(command).await,
         Command::Node(command) => sites::node(command).await,
+        Command::Lock(command) => locks::lock(command).await,
+        Command::Maintenance(command) => locks::maintenance(command).await,
         Command::Failover(command) => failover::run(command).await,
         Command::Refdb(command) => refdb::run(command).await,
         Command::Failback(command) => failback::run(command).await,

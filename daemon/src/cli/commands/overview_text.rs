@@ -5,6 +5,7 @@ use lockstep_proto::SiteId;
 use lockstep_proto::overview::{InFlight, Lack, NodeDigest, NodeOverview, Overview, Seen, SiteOverview, StreamLag};
 
 use super::operators::failover_text::summary;
+use super::operators::locks::render;
 use super::operators::site_table::heartbeat;
 use super::table::Table;
 use crate::base::time_text::{short, utc};
@@ -35,11 +36,18 @@ pub(super) fn overview(all: &Overview) -> String {
         lines(ALARMS[0], &blockers.collect::<Vec<_>>()),
         lines(ALARMS[1], &problems),
         failover(all),
+        locked(all),
         lacking(all),
         nodes(all),
         lines("exposure", &exposure),
     ]
     .concat()
+}
+
+/// The locks of operators and bridges, maintenance included.
+fn locked(all: &Overview) -> String {
+    let table = render(all.locks.iter());
+    if table.is_empty() { table } else { format!("locks\n{table}") }
 }
 
 /// Sites, streams and nodes, and the streams that each node reads.

@@ -46,6 +46,9 @@ pub(super) enum ProjectCommand {
         /// Confirm the deletion; without this flag nothing is deleted
         #[arg(long)]
         yes: bool,
+        /// Token of the lock of the project (`lockstep lock acquire`)
+        #[arg(long, value_name = "TOKEN", env = "LOCKSTEP_LOCK")]
+        lock: Option<String>,
         /// Print all fields as JSON instead of text
         #[arg(long)]
         json: bool,
@@ -64,6 +67,9 @@ pub(super) enum HeadCommand {
         project: ProjectName,
         /// Branch that HEAD points to, by its full name; it need not exist
         head: RefName,
+        /// Token of the lock of the project (`lockstep lock acquire`)
+        #[arg(long, value_name = "TOKEN", env = "LOCKSTEP_LOCK")]
+        lock: Option<String>,
         /// Print all fields as JSON instead of text
         #[arg(long)]
         json: bool,
@@ -84,8 +90,8 @@ pub(super) async fn run(command: ProjectCommand) -> Result<(), CliError> {
         ProjectCommand::Delete { name, yes: false, .. } => Err(CliError::Usage(format!(
             "this deletes project {name} with all its refs at every site; give --yes to confirm"
         ))),
-        ProjectCommand::Delete { target, name, yes: true, json } => {
-            let body = DeleteProjectRequest { request_id };
+        ProjectCommand::Delete { target, name, yes: true, lock, json } => {
+            let body = DeleteProjectRequest { request_id, lock };
             let answer = target.change(Method::DELETE, project_path(&name, ""), &body).await?;
             conclude(json, &format!("deletion of project {name}"), &answer)
         }
@@ -93,9 +99,9 @@ pub(super) async fn run(command: ProjectCommand) -> Result<(), CliError> {
 }
 
 pub(super) async fn head(command: HeadCommand) -> Result<(), CliError> {
-    let HeadCommand::Set { target, project, head, json } = command;
+    let HeadCommand::Set { target, project, head, lock, json } = command;
     let what = format!("HEAD of {project} at {head}");
-    let body = SetHeadRequest { request_id: target::request_id(), head };
+    let body = SetHeadRequest { request_id: target::request_id(), head, lock };
     let answer = target.change(Method::PUT, project_path(&project, "/head"), &body).await?;
     conclude(json, &what, &answer)
 }

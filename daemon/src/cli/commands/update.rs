@@ -29,6 +29,9 @@ pub(super) struct UpdateRefArgs {
     /// Message for the reflogs of the ref at all sites
     #[arg(short, long)]
     message: Option<String>,
+    /// Token of the lock under which the ref moves (`lockstep lock acquire`)
+    #[arg(long, value_name = "TOKEN", env = "LOCKSTEP_LOCK")]
+    lock: Option<String>,
     /// Full name of the ref (refs/heads/main)
     #[arg(value_name = "REF")]
     name: RefName,
@@ -50,6 +53,7 @@ pub(super) async fn run(args: UpdateRefArgs) -> Result<(), CliError> {
         actor: target::actor(),
         traceparent: None,
         message: args.message,
+        lock: args.lock,
     };
     let response = args.target.submit(&args.project, &request).await?;
     let refusal = response.results.first().and_then(|result| result.refusal.as_ref());

@@ -37,10 +37,17 @@ pub enum ProcReceiveError {
     Protocol(#[source] io::Error),
 }
 
-/// One push: its commands, and whether it is atomic.
+/// The push option with the token of the lock under which a push is committed.
+const LOCK_OPTION: &str = "lockstep-lock=";
+
+/// The variable with that token, for servers that take no push options.
+const LOCK_VARIABLE: &str = "LOCKSTEP_LOCK";
+
+/// One push: its commands, whether it is atomic, and the token of its lock.
 struct Session {
     atomic: bool,
     pushed: Vec<Pushed>,
+    lock: Option<String>,
 }
 
 /// Runs the hook until the push is answered.
@@ -80,10 +87,15 @@ fn receive(from: &mut impl Read, to: &mut impl Write) -> io::Result<Session> {
     let odd = |line: &[u8]| bad(format!("{:?} is not a command", String::from_utf8_lossy(line)));
     let parse = |line: &Vec<u8>| Pushed::parse(line).ok_or_else(|| odd(line));
     let pushed = lines.iter().map(parse).collect::<io::Result<_>>()?;
-    if offered("push-options") {
-        pktline::read_section(from, MOST_COMMANDS)?;
-    }
-    Ok(Session { atomic: offered("atomic"), pushed })
+    let options = if offered("push-options") { pktline::read_section(from, MOST_COMMANDS)? } else { Vec::new() };
+    let lock = lock_option(&options).or_else(|| std::env::var(LOCK_VARIABLE).ok());
+    Ok(Session { atomic: offered("atomic"), pushed, lock: lock.filter(|token| !token.is_empty()) })
+}
+
+/// The token of the last push option that names a lock.
+fn lock_option(options: &[Vec<u8>]) -> Option<String> {
+    let tokens = options.iter().filter_map(|option| std::str::from_utf8(option).ok()?.strip_prefix(LOCK_OPTION));
+    tokens.last().map(|token| token.trim_end().to_owned())
 }
 
 /// Sends the push to the sidecar and returns the lines for git. In a repository that is not Lockstep's, git goes on by
@@ -150,6 +162,7 @@ async fn submit(
         actor: user(named.as_deref()),
         traceparent: std::env::var("TRACEPARENT").ok(),
         message: None,
+        lock: session.lock.clone(),
     };
     // The sidecar answers by the deadline. The extra second covers the time until the answer arrives.
     let until = Instant::now() + Duration::from_millis(deadline_ms) + Duration::from_secs(1);
@@ -174,4 +187,18 @@ fn answer(to: &mut impl Write, lines: &[Vec<u8>]) -> io::Result<()> {
         pktline::write_line(to, line)?;
     }
     pktline::flush(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_push_option_with_a_lock_counts() {
+        let options = |all: &[&str]| all.iter().map(|one| one.as_bytes().to_vec()).collect::<Vec<_>>();
+        let found = |all: &[&str]| lock_option(&options(all));
+        assert_eq!(found(&["lockstep-lock=17-aa\n"]).as_deref(), Some("17-aa"));
+        assert_eq!(found(&["ci.skip", "lockstep-lock=1", "lockstep-lock=2"]).as_deref(), Some("2"));
+        assert_eq!((found(&["lockstep-locks=1", "lockstep-lock"]), found(&[])), (None, None));
+    }
 }

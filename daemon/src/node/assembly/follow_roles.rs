@@ -10,7 +10,7 @@ use super::join::Join;
 use super::term::Term;
 use super::unremembered_requests;
 use crate::base::faults::injected_bug::InjectedBug;
-use crate::seams::refdb::{IncarnationRecord, Role};
+use crate::seams::refdb::{IncarnationRecord, RefDbError, Role};
 use crate::stages::membership::OpenError;
 use crate::state::signing::KeyError;
 
@@ -72,9 +72,11 @@ impl Join {
     }
 
     /// Starts the stages of an incarnation that is open. From here on, the barrier of a project's deletion waits for
-    /// it. So it must learn which projects are closing, or were deleted, before it takes commits.
+    /// it, and so does every new operator lock. So it must learn which projects are closing, deleted or locked, before
+    /// it takes commits.
     async fn take_writes(&self, incarnation: &IncarnationRecord) -> Term {
         tracing::info!(incarnation = %incarnation.id, "the incarnation is open");
+        self.until_ok("locks", || self.learn_locks()).await;
         self.until_ok("projects", || self.learn_states()).await;
         self.until_ok("requests", || unremembered_requests::recover_requests(&self.stages)).await;
         self.stages.events.open();
@@ -82,6 +84,11 @@ impl Join {
         *self.term.lock() = Some(term.clone());
         self.front.open(Arc::clone(&term.committer));
         term
+    }
+
+    /// Reads which projects and refs are locked.
+    async fn learn_locks(&self) -> Result<(), RefDbError> {
+        self.stages.lock_follower().look().await
     }
 
     /// Notes that the node has joined, and starts its periodic jobs, once.

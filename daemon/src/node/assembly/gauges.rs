@@ -41,6 +41,8 @@ pub(super) fn look(stages: &Stages, guards: &Guards, locks: &LeftLocks, latches:
     let own = stages.state.roles.of(&stages.deps.settings.site);
     metrics.site.guards(guards.found().count);
     metrics.site.left_locks(locks.found().count);
+    let operator_locks = stages.state.operator_locks.shown();
+    metrics.site.locks(|kind| operator_locks.iter().filter(|lock| lock.kind == kind).count());
     let (role, epoch) = (own.as_ref().map(|site| site.role), own.as_ref().map_or(0, |site| site.epoch));
     metrics.site.state(latches.closed().is_empty(), role, epoch);
     let evidence = stages.context.went_back.evidence();

@@ -193,6 +193,7 @@ impl Inspection for Inspector {
             last_contact_ms: self.contact.as_ref().and_then(|contact| contact.at_ms()),
             verified: self.stages.verifier.each_verified(),
             background: settings.background.map(|background| self.stages.verifier.in_background(&background)),
+            locks: self.stages.state.operator_locks.shown(),
             uncommitted,
             last_errors: snapshot.last_errors,
         }

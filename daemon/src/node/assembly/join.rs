@@ -126,6 +126,7 @@ impl Join {
         self.consume().await;
         self.stages.forward_events();
         self.tasks.spawn("roles", self.stages.role_reader().run());
+        self.tasks.spawn("locks", self.stages.lock_follower().run());
         self.tasks.spawn("failover", self.stages.failover_driver(self.probes()).run());
         self.follow_roles().await;
         self.leave().await;
@@ -221,6 +222,7 @@ impl Join {
             whole,
             needs: self.stages.state.debts.needs(),
             frees_names: true,
+            obeys_locks: 0,
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {

@@ -114,8 +114,8 @@ use crate::stages::api::readiness::Latches;
 use crate::stages::failover::{DrillStage, OperatorDesk};
 use crate::stages::handshake::HandshakeStage;
 use crate::stages::ports::{
-    Arrivals, Handshake, LocalHealth, Operators, PeerRefs, Rebuilds, Refreshes, SeedCommits, Seeding, StandbyCopies,
-    StreamEvents, Transactions,
+    Arrivals, Handshake, LocalHealth, Locking, Operators, PeerRefs, Rebuilds, Refreshes, SeedCommits, Seeding,
+    StandbyCopies, StreamEvents, Transactions,
 };
 use crate::stages::rebuild::RebuildDesk;
 use crate::stages::seed::Seeder;
@@ -300,6 +300,12 @@ impl Node {
     fn desk(&self, local: Arc<dyn LocalHealth>, copies: Option<Arc<dyn StandbyCopies>>) -> Arc<OperatorDesk> {
         let probes = NodeProbes { stages: Arc::clone(&self.stages), front: Arc::clone(&self.front) };
         Arc::new(self.stages.operator_desk(Arc::new(probes), local, copies))
+    }
+
+    /// The port through which operators and bridges lock projects and refs.
+    #[must_use]
+    pub fn locking(&self) -> Arc<dyn Locking> {
+        Arc::new(self.stages.lock_desk())
     }
 
     /// The front, which knows whether this node takes commits.

@@ -140,6 +140,7 @@ impl Sidecar {
             .guarded(node.handshake())
             .seeding(node.seeding())
             .obeying(desk)
+            .locking(node.locking())
             .rebuilding(node.rebuilds())
             .telling(node.peer_refs())
             .awaiting(node.arrivals())

@@ -23,6 +23,7 @@ use crate::stages::consume::{Consumer, Replayer};
 use crate::stages::events::Events;
 use crate::stages::failover::{DeskTools, Driver, OperatorDesk, Tools};
 use crate::stages::handshake::{HandshakeSettings, HandshakeStage};
+use crate::stages::locks::{LockDesk, LockFollower};
 use crate::stages::membership::{Fencer, IncarnationOpener, Member, NotedLocks, RoleReader, Running, Watcher};
 use crate::stages::ports::{
     CatchUp, DueSubjects, Fencing, FencingOver, LocalHealth, Probes, SeedCommits, StandbyCopies, Transactions,
@@ -145,6 +146,16 @@ impl Stages {
 
     pub(super) fn role_reader(&self) -> RoleReader {
         RoleReader::new(&self.context, &self.state, self.deps.settings.role_pace)
+    }
+
+    /// Follows the list of operator locks.
+    pub(super) fn lock_follower(&self) -> LockFollower {
+        LockFollower::new(&self.context, &self.state, self.deps.settings.role_pace)
+    }
+
+    /// The stage that takes requests about operator locks.
+    pub(super) fn lock_desk(&self) -> LockDesk {
+        LockDesk::new(&self.context, &self.state, self.lock_follower())
     }
 
     /// The driver of failovers. It hurries the sweeper and the heartbeat, which brings the low-water marks to the

@@ -24,6 +24,8 @@ pub enum Document {
     SilentDrills,
     /// The public keys of the sites: a [`lockstep_proto::keys::SiteKeys`].
     Keys,
+    /// The locks of operators and bridges: a [`lockstep_proto::locks::Locks`]. Commits under a lock look at its text.
+    Locks,
 }
 
 impl Document {
@@ -36,6 +38,7 @@ impl Document {
             Self::Identity => "the identity of the refdb",
             Self::Drill => "the drill",
             Self::Keys => "the keys of the sites",
+            Self::Locks => "the list of locks",
         }
     }
 }

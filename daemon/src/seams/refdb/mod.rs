@@ -10,6 +10,9 @@
 //! - A transaction of more commands than one write takes is committed under locks ([`staged`]). Each ref gets a lock
 //!   that names the transaction ([`RefStore::lock`]). The slot is the commit point ([`RefStore::seal`]). The refs move
 //!   afterwards ([`RefStore::flip`]). No other transaction moves or marks a locked ref.
+//! - A commit that carries the token of an operator lock takes effect only while the document [`Document::Locks`] has
+//!   that lock as held. The check is a condition of the very write that is the commit point. So a holder whose lock was
+//!   broken or has expired commits nothing, however late its write arrives.
 //! - Once a slot is occupied (by a transaction or by poison), it never changes until it is collected. Poison is never
 //!   collected, so a late copy of a poisoned transaction can never land.
 //!

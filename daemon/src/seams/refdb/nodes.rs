@@ -34,6 +34,9 @@ pub struct NodeRecord {
     pub needs: Needs,
     /// Whether the node's program takes part in freeing names. A program of an earlier release does not.
     pub frees_names: bool,
+    /// The revision of the list of operator locks that the node obeys: nothing that does not obey it is on its way from
+    /// the node any more. 0 if the node has not read the list, and from programs of earlier releases.
+    pub obeys_locks: u64,
 }
 
 /// The most entries of each part of [`Needs`], so that a node's record stays below the limit of an item.
@@ -99,6 +102,7 @@ impl NodeRecord {
             whole: BTreeMap::new(),
             needs: Needs::default(),
             frees_names: true,
+            obeys_locks: 0,
         }
     }
 }

@@ -43,6 +43,9 @@ pub struct CommitRequest {
     /// Created refs whose names may be marked as directories, each with the transaction that loosened its mark. The
     /// caller knows that no node relies on that mark any more, and that no ref below the name is live or locked.
     pub freed: Freed,
+    /// The token of the operator lock under which the transaction is committed, if there is one. The lock must be held
+    /// at the commit point: the document [`Document::Locks`](super::Document::Locks) contains it.
+    pub lock_token: Option<String>,
 }
 
 /// Names whose marks end with a commit, each with the transaction that loosened its mark.
@@ -89,6 +92,8 @@ pub enum Obstacle {
     IsDirectory(RefName),
     /// A proper prefix of a created name is a live ref.
     PrefixIsLive(RefName),
+    /// The operator lock under whose token the commit was sent is not held. This is final: a token never comes back.
+    LockNotHeld,
 }
 
 /// Reads refs, and commits transactions.
@@ -99,9 +104,10 @@ pub trait RefStore: Send + Sync {
     /// It succeeds if all of this holds: for every command the item has version `command.version - 1`, value
     /// `command.old`, transaction `command.predecessor` and no lock; no created ref (`old` absent, `new` not) is marked
     /// as a directory, unless the transaction that `freed` names has loosened the mark; no name in `directories` is
-    /// live; and the slot is empty. Then every command's item gets its new value, version and transaction, every
-    /// directory its mark, no longer loosened, and the slot the bytes. A created ref loses its mark. If the
-    /// transaction loosens its name, the name is marked, and the mark is loosened.
+    /// live; the operator lock of `lock_token` is held, if there is a token; and the slot is empty. Then every item of
+    /// a command gets its new value, version and transaction, every directory its mark, no longer loosened, and the
+    /// slot the bytes. A created ref loses its mark. If the transaction loosens its name, the name is marked, and the
+    /// mark is loosened.
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError>;
 
     /// Whether this transaction is committed in several steps. If so, an attempt that did not succeed may have left
@@ -117,6 +123,11 @@ pub trait RefStore: Send + Sync {
     /// The commit point of a transaction under locks. Writes it into its slot if the slot is empty, and returns the
     /// content of the slot, which is never [`SlotState::Empty`].
     async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError>;
+
+    /// The commit point of a transaction under ref locks that is committed under an operator lock. As
+    /// [`RefStore::seal`], if the lock with this token is held. If it is not, nothing is written, and an empty slot is
+    /// returned as [`SlotState::Empty`].
+    async fn seal_held(&self, txn: &TxnId, encoded: &Bytes, token: &str) -> Result<SlotState, RefDbError>;
 
     /// Moves the refs of a part that carry the lock of its transaction, and removes the locks. The transaction must be
     /// committed. Once this is answered, none of the refs carries the lock.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use lockstep_proto::locks::held_text;
 use lockstep_proto::{
     Command, IncarnationId, ProjectKey, RefKey, RefName, RefValue, Seq, SiteId, Transaction, TxnId, Version, limits,
 };
@@ -53,14 +54,21 @@ impl<'a> From<&'a Part> for Writes<'a> {
 /// Refuses a request that no refdb can take in one write. Called before anything is sent.
 pub(super) fn well_formed(request: &CommitRequest) -> Result<(), RefDbError> {
     let (commands, directories) = (request.transaction.commands.len(), request.directories.len());
-    if commands + directories + 1 > ITEMS {
+    if commands + directories + 1 + usize::from(request.lock_token.is_some()) > ITEMS {
         return Err(RefDbError::Broken(format!(
             "transaction {}: it has {commands} commands and {directories} directories, but one write takes {ITEMS} \
-             items, including the slot; commit it under ref locks",
+             items, including the slot and an operator lock; commit it under ref locks",
             request.transaction.id
         )));
     }
     sound(request)
+}
+
+/// The obstacle to a commit under an operator lock: `list` is the text of the list of locks, if there is one.
+pub(super) fn lock_obstacle(token: Option<&str>, list: Option<&str>) -> Option<Obstacle> {
+    let token = token?;
+    let is_held = list.is_some_and(|list| list.contains(&held_text(token)));
+    (!is_held).then_some(Obstacle::LockNotHeld)
 }
 
 /// Refuses a request that is wrong in itself, whatever its number of items.

@@ -15,7 +15,7 @@ use super::error::Failure;
 use super::turns::Turns;
 use crate::seams::git::Repositories;
 use crate::stages::ports::{
-    Arrivals, Doctor, Handshake, Inspection, Operators, PeerRefs, Rebuilds, Refreshes, Seeding, StreamEvents,
+    Arrivals, Doctor, Handshake, Inspection, Locking, Operators, PeerRefs, Rebuilds, Refreshes, Seeding, StreamEvents,
     Transactions,
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Api {
     pub events: Option<Arc<dyn StreamEvents>>,
     /// The stage that takes the requests of operators.
     pub operators: Option<Arc<dyn Operators>>,
+    /// The stage that takes requests about locks.
+    pub locks: Option<Arc<dyn Locking>>,
     /// The stage that serves the version map and rebuilds a lost refdb.
     pub rebuilds: Option<Arc<dyn Rebuilds>>,
     /// The stage that tells peers what this node has.

@@ -24,6 +24,7 @@
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `sites` | all sites, and failover |
 //! | `signing` | signed records: the sites that must sign, and their keys |
+//! | `locks` | locks of operators and bridges, and maintenance |
 //! | `drills` | drills and the preflight |
 //! | `doctor` | the checks of this node, and the settings that all nodes should share |
 //! | `rebuild` | the version map for peers, and the rebuilding of a lost refdb |
@@ -62,6 +63,7 @@ mod handshakes;
 pub mod health;
 pub mod injection;
 mod inspection;
+mod locks;
 mod objects;
 pub mod openapi;
 pub mod operator_listener;

@@ -4,6 +4,7 @@
 //! or a certificate. The bridge, the hooks and peers have sockets, tokens and certificates of their own, which open
 //! neither.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use axum::extract::FromRequestParts;
@@ -42,6 +43,34 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
         parts.extensions.get::<Self>().cloned().ok_or_else(Failure::operators_only)
+    }
+}
+
+/// The caller of a route that is open to bridges: an operator, or else a bridge.
+#[derive(Clone, Debug)]
+pub(super) struct Caller(Option<Operator>);
+
+impl Caller {
+    /// Refuses everybody but operators (403).
+    pub(super) fn must_be_operator(&self) -> Result<(), Failure> {
+        if self.0.is_some() { Ok(()) } else { Err(Failure::operators_only()) }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(operator) => operator.fmt(out),
+            None => out.write_str("bridge"),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.get::<Operator>().cloned()))
     }
 }
 

@@ -9,8 +9,8 @@ use lockstep_proto::limits;
 use super::context::Api;
 use super::error::Failure;
 use super::{
-    arrivals, doctor, drills, events, fetches, gerrit, inspection, objects, openapi, peers, projects, rebuild, refresh,
-    resync, seed, signing, sites, transactions,
+    arrivals, doctor, drills, events, fetches, gerrit, inspection, locks, objects, openapi, peers, projects, rebuild,
+    refresh, resync, seed, signing, sites, transactions,
 };
 
 /// Every route: its path and its methods. A test compares the OpenAPI document with this table.
@@ -54,6 +54,10 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/nodes/{node}", delete(sites::remove_node)),
         ("/v1/signing", get(signing::status).post(signing::require)),
         ("/v1/signing/keys", post(signing::change_key)),
+        ("/v1/locks", get(locks::list).post(locks::acquire)),
+        ("/v1/locks/renew", post(locks::renew)),
+        ("/v1/locks/release", post(locks::release)),
+        ("/v1/locks/break", post(locks::break_lock)),
         ("/v1/failover", post(sites::execute)),
         ("/v1/failover/plan", post(sites::plan)),
         ("/v1/failover/acts", post(sites::act)),

@@ -32,7 +32,9 @@ use super::turns::Turns;
 use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
 use crate::seams::tls::Credentials;
-use crate::stages::ports::{Arrivals, Console, Doctor, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
+use crate::stages::ports::{
+    Arrivals, Console, Doctor, Locking, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents,
+};
 
 /// The default bound on requests in progress. A push counts as one request until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -79,6 +81,7 @@ pub struct BoundApi {
     remote_operators: Option<BoundOperators>,
     peers: Option<BoundPeers>,
     desk: Option<Arc<dyn Operators>>,
+    locks: Option<Arc<dyn Locking>>,
     rebuilds: Option<Arc<dyn Rebuilds>>,
     peer_refs: Option<Arc<dyn PeerRefs>>,
     arrivals: Option<Arc<dyn Arrivals>>,
@@ -119,6 +122,7 @@ impl BoundApi {
             remote_operators: None,
             peers: None,
             desk: None,
+            locks: None,
             rebuilds: None,
             peer_refs: None,
             arrivals: None,
@@ -187,6 +191,12 @@ impl BoundApi {
     #[must_use]
     pub fn obeying(self, desk: Arc<dyn Operators>) -> Self {
         Self { desk: Some(desk), ..self }
+    }
+
+    /// Sets the stage that takes requests about locks.
+    #[must_use]
+    pub fn locking(self, locks: Arc<dyn Locking>) -> Self {
+        Self { locks: Some(locks), ..self }
     }
 
     /// Sets the stage that serves the version map and rebuilds a lost refdb.
@@ -306,6 +316,7 @@ impl BoundApi {
             seeding,
             events,
             operators: self.desk,
+            locks: self.locks,
             rebuilds: self.rebuilds,
             peer_refs: self.peer_refs,
             arrivals: self.arrivals,

@@ -53,7 +53,8 @@ fn transaction() -> Transaction {
 async fn commit(context: &NodeContext) -> TxnId {
     let transaction = transaction();
     let (id, encoded) = (transaction.id.clone(), transaction.encode());
-    let request = CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default() };
+    let request =
+        CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default(), lock_token: None };
     let _ = context.refdb.refs.commit(&request).await.unwrap();
     id
 }

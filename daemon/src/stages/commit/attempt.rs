@@ -219,7 +219,8 @@ fn landed(mine: &TxnId, obstacles: &[Obstacle]) -> bool {
     obstacles.iter().any(|obstacle| match obstacle {
         Obstacle::Slot(SlotState::Committed(txn, _)) => txn == mine,
         Obstacle::Stale(item) => item.txn.as_ref() == Some(mine),
-        Obstacle::Slot(_) | Obstacle::Locked(_) | Obstacle::IsDirectory(_) | Obstacle::PrefixIsLive(_) => false,
+        Obstacle::Slot(_) | Obstacle::Locked(_) | Obstacle::IsDirectory(_) => false,
+        Obstacle::PrefixIsLive(_) | Obstacle::LockNotHeld => false,
     })
 }
 
@@ -232,9 +233,10 @@ fn occupant(obstacles: &[Obstacle]) -> Option<String> {
     })
 }
 
-/// Whether a ref is stale. Versions never go back, so no copy can land any more.
+/// Whether a ref is stale, or the operator lock is gone. Versions never go back, and no token comes back. So no copy
+/// can land any more.
 fn is_final(obstacles: &[Obstacle]) -> bool {
-    obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_)))
+    obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_) | Obstacle::LockNotHeld))
 }
 
 /// The end of an attempt, as the content of its slot shows it.

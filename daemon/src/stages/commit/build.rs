@@ -156,5 +156,6 @@ pub(super) fn request(node: &Committer, work: &Work, proposal: &Proposal, ready:
     let mut directories = proposal.directories.clone();
     directories.sort_unstable();
     let encoded: Bytes = transaction.encode();
-    CommitRequest { transaction, encoded, directories, freed: proposal.freed.clone() }
+    let (freed, lock_token) = (proposal.freed.clone(), work.lock.clone());
+    CommitRequest { transaction, encoded, directories, freed, lock_token }
 }

@@ -22,6 +22,7 @@
 //! | `repeated` | finds the first try of a request, in the durable memory and in the chains of refs |
 //! | `forget_requests` | drops the oldest committed requests |
 //! | `service`, `translate` | the bridge's calls, and the translation of requests and answers |
+//! | `under_lock` | refuses batches that a lock of an operator keeps out |
 //! | `refusals` | the texts of refusals, for users |
 //! | `project` | creation, `HEAD` and deletion of projects |
 //! | `seed` | commits that only the seeder may make |
@@ -43,6 +44,7 @@ mod seed;
 mod service;
 mod translate;
 mod uncommitted;
+mod under_lock;
 mod unused_blob;
 mod work;
 
@@ -71,6 +73,7 @@ use crate::state::durability::Durability;
 use crate::state::journal::Journal;
 use crate::state::known_folders::KnownFolders;
 use crate::state::materialize::Materializer;
+use crate::state::operator_locks::OperatorLocks;
 use crate::state::quiesce::Quiesce;
 use crate::state::signing::Signing;
 use crate::state::version_map::{Mover, VersionMap};
@@ -142,6 +145,8 @@ pub struct Committer {
     quiesce: Arc<Quiesce>,
     /// The directory marks that this incarnation has set.
     folders: Arc<KnownFolders>,
+    /// The locks of operators, as this node read them last.
+    operator_locks: Arc<OperatorLocks>,
     /// The barrier of a project that is being closed, or of a name that is being freed.
     barrier: Arc<dyn Barrier>,
     /// Takes notice of locks that stand in the way.
@@ -181,6 +186,7 @@ impl Committer {
             context.clone();
         let NodeContext { tasks, went_back, fenced, bugs, store, .. } = context.clone();
         let NodeState { versions, materializer, durability, quiesce, folders, signing, .. } = state.clone();
+        let operator_locks = Arc::clone(&state.operator_locks);
         folders.begin();
         Self {
             site,
@@ -198,6 +204,7 @@ impl Committer {
             durability,
             quiesce,
             folders,
+            operator_locks,
             barrier,
             locks,
             observer,

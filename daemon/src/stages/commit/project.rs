@@ -61,7 +61,7 @@ impl Committer {
             intent(RefKey::Head, Some(RefValue::Absent), RefValue::Symref(request.head)),
         ];
         let key = ProjectKey::new(project, created.incarnation);
-        self.operate(key, intents, request.request_id, &asked).await
+        self.operate(key, intents, request.request_id, &asked, None).await
     }
 
     pub(super) async fn point_head(
@@ -78,7 +78,7 @@ impl Committer {
                 return Ok(done.map_or_else(|| ProjectResponse::refused(refused), |done| respond(&done)));
             }
         };
-        self.operate(key, intents, request.request_id, &asked).await
+        self.operate(key, intents, request.request_id, &asked, request.lock).await
     }
 
     /// Deletes a project in two steps with a barrier between them: first `closing`, then `deleted` once every open
@@ -113,7 +113,8 @@ impl Committer {
         let phase = self.versions.project(project).ok().flatten().map_or(ProjectPhase::Active, |state| state.phase);
         if phase != ProjectPhase::Closing {
             let close = step(phase, ProjectPhase::Closing);
-            let closing = self.operate(key.clone(), close, format!("{}/closing", request.request_id), "close").await?;
+            let (id, lock) = (format!("{}/closing", request.request_id), request.lock.clone());
+            let closing = self.operate(key.clone(), close, id, "close", lock).await?;
             if matches!(closing.outcome, Outcome::Refused | Outcome::Unknown) {
                 return Ok(closing);
             }
@@ -129,7 +130,7 @@ impl Committer {
             return not_yet(&why);
         }
         let delete = step(ProjectPhase::Closing, ProjectPhase::Deleted);
-        self.operate(key.clone(), delete, request.request_id, "delete").await
+        self.operate(key.clone(), delete, request.request_id, "delete", request.lock).await
     }
 
     /// Waits until no incarnation can commit to the project without knowing that it is closing. This node must know the
@@ -165,13 +166,15 @@ impl Committer {
         }
     }
 
-    /// Commits moves of pseudo-refs. `asked` describes the request, to tell requests with the same id apart.
+    /// Commits moves of pseudo-refs. `asked` describes the request, to tell requests with the same id apart. `lock` is
+    /// the token of the operator lock under which they are committed.
     pub(super) async fn operate(
         self: &Arc<Self>,
         project: ProjectKey,
         intents: Vec<Intent>,
         request_id: String,
         asked: &str,
+        lock: Option<String>,
     ) -> Result<ProjectResponse, ApiError> {
         let work = Work {
             project,
@@ -185,6 +188,7 @@ impl Committer {
             deadline: self.deadline(None),
             judged: Judged::No,
             seed: None,
+            lock,
             loosens: false,
         };
         Ok(respond(&self.once(work, hash(asked)).await?))

@@ -19,6 +19,7 @@ use super::refusals::{
 };
 use super::repeated::Before;
 use super::requests::{Doubt, Kept};
+use super::under_lock::{not_held, too_many_under_lock};
 use super::unused_blob::UnusedBlob;
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
@@ -34,7 +35,7 @@ use crate::state::version_map::RefGuard;
 type Sent = (CommitRequest, Slot, AttemptEnd, [UnusedBlob; 2]);
 
 /// The result of one round of the loop.
-enum Round {
+pub(super) enum Round {
     /// Every intent has its verdict.
     Ended(Ended),
     /// Some keys may be newer in the refdb: catch up while no locks are held, then start the next round.
@@ -114,6 +115,9 @@ impl Committer {
         if let Some(refused) = self.takes_no_commits(work) {
             return Round::Ended(refuse_open(verdicts.to_vec(), &refused));
         }
+        if let Err(refused) = self.locked_out(work, verdicts) {
+            return self.kept_out(work, verdicts, caught_up, &refused);
+        }
         let (repositories, bugs) = (self.repositories.as_ref(), self.attempts.bugs);
         let (versions, folders) = (self.versions.as_ref(), self.folders.as_ref());
         let proposer = Proposer { versions, folders, freed, repositories, caught_up, bugs };
@@ -130,7 +134,7 @@ impl Committer {
             let message = "another command of this atomic batch was refused; nothing was changed";
             return Round::Ended(refuse_rest(verdicts, &Refusal::new(RefusalCode::Transaction, false, message)));
         }
-        if let Some(refused) = too_many(&proposal) {
+        if let Some(refused) = too_many(&proposal).or_else(|| too_many_under_lock(work, &proposal)) {
             return Round::Ended(refuse_carried(verdicts, &proposal, &refused));
         }
         if proposal.commands.is_empty() {
@@ -426,7 +430,7 @@ impl Committer {
 }
 
 /// The answer when nothing proves whether an earlier try was committed.
-fn not_known(count: usize, why: &dyn Display) -> Ended {
+pub(super) fn not_known(count: usize, why: &dyn Display) -> Ended {
     Ended::all(count, &Verdict::Unknown(earlier_try(why)))
 }
 
@@ -451,6 +455,9 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
     if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_))) {
         return Round::Behind { sent: true };
     }
+    if obstacles.contains(&Obstacle::LockNotHeld) {
+        return Round::Ended(refuse_carried(verdicts, proposal, &not_held()));
+    }
     let (mut locked, mut folders) = (None, Vec::new());
     for obstacle in obstacles {
         let (names, refused) = match obstacle {
@@ -463,7 +470,7 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
                 locked = Some(busy(item));
                 continue;
             }
-            Obstacle::Stale(_) | Obstacle::Slot(_) => continue,
+            Obstacle::Stale(_) | Obstacle::Slot(_) | Obstacle::LockNotHeld => continue,
         };
         for at in &proposal.carried {
             if names.iter().any(|name| work.intents[*at].key.as_ref_name() == Some(name)) {
@@ -503,7 +510,7 @@ fn refuse_rest(verdicts: &[Option<Verdict>], refused: &Refusal) -> Ended {
     Ended { txn: None, verdicts: each.collect() }
 }
 
-fn refuse_open(verdicts: Vec<Option<Verdict>>, refused: &Refusal) -> Ended {
+pub(super) fn refuse_open(verdicts: Vec<Option<Verdict>>, refused: &Refusal) -> Ended {
     let each = verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| Verdict::Refused(refused.clone())));
     Ended { txn: None, verdicts: each.collect() }
 }

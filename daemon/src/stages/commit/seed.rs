@@ -38,7 +38,7 @@ impl SeedCommits for Arc<Committer> {
             intent(RefKey::State, Some(state(ProjectPhase::ReadOnly)), state(ProjectPhase::Active)),
             intent(RefKey::Head, None, RefValue::Symref(head)),
         ];
-        self.operate(project.clone(), intents, request_id, &asked).await
+        self.operate(project.clone(), intents, request_id, &asked, None).await
     }
 
     async fn point_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {

@@ -169,6 +169,7 @@ impl Committer {
             project: key,
             judged,
             seed,
+            lock: request.lock,
             loosens: false,
         };
         let ended = self.once(work, fingerprint).instrument(span).await?;

@@ -47,6 +47,8 @@ pub struct Work {
     pub judged: Judged,
     /// Set for the seeder, which may commit to a project that is read-only for everybody else.
     pub seed: Option<Seed>,
+    /// The token of the operator lock under which the batch is committed, if there is one.
+    pub lock: Option<String>,
     /// Whether the batch loosens the mark of a name. Its only intent is on that name, from absent to absent.
     pub loosens: bool,
 }

@@ -250,7 +250,8 @@ async fn handed_over(log: Scripted, before: Changes) -> (Vec<u64>, u64) {
     let record = context.open_incarnation().await;
     for seq in 0..2 {
         let (transaction, directories, freed) = (creation(seq), Vec::new(), Default::default());
-        let request = CommitRequest { encoded: transaction.encode(), transaction, directories, freed };
+        let request =
+            CommitRequest { encoded: transaction.encode(), transaction, directories, freed, lock_token: None };
         assert_eq!(context.refdb.refs.commit(&request).await, Ok(CommitAnswer::Committed));
     }
     context.refdb.incarnations.mark(&record.site, &record.id, &[Seq(2)], &[Seq(2)]).await.unwrap();

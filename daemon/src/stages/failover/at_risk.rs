@@ -126,7 +126,7 @@ mod tests {
         let built = TransactionBuilder::of(slot(seq).txn(7)).site("a").creates(&format!("b{seq}"));
         let transaction = built.build();
         let encoded = transaction.encode();
-        CommitRequest { transaction, encoded, directories: Vec::new(), freed: BTreeMap::new() }
+        CommitRequest { transaction, encoded, directories: Vec::new(), freed: BTreeMap::new(), lock_token: None }
     }
 
     /// Site `a` has settled `settled` slots, and `b` has applied the first one.

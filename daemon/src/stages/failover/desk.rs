@@ -40,6 +40,7 @@ use crate::seams::refdb::{RefDb, Role, SiteAnswer, SiteRecord};
 use crate::stages::ports::{FencingOver, LocalHealth, Operators, Probes, StandbyCopies};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::gone_nodes::GoneNodes;
+use crate::state::operator_locks::OperatorLocks;
 use crate::state::site_roles::SiteRoles;
 
 /// How long a request waits until its entry is in the history.
@@ -53,6 +54,8 @@ pub struct OperatorDesk {
     gone: GoneNodes,
     /// Knows the sites with which the list of sites began.
     pub(super) roles: Arc<SiteRoles>,
+    /// Knows the locks of operators and bridges.
+    locks: Arc<OperatorLocks>,
     pub(super) digests: DigestReader,
     /// Defects that a test has switched on.
     pub(super) bugs: InjectedBugs,
@@ -84,7 +87,8 @@ impl OperatorDesk {
         let drill = DrillStage::new(context, Arc::clone(&tools.fencing), Arc::clone(&tools.probes));
         let silent = Arc::new(SilentStage::new(context, &roles, tools.copies.clone()));
         let (node, drill) = (context.node.clone(), Arc::new(drill));
-        Self { node, refdb, clock, gone, roles, digests, bugs, tools, drill, silent }
+        let locks = Arc::clone(&state.operator_locks);
+        Self { node, refdb, clock, gone, roles, locks, digests, bugs, tools, drill, silent }
     }
 
     /// The stage that drives drills of this node.
@@ -183,6 +187,7 @@ impl Operators for OperatorDesk {
             exposure: EXPOSURE.to_owned(),
             refdb_went_back: went_back,
             waits_for: running.and_then(|running| waits_for(running, &view)),
+            locks: self.locks.shown(),
             failover,
         })
     }

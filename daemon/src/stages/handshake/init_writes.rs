@@ -169,6 +169,7 @@ impl HandshakeStage {
             actor: Some(format!("init of {instance}")),
             traceparent: None,
             message: None,
+            lock: None,
         };
         let answer = self
             .transactions

@@ -70,6 +70,7 @@ impl HandshakeStage {
             actor: Some("stray adopt".to_owned()),
             traceparent: None,
             message: None,
+            lock: None,
         };
         let answer = self.transactions.submit_judged(project, request, Judged::TakenAsItIs).await?;
         let refusal = answer.results.into_iter().next().and_then(|result| result.refusal);

@@ -20,6 +20,7 @@ use crate::state::context::{NodeContext, NodeState};
 use crate::state::debts::Debts;
 use crate::state::low_water::LowWater;
 use crate::state::low_water_extent::Extent;
+use crate::state::operator_locks::OperatorLocks;
 use crate::state::went_back::{self, Evidence, WentBack};
 
 /// The intervals and deadlines of membership.
@@ -68,6 +69,8 @@ pub struct Member {
     low_water: Arc<LowWater>,
     /// The debts of this node, which its record names.
     debts: Arc<Debts>,
+    /// The operator locks that this node obeys, which its record names.
+    locks: Arc<OperatorLocks>,
     /// Notes when the refdb took a heartbeat.
     bound: Arc<BoundRefdb>,
     /// The node's record as it was last written.
@@ -97,8 +100,8 @@ impl Member {
     ) -> Self {
         let NodeContext { refdb, store, went_back, observer, fenced, bugs, .. } = context.clone();
         let (low_water, record, debts) = (Arc::clone(&state.low_water), Mutex::new(record), Arc::clone(&state.debts));
-        let bound = Arc::clone(&state.bound);
-        Self { refdb, store, went_back, low_water, debts, bound, record, fenced, observer, nudge, limits, bugs }
+        let (bound, locks) = (Arc::clone(&state.bound), Arc::clone(&state.operator_locks));
+        Self { refdb, store, went_back, low_water, debts, locks, bound, record, fenced, observer, nudge, limits, bugs }
     }
 
     /// Writes heartbeats, until the task is aborted.
@@ -124,7 +127,8 @@ impl Member {
         let previous = self.record.lock().clone();
         let Extent { low_water, whole } = self.low_water.extent();
         let needs = self.debts.needs();
-        let next = NodeRecord { beat: previous.beat + 1, low_water, whole, needs, ..previous.clone() };
+        let obeys_locks = self.locks.obeyed();
+        let next = NodeRecord { beat: previous.beat + 1, low_water, whole, needs, obeys_locks, ..previous.clone() };
         self.note(&next).await;
         let answer = self.refdb.nodes.put_node(&next, Some(&previous)).await?;
         if let Some(evidence) = went_back::heartbeat(previous.beat, &answer) {

@@ -11,6 +11,7 @@
 //! | `met_locks` | from commit to membership: locks that stand in the way |
 //! | `operators` | from the API to failover: sites, plans, roles |
 //! | `console` | from the API to the console, for its pages, and back, for the holders of tokens |
+//! | `locking` | from the API to locks: the locks of operators and bridges |
 //! | `rebuilds` | from the API to rebuild: the version map for peers, a new refdb for operators |
 //! | `peer_refs` | from the API to verify: digests and refs for peers |
 //! | `fencing` | from failover to membership: end an incarnation |
@@ -37,6 +38,7 @@ mod handshake;
 mod inspection;
 mod leftovers;
 mod local_health;
+mod locking;
 mod met_locks;
 mod operators;
 mod peer_refs;
@@ -64,6 +66,7 @@ pub use handshake::Handshake;
 pub use inspection::Inspection;
 pub use leftovers::Leftovers;
 pub use local_health::LocalHealth;
+pub use locking::Locking;
 pub use met_locks::MetLocks;
 pub use operators::Operators;
 pub use peer_refs::PeerRefs;

@@ -236,7 +236,13 @@ mod tests {
         let command = Command::creation("refs/heads/a".parse().unwrap(), value);
         let built = TransactionBuilder::of(id.parse().unwrap()).build();
         let transaction = Transaction { commands: vec![command], ..built };
-        CommitRequest { encoded: transaction.encode(), transaction, directories: Vec::new(), freed: Default::default() }
+        CommitRequest {
+            encoded: transaction.encode(),
+            transaction,
+            directories: Vec::new(),
+            freed: Default::default(),
+            lock_token: None,
+        }
     }
 
     #[tokio::test]

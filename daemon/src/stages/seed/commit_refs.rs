@@ -177,6 +177,7 @@ impl Run {
             actor: Some("seed".to_owned()),
             traceparent: None,
             message: None,
+            lock: None,
         };
         let entropy = Arc::clone(&self.seeder.entropy);
         let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));

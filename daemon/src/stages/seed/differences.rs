@@ -17,7 +17,7 @@ impl Run {
         self.refuse_unless_active()?;
         self.fill(key, head).await?;
         if self.seeder.materializer.head_differs(key).await? {
-            let request = SetHeadRequest { request_id: self.request_id(), head: head.clone() };
+            let request = SetHeadRequest { request_id: self.request_id(), head: head.clone(), lock: None };
             let answer = self.patiently(|| self.seeder.commits.point_head(&self.project, request.clone())).await?;
             committed(&answer)?;
         }

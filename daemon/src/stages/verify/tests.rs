@@ -63,7 +63,8 @@ async fn commit(context: &NodeContext, seq: u64, commands: Vec<Command>) {
     let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
     let transaction = Transaction { commands, ..Transaction::empty(id, context.site.clone(), project()) };
     let encoded = transaction.encode();
-    let request = CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default() };
+    let request =
+        CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default(), lock_token: None };
     let answer = context.refdb.refs.commit(&request).await;
     assert!(matches!(answer, Ok(CommitAnswer::Committed)), "{answer:?}");
 }
@@ -376,6 +377,10 @@ impl RefStore for Counted {
 
     async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
         self.inner.seal(txn, encoded).await
+    }
+
+    async fn seal_held(&self, txn: &TxnId, encoded: &Bytes, token: &str) -> Result<SlotState, RefDbError> {
+        self.inner.seal_held(txn, encoded, token).await
     }
 
     async fn flip(&self, part: &Part) -> Result<(), RefDbError> {

@@ -3,6 +3,7 @@
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
 use lockstep_proto::failover::Role;
+use lockstep_proto::locks::LockKind;
 use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
 use lockstep_proto::verify::{Part, PassStatus};
 use opentelemetry::KeyValue;
@@ -360,6 +361,7 @@ pub struct SiteMetrics {
     not_own: Gauge<u64>,
     guards: Gauge<u64>,
     left_locks: Gauge<u64>,
+    locks: Gauge<u64>,
     certificates: Gauge<u64>,
     failures: Counter<u64>,
 }
@@ -369,10 +371,10 @@ impl SiteMetrics {
         let failures = table::FAILURES.counter(meter);
         let not_own = table::NOT_OWN.gauge(meter);
         let (went_back, guards) = (table::WENT_BACK.gauge(meter), table::GUARDS_OFF.gauge(meter));
-        let left_locks = table::LEFT_LOCKS.gauge(meter);
+        let (left_locks, locks) = (table::LEFT_LOCKS.gauge(meter), table::LOCKS.gauge(meter));
         let (ready, epoch) = (table::READY.gauge(meter), table::EPOCH.gauge(meter));
         let (role, certificates) = (table::ROLE.gauge(meter), table::CERTIFICATE_EXPIRES.gauge(meter));
-        Self { ready, epoch, role, went_back, not_own, guards, left_locks, certificates, failures }
+        Self { ready, epoch, role, went_back, not_own, guards, left_locks, locks, certificates, failures }
     }
 
     /// Records whether the node is ready, and its site's role and epoch as the node knows them. No role is 1 before the
@@ -399,6 +401,13 @@ impl SiteMetrics {
     /// Records the number of locks that programs left behind in repositories.
     pub fn left_locks(&self, count: u64) {
         self.left_locks.record(count, &[]);
+    }
+
+    /// Records the number of locks of operators and bridges, by their kind.
+    pub fn locks(&self, count: impl Fn(LockKind) -> usize) {
+        for kind in LockKind::ALL {
+            self.locks.record(count(kind) as u64, &[KeyValue::new("kind", kind.name())]);
+        }
     }
 
     /// Records when the node's certificate and the first of its trusted authorities expire, in seconds since 1970.

@@ -145,6 +145,8 @@ metrics! {
         "repositories whose git hooks are not in force, so that refs can bypass Lockstep";
     LEFT_LOCKS = Gauge "lockstep_left_locks" []
         "locks that programs left behind in repositories, so that commits may not be visible here";
+    LOCKS = Gauge "lockstep_locks" ["kind"]
+        "locks of operators and bridges that this node obeys, by kind: lock, or maintenance of a project or a site";
     READY = Gauge "lockstep_ready" [] "1 when every latch of /readyz is open, else 0";
     EPOCH = Gauge "lockstep_epoch" [] "epoch of the site, as this node knows it";
     ROLE = Gauge "lockstep_role" ["role"]

@@ -159,6 +159,7 @@ fn call(user: &str, project: &ProjectName, request: &str, moves: &[Move], below:
         actor: Some(user.to_owned()),
         traceparent: None,
         message: None,
+        lock: None,
     };
     Ok(Call::new(Method::POST, project_path(project, below), &body)?.objects(OBJECTS_JUDGED))
 }

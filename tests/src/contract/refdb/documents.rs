@@ -10,7 +10,7 @@ mod cases {
     use super::*;
 
     pub async fn a_document_is_written_in_the_order_of_its_revisions(db: Db) {
-        let drills = [Document::Drill, Document::DrillHistory, Document::SilentDrills, Document::Keys];
+        let drills = [Document::Drill, Document::DrillHistory, Document::SilentDrills, Document::Keys, Document::Locks];
         for which in
             [Document::Failover, Document::History, Document::FirstSites, Document::Identity].into_iter().chain(drills)
         {

@@ -9,6 +9,7 @@ pub mod incarnations;
 pub mod locks;
 pub mod names;
 pub mod nodes;
+pub mod operator_locks;
 pub mod reads;
 pub mod rebuild;
 pub mod sites;
@@ -77,6 +78,11 @@ macro_rules! refdb_contract {
             locks::a_flip_moves_what_carries_the_lock_and_nothing_else,
             locks::a_released_ref_is_what_it_was,
             locks::a_part_of_the_wrong_size_is_broken,
+            operator_locks::a_commit_under_a_lock_needs_the_lock_to_be_held,
+            operator_locks::of_two_holders_only_the_second_commits_once_the_first_is_broken,
+            operator_locks::a_copy_that_comes_after_the_lock_was_broken_is_told_that_it_landed,
+            operator_locks::a_transaction_under_ref_locks_is_sealed_only_while_the_lock_is_held,
+            operator_locks::of_a_break_and_a_commit_at_once_either_is_first,
             slots::a_slot_is_empty_then_committed,
             slots::poison_takes_an_empty_slot_for_ever,
             slots::poison_does_not_touch_a_committed_slot,

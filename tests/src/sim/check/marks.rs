@@ -146,6 +146,7 @@ mod tests {
             whole: std::collections::BTreeMap::new(),
             needs,
             frees_names: true,
+            obeys_locks: 0,
         };
         named(&facts, &store, &record)
     }

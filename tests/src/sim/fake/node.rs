@@ -289,6 +289,7 @@ impl Inner {
                 transaction: transaction.clone(),
                 directories: directories.into_iter().collect(),
                 freed: Default::default(),
+                lock_token: None,
             };
             match self.parts.refdb.refs.commit(&request).await {
                 Ok(CommitAnswer::Committed) => return Some(true),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ALICE, BOTH, May, PEER, Way, World};
 
 /// The calls that change roles, fences, locks or data. Operators alone may make them.
-const OF_OPERATORS: [&str; 16] = [
+const OF_OPERATORS: [&str; 17] = [
     "post /v1/signing",
     "post /v1/signing/keys",
     "put /v1/sites/{site}",
@@ -22,13 +22,15 @@ const OF_OPERATORS: [&str; 16] = [
     "post /v1/refdb/rebuild",
     "post /v1/drills",
     "post /v1/drills/silent",
+    "post /v1/locks/break",
 ];
 
 /// Calls of bridges that belong to operators with these bodies: a seed that takes values from refs on the disk of an
-/// open project, or sets them aside.
-const OF_OPERATORS_BY_BODY: [&str; 2] = [
+/// open project, or sets them aside; maintenance.
+const OF_OPERATORS_BY_BODY: [&str; 3] = [
     "post /v1/projects/{project}/seed {\"differences\":\"commit\"}",
     "post /v1/projects/{project}/seed {\"differences\":\"set_aside\"}",
+    "post /v1/locks {\"request_id\":\"r\",\"target\":{\"site\":\"s\"},\"owner\":\"o\",\"reason\":\"r\"}",
 ];
 
 /// The calls that peers may make.
@@ -45,8 +47,12 @@ const OF_PEERS: [&str; 9] = [
 ];
 
 /// All others: the work of bridges and hooks, and what everybody on the machine may see.
-const OF_BRIDGES: [&str; 35] = [
+const OF_BRIDGES: [&str; 39] = [
     "get /v1/signing",
+    "get /v1/locks",
+    "post /v1/locks",
+    "post /v1/locks/renew",
+    "post /v1/locks/release",
     "post /v1/projects/{project}/ref-transactions",
     "post /v1/projects/{project}/ref-transactions/look-up",
     "put /v1/projects/{project}",

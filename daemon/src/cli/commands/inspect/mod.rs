@@ -8,6 +8,7 @@ use lockstep_proto::peer::TlsStatus;
 use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, LeftLockStatus, NodeStatus, RefreshStatus};
 use lockstep_proto::verify::LastVerified;
 
+use super::operators::locks::render as render_locks;
 use super::table::Table;
 use super::target::Target;
 use super::{CliError, background_text, json};
@@ -90,6 +91,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         went_back,
         bootstrap.unwrap_or_default(),
         coming_back(status),
+        locked(status),
         uncommitted(status),
         totals,
         turns(status),
@@ -130,6 +132,12 @@ fn coming_back(status: &NodeStatus) -> String {
                  keeps it as strays\n";
     }
     text
+}
+
+/// The locks of operators and bridges, maintenance included.
+fn locked(status: &NodeStatus) -> String {
+    let table = render_locks(status.locks.iter());
+    if table.is_empty() { table } else { format!("locks: their holders alone commit\n{table}") }
 }
 
 /// The updates that nobody committed, because the site was fenced on their way.

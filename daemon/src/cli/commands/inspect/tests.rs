@@ -1,6 +1,7 @@
 //! Tests: the table of the status, from a sample in which everything is set.
 
 use lockstep_proto::debt::{ProjectHealth, ProjectStatus};
+use lockstep_proto::locks::{LockKind, LockStatus, LockTarget};
 use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, DifferentProject};
 use lockstep_proto::status::{
     CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus, UncommittedUpdate,
@@ -43,6 +44,22 @@ fn background() -> BackgroundVerification {
         unrepaired: Vec::new(),
     };
     BackgroundVerification { share_of_core: 50, refs: pass(0), objects: pass(3) }
+}
+
+fn maintenance() -> LockStatus {
+    LockStatus {
+        id: 17,
+        kind: LockKind::Maintenance,
+        target: LockTarget::site("eu-aws".parse().expect("a site")),
+        owner: "alice".to_owned(),
+        reason: "new switches".to_owned(),
+        held: true,
+        by: "uid 0".to_owned(),
+        since_ms: 0,
+        renewals: 0,
+        ttl_ms: None,
+        until: None,
+    }
 }
 
 fn sample() -> NodeStatus {
@@ -106,6 +123,7 @@ fn sample() -> NodeStatus {
                 at_ms: 0,
             }],
         }),
+        locks: vec![maintenance()],
         last_contact_ms: Some(0),
         background: Some(background()),
         signing: Some(NodeSigning {
@@ -156,6 +174,7 @@ fn the_table_shows_lag_and_what_readiness_waits_for() {
     assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
     assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");
     assert!(text.contains("\nsigning: required  key none  records without a good one: 2 forged\n"), "{text}");
+    assert!(text.contains("\nlocks: their holders alone commit\n") && text.contains("  new switches\n"), "{text}");
     assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
 }
 

@@ -1,4 +1,5 @@
-//! Commands of operators about all sites: roles, the move of writes between them, drills, keys, and a lost refdb.
+//! Commands of operators about all sites: roles, the move of writes between them, drills, keys, locks, and a lost
+//! refdb.
 //!
 //! | file | content |
 //! |---|---|
@@ -8,6 +9,7 @@
 //! | `before` | the preflight before this node is drained or upgraded |
 //! | `refdb` | rebuilds a lost refdb |
 //! | `keys` | the keys by which sites sign their records, and whether they must |
+//! | `locks` | locks of projects and refs, and maintenance |
 //! | `tokens` | tokens of operators |
 //! | `failover_text`, `site_table`, `refdb_text` | plans, failovers, sites and rebuilds as text |
 
@@ -18,6 +20,7 @@ pub(super) mod failover;
 pub(super) mod failover_text;
 pub(super) mod history;
 pub(super) mod keys;
+pub(super) mod locks;
 pub(super) mod refdb;
 mod refdb_text;
 mod silent;

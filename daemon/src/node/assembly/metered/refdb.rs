@@ -80,6 +80,7 @@ measured! { RefStore {
     }
     Lock: lock(part: &Part) -> CommitAnswer;
     Commit: seal(txn: &TxnId, encoded: &Bytes) -> SlotState;
+    Commit: seal_held(txn: &TxnId, encoded: &Bytes, token: &str) -> SlotState;
     Lock: flip(part: &Part) -> ();
     Lock: release(project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> ();
     Read: read(project: &ProjectKey, keys: &[RefKey]) -> Vec<Option<RefItem>>;

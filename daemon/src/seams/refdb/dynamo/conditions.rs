@@ -1,10 +1,11 @@
 //! Conditions of a transaction on items that it does not write.
 
 use aws_sdk_dynamodb::types::{ConditionCheck, TransactWriteItem};
+use lockstep_proto::locks::held_text;
 
 use super::Tables;
 use super::commit::incomplete;
-use super::items::number;
+use super::items::{number, text};
 use super::keys::Key;
 use crate::seams::refdb::{Document, RefDbError, SiteRecord};
 
@@ -24,6 +25,17 @@ pub(super) fn at_revision(tables: &Tables, which: Document, before: u64) -> Resu
             .expression_attribute_names("#revision", "revision")
             .expression_attribute_values(":before", number(before));
     }
+    Ok(TransactWriteItem::builder().condition_check(check.build().map_err(incomplete)?).build())
+}
+
+/// The condition that the list of locks contains a held lock with this token.
+pub(super) fn lock_is_held(tables: &Tables, token: &str) -> Result<TransactWriteItem, RefDbError> {
+    let check = ConditionCheck::builder()
+        .table_name(&tables.refs)
+        .set_key(Some(Key::of_document(Document::Locks).attributes()))
+        .condition_expression("contains(#body, :held)")
+        .expression_attribute_names("#body", "body")
+        .expression_attribute_values(":held", text(held_text(token)));
     Ok(TransactWriteItem::builder().condition_check(check.build().map_err(incomplete)?).build())
 }
 

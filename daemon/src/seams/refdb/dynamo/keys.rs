@@ -16,6 +16,7 @@
 //! | the identity of the refdb | `@identity` | `@refdb` |
 //! | the failover, the drill, and their histories | `@failover` | `@last`, `@history`, `@drill`, `@drills` |
 //! | the first sites | `@failover` | `@first-sites` |
+//! | the locks of operators | `@locks` | `@list` |
 //! | the digest of a node | `@digests` | the node |
 //!
 //! No two keys collide: keys of one project begin with `p#`, all others with `@`, and the names of sites and nodes
@@ -97,6 +98,7 @@ impl Key {
             Document::DrillHistory => Self::new("@failover", "@drills"),
             Document::SilentDrills => Self::new("@failover", "@silent-drills"),
             Document::Keys => Self::new("@failover", "@keys"),
+            Document::Locks => Self::new("@locks", "@list"),
         }
     }
 

@@ -10,8 +10,9 @@ use lockstep_proto::{Command, ProjectKey, RefKey, TxnId};
 
 use super::Tables;
 use super::commit::{
-    Met, condition_failed, conflicts, item, met, moved, on_predecessor, reasons, undecided, update, updates,
+    Met, condition_failed, conflicts, item, met, moved, on_predecessor, put_slot, reasons, undecided, update, updates,
 };
+use super::conditions::lock_is_held;
 use super::error::{Conditional, classify, put_new};
 use super::items::{self, text};
 use super::keys::Key;
@@ -53,6 +54,30 @@ pub(super) async fn seal(
         Conditional::Written => Ok(SlotState::Committed(txn.clone(), encoded.clone())),
         Conditional::Failed(Some(item)) => items::slot_state(Some(&item)),
         Conditional::Failed(None) => Err(RefDbError::Broken(format!("slot {} is occupied, but unreadable", txn.slot))),
+    }
+}
+
+/// Writes a transaction into its slot, if the slot is empty and the operator lock with this token is held.
+pub(super) async fn seal_held(
+    client: &Client,
+    tables: &Tables,
+    txn: &TxnId,
+    encoded: &Bytes,
+    token: &str,
+) -> Result<SlotState, RefDbError> {
+    let call = client
+        .transact_write_items()
+        .transact_items(put_slot(tables, txn, encoded)?)
+        .transact_items(lock_is_held(tables, token)?);
+    let Err(error) = call.send().await else { return Ok(SlotState::Committed(txn.clone(), encoded.clone())) };
+    let Some(reasons) = reasons(&error) else { return Err(classify(&error)) };
+    match reasons {
+        [slot, _] if condition_failed(slot) => match items::slot_state(slot.item())? {
+            SlotState::Empty => Err(RefDbError::Broken(format!("slot {} is occupied, but unreadable", txn.slot))),
+            occupied => Ok(occupied),
+        },
+        [_, lock] if condition_failed(lock) => Ok(SlotState::Empty),
+        _ => Err(undecided(reasons)),
     }
 }
 

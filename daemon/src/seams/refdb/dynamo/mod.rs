@@ -145,6 +145,11 @@ impl RefStore for DynamoRefDb {
         locks::seal(&self.client, &self.tables, txn, encoded).await
     }
 
+    async fn seal_held(&self, txn: &TxnId, encoded: &Bytes, token: &str) -> Result<SlotState, RefDbError> {
+        self.count();
+        locks::seal_held(&self.client, &self.tables, txn, encoded, token).await
+    }
+
     async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
         self.count();
         locks::flip(&self.client, &self.tables, part).await

@@ -2,7 +2,7 @@
 //!
 //! The items here are written out, and the readers of the earlier release are copied, so that no later change of the
 //! code changes what an earlier release wrote or reads. `held`, `owed` and `whole` came after it, and so did
-//! `poisoned`, `frees`, and roles that end in `/2`.
+//! `poisoned`, `frees`, `locks`, and roles that end in `/2`.
 
 use std::collections::BTreeMap;
 
@@ -71,6 +71,7 @@ fn the_release_before_reads_every_record_and_sees_no_mark_higher_than_it_is() {
         low_water: [("m.1.0".parse().unwrap(), Seq(7)), ("m.9.0".parse().unwrap(), Seq(2))].into(),
         whole: [("m".parse().unwrap(), Incarnation(8))].into(),
         needs,
+        obeys_locks: 17,
         ..NodeRecord::first("n", "s")
     };
     let written = nodes::encode(&record);

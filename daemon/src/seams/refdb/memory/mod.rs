@@ -19,8 +19,8 @@ use parking_lot::{Mutex, MutexGuard};
 use super::rules;
 use super::{
     CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
-    IncarnationRecord, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, Part,
-    RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore, Role, Setup, SiteAnswer, SiteRecord, Sites,
+    IncarnationRecord, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, Obstacle, OpenAnswer,
+    Part, RebuildAnswer, Rebuilt, RefDb, RefDbError, RefItem, RefStore, Role, Setup, SiteAnswer, SiteRecord, Sites,
     SlotState, WentBackRecord,
 };
 use crate::base::faults::injected_bug::InjectedBugs;
@@ -43,6 +43,12 @@ struct State {
 }
 
 impl State {
+    /// The obstacle to a commit under an operator lock with this token.
+    fn lock_obstacle(&self, token: Option<&str>) -> Option<Obstacle> {
+        let list = self.records.document(Document::Locks);
+        rules::lock_obstacle(token, list.as_ref().map(|list| list.body.as_str()))
+    }
+
     fn rebuild(&mut self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
         rules::rebuilt_fits(items)?;
         if self.records.document(Document::Identity).map(|stored| stored.revision) != Some(revision) {
@@ -107,7 +113,9 @@ impl MemoryRefDb {
 #[async_trait]
 impl RefStore for MemoryRefDb {
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
-        self.state().refs.commit(request)
+        let mut state = self.state();
+        let lost = state.lock_obstacle(request.lock_token.as_deref());
+        state.refs.commit(request, lost)
     }
 
     async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
@@ -116,6 +124,14 @@ impl RefStore for MemoryRefDb {
 
     async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
         Ok(self.state().refs.seal(txn, encoded))
+    }
+
+    async fn seal_held(&self, txn: &TxnId, encoded: &Bytes, token: &str) -> Result<SlotState, RefDbError> {
+        let mut state = self.state();
+        match state.lock_obstacle(Some(token)) {
+            Some(_) => Ok(state.refs.slot(&txn.slot)),
+            None => Ok(state.refs.seal(txn, encoded)),
+        }
     }
 
     async fn flip(&self, part: &Part) -> Result<(), RefDbError> {

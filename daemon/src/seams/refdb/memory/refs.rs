@@ -20,11 +20,17 @@ pub(super) struct Refs {
 }
 
 impl Refs {
-    pub(super) fn commit(&mut self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+    /// Commits a request, unless an obstacle stands against it. `lost` is that of its operator lock.
+    pub(super) fn commit(
+        &mut self,
+        request: &CommitRequest,
+        lost: Option<Obstacle>,
+    ) -> Result<CommitAnswer, RefDbError> {
         rules::well_formed(request)?;
         let id = &request.transaction.id;
         let writes = Writes::from(request);
-        if let Some(refused) = rules::refusal(id, self.slot(&id.slot), self.obstacles(&writes)) {
+        let obstacles = self.obstacles(&writes).into_iter().chain(lost).collect();
+        if let Some(refused) = rules::refusal(id, self.slot(&id.slot), obstacles) {
             return Ok(refused);
         }
         for command in writes.commands {

@@ -35,7 +35,8 @@ impl StagedRefs {
     /// stays.
     async fn in_one_write(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let transaction = &request.transaction;
-        if transaction.commands.len() + request.directories.len() < self.most {
+        let lock = usize::from(request.lock_token.is_some());
+        if transaction.commands.len() + request.directories.len() + lock < self.most {
             return self.inner.refs.commit(request).await;
         }
         match self.lock_all(&self.folders(transaction, &request.directories)).await? {
@@ -93,7 +94,13 @@ impl StagedRefs {
     async fn seal(&self, request: &CommitRequest, parts: &[Part]) -> Result<CommitAnswer, RefDbError> {
         failpoint::reach("commit.locked");
         let id = &request.transaction.id;
-        match self.inner.refs.seal(id, &request.encoded).await? {
+        let sealed = match &request.lock_token {
+            Some(token) => self.inner.refs.seal_held(id, &request.encoded, token).await?,
+            None => self.inner.refs.seal(id, &request.encoded).await?,
+        };
+        match sealed {
+            // The operator lock is gone. An earlier copy may have landed while it was held.
+            SlotState::Empty => self.back_out(request, parts, vec![Obstacle::LockNotHeld]).await,
             SlotState::Committed(txn, _) if txn == *id => {
                 failpoint::reach("commit.sealed");
                 // If a ref is not moved now, the next node that meets its lock moves it.

@@ -69,6 +69,10 @@ impl RefStore for StagedRefs {
         self.inner.refs.seal(txn, encoded).await
     }
 
+    async fn seal_held(&self, txn: &TxnId, encoded: &Bytes, token: &str) -> Result<SlotState, RefDbError> {
+        self.inner.refs.seal_held(txn, encoded, token).await
+    }
+
     async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
         self.inner.refs.flip(part).await
     }

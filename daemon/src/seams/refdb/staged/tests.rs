@@ -6,7 +6,9 @@ use lockstep_proto::{Command, Lane, Oid, RefValue, Seq, SiteId, Slot, Version};
 
 use super::*;
 use crate::seams::refdb::memory::MemoryRefDb;
-use crate::seams::refdb::{CommitAnswer, CommitRequest, IncarnationRecord, Obstacle, RefStore, Role, SlotState};
+use crate::seams::refdb::{
+    CommitAnswer, CommitRequest, Document, DocumentRecord, IncarnationRecord, Obstacle, RefStore, Role, SlotState,
+};
 
 fn slot(seq: u64) -> Slot {
     let incarnation: lockstep_proto::IncarnationId = "node-a.1".parse().unwrap();
@@ -38,7 +40,7 @@ fn request(seq: u64, refs: std::ops::Range<usize>, items: &[Option<RefItem>], ne
         ..Transaction::empty(slot(seq).txn(seq + 100), site(), project())
     };
     let encoded: Bytes = transaction.encode();
-    CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default() }
+    CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default(), lock_token: None }
 }
 
 fn site() -> SiteId {
@@ -177,4 +179,39 @@ async fn new_folders_that_do_not_fit_are_marked_before() {
     let keys: Vec<RefKey> = request.directories.iter().cloned().map(RefKey::Ref).collect();
     let marked = raw.refs.read(&project(), &keys).await.unwrap();
     assert!(marked.iter().all(|item| item.as_ref().is_some_and(|item| item.directory)));
+}
+
+async fn put_locks(raw: &RefDb, revision: u64, body: &str) {
+    let record = DocumentRecord { revision, body: body.to_owned() };
+    assert_eq!(raw.documents.put_document(Document::Locks, &record).await, Ok(record));
+}
+
+#[tokio::test]
+async fn a_large_transaction_whose_operator_lock_is_gone_commits_nothing_and_leaves_no_lock() {
+    let (raw, staged) = world().await;
+    put_locks(&raw, 1, &lockstep_proto::locks::held_text("1-aa")).await;
+    let under = |request: CommitRequest| CommitRequest { lock_token: Some("1-aa".to_owned()), ..request };
+    let first = under(request(0, 0..150, &[], 1));
+    assert_eq!(staged.commit(&first).await, Ok(CommitAnswer::Committed));
+    let items = raw.refs.read(&project(), &(0..150).map(key).collect::<Vec<_>>()).await.unwrap();
+    let late = under(request(1, 0..150, &items, 2));
+    locks(&raw, &staged, &late).await;
+    put_locks(&raw, 2, "").await;
+    assert_eq!(staged.commit(&late).await, Ok(CommitAnswer::Refused(vec![Obstacle::LockNotHeld])));
+    assert_eq!(values(raw.refs.as_ref(), 0..150).await, vec![(Version(1), value(1), false); 150]);
+    assert_eq!(raw.journal.slot(&slot(1)).await, Ok(SlotState::Poisoned), "a late copy can do no harm");
+    assert_eq!(staged.commit(&first).await, Ok(CommitAnswer::Committed), "a late copy of what has landed");
+}
+
+/// The slot, the refs and the lock are 101 items together: the refdb says so, and the commit stage before it.
+#[tokio::test]
+async fn a_full_write_has_no_room_for_an_operator_lock() {
+    let (raw, staged) = world().await;
+    put_locks(&raw, 1, &lockstep_proto::locks::held_text("1-aa")).await;
+    let under = |request: CommitRequest| CommitRequest { lock_token: Some("1-aa".to_owned()), ..request };
+    let full = staged.commit(&under(request(0, 0..99, &[], 1))).await;
+    assert!(matches!(full, Err(RefDbError::Broken(_))), "{full:?}");
+    let mut request = under(request(0, 0..98, &[], 1));
+    request.directories = vec!["refs/heads/d".parse().unwrap()];
+    assert_eq!(staged.commit(&request).await, Ok(CommitAnswer::Committed), "the folder is marked before");
 }

@@ -164,8 +164,13 @@ mod tests {
         let record = context.open_incarnation().await;
         let (transaction, encoded) = located(&record, 0);
         let slot = transaction.id.slot.clone();
-        let request =
-            CommitRequest { transaction, encoded: encoded.clone(), directories: Vec::new(), freed: Default::default() };
+        let request = CommitRequest {
+            transaction,
+            encoded: encoded.clone(),
+            directories: Vec::new(),
+            freed: Default::default(),
+            lock_token: None,
+        };
         context.refdb.refs.commit(&request).await.unwrap();
         let outline = Transaction::outlined(&encoded).unwrap();
         let (id, project, kind) = (outline.id.to_string(), "p#1".to_owned(), HeldKind::Committed);

@@ -199,6 +199,7 @@ impl World {
             whole: BTreeMap::new(),
             needs: Needs::default(),
             frees_names: true,
+            obeys_locks: 0,
         };
         self.nodes.iter().map(record).collect()
     }

@@ -90,6 +90,7 @@ async fn world(slots: u64, needs: Needs) -> (NodeContext, Arc<Partly>, Arc<Told>
             transaction,
             directories: Vec::new(),
             freed: Default::default(),
+            lock_token: None,
         };
         context.refdb.refs.commit(&request).await.unwrap();
     }

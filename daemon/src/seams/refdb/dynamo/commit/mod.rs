@@ -1,8 +1,8 @@
 //! The commit point: one `TransactWriteItems`, and the meaning of its cancellation.
 //!
-//! The items stand in a fixed order (slot, commands, directories), because DynamoDB gives its reasons by position. Each
-//! reason carries the item that it met, so a refusal needs no second read. The request token is derived from the
-//! transaction id, so a copy that arrives after the first one landed gets the same answer as the first one.
+//! The items stand in a fixed order (slot, commands, directories, operator lock), because DynamoDB gives its reasons by
+//! position. Each reason carries the item that it met, so a refusal needs no second read. The request token is derived
+//! from the transaction id, so a copy that arrives after the first one landed gets the same answer as the first one.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
@@ -11,10 +11,12 @@ use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure as Return, TransactWriteItem, Update,
 };
+use bytes::Bytes;
 use lockstep_proto::{Command, RefKey, TxnId};
 use sha2::{Digest, Sha256};
 
 use super::Tables;
+use super::conditions::lock_is_held;
 use super::error::classify;
 use super::items::{self, number, text};
 use super::keys::Key;
@@ -66,10 +68,11 @@ pub(super) fn condition_failed(reason: &CancellationReason) -> bool {
 }
 
 fn writes(tables: &Tables, request: &CommitRequest) -> Result<Vec<TransactWriteItem>, RefDbError> {
-    let put = TransactWriteItem::builder().put(put_slot(tables, request)?).build();
+    let put = put_slot(tables, &request.transaction.id, &request.encoded)?;
     let writes = Writes::from(request);
     let steps = updates(tables, &writes, move_ref)?;
-    Ok(std::iter::once(put).chain(steps).collect())
+    let lock = request.lock_token.as_deref().map(|token| lock_is_held(tables, token)).transpose()?;
+    Ok(std::iter::once(put).chain(steps).chain(lock).collect())
 }
 
 /// One update per command, then one per directory.
@@ -89,14 +92,14 @@ pub(super) fn item(update: UpdateBuilder) -> Result<TransactWriteItem, RefDbErro
     Ok(TransactWriteItem::builder().update(update.build().map_err(incomplete)?).build())
 }
 
-fn put_slot(tables: &Tables, request: &CommitRequest) -> Result<Put, RefDbError> {
-    Put::builder()
+/// The write of a slot, if the slot is empty, as an item of a transaction.
+pub(super) fn put_slot(tables: &Tables, id: &TxnId, encoded: &Bytes) -> Result<TransactWriteItem, RefDbError> {
+    let put = Put::builder()
         .table_name(&tables.journal)
-        .set_item(Some(items::committed(&request.transaction.id, &request.encoded)))
+        .set_item(Some(items::committed(id, encoded)))
         .condition_expression("attribute_not_exists(pk)")
-        .return_values_on_condition_check_failure(Return::AllOld)
-        .build()
-        .map_err(incomplete)
+        .return_values_on_condition_check_failure(Return::AllOld);
+    Ok(TransactWriteItem::builder().put(put.build().map_err(incomplete)?).build())
 }
 
 /// Moves a ref that no transaction has locked. A created ref loses a mark that its condition allows.
@@ -170,7 +173,12 @@ pub(super) fn incomplete(error: aws_sdk_dynamodb::error::BuildError) -> RefDbErr
 fn read_reasons(request: &CommitRequest, reasons: &[CancellationReason]) -> Result<CommitAnswer, RefDbError> {
     let id = &request.transaction.id;
     let Some((slot, rest)) = reasons.split_first() else { return Err(undecided(reasons)) };
-    let Met { own, obstacles } = met(&Writes::from(request), rest)?;
+    let (lock, rest) = match rest.split_last() {
+        Some((lock, rest)) if request.lock_token.is_some() => (Some(lock), rest),
+        Some(_) | None => (None, rest),
+    };
+    let Met { own, mut obstacles } = met(&Writes::from(request), rest)?;
+    obstacles.extend(lock.filter(|lock| condition_failed(lock)).map(|_| Obstacle::LockNotHeld));
     let slot = if condition_failed(slot) {
         items::slot_state(slot.item())?
     } else if own {

@@ -1,6 +1,5 @@
 //! The meaning of a cancellation, reason by reason. The emulators give neither conflicts nor throttling.
 
-use bytes::Bytes;
 use lockstep_proto::{Oid, RefValue, Transaction, Version};
 
 use super::super::items::Item;
@@ -22,7 +21,8 @@ fn request() -> CommitRequest {
         )
     };
     let directories = vec!["refs/heads/a".parse().expect("a name")];
-    CommitRequest { transaction, encoded: Bytes::from_static(b"encoded"), directories, freed: Default::default() }
+    let (freed, lock_token) = (Default::default(), None);
+    CommitRequest { transaction, encoded: Bytes::from_static(b"encoded"), directories, freed, lock_token }
 }
 
 fn reason(code: &str) -> CancellationReason {
@@ -58,6 +58,20 @@ fn an_own_trace_in_an_item_says_that_the_slot_is_ours() {
     let own = Obstacle::Slot(SlotState::Committed(request.transaction.id, request.encoded));
     let conflict = reason("TransactionConflict");
     assert_eq!(answer([conflict, committed_by(OWN), reason("None")]), Ok(CommitAnswer::Refused(vec![own])));
+}
+
+#[test]
+fn the_last_reason_of_a_commit_under_an_operator_lock_is_that_of_the_lock() {
+    let request = CommitRequest { lock_token: Some("7-aa".to_owned()), ..request() };
+    let (none, failed) = (|| reason("None"), || reason("ConditionalCheckFailed"));
+    let lost = read_reasons(&request, &[none(), none(), none(), failed()]);
+    assert_eq!(lost, Ok(CommitAnswer::Refused(vec![Obstacle::LockNotHeld])));
+    let renewed = read_reasons(&request, &[none(), none(), none(), reason("TransactionConflict")]);
+    assert_eq!(renewed, Ok(CommitAnswer::Conflict), "somebody changes the list of locks");
+    // An earlier copy landed while the lock was held.
+    let landed = read_reasons(&request, &[none(), committed_by(OWN), none(), failed()]);
+    let own = Obstacle::Slot(SlotState::Committed(request.transaction.id.clone(), request.encoded.clone()));
+    assert_eq!(landed, Ok(CommitAnswer::Refused(vec![own])));
 }
 
 #[test]

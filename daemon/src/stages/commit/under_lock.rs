@@ -1,0 +1,131 @@
+//! Batches and the locks of operators: refuses a batch that a lock keeps out, and lets the holder in by its token.
+//!
+//! This node's knowledge only refuses. That the holder still holds the lock is a condition of the write at the commit
+//! point. The caller is inside the quiesce of the project, so that a node obeys a lock once those inside have left.
+
+use lockstep_proto::bridge::{Refusal, RefusalCode};
+use lockstep_proto::limits;
+use lockstep_proto::locks::{Lock, LockKind};
+
+use super::Committer;
+use super::run::{Round, not_known, refuse_open};
+use super::work::{Proposal, Verdict, Work};
+
+impl Committer {
+    /// Refuses the open intents that a lock keeps out. The error is the refusal of the whole batch: its token is that
+    /// of no lock on the project, the whole project is locked, or the batch is atomic or may have been tried before.
+    pub(super) fn locked_out(&self, work: &Work, verdicts: &mut [Option<Verdict>]) -> Result<(), Refusal> {
+        let (locks, token) = (&self.operator_locks, work.lock.as_deref());
+        if let Some(token) = token
+            && locks.with_token(token, &self.site, &work.project.name).is_none()
+        {
+            return Err(not_held());
+        }
+        for (intent, verdict) in work.intents.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_none()) {
+            let Some(lock) = locks.in_the_way(&self.site, &work.project.name, &intent.key, token) else { continue };
+            let refused = locked(&lock);
+            if work.atomic || lock.target.name.is_none() || self.is_in_doubt(work) {
+                return Err(refused);
+            }
+            *verdict = Some(Verdict::Refused(refused));
+        }
+        Ok(())
+    }
+
+    /// The end of a round that a lock keeps out. An earlier try of the request may be committed, or may still be: it is
+    /// looked for before the request is refused.
+    pub(super) fn kept_out(
+        &self,
+        work: &Work,
+        verdicts: &[Option<Verdict>],
+        caught_up: bool,
+        refused: &Refusal,
+    ) -> Round {
+        let is_in_doubt = self.is_in_doubt(work);
+        if is_in_doubt && self.in_doubt.open() > 0 {
+            let why = "its outcome is not known yet, and a lock keeps a new try out";
+            return Round::Ended(not_known(verdicts.len(), &why));
+        }
+        if !caught_up && (is_in_doubt || self.committed.has_gaps()) {
+            return Round::Behind { sent: false };
+        }
+        Round::Ended(refuse_open(verdicts.to_vec(), refused))
+    }
+
+    fn is_in_doubt(&self, work: &Work) -> bool {
+        self.requests.was_in_doubt(&work.project.name, &work.request_id)
+    }
+}
+
+/// The refusal of a batch that a lock keeps out.
+pub(super) fn locked(lock: &Lock) -> Refusal {
+    let Lock { kind, target, owner, reason, until, .. } = lock;
+    let until = until.as_ref().map(|until| format!(", expected until {until}")).unwrap_or_default();
+    let message = match kind {
+        LockKind::Lock => format!(
+            "{target} is locked by {owner} until released (reason: {reason}{until}); nothing was changed; retry later"
+        ),
+        LockKind::Maintenance => format!(
+            "{target} is in maintenance (by {owner}, reason: {reason}{until}); nothing was changed; reads go on, retry \
+             later"
+        ),
+    };
+    Refusal::new(RefusalCode::Locked, true, message).with_next_step()
+}
+
+/// The refusal of a batch whose token is that of no lock.
+pub(super) fn not_held() -> Refusal {
+    let message = "the lock under which this was sent is not held any more: it was released or broken, has expired, or \
+                   is not one of this project; nothing was changed; look with `lockstep lock list`, and acquire the \
+                   lock anew before you try again";
+    Refusal::new(RefusalCode::Locked, false, message).with_next_step()
+}
+
+/// The refusal of a batch that fits into one write, and not together with its lock.
+pub(super) fn too_many_under_lock(work: &Work, proposal: &Proposal) -> Option<Refusal> {
+    let most = limits::WRITE_COMMANDS;
+    let message = format!(
+        "exactly {most} refs do not fit into one commit together with the lock; nothing was changed; push fewer or \
+         more at a time"
+    );
+    let is_full = work.lock.is_some() && proposal.commands.len() == most;
+    is_full.then(|| Refusal::new(RefusalCode::Invalid, false, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::locks::LockTarget;
+
+    use super::*;
+
+    #[test]
+    fn users_read_the_owner_the_reason_and_the_expected_end() {
+        let lock = Lock {
+            token: "7-aa".to_owned(),
+            held: true,
+            id: 7,
+            kind: LockKind::Lock,
+            target: LockTarget::project("tools/build".parse().unwrap()),
+            owner: "alice".to_owned(),
+            reason: "repack".to_owned(),
+            request_id: "r".to_owned(),
+            by: "uid 0".to_owned(),
+            since_ms: 1,
+            renewals: 0,
+            ttl_ms: None,
+            until: None,
+        };
+        let told = locked(&lock);
+        let text = "project tools/build is locked by alice until released (reason: repack); nothing was changed; retry \
+                    later";
+        assert_eq!((told.message.as_str(), told.code, told.retry), (text, RefusalCode::Locked, true));
+        let until = Some("2026-12-01T20:00:00Z".to_owned());
+        let target = LockTarget::site("eu-aws".parse().unwrap());
+        let told = locked(&Lock { kind: LockKind::Maintenance, target, until, ..lock.clone() });
+        let text = "site eu-aws is in maintenance (by alice, reason: repack, expected until 2026-12-01T20:00:00Z); \
+                    nothing was changed; reads go on, retry later";
+        assert_eq!(told.message, text);
+        assert!(!told.message.contains(&lock.token), "a token is for its holder alone");
+        assert!(!not_held().retry, "no token comes back");
+    }
+}
