@@ -21,6 +21,7 @@
 //! | [`bridge`] | bodies of the bridge API |
 //! | [`arrival`] | whether a site shows a transaction |
 //! | [`rebuild`] | the identity of a refdb, and bodies for the rebuilding of a lost one |
+//! | [`refdb_move`] | bodies for the move of a running refdb to other tables |
 //! | [`refresh`] | bodies of the refresh API: the subjects that a Gerrit must look at again |
 //! | [`gerrit`] | bodies for the handshake of a Gerrit, and for strays |
 //! | [`seed`] | bodies for seeding: an existing repository becomes a project |
@@ -59,6 +60,7 @@ pub mod peer;
 mod precheck;
 pub mod rebuild;
 pub mod record;
+pub mod refdb_move;
 pub mod refresh;
 mod rule_broken;
 pub mod seed;

@@ -23,6 +23,7 @@ mod handshake;
 mod inject;
 mod large;
 mod life;
+mod move_refdb;
 mod names;
 mod odd_objects;
 mod operators;

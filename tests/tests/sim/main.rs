@@ -10,6 +10,7 @@ mod events;
 mod failover;
 mod failover_all_active;
 mod failover_drivers;
+mod move_refdb;
 mod names;
 mod projects;
 mod reads;

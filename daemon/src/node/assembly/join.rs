@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use lockstep_proto::rebuild::RefdbIdentity;
+use lockstep_proto::refdb_move::RefdbPlace;
 use lockstep_proto::{LaneId, ProjectKey, ProjectName, ProjectPhase, Seq};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,9 @@ pub(super) enum JoinError {
     /// The refdb was rebuilt from the one of this volume, which it could not tell at its start.
     #[error("the refdb was rebuilt: this node has to start again, to move its volume to it")]
     Rebuilt,
+    /// The refdb has moved to other tables.
+    #[error("the refdb has moved to the tables {0}: this node has to start again, to follow it")]
+    Moved(RefdbPlace),
     /// Earlier incarnations of this node could not be fenced.
     #[error(transparent)]
     Fence(#[from] OpenError),
@@ -221,6 +225,7 @@ impl Join {
             whole,
             needs: self.stages.state.debts.needs(),
             frees_names: true,
+            follows_moves: true,
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
@@ -285,6 +290,7 @@ impl Join {
         let (deps, volume) = (&self.stages.deps, self.stages.state.bound.refdb());
         let has_memory = bound_refdb::has_memory(deps.store.as_ref())?;
         let found = bound_refdb::read(&deps.refdb).await?.map(|(_, found)| found);
+        self.stages.state.bound.see(found.as_ref());
         let volume = bound_refdb::Volume { refdb: volume.as_ref(), id: &self.facts.id, has_memory };
         Ok(bound_refdb::judge(volume, found.as_ref()))
     }
@@ -305,6 +311,7 @@ impl Join {
             Verdict::Same => return Ok(()),
             Verdict::Bind(found) => found,
             Verdict::Move(_) | Verdict::Propose => return Err(JoinError::Rebuilt),
+            Verdict::Follow(to) => return Err(JoinError::Moved(to)),
             Verdict::Refuse(evidence) => return Err(JoinError::WentBack(Box::new(evidence))),
         };
         tracing::info!(refdb = found.id, "this volume belongs to this refdb from now on");
@@ -323,6 +330,10 @@ impl Join {
             Verdict::Move(_) => {
                 self.fenced.cancel();
                 return Err(JoinError::Rebuilt);
+            }
+            Verdict::Follow(to) => {
+                self.fenced.cancel();
+                return Err(JoinError::Moved(to));
             }
             Verdict::Same | Verdict::Propose | Verdict::Bind(_) => {}
         }

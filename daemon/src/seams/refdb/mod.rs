@@ -53,6 +53,8 @@ pub mod units;
 
 use std::sync::Arc;
 
+use lockstep_proto::refdb_move::RefdbPlace;
+
 pub use documents::{Document, DocumentRecord, Documents, WentBackRecord};
 pub use error::RefDbError;
 pub use gerrit::{GerritIdentity, GerritRecord};
@@ -65,13 +67,19 @@ pub use setup::{REBUILT_ITEMS, RebuildAnswer, Rebuilt, Setup};
 pub use sites::{Role, SiteAnswer, SiteRecord, Sites};
 pub use stored::{StoredDocument, to_json};
 
-/// Opens refdbs in other tables of the same store.
+/// Opens refdbs in other tables of the same store, or of a store elsewhere.
 pub trait Tables: Send + Sync {
     /// The prefix of the node's own tables: the setting `refdb.prefix`.
     fn current(&self) -> String;
 
     /// The refdb in the tables with this prefix. They need not exist.
     fn open(&self, prefix: &str) -> RefDb;
+
+    /// The refdb at another place: its Region and endpoint may differ, too. An implementation with one place for all
+    /// tables goes by the prefix.
+    fn at(&self, place: &RefdbPlace) -> RefDb {
+        self.open(&place.prefix)
+    }
 }
 
 /// The global ref database, in its parts. The documentation of this module is its contract. Clones share the store.

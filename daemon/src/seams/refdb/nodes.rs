@@ -34,6 +34,8 @@ pub struct NodeRecord {
     pub needs: Needs,
     /// Whether the node's program takes part in freeing names. A program of an earlier release does not.
     pub frees_names: bool,
+    /// Whether the node's program follows a refdb that moves. A program of an earlier release does not.
+    pub follows_moves: bool,
 }
 
 /// The most entries of each part of [`Needs`], so that a node's record stays below the limit of an item.
@@ -99,6 +101,7 @@ impl NodeRecord {
             whole: BTreeMap::new(),
             needs: Needs::default(),
             frees_names: true,
+            follows_moves: true,
         }
     }
 }

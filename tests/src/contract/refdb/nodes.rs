@@ -22,6 +22,7 @@ fn record(name: &str) -> NodeRecord {
             owed: ["r".parse().expect("a project")].into(),
         },
         frees_names: name == "node-a",
+        follows_moves: name == "node-b",
     }
 }
 

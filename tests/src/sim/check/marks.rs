@@ -146,6 +146,7 @@ mod tests {
             whole: std::collections::BTreeMap::new(),
             needs,
             frees_names: true,
+            follows_moves: true,
         };
         named(&facts, &store, &record)
     }

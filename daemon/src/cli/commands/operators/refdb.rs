@@ -1,4 +1,5 @@
-//! `lockstep refdb rebuild` and `lockstep refdb status`: a new refdb from the version maps of all sites.
+//! `lockstep refdb rebuild` and `lockstep refdb status`: a new refdb from the version maps of all sites, or the running
+//! one in other tables.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use http::Method;
 use lockstep_proto::SiteId;
 use lockstep_proto::rebuild::{Rebuild, RebuildPhase, RebuildRequest};
+use lockstep_proto::refdb_move::MoveRequest;
 
 use super::super::CliError;
 use super::super::target::{OperatorTarget, Target};
@@ -17,13 +19,16 @@ const LOOK: Duration = Duration::from_millis(300);
 
 #[derive(Debug, clap::Subcommand)]
 pub(in super::super) enum RefdbCommand {
-    /// Make a new refdb from the version maps of all sites, when the old one is lost
+    /// Make a new refdb from the version maps of all sites, when the old one is lost, or move the running one
     #[command(
         after_help = "Examples:\n  lockstep refdb rebuild --into lockstep-2 --dry-run\n  lockstep refdb rebuild --into \
-                      lockstep-2\n  lockstep refdb rebuild --into lockstep-2 --from-sites muc-1,eu-aws --lost --yes"
+                      lockstep-2\n  lockstep refdb rebuild --into lockstep-2 --from-sites muc-1,eu-aws --lost --yes\n\n\
+                      The running refdb moves, and nobody can push meanwhile:\n  lockstep refdb rebuild --into \
+                      lockstep-2 --move --region eu-west-1\n  lockstep refdb rebuild --into lockstep-2 --move \
+                      --region eu-west-1 --abort"
     )]
     Rebuild(RebuildArgs),
-    /// Show the rebuild that is in progress at this node, or was the last one since its start
+    /// Show the rebuild or move that is in progress at this node, or was the last one since its start
     Status {
         #[command(flatten)]
         target: Target,
@@ -55,6 +60,18 @@ pub(in super::super) struct RebuildArgs {
     /// Go on with the unfinished rebuild of another node, which is gone
     #[arg(long)]
     take_over: bool,
+    /// Move the running refdb to the new tables: every node follows by itself, and the old tables take no commit again
+    #[arg(long = "move", conflicts_with_all = ["from_sites", "lost", "take_over"])]
+    moves: bool,
+    /// AWS Region of the new tables, with --move [default: that of the present ones]
+    #[arg(long, requires = "moves")]
+    region: Option<String>,
+    /// Endpoint of the new tables, with --move [default: as --region says; without it, that of the present ones]
+    #[arg(long, requires = "moves")]
+    endpoint: Option<String>,
+    /// Abort the move that is in progress, with --move and the same target: the present tables take commits again
+    #[arg(long, requires = "moves", conflicts_with = "dry_run")]
+    abort: bool,
     /// Print all fields as JSON instead of text
     #[arg(long)]
     json: bool,
@@ -78,15 +95,18 @@ pub(in super::super) async fn run(command: RefdbCommand) -> Result<(), CliError>
 }
 
 async fn rebuild(args: RebuildArgs) -> Result<(), CliError> {
-    if !args.dry_run && !args.yes {
-        confirm(&args.into)?;
+    if !args.dry_run && !args.yes && !args.abort {
+        confirm(&args.into, if args.moves { MOVES } else { REBUILDS })?;
     }
+    let (region, endpoint, abort) = (args.region, args.endpoint, args.abort);
+    let moves = args.moves.then_some(MoveRequest { region, endpoint, abort });
     let request = RebuildRequest {
         into: args.into,
         from_sites: args.from_sites,
         dry_run: args.dry_run,
         take_over: args.take_over,
         lost: args.lost,
+        moves,
     };
     let _: Rebuild = args.target.ask(Method::POST, "/v1/refdb/rebuild".to_owned(), &request).await?;
     let mut shown = String::new();
@@ -123,14 +143,19 @@ async fn last(target: &Target) -> Result<Option<Rebuild>, CliError> {
     target.get("/v1/refdb/rebuild").await
 }
 
+/// The consequence of a rebuild, for the operator who confirms it.
+const REBUILDS: &str = "Transactions that no node has applied are lost.";
+/// The consequence of a move, for the operator who confirms it.
+const MOVES: &str = "Nobody can push until the end of the move, and every node restarts once.";
+
 /// Asks the operator to type the prefix of the new tables.
-fn confirm(into: &str) -> Result<(), CliError> {
+fn confirm(into: &str, consequence: &str) -> Result<(), CliError> {
     if !std::io::stdin().is_terminal() {
         return Err(CliError::Usage("this is no terminal; look with --dry-run, then give --yes".to_owned()));
     }
     out::put(&format!(
-        "The tables {into}-refs and {into}-journal become the refdb of this installation. Transactions that no node \
-         has applied are lost.\nLook with --dry-run first. Type {into} to go on: "
+        "The tables {into}-refs and {into}-journal become the refdb of this installation. {consequence}\n\
+         Look with --dry-run first. Type {into} to go on: "
     ))?;
     let mut typed = String::new();
     std::io::stdin().read_line(&mut typed).map_err(CliError::failed)?;

@@ -1,7 +1,8 @@
 //! Nodes: one item per node, with `site` S, `volume` S, `starts` N, `beat` N, `expelled` BOOL, `low` (a map from the
 //! name of a lane to N), and optionally `whole` (a map from the name of a node to N), `held` (a map from a transaction
-//! id to the name of its project), `owed` (a list of the names of projects) and `frees` BOOL. An earlier release
-//! ignores the optional attributes: without `whole` it collects less. It also leaves them out when it writes the item.
+//! id to the name of its project), `owed` (a list of the names of projects), `frees` BOOL and `follows` BOOL. An earlier
+//! release ignores the optional attributes: without `whole` it collects less. It also leaves them out when it writes
+//! the item.
 
 use std::collections::HashMap;
 
@@ -35,6 +36,7 @@ pub(super) fn encode(record: &NodeRecord) -> Item {
         ("held".to_owned(), AttributeValue::M(held)),
         ("owed".to_owned(), AttributeValue::L(owed)),
         ("frees".to_owned(), AttributeValue::Bool(record.frees_names)),
+        ("follows".to_owned(), AttributeValue::Bool(record.follows_moves)),
     ]);
     item
 }
@@ -80,6 +82,7 @@ pub(super) fn decode(item: &Item) -> Result<NodeRecord, RefDbError> {
         whole: entries(item, "whole").map(whole).collect::<Result<_, _>>()?,
         needs: needs(item, &reader)?,
         frees_names: reader.flag("frees")?,
+        follows_moves: reader.flag("follows")?,
     })
 }
 

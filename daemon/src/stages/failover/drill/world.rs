@@ -199,6 +199,7 @@ impl World {
             whole: BTreeMap::new(),
             needs: Needs::default(),
             frees_names: true,
+            follows_moves: true,
         };
         self.nodes.iter().map(record).collect()
     }
