@@ -32,6 +32,7 @@ mod power_cut;
 mod push;
 mod rebuild;
 mod receive;
+mod refdb_check;
 mod refresh;
 mod reused_packs;
 mod seed;

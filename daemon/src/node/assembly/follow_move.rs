@@ -9,8 +9,11 @@ use lockstep_proto::rebuild::{RefdbIdentity, RefdbState};
 use lockstep_proto::refdb_move::RefdbPlace;
 use tokio::time::timeout;
 
+use super::production;
+use super::provision::SetupError;
+use crate::node::config::Settings;
 use crate::node::config::settings::Refdb;
-use crate::seams::refdb::Tables;
+use crate::seams::refdb::{RefDb, Tables};
 use crate::state::bound_refdb;
 
 /// How long a start waits for one answer of a refdb.
@@ -21,6 +24,25 @@ const MOST: usize = 16;
 /// The place to which the refdb of the configuration has moved. None if it has not moved, or gives no answer. Opens a
 /// refdb whose mover died at the end.
 pub(super) async fn present_place(tables: &dyn Tables) -> Option<RefdbPlace> {
+    place(tables, true).await
+}
+
+/// The refdb of a configuration, where it is now, for a command that reads it without a sidecar. Writes nothing.
+///
+/// # Errors
+/// The refdb is inside of a sidecar.
+pub async fn present_refdb(settings: &Settings) -> Result<RefDb, SetupError> {
+    if settings.embedded_dir.is_some() {
+        return Err(SetupError::Embedded);
+    }
+    let tables = production::tables(settings, None).await;
+    match place(&tables, false).await {
+        Some(place) => Ok(tables.at(&place)),
+        None => Ok(tables.open(&tables.current())),
+    }
+}
+
+async fn place(tables: &dyn Tables, opens: bool) -> Option<RefdbPlace> {
     let mut refdb = tables.open(&tables.current());
     let mut here: Option<RefdbPlace> = None;
     for _ in 0..MOST {
@@ -28,7 +50,7 @@ pub(super) async fn present_place(tables: &dyn Tables) -> Option<RefdbPlace> {
         let RefdbIdentity { id, state: RefdbState::Moved, moves: Some(moves), .. } = found else { break };
         let next = behind(here.as_ref(), moves.to);
         refdb = tables.at(&next);
-        if !matches!(timeout(PATIENCE, bound_refdb::open_moved(&refdb, &id)).await, Ok(Ok(true))) {
+        if opens && !matches!(timeout(PATIENCE, bound_refdb::open_moved(&refdb, &id)).await, Ok(Ok(true))) {
             tracing::warn!(to = %next, refdb = id, "the refdb has moved there, and gives no answer there yet");
         }
         here = Some(next);
@@ -68,7 +90,7 @@ mod tests {
     use super::*;
     use crate::seams::refdb::memory::MemoryTables;
 
-    fn place(prefix: &str, region: Option<&str>, endpoint: Option<&str>) -> RefdbPlace {
+    fn at(prefix: &str, region: Option<&str>, endpoint: Option<&str>) -> RefdbPlace {
         RefdbPlace {
             prefix: prefix.to_owned(),
             region: region.map(str::to_owned),
@@ -80,7 +102,7 @@ mod tests {
         let by = Builder { node: "n".parse().unwrap(), run: 1 };
         let identity = RefdbIdentity {
             state,
-            moves: to.map(|to| RefdbMove { to: place(to, None, None), by }),
+            moves: to.map(|to| RefdbMove { to: at(to, None, None), by }),
             succeeds: succeeds.iter().map(|id| (*id).to_owned()).collect(),
             ..RefdbIdentity::first(format!("id of {prefix}"))
         };
@@ -94,7 +116,7 @@ mod tests {
         write(&tables, MemoryTables::CURRENT, RefdbState::Moved, Some("two"), &[]).await;
         write(&tables, "two", RefdbState::Moved, Some("three"), &["id of current"]).await;
         write(&tables, "three", RefdbState::Building, None, &["id of current", "id of two"]).await;
-        assert_eq!(present_place(&tables).await, Some(place("three", None, None)));
+        assert_eq!(present_place(&tables).await, Some(at("three", None, None)));
         let (_, last) = bound_refdb::read(&tables.at("three").refdb()).await.unwrap().unwrap();
         assert_eq!(last.state, RefdbState::Ready);
     }
@@ -106,15 +128,15 @@ mod tests {
         assert_eq!(present_place(&tables).await, None);
         let round = MemoryTables::default();
         write(&round, MemoryTables::CURRENT, RefdbState::Moved, Some(MemoryTables::CURRENT), &[]).await;
-        assert_eq!(present_place(&round).await, Some(place(MemoryTables::CURRENT, None, None)));
+        assert_eq!(present_place(&round).await, Some(at(MemoryTables::CURRENT, None, None)));
     }
 
     #[test]
     fn a_place_without_a_way_is_reached_as_the_one_before() {
-        let far = place("two", Some("eu-west-1"), None);
+        let far = at("two", Some("eu-west-1"), None);
         assert_eq!(behind(None, far.clone()), far);
-        assert_eq!(behind(Some(&far), place("three", None, None)), place("three", Some("eu-west-1"), None));
+        assert_eq!(behind(Some(&far), at("three", None, None)), at("three", Some("eu-west-1"), None));
         let url = Some("http://127.0.0.1:1");
-        assert_eq!(behind(Some(&far), place("three", None, url)), place("three", Some("eu-west-1"), url));
+        assert_eq!(behind(Some(&far), at("three", None, url)), at("three", Some("eu-west-1"), url));
     }
 }

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use lockstep_proto::rebuild::RefdbIdentity;
-use lockstep_proto::refdb_move::RefdbPlace;
 use lockstep_proto::{LaneId, ProjectKey, ProjectName, ProjectPhase, Seq};
 use tokio_util::sync::CancellationToken;
 
@@ -51,12 +50,9 @@ pub(super) enum JoinError {
     /// The site of the node is not in the list of sites, or the list could not be read.
     #[error(transparent)]
     List(#[from] EnrollError),
-    /// The refdb was rebuilt from the one of this volume, which it could not tell at its start.
-    #[error("the refdb was rebuilt: this node has to start again, to move its volume to it")]
+    /// The refdb was rebuilt from the one of this volume, or has moved, which the node could not tell at its start.
+    #[error("the refdb was rebuilt, or has moved to other tables: this node has to start again, to follow it")]
     Rebuilt,
-    /// The refdb has moved to other tables.
-    #[error("the refdb has moved to the tables {0}: this node has to start again, to follow it")]
-    Moved(RefdbPlace),
     /// Earlier incarnations of this node could not be fenced.
     #[error(transparent)]
     Fence(#[from] OpenError),
@@ -310,8 +306,7 @@ impl Join {
         let found = match verdict {
             Verdict::Same => return Ok(()),
             Verdict::Bind(found) => found,
-            Verdict::Move(_) | Verdict::Propose => return Err(JoinError::Rebuilt),
-            Verdict::Follow(to) => return Err(JoinError::Moved(to)),
+            Verdict::Move(_) | Verdict::Follow(_) | Verdict::Propose => return Err(JoinError::Rebuilt),
             Verdict::Refuse(evidence) => return Err(JoinError::WentBack(Box::new(evidence))),
         };
         tracing::info!(refdb = found.id, "this volume belongs to this refdb from now on");
@@ -327,13 +322,9 @@ impl Join {
                 went_back.tell(evidence.clone());
                 return Err(JoinError::WentBack(Box::new(evidence)));
             }
-            Verdict::Move(_) => {
+            Verdict::Move(_) | Verdict::Follow(_) => {
                 self.fenced.cancel();
                 return Err(JoinError::Rebuilt);
-            }
-            Verdict::Follow(to) => {
-                self.fenced.cancel();
-                return Err(JoinError::Moved(to));
             }
             Verdict::Same | Verdict::Propose | Verdict::Bind(_) => {}
         }

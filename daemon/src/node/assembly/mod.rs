@@ -47,7 +47,7 @@ mod come_back;
 mod digest;
 mod explain;
 mod failover_gauges;
-mod follow_move;
+pub mod follow_move;
 mod follow_roles;
 mod follow_sites;
 mod front;

@@ -26,6 +26,7 @@
 //! | `stored` | [`StoredDocument`]: documents as values |
 //! | `gerrit` | [`GerritIdentity`]: the installation's Gerrit, and its instance ids |
 //! | `setup` | [`Setup`]: prepares the store, and writes the items of a rebuild |
+//! | `check` | reads a whole refdb, and tells the faults of its items |
 //! | `gone` | whether the content of a slot still proves anything |
 //! | `dynamo`, `memory` | the implementations |
 //! | `project_pages` | every project, page by page |
@@ -33,6 +34,7 @@
 //! | `units` | [`RequestUnits`](units::RequestUnits): the measure by which tables are billed |
 //! | `rules`, `error` | the checks that all implementations share, and the one error |
 
+pub mod check;
 mod documents;
 pub mod dynamo;
 mod error;

@@ -23,7 +23,7 @@
 //! | `checks` | whether a rebuild may begin: pure functions of the reports of the nodes |
 //! | `target` | the new refdb: its identity, and writes under the condition that it is still this run's |
 //! | `job` | one rebuild, from its checks to its end |
-//! | `moving` | one move of the running refdb: closes it, waits until nothing can land, copies it, and points to the copy |
+//! | `moving` | one move of the running refdb: closes it, waits until nothing can land, copies it, points to the copy |
 //! | `records` | copies the records that a move takes along |
 //! | `desk` | takes the requests of operators and peers |
 //! | `error` | why a rebuild was refused, or failed |

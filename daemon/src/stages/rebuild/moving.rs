@@ -144,6 +144,9 @@ impl MoveJob {
         if let Some(declared) = self.retry().call(|| self.refdb.documents.went_back()).await? {
             return refuse(format!("node {} has found out that it went back: {}", declared.by, declared.why));
         }
+        if self.request.into == self.tables.current() {
+            return refuse("it is in these tables already: if a move made them, that move is complete".to_owned());
+        }
         checks::prefix(&self.request.into, &self.tables.current(), &self.lineage(found))?;
         if let Some(to) = self.roles.takes_over() {
             return refuse(format!("a failover to site {to} is in progress: end it, or abort it, first"));

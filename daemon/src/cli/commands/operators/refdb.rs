@@ -1,19 +1,29 @@
 //! `lockstep refdb rebuild` and `lockstep refdb status`: a new refdb from the version maps of all sites, or the running
-//! one in other tables.
+//! one in other tables. `lockstep refdb check` reads the tables without a sidecar.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use lockstep_proto::SiteId;
 use lockstep_proto::rebuild::{Rebuild, RebuildPhase, RebuildRequest};
 use lockstep_proto::refdb_move::MoveRequest;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::super::CliError;
+use super::super::config::ConfigArgs;
 use super::super::target::{OperatorTarget, Target};
-use super::refdb_text::{progress, report};
+use super::refdb_text::{check_report, progress, report};
+use crate::base::clock::SeededEntropy;
 use crate::cli::out;
+use crate::node::assembly::follow_move::present_refdb;
+use crate::node::config;
+use crate::seams::refdb::check::{Checked, RefDbCheck};
 
+/// The time between two lines about the progress of a check.
+const PROGRESS: Duration = Duration::from_secs(5);
 /// The pause between two looks at a rebuild.
 const LOOK: Duration = Duration::from_millis(300);
 
@@ -28,6 +38,12 @@ pub(in super::super) enum RefdbCommand {
                       --region eu-west-1 --abort"
     )]
     Rebuild(RebuildArgs),
+    /// Read the whole refdb at a bounded rate, and print each fault with its remedy. Writes nothing, needs no sidecar
+    #[command(
+        after_help = "Example:\n  lockstep refdb check --config /etc/lockstep/lockstep.toml --rate 500\n\nExit code 2 \
+                      if there are findings, 1 if the refdb did not answer."
+    )]
+    Check(CheckArgs),
     /// Show the rebuild or move that is in progress at this node, or was the last one since its start
     Status {
         #[command(flatten)]
@@ -77,9 +93,22 @@ pub(in super::super) struct RebuildArgs {
     json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Items that are read per second, about
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// Print all fields as JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
 pub(in super::super) async fn run(command: RefdbCommand) -> Result<(), CliError> {
     match command {
         RefdbCommand::Rebuild(args) => rebuild(args).await,
+        RefdbCommand::Check(args) => check(args).await,
         RefdbCommand::Status { target, json } => {
             let last = last(&target).await.map_err(CliError::unrefused)?;
             let Some(last) = last else {
@@ -92,6 +121,24 @@ pub(in super::super) async fn run(command: RefdbCommand) -> Result<(), CliError>
             show(&last, json)
         }
     }
+}
+
+async fn check(args: CheckArgs) -> Result<(), CliError> {
+    let usage = |error: String| CliError::Usage(error);
+    let settings = config::load(&args.config.config).map_err(|error| usage(error.to_string()))?;
+    let refdb = present_refdb(&settings).await.map_err(|error| usage(error.to_string()))?;
+    let check = RefDbCheck::new(refdb, Arc::new(SeededEntropy::from_machine()), args.rate);
+    let said = Mutex::new(Instant::now());
+    let progress = |so_far: &Checked| {
+        let mut said = said.lock();
+        if said.elapsed() >= PROGRESS {
+            *said = Instant::now();
+            eprintln!("  ... {} projects, {} refs, {} findings", so_far.projects, so_far.refs, so_far.found);
+        }
+    };
+    let checked = check.run(progress).await.map_err(CliError::failed)?;
+    out::put(&if args.json { super::super::json(&checked)? } else { check_report(&checked) })?;
+    if checked.found == 0 { Ok(()) } else { Err(CliError::Degraded) }
 }
 
 async fn rebuild(args: RebuildArgs) -> Result<(), CliError> {

@@ -5,6 +5,7 @@ use lockstep_proto::rebuild::{Contradiction, Rebuild, RebuildPhase};
 use lockstep_proto::refdb_move::MoveStep;
 
 use super::super::table::{Table, titled};
+use crate::seams::refdb::check::{Checked, Finding};
 
 /// One line about how far a rebuild or a move is.
 pub(in super::super) fn progress(rebuild: &Rebuild) -> String {
@@ -27,6 +28,23 @@ pub(in super::super) fn report(rebuild: &Rebuild) -> String {
     }
     let parts = [head(rebuild), nodes(rebuild), sites(rebuild), contradictions(rebuild), not_known(rebuild)];
     parts.concat() + &next(rebuild)
+}
+
+/// The report of a check.
+pub(in super::super) fn check_report(checked: &Checked) -> String {
+    let Checked { projects, refs, others, incarnations, slots, found, findings } = checked;
+    let read = format!(
+        "read\n  {projects} projects, {refs} refs, {others} deleted refs and directories, {incarnations} incarnations, \
+         {slots} unpublished slots\n"
+    );
+    let line = |one: &Finding| format!("  {}: {}\n    {}\n", one.place, one.fault, one.remedy);
+    let lines: String = findings.iter().map(line).collect();
+    let more = found - findings.len() as u64;
+    let more = if more > 0 { format!("  and {more} more\n") } else { String::new() };
+    match found {
+        0 => format!("{read}no findings\n"),
+        _ => format!("{read}FINDINGS\n{lines}{more}"),
+    }
 }
 
 fn move_report(rebuild: &Rebuild, step: MoveStep) -> String {
