@@ -9,7 +9,7 @@ use super::{DAMAGED, Fault};
 use crate::base::ref_names::{self, RefClass};
 use crate::seams::refdb::{Document, DocumentRecord, IncarnationRecord, IncarnationState, RefItem, SlotState};
 
-/// All documents.
+/// All documents of the installation, in the order of the check.
 pub(super) const DOCUMENTS: [Document; 8] = [
     Document::Identity,
     Document::FirstSites,

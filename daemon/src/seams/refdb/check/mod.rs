@@ -88,7 +88,7 @@ const DAMAGED: &str = "\
 pub struct RefDbCheck {
     refdb: RefDb,
     entropy: Arc<dyn Entropy>,
-    /// Items per second.
+    /// Items that are read per second, about.
     rate: u32,
     found: Checked,
 }
