@@ -48,7 +48,7 @@ impl Target {
                 let mine = wanted.builder.as_ref().map(|builder| &builder.node);
                 let other = found.builder.as_ref().map(|builder| &builder.node).filter(|node| Some(*node) != mine);
                 match (found.state, other) {
-                    (RefdbState::Ready, _) => {
+                    (RefdbState::Ready | RefdbState::Moving | RefdbState::Moved, _) => {
                         return Err(RebuildError::Complete { table: wanted.table, id: found.id });
                     }
                     (RefdbState::Building, Some(other)) if !takes_over => {

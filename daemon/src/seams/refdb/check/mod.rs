@@ -20,7 +20,7 @@ use lockstep_proto::{LaneId, NodeId, ProjectKey, ProjectName, ProjectPhase, RefK
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::{Document, IncarnationRecord, RefDb, RefDbError, RefItem, SlotState};
+use super::{IncarnationRecord, RefDb, RefDbError, RefItem, SlotState};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
 

@@ -6,7 +6,7 @@ use lockstep_proto::{Oid, Version};
 use super::*;
 use crate::base::clock::SeededEntropy;
 use crate::seams::refdb::memory::MemoryRefDb;
-use crate::seams::refdb::{DocumentRecord, IncarnationState, NodeRecord, Rebuilt, Role};
+use crate::seams::refdb::{Document, DocumentRecord, IncarnationState, NodeRecord, Rebuilt, Role};
 
 async fn identity(refdb: &RefDb) {
     let body = serde_json::to_string(&RefdbIdentity::first("0a".to_owned())).unwrap();
