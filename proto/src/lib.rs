@@ -23,6 +23,7 @@
 //! | [`rebuild`] | the identity of a refdb, and bodies for the rebuilding of a lost one |
 //! | [`replay`] | bodies of the call that reads streams again |
 //! | [`resync`] | bodies of the call that brings refs and objects of a node to the refdb's state |
+//! | [`refdb_move`] | bodies for the move of a running refdb to other tables |
 //! | [`refresh`] | bodies of the refresh API: the subjects that a Gerrit must look at again |
 //! | [`gerrit`] | bodies for the handshake of a Gerrit, and for strays |
 //! | [`seed`] | bodies for seeding: an existing repository becomes a project |
@@ -65,6 +66,7 @@ pub mod peer;
 mod precheck;
 pub mod rebuild;
 pub mod record;
+pub mod refdb_move;
 pub mod refresh;
 pub mod replay;
 pub mod resync;

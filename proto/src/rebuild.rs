@@ -1,13 +1,14 @@
-//! The identity of a refdb, and the bodies of the calls that rebuild a lost one (JSON).
+//! The identity of a refdb, and the bodies of the calls that rebuild a lost one, or move a running one (JSON).
 //!
 //! A rebuild reads the version maps of all nodes that answer, page by page, and writes the highest version of each ref
-//! into a new table with a new identity.
+//! into a new table with a new identity. A move copies the refs of the running refdb instead.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::failover::Role;
 use crate::name::{NodeId, ProjectKey, ProjectName, SiteId};
+use crate::refdb_move::{MoveRequest, MoveStep, RefdbPlace};
 use crate::site_list::StreamPlace;
 use crate::slot::{TxnId, Version};
 use crate::value::{RefKey, RefValue};
@@ -32,6 +33,20 @@ pub enum RefdbState {
     Building,
     /// The refdb is complete, and every node may use it.
     Ready,
+    /// It moves to other tables: no incarnation is opened in it, and those that are open end. An operator may still
+    /// abort the move. A release that does not know this state uses no such refdb.
+    Moving,
+    /// It has moved to other tables, for good. Nothing is committed in it any more, and its nodes follow.
+    Moved,
+}
+
+/// The move of a refdb that runs to other tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefdbMove {
+    /// The place of the refdb that succeeds it.
+    pub to: RefdbPlace,
+    /// The run that moves it.
+    pub by: Builder,
 }
 
 /// The rebuild that writes into a refdb.
@@ -80,6 +95,9 @@ pub struct RefdbIdentity {
     /// The rebuild in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builder: Option<Builder>,
+    /// The move to other tables, in progress or complete. The state tells which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moves: Option<RefdbMove>,
 }
 
 impl RefdbIdentity {
@@ -95,7 +113,14 @@ impl RefdbIdentity {
             floor: 0,
             sources: Vec::new(),
             builder: None,
+            moves: None,
         }
+    }
+
+    /// Whether no incarnation may be opened in it, because it moves to other tables, or has moved.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, RefdbState::Moving | RefdbState::Moved)
     }
 
     /// Whether a rebuild has made it.
@@ -255,6 +280,18 @@ pub struct RebuildRequest {
     /// Whether the operator knows that the refdb is lost, although it only does not answer.
     #[serde(default)]
     pub lost: bool,
+    /// Moves the running refdb to the new tables. None: a lost refdb is rebuilt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moves: Option<MoveRequest>,
+}
+
+impl RebuildRequest {
+    /// The place of the new tables.
+    #[must_use]
+    pub fn place(&self) -> RefdbPlace {
+        let MoveRequest { region, endpoint, .. } = self.moves.clone().unwrap_or_default();
+        RefdbPlace { prefix: self.into.clone(), region, endpoint }
+    }
 }
 
 /// How far a rebuild is.
@@ -320,6 +357,12 @@ pub struct Rebuild {
     pub into: String,
     /// Whether it reads only.
     pub dry_run: bool,
+    /// The step of a move. None if it is no move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<MoveStep>,
+    /// The incarnations and nodes that the step of a move waits for, at most [`MOST_LISTED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<String>,
     /// Why it was refused or failed, with the next step.
     #[serde(default)]
     pub why: Option<String>,
@@ -362,6 +405,8 @@ impl Rebuild {
             phase: RebuildPhase::Running,
             into: request.into.clone(),
             dry_run: request.dry_run,
+            step: request.moves.is_some().then_some(MoveStep::Look),
+            waits: Vec::new(),
             why: None,
             identity: None,
             sources: Vec::new(),
@@ -425,5 +470,25 @@ mod tests {
         assert!(golden.has_read("ab") && !golden.has_read("cd") && !golden.has_read(""));
         let least: RefdbIdentity = serde_json::from_str(r#"{"id":"0a","state":"ready","later":1}"#).unwrap();
         assert_eq!(least, RefdbIdentity::first("0a".into()));
+    }
+
+    /// As this release writes a refdb that moves. Every later release must take it for closed.
+    const MOVING: &str = r#"{"id":"0a","state":"moved",
+        "moves":{"to":{"prefix":"lockstep-2","region":"eu-west-1"},"by":{"node":"muc-1-0","run":7}}}"#;
+
+    #[test]
+    fn a_refdb_that_has_moved_is_closed_and_names_the_place() {
+        let moved: RefdbIdentity = serde_json::from_str(MOVING).unwrap();
+        let to = RefdbPlace { prefix: "lockstep-2".into(), region: Some("eu-west-1".into()), endpoint: None };
+        let by = Builder { node: "muc-1-0".parse().unwrap(), run: 7 };
+        let expected = RefdbIdentity {
+            state: RefdbState::Moved,
+            moves: Some(RefdbMove { to, by }),
+            ..RefdbIdentity::first("0a".into())
+        };
+        assert_eq!(moved, expected);
+        assert!(moved.is_closed() && !RefdbIdentity::first("0a".into()).is_closed());
+        let written = serde_json::to_string(&moved).unwrap();
+        assert_eq!(serde_json::from_str::<RefdbIdentity>(&written).unwrap(), moved);
     }
 }

@@ -3,13 +3,15 @@
 //! The name of a table says nothing about its content: a table can be lost and made anew, restored, or rebuilt. So each
 //! refdb has an identity, and each volume keeps the identity of the refdb that its version map speaks of. A node
 //! commits into that refdb alone. It moves to another one only if that one was rebuilt from its own, and gives up its
-//! version map then (`node/assembly`).
+//! version map then (`node/assembly`). A refdb that has moved to other tables names them, and every node follows.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::rebuild::{KnownSite, RefdbIdentity, RefdbState};
+use lockstep_proto::refdb_move::RefdbPlace;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::seams::refdb::{Document, RefDb, RefDbError, SiteRecord, StoredDocument};
@@ -29,6 +31,8 @@ pub enum Verdict {
     Bind(RefdbIdentity),
     /// This refdb was rebuilt from that of the volume: the volume moves to it.
     Move(RefdbIdentity),
+    /// This refdb has moved to this place: the node starts again there.
+    Follow(RefdbPlace),
     /// The node must not use this refdb.
     Refuse(Evidence),
 }
@@ -50,6 +54,9 @@ pub fn judge(volume: Volume<'_>, found: Option<&RefdbIdentity>) -> Verdict {
     match (volume.refdb, found) {
         (_, Some(found)) if found.state == RefdbState::Building => {
             Verdict::Refuse(Evidence::Building { table: found.table.clone(), refdb: found.id.clone() })
+        }
+        (_, Some(found)) if found.state == RefdbState::Moved => {
+            Verdict::Follow(found.moves.clone().map(|moves| moves.to).unwrap_or_default())
         }
         (None, None) => Verdict::Propose,
         (Some(volume), Some(found)) if volume.id == found.id => Verdict::Same,
@@ -87,6 +94,23 @@ pub async fn write(refdb: &RefDb, before: u64, identity: &RefdbIdentity) -> Resu
     IDENTITY.content(&refdb.documents.put_document(Document::Identity, &record).await?)
 }
 
+/// Opens the refdb into which another one has moved, if its mover has not done so. The mover ends the copy before it
+/// writes into the old refdb that it has moved, so the copy is whole. Answers whether nodes may use it.
+///
+/// # Errors
+/// The refdb did not answer. It may be open.
+pub async fn open_moved(refdb: &RefDb, from: &str) -> Result<bool, RefDbError> {
+    let Some((revision, found)) = read(refdb).await?.filter(|(_, found)| found.covers(from)) else {
+        return Ok(false);
+    };
+    if found.state != RefdbState::Building {
+        return Ok(true);
+    }
+    let ready = RefdbIdentity { state: RefdbState::Ready, builder: None, ..found };
+    let (_, stored) = write(refdb, revision, &ready).await?;
+    Ok(stored.state != RefdbState::Building)
+}
+
 /// Whether the volume knows anything of a refdb.
 ///
 /// # Errors
@@ -101,6 +125,8 @@ pub struct BoundRefdb {
     bound: Mutex<BoundTo>,
     /// When the refdb took a heartbeat of this node last.
     beat: Mutex<Option<Instant>>,
+    /// Whether the refdb moves to other tables, as it was read last.
+    moves: watch::Sender<bool>,
 }
 
 impl BoundRefdb {
@@ -109,7 +135,8 @@ impl BoundRefdb {
     /// # Errors
     /// The store failed.
     pub fn load(store: &dyn NodeStore) -> Result<Arc<Self>, StoreError> {
-        Ok(Arc::new(Self { bound: Mutex::new(store.bound()?), beat: Mutex::default() }))
+        let (beat, moves) = (Mutex::default(), watch::Sender::new(false));
+        Ok(Arc::new(Self { bound: Mutex::new(store.bound()?), beat, moves }))
     }
 
     /// The refdb of the volume. None if it belongs to none yet.
@@ -140,6 +167,24 @@ impl BoundRefdb {
     #[must_use]
     pub fn took_a_beat_within(&self, time: Duration) -> bool {
         self.beat.lock().is_some_and(|at| at.elapsed() < time)
+    }
+
+    /// Takes in the identity of the refdb, as it was just read.
+    pub fn see(&self, found: Option<&RefdbIdentity>) {
+        let moves = found.is_some_and(RefdbIdentity::is_closed);
+        self.moves.send_if_modified(|known| std::mem::replace(known, moves) != moves);
+    }
+
+    /// Whether the refdb moves to other tables, or has moved. Then this node opens no incarnation.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        *self.moves.borrow()
+    }
+
+    /// Waits until the refdb moves, or until it does not move any more.
+    pub async fn until_moves(&self, moves: bool) {
+        // The sender lives as long as `self`.
+        let _ = self.moves.subscribe().wait_for(|now| *now == moves).await;
     }
 
     /// Binds the volume to a refdb, durably.
@@ -173,7 +218,7 @@ impl BoundRefdb {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::rebuild::SourceVolume;
+    use lockstep_proto::rebuild::{Builder, RefdbMove, SourceVolume};
 
     use super::*;
 
@@ -205,6 +250,35 @@ mod tests {
         assert_eq!(judge(volume(None, false), Some(&b)), Verdict::Bind(b.clone()), "a new volume");
         for (volume, found) in [(&b, Some(&a)), (&a, None), (&a, Some(&identity("c", &["x"])))] {
             assert!(matches!(of(Some(volume), found), Verdict::Refuse(Evidence::OtherRefdb { .. })), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn every_node_follows_a_refdb_that_has_moved_and_uses_one_that_still_moves() {
+        let to = RefdbPlace { prefix: "next".to_owned(), ..RefdbPlace::default() };
+        let by = Builder { node: "n".parse().unwrap(), run: 1 };
+        let moves = Some(RefdbMove { to: to.clone(), by });
+        let moving = RefdbIdentity { state: RefdbState::Moving, moves: moves.clone(), ..identity("a", &[]) };
+        let moved = RefdbIdentity { state: RefdbState::Moved, ..moving.clone() };
+        let (a, b) = (identity("a", &[]), identity("b", &["a"]));
+        assert_eq!(judge(volume(Some(&a), true), Some(&moving)), Verdict::Same, "it opens no incarnation there");
+        for own in [None, Some(&a), Some(&b)] {
+            assert_eq!(judge(volume(own, true), Some(&moved)), Verdict::Follow(to.clone()), "{own:?}");
+        }
+        let aborted = RefdbIdentity { moves, ..a.clone() };
+        assert_eq!(judge(volume(Some(&a), true), Some(&aborted)), Verdict::Same);
+    }
+
+    #[tokio::test]
+    async fn only_the_refdb_that_succeeds_the_moved_one_is_opened() {
+        let refdb = crate::seams::refdb::memory::MemoryRefDb::new().refdb();
+        assert_eq!(open_moved(&refdb, "a").await, Ok(false), "there is none");
+        let half = RefdbIdentity { state: RefdbState::Building, ..identity("b", &["a"]) };
+        write(&refdb, 0, &half).await.unwrap();
+        assert_eq!(open_moved(&refdb, "x").await, Ok(false), "of another installation");
+        for _ in 0..2 {
+            assert_eq!(open_moved(&refdb, "a").await, Ok(true));
+            assert_eq!(read(&refdb).await.unwrap().unwrap().1, identity("b", &["a"]));
         }
     }
 

@@ -141,12 +141,7 @@ impl Cluster {
             nodes.push(Node::new(&program, &place, Wire::to(&refdb).await, streams));
         }
         std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");
-        let connection = Connection::emulator(dynamo.endpoint());
-        let raw = Arc::new(DynamoRefDb::new(&client(&connection).await, "e2e", TableSettings::default()));
-        let blobs = ObjectBlobs::local(&folder.path().join("blobs")).expect("a blob store");
-        let long_forms = LongForms::new(Arc::new(blobs), folder.path().to_owned(), usize::MAX);
-        let staged = StagedRefs::new(RefDb::of(&raw), long_forms, WRITE_ITEMS, InjectedBugs::default());
-        let refdb = Arc::new(staged).refdb();
+        let (refdb, raw) = opened(&dynamo, folder.path(), "e2e").await;
         let mut cluster = Self { nodes, refdb, raw, folder, dynamo, throttle, kinesis, _forwarders: forwarders };
         for node in &mut cluster.nodes {
             tune(node);
@@ -182,6 +177,11 @@ impl Cluster {
         for table in ["e2e-refs", "e2e-journal"] {
             let _ = client.delete_table().table_name(table).send().await.expect("the table is deleted");
         }
+    }
+
+    /// Reads the committed values from the tables with this prefix from now on.
+    pub async fn read_from(&mut self, prefix: &str) {
+        (self.refdb, self.raw) = opened(&self.dynamo, self.folder.path(), prefix).await;
     }
 
     /// The names of all tables.
@@ -229,6 +229,16 @@ impl Cluster {
             node.shows(project, name, value).await;
         }
     }
+}
+
+/// Opens the refdb in the tables with a prefix, with and without [`StagedRefs`].
+async fn opened(dynamo: &EmbeddedDynamo, folder: &Path, prefix: &str) -> (RefDb, Arc<DynamoRefDb>) {
+    let connection = Connection::emulator(dynamo.endpoint());
+    let raw = Arc::new(DynamoRefDb::new(&client(&connection).await, prefix, TableSettings::default()));
+    let blobs = ObjectBlobs::local(&folder.join("blobs")).expect("a blob store");
+    let long_forms = LongForms::new(Arc::new(blobs), folder.to_owned(), usize::MAX);
+    let staged = StagedRefs::new(RefDb::of(&raw), long_forms, WRITE_ITEMS, InjectedBugs::default());
+    (Arc::new(staged).refdb(), raw)
 }
 
 impl Drop for Cluster {

@@ -95,7 +95,7 @@ async fn attempt_at(phases: &Phases, dice: &Dice, may_end_early: bool) -> Result
     }
     world.trace.note(driver.as_str(), if may_end_early { "REBUILDS, AND ITS WRITES FAIL" } else { "REBUILDS" });
     let (into, from_sites) = (NEXT.to_owned(), Vec::new());
-    let request = RebuildRequest { into, from_sites, dry_run: false, take_over: true, lost: true };
+    let request = RebuildRequest { into, from_sites, dry_run: false, take_over: true, lost: true, moves: None };
     rebuilds.begin("an operator", request).map_err(|error| violates(error.message))?;
     let dies = may_end_early && dice.chance(500);
     let until = world.trace.now_ms() + if dies { dice.between(100, 5_000) } else { world.scenario.converge_ms };

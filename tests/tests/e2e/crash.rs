@@ -30,7 +30,8 @@ enum At {
 }
 use At::{Applier, Origin};
 
-/// Failpoints that the pushes of this load never reach. The tests in `seed` and `large` cover them.
+/// Failpoints that the pushes of this load never reach. The tests in `seed`, `large` and `move_refdb` cover
+/// them.
 const ELSEWHERE: &[&str] = &[
     "commit.locked",
     "commit.part_locked",
@@ -38,6 +39,11 @@ const ELSEWHERE: &[&str] = &[
     "commit.part_released",
     "commit.sealed",
     "commit.stored",
+    "move.closed",
+    "move.copied",
+    "move.drained",
+    "move.fenced",
+    "move.moved",
     "seed.part",
 ];
 

@@ -11,6 +11,7 @@ mod failover;
 mod failover_all_active;
 mod failover_drivers;
 mod locks;
+mod move_refdb;
 mod names;
 mod projects;
 mod reads;

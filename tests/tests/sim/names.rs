@@ -235,6 +235,7 @@ fn a_node_of_an_earlier_release_keeps_every_folder() {
             whole: Default::default(),
             needs: Default::default(),
             frees_names: false,
+            follows_moves: false,
         };
         let refdb = story.world.backend.refdb();
         refdb.nodes.put_node(&earlier, None).await.unwrap();

@@ -23,7 +23,8 @@ fn node(name: &str) -> NodeId {
 }
 
 fn request() -> RebuildRequest {
-    RebuildRequest { into: NEXT.to_owned(), from_sites: Vec::new(), dry_run: false, take_over: false, lost: false }
+    let from_sites = Vec::new();
+    RebuildRequest { into: NEXT.to_owned(), from_sites, dry_run: false, take_over: false, lost: false, moves: None }
 }
 
 /// The request with the operator's word that nobody commits into the old refdb any more.

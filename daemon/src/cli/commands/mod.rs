@@ -181,7 +181,7 @@ enum Command {
     /// Move the writes of one site to another
     #[command(subcommand)]
     Failover(failover::FailoverCommand),
-    /// Rebuild a lost refdb from all sites
+    /// Rebuild a lost refdb from all sites, or move the running one to other tables
     #[command(subcommand)]
     Refdb(refdb::RefdbCommand),
     /// Move the writes back: the failover in the other direction of the last one

@@ -1,4 +1,5 @@
 //! A joined node follows the role of its site: it takes writes while the site is active, and serves reads always.
+//! While the refdb moves to other tables, no node takes writes, whatever the role of its site is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ enum Closed {
     NotActive,
     /// It may not sign for its site.
     Key(KeyError),
+    /// The refdb moves to other tables.
+    Moving,
 }
 
 impl Join {
@@ -53,6 +56,11 @@ impl Join {
                 Err(Closed::NotActive) => {
                     self.begin_to_serve(first);
                     self.follow_role().await;
+                }
+                Err(Closed::Moving) => {
+                    self.begin_to_serve(first);
+                    self.front.close_by_role();
+                    self.stages.state.bound.until_moves(false).await;
                 }
                 Err(Closed::Key(why)) => {
                     self.begin_to_serve(first);
@@ -112,18 +120,22 @@ impl Join {
         }
     }
 
-    /// Waits until the role of the site has changed: every change raises the epoch.
+    /// Waits until the role of the site has changed, or the refdb moves. Every change of a role raises the epoch.
     async fn until_deposed(&self, incarnation: &IncarnationRecord) {
         if self.stages.deps.bugs.has(InjectedBug::FencedReopens) {
             return std::future::pending().await;
         }
         let site = &self.stages.deps.settings.site;
-        self.stages.state.roles.wait(site, |own| own.epoch > incarnation.epoch).await;
+        tokio::select! {
+            biased;
+            () = self.stages.state.bound.until_moves(true) => {}
+            () = self.stages.state.roles.wait(site, |own| own.epoch > incarnation.epoch) => {}
+        }
     }
 
     /// Ends an incarnation whose site takes no commits any more, while the node goes on. The front is closed.
     async fn step_down(&self, term: &Term) {
-        tracing::warn!("the site takes no commits any more: ending the incarnation of this node");
+        tracing::warn!("the site takes no commits any more, or the refdb moves: ending the incarnation of this node");
         term.close();
         self.stages.state.folders.end();
         self.front.drained().await;
@@ -135,8 +147,11 @@ impl Join {
         *self.term.lock() = None;
     }
 
-    /// Opens an incarnation, unless nothing but a change of the site or of the node's key helps.
+    /// Opens an incarnation, unless nothing but a change of the site, of the node's key or of the refdb helps.
     async fn open_incarnation(&self) -> Result<Result<IncarnationRecord, Closed>, OpenError> {
+        if self.stages.state.bound.moves() {
+            return Ok(Err(Closed::Moving));
+        }
         match self.stages.opener().open_incarnation().await {
             Ok(incarnation) => Ok(Ok(incarnation)),
             Err(OpenError::NotActive(own)) => {

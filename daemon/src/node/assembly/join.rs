@@ -50,8 +50,8 @@ pub(super) enum JoinError {
     /// The site of the node is not in the list of sites, or the list could not be read.
     #[error(transparent)]
     List(#[from] EnrollError),
-    /// The refdb was rebuilt from the one of this volume, which it could not tell at its start.
-    #[error("the refdb was rebuilt: this node has to start again, to move its volume to it")]
+    /// The refdb was rebuilt from the one of this volume, or has moved, which the node could not tell at its start.
+    #[error("the refdb was rebuilt, or has moved to other tables: this node has to start again, to follow it")]
     Rebuilt,
     /// Earlier incarnations of this node could not be fenced.
     #[error(transparent)]
@@ -223,6 +223,7 @@ impl Join {
             needs: self.stages.state.debts.needs(),
             frees_names: true,
             obeys_locks: 0,
+            follows_moves: true,
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
@@ -287,6 +288,7 @@ impl Join {
         let (deps, volume) = (&self.stages.deps, self.stages.state.bound.refdb());
         let has_memory = bound_refdb::has_memory(deps.store.as_ref())?;
         let found = bound_refdb::read(&deps.refdb).await?.map(|(_, found)| found);
+        self.stages.state.bound.see(found.as_ref());
         let volume = bound_refdb::Volume { refdb: volume.as_ref(), id: &self.facts.id, has_memory };
         Ok(bound_refdb::judge(volume, found.as_ref()))
     }
@@ -306,7 +308,7 @@ impl Join {
         let found = match verdict {
             Verdict::Same => return Ok(()),
             Verdict::Bind(found) => found,
-            Verdict::Move(_) | Verdict::Propose => return Err(JoinError::Rebuilt),
+            Verdict::Move(_) | Verdict::Follow(_) | Verdict::Propose => return Err(JoinError::Rebuilt),
             Verdict::Refuse(evidence) => return Err(JoinError::WentBack(Box::new(evidence))),
         };
         tracing::info!(refdb = found.id, "this volume belongs to this refdb from now on");
@@ -322,7 +324,7 @@ impl Join {
                 went_back.tell(evidence.clone());
                 return Err(JoinError::WentBack(Box::new(evidence)));
             }
-            Verdict::Move(_) => {
+            Verdict::Move(_) | Verdict::Follow(_) => {
                 self.fenced.cancel();
                 return Err(JoinError::Rebuilt);
             }

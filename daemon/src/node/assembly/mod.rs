@@ -9,6 +9,7 @@
 //! | `join` | registers the node, reconciles it, opens its incarnation, and catches up |
 //! | `bootstrap` | beats and counts while the node takes everything from the refdb and from peers |
 //! | `come_back` | compares the disk with the committed state after a time in which the site was off |
+//! | `follow_move` | follows a refdb that has moved to other tables |
 //! | `follow_sites` | reads the streams of the sites of the list |
 //! | `follow_roles` | takes writes while the site is active, and serves reads always |
 //! | `unremembered_requests` | reads again which requests were committed and not durably remembered |
@@ -48,6 +49,7 @@ mod digest;
 mod doctor;
 mod explain;
 mod failover_gauges;
+pub mod follow_move;
 mod follow_roles;
 mod follow_sites;
 mod front;

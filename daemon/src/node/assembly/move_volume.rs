@@ -71,7 +71,7 @@ pub(super) async fn to_rebuilt_refdb(deps: &NodeDependencies) -> Result<(), Move
     let volume = Volume { refdb: bound.refdb.as_ref(), id: &facts.id, has_memory };
     match bound_refdb::judge(volume, found.as_ref()) {
         Verdict::Move(found) => move_to(deps, &bound, found).await,
-        Verdict::Same | Verdict::Propose | Verdict::Bind(_) | Verdict::Refuse(_) => Ok(()),
+        Verdict::Same | Verdict::Propose | Verdict::Bind(_) | Verdict::Follow(_) | Verdict::Refuse(_) => Ok(()),
     }
 }
 

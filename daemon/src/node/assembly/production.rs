@@ -153,6 +153,14 @@ pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<S
     })
 }
 
+/// Opens tables at the place of a configuration. It opens no connection.
+pub(super) async fn tables(settings: &Settings, embedded: Option<&Embedded>) -> DynamoTables {
+    let refdb = &settings.refdb;
+    let endpoint = embedded.map(Embedded::dynamo_endpoint).or_else(|| refdb.endpoint.clone());
+    let client = dynamo::client(&connection(refdb, endpoint)).await;
+    DynamoTables::new(&client, &refdb.prefix, TableSettings { warm: warm(refdb) })
+}
+
 /// The way to the tables at an endpoint. None: the endpoint of the Region.
 pub(super) fn connection(refdb: &Refdb, endpoint: Option<String>) -> Connection {
     let local = is_local(endpoint.as_ref());

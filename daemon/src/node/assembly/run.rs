@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::digest::DigestWriter;
 use super::doctor::NodeDoctor;
 use super::failover_gauges::FailoverGauges;
+use super::follow_move;
 use super::gauges;
 use super::guards::Guards;
 use super::inspect::TlsAtNode;
@@ -367,6 +368,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         Some(folder) => Some(Embedded::start(folder).await.map_err(RunError::of)?),
         None => None,
     };
+    let settings = at_present_place(settings, embedded.as_ref()).await;
     let seams = production::seams(&settings, embedded.as_ref()).await.map_err(RunError::of)?;
     let git = super::git_settings(&settings).map_err(RunError::of)?;
     let sidecar = Sidecar::start(&settings, &seams, git, Some(&telemetry)).await?;
@@ -384,6 +386,15 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         () = stop_signal() => tracing::warn!("stopped at once by a second signal; the journal has every commit"),
     }
     end
+}
+
+/// The settings with the place to which the refdb has moved, if it has.
+async fn at_present_place(settings: Settings, embedded: Option<&Embedded>) -> Settings {
+    let tables = production::tables(&settings, embedded).await;
+    match follow_move::present_place(&tables).await {
+        None => settings,
+        Some(place) => Settings { refdb: follow_move::settings_at(settings.refdb.clone(), place), ..settings },
+    }
 }
 
 /// Waits for a signal that asks this process to end: from an orchestrator, from Ctrl-C, or because the terminal was

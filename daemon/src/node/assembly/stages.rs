@@ -240,14 +240,15 @@ impl Stages {
         ArrivalStage::new(&self.context, &self.state, gerrit, Arc::new(move || latches.closed()))
     }
 
-    /// The stage that serves this node's version map, and rebuilds a lost refdb.
+    /// The stage that serves this node's version map, rebuilds a lost refdb, and moves a running one.
     pub(super) fn rebuild_desk(&self, front: Arc<Front>) -> RebuildDesk {
         let (went_back, bound) = (self.context.went_back.clone(), Arc::clone(&self.state.bound));
         let lease = self.deps.settings.member.lease;
         let commits =
             Arc::new(move || front.committer().is_some() && !went_back.is_known() && bound.took_a_beat_within(lease));
         let sites = self.deps.settings.sites.clone().into_iter().collect();
-        RebuildDesk::new(&self.context, &self.state, Arc::clone(&self.deps.tables), sites, commits)
+        let (tables, fencing) = (Arc::clone(&self.deps.tables), Arc::new(self.fencer.clone()));
+        RebuildDesk::new(&self.context, &self.state, tables, sites, fencing, commits)
     }
 
     /// The seed stage. It commits through `commits`.

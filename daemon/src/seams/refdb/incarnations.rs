@@ -86,7 +86,8 @@ pub enum MarkAnswer {
 #[async_trait]
 pub trait Incarnations: Send + Sync {
     /// Creates an incarnation's record, if the site's role is [`Role::Active`](super::Role::Active), its epoch is
-    /// `record.epoch`, and the site is neither removed nor switched off.
+    /// `record.epoch`, and the site is neither removed nor switched off. While the document of the identity says that
+    /// the refdb moves, or has moved, the call does nothing, and answers [`RefDbError::NotNow`].
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError>;
 
     /// Every incarnation of a site that is not forgotten, drained ones included, in the order of their ids. The read is

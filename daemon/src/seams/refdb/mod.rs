@@ -29,6 +29,7 @@
 //! | `stored` | [`StoredDocument`]: documents as values |
 //! | `gerrit` | [`GerritIdentity`]: the installation's Gerrit, and its instance ids |
 //! | `setup` | [`Setup`]: prepares the store, and writes the items of a rebuild |
+//! | `check` | reads a whole refdb, and tells the faults of its items |
 //! | `gone` | whether the content of a slot still proves anything |
 //! | `dynamo`, `memory` | the implementations |
 //! | `project_pages` | every project, page by page |
@@ -36,6 +37,7 @@
 //! | `units` | [`RequestUnits`](units::RequestUnits): the measure by which tables are billed |
 //! | `rules`, `error` | the checks that all implementations share, and the one error |
 
+pub mod check;
 mod documents;
 pub mod dynamo;
 mod error;
@@ -56,6 +58,8 @@ pub mod units;
 
 use std::sync::Arc;
 
+use lockstep_proto::refdb_move::RefdbPlace;
+
 pub use documents::{Document, DocumentRecord, Documents, WentBackRecord};
 pub use error::RefDbError;
 pub use gerrit::{GerritIdentity, GerritRecord};
@@ -68,13 +72,19 @@ pub use setup::{REBUILT_ITEMS, RebuildAnswer, Rebuilt, Setup};
 pub use sites::{Role, SiteAnswer, SiteRecord, Sites};
 pub use stored::{StoredDocument, to_json};
 
-/// Opens refdbs in other tables of the same store.
+/// Opens refdbs in other tables of the same store, or of a store elsewhere.
 pub trait Tables: Send + Sync {
     /// The prefix of the node's own tables: the setting `refdb.prefix`.
     fn current(&self) -> String;
 
     /// The refdb in the tables with this prefix. They need not exist.
     fn open(&self, prefix: &str) -> RefDb;
+
+    /// The refdb at another place: its Region and endpoint may differ, too. An implementation with one place for all
+    /// tables goes by the prefix.
+    fn at(&self, place: &RefdbPlace) -> RefDb {
+        self.open(&place.prefix)
+    }
 }
 
 /// The global ref database, in its parts. The documentation of this module is its contract. Clones share the store.

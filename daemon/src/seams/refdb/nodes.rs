@@ -37,6 +37,8 @@ pub struct NodeRecord {
     /// The revision of the list of operator locks that the node obeys: nothing that does not obey it is on its way from
     /// the node any more. 0 if the node has not read the list, and from programs of earlier releases.
     pub obeys_locks: u64,
+    /// Whether the node's program follows a refdb that moves. A program of an earlier release does not.
+    pub follows_moves: bool,
 }
 
 /// The most entries of each part of [`Needs`], so that a node's record stays below the limit of an item.
@@ -103,6 +105,7 @@ impl NodeRecord {
             needs: Needs::default(),
             frees_names: true,
             obeys_locks: 0,
+            follows_moves: true,
         }
     }
 }

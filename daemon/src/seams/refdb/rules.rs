@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use lockstep_proto::locks::held_text;
+use lockstep_proto::rebuild::RefdbIdentity;
 use lockstep_proto::{
     Command, IncarnationId, ProjectKey, RefKey, RefName, RefValue, Seq, SiteId, Transaction, TxnId, Version, limits,
 };
@@ -13,8 +14,8 @@ use lockstep_proto::{
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 
 use super::{
-    CommitAnswer, CommitRequest, DigestRecord, Document, Freed, IncarnationRecord, IncarnationState, MOST_DIGEST_BYTES,
-    MarkAnswer, NodeRecord, Obstacle, Part, REBUILT_ITEMS, Rebuilt, RefDbError, RefItem, SlotState,
+    CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Freed, IncarnationRecord, IncarnationState,
+    MOST_DIGEST_BYTES, MarkAnswer, NodeRecord, Obstacle, Part, REBUILT_ITEMS, Rebuilt, RefDbError, RefItem, SlotState,
 };
 
 /// The most items that one commit may touch: commands, directories and the slot.
@@ -114,6 +115,18 @@ pub(super) fn rebuilt_fits(items: &[Rebuilt]) -> Result<(), RefDbError> {
     }
     let why = format!("a write of a rebuild has {} items, 1 to {REBUILT_ITEMS} are allowed", items.len());
     Err(RefDbError::Broken(why))
+}
+
+/// Whether a document closes the refdb: it is the identity of one that moves, or has moved. Then no incarnation is
+/// opened.
+pub(super) fn closes(which: Document, record: &DocumentRecord) -> bool {
+    let identity = || serde_json::from_str::<RefdbIdentity>(&record.body);
+    which == Document::Identity && identity().is_ok_and(|identity| identity.is_closed())
+}
+
+/// The refusal to open an incarnation in a closed refdb. An operator may abort its move, so a retry may help.
+pub(super) fn closed() -> RefDbError {
+    RefDbError::NotNow("the refdb moves to other tables, so no incarnation is opened in it".to_owned())
 }
 
 /// Whether the version, the old value and the predecessor of a command fit together.

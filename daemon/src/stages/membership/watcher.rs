@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lockstep_proto::{NodeId, SiteId};
 use parking_lot::Mutex;
@@ -28,6 +29,9 @@ use crate::state::gone_nodes::GoneNodes;
 use crate::state::journal::Journal;
 use crate::state::site_roles::SiteRoles;
 use crate::state::went_back::{Evidence, WentBack};
+
+/// How long a node that has to start again serves its status still: an operator may wait for the end of the move.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The journal of the running incarnation, if one is open.
 pub type Running = Arc<Mutex<Option<Arc<Journal>>>>;
@@ -133,15 +137,22 @@ impl Watcher {
     }
 
     /// Looks whether the tables still hold the refdb of this node's volume. Before the node has joined, its volume may
-    /// belong to none.
+    /// belong to none. A node that has seen a record of a later refdb may be about to follow a move.
     async fn look_at_identity(&self) -> Result<(), RefDbError> {
-        let Some(volume) = self.bound.refdb().filter(|_| !self.went_back.is_known()) else { return Ok(()) };
+        let looks = matches!(self.went_back.evidence(), None | Some(Evidence::Succeeded { .. }));
+        let Some(volume) = self.bound.refdb().filter(|_| looks) else { return Ok(()) };
         let found = bound_refdb::read(&self.refdb).await?.map(|(_, found)| found);
+        self.bound.see(found.as_ref());
         let bound = bound_refdb::Volume { refdb: Some(&volume), id: "", has_memory: true };
         match bound_refdb::judge(bound, found.as_ref()) {
             Verdict::Refuse(evidence) => self.went_back.tell(evidence),
             Verdict::Move(found) => {
                 self.went_back.tell(Evidence::OtherRefdb { volume: volume.id, found: Some(found.id) });
+            }
+            Verdict::Follow(to) => {
+                tracing::warn!(%to, "the refdb has moved to other tables: the node ends, and its next start follows");
+                sleep(FAREWELL).await;
+                self.fenced.cancel();
             }
             Verdict::Same | Verdict::Propose | Verdict::Bind(_) => {}
         }

@@ -3,16 +3,23 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::rebuild::{Rebuild, RebuildPhase, RebuildRequest, VersionsPage, VersionsRequest};
 use parking_lot::Mutex;
 
+use super::error::RebuildError;
 use super::job::Job;
+use super::moving::MoveJob;
 use super::pages::{TakesCommits, VersionPages};
 use crate::seams::refdb::Tables;
-use crate::stages::ports::Rebuilds;
+use crate::stages::ports::{Fencing, Rebuilds};
+use crate::state::bound_refdb::BoundRefdb;
 use crate::state::context::{NodeContext, NodeState};
+use crate::state::gone_nodes::GoneNodes;
+use crate::state::site_roles::SiteRoles;
 
 /// The stage of one node.
 pub struct RebuildDesk {
@@ -20,22 +27,48 @@ pub struct RebuildDesk {
     sites: BTreeSet<SiteId>,
     tables: Arc<dyn Tables>,
     pages: Arc<VersionPages>,
+    fencing: Arc<dyn Fencing>,
+    bound: Arc<BoundRefdb>,
+    roles: Arc<SiteRoles>,
+    gone: GoneNodes,
     /// The last request, and its report.
     last: Mutex<Option<(RebuildRequest, Arc<Mutex<Rebuild>>)>>,
 }
 
 impl RebuildDesk {
-    /// The stage of a node. `sites` are those of its configuration, and `commits` tells whether it takes commits now.
+    /// The stage of a node. `sites` are those of its configuration, `fencing` ends incarnations of any node, and
+    /// `commits` tells whether this node takes commits now.
     #[must_use]
     pub fn new(
         context: &NodeContext,
         state: &NodeState,
         tables: Arc<dyn Tables>,
         sites: BTreeSet<SiteId>,
+        fencing: Arc<dyn Fencing>,
         commits: TakesCommits,
     ) -> Self {
         let pages = Arc::new(VersionPages::new(context, state, commits));
-        Self { context: context.clone(), sites, tables, pages, last: Mutex::default() }
+        let (bound, roles, gone) = (Arc::clone(&state.bound), Arc::clone(&state.roles), state.gone.clone());
+        Self { context: context.clone(), sites, tables, pages, fencing, bound, roles, gone, last: Mutex::default() }
+    }
+
+    fn move_job(&self, request: RebuildRequest, report: Arc<Mutex<Rebuild>>) -> MoveJob {
+        let context = &self.context;
+        MoveJob {
+            site: context.site.clone(),
+            node: context.node.clone(),
+            refdb: context.refdb.clone(),
+            went_back: context.went_back.clone(),
+            bound: Arc::clone(&self.bound),
+            roles: Arc::clone(&self.roles),
+            gone: self.gone.clone(),
+            tables: Arc::clone(&self.tables),
+            fencing: Arc::clone(&self.fencing),
+            entropy: Arc::clone(&context.entropy),
+            bugs: context.bugs,
+            request,
+            report,
+        }
     }
 
     fn job(&self, request: RebuildRequest, report: Arc<Mutex<Rebuild>>) -> Job {
@@ -67,7 +100,8 @@ impl Rebuilds for RebuildDesk {
         let mut last = self.last.lock();
         if let Some((asked, report)) = last.as_ref() {
             let running = report.lock().clone();
-            if is_running(&running) {
+            // An abort ends the run that it meets, at this node or at another one.
+            if is_running(&running) && !request.moves.as_ref().is_some_and(|moves| moves.abort) {
                 if *asked == request {
                     return Ok(running);
                 }
@@ -78,14 +112,32 @@ impl Rebuilds for RebuildDesk {
             }
         }
         // With --lost, this line is the record of the operator's word.
-        let RebuildRequest { into, from_sites, dry_run, take_over, lost } = &request;
-        tracing::warn!(actor, into, ?from_sites, dry_run, take_over, lost, "an operator rebuilds the refdb");
+        let RebuildRequest { into, from_sites, dry_run, take_over, lost, moves } = &request;
+        tracing::warn!(
+            actor,
+            into,
+            ?from_sites,
+            dry_run,
+            take_over,
+            lost,
+            ?moves,
+            "an operator rebuilds or moves the refdb"
+        );
         let report = Arc::new(Mutex::new(Rebuild::begun(&request)));
         let begun = report.lock().clone();
         *last = Some((request.clone(), Arc::clone(&report)));
-        let job = self.job(request, Arc::clone(&report));
+        let running: BoxFuture<'static, Result<(), RebuildError>> = match request.moves.is_some() {
+            true => {
+                let job = self.move_job(request, Arc::clone(&report));
+                async move { job.run().await }.boxed()
+            }
+            false => {
+                let job = self.job(request, Arc::clone(&report));
+                async move { job.run().await }.boxed()
+            }
+        };
         self.context.tasks.spawn("rebuild", async move {
-            let end = job.run().await;
+            let end = running.await;
             let mut report = report.lock();
             match end {
                 Ok(()) => report.phase = RebuildPhase::Done,

@@ -1,6 +1,7 @@
 //! Why a rebuild was refused, or failed. Each text names the next step.
 
-use lockstep_proto::{NodeId, ProjectKey, RefName, SiteId};
+use lockstep_proto::refdb_move::RefdbPlace;
+use lockstep_proto::{NodeId, ProjectKey, RefKey, RefName, SiteId, TxnId};
 
 use crate::seams::peers::PeerError;
 use crate::seams::refdb::RefDbError;
@@ -18,7 +19,7 @@ pub(super) enum RebuildError {
     /// The refdb is not lost.
     #[error(
         "the refdb answers, and is not older than this node: nothing is lost. To move it to other tables on purpose, \
-         remove it, or deny every site the access to it, first"
+         give --move"
     )]
     RefDbLives,
     /// The refdb does not answer, and may live.
@@ -117,8 +118,33 @@ pub(super) enum RebuildError {
     /// A node ended to answer.
     #[error("{}; repeat the command, or leave the site out with --from-sites", of_peer(.0))]
     Peer(PeerError),
-    /// The new refdb failed.
-    #[error("the new refdb: {0}; repeat the command")]
+    /// The refdb cannot move as it is.
+    #[error("the refdb cannot move: {0}")]
+    NotMovable(String),
+    /// Another move is in progress.
+    #[error("the refdb moves to the tables {0} already: repeat the command with that target, or abort that move first")]
+    OtherMove(RefdbPlace),
+    /// There is no move to abort.
+    #[error("no move is in progress: there is nothing to abort")]
+    NothingMoves,
+    /// The point of no return is behind the move.
+    #[error(
+        "the refdb has moved to the tables {0}, and nodes may have committed there: it cannot be aborted. To go back, \
+         move it again"
+    )]
+    HasMoved(RefdbPlace),
+    /// A ref is locked although nothing can be committed any more.
+    #[error("{key} of {project} is still locked by transaction {lock}, whose outcome is open; repeat the command")]
+    Locked {
+        /// The project with its incarnation.
+        project: ProjectKey,
+        /// The ref or pseudo-ref.
+        key: RefKey,
+        /// The transaction.
+        lock: TxnId,
+    },
+    /// The old or the new refdb failed.
+    #[error("the refdb did not do its part: {0}; repeat the command")]
     RefDb(RefDbError),
     /// This node's own store failed.
     #[error(transparent)]
@@ -145,6 +171,7 @@ fn unread(sites: &[SiteId], silent: &[String]) -> String {
 impl RebuildError {
     /// Whether the rebuild was refused as it is. A failure may pass, and a repetition goes on.
     pub(super) fn is_refusal(&self) -> bool {
-        !matches!(self, Self::Changed(_) | Self::Peer(_) | Self::RefDb(_) | Self::Store(_) | Self::Superseded)
+        let may_pass = matches!(self, Self::Changed(_) | Self::Peer(_) | Self::RefDb(_) | Self::Store(_));
+        !may_pass && !matches!(self, Self::Superseded | Self::Locked { .. })
     }
 }

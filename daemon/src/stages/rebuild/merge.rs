@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_proto::rebuild::{Contradiction, LEAP, MOST_LISTED, Rebuild, RebuildSource, VersionsEntry, VersionsHead};
-use lockstep_proto::{ProjectKey, ProjectPhase, RefKey, RefName, RefValue, SiteId, TxnId, Version};
+use lockstep_proto::{NodeId, ProjectKey, ProjectPhase, RefKey, RefName, RefValue, SiteId, TxnId, Version};
 
 use crate::base::ref_names::{self, RefClass};
 use crate::seams::refdb::{Rebuilt, RefItem};
@@ -30,6 +30,13 @@ impl Merge {
             reconciles: head.reconciles,
         };
         Self { nodes: heads.iter().map(source).collect(), project: None, marked: Vec::new() }
+    }
+
+    /// Takes the refs of one refdb, in place of those of nodes.
+    pub(super) fn of_refdb(site: &SiteId, node: &NodeId) -> Self {
+        let (site, node) = (site.clone(), node.clone());
+        let source = RebuildSource { site, node, refs: 0, behind: 0, alone: 0, unapplied: 0, reconciles: false };
+        Self { nodes: vec![source], project: None, marked: Vec::new() }
     }
 
     /// The nodes with their counts.

@@ -1,5 +1,5 @@
 //! The rebuild stage: makes a new refdb from the version maps of all sites, when the old one is lost, or was restored
-//! from a backup that is too old.
+//! from a backup that is too old. It also moves a running refdb to other tables.
 //!
 //! The version maps of the nodes know more than a backup: each has every ref with its version, value and transaction,
 //! as far as the node has applied it. A rebuild reads them all, page by page, and writes the highest version of each
@@ -23,6 +23,8 @@
 //! | `checks` | whether a rebuild may begin: pure functions of the reports of the nodes |
 //! | `target` | the new refdb: its identity, and writes under the condition that it is still this run's |
 //! | `job` | one rebuild, from its checks to its end |
+//! | `moving` | one move of the running refdb: closes it, waits until nothing can land, copies it, points to the copy |
+//! | `records` | copies the records that a move takes along |
 //! | `desk` | takes the requests of operators and peers |
 //! | `error` | why a rebuild was refused, or failed |
 
@@ -31,8 +33,10 @@ mod desk;
 mod error;
 mod job;
 mod merge;
+mod moving;
 mod pages;
 mod reader;
+mod records;
 mod target;
 #[cfg(test)]
 mod tests;

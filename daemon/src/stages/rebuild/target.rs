@@ -48,7 +48,7 @@ impl Target {
                 let mine = wanted.builder.as_ref().map(|builder| &builder.node);
                 let other = found.builder.as_ref().map(|builder| &builder.node).filter(|node| Some(*node) != mine);
                 match (found.state, other) {
-                    (RefdbState::Ready, _) => {
+                    (RefdbState::Ready | RefdbState::Moving | RefdbState::Moved, _) => {
                         return Err(RebuildError::Complete { table: wanted.table, id: found.id });
                     }
                     (RefdbState::Building, Some(other)) if !takes_over => {
@@ -89,7 +89,8 @@ impl Target {
         Ok(())
     }
 
-    async fn flush(&mut self) -> Result<(), RebuildError> {
+    /// Writes everything that was put.
+    pub(super) async fn flush(&mut self) -> Result<(), RebuildError> {
         let items = std::mem::take(&mut self.items);
         if items.is_empty() {
             return Ok(());
@@ -152,7 +153,8 @@ pub(super) fn wanted(
     }
 }
 
-async fn is_empty(refdb: &RefDb) -> Result<bool, RefDbError> {
+/// Whether the tables hold nothing of a refdb.
+pub(super) async fn is_empty(refdb: &RefDb) -> Result<bool, RefDbError> {
     let has_projects = !refdb.refs.projects(None, 1).await?.is_empty();
     Ok(!has_projects && refdb.sites.sites().await?.is_empty() && refdb.nodes.nodes().await?.is_empty())
 }
@@ -169,10 +171,11 @@ fn same_place(one: &Rebuilt, other: &Rebuilt) -> bool {
 
 /// Repeats calls that may succeed later. Every call of a rebuild may be repeated. An operator waits for the rebuild, so
 /// it gives up after some tries.
-struct Retry<'a>(&'a Arc<dyn Entropy>);
+pub(super) struct Retry<'a>(pub(super) &'a Arc<dyn Entropy>);
 
 impl Retry<'_> {
-    async fn call<T, F>(&self, call: impl Fn() -> F) -> Result<T, RebuildError>
+    /// Calls until the refdb answers, or the tries are over.
+    pub(super) async fn call<T, F>(&self, call: impl Fn() -> F) -> Result<T, RebuildError>
     where
         F: Future<Output = Result<T, RefDbError>>,
     {

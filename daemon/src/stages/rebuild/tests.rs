@@ -99,7 +99,8 @@ fn entry(project: &str, name: &str, record: RefRecord) -> VersionsEntry {
 }
 
 fn request() -> RebuildRequest {
-    RebuildRequest { into: "next".into(), from_sites: Vec::new(), dry_run: false, take_over: false, lost: false }
+    let from_sites = Vec::new();
+    RebuildRequest { into: "next".into(), from_sites, dry_run: false, take_over: false, lost: false, moves: None }
 }
 
 #[test]

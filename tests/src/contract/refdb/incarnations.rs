@@ -2,8 +2,10 @@
 
 use futures::future::{join, join_all};
 use lockstep::seams::refdb::{
-    IncarnationRecord, IncarnationState, MarkAnswer, OpenAnswer, RefDbError, Role, SiteAnswer, SiteRecord,
+    Document, DocumentRecord, IncarnationRecord, IncarnationState, MarkAnswer, OpenAnswer, RefDbError, Role,
+    SiteAnswer, SiteRecord,
 };
+use lockstep_proto::rebuild::{RefdbIdentity, RefdbState};
 use lockstep_proto::{IncarnationId, Seq};
 
 use super::Db;
@@ -53,6 +55,27 @@ fn is_broken<T: std::fmt::Debug>(answer: Result<T, RefDbError>) -> bool {
 #[expect(missing_docs, reason = "the names of the cases say what they check")]
 mod cases {
     use super::*;
+
+    pub async fn no_incarnation_is_opened_while_the_refdb_moves_or_after_it_has_moved(db: Db) {
+        db.sites.enroll_site(&site("site-a"), Role::Active).await.expect("a site");
+        let mut revision = 0;
+        let mut write = async |state: RefdbState| {
+            let body = serde_json::to_string(&RefdbIdentity { state, ..RefdbIdentity::first("0a".to_owned()) });
+            revision += 1;
+            let record = DocumentRecord { revision, body: body.expect("an identity") };
+            assert_eq!(db.documents.put_document(Document::Identity, &record).await, Ok(record));
+        };
+        let wanted = record(incarnation("node-a", 1));
+        for state in [RefdbState::Moving, RefdbState::Moved] {
+            write(state).await;
+            let answer = db.incarnations.open_incarnation(&wanted).await;
+            assert!(matches!(answer, Err(RefDbError::NotNow(_))), "{state:?}: {answer:?}");
+            assert_eq!(db.incarnations.incarnations(&site("site-a")).await, Ok(Vec::new()));
+            assert_eq!(db.incarnations.last_incarnation(&site("site-a"), &node("node-a")).await, Ok(0));
+        }
+        write(RefdbState::Ready).await;
+        assert_eq!(db.incarnations.open_incarnation(&wanted).await, Ok(OpenAnswer::Opened), "the move was aborted");
+    }
 
     pub async fn an_incarnation_needs_the_role_and_the_epoch(db: Db) {
         let mut wanted = record(incarnation("node-a", 1));

@@ -106,6 +106,7 @@ macro_rules! refdb_contract {
             documents::a_document_is_written_in_the_order_of_its_revisions,
             documents::the_first_declaration_that_the_refdb_went_back_stays,
             incarnations::an_incarnation_needs_the_role_and_the_epoch,
+            incarnations::no_incarnation_is_opened_while_the_refdb_moves_or_after_it_has_moved,
             incarnations::a_site_that_shuts_out_earlier_programs_keeps_role_and_epoch,
             incarnations::a_site_that_is_off_opens_no_incarnation_even_if_it_is_active,
             incarnations::a_removed_site_opens_no_incarnation_even_if_it_is_active,

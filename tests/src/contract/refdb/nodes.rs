@@ -23,6 +23,7 @@ fn record(name: &str) -> NodeRecord {
         },
         frees_names: name == "node-a",
         obeys_locks: 3,
+        follows_moves: name == "node-b",
     }
 }
 

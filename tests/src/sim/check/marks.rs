@@ -147,6 +147,7 @@ mod tests {
             needs,
             frees_names: true,
             obeys_locks: 0,
+            follows_moves: true,
         };
         named(&facts, &store, &record)
     }

@@ -169,7 +169,8 @@ impl Standby {
         let node = Node::start(self.deps.clone()).await?;
         until(&node, "the copy sees that its refdb is lost", || node.went_back()).await?;
         let (rebuilds, into) = (node.rebuilds(), REBUILT.to_owned());
-        let request = RebuildRequest { into, from_sites: Vec::new(), dry_run: false, take_over: false, lost: true };
+        let from_sites = Vec::new();
+        let request = RebuildRequest { into, from_sites, dry_run: false, take_over: false, lost: true, moves: None };
         rebuilds.begin("silent drill", request).map_err(SilentError::Refused)?;
         let ended = || rebuilds.rebuild().filter(|one| one.phase != RebuildPhase::Running);
         until(&node, "the refdb of the copy is made", || ended().is_some()).await?;

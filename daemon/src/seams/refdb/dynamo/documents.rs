@@ -1,10 +1,10 @@
 //! Documents of the whole installation (the failover, the history, the first sites): one item each, with
-//! `revision` N and `body` S.
+//! `revision` N and `body` S. The identity of a refdb that moves, or has moved, also has [`CLOSED`] BOOL.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure as Return, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure as Return, TransactWriteItem};
 
 use super::Tables;
 use super::commit::{condition_failed, incomplete, reasons, undecided};
@@ -13,6 +13,9 @@ use super::error::{Conditional, classify, conditional, get};
 use super::items::{Item, Reader, number, text};
 use super::keys::Key;
 use crate::seams::refdb::{Document, DocumentRecord, RefDbError, SiteRecord, rules};
+
+/// The attribute of the identity while no incarnation may be opened.
+pub(super) const CLOSED: &str = "closed";
 
 fn decode(item: &Item) -> Result<DocumentRecord, RefDbError> {
     let reader = Reader(item);
@@ -23,6 +26,9 @@ fn decode(item: &Item) -> Result<DocumentRecord, RefDbError> {
 fn encode(which: Document, record: &DocumentRecord) -> Item {
     let mut item = Key::of_document(which).attributes();
     item.extend([("revision".to_owned(), number(record.revision)), ("body".to_owned(), text(&record.body))]);
+    if rules::closes(which, record) {
+        item.insert(CLOSED.to_owned(), AttributeValue::Bool(true));
+    }
     item
 }
 

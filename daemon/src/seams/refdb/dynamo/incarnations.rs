@@ -15,13 +15,14 @@ use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId};
 
 use super::Tables;
 use super::commit::{condition_failed, incomplete, reasons, undecided};
+use super::documents::CLOSED;
 use super::error::{Conditional, classify, conditional, get};
 use super::items::{Item, Reader, number, text};
 use super::keys::{self, Key};
 use super::refs::{Page, query};
 use super::sites;
 use crate::seams::refdb::rules;
-use crate::seams::refdb::{IncarnationRecord, IncarnationState, MarkAnswer, OpenAnswer, RefDbError, Role};
+use crate::seams::refdb::{Document, IncarnationRecord, IncarnationState, MarkAnswer, OpenAnswer, RefDbError, Role};
 
 /// The attribute of a frozen incarnation whose window is poisoned.
 const POISONED: &str = "poisoned";
@@ -87,7 +88,8 @@ fn read_marks(reader: &Reader<'_>, name: &str) -> Result<Vec<Seq>, RefDbError> {
     list.iter().map(|mark| reader.as_number(name, mark).map(Seq)).collect()
 }
 
-/// Creates a record, if the site's role and epoch allow it and the node's highest number is below this one.
+/// Creates a record, if the site's role and epoch allow it, the refdb is not closed, and the node's highest number is
+/// below this one.
 pub(super) async fn open(
     client: &Client,
     tables: &Tables,
@@ -101,6 +103,7 @@ pub(super) async fn open(
     let call = client
         .transact_write_items()
         .transact_items(TransactWriteItem::builder().condition_check(site_allows(tables, record)?).build())
+        .transact_items(TransactWriteItem::builder().condition_check(not_closed(tables)?).build())
         .transact_items(TransactWriteItem::builder().put(put.build().map_err(incomplete)?).build())
         .transact_items(TransactWriteItem::builder().update(raise_highest(tables, record)?).build());
     let Err(error) = call.send().await else { return Ok(OpenAnswer::Opened) };
@@ -130,6 +133,17 @@ fn site_allows(tables: &Tables, record: &IncarnationRecord) -> Result<ConditionC
         .map_err(incomplete)
 }
 
+/// The condition that the refdb does not move to other tables.
+fn not_closed(tables: &Tables) -> Result<ConditionCheck, RefDbError> {
+    ConditionCheck::builder()
+        .table_name(&tables.refs)
+        .set_key(Some(Key::of_document(Document::Identity).attributes()))
+        .condition_expression("attribute_not_exists(#closed)")
+        .expression_attribute_names("#closed", CLOSED)
+        .build()
+        .map_err(incomplete)
+}
+
 fn raise_highest(tables: &Tables, record: &IncarnationRecord) -> Result<Update, RefDbError> {
     Update::builder()
         .table_name(&tables.refs)
@@ -142,13 +156,14 @@ fn raise_highest(tables: &Tables, record: &IncarnationRecord) -> Result<Update, 
 }
 
 fn not_opened(record: &IncarnationRecord, reasons: &[CancellationReason]) -> Result<OpenAnswer, RefDbError> {
-    match reasons.split_first() {
-        Some((site, _)) if condition_failed(site) => {
+    match reasons {
+        [site, ..] if condition_failed(site) => {
             let item = site.item().ok_or_else(|| rules::no_site(&record.site))?;
             sites::decode(item).map(OpenAnswer::NotAllowed)
         }
-        Some((_, rest)) if rest.iter().any(condition_failed) => Ok(OpenAnswer::Exists),
-        Some(_) | None => Err(undecided(reasons)),
+        [_, identity, ..] if condition_failed(identity) => Err(rules::closed()),
+        [_, _, rest @ ..] if rest.iter().any(condition_failed) => Ok(OpenAnswer::Exists),
+        _ => Err(undecided(reasons)),
     }
 }
 

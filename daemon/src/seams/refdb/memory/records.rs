@@ -95,6 +95,10 @@ impl Records {
         if site.role != Role::Active || site.epoch != record.epoch || site.removed || site.off {
             return Ok(OpenAnswer::NotAllowed(site.clone()));
         }
+        let identity = self.documents.get(&Document::Identity);
+        if identity.is_some_and(|record| rules::closes(Document::Identity, record)) {
+            return Err(rules::closed());
+        }
         let highest = self.highest.entry((record.site.clone(), record.id.node.clone())).or_default();
         if record.id.number.0 <= *highest {
             return Ok(OpenAnswer::Exists);

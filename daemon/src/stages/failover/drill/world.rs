@@ -200,6 +200,7 @@ impl World {
             needs: Needs::default(),
             frees_names: true,
             obeys_locks: 0,
+            follows_moves: true,
         };
         self.nodes.iter().map(record).collect()
     }

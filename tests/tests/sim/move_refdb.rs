@@ -1,0 +1,187 @@
+//! Stories of a running refdb that moves to other tables, and of its fence.
+
+use lockstep::state::bound_refdb;
+use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::rebuild::{Rebuild, RebuildPhase, RebuildRequest, RefdbState};
+use lockstep_proto::refdb_move::{MoveRequest, MoveStep};
+use lockstep_proto::{NodeId, Oid};
+use lockstep_tests::sim::faults::{Cut, Seam};
+use lockstep_tests::sim::story::{Story, p0, tell};
+
+const BRANCH: &str = "refs/heads/b0";
+const NODES: [&str; 4] = ["eu-aws-0", "eu-aws-1", "muc-1-0", "blr-1-0"];
+const NEXT: &str = "next";
+
+fn node(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+fn request(into: &str, abort: bool) -> RebuildRequest {
+    RebuildRequest {
+        into: into.to_owned(),
+        from_sites: Vec::new(),
+        dry_run: false,
+        take_over: false,
+        lost: false,
+        moves: Some(MoveRequest { abort, ..MoveRequest::default() }),
+    }
+}
+
+/// Begins a move, or its abort. Returns the look at its report.
+fn begin(story: &Story, at: &str, request: RebuildRequest) -> impl Fn() -> Option<Rebuild> + use<> {
+    let stage = story.life(at).node.rebuilds().unwrap();
+    stage.begin("a test", request).unwrap();
+    move || stage.rebuild().filter(|last| last.phase != RebuildPhase::Running)
+}
+
+async fn ends(story: &Story, ended: impl Fn() -> Option<Rebuild>) -> Rebuild {
+    // Two waits: a dead node's journal is published after a lease, and calls that fail are tried for a while.
+    for _ in 0..3 {
+        if ended().is_none() {
+            story.pass(30_000).await;
+        }
+    }
+    story.until("the move ends", async || ended().is_some()).await;
+    ended().unwrap()
+}
+
+async fn moves(story: &Story, at: &str, request: RebuildRequest) -> Rebuild {
+    let ended = begin(story, at, request);
+    ends(story, ended).await
+}
+
+/// Starts all nodes in the new tables, as a supervisor does whose nodes follow.
+async fn follow(story: &Story, into: &str) {
+    story.world.watch.rewound();
+    story.world.watch.rebuilt();
+    for name in story.world.nodes() {
+        story.world.crash(&name);
+    }
+    story.world.backend.restore(&story.world.backend.tables().at(into).backup());
+    for name in NODES {
+        story.world.start(&node(name)).await;
+    }
+    for name in NODES {
+        story.until(&format!("{name} is ready"), async || story.life(name).node.is_ready()).await;
+    }
+}
+
+async fn state(story: &Story) -> RefdbState {
+    bound_refdb::read(&story.world.backend.refdb()).await.unwrap().unwrap().1.state
+}
+
+fn shown(story: &Story, name: &str) -> Option<Oid> {
+    story.volume(name).refs(&p0()).get(&BRANCH.parse().unwrap()).copied()
+}
+
+async fn converges(story: &Story, nodes: &[&str], value: Oid) {
+    for name in nodes {
+        story.until(&format!("{name} has the value"), async || shown(story, name) == Some(value)).await;
+    }
+}
+
+async fn push(story: &Story, at: &str, id: &str, old: Option<Oid>) -> Oid {
+    let new = story.object(at, &p0());
+    let answer = story.push(at, id, &p0(), (BRANCH, old, Some(new))).await.unwrap();
+    assert_eq!(answer.outcome, Outcome::Committed, "{id}: {answer:?}");
+    new
+}
+
+/// No incarnation can be opened in the old refdb, and none is open.
+async fn takes_nothing(story: &Story) {
+    let refdb = story.world.backend.refdb();
+    let records = refdb.incarnations().await.unwrap();
+    assert!(!records.is_empty() && records.iter().all(|one| !one.may_commit()), "{records:?}");
+    for one in records {
+        let site = refdb.sites.sites().await.unwrap().into_iter().find(|site| site.site == one.site).unwrap();
+        let id = lockstep_proto::IncarnationId { number: lockstep_proto::Incarnation(900_000), ..one.id.clone() };
+        let next = lockstep::seams::refdb::IncarnationRecord::open(id, one.site, site.epoch, 8, 1);
+        assert!(refdb.incarnations.open_incarnation(&next).await.is_err(), "{next:?}");
+    }
+}
+
+#[test]
+fn a_running_refdb_moves_with_what_only_a_dead_node_has_told_its_users() {
+    tell(async |story| {
+        let one = push(story, "muc-1-0", "one", None).await;
+        converges(story, &NODES, one).await;
+        // This commit is in the journal, and in the repository of a node that dies. Nobody else has seen it.
+        story.cut("blr-1-0", Seam::EventLog, Some(Cut::Requests));
+        let two = push(story, "blr-1-0", "two", Some(one)).await;
+        story.pass(300).await;
+        story.crash("blr-1-0");
+        story.cut("blr-1-0", Seam::EventLog, None);
+
+        let report = moves(story, "muc-1-0", request(NEXT, false)).await;
+        assert_eq!((report.phase, report.step), (RebuildPhase::Done, Some(MoveStep::Follow)), "{report:?}");
+        assert_eq!(state(story).await, RefdbState::Moved);
+        takes_nothing(story).await;
+        converges(story, &["eu-aws-0", "eu-aws-1", "muc-1-0"], two).await;
+
+        follow(story, NEXT).await;
+        converges(story, &NODES, two).await;
+        let mut last = two;
+        for (at, name) in NODES.iter().enumerate() {
+            last = push(story, name, &format!("after {at}"), Some(last)).await;
+            converges(story, &NODES, last).await;
+        }
+    });
+}
+
+#[test]
+fn a_move_whose_copy_fails_keeps_the_fence_until_it_is_aborted() {
+    tell(async |story| {
+        let one = push(story, "muc-1-0", "one", None).await;
+        converges(story, &NODES, one).await;
+        story.bar("muc-1-0", Some("rebuild"));
+        let half = moves(story, "muc-1-0", request(NEXT, false)).await;
+        assert_eq!((half.phase, half.step), (RebuildPhase::Failed, Some(MoveStep::Copy)), "{half:?}");
+        story.bar("muc-1-0", None);
+        assert_eq!(state(story).await, RefdbState::Moving);
+        takes_nothing(story).await;
+        let object = story.object("eu-aws-0", &p0());
+        let refused = story.push("eu-aws-0", "early", &p0(), (BRANCH, Some(one), Some(object))).await.unwrap_err();
+        assert_eq!((refused.code, refused.retry), (RefusalCode::NotServing, true), "{refused:?}");
+
+        let other = moves(story, "eu-aws-0", request("elsewhere", false)).await;
+        assert_eq!(other.phase, RebuildPhase::Refused, "{other:?}");
+        let aborted = moves(story, "eu-aws-0", request(NEXT, true)).await;
+        assert_eq!((aborted.phase, aborted.step), (RebuildPhase::Done, Some(MoveStep::Aborted)), "{aborted:?}");
+        assert_eq!(state(story).await, RefdbState::Ready);
+        for name in NODES {
+            story.until(&format!("{name} is ready"), async || story.life(name).node.is_ready()).await;
+        }
+        let two = push(story, "eu-aws-0", "two", Some(one)).await;
+        converges(story, &NODES, two).await;
+        let nothing = moves(story, "eu-aws-0", request(NEXT, true)).await;
+        assert_eq!(nothing.phase, RebuildPhase::Refused, "{nothing:?}");
+        let used = moves(story, "eu-aws-0", request(NEXT, false)).await;
+        assert_eq!(used.phase, RebuildPhase::Refused, "the tables hold a part of this refdb: {used:?}");
+
+        let report = moves(story, "blr-1-0", request("third", false)).await;
+        assert_eq!(report.phase, RebuildPhase::Done, "{report:?}");
+        follow(story, "third").await;
+        converges(story, &NODES, two).await;
+        push(story, "muc-1-0", "three", Some(two)).await;
+    });
+}
+
+#[test]
+fn a_mover_that_is_taken_over_writes_nothing_any_more_and_another_node_ends_the_move() {
+    tell(async |story| {
+        let one = push(story, "muc-1-0", "one", None).await;
+        converges(story, &NODES, one).await;
+        story.bar("muc-1-0", Some("rebuild"));
+        let first = begin(story, "muc-1-0", request(NEXT, false));
+        story.until("the refdb is closed", async || state(story).await == RefdbState::Moving).await;
+        let second = moves(story, "eu-aws-0", request(NEXT, false)).await;
+        assert_eq!(second.phase, RebuildPhase::Done, "{second:?}");
+        let first = ends(story, first).await;
+        assert_eq!(first.phase, RebuildPhase::Failed, "{first:?}");
+        let (_, next) = bound_refdb::read(&story.world.backend.tables().at(NEXT).refdb()).await.unwrap().unwrap();
+        assert_eq!((next.state, Some(next.id)), (RefdbState::Ready, second.identity));
+        follow(story, NEXT).await;
+        let two = push(story, "blr-1-0", "two", Some(one)).await;
+        converges(story, &NODES, two).await;
+    });
+}
