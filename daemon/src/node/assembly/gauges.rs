@@ -3,6 +3,7 @@
 use super::guards::Guards;
 use super::left_locks::LeftLocks;
 use super::stages::Stages;
+use super::stream_readers;
 use crate::seams::tls::Credentials;
 use crate::stages::api::readiness::Latches;
 use crate::state::went_back::Evidence;
@@ -31,6 +32,8 @@ pub(super) fn look(stages: &Stages, guards: &Guards, locks: &LeftLocks, latches:
     if let Some(refresh) = stages.refresh.as_ref().map(|refresh| refresh.status()) {
         metrics.refresh.stands(refresh.due, refresh.oldest_ms.unwrap_or_default() / 1_000);
     }
+    let (fan_out, fallback) = stream_readers::counts(stages);
+    metrics.eventlog.streams(fan_out, fallback);
     let own = stages.state.roles.of(&stages.deps.settings.site);
     metrics.site.guards(guards.found().count);
     metrics.site.left_locks(locks.found().count);

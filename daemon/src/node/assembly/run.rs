@@ -17,7 +17,7 @@ use super::last_contact::LastContact;
 use super::left_locks::LeftLocks;
 use super::local_health::Machine;
 use super::production::{self, Embedded, Seams};
-use super::{Inspector, Node, Watch, uncommitted};
+use super::{Inspector, Node, Watch, stream_readers, uncommitted};
 use crate::base::base_paths::BasePaths;
 use crate::base::clock::{Clock, SeededEntropy, SystemClock};
 use crate::node::config::Settings;
@@ -99,6 +99,9 @@ impl Sidecar {
             node.stages().context.tasks.spawn("tls", Arc::clone(credentials).watch());
         }
         node.stages().context.tasks.spawn("uncommitted", uncommitted::keep(Arc::clone(&board), settings.state.clone()));
+        if settings.eventlog.may_fan_out() {
+            node.stages().context.tasks.spawn("stream-readers", stream_readers::tell(Arc::clone(node.stages())));
+        }
         let (guards, left_locks) = watch_repositories(settings, &node);
         let turns = Turns::new(settings.turns.clone(), Arc::new(SystemClock), metrics.turns.clone());
         let contact = Arc::new(LastContact::read(&settings.state).await);

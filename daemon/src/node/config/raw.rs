@@ -120,10 +120,10 @@ section!(Refdb {
     verify_share: Leaf,
 });
 section!(Eventlog {
-    prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, retention: Leaf,
+    prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, reading: Leaf, retention: Leaf,
     streams: BTreeMap<String, Stream>,
 });
-section!(Stream { region: Leaf, endpoint: Leaf });
+section!(Stream { region: Leaf, endpoint: Leaf, reading: Leaf });
 section!(Blobs { url: Leaf });
 section!(Commit { lanes: Leaf, window: Leaf, inline_pack_bytes: Leaf, deadline: Leaf });
 section!(Apply { workers: Leaf, batch: Leaf, parked_bytes: Leaf, parked_age: Leaf });

@@ -181,7 +181,7 @@ pub trait EventLog: Send + Sync {
         Ok(())
     }
 
-    /// How this node reads the site's stream now. None if there is one way only, or if nothing of it is read.
+    /// How this node reads the site's stream now. None if it has no choice.
     fn reading(&self, _site: &SiteId) -> Option<Reading> {
         None
     }

@@ -3,7 +3,8 @@
 use lockstep_proto::debt::{ProjectHealth, ProjectStatus};
 use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, DifferentProject};
 use lockstep_proto::status::{
-    CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus, UncommittedUpdate,
+    CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, StreamStatus, StreamWay,
+    TurnsStatus, UncommittedUpdate,
 };
 
 use super::*;
@@ -47,6 +48,12 @@ fn sample() -> NodeStatus {
         }],
         lanes: Vec::new(),
         checkpoints: Vec::new(),
+        streams: vec![StreamStatus {
+            stream: "muc-1".parse().expect("a site"),
+            way: StreamWay::Polling,
+            is_fallback: true,
+            reason: "stream lockstep-muc-1 has 20 consumers".to_owned(),
+        }],
         parked: 3,
         quarantined: 0,
         degraded: Vec::new(),
@@ -114,6 +121,7 @@ fn the_table_shows_lag_and_what_readiness_waits_for() {
     let status = sample();
     let text = render(&status);
     assert!(text.contains("WENT BACK IN TIME, no node commits: heartbeat 7 is missing\n"), "{text}");
+    assert!(text.contains("polling (FAN-OUT IS REFUSED)") && text.contains("has 20 consumers"), "{text}");
     assert!(text.contains("d ago: reads show the state of then, or a newer one\n"), "{text}");
     let fresh = NodeStatus { last_contact_ms: Some(SystemClock.now_ms()), ..status.clone() };
     assert!(!render(&fresh).contains("reads show the state of then"), "{}", render(&fresh));

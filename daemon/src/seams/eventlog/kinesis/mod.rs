@@ -139,7 +139,7 @@ impl EventLog for KinesisEventLog {
     }
 
     fn reading(&self, site: &SiteId) -> Option<Reading> {
-        self.ways.lock().get(site).map(|ways| ways.reading())
+        (self.settings.reading != ReadingMode::Polling).then(|| self.ways(site).reading())
     }
 
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {

@@ -25,19 +25,11 @@ pub enum ReadingMode {
 /// Chooses the way for a stream with this number of readers, and says why. `polled_by` is the number of readers for
 /// which the reads of a shard are enough. Zero readers: their number is not known yet.
 pub(super) fn choose(mode: ReadingMode, polled_by: usize, readers: usize) -> (Way, String) {
-    let too_many = readers > polled_by;
     match mode {
-        ReadingMode::Polling if too_many => {
-            let why = format!(
-                "it is configured; {readers} nodes share the reads of a shard, which are enough for {polled_by}: \
-                 \"auto\" would use enhanced fan-out"
-            );
-            (Way::Polling, why)
-        }
         ReadingMode::Polling => (Way::Polling, "it is configured".to_owned()),
         ReadingMode::FanOut => (Way::FanOut, "it is configured".to_owned()),
         ReadingMode::Auto if readers == 0 => (Way::Polling, "auto: the number of readers is not known yet".to_owned()),
-        ReadingMode::Auto if too_many => {
+        ReadingMode::Auto if readers > polled_by => {
             let why = format!("auto: {readers} nodes read it, and the reads of a shard are enough for {polled_by}");
             (Way::FanOut, why)
         }
@@ -172,7 +164,5 @@ mod tests {
         assert_eq!(way(ReadingMode::FanOut, 1), Way::FanOut);
         let (_, why) = choose(ReadingMode::Auto, 5, 6);
         assert!(why.contains("6 nodes") && why.contains('5'), "{why}");
-        let (_, why) = choose(ReadingMode::Polling, 5, 6);
-        assert!(why.contains("\"auto\""), "{why}");
     }
 }
