@@ -360,7 +360,7 @@ pub struct StreamStatus {
     /// The site of the stream.
     #[schema(value_type = String)]
     pub stream: SiteId,
-    /// The present way.
+    /// The way in which it is read now.
     pub way: StreamWay,
     /// Whether the other way was chosen, and was refused.
     pub is_fallback: bool,

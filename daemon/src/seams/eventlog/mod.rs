@@ -14,7 +14,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `kinesis` | one Kinesis stream per site |
+//! | `kinesis` | one Kinesis stream per site, read by polling or by enhanced fan-out |
 //! | `per_region` | reaches each site's stream in its Region |
 //! | `memory` | an event log in memory, for tests and the simulator |
 //! | `limits` | the limits of one call |
@@ -106,7 +106,7 @@ pub enum Way {
 /// How this node reads a stream, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The present way.
+    /// The way in which it is read now.
     pub way: Way,
     /// Whether the other way was chosen, and was refused.
     pub is_fallback: bool,

@@ -36,7 +36,7 @@ pub(super) enum RegisterError {
         /// Its number of consumers.
         count: usize,
     },
-    /// A call failed.
+    /// A call to Kinesis failed.
     #[error(transparent)]
     EventLog(#[from] EventLogError),
 }
@@ -83,7 +83,7 @@ enum Found {
     Active(String),
     /// It is being created or deleted.
     Changing,
-    /// There is none.
+    /// There is no such consumer.
     Absent,
 }
 

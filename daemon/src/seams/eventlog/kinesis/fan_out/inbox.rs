@@ -49,7 +49,7 @@ pub(super) enum Over {
     Cut,
     /// Another subscription of the same consumer to this shard took its place.
     TakenOver,
-    /// It failed.
+    /// It failed, and this is why.
     Failed(String),
 }
 
