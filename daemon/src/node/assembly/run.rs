@@ -98,10 +98,7 @@ impl Sidecar {
         if let Some(credentials) = credentials {
             node.stages().context.tasks.spawn("tls", Arc::clone(credentials).watch());
         }
-        node.stages().context.tasks.spawn("uncommitted", uncommitted::keep(Arc::clone(&board), settings.state.clone()));
-        if settings.eventlog.may_fan_out() {
-            node.stages().context.tasks.spawn("stream-readers", stream_readers::tell(Arc::clone(node.stages())));
-        }
+        keep_lists(settings, &node, &board);
         let (guards, left_locks) = watch_repositories(settings, &node);
         let turns = Turns::new(settings.turns.clone(), Arc::new(SystemClock), metrics.turns.clone());
         let contact = Arc::new(LastContact::read(&settings.state).await);
@@ -168,6 +165,16 @@ impl Sidecar {
 fn tcp(settings: &Settings, entropy: &SeededEntropy) -> Result<Option<(SocketAddr, TokenFile)>, RunError> {
     let Some((address, file)) = &settings.api.tcp else { return Ok(None) };
     Ok(Some((*address, TokenFile::ensure(file.clone(), entropy).map_err(RunError::of)?)))
+}
+
+/// Keeps the list of updates that nobody committed, and tells the event log the nodes that read the streams, if it has a
+/// choice by their number.
+fn keep_lists(settings: &Settings, node: &Node, board: &Arc<StatusBoard>) {
+    let tasks = &node.stages().context.tasks;
+    tasks.spawn("uncommitted", uncommitted::keep(Arc::clone(board), settings.state.clone()));
+    if settings.eventlog.may_fan_out() {
+        tasks.spawn("stream-readers", stream_readers::tell(Arc::clone(node.stages())));
+    }
 }
 
 /// Begins to look at the repositories: whether their hooks are in force, and which locks were left behind.
