@@ -167,8 +167,8 @@ fn tcp(settings: &Settings, entropy: &SeededEntropy) -> Result<Option<(SocketAdd
     Ok(Some((*address, TokenFile::ensure(file.clone(), entropy).map_err(RunError::of)?)))
 }
 
-/// Keeps the list of updates that nobody committed, and tells the event log the nodes that read the streams, if it has a
-/// choice by their number.
+/// Keeps the list of updates that nobody committed. Tells the event log which nodes read the streams, if it chooses by
+/// their number.
 fn keep_lists(settings: &Settings, node: &Node, board: &Arc<StatusBoard>) {
     let tasks = &node.stages().context.tasks;
     tasks.spawn("uncommitted", uncommitted::keep(Arc::clone(board), settings.state.clone()));

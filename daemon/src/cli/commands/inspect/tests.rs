@@ -29,6 +29,16 @@ fn late() -> UncommittedUpdate {
     UncommittedUpdate { project, name, old: None, new, actor: "alice".to_owned(), at_ms }
 }
 
+fn refused() -> StreamStatus {
+    let (stream, reason) = ("muc-1".parse().expect("a site"), "stream lockstep-muc-1 has 20 consumers".to_owned());
+    StreamStatus { stream, way: StreamWay::Polling, is_fallback: true, reason }
+}
+
+fn different() -> LastVerified {
+    let at_ms = SystemClock.now_ms() - 300_000;
+    LastVerified { against: "b-0".to_owned(), at_ms, projects: 2, whole: true, mismatches: 3 }
+}
+
 fn sample() -> NodeStatus {
     NodeStatus {
         site: "eu-aws".parse().expect("a site"),
@@ -48,12 +58,7 @@ fn sample() -> NodeStatus {
         }],
         lanes: Vec::new(),
         checkpoints: Vec::new(),
-        streams: vec![StreamStatus {
-            stream: "muc-1".parse().expect("a site"),
-            way: StreamWay::Polling,
-            is_fallback: true,
-            reason: "stream lockstep-muc-1 has 20 consumers".to_owned(),
-        }],
+        streams: vec![refused()],
         parked: 3,
         quarantined: 0,
         degraded: Vec::new(),
@@ -104,13 +109,7 @@ fn sample() -> NodeStatus {
         }),
         coming_back: Some(coming_back()),
         bootstrap: Some(Bootstrap { stage: BootstrapStage::Refs, done: 3, total: 9, left_ms: Some(1_000) }),
-        verified: vec![LastVerified {
-            against: "b-0".to_owned(),
-            at_ms: SystemClock.now_ms() - 300_000,
-            projects: 2,
-            whole: true,
-            mismatches: 3,
-        }],
+        verified: vec![different()],
         uncommitted: vec![late()],
         last_errors: Vec::new(),
     }
