@@ -175,8 +175,8 @@ pub trait EventLog: Send + Sync {
     /// their order.
     async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError>;
 
-    /// Says which nodes read the streams. An implementation may choose by it how it reads the site's stream. It gives
-    /// up what the stream holds for the nodes that left.
+    /// Says which nodes read the streams. An implementation may choose by it how it reads the site's stream. It removes
+    /// the consumers of nodes that left for good.
     async fn tell_readers(&self, _site: &SiteId, _readers: &Readers) -> Result<(), EventLogError> {
         Ok(())
     }
