@@ -1,5 +1,5 @@
-//! A forwarder in front of an emulator of Kinesis that treats subscriptions as AWS does: it cuts them, refuses them, lets
-//! another one take them over, and denies them.
+//! A forwarder in front of an emulator of Kinesis that treats subscriptions as AWS does: it cuts them, refuses them,
+//! lets another one take them over, and denies them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Tells the event log which nodes read the streams, and shows how this node reads them.
 //!
-//! An event log that has a choice makes it by the number of readers. It removes the consumers of nodes that left for good:
-//! expelled ones, and those of removed sites.
+//! An event log that has a choice makes it by the number of readers. It removes the consumers of nodes that left for
+//! good: expelled ones, and those of removed sites.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
