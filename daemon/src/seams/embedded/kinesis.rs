@@ -5,31 +5,26 @@
 //! but it writes the **whole** state at each call, so this is not used.
 //!
 //! The emulator first numbers a record and then stores it. A reader between these two steps would miss the record for
-//! ever. So a call that changes something runs alone, without any other call at the same time. The events of a
-//! subscription are made while no such call runs.
+//! ever. So a call that changes something runs alone, without any other call at the same time.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use ferrokinesis::retention::run_reaper;
 use ferrokinesis::store::{Store, StoreOptions};
 use ferrokinesis::{create_app, serve_plain_http};
-use futures::future::BoxFuture;
-use futures::{FutureExt, Stream};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Threads;
+use super::subscriptions::subscribe;
 use super::write_limits::{Answered, Limiter, WriteLimits};
 use crate::seams::eventlog::kinesis::ClientSettings;
 use crate::seams::eventlog::limits::REQUEST_BYTES;
@@ -77,7 +72,7 @@ impl EmbeddedKinesis {
         let address = listener.local_addr()?;
         let (app, store) = create_app(options(settings));
         let app = app
-            .layer(from_fn_with_state(Arc::default(), one_writer))
+            .layer(from_fn_with_state(Calls { store: store.clone(), lock: Arc::default() }, one_writer))
             // Records travel in base64 in a request, which takes a third more bytes.
             .layer(DefaultBodyLimit::max(REQUEST_BYTES * 2));
         let limiter = settings.limits.clone().map(|limits| Arc::new(Limiter::new(limits)));
@@ -164,15 +159,19 @@ async fn limited(State(limiter): State<Arc<Limiter>>, request: Request, next: Ne
     limiter.enforce(request, next).await
 }
 
+/// The records, and the lock that a call holds alone while it changes something.
+#[derive(Clone)]
+struct Calls {
+    store: Store,
+    lock: Arc<RwLock<()>>,
+}
+
 /// Lets a call that changes something run alone, and all other calls in parallel.
-async fn one_writer(State(lock): State<Arc<RwLock<()>>>, request: Request, next: Next) -> Response {
+async fn one_writer(State(Calls { store, lock }): State<Calls>, request: Request, next: Next) -> Response {
     let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let action = target.rsplit('.').next().unwrap_or_default();
     if action.starts_with("Subscribe") {
-        let _shared = lock.read().await;
-        let response = next.run(request).await;
-        let lock = Arc::clone(&lock);
-        return response.map(|body| Body::from_stream(Events { inner: body.into_data_stream(), lock, turn: None }));
+        return subscribe(&store, lock, request, next).await;
     }
     if ["Get", "List", "Describe"].iter().any(|verb| action.starts_with(verb)) {
         let _shared = lock.read().await;
@@ -180,25 +179,4 @@ async fn one_writer(State(lock): State<Arc<RwLock<()>>>, request: Request, next:
     }
     let _alone = lock.write().await;
     next.run(request).await
-}
-
-/// The events of a subscription. They are made step by step, and each step waits until no call changes something.
-struct Events {
-    inner: BodyDataStream,
-    lock: Arc<RwLock<()>>,
-    /// The wait for the next step.
-    turn: Option<BoxFuture<'static, OwnedRwLockReadGuard<()>>>,
-}
-
-impl Stream for Events {
-    type Item = Result<Bytes, axum::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let lock = &this.lock;
-        let turn = this.turn.get_or_insert_with(|| Arc::clone(lock).read_owned().boxed());
-        let _shared = ready!(turn.poll_unpin(context));
-        this.turn = None;
-        Pin::new(&mut this.inner).poll_next(context)
-    }
 }
