@@ -171,7 +171,7 @@ async fn one_writer(State(Calls { store, lock }): State<Calls>, request: Request
     let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let action = target.rsplit('.').next().unwrap_or_default();
     if action.starts_with("Subscribe") {
-        return subscribe(&store, lock, request, next).await;
+        return subscribe(&store, lock, request).await;
     }
     if ["Get", "List", "Describe"].iter().any(|verb| action.starts_with(verb)) {
         let _shared = lock.read().await;

@@ -12,7 +12,6 @@ use std::task::{Context, Poll, ready};
 use axum::body::{Body, BodyDataStream, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ferrokinesis::actions::subscribe_to_shard::execute_streaming;
 use ferrokinesis::store::Store;
@@ -24,23 +23,25 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 /// Most bytes of a request. It has two names and a position.
 const MOST_BYTES: usize = 64 << 10;
 
+/// The form of requests and answers.
+const JSON: &str = "application/x-amz-json-1.1";
+
 /// Answers a request for a subscription. Calls that change something hold `lock` alone.
-pub(super) async fn subscribe(store: &Store, lock: Arc<RwLock<()>>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    let Ok(bytes) = to_bytes(body, MOST_BYTES).await else { return StatusCode::BAD_REQUEST.into_response() };
-    let shared = Arc::clone(&lock).read_owned().await;
+pub(super) async fn subscribe(store: &Store, lock: Arc<RwLock<()>>, request: Request) -> Response {
+    let read = to_bytes(request.into_body(), MOST_BYTES).await;
+    let Ok(bytes) = read else { return StatusCode::BAD_REQUEST.into_response() };
+    let _shared = Arc::clone(&lock).read_owned().await;
     let call: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    match execute_streaming(store, call, "application/x-amz-json-1.1").await {
+    match execute_streaming(store, call, JSON).await {
         Ok(events) => {
             let events = Events { inner: events.into_data_stream(), lock, turn: None };
             let kind = [(header::CONTENT_TYPE, "application/vnd.amazon.eventstream")];
             (kind, Body::from_stream(events)).into_response()
         }
-        Err(_) => {
-            // The emulator refuses it again, and answers in its own form.
-            drop(shared);
-            let _shared = lock.read().await;
-            next.run(Request::from_parts(parts, Body::from(bytes))).await
+        Err(refused) => {
+            let status = StatusCode::from_u16(refused.status_code).unwrap_or(StatusCode::BAD_REQUEST);
+            let kind = [(header::CONTENT_TYPE, JSON)];
+            (status, kind, serde_json::to_string(&refused.body).unwrap_or_default()).into_response()
         }
     }
 }
