@@ -48,6 +48,9 @@ pub struct NodeStatus {
     pub lanes: Vec<LaneStatus>,
     /// How far each shard of each stream is durably applied.
     pub checkpoints: Vec<CheckpointStatus>,
+    /// How the node reads each stream. Empty if every stream is polled by configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<StreamStatus>,
     /// The number of parked transactions.
     pub parked: u64,
     /// The number of quarantined records.
@@ -356,6 +359,41 @@ pub struct LaneStatus {
     pub published: u64,
     /// The number of slots in use above the settled mark.
     pub in_flight: u64,
+}
+
+/// How a node reads one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StreamStatus {
+    /// The site of the stream.
+    #[schema(value_type = String)]
+    pub stream: SiteId,
+    /// The way in which it is read now.
+    pub way: StreamWay,
+    /// Whether the other way was chosen, and was refused.
+    pub is_fallback: bool,
+    /// Why it is read in this way.
+    pub reason: String,
+}
+
+/// The ways to read a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamWay {
+    /// The node asks again and again. All readers of a shard share five reads per second.
+    Polling,
+    /// The stream sends each record to the node: enhanced fan-out.
+    FanOut,
+}
+
+impl StreamWay {
+    /// The word for the way in texts.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Polling => "polling",
+            Self::FanOut => "fan-out",
+        }
+    }
 }
 
 /// The checkpoint of one shard: how far it is durably applied.

@@ -1,16 +1,17 @@
-//! Runs the contract of the event log over the log in memory and over Kinesis (the emulator in this process).
+//! Runs the contract of the event log over the log in memory and over Kinesis (the emulator in this process), which is
+//! read by polling and by enhanced fan-out.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_kinesis::Client;
 use bytes::Bytes;
-use lockstep::seams::embedded::kinesis::{EmbeddedKinesis, EmbeddedKinesisSettings};
-use lockstep::seams::eventlog::kinesis::{KinesisEventLog, KinesisSettings, client};
+use lockstep::seams::embedded::kinesis::EmbeddedKinesisSettings;
+use lockstep::seams::eventlog::kinesis::ReadingMode;
 use lockstep::seams::eventlog::memory::MemoryEventLog;
 use lockstep::seams::eventlog::{EventLog, EventLogError, Position, Record};
 use lockstep_proto::SiteId;
+use lockstep_tests::aws::kinesis::{Kinesis, settings};
 use lockstep_tests::contract::eventlog::{self as suite, Backend, append, drain, record, site};
 
 struct Memory(MemoryEventLog);
@@ -38,76 +39,6 @@ impl Backend for Memory {
     }
 }
 
-struct Kinesis {
-    emulator: EmbeddedKinesis,
-    client: Client,
-    log: KinesisEventLog,
-}
-
-impl Kinesis {
-    async fn start(settings: EmbeddedKinesisSettings, shards: u16) -> Self {
-        let emulator = EmbeddedKinesis::start(&settings).await.expect("the emulator starts");
-        let client = client(&emulator.client_settings()).await;
-        let settings = KinesisSettings { shards, ready_poll: Duration::from_millis(5), ..KinesisSettings::default() };
-        let log = KinesisEventLog::new(client.clone(), "test", settings);
-        Self { emulator, client, log }
-    }
-
-    async fn wait_active(&self, site: &SiteId) {
-        let stream = self.log.stream(site);
-        loop {
-            let answer = self.client.describe_stream_summary().stream_name(&stream).send().await;
-            let summary = answer.expect("the stream is there").stream_description_summary.expect("with a summary");
-            if summary.stream_status().as_str() == "ACTIVE" {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-#[async_trait]
-impl Backend for Kinesis {
-    fn log(&self) -> Arc<dyn EventLog> {
-        Arc::new(self.log.clone())
-    }
-
-    async fn split(&self, site: &SiteId, shard: &str) {
-        let stream = self.log.stream(site);
-        let listed = self.client.list_shards().stream_name(&stream).send().await.expect("the stream is there");
-        let listed = listed.shards().iter().find(|listed| listed.shard_id() == shard).expect("the shard is listed");
-        let range = listed.hash_key_range().expect("a shard has a range");
-        let edge = |text: &str| text.parse::<u128>().expect("a range has numbers");
-        let (low, high) = (edge(range.starting_hash_key()), edge(range.ending_hash_key()));
-        let call = self.client.split_shard().stream_name(&stream).shard_to_split(shard);
-        let middle = low + (high - low) / 2;
-        call.new_starting_hash_key(middle.to_string()).send().await.expect("the shard can be split");
-        self.wait_active(site).await;
-    }
-
-    async fn merge(&self, site: &SiteId, lower: &str, upper: &str) {
-        let call = self.client.merge_shards().stream_name(self.log.stream(site)).shard_to_merge(lower);
-        call.adjacent_shard_to_merge(upper).send().await.expect("the shards can be merged");
-        self.wait_active(site).await;
-    }
-
-    async fn recreate(&self, site: &SiteId) {
-        let stream = self.log.stream(site);
-        self.client.delete_stream().stream_name(&stream).send().await.expect("the stream is there");
-        while self.client.describe_stream_summary().stream_name(&stream).send().await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        // The creation time of a stream has a resolution of one second.
-        tokio::time::sleep(Duration::from_millis(1_001)).await;
-        self.log.ensure(site).await.expect("the stream can be made again");
-    }
-
-    async fn trim(&self, site: &SiteId, shard: &str, oldest: &[String], _before: &str) {
-        let number = shard.rsplit('-').next().and_then(|number| number.parse().ok()).expect("a shard has a number");
-        self.emulator.forget(&self.log.stream(site), number, oldest).await;
-    }
-}
-
 /// One test per sentence and implementation.
 macro_rules! contract {
     ($($sentence:ident),*) => {
@@ -122,6 +53,14 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $sentence() {
                 super::suite::$sentence(&super::Kinesis::start(Default::default(), 2).await).await;
+            })*
+        }
+
+        mod fan_out {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $sentence() {
+                let settings = super::settings(super::ReadingMode::FanOut, 2);
+                super::suite::$sentence(&super::Kinesis::start_with(Default::default(), settings).await).await;
             })*
         }
     };

@@ -67,6 +67,7 @@ fn use_all(metrics: &Metrics) {
     metrics.refdb.called(RefDbOp::Commit, CallEnd::Answered, 0.003);
     metrics.eventlog.appended(3, 900);
     metrics.eventlog.read(300);
+    metrics.eventlog.streams(2, 1);
     metrics.blob.called(BlobCall::Put, 5_000);
     metrics.publish.appended(3, 0.01);
     metrics.publish.refused(1, 1);

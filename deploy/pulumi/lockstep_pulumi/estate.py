@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,12 @@ class SiteEntry:
     def __post_init__(self) -> None:
         """Refuses a mode that is none."""
         refuse(mode_problem(self.mode))
+
+    def fan_out(self, sites: Iterable[str]) -> list[str]:
+        """The sites whose streams this site's sidecars may read by enhanced fan-out, by their settings."""
+        eventlog = self.config.get("eventlog", {})
+        usual, streams = eventlog.get("reading", "polling"), eventlog.get("streams", {})
+        return [site for site in sites if streams.get(site, {}).get("reading", usual) != "polling"]
 
 
 @dataclass(frozen=True)

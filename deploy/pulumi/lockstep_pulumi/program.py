@@ -79,6 +79,7 @@ def site(
             bucket=estate.bucket.bucket,
             blobs=estate.blobs,
             adopts=entry.adopts,
+            fan_out=entry.fan_out(estate.streams),
             endpoints=entry.endpoints,
             stream=stream,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
@@ -43,6 +43,8 @@ class SiteArgs:
     blobs: str = ""
     # Whether this site may publish what a dead node of another site left.
     adopts: bool = True
+    # The sites whose streams the sidecars may read by enhanced fan-out.
+    fan_out: Sequence[str] = ()
     endpoints: EndpointArgs | None = None
     stream: StreamArgs = field(default_factory=StreamArgs)
 
@@ -114,7 +116,9 @@ class Site(pulumi.ComponentResource):
 
     def _policy(self, keys: list[str]) -> str:
         args = self._args
-        grants = Grants(self._names, args.site, args.streams, args.bucket, args.blobs, keys, args.adopts)
+        grants = Grants(
+            self._names, args.site, args.streams, args.bucket, args.blobs, keys, args.adopts, fan_out=args.fan_out
+        )
         return json.dumps(site_policy(grants))
 
     def _trust(self) -> pulumi.Input[str]:

@@ -132,6 +132,13 @@ def test_settings_of_a_site_reach_its_resources(run: Runner):
     assert writes == [["arn:aws:kinesis:eu-central-1:123456789012:stream/prod-muc-1"]]
 
 
+def test_a_site_may_use_consumers_where_its_settings_say_fan_out():
+    settings = {"eventlog": {"reading": "auto", "streams": {"b": {"reading": "polling"}}}}
+    of = estate(openstack("muc-1", config=settings), openstack("b"))
+    assert of.site("muc-1").fan_out(of.streams) == ["muc-1"]
+    assert of.site("b").fan_out(of.streams) == []
+
+
 def test_the_mode_of_a_site_is_a_setting_of_the_estate(run: Runner):
     of = estate(openstack("muc-1", mode="shadow"), openstack("ber-1"))
     found = run(lambda: whole(of))

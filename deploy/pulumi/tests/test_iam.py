@@ -27,14 +27,14 @@ def test_the_policy_is_that_of_the_real_command(lockstep: Path, tmp_path: Path):
     file.write_text(
         'site = "muc-1"\nnode = "muc-1-0"\nsites = ["eu-aws", "muc-1"]\nroot = "/git"\nstate = "/git/.lockstep"\n'
         '[refdb]\nprefix = "prod"\nregion = "eu-central-1"\n[eventlog]\nprefix = "prod"\nregion = "eu-central-1"\n'
-        '[eventlog.streams.eu-aws]\nregion = "eu-west-1"\n[blobs]\nurl = "s3://packs/prod"\n'
+        '[eventlog.streams.eu-aws]\nregion = "eu-west-1"\nreading = "auto"\n[blobs]\nurl = "s3://packs/prod"\n'
     )
     for who, creates in (("run", False), ("run-and-create", True)):
         options = ["--config", file, "--account", "123456789012", "--for", who]
         command = [lockstep, "aws", "policy", *options]
         ran = subprocess.run(command, env={}, capture_output=True, text=True, check=True)
         of_command = granted(json.loads(ran.stdout)["Statement"])
-        ours = site_policy(Grants(NAMES, "muc-1", STREAMS, "packs", "prod", creates=creates))
+        ours = site_policy(Grants(NAMES, "muc-1", STREAMS, "packs", "prod", creates=creates, fan_out=["eu-aws"]))
         assert granted(ours["Statement"]) == of_command, who
 
 
@@ -71,6 +71,19 @@ def test_a_site_may_do_this_and_nothing_else():
         ("arn:aws:s3:::packs",): ["s3:ListBucket"],
         ("arn:aws:s3:::packs/prod/*",): ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
     }
+
+
+def test_a_site_that_reads_by_fan_out_may_use_the_consumers_of_those_streams_alone():
+    found = policy(fan_out=["eu-aws"])
+    stream = STREAM.format("eu-west-1", "eu-aws")
+    assert found[(f"{stream}/consumer/*",)] == ["kinesis:SubscribeToShard"]
+    assert found[(stream,)] == ["kinesis:ListStreamConsumers"]
+    assert found[(stream, f"{stream}/consumer/*")] == [
+        "kinesis:DeregisterStreamConsumer",
+        "kinesis:DescribeStreamConsumer",
+        "kinesis:RegisterStreamConsumer",
+    ]
+    assert not any("onsumer" in action for actions in policy().values() for action in actions)
 
 
 def test_a_site_that_does_not_adopt_writes_into_its_own_stream_alone():

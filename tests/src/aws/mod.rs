@@ -4,8 +4,12 @@
 //! |---|---|
 //! | `record` | the calls that were made, and those that are denied or answered by a test |
 //! | `forwarder` | stands in front of an emulator and records every call |
+//! | `kinesis` | a Kinesis in this process, with the event log over it |
+//! | `cuts` | cuts, refuses and denies subscriptions of Kinesis |
 //! | `s3` | a small S3 in memory that records every call |
 
+pub mod cuts;
 pub mod forwarder;
+pub mod kinesis;
 pub mod record;
 pub mod s3;

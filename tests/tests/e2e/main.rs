@@ -18,6 +18,7 @@ mod failover;
 mod failover_acts;
 mod failover_all_active;
 mod failover_rounds;
+mod fan_out;
 mod foreign_lock;
 mod guards;
 mod handover;

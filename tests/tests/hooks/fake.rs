@@ -191,6 +191,7 @@ impl Inspection for Fake {
             origins: Vec::new(),
             lanes: Vec::new(),
             checkpoints: Vec::new(),
+            streams: Vec::new(),
             parked: 0,
             quarantined: 0,
             degraded: Vec::new(),

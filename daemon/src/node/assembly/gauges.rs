@@ -5,6 +5,7 @@ use lockstep_proto::verify::Part;
 use super::guards::Guards;
 use super::left_locks::LeftLocks;
 use super::stages::Stages;
+use super::stream_readers;
 use crate::seams::tls::Credentials;
 use crate::stages::api::readiness::Latches;
 use crate::state::went_back::Evidence;
@@ -38,6 +39,8 @@ pub(super) fn look(stages: &Stages, guards: &Guards, locks: &LeftLocks, latches:
     if let Some(refresh) = stages.refresh.as_ref().map(|refresh| refresh.status()) {
         metrics.refresh.stands(refresh.due, refresh.oldest_ms.unwrap_or_default() / 1_000);
     }
+    let (fan_out, fallback) = stream_readers::counts(stages);
+    metrics.eventlog.streams(fan_out, fallback);
     let own = stages.state.roles.of(&stages.deps.settings.site);
     metrics.site.guards(guards.found().count);
     metrics.site.left_locks(locks.found().count);

@@ -23,6 +23,7 @@ use super::last_contact::LastContact;
 use super::left_locks::LeftLocks;
 use super::repairs::Repairs;
 use super::stages::Stages;
+use super::stream_readers;
 use super::uncommitted;
 use crate::base::base_paths::BasePaths;
 use crate::seams::refdb::SiteRecord;
@@ -171,6 +172,7 @@ impl Inspection for Inspector {
             origins: snapshot.origins,
             lanes,
             checkpoints: self.checkpoints(),
+            streams: stream_readers::statuses(&self.stages),
             parked,
             quarantined,
             degraded: debts.show(),

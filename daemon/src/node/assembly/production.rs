@@ -21,7 +21,7 @@ use crate::node::config::settings::{Gerrit as GerritSettings, GerritRefresh, Pee
 use crate::seams::blob::BlobStore;
 use crate::seams::blob::object::{ObjectBlobs, OpenError};
 use crate::seams::eventlog::EventLog;
-use crate::seams::eventlog::kinesis::{self, ClientSettings, KinesisEventLog, KinesisSettings};
+use crate::seams::eventlog::kinesis::{self, ClientSettings, KinesisEventLog, KinesisSettings, consumer_name};
 use crate::seams::eventlog::per_region::RoutedEventLog;
 use crate::seams::gerrit::Gerrit;
 use crate::seams::gerrit::rest::{RestGerrit, RestSettings};
@@ -179,22 +179,26 @@ pub(super) fn warm(refdb: &Refdb) -> Option<Warm> {
 }
 
 async fn eventlog(settings: &Settings, embedded: Option<&Embedded>) -> RoutedEventLog {
+    let prefix = settings.eventlog.prefix.clone();
     let streams = KinesisSettings {
         shards: u16::try_from(settings.eventlog.shards).unwrap_or(u16::MAX),
         // The emulator's streams are on this machine, and nobody is away.
         retention: if embedded.is_some() { Duration::ZERO } else { settings.eventlog.retention },
         ready_poll: Duration::from_millis(if embedded.is_some() { 20 } else { 500 }),
+        polled_by: polled_by(settings.eventlog.poll_interval),
+        consumer: consumer_name(&prefix, &settings.site, &settings.node),
         ..KinesisSettings::default()
     };
-    let prefix = settings.eventlog.prefix.clone();
     let mut routes: BTreeMap<SiteId, (Arc<dyn EventLog>, StreamPlace)> = BTreeMap::new();
     for (site, stream) in &settings.eventlog.streams {
         let endpoint = embedded.map(Embedded::kinesis_endpoint).or_else(|| stream.endpoint.clone());
         let place = StreamPlace { region: stream.region.clone(), endpoint };
-        let log = stream_log(place.clone(), prefix.clone(), streams.clone()).await;
+        let own = KinesisSettings { reading: stream.reading, ..streams.clone() };
+        let log = stream_log(place.clone(), prefix.clone(), own).await;
         routes.insert(site.clone(), (log, place));
     }
     let usual = settings.eventlog.usual.clone();
+    let streams = KinesisSettings { reading: usual.reading, ..streams };
     let reach = move |place: StreamPlace| {
         let place = StreamPlace {
             region: place.region.or_else(|| usual.region.clone()),
@@ -203,6 +207,11 @@ async fn eventlog(settings: &Settings, embedded: Option<&Embedded>) -> RoutedEve
         stream_log(place, prefix.clone(), streams.clone()).boxed()
     };
     RoutedEventLog::new(routes, Box::new(reach))
+}
+
+/// The number of nodes that can poll a shard at this interval: Kinesis allows five reads per second for all of them.
+fn polled_by(interval: Duration) -> usize {
+    usize::try_from(interval.as_millis() * 5 / 1_000).unwrap_or(usize::MAX).max(1)
 }
 
 /// The event log that has the streams of a place.
@@ -425,6 +434,12 @@ pub(super) fn on_volume(
 mod tests {
     use super::*;
     use crate::node::config;
+
+    #[test]
+    fn a_longer_poll_interval_serves_more_nodes() {
+        let of = |milliseconds| polled_by(Duration::from_millis(milliseconds));
+        assert_eq!([100, 1_000, 2_000].map(of), [1, 5, 10]);
+    }
 
     #[test]
     fn records_that_were_read_and_those_that_wait_have_one_budget_together() {

@@ -14,7 +14,7 @@ use crate::seams::aws::policy::Resources;
 use crate::seams::aws::{KmsKeys, Provided, StreamMode, Tags, WishError};
 use crate::seams::blob::bucket::{BucketWishes, ProvidedBucket, bucket_of, bucket_region};
 use crate::seams::blob::object::OpenError;
-use crate::seams::eventlog::kinesis::{self, ProvidedStream, StreamWishes};
+use crate::seams::eventlog::kinesis::{self, ProvidedStream, ReadingMode, StreamWishes};
 use crate::seams::refdb::dynamo::{self, ProvidedTable, TableWishes, table_names};
 
 /// The wishes of an operator beside the configuration.
@@ -90,7 +90,7 @@ pub async fn provided(settings: &Settings, wishes: &Wishes) -> Result<Vec<Box<dy
     let mut all: Vec<Box<dyn Provided>> = Vec::new();
     all.extend(ProvidedTable::all(&client, &refdb.prefix, &of).into_iter().map(|one| Box::new(one) as _));
     for site in &wishes.sites {
-        let Stream { region, endpoint } = stream_of(settings, site)?.clone();
+        let Stream { region, endpoint, .. } = stream_of(settings, site)?.clone();
         let client = kinesis::client(&streams_at(StreamPlace { region, endpoint })).await;
         let region =
             client.config().region().map(ToString::to_string).ok_or(SetupError::NoRegion("eventlog.region"))?;
@@ -128,6 +128,7 @@ pub fn resources(
         let region = of(&stream_of(settings, site)?.region, "eventlog.region")?;
         Ok::<_, SetupError>((region, kinesis::stream_name(&settings.eventlog.prefix, site)))
     };
+    let fan_out = settings.eventlog.streams.iter().filter(|(_, of)| of.reading != ReadingMode::Polling);
     let [refs, journal] = table_names(&settings.refdb.prefix);
     let blobs = bucket_of(&settings.blobs_url).map(|(bucket, prefix)| (bucket.to_owned(), prefix.to_owned()));
     Ok(Resources {
@@ -137,6 +138,7 @@ pub fn resources(
         refs,
         journal,
         streams: settings.eventlog.streams.keys().map(stream).collect::<Result<_, SetupError>>()?,
+        fan_out_streams: fan_out.map(|(site, _)| stream(site)).collect::<Result<_, SetupError>>()?,
         own_streams: own.iter().map(stream).collect::<Result<_, SetupError>>()?,
         blobs,
         keys: keys.arns().into_iter().map(str::to_owned).collect(),

@@ -19,7 +19,7 @@ use super::last_contact::LastContact;
 use super::left_locks::LeftLocks;
 use super::local_health::Machine;
 use super::production::{self, Embedded, Seams};
-use super::{Inspector, Node, Watch, uncommitted};
+use super::{Inspector, Node, Watch, stream_readers, uncommitted};
 use crate::base::base_paths::BasePaths;
 use crate::base::clock::{Clock, SeededEntropy, SystemClock};
 use crate::node::config::Settings;
@@ -241,6 +241,9 @@ fn keep_files(settings: &Settings, node: &Node, board: &Arc<StatusBoard>, creden
         tasks.spawn("tls", Arc::clone(credentials).watch());
     }
     tasks.spawn("uncommitted", uncommitted::keep(Arc::clone(board), settings.state.clone()));
+    if settings.eventlog.may_fan_out() {
+        tasks.spawn("stream-readers", stream_readers::tell(Arc::clone(node.stages())));
+    }
 }
 
 /// Makes the doctor of a node, which looks every ten minutes for the metrics.

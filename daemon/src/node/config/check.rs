@@ -21,6 +21,7 @@ use super::{
     DEFAULT_SOCKET, LOG_FILTER, base_paths, console, drill, gerrit, handover, operators, peers, probes, tls, turns,
     value, verify,
 };
+use crate::seams::eventlog::kinesis::ReadingMode;
 use crate::seams::git::FsckObjects;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
@@ -207,13 +208,23 @@ fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {
     }
 }
 
+fn reading(text: &str) -> Result<ReadingMode, String> {
+    match text {
+        "auto" => Ok(ReadingMode::Auto),
+        "polling" => Ok(ReadingMode::Polling),
+        "fan-out" => Ok(ReadingMode::FanOut),
+        _ => Err("write \"auto\", \"polling\" or \"fan-out\"".to_owned()),
+    }
+}
+
 /// How long streams should keep records if nothing is set: longer than nodes may be away.
 const RETENTION: Duration = Duration::from_secs(7 * 86_400);
 
 fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Problems) -> Eventlog {
     let usual_region = to.optional("eventlog.region", &raw.region, region);
     let endpoint = to.optional("eventlog.endpoint", &raw.endpoint, http_url);
-    let usual = Stream { region: usual_region.clone(), endpoint: endpoint.clone() };
+    let usual_reading = to.or("eventlog.reading", &raw.reading, ReadingMode::Polling, reading);
+    let usual = Stream { region: usual_region.clone(), endpoint: endpoint.clone(), reading: usual_reading };
     let mut streams: BTreeMap<SiteId, Stream> =
         sites.into_iter().flatten().map(|site| (site.clone(), usual.clone())).collect();
     for (name, stream) in &raw.streams {
@@ -221,6 +232,7 @@ fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Prob
         let own = Stream {
             region: to.optional(&path(&section, "region"), &stream.region, region).or(usual_region.clone()),
             endpoint: to.optional(&path(&section, "endpoint"), &stream.endpoint, http_url).or(endpoint.clone()),
+            reading: to.or(&path(&section, "reading"), &stream.reading, usual_reading, reading),
         };
         match name.parse().ok().and_then(|site: SiteId| streams.get_mut(&site)) {
             Some(entry) => *entry = own,

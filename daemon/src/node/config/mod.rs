@@ -151,6 +151,7 @@ fn settings(figment: &Figment) -> Result<Settings, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seams::eventlog::kinesis::ReadingMode;
 
     #[test]
     fn the_example_passes_its_own_check() {
@@ -284,6 +285,21 @@ mod tests {
             let error = parse(&text).expect_err("no other process reaches it").to_string();
             assert!(error.contains("embedded.dir = \"/aws\": its emulators serve this node alone"), "{error}");
         }
+    }
+
+    #[test]
+    fn each_stream_may_be_read_in_another_way_and_a_wrong_one_is_reported() {
+        let text = "site = \"a\"\nnode = \"a-0\"\nsites = [\"a\", \"b\"]\nroot = \"/git\"\n\
+                    state = \"/git/.lockstep\"\n[blobs]\nurl = \"file:///blobs\"\n";
+        let plain = parse(text).unwrap_or_else(|error| panic!("{error}")).eventlog;
+        assert!(!plain.may_fan_out(), "nobody pays for consumers by an upgrade");
+        let set = "[eventlog]\nreading = \"auto\"\n[eventlog.streams.b]\nreading = \"polling\"\n";
+        let eventlog = parse(&format!("{text}{set}")).unwrap_or_else(|error| panic!("{error}")).eventlog;
+        let of = |site: &str| eventlog.streams[&site.parse().unwrap()].reading;
+        assert_eq!((of("a"), of("b")), (ReadingMode::Auto, ReadingMode::Polling));
+        assert!(eventlog.may_fan_out() && eventlog.usual.reading == ReadingMode::Auto);
+        let error = parse(&format!("{text}[eventlog]\nreading = \"push\"\n")).expect_err("no such way").to_string();
+        assert!(error.contains("eventlog.reading = \"push\": write"), "{error}");
     }
 
     #[test]

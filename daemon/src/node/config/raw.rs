@@ -124,10 +124,10 @@ section!(Refdb {
     verify_share: Leaf,
 });
 section!(Eventlog {
-    prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, retention: Leaf,
+    prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, reading: Leaf, retention: Leaf,
     streams: BTreeMap<String, Stream>,
 });
-section!(Stream { region: Leaf, endpoint: Leaf });
+section!(Stream { region: Leaf, endpoint: Leaf, reading: Leaf });
 section!(Blobs { url: Leaf });
 section!(Verify { refs_within: Leaf, objects_within: Leaf, share_of_core: Leaf, fsck: Leaf });
 section!(Commit { lanes: Leaf, window: Leaf, inline_pack_bytes: Leaf, deadline: Leaf });

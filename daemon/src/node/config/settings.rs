@@ -9,6 +9,7 @@ use std::time::Duration;
 use lockstep_proto::{NodeId, ProjectName, SiteId};
 
 use crate::base::base_paths::BasePaths;
+use crate::seams::eventlog::kinesis::ReadingMode;
 use crate::seams::git::FsckObjects;
 use crate::seams::handover::pod_label::PodLabelSettings;
 use crate::seams::probe::Login;
@@ -233,9 +234,9 @@ pub struct Refdb {
 pub struct Eventlog {
     /// Prefix of the streams' names.
     pub prefix: String,
-    /// Region and endpoint of the stream of each site of the configuration.
+    /// The stream of each site of the configuration.
     pub streams: BTreeMap<SiteId, Stream>,
-    /// Region and endpoint of the streams of other sites of the list, where the list names none.
+    /// The streams of other sites of the list. The list may name another Region or endpoint.
     pub usual: Stream,
     /// Number of shards of a stream that this node creates.
     pub shards: u32,
@@ -245,13 +246,24 @@ pub struct Eventlog {
     pub retention: Duration,
 }
 
-/// Region and endpoint of one site's stream.
+impl Eventlog {
+    /// Whether a stream may be read by enhanced fan-out.
+    #[must_use]
+    pub fn may_fan_out(&self) -> bool {
+        let mut streams = self.streams.values().chain([&self.usual]);
+        streams.any(|stream| stream.reading != ReadingMode::Polling)
+    }
+}
+
+/// The place of one site's stream, and how it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     /// The AWS Region. If it is not set, the environment decides.
     pub region: Option<String>,
     /// The endpoint, if it is not the one of the Region.
     pub endpoint: Option<String>,
+    /// How this node reads it.
+    pub reading: ReadingMode,
 }
 
 /// The limits of the commit stage.

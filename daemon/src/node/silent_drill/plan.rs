@@ -17,6 +17,7 @@ use crate::node::config::settings::{
     Api, Apply, Commit, CopyBy, Drill, Eventlog, Gerrit, GerritRefresh, Handover, Lease, LogFormat, Probes, Refdb,
     SilentDrill, Stream, Telemetry,
 };
+use crate::seams::eventlog::kinesis::ReadingMode;
 use crate::seams::git::FsckObjects;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
@@ -101,7 +102,7 @@ pub(in crate::node) fn settings(plan: &Plan) -> Settings {
         eventlog: Eventlog {
             prefix: "drill".to_owned(),
             streams: BTreeMap::new(),
-            usual: Stream { region: None, endpoint: None },
+            usual: Stream { region: None, endpoint: None, reading: ReadingMode::Polling },
             shards: 1,
             poll_interval: Duration::from_millis(100),
             retention: 3_600 * second,

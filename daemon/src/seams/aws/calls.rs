@@ -4,7 +4,7 @@
 //! (`tests/tests/e2e/aws`): a call that is not in the table fails it, and so does a row that no call uses.
 
 use Caller::{Apply, Plan, Run, RunAndCreate};
-use On::{Bucket, Journal, Objects, OwnStream, Refs, Streams};
+use On::{Bucket, Consumers, FanOutStreams, Journal, Objects, OwnStream, Refs, Streams};
 
 /// The caller of AWS: a sidecar or a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,10 @@ pub enum On {
     Journal,
     /// The stream of every site. A node reads all of them, and publishes there for dead nodes of other sites.
     Streams,
+    /// The streams that may be read by enhanced fan-out.
+    FanOutStreams,
+    /// The consumers of these streams: each node has one of its own at each.
+    Consumers,
     /// The stream of the site alone.
     OwnStream,
     /// The blobs below the prefix of the bucket.
@@ -60,6 +64,13 @@ const ALL: &[Caller] = &[Run, RunAndCreate, Plan, Apply];
 const CREATES: &[Caller] = &[RunAndCreate, Apply];
 const LOOKS: &[Caller] = &[Plan, Apply];
 const APPLIES: &[Caller] = &[Apply];
+
+const REGISTER: &[(&str, On)] =
+    &[("kinesis:RegisterStreamConsumer", FanOutStreams), ("kinesis:RegisterStreamConsumer", Consumers)];
+const DESCRIBE: &[(&str, On)] =
+    &[("kinesis:DescribeStreamConsumer", FanOutStreams), ("kinesis:DescribeStreamConsumer", Consumers)];
+const DEREGISTER: &[(&str, On)] =
+    &[("kinesis:DeregisterStreamConsumer", FanOutStreams), ("kinesis:DeregisterStreamConsumer", Consumers)];
 
 /// All calls, by service.
 pub const CALLS: &[Call] = &[
@@ -96,6 +107,12 @@ pub const CALLS: &[Call] = &[
     call("GetShardIterator", Streams, &[("kinesis:GetShardIterator", Streams)], SIDECAR),
     call("GetRecords", Streams, &[("kinesis:GetRecords", Streams)], SIDECAR),
     call("PutRecords", Streams, &[("kinesis:PutRecords", Streams)], SIDECAR),
+    // AWS checks most of these actions on the stream and on the consumer.
+    call("RegisterStreamConsumer", FanOutStreams, REGISTER, SIDECAR),
+    call("DescribeStreamConsumer", FanOutStreams, DESCRIBE, SIDECAR),
+    call("DeregisterStreamConsumer", FanOutStreams, DEREGISTER, SIDECAR),
+    call("ListStreamConsumers", FanOutStreams, &[("kinesis:ListStreamConsumers", FanOutStreams)], SIDECAR),
+    call("SubscribeToShard", FanOutStreams, &[("kinesis:SubscribeToShard", Consumers)], SIDECAR),
     call("CreateStream", OwnStream, &[("kinesis:CreateStream", OwnStream)], CREATES),
     call("ListTagsForStream", Streams, &[("kinesis:ListTagsForStream", Streams)], LOOKS),
     call("AddTagsToStream", OwnStream, &[("kinesis:AddTagsToStream", OwnStream)], APPLIES),

@@ -21,6 +21,8 @@ pub struct Resources {
     pub journal: String,
     /// Region and name of the stream of every site.
     pub streams: BTreeSet<(String, String)>,
+    /// Region and name of the streams that may be read by enhanced fan-out.
+    pub fan_out_streams: BTreeSet<(String, String)>,
     /// Region and name of the streams that the site owns.
     pub own_streams: BTreeSet<(String, String)>,
     /// Bucket and prefix of the blobs. None: they are not in S3.
@@ -40,6 +42,8 @@ impl Resources {
             On::Refs => table(&self.refs),
             On::Journal => table(&self.journal),
             On::Streams => self.streams.iter().map(stream).collect(),
+            On::FanOutStreams => self.fan_out_streams.iter().map(stream).collect(),
+            On::Consumers => self.fan_out_streams.iter().map(|one| format!("{}/consumer/*", stream(one))).collect(),
             On::OwnStream => self.own_streams.iter().map(stream).collect(),
             On::Bucket => self.blobs.iter().map(|(bucket, _)| format!("arn:{partition}:s3:::{bucket}")).collect(),
             On::Objects => self.blobs.iter().map(|(bucket, prefix)| objects(partition, bucket, prefix)).collect(),
@@ -95,6 +99,8 @@ fn sid(on: On) -> &'static str {
         On::Refs => "Refs",
         On::Journal => "Journal",
         On::Streams => "Streams",
+        On::FanOutStreams => "FanOutStreams",
+        On::Consumers => "Consumers",
         On::OwnStream => "OwnStream",
         On::Objects => "Blobs",
         On::Bucket => "Bucket",
@@ -114,6 +120,7 @@ mod tests {
             refs: "l-refs".to_owned(),
             journal: "l-journal".to_owned(),
             streams: [stream("eu-central-1", "l-a"), stream("eu-west-1", "l-b")].into(),
+            fan_out_streams: BTreeSet::new(),
             own_streams: [stream("eu-central-1", "l-a")].into(),
             blobs: Some(("packs".to_owned(), "prod".to_owned())),
             keys: Vec::new(),
@@ -138,6 +145,20 @@ mod tests {
         let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/l-b";
         assert_eq!(streams["Resource"][1], arn, "a node publishes what dead nodes of other sites left");
         assert!(streams["Action"].to_string().contains("kinesis:PutRecords"));
+        assert!(!text.contains("Consumer") && !text.contains("Subscribe"), "no stream may be read by fan-out: {text}");
+    }
+
+    #[test]
+    fn a_sidecar_may_subscribe_as_a_consumer_of_the_streams_that_are_read_by_fan_out() {
+        let fan_out_streams = [("eu-west-1".to_owned(), "l-b".to_owned())].into();
+        let run = policy(&Resources { fan_out_streams, ..resources() }, Caller::Run);
+        let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/l-b";
+        let consumers = statement(&run, "Consumers").unwrap();
+        assert_eq!(consumers["Resource"], json!([format!("{arn}/consumer/*")]));
+        assert!(consumers["Action"].to_string().contains("kinesis:SubscribeToShard"));
+        let streams = statement(&run, "FanOutStreams").unwrap();
+        assert_eq!(streams["Resource"], json!([arn]));
+        assert!(!streams["Action"].to_string().contains("kinesis:SubscribeToShard"));
     }
 
     #[test]

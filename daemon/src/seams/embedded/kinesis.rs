@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Threads;
+use super::subscriptions::subscribe;
 use super::write_limits::{Answered, Limiter, WriteLimits};
 use crate::seams::eventlog::kinesis::ClientSettings;
 use crate::seams::eventlog::limits::REQUEST_BYTES;
@@ -71,7 +72,7 @@ impl EmbeddedKinesis {
         let address = listener.local_addr()?;
         let (app, store) = create_app(options(settings));
         let app = app
-            .layer(from_fn_with_state(Arc::default(), one_writer))
+            .layer(from_fn_with_state(Calls { store: store.clone(), lock: Arc::default() }, one_writer))
             // Records travel in base64 in a request, which takes a third more bytes.
             .layer(DefaultBodyLimit::max(REQUEST_BYTES * 2));
         let limiter = settings.limits.clone().map(|limits| Arc::new(Limiter::new(limits)));
@@ -158,10 +159,20 @@ async fn limited(State(limiter): State<Arc<Limiter>>, request: Request, next: Ne
     limiter.enforce(request, next).await
 }
 
+/// The records, and the lock that a call holds alone while it changes something.
+#[derive(Clone)]
+struct Calls {
+    store: Store,
+    lock: Arc<RwLock<()>>,
+}
+
 /// Lets a call that changes something run alone, and all other calls in parallel.
-async fn one_writer(State(lock): State<Arc<RwLock<()>>>, request: Request, next: Next) -> Response {
+async fn one_writer(State(Calls { store, lock }): State<Calls>, request: Request, next: Next) -> Response {
     let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let action = target.rsplit('.').next().unwrap_or_default();
+    if action.starts_with("Subscribe") {
+        return subscribe(&store, lock, request).await;
+    }
     if ["Get", "List", "Describe"].iter().any(|verb| action.starts_with(verb)) {
         let _shared = lock.read().await;
         return next.run(request).await;

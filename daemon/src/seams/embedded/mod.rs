@@ -3,6 +3,7 @@
 
 pub mod dynamo;
 pub mod kinesis;
+mod subscriptions;
 mod threads;
 pub mod write_limits;
 

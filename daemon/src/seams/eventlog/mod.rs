@@ -17,10 +17,11 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `kinesis` | one Kinesis stream per site |
+//! | `kinesis` | one Kinesis stream per site, read by polling or by enhanced fan-out |
 //! | `per_region` | reaches each site's stream in its Region |
 //! | `memory` | an event log in memory, for tests and the simulator |
 //! | `limits` | the limits of one call |
+//! | `position` | the order of sequence numbers |
 //! | `deliver` | the next records to append, so that they get into the log in order and once, under any throttling |
 
 pub mod deliver;
@@ -28,13 +29,14 @@ pub mod kinesis;
 pub mod limits;
 pub mod memory;
 pub mod per_region;
+pub mod position;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::SiteId;
 use lockstep_proto::site_list::StreamPlace;
+use lockstep_proto::{NodeId, SiteId};
 use serde::{Deserialize, Serialize};
 
 /// A record that is appended.
@@ -88,6 +90,35 @@ pub struct Batch {
     pub behind: bool,
 }
 
+/// The nodes that read the streams, as the refdb knows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readers {
+    /// Number of nodes that read each stream, this node included.
+    pub count: usize,
+    /// The nodes that left for good: they were expelled, or their sites were removed from the list.
+    pub gone: Vec<(SiteId, NodeId)>,
+}
+
+/// The ways in which a node can read a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It asks again and again. All readers of a shard share a few reads per second.
+    Polling,
+    /// The stream sends each record to it, at a rate of its own: enhanced fan-out.
+    FanOut,
+}
+
+/// How this node reads a stream, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The way in which it is read now.
+    pub way: Way,
+    /// Whether the other way was chosen, and was refused.
+    pub is_fallback: bool,
+    /// Why it is read in this way.
+    pub reason: String,
+}
+
 /// Why a call on the event log failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventLogError {
@@ -116,8 +147,14 @@ pub enum EventLogError {
 /// Reads one shard, beginning at one position.
 #[async_trait]
 pub trait ShardReader: Send {
-    /// The next records, at most `limit`. Empty if there are none now. Returns at once.
+    /// The next records, at most `limit`. Empty if there are none now. Returns at once, unless the reader waits.
     async fn next(&mut self, limit: usize) -> Result<Batch, EventLogError>;
+
+    /// Whether `next` waits for a moment when there are no records. If so, its caller need not pause before it reads
+    /// again.
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 /// The event logs of all sites. The documentation of this module is their contract.
@@ -142,6 +179,17 @@ pub trait EventLog: Send + Sync {
     /// Appends at most 500 records of at most 5 MiB together to the site's stream. Returns one answer per record, in
     /// their order.
     async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError>;
+
+    /// Says which nodes read the streams. An implementation may choose by it how it reads the site's stream. It removes
+    /// the consumers of nodes that left for good.
+    async fn tell_readers(&self, _site: &SiteId, _readers: &Readers) -> Result<(), EventLogError> {
+        Ok(())
+    }
+
+    /// How this node reads the site's stream now. None if it has no choice.
+    fn reading(&self, _site: &SiteId) -> Option<Reading> {
+        None
+    }
 
     /// Opens a reader of one shard. `from` must not be [`Position::End`].
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError>;

@@ -10,7 +10,7 @@ use lockstep_proto::SiteId;
 use lockstep_proto::site_list::StreamPlace;
 use parking_lot::RwLock;
 
-use super::{EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
+use super::{EventLog, EventLogError, Position, Readers, Reading, Record, ShardReader, StreamInfo};
 
 /// Makes the event log that has the streams of a place.
 pub type Reach = Box<dyn Fn(StreamPlace) -> BoxFuture<'static, Arc<dyn EventLog>> + Send + Sync>;
@@ -78,6 +78,14 @@ impl EventLog for RoutedEventLog {
 
     async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
         self.route(site)?.append(site, records).await
+    }
+
+    async fn tell_readers(&self, site: &SiteId, readers: &Readers) -> Result<(), EventLogError> {
+        self.route(site)?.tell_readers(site, readers).await
+    }
+
+    fn reading(&self, site: &SiteId) -> Option<Reading> {
+        self.route(site).ok()?.reading(site)
     }
 
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {

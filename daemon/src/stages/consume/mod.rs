@@ -51,8 +51,8 @@ use crate::state::version_map::VersionMap;
 /// The bounds of the consume stage.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumeLimits {
-    /// How long a reader pauses when it has read everything that was there. Kinesis allows five reads per second and
-    /// shard, for all readers together.
+    /// How long a reader pauses when it has read everything that was there, unless it waits for records by itself.
+    /// Kinesis allows five reads per second and shard, for all readers together.
     pub poll_interval: Duration,
     /// The longest time between two listings of a stream's shards.
     pub list_interval: Duration,

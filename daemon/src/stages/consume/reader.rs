@@ -198,7 +198,8 @@ impl Consumer {
             if (count == 0 && !batch.behind && self.progress.open_records(id) == 0) || is_short {
                 caught_up.reached_the_end(id);
             }
-            if count == 0 || !(batch.behind || count >= self.limits.batch) {
+            let has_read_all = count == 0 || !(batch.behind || count >= self.limits.batch);
+            if has_read_all && !reader.waits() {
                 // Everything that was there is read. One read per record that trickles in would cost more than the
                 // record, and would use up the reads per second that all readers of the shard share.
                 sleep(self.limits.poll_interval).await;

@@ -24,12 +24,14 @@ type Script = fn(u64) -> Batch;
 struct Scripted {
     script: Script,
     shards: usize,
+    /// Whether its readers wait for records by themselves.
+    waits: bool,
     reads: Arc<AtomicU64>,
 }
 
 impl Scripted {
     fn new(script: Script) -> Self {
-        Self { script, shards: 1, reads: Arc::default() }
+        Self { script, shards: 1, waits: false, reads: Arc::default() }
     }
 }
 
@@ -62,6 +64,10 @@ impl ShardReader for Scripted {
     async fn next(&mut self, _: usize) -> Result<Batch, EventLogError> {
         tokio::time::sleep(Duration::from_millis(2)).await;
         Ok((self.script)(self.reads.fetch_add(1, Ordering::SeqCst)))
+    }
+
+    fn waits(&self) -> bool {
+        self.waits
     }
 }
 
@@ -209,8 +215,7 @@ async fn a_trimmed_stream_reports_its_announcements_as_missing() {
 }
 
 /// The number of reads within ten seconds of virtual time.
-async fn reads_in_ten_seconds(script: Script) -> u64 {
-    let log = Scripted::new(script);
+async fn reads_in_ten_seconds(log: Scripted) -> u64 {
     let consumer = consumer(&log);
     let tasks = consumer.tasks.clone();
     let running = tokio::spawn(consumer.run("s".parse().unwrap(), Arc::new(|_| {}), CancellationToken::new()));
@@ -222,13 +227,20 @@ async fn reads_in_ten_seconds(script: Script) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn records_that_trickle_in_are_read_at_the_poll_interval() {
-    let reads = reads_in_ten_seconds(|number| record(number, false)).await;
+    let reads = reads_in_ten_seconds(Scripted::new(|number| record(number, false))).await;
     assert!((30..=40).contains(&reads), "{reads} reads in ten seconds, 4 per second are allowed");
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_that_waits_for_records_is_read_again_at_once() {
+    let pushed = Scripted { waits: true, ..Scripted::new(|number| record(number, false)) };
+    let reads = reads_in_ten_seconds(pushed).await;
+    assert!(reads > 1_000, "{reads} reads in ten seconds, although no read costs anything");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backlog_is_read_at_once() {
-    let reads = reads_in_ten_seconds(|number| record(number, true)).await;
+    let reads = reads_in_ten_seconds(Scripted::new(|number| record(number, true))).await;
     assert!(reads > 1_000, "{reads} reads in ten seconds, although there were always more records");
 }
 

@@ -1,7 +1,7 @@
 //! The instruments of the event log and the blob store: what AWS bills.
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Meter};
+use opentelemetry::metrics::{Counter, Gauge, Meter};
 
 use super::labels::{BlobCall, Label};
 use super::table;
@@ -12,6 +12,8 @@ pub struct EventLogMetrics {
     appended_records: Counter<u64>,
     appended_bytes: Counter<u64>,
     read_bytes: Counter<u64>,
+    fan_out_streams: Gauge<u64>,
+    fallback_streams: Gauge<u64>,
 }
 
 impl EventLogMetrics {
@@ -20,6 +22,8 @@ impl EventLogMetrics {
             appended_records: table::APPENDED_RECORDS.counter(meter),
             appended_bytes: table::APPENDED_BYTES.counter(meter),
             read_bytes: table::READ_BYTES.counter(meter),
+            fan_out_streams: table::FAN_OUT_STREAMS.gauge(meter),
+            fallback_streams: table::FALLBACK_STREAMS.gauge(meter),
         }
     }
 
@@ -27,6 +31,12 @@ impl EventLogMetrics {
     pub fn appended(&self, records: u64, bytes: u64) {
         self.appended_records.add(records, &[]);
         self.appended_bytes.add(bytes, &[]);
+    }
+
+    /// Records how many streams are read by enhanced fan-out, and how many are polled because it is refused.
+    pub fn streams(&self, fan_out: u64, fallback: u64) {
+        self.fan_out_streams.record(fan_out, &[]);
+        self.fallback_streams.record(fallback, &[]);
     }
 
     /// Counts the bytes of records that were read.

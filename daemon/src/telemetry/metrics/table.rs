@@ -79,6 +79,9 @@ metrics! {
         "bytes of the records that the event log took, with their keys";
     READ_BYTES = Counter "lockstep_eventlog_read_bytes_total" []
         "bytes of the records that were read from the event log, of all sites";
+    FAN_OUT_STREAMS = Gauge "lockstep_eventlog_fan_out_streams" [] "streams that are read by enhanced fan-out";
+    FALLBACK_STREAMS = Gauge "lockstep_eventlog_fallback_streams" []
+        "streams that are polled because enhanced fan-out, which was chosen, is refused";
     BLOB_CALLS = Counter "lockstep_blob_calls_total" ["call"]
         "blobs that were stored, fetched or deleted, by call: a large one takes several requests";
     BLOB_BYTES = Counter "lockstep_blob_bytes_total" ["call"] "bytes of the blobs that were stored or fetched";

@@ -8,9 +8,16 @@ use lockstep::seams::aws::calls::{CALLS, Caller, On};
 use lockstep::seams::blob::object::ObjectBlobs;
 use lockstep::seams::blob::{BlobStore, Payload};
 use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
+use lockstep::seams::embedded::kinesis::EmbeddedKinesisSettings;
+use lockstep::seams::eventlog::kinesis::{
+    self, ClientSettings, KinesisEventLog, KinesisSettings, ReadingMode, consumer_name,
+};
+use lockstep::seams::eventlog::{EventLog, Position, Readers};
 use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
 use lockstep::seams::refdb::{RefDb, Setup};
+use lockstep_proto::{NodeId, SiteId};
 use lockstep_tests::aws::forwarder::Forwarder;
+use lockstep_tests::aws::kinesis::{Kinesis, settings};
 use lockstep_tests::aws::record::{Made, Record};
 use lockstep_tests::aws::s3::FakeS3;
 use lockstep_tests::contract::blob as suite;
@@ -78,9 +85,34 @@ async fn blobs(record: &Arc<Record>) {
     assert!(store.get("packs/short", 9_000_001, &[0; 32], Path::new("/")).await.is_err());
 }
 
-/// The row of the table that a call belongs to. All streams of a test are both of all sites and of its own.
+/// Two nodes read a stream by enhanced fan-out. One of them leaves for good.
+async fn fan_out(record: &Arc<Record>) {
+    let emulator = Kinesis::start(EmbeddedKinesisSettings::default(), 1).await.emulator;
+    let forwarder = Forwarder::to(&emulator.endpoint(), record).await;
+    let reach = ClientSettings { endpoint: Some(forwarder.url()), ..emulator.client_settings() };
+    let client = kinesis::client(&reach).await;
+    let site: SiteId = "a".parse().expect("a site");
+    let nodes: [NodeId; 2] = ["a-0", "a-1"].map(|node| node.parse().expect("a node"));
+    let [log, other] = nodes.clone().map(|node| {
+        let consumer = consumer_name("test", &site, &node);
+        let of = KinesisSettings { consumer, ..settings(ReadingMode::FanOut, 1) };
+        KinesisEventLog::new(client.clone(), "test", of)
+    });
+    log.ensure(&site).await.expect("a stream can be made");
+    let shard = log.describe(&site).await.expect("the stream is there").shards[0].id.clone();
+    for log in [&log, &other] {
+        let mut reader = log.open(&site, &shard, &Position::Start).await.expect("the shard is there");
+        assert!(reader.waits(), "it has a subscription");
+        let _ = reader.next(1).await.expect("the shard can be read");
+    }
+    let readers = Readers { count: 1, gone: vec![(site.clone(), nodes[1].clone())] };
+    log.tell_readers(&site, &readers).await.expect("it can be told");
+}
+
+/// The row of the table that a call belongs to. All streams of a test are those of all sites, its own ones, and those
+/// that are read by enhanced fan-out.
 fn made(operation: &str, on: On) -> Made {
-    (operation.to_owned(), if on == On::OwnStream { On::Streams } else { on })
+    (operation.to_owned(), if matches!(on, On::OwnStream | On::FanOutStreams) { On::Streams } else { on })
 }
 
 #[tokio::test]
@@ -89,6 +121,7 @@ async fn every_call_of_a_full_run_is_in_the_table_and_every_row_is_used() {
     sidecars(&record).await;
     contract(&record).await;
     blobs(&record).await;
+    fan_out(&record).await;
     let run = record.made();
     mended(&record).await;
     let all = record.made();

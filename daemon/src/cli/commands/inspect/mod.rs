@@ -84,7 +84,8 @@ pub(super) fn render(status: &NodeStatus) -> String {
     let tls = status.tls.as_ref().map(tls).unwrap_or_default();
     let signing = status.signing.as_ref().map(signing).unwrap_or_default();
     let went_back = went_back.or(not_own).unwrap_or_default();
-    let sections = [debts(status), elsewhere(status), origins(status), journal(status), checkpoints(status)].concat();
+    let reading = [streams(status), journal(status), checkpoints(status)].concat();
+    let sections = [debts(status), elsewhere(status), origins(status), reading].concat();
     [
         head,
         contact(status),
@@ -356,6 +357,16 @@ fn journal(status: &NodeStatus) -> String {
         ]);
     }
     section("journal (depth: settled and not yet published)", &table)
+}
+
+/// How the streams are read, where the node has a choice.
+fn streams(status: &NodeStatus) -> String {
+    let mut table = Table::new(&["stream", "read by", "reason"]);
+    for one in &status.streams {
+        let refused = if one.is_fallback { " (FAN-OUT IS REFUSED)" } else { "" };
+        table.row(vec![one.stream.to_string(), format!("{}{refused}", one.way.as_str()), one.reason.clone()]);
+    }
+    section("streams", &table)
 }
 
 fn checkpoints(status: &NodeStatus) -> String {

@@ -4,7 +4,8 @@ use lockstep_proto::debt::{ProjectHealth, ProjectStatus};
 use lockstep_proto::locks::{LockKind, LockStatus, LockTarget};
 use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, DifferentProject};
 use lockstep_proto::status::{
-    CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, TurnsStatus, UncommittedUpdate,
+    CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, StreamStatus, StreamWay,
+    TurnsStatus, UncommittedUpdate,
 };
 use lockstep_proto::verify::{BackgroundVerification, PassStatus};
 
@@ -62,6 +63,14 @@ fn maintenance() -> LockStatus {
     }
 }
 
+fn refused() -> StreamStatus {
+    let (stream, reason) = ("muc-1".parse().expect("a site"), "stream lockstep-muc-1 has 20 consumers".to_owned());
+    StreamStatus { stream, way: StreamWay::Polling, is_fallback: true, reason }
+fn different() -> LastVerified {
+    let at_ms = SystemClock.now_ms() - 300_000;
+    LastVerified { against: "b-0".to_owned(), at_ms, projects: 2, whole: true, mismatches: 3 }
+}
+
 fn sample() -> NodeStatus {
     NodeStatus {
         site: "eu-aws".parse().expect("a site"),
@@ -81,6 +90,7 @@ fn sample() -> NodeStatus {
         }],
         lanes: Vec::new(),
         checkpoints: Vec::new(),
+        streams: vec![refused()],
         parked: 3,
         quarantined: 0,
         degraded: Vec::new(),
@@ -133,13 +143,7 @@ fn sample() -> NodeStatus {
         }),
         coming_back: Some(coming_back()),
         bootstrap: Some(Bootstrap { stage: BootstrapStage::Refs, done: 3, total: 9, left_ms: Some(1_000) }),
-        verified: vec![LastVerified {
-            against: "b-0".to_owned(),
-            at_ms: SystemClock.now_ms() - 300_000,
-            projects: 2,
-            whole: true,
-            mismatches: 3,
-        }],
+        verified: vec![different()],
         uncommitted: vec![late()],
         last_errors: Vec::new(),
     }
@@ -150,6 +154,7 @@ fn the_table_shows_lag_and_what_readiness_waits_for() {
     let status = sample();
     let text = render(&status);
     assert!(text.contains("WENT BACK IN TIME, no node commits: heartbeat 7 is missing\n"), "{text}");
+    assert!(text.contains("polling (FAN-OUT IS REFUSED)") && text.contains("has 20 consumers"), "{text}");
     assert!(text.contains("d ago: reads show the state of then, or a newer one\n"), "{text}");
     let fresh = NodeStatus { last_contact_ms: Some(SystemClock.now_ms()), ..status.clone() };
     assert!(!render(&fresh).contains("reads show the state of then"), "{}", render(&fresh));

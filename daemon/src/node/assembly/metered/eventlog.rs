@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use lockstep_proto::SiteId;
 use lockstep_proto::site_list::StreamPlace;
 
-use crate::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
+use crate::seams::eventlog::{
+    Batch, EventLog, EventLogError, Position, Readers, Reading, Record, ShardReader, StreamInfo,
+};
 use crate::telemetry::metrics::EventLogMetrics;
 
 /// An event log whose records are counted.
@@ -51,6 +53,14 @@ impl EventLog for MeteredEventLog {
         Ok(answers)
     }
 
+    async fn tell_readers(&self, site: &SiteId, readers: &Readers) -> Result<(), EventLogError> {
+        self.inner.tell_readers(site, readers).await
+    }
+
+    fn reading(&self, site: &SiteId) -> Option<Reading> {
+        self.inner.reading(site)
+    }
+
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
         let inner = self.inner.open(site, shard, from).await?;
         Ok(Box::new(MeteredReader { inner, metrics: self.metrics.clone() }))
@@ -78,5 +88,9 @@ impl ShardReader for MeteredReader {
         let batch = self.inner.next(limit).await?;
         self.metrics.read(batch.records.iter().map(|(_, data)| data.len() as u64).sum());
         Ok(batch)
+    }
+
+    fn waits(&self) -> bool {
+        self.inner.waits()
     }
 }

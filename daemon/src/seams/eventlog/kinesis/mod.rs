@@ -8,7 +8,8 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `append`, `reader` | appends records; reads one shard |
+//! | `append`, `reader` | appends records; reads one shard by polling |
+//! | `fan_out` | reads one shard by enhanced fan-out, or by polling while that is refused |
 //! | `streams` | creates streams and lists their shards |
 //! | `provision`, `compared` | the properties that a stream should have, for `lockstep aws` |
 //! | `client`, `errors` | timeouts without retries; the meaning of errors |
@@ -17,22 +18,28 @@ mod append;
 mod client;
 mod compared;
 mod errors;
+mod fan_out;
 mod provision;
 mod reader;
 mod streams;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
 use lockstep_proto::SiteId;
+use parking_lot::Mutex;
 
 pub use self::client::{ClientSettings, client};
 pub use self::compared::StreamWishes;
+use self::fan_out::StreamWays;
+pub use self::fan_out::{FanOutSettings, ReadingMode, consumer_name};
 pub use self::provision::ProvidedStream;
-use super::{EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
+use super::{EventLog, EventLogError, Position, Readers, Reading, Record, ShardReader, StreamInfo};
 
-/// How streams are created.
+/// How streams are created and read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KinesisSettings {
     /// The number of shards of a stream that this node creates, at least 1. An existing stream keeps its own.
@@ -43,6 +50,14 @@ pub struct KinesisSettings {
     pub ready_within: Duration,
     /// How long `ensure` pauses between two checks of a stream.
     pub ready_poll: Duration,
+    /// How the streams are read.
+    pub reading: ReadingMode,
+    /// The number of readers for which the reads of a shard are enough: it allows five per second.
+    pub polled_by: usize,
+    /// The name of this node's consumer (see [`consumer_name`]). No other node may have it.
+    pub consumer: String,
+    /// The times of enhanced fan-out.
+    pub fan_out: FanOutSettings,
 }
 
 impl Default for KinesisSettings {
@@ -52,6 +67,10 @@ impl Default for KinesisSettings {
             retention: Duration::ZERO,
             ready_within: Duration::from_secs(120),
             ready_poll: Duration::from_millis(500),
+            reading: ReadingMode::Polling,
+            polled_by: 5,
+            consumer: "lockstep".to_owned(),
+            fan_out: FanOutSettings::default(),
         }
     }
 }
@@ -62,13 +81,24 @@ pub struct KinesisEventLog {
     client: Client,
     prefix: String,
     settings: KinesisSettings,
+    /// How each stream is read.
+    ways: Arc<Mutex<BTreeMap<SiteId, Arc<StreamWays>>>>,
 }
 
 impl KinesisEventLog {
     /// Streams named `<stream_prefix>-<site>`, reached through `client` (see [`client()`]).
     #[must_use]
     pub fn new(client: Client, stream_prefix: impl Into<String>, settings: KinesisSettings) -> Self {
-        Self { client, prefix: stream_prefix.into(), settings }
+        Self { client, prefix: stream_prefix.into(), settings, ways: Arc::default() }
+    }
+
+    /// How the site's stream is read.
+    fn ways(&self, site: &SiteId) -> Arc<StreamWays> {
+        let mut all = self.ways.lock();
+        let ways = all.entry(site.clone()).or_insert_with(|| {
+            Arc::new(StreamWays::new(self.client.clone(), self.stream(site), self.settings.clone()))
+        });
+        Arc::clone(ways)
     }
 
     /// The name of the site's stream.
@@ -102,7 +132,20 @@ impl EventLog for KinesisEventLog {
         append::append(&self.client, &self.stream(site), records).await
     }
 
+    async fn tell_readers(&self, site: &SiteId, readers: &Readers) -> Result<(), EventLogError> {
+        let ways = self.ways(site);
+        let gone = ways.names(&self.prefix, readers);
+        ways.tell(readers.count, gone).await
+    }
+
+    fn reading(&self, site: &SiteId) -> Option<Reading> {
+        (self.settings.reading != ReadingMode::Polling).then(|| self.ways(site).reading())
+    }
+
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
+        if self.settings.reading != ReadingMode::Polling {
+            return Ok(Box::new(fan_out::open(self.ways(site), shard.to_owned(), from).await?));
+        }
         let reader = reader::open(self.client.clone(), self.stream(site), shard.to_owned(), from).await?;
         Ok(Box::new(reader))
     }

@@ -26,11 +26,11 @@ const CALL_RECORDS: usize = 10_000;
 
 /// A reader that is this many milliseconds behind may be overtaken by the horizon: 20 hours, as retention is at least
 /// 24.
-const FAR_BEHIND_MS: i64 = 20 * 3_600_000;
+pub(super) const FAR_BEHIND_MS: i64 = 20 * 3_600_000;
 
 /// After this many empty answers at the newest end of the shard, the record of the position counts as gone. Kinesis may
 /// give empty answers when it is busy, so one is not enough.
-const EMPTY_ANSWERS: u32 = 3;
+pub(super) const EMPTY_ANSWERS: u32 = 3;
 
 /// Reads the records of one shard in order, from a position on.
 pub(super) struct KinesisReader {
@@ -200,7 +200,7 @@ enum Failure {
     Other(EventLogError),
 }
 
-fn pair(record: Record) -> (String, Bytes) {
+pub(super) fn pair(record: Record) -> (String, Bytes) {
     (record.sequence_number, Bytes::from(record.data.into_inner()))
 }
 
