@@ -66,6 +66,8 @@ fn maintenance() -> LockStatus {
 fn refused() -> StreamStatus {
     let (stream, reason) = ("muc-1".parse().expect("a site"), "stream lockstep-muc-1 has 20 consumers".to_owned());
     StreamStatus { stream, way: StreamWay::Polling, is_fallback: true, reason }
+}
+
 fn different() -> LastVerified {
     let at_ms = SystemClock.now_ms() - 300_000;
     LastVerified { against: "b-0".to_owned(), at_ms, projects: 2, whole: true, mismatches: 3 }
