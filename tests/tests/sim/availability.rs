@@ -140,7 +140,7 @@ fn the_lock_of_a_dead_owner_is_void_after_the_lease() {
         let command = Command::creation("refs/heads/locked".parse().unwrap(), RefValue::Oid(story.object(dies, &p0())));
         let project = ProjectKey { name: p0(), incarnation: 1 };
         let (directories, freed) = (Vec::new(), Freed::new());
-        let part = Part { txn: slot.txn(7), project, commands: vec![command], directories, freed };
+        let part = Part { txn: slot.txn(7), project, commands: vec![command], directories, freed, loosens: false };
         assert_eq!(refdb.refs.lock(&part).await, Ok(CommitAnswer::Committed));
         assert!(story.world.crash(&node(dies)));
         let crashed = Instant::now();

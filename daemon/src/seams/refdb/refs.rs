@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{Command, ProjectKey, ProjectName, RefKey, RefName, RefValue, Transaction, TxnId, Version};
+use lockstep_proto::{
+    Command, ProjectKey, ProjectName, RefKey, RefName, RefValue, Transaction, TxnId, Version, limits,
+};
 
 use super::error::RefDbError;
 use super::journal::SlotState;
@@ -61,6 +63,8 @@ pub struct Part {
     pub directories: Vec<RefName>,
     /// The freed names of the transaction, as in [`CommitRequest`].
     pub freed: Freed,
+    /// Whether the only command of the transaction loosens the mark of its name.
+    pub loosens: bool,
 }
 
 /// The answer to one copy of a commit.
@@ -94,6 +98,12 @@ pub enum Obstacle {
 /// Reads refs, and commits transactions.
 #[async_trait]
 pub trait RefStore: Send + Sync {
+    /// The most items that one write takes. A store without transactions takes one, and then every transaction is
+    /// committed under locks: [`RefStore::commit`] fails, and a part has one item.
+    fn write_items(&self) -> usize {
+        limits::WRITE_COMMANDS + 1
+    }
+
     /// The commit point: one round trip, for any number of refs.
     ///
     /// It succeeds if all of this holds: for every command the item has version `command.version - 1`, value
@@ -119,7 +129,8 @@ pub trait RefStore: Send + Sync {
     async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError>;
 
     /// Moves the refs of a part that carry the lock of its transaction, and removes the locks. The transaction must be
-    /// committed. Once this is answered, none of the refs carries the lock.
+    /// committed. Once this is answered, none of the refs carries the lock. If the transaction loosens its name, the
+    /// name is marked, and the mark is loosened.
     async fn flip(&self, part: &Part) -> Result<(), RefDbError>;
 
     /// Removes the locks of a transaction from these refs. The transaction must be one that can never be committed.

@@ -269,7 +269,8 @@ impl Committer {
             if !matches!(end, AttemptEnd::Throttled(_)) {
                 return Ok((request, slot, end, [pack, long_form]));
             }
-            match self.journal.is_in_the_way(&slot) {
+            let has_locks = self.attempts.refdb.refs.commits_in_steps(&request.transaction);
+            match has_locks || self.journal.is_in_the_way(&slot) {
                 true => self.in_doubt.resolve_slot_later(slot.clone(), None),
                 false => self.journal.give_back(&slot),
             }

@@ -1,6 +1,9 @@
 //! The contract of [`RefDb`]: one test per sentence. `refdb_contract!(make)` makes a `#[tokio::test]` of every case.
 //! `make` is an async function that returns an empty refdb, together with everything that must live as long as it.
 //! `refdb_contract!(one_test make)` makes one function `every_case`, which runs them one after the other.
+//!
+//! A store whose writes take one item keeps the contract behind `StagedRefs`. A transaction that was refused there has
+//! its slot poisoned, and an obstacle may be met before the others are looked for.
 
 pub mod commit;
 pub mod documents;
@@ -179,6 +182,11 @@ async fn refuse(db: &Db, request: &CommitRequest) -> Vec<Obstacle> {
         Ok(CommitAnswer::Refused(obstacles)) => obstacles,
         other => panic!("expected a refusal, got {other:?}: {request:?}"),
     }
+}
+
+/// The state of the slot of a request that was refused: a commit in steps does not give its slot back.
+fn unused(db: &Db, request: &CommitRequest) -> SlotState {
+    if db.refs.commits_in_steps(&request.transaction) { SlotState::Poisoned } else { SlotState::Empty }
 }
 
 /// The state of a slot that holds a committed request.

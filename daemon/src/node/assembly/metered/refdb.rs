@@ -70,6 +70,10 @@ macro_rules! measured {
 }
 
 measured! { RefStore {
+        fn write_items(&self) -> usize {
+            self.inner.write_items()
+        }
+
         // A conflict is a result of its own.
         async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
             let started = Instant::now();

@@ -17,6 +17,7 @@
 //! | the failover, the drill, and their histories | `@failover` | `@last`, `@history`, `@drill`, `@drills` |
 //! | the first sites | `@failover` | `@first-sites` |
 //! | the digest of a node | `@digests` | the node |
+//! | the mark of a refdb whose writes are of one item each | `@writes` | `@single-item` |
 //!
 //! No two keys collide: keys of one project begin with `p#`, all others with `@`, and the names of sites and nodes
 //! contain neither `#` nor `.`. `<prefix>-journal` has only a partition key `pk`, the whole slot, so that no partition
@@ -98,6 +99,10 @@ impl Key {
             Document::SilentDrills => Self::new("@failover", "@silent-drills"),
             Document::Keys => Self::new("@failover", "@keys"),
         }
+    }
+
+    pub(super) fn of_write_mode() -> Self {
+        Self::new("@writes", "@single-item")
     }
 
     pub(super) fn of_digest(node: &NodeId) -> Self {

@@ -81,6 +81,12 @@ impl MemoryRefDb {
         new
     }
 
+    /// From now on, one write takes one item only, as in a table without transactions. Incarnations, sites and documents
+    /// are still written with all their conditions at once.
+    pub fn write_single_items(&self) {
+        self.state().refs.is_single_item = true;
+    }
+
     /// A copy of the present content, as a backup has it.
     #[must_use]
     pub fn backup(&self) -> Backup {
@@ -106,6 +112,10 @@ impl MemoryRefDb {
 
 #[async_trait]
 impl RefStore for MemoryRefDb {
+    fn write_items(&self) -> usize {
+        self.state().refs.write_items()
+    }
+
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         self.state().refs.commit(request)
     }
