@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `record` | the calls that were made, and those that are denied or answered by a test |
 //! | `forwarder` | stands in front of an emulator and records every call |
+//! | `faults` | a DynamoDB with planned faults, and with tables in several Regions |
 //! | `s3` | a small S3 in memory that records every call |
 
+pub mod faults;
 pub mod forwarder;
 pub mod record;
 pub mod s3;

@@ -35,6 +35,7 @@ mod refresh;
 mod reused_packs;
 mod seed;
 mod seeing;
+mod several_regions;
 mod shadow;
 mod signing;
 mod silent;

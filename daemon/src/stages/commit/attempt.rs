@@ -33,8 +33,8 @@ pub enum AttemptEnd {
         /// Whether the same request may succeed later.
         retry: bool,
     },
-    /// The refdb throttles the transaction, and no copy is in flight. The slot is empty, and locks of the transaction may
-    /// be left. The same objects may be sent again, in another slot.
+    /// The refdb throttles the transaction, and no copy is in flight. The slot is empty, and locks of the transaction
+    /// may be left. The same objects may be sent again, in another slot.
     Throttled(String),
     /// The outcome is not known yet. The slot must be resolved later.
     Unknown(String),
@@ -113,9 +113,9 @@ impl Attempts {
         }
     }
 
-    /// Whether an attempt gives its slot up when it makes no progress. A large transaction that is written in steps keeps
-    /// it, because its locks name it, and it has a lane of its own. Where every transaction is written in steps, the slot
-    /// of a small one is poisoned, which makes its locks void.
+    /// Whether an attempt gives its slot up when it makes no progress. A large transaction that is written in steps
+    /// keeps it, because its locks name it, and it has a lane of its own. Where every transaction is written in steps,
+    /// the slot of a small one is poisoned, which makes its locks void.
     fn yields(&self, request: &CommitRequest) -> bool {
         let refs = &self.refdb.refs;
         let is_small = request.transaction.commands.len() <= limits::WRITE_COMMANDS;

@@ -18,8 +18,16 @@ pub mod sites;
 pub mod slots;
 
 use std::pin::Pin;
+use std::sync::Arc;
 
-use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDb, RefItem, SlotState};
+use lockstep::base::faults::injected_bug::InjectedBugs;
+use lockstep::seams::blob::long_form::LongForms;
+use lockstep::seams::blob::memory::MemoryBlobs;
+use lockstep::seams::refdb::memory::MemoryRefDb;
+use lockstep::seams::refdb::staged::{StagedRefs, WRITE_ITEMS};
+use lockstep::seams::refdb::{
+    CommitAnswer, CommitRequest, IncarnationRecord, Obstacle, OpenAnswer, RefDb, RefItem, Role, SlotState,
+};
 use lockstep_proto::ProjectKey;
 
 use crate::build;
@@ -155,6 +163,22 @@ macro_rules! refdb_contract {
             }
         }
     };
+}
+
+/// A refdb whose writes take one item, with commits under locks. Whoever meets a lock sees the incarnation of
+/// [`build::slot`] open, while the refdb itself is empty.
+///
+/// # Panics
+/// If the incarnation cannot be opened.
+pub async fn under_locks(raw: RefDb) -> RefDb {
+    let known = MemoryRefDb::new().refdb();
+    let site = known.sites.enroll_site(&build::site("site-a"), Role::Active).await.expect("a site");
+    let record = IncarnationRecord::open(build::incarnation("node-a", 1), site.site, site.epoch, 64, 1);
+    assert_eq!(known.incarnations.open_incarnation(&record).await, Ok(OpenAnswer::Opened));
+    let inner = RefDb { sites: known.sites, incarnations: known.incarnations, ..raw.clone() };
+    let long_forms = LongForms::new(Arc::new(MemoryBlobs::default()), "no-spill".into(), usize::MAX);
+    let staged = StagedRefs::new(inner, long_forms, WRITE_ITEMS, InjectedBugs::default());
+    RefDb { refs: Arc::new(staged), ..raw }
 }
 
 /// The project of most cases.

@@ -96,7 +96,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         guards(status),
         left_locks(status),
         verified(status),
-        format!("exposure: {EXPOSURE}\n"),
+        format!("exposure: {EXPOSURE}. Where its tables are in several Regions, `lockstep sites` says so instead\n"),
         refresh,
         handover,
         tls,

@@ -102,7 +102,11 @@ measured! { Setup {}
     Site: rebuild(items: &[Rebuilt], revision: u64) -> RebuildAnswer;
 }
 
-measured! { Sites {}
+measured! { Sites {
+        fn is_in_several_regions(&self) -> bool {
+            self.inner.is_in_several_regions()
+        }
+    }
     Site: enroll_site(site: &SiteId, role: Role) -> SiteRecord;
     Site: sites() -> Vec<SiteRecord>;
     Site: change_role(from: &SiteRecord, role: Role) -> SiteRecord;

@@ -115,7 +115,8 @@ pub(super) async fn put_new(client: &Client, table: &str, item: Item) -> Result<
 }
 
 /// Writes an item that decides the outcome of a transaction, if there is none with its key. A write that another Region
-/// stands in the way of is rejected, as AWS documents it; nobody has measured it, so here the outcome counts as unknown.
+/// stands in the way of is rejected, as AWS documents it; nobody has measured it, so here the outcome counts as
+/// unknown.
 pub(super) async fn decide_new(client: &Client, table: &str, item: Item) -> Result<Conditional, RefDbError> {
     let call = put_if_absent(client, table, item);
     let sent = despite_conflicts(move || call.clone().send()).await;

@@ -2,9 +2,10 @@
 //!
 //! Every write is conditional. In tables of one Region, a commit, a part of a commit under ref locks, the opening of an
 //! incarnation, the begin of a failover, an operator's change of a site, and a write of a rebuild are one
-//! `TransactWriteItems` each; every other write is a write of one item. Tables with multi-Region strong consistency have
-//! no transactions, and every write is a write of one item there ([`WriteMode`]). Every read is strongly consistent. The SDK repeats no call by itself. It would take the traces of its own
-//! first attempt for another writer's, and the caller knows better whether to resend, to read back or to poison.
+//! `TransactWriteItems` each; every other write is a write of one item. Tables with multi-Region strong consistency
+//! have no transactions, and every write is a write of one item there ([`WriteMode`]). Every read is strongly
+//! consistent. The SDK repeats no call by itself. It would take the traces of its own first attempt for another
+//! writer's, and the caller knows better whether to resend, to read back or to poison.
 //!
 //! | file | content |
 //! |---|---|
@@ -77,6 +78,7 @@ use super::{
     WentBackRecord, rules,
 };
 use single_item::Items;
+use write_mode::Consistency;
 
 /// The refdb in DynamoDB.
 #[derive(Debug)]
@@ -86,6 +88,8 @@ pub struct DynamoRefDb {
     settings: TableSettings,
     /// Whether every write is a write of one item. It is known once the tables were looked at.
     is_single_item: AtomicBool,
+    /// Whether the tables are in several Regions. It is known at the same time.
+    is_in_several_regions: AtomicBool,
     round_trips: AtomicU64,
     units: Arc<RequestUnits>,
 }
@@ -116,8 +120,15 @@ impl DynamoRefDb {
     pub fn new(client: &Client, prefix: &str, settings: TableSettings) -> Self {
         let (tables, units) = (Tables::of(prefix), Arc::default());
         let client = client::counting(client, &units);
-        let (is_single_item, round_trips) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { client, tables, settings, is_single_item, round_trips, units }
+        Self {
+            client,
+            tables,
+            settings,
+            is_single_item: AtomicBool::new(false),
+            is_in_several_regions: AtomicBool::new(false),
+            round_trips: AtomicU64::new(0),
+            units,
+        }
     }
 
     /// Whether every write is a write of one item, because the tables take no transactions.
@@ -234,6 +245,7 @@ impl Setup for DynamoRefDb {
         let mode = self.settings.writes;
         let is_single_item = write_mode::agreed(&self.client, &self.tables, mode, consistency).await?;
         self.is_single_item.store(is_single_item, Ordering::Relaxed);
+        self.is_in_several_regions.store(consistency == Consistency::SeveralRegions, Ordering::Relaxed);
         Ok(())
     }
 
@@ -247,6 +259,10 @@ impl Setup for DynamoRefDb {
 
 #[async_trait]
 impl Sites for DynamoRefDb {
+    fn is_in_several_regions(&self) -> bool {
+        self.is_in_several_regions.load(Ordering::Relaxed)
+    }
+
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
         sites::enroll(&self.client, &self.tables, site, role).await
     }

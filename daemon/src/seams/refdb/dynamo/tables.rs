@@ -16,10 +16,10 @@ use aws_sdk_dynamodb::types::{
     TableDescription, TableStatus, WarmThroughput,
 };
 
-use super::write_mode::{Consistency, WriteMode};
 use super::Tables;
 use super::commit::incomplete;
 use super::error::{classify, denial};
+use super::write_mode::{Consistency, WriteMode};
 use crate::seams::aws::denied;
 use crate::seams::refdb::RefDbError;
 

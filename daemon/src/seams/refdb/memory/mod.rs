@@ -81,8 +81,8 @@ impl MemoryRefDb {
         new
     }
 
-    /// From now on, one write takes one item only, as in a table without transactions. Incarnations, sites and documents
-    /// are still written with all their conditions at once.
+    /// From now on, one write takes one item only, as in a table without transactions. Incarnations, sites and
+    /// documents are still written with all their conditions at once.
     pub fn write_single_items(&self) {
         self.state().refs.is_single_item = true;
     }

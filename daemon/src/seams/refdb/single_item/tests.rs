@@ -160,7 +160,8 @@ impl<'a, T> Call<'a, T> {
 fn interleaved<A, B>(order: u32, first: impl Future<Output = A>, second: impl Future<Output = B>) -> (A, B) {
     let (mut first, mut second) = (Call::new(first), Call::new(second));
     for at in 0..STEPS {
-        if order >> at & 1 == 0 { first.step() } else { second.step() };
+        let is_first = order >> at & 1 == 0;
+        let _ = if is_first { first.step() } else { second.step() };
     }
     (first.end(), second.end())
 }
@@ -253,7 +254,9 @@ fn a_change_that_stopped_halfway_is_done_before_a_failover_or_never() {
         let (store, seen) = (store(), [active()]);
         let (from, to) = (active(), removed());
         let mut change = Call::new(change_site(&store, Some(&from), &to, 0));
-        (0..steps).for_each(|_| drop(change.step()));
+        for _ in 0..steps {
+            let _ = change.step();
+        }
         drop(change);
         let was_announced = store.0.lock().turn.number > 0;
         let begun = Call::new(begin_failover(&store, &failover(), &seen)).end().unwrap();
