@@ -1,5 +1,5 @@
 //! DynamoDB's tables with multi-Region strong consistency, which take no transactions: how they are recognized, how a
-//! commit goes on through the faults of its calls, and what an isolated Region is told.
+//! commit goes on through the faults of its calls, and the errors of an isolated Region.
 
 use std::sync::Arc;
 use std::time::Duration;

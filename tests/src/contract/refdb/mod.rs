@@ -165,8 +165,8 @@ macro_rules! refdb_contract {
     };
 }
 
-/// A refdb whose writes take one item, with commits under locks. Whoever meets a lock sees the incarnation of
-/// [`build::slot`] open, while the refdb itself is empty.
+/// A refdb whose writes take one item, with commits under locks. A call that meets a lock finds the incarnation
+/// of [`build::slot`] open, while the refdb itself is empty.
 ///
 /// # Panics
 /// If the incarnation cannot be opened.

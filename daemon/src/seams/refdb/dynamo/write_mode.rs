@@ -1,4 +1,4 @@
-//! Whether the tables take transactions, which follows from what they are.
+//! Whether the tables take transactions, which follows from their consistency.
 //!
 //! A refdb keeps its mode for ever. A node that commits in one write does not look for locks before it collects a slot,
 //! so it must not work beside nodes that commit everything under locks. A refdb whose writes are of one item each
@@ -21,7 +21,7 @@ pub enum WriteMode {
     Auto,
     /// With transactions. Tables that have none are refused.
     Transactions,
-    /// One item by one, whatever the tables are: for emulators and tests.
+    /// One item by one, in tables of any kind: for emulators and tests.
     SingleItem,
 }
 

@@ -1,7 +1,7 @@
 //! Changes of sites, and the writes of the failover document. No failover begins unseen beside a change of a site.
 //!
 //! The failover document orders them. A change is announced on it first, under the condition that the document has the
-//! revision that the operator has seen. From there on the change is decided: whoever is about to write the document
+//! revision that the operator has seen. From there on the change is decided: a node that is about to write the document
 //! writes the site's record before. The condition on the site's epoch lets only one of these writes take effect, and no
 //! late one. A failover begins under the condition that nothing was announced since the epochs of the sites were read.
 
