@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
-use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, WriteMode, client};
-use lockstep::seams::refdb::{CommitAnswer, CommitRequest, RefDb, RefDbError, RefStore, Role, Setup, Sites, SlotState};
+use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
+use lockstep::seams::refdb::{
+    CommitAnswer, CommitRequest, RefDb, RefDbError, RefStore, Role, Setup, Sites, SlotState, WriteMode,
+};
 use lockstep_proto::Version;
 use lockstep_tests::aws::faults::{Fault, FaultyDynamo, Replicas};
 use lockstep_tests::build::{Commit, key, project, site, slot, value};

@@ -21,7 +21,7 @@ use super::{
     DEFAULT_SOCKET, LOG_FILTER, base_paths, drill, gerrit, handover, operators, peers, probes, tls, turns, value,
 };
 use crate::seams::git::FsckObjects;
-use crate::seams::refdb::dynamo::WriteMode;
+use crate::seams::refdb::WriteMode;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
 

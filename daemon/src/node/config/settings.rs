@@ -13,7 +13,7 @@ use crate::seams::git::FsckObjects;
 use crate::seams::handover::pod_label::PodLabelSettings;
 use crate::seams::probe::Login;
 use crate::seams::probe::ssh::SshKey;
-use crate::seams::refdb::dynamo::WriteMode;
+use crate::seams::refdb::WriteMode;
 use crate::seams::tls::{PeerName, TlsFiles};
 use crate::stages::api::operator_listener::OperatorListenerSettings;
 use crate::stages::api::peer_listener::PeerListenerSettings;

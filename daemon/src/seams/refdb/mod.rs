@@ -64,7 +64,7 @@ pub use journal::{JournalStore, SlotState};
 pub use nodes::{DigestRecord, MOST_DIGEST_BYTES, MOST_NEEDS, Needs, NodeAnswer, NodeRecord, Nodes};
 pub use project_pages::ProjectPages;
 pub use refs::{CommitAnswer, CommitRequest, FinishLocks, Freed, Obstacle, Part, RefItem, RefStore};
-pub use setup::{REBUILT_ITEMS, RebuildAnswer, Rebuilt, Setup};
+pub use setup::{REBUILT_ITEMS, RebuildAnswer, Rebuilt, Setup, WriteMode};
 pub use sites::{Role, SiteAnswer, SiteRecord, Sites};
 pub use stored::{StoredDocument, to_json};
 

@@ -3,9 +3,9 @@
 //! Every write is conditional. In tables of one Region, a commit, a part of a commit under ref locks, the opening of an
 //! incarnation, the begin of a failover, an operator's change of a site, and a write of a rebuild are one
 //! `TransactWriteItems` each; every other write is a write of one item. Tables with multi-Region strong consistency
-//! have no transactions, and every write is a write of one item there ([`WriteMode`]). Every read is strongly
-//! consistent. The SDK repeats no call by itself. It would take the traces of its own first attempt for another
-//! writer's, and the caller knows better whether to resend, to read back or to poison.
+//! have no transactions, and every write is a write of one item there ([`WriteMode`](super::WriteMode)). Every read is
+//! strongly consistent. The SDK repeats no call by itself. It would take the traces of its own first attempt for
+//! another writer's, and the caller knows better whether to resend, to read back or to poison.
 //!
 //! | file | content |
 //! |---|---|
@@ -67,7 +67,6 @@ pub use compared::TableWishes;
 pub use elsewhere::DynamoTables;
 pub use provision::ProvidedTable;
 pub use tables::{TableSettings, Warm};
-pub use write_mode::WriteMode;
 
 use super::single_item as steps;
 use super::units::RequestUnits;

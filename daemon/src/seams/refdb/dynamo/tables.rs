@@ -19,9 +19,9 @@ use aws_sdk_dynamodb::types::{
 use super::Tables;
 use super::commit::incomplete;
 use super::error::{classify, denial};
-use super::write_mode::{Consistency, WriteMode};
+use super::write_mode::Consistency;
 use crate::seams::aws::denied;
-use crate::seams::refdb::RefDbError;
+use crate::seams::refdb::{RefDbError, WriteMode};
 
 /// The pause between two checks of a table that is being created, and the number of checks: four minutes in all.
 const LOOK: Duration = Duration::from_millis(250);

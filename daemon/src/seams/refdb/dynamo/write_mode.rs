@@ -11,19 +11,7 @@ use super::error::{get, put_new};
 use super::items::{Item, text};
 use super::keys::Key;
 use super::sites;
-use crate::seams::refdb::RefDbError;
-
-/// How the refdb is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WriteMode {
-    /// As the tables demand: with transactions in one Region, and one item by one in several Regions.
-    #[default]
-    Auto,
-    /// With transactions. Tables that have none are refused.
-    Transactions,
-    /// One item by one, in tables of any kind: for emulators and tests.
-    SingleItem,
-}
+use crate::seams::refdb::{RefDbError, WriteMode};
 
 /// The places and the consistency of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
