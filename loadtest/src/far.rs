@@ -56,11 +56,17 @@ pub async fn travel<T>(round_trip: Duration, call: impl Future<Output = T>) -> T
     answer
 }
 
-/// Implements a seam for [`Far`]. Each line is one call: its name, its arguments, its answer.
+/// Implements a seam for [`Far`]: first the methods without a call, then one call per line, with its name, arguments and
+/// answer.
 macro_rules! far {
-    ($seam:ident, $error:ident: $($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)*) => {
+    ($seam:ident, $error:ident: $($calls:tt)*) => {
+        far!($seam, $error, {} $($calls)*);
+    };
+    ($seam:ident, $error:ident, { $($near:tt)* } $($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)*) => {
         #[async_trait]
         impl $seam for Far<dyn $seam> {
+            $($near)*
+
             $(async fn $name(&self, $($arg: $kind),*) -> Result<$answer, $error> {
                 travel(self.round_trip, self.near.$name($($arg),*)).await
             })*
@@ -68,7 +74,11 @@ macro_rules! far {
     };
 }
 
-far!(RefStore, RefDbError:
+far!(RefStore, RefDbError, {
+        fn write_items(&self) -> usize {
+            self.near.write_items()
+        }
+    }
     commit(request: &CommitRequest) -> CommitAnswer;
     lock(part: &Part) -> CommitAnswer;
     seal(txn: &TxnId, encoded: &Bytes) -> SlotState;

@@ -8,7 +8,9 @@ use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
 use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
 use lockstep::seams::refdb::memory::MemoryRefDb;
 use lockstep::seams::refdb::{CommitAnswer, JournalStore, RefDb, RefDbError, RefStore, Setup};
+use lockstep_tests::aws::faults::{FaultyDynamo, Replicas};
 use lockstep_tests::build::{Commit, key, project, slot, value};
+use lockstep_tests::contract::refdb::under_locks;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -39,6 +41,35 @@ mod dynamo {
     async fn make() -> (RefDb, EmbeddedDynamo) {
         let server = EmbeddedDynamo::in_memory().await.expect("an emulator");
         (RefDb::of(&Arc::new(connect(&server).await)), server)
+    }
+
+    lockstep_tests::refdb_contract!(make);
+}
+
+/// A store whose writes take one item keeps the contract by commits under locks.
+mod memory_of_single_items {
+    use super::*;
+
+    async fn make() -> (RefDb, ()) {
+        let memory = MemoryRefDb::new();
+        memory.write_single_items();
+        (under_locks(memory.refdb()).await, ())
+    }
+
+    lockstep_tests::refdb_contract!(make);
+}
+
+/// Tables with multi-Region strong consistency. The layer refuses each transaction, so that a forgotten one fails.
+mod dynamo_in_several_regions {
+    use super::*;
+
+    async fn make() -> (RefDb, (EmbeddedDynamo, FaultyDynamo)) {
+        let server = EmbeddedDynamo::in_memory().await.expect("an emulator");
+        let faulty = FaultyDynamo::to(&server.endpoint(), Replicas::Strong).await;
+        let db = unprepared(faulty.url()).await;
+        db.prepare(true).await.expect("tables");
+        assert!(db.is_single_item());
+        (under_locks(RefDb::of(&Arc::new(db))).await, (server, faulty))
     }
 
     lockstep_tests::refdb_contract!(make);

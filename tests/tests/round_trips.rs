@@ -1,5 +1,6 @@
 //! A ref transaction takes exactly one call of DynamoDB, for any number of refs: through the API, and for a push with
-//! plain git. The tests run over the embedded emulators.
+//! plain git. Without transactions, it takes a lock and a move for each ref, and one call for the slot. The tests run
+//! over the embedded emulators.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,9 +29,14 @@ struct Bed {
 
 impl Bed {
     async fn new() -> Self {
+        Self::with("auto").await
+    }
+
+    /// A bed whose refdb is written in this mode.
+    async fn with(writes: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let embedded = Embedded::start(&folder.path().join("aws")).await.unwrap();
-        let settings = settings(folder.path());
+        let settings = settings(folder.path(), writes);
         let seams = seams(&settings, Some(&embedded)).await.unwrap();
         let sidecar = Sidecar::start(&settings, &seams, hooked(&settings), None).await.unwrap();
         while !sidecar.node.is_ready() {
@@ -50,7 +56,7 @@ impl Bed {
         let before = self.seams.refdb.round_trips();
         let request = RefTransactionRequest {
             request_id: id.into(),
-            deadline_ms: None,
+            deadline_ms: Some(240_000),
             atomic: true,
             commands,
             actor: None,
@@ -64,7 +70,7 @@ impl Bed {
     }
 }
 
-fn settings(folder: &Path) -> Settings {
+fn settings(folder: &Path, writes: &str) -> Settings {
     let text = format!(
         r#"
 site = "eu-aws"
@@ -74,6 +80,8 @@ root = "{folder}/git"
 state = "{folder}/git/.lockstep"
 [api]
 socket = "{folder}/api.sock"
+[refdb]
+writes = "{writes}"
 [embedded]
 dir = "{folder}/aws"
 "#,
@@ -144,6 +152,23 @@ async fn a_transaction_of_ten_thousand_refs_takes_two_calls_per_hundred_and_one(
         assert_eq!(bed.commit(&format!("{count} refs"), many).await, calls, "{count} refs");
         bed.sidecar.stop(Duration::from_secs(5)).await;
     }
+}
+
+/// Tables with multi-Region strong consistency have no transactions. The calls of one step go side by side, so one ref
+/// or many wait for three of them one after the other, and once more for a folder that is new.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_transactions_a_ref_takes_two_calls_and_a_transaction_one() {
+    let bed = Bed::with("single_item").await;
+    let (first, second) = (commit(&bed.repository, "first"), commit(&bed.repository, "second"));
+    let many = |oid| (0..REFS).map(|at| command(&format!("refs/heads/deep/er/branch-{at}"), oid)).collect();
+    assert_eq!(bed.commit("one", vec![command("refs/heads/one", first)]).await, 3, "creating one ref");
+    assert_eq!(bed.commit("one again", vec![command("refs/heads/one", second)]).await, 3, "moving one ref");
+    let calls = 2 * REFS as u64 + 1;
+    assert_eq!(bed.commit("many", many(first)).await, calls + 2, "creating {REFS} refs below two new folders");
+    assert_eq!(bed.commit("many again", many(second)).await, calls, "moving {REFS} refs");
+    let tags = (0..10_000).map(|at| command(&format!("refs/tags/t-{at}"), first)).collect();
+    assert_eq!(bed.commit("tags", tags).await, 20_001, "creating 10,000 refs");
+    bed.sidecar.stop(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,6 +50,9 @@ struct Arguments {
     /// Sign all records, and let an attacker write to the streams.
     #[arg(long)]
     signed: bool,
+    /// Write one item of the refdb at a time, as tables with multi-Region strong consistency demand.
+    #[arg(long)]
+    single_item: bool,
     /// Fail over one of several active sites.
     #[arg(long)]
     all_active: bool,
@@ -73,6 +76,7 @@ impl Arguments {
             (None, false) if self.rewound => Scenario::rewound(),
             (None, false) if self.rebuilt => Scenario::rebuilt(),
             (None, false) if self.signed => Scenario::signed(),
+            (None, false) if self.single_item => Scenario::single_item(),
             (None, false) if self.all_active => Scenario::all_active(),
             (None, false) => Scenario::general(),
         };

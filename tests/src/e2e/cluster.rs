@@ -11,9 +11,9 @@ use lockstep::seams::blob::object::ObjectBlobs;
 use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
 use lockstep::seams::embedded::kinesis::{EmbeddedKinesis, EmbeddedKinesisSettings};
 use lockstep::seams::embedded::write_limits::WriteLimits;
-use lockstep::seams::refdb::RefDb;
 use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
 use lockstep::seams::refdb::staged::{StagedRefs, WRITE_ITEMS};
+use lockstep::seams::refdb::{RefDb, Setup};
 use tempfile::TempDir;
 
 use super::git::ok;
@@ -21,6 +21,7 @@ use super::node::{Node, Place};
 use super::throttle::Throttle;
 use super::until;
 use super::wire::Wire;
+use crate::aws::faults::{FaultyDynamo, Replicas};
 use crate::aws::forwarder::Forwarder;
 use crate::aws::record::Record;
 
@@ -36,6 +37,8 @@ pub struct Cluster {
     dynamo: EmbeddedDynamo,
     /// The limits in front of the refdb, in a cluster that has them.
     pub throttle: Option<Throttle>,
+    /// The refdb's Region of each node, in a cluster over several Regions.
+    pub regions: Vec<FaultyDynamo>,
     /// The event log, with its counts of appended records.
     pub kinesis: EmbeddedKinesis,
     /// The forwarders that record the calls, in a cluster that has them.
@@ -47,6 +50,7 @@ enum Between {
     Nothing,
     Throttle,
     Record(Arc<Record>),
+    Regions,
 }
 
 /// The write limits of the streams: those of Kinesis, and some answers are lost.
@@ -83,6 +87,12 @@ impl Cluster {
         Self::start_with(binary, names, &|_| None, limits(), Between::Throttle, &|_| {}).await
     }
 
+    /// Like [`Cluster::start`], with tables that have multi-Region strong consistency. Each node has a Region of its
+    /// own.
+    pub async fn start_in_regions(binary: &Path, names: &[&str]) -> Self {
+        Self::start_with(binary, names, &|_| None, limits(), Between::Regions, &|_| {}).await
+    }
+
     /// Like [`Cluster::start`], and every call on the emulators is recorded.
     pub async fn start_recorded(binary: &Path, names: &[&str], record: &Arc<Record>) -> Self {
         Self::start_with(binary, names, &|_| None, limits(), Between::Record(Arc::clone(record)), &|_| {}).await
@@ -113,8 +123,9 @@ impl Cluster {
         let kinesis = EmbeddedKinesis::start(&settings).await.expect("an event log");
         let (mut throttle, mut forwarders) = (None, Vec::new());
         let (mut refdb, mut eventlog) = (dynamo.endpoint(), kinesis.endpoint());
+        let (has_regions, mut regions) = (matches!(between, Between::Regions), Vec::new());
         match between {
-            Between::Nothing => {}
+            Between::Nothing | Between::Regions => {}
             Between::Throttle => refdb = throttle.insert(Throttle::to(&refdb).await).url(),
             Between::Record(record) => {
                 for url in [&mut refdb, &mut eventlog] {
@@ -138,16 +149,28 @@ impl Cluster {
                 names.iter().filter(|peer| *peer != name).map(|peer| (*peer, folder.path().join(peer))).collect();
             let place =
                 Place { site: &site, name, sites: &sites, peers: &peers, home, root, kinesis: &url, blobs: &blobs };
+            let mut refdb = refdb.clone();
+            if has_regions {
+                let region = FaultyDynamo::to(&refdb, Replicas::Strong).await;
+                refdb = region.url();
+                regions.push(region);
+            }
             nodes.push(Node::new(&program, &place, Wire::to(&refdb).await, streams));
         }
         std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");
         let (refdb, raw) = opened(&dynamo, folder.path(), "e2e").await;
-        let mut cluster = Self { nodes, refdb, raw, folder, dynamo, throttle, kinesis, _forwarders: forwarders };
+        let mut cluster =
+            Self { nodes, refdb, raw, folder, dynamo, throttle, regions, kinesis, _forwarders: forwarders };
         for node in &mut cluster.nodes {
             tune(node);
             node.start(None);
         }
         cluster.ready().await;
+        if has_regions {
+            // Without the layer in front, the tables are in one Region, and carry the mark of the nodes' mode.
+            cluster.raw.prepare(false).await.expect("the tables are there");
+            assert!(cluster.raw.is_single_item());
+        }
         cluster
     }
 

@@ -57,6 +57,8 @@ pub trait Backend: Send + Sync {
     fn blobs(&self) -> Arc<dyn BlobStore>;
     /// Creates a new, empty volume.
     fn volume(&self) -> Arc<dyn Volume>;
+    /// From now on, the refdb writes one item at a time.
+    fn write_single_items(&self);
     /// A backup of the refdb.
     fn backup(&self) -> Backup;
     /// Replaces the refdb by a backup, while everything else goes on.

@@ -73,6 +73,10 @@ impl Pauses<'_> {
 
 #[async_trait]
 impl RefStore for ItemByItem {
+    fn write_items(&self) -> usize {
+        self.inner.write_items()
+    }
+
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let Some(earlier) = &self.earlier else { return self.inner.commit(request).await };
         let project = &request.transaction.project;

@@ -90,6 +90,10 @@ impl Backend for MemoryBackend {
         (self.new_volume)()
     }
 
+    fn write_single_items(&self) {
+        self.refdb.write_single_items();
+    }
+
     fn backup(&self) -> Backup {
         self.refdb.backup()
     }

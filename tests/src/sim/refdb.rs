@@ -86,6 +86,10 @@ macro_rules! send {
 
 #[async_trait]
 impl RefStore for FaultyRefDb {
+    fn write_items(&self) -> usize {
+        self.inner.refs.write_items()
+    }
+
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let what = commit_text(request);
         send!(self, Commit, refs.commit, what, [request = request.clone()], (&request), Some(CommitAnswer::Conflict))

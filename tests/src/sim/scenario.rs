@@ -41,16 +41,19 @@ pub enum Writes {
     Whole,
     /// Two. Every transaction of several refs is committed under locks.
     Staged,
+    /// One, as in a table without transactions. Every transaction is committed under locks.
+    SingleItem,
     /// `Staged` in runs with an even seed, `Whole` in the others.
     BySeed,
 }
 
 impl Writes {
-    /// The largest number of items, in the run of a seed.
+    /// The largest number of items that a node asks for, in the run of a seed. A store that takes single items tells so
+    /// itself.
     #[must_use]
     pub fn items(self, seed: u64) -> usize {
         let is_staged = match self {
-            Self::Whole => false,
+            Self::Whole | Self::SingleItem => false,
             Self::Staged => true,
             Self::BySeed => seed.is_multiple_of(2),
         };
@@ -333,6 +336,14 @@ impl Scenario {
         scenario.actions.retain(|(action, _)| *action != Action::Forge);
         scenario.actions.push((Action::Forge, 40));
         Self { nemesis_ms: 2_000, ..scenario }
+    }
+
+    /// Tables with multi-Region strong consistency: every write is of one item, and meets writes from other Regions.
+    #[must_use]
+    pub fn single_item() -> Self {
+        let mut scenario = Self { name: "single-item".into(), writes: Writes::SingleItem, ..Self::general() };
+        scenario.rates.entry(Seam::RefDb).or_default().conflict = 60;
+        scenario
     }
 
     /// A refdb that goes back in time. No call takes effect long after it was sent, and no node is cut off without

@@ -79,6 +79,10 @@ impl WitnessedRefDb {
 
 #[async_trait]
 impl RefStore for WitnessedRefDb {
+    fn write_items(&self) -> usize {
+        self.inner.refs.write_items()
+    }
+
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let answer = self.inner.refs.commit(request).await?;
         if answer == CommitAnswer::Committed {

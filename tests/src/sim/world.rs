@@ -31,7 +31,7 @@ use super::peers::{FaultyPeer, Up};
 use super::read_limits::ReadMeter;
 use super::refdb::{FaultyRefDb, FaultyTables};
 use super::repositories::FaultyRepositories;
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Writes};
 use super::store::WatchedStore;
 use super::trace::Trace;
 use super::watch::{Snapshot, Watch};
@@ -130,6 +130,9 @@ impl World {
         let trace = Arc::new(Trace::start());
         let faults = Faults::new(seed, trace.clone(), scenario.rates.clone(), scenario.calls.clone());
         let watch = Watch::new(trace.clone(), backend.eventlog());
+        if scenario.writes == Writes::SingleItem {
+            backend.write_single_items();
+        }
         let refdb = WitnessedRefDb::over(backend.refdb(), backend.blobs(), watch.clone());
         let seen =
             RefDb { refs: Arc::new(ItemByItem::new(Arc::clone(&refdb.refs), seed, &scenario, bugs)), ..refdb.clone() };

@@ -30,8 +30,8 @@ enum At {
 }
 use At::{Applier, Origin};
 
-/// Failpoints that the pushes of this load never reach. The tests in `seed`, `large` and `move_refdb` cover
-/// them.
+/// Failpoints that the pushes of this load never reach. The tests in `seed`, `large`, `move_refdb` and
+/// `several_regions` cover them.
 const ELSEWHERE: &[&str] = &[
     "commit.locked",
     "commit.part_locked",
@@ -106,7 +106,7 @@ impl Drop for Replay {
 }
 
 /// Ends the load, and compares all answers with the refdb.
-async fn audit(cluster: &Cluster, load: Load, so_far: &mut Ledger) {
+pub async fn audit(cluster: &Cluster, load: Load, so_far: &mut Ledger) {
     so_far.0.extend(load.stop().await.0);
     let truth = converged(cluster, "p").await;
     so_far.check(&truth, &cluster.nodes[0].repository("p"));
@@ -144,7 +144,7 @@ async fn a_kill_at_every_failpoint_loses_nothing() {
 }
 
 /// Waits until the failpoint has killed the victim.
-async fn killed(cluster: &mut Cluster, victim: usize) {
+pub async fn killed(cluster: &mut Cluster, victim: usize) {
     use std::os::unix::process::ExitStatusExt;
     let ended = cluster.nodes[victim].end().await;
     assert_eq!(ended.signal(), Some(Signal::KILL.as_raw()), "{}", cluster.nodes[victim].log_tail());

@@ -42,6 +42,7 @@ mod resync;
 mod reused_packs;
 mod seed;
 mod seeing;
+mod several_regions;
 mod shadow;
 mod signing;
 mod silent;

@@ -7,7 +7,8 @@ use lockstep::seams::refdb::{CommitAnswer, Freed, IncarnationState, Part, RefDb,
 use lockstep_proto::bridge::Outcome;
 use lockstep_proto::{Command, IncarnationId, Lane, NodeId, ProjectKey, ProjectName, RefValue, Seq};
 use lockstep_tests::sim::faults::{Cut, Seam, Throttle};
-use lockstep_tests::sim::story::{Story, tell};
+use lockstep_tests::sim::scenario::Writes;
+use lockstep_tests::sim::story::{Story, tell, tell_with};
 use tokio::time::Instant;
 
 fn p0() -> ProjectName {
@@ -140,7 +141,7 @@ fn the_lock_of_a_dead_owner_is_void_after_the_lease() {
         let command = Command::creation("refs/heads/locked".parse().unwrap(), RefValue::Oid(story.object(dies, &p0())));
         let project = ProjectKey { name: p0(), incarnation: 1 };
         let (directories, freed) = (Vec::new(), Freed::new());
-        let part = Part { txn: slot.txn(7), project, commands: vec![command], directories, freed };
+        let part = Part { txn: slot.txn(7), project, commands: vec![command], directories, freed, loosens: false };
         assert_eq!(refdb.refs.lock(&part).await, Ok(CommitAnswer::Committed));
         assert!(story.world.crash(&node(dies)));
         let crashed = Instant::now();
@@ -185,26 +186,35 @@ fn a_partition_that_throttles_slows_its_own_project_alone() {
 /// One slot of a lane that the refdb does not take holds up neither the lane nor the transaction that met it.
 #[test]
 fn a_slot_that_is_not_taken_holds_up_nobody_for_long() {
-    tell(async |story| {
-        let at = "muc-1-0";
-        let object = story.object(at, &p0());
-        let answer = story.push(at, "x", &p0(), ("refs/heads/b0", None, Some(object))).await.unwrap();
-        let txn = answer.txn.unwrap();
-        story.converge().await;
-        let slot = txn.slot.lane.slot(Seq(txn.slot.seq.0 + 1));
-        let call: &'static str = Box::leak(format!("commit {slot}.").into_boxed_str());
-        story.world.faults.bar(&node(at), Some(call));
-        let all = (0..14).map(|number| async move {
-            tokio::time::sleep(Duration::from_millis(100 * number)).await;
-            let started = Instant::now();
-            assert_eq!(push(story, at, &format!("y{number}"), &p0()).await, Outcome::Committed);
-            started.elapsed()
-        });
-        let took = futures::future::join_all(all).await;
-        assert!(took.iter().all(|took| *took < Duration::from_secs(3)), "{took:?}");
-        assert_eq!(story.world.refdb().journal.slot(&slot).await, Ok(SlotState::Poisoned));
-        story.world.faults.bar(&node(at), None);
+    tell(async |story| one_slot_is_not_taken(story, "commit", Duration::from_secs(3)).await);
+}
+
+/// The same in tables without transactions, where the lock of the only ref is the first call.
+#[test]
+fn a_lock_that_is_not_taken_holds_up_nobody_for_long() {
+    tell_with(Writes::SingleItem, async |story| one_slot_is_not_taken(story, "lock", Duration::from_secs(5)).await);
+}
+
+/// Bars one kind of call for the next slot of a lane, and pushes more than the lane's window takes.
+async fn one_slot_is_not_taken(story: &Story, call: &str, longest: Duration) {
+    let at = "muc-1-0";
+    let object = story.object(at, &p0());
+    let answer = story.push(at, "x", &p0(), ("refs/heads/b0", None, Some(object))).await.unwrap();
+    let txn = answer.txn.unwrap();
+    story.converge().await;
+    let slot = txn.slot.lane.slot(Seq(txn.slot.seq.0 + 1));
+    let call: &'static str = Box::leak(format!("{call} {slot}.").into_boxed_str());
+    story.world.faults.bar(&node(at), Some(call));
+    let all = (0..14).map(|number| async move {
+        tokio::time::sleep(Duration::from_millis(100 * number)).await;
+        let started = Instant::now();
+        assert_eq!(push(story, at, &format!("y{number}"), &p0()).await, Outcome::Committed);
+        started.elapsed()
     });
+    let took = futures::future::join_all(all).await;
+    assert!(took.iter().all(|took| *took < longest), "{took:?}");
+    assert_eq!(story.world.refdb().journal.slot(&slot).await, Ok(SlotState::Poisoned));
+    story.world.faults.bar(&node(at), None);
 }
 
 /// A stream whose shard throttles for a while gets every record once it takes them again.

@@ -4,7 +4,8 @@ use lockstep_proto::bridge::{ApiError, Outcome, RefTransactionResponse, RefusalC
 use lockstep_proto::locks::{AcquireRequest, Acquired, BreakRequest, LockKind, LockTarget};
 use lockstep_proto::{Oid, RefKey, RefName};
 use lockstep_tests::sim::Scenario;
-use lockstep_tests::sim::story::{Story, node, p0, tell, tell_of_locks, tell_with_seed};
+use lockstep_tests::sim::scenario::Writes;
+use lockstep_tests::sim::story::{Story, node, p0, tell, tell_of_locks, tell_with, tell_with_seed};
 use tokio::time::{Duration, sleep};
 
 use super::quarter;
@@ -21,9 +22,18 @@ fn whole_project() -> LockTarget {
 
 /// Asks once for a lock.
 async fn ask(story: &Story, at: &str, id: &str, target: LockTarget, ttl_ms: Option<u64>) -> Result<Acquired, ApiError> {
+    ask_for(story, at, LockKind::Lock, (id, target, ttl_ms)).await
+}
+
+async fn ask_for(
+    story: &Story,
+    at: &str,
+    kind: LockKind,
+    (id, target, ttl_ms): (&str, LockTarget, Option<u64>),
+) -> Result<Acquired, ApiError> {
     let request = AcquireRequest {
         request_id: id.to_owned(),
-        kind: LockKind::Lock,
+        kind,
         target,
         owner: id.to_owned(),
         reason: "a long operation".to_owned(),
@@ -188,6 +198,31 @@ fn a_lock_that_is_not_renewed_expires_and_its_holder_commits_nothing() {
         assert_eq!(refusal(late).0, RefusalCode::Locked);
         story.pass(2_000).await;
         assert!(committed(&story.push("blr-1-0", "free", &p0(), (BRANCH, None, new)).await));
+    });
+}
+
+/// Writes of one item check no token, so nobody gets one that commits. Maintenance works.
+#[test]
+fn where_no_write_checks_a_token_nobody_commits_under_one() {
+    tell_with(Writes::SingleItem, async |story| {
+        let refused = ask(story, DESK, "alice", whole_project(), None).await.unwrap_err();
+        assert_eq!((refused.code, refused.retry), (RefusalCode::Locked, false));
+        assert!(refused.message.contains("one item at a time"), "{refused:?}");
+        assert!(refused.message.contains("lockstep maintenance on"), "{refused:?}");
+        let wanted = ("bob", whole_project(), Some(10_000));
+        let maintained = ask_for(story, DESK, LockKind::Maintenance, wanted).await.unwrap();
+        assert!(maintained.held, "{maintained:?}");
+        let new = Some(story.object("blr-1-0", &p0()));
+        let (code, told) = refusal(story.push("blr-1-0", "out", &p0(), (BRANCH, None, new)).await);
+        assert!(code == RefusalCode::Locked && told.contains("in maintenance"), "{told}");
+        let under = story.push_under(&maintained.token, "blr-1-0", "under", &p0(), (BRANCH, None, new)).await;
+        let (code, told) = refusal(under);
+        assert!(code == RefusalCode::Locked && told.contains("nothing is committed under a lock"), "{told}");
+        let desk = story.life(DESK).node.locking().unwrap();
+        story.until("it expires", async || desk.list().await.unwrap().locks.is_empty()).await;
+        story.pass(2_000).await;
+        assert!(committed(&story.push("blr-1-0", "free", &p0(), (BRANCH, None, new)).await));
+        story.converge().await;
     });
 }
 

@@ -169,6 +169,16 @@ fn a_lost_refdb_is_rebuilt_with_every_value_whoever_dies() {
 }
 
 #[test]
+fn every_property_holds_in_tables_without_transactions() {
+    for seed in quarter(4) {
+        let end = simulate(seed, Scenario::single_item(), InjectedBugs::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.faults > 100 && report.heard[0] > 20, "{report}");
+        assert!(report.trace.contains(" seal "), "a transaction of any size has a seal: {report}");
+    }
+}
+
+#[test]
 fn nothing_is_applied_that_somebody_forged_who_can_write_to_the_streams() {
     for seed in quarter(4) {
         let end = simulate(seed, Scenario::signed(), InjectedBugs::default());

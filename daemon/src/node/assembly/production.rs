@@ -140,7 +140,7 @@ pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<S
     let refdb = &settings.refdb;
     let endpoint = embedded.map(Embedded::dynamo_endpoint).or_else(|| refdb.endpoint.clone());
     let client = dynamo::client(&connection(refdb, endpoint)).await;
-    let created = TableSettings { warm: warm(refdb) };
+    let created = TableSettings { warm: warm(refdb), writes: refdb.writes };
     let blobs = match &settings.embedded_dir {
         Some(folder) => ObjectBlobs::local(&folder.join("blobs")),
         None => ObjectBlobs::from_url(&settings.blobs_url, &[]),

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::seams::eventlog::kinesis::ReadingMode;
 use crate::seams::git::FsckObjects;
+use crate::seams::refdb::WriteMode;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
 
@@ -205,6 +206,16 @@ fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {
         attempt_timeout: to.or("refdb.attempt_timeout", &raw.attempt_timeout, Duration::from_secs(2), time),
         warm_throughput: to.optional("refdb.warm_throughput", &raw.warm_throughput, throughput),
         verify_share: to.or("refdb.verify_share", &raw.verify_share, DEFAULT_SHARE, percent),
+        writes: to.or("refdb.writes", &raw.writes, WriteMode::Auto, write_mode),
+    }
+}
+
+fn write_mode(text: &str) -> Result<WriteMode, String> {
+    match text {
+        "auto" => Ok(WriteMode::Auto),
+        "transactions" => Ok(WriteMode::Transactions),
+        "single_item" => Ok(WriteMode::SingleItem),
+        _ => Err("write auto, transactions or single_item".to_owned()),
     }
 }
 

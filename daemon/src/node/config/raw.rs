@@ -122,6 +122,7 @@ section!(Refdb {
     attempt_timeout: Leaf,
     warm_throughput: Leaf,
     verify_share: Leaf,
+    writes: Leaf,
 });
 section!(Eventlog {
     prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, reading: Leaf, retention: Leaf,

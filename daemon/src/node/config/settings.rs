@@ -14,6 +14,7 @@ use crate::seams::git::FsckObjects;
 use crate::seams::handover::pod_label::PodLabelSettings;
 use crate::seams::probe::Login;
 use crate::seams::probe::ssh::SshKey;
+use crate::seams::refdb::WriteMode;
 use crate::seams::tls::{PeerName, TlsFiles};
 use crate::stages::api::operator_listener::OperatorListenerSettings;
 use crate::stages::api::peer_listener::PeerListenerSettings;
@@ -227,6 +228,8 @@ pub struct Refdb {
     pub warm_throughput: Option<(u64, u64)>,
     /// The share of a partition's read units that a verification takes at most, in percent: 1 to 100.
     pub verify_share: u32,
+    /// Whether writes are transactions, or of one item each. Every node of the refdb must have the same setting.
+    pub writes: WriteMode,
 }
 
 /// The streams of the event log.

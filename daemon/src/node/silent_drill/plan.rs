@@ -19,6 +19,7 @@ use crate::node::config::settings::{
 };
 use crate::seams::eventlog::kinesis::ReadingMode;
 use crate::seams::git::FsckObjects;
+use crate::seams::refdb::WriteMode;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
 use crate::stages::api::turns::TurnLimits;
@@ -98,6 +99,7 @@ pub(in crate::node) fn settings(plan: &Plan) -> Settings {
             warm_throughput: None,
             // It is in memory, and nobody else reads it.
             verify_share: 100,
+            writes: WriteMode::Auto,
         },
         eventlog: Eventlog {
             prefix: "drill".to_owned(),

@@ -16,7 +16,7 @@ pub enum Property {
     Existence,
     /// The key schema of a table.
     Keys,
-    /// Whether a table is in one Region only.
+    /// Whether a table is in one Region, or in several with strong consistency.
     Replication,
     /// How a table is paid for.
     BillingMode,

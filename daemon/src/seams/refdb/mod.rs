@@ -1,13 +1,14 @@
 //! The refdb: the global ref database, the only authority on the value of a ref.
 //!
 //! Every implementation keeps this contract (`tests/src/contract`):
-//! - [`RefStore::commit`] is one atomic, conditional write of all refs and of the journal slot. Afterwards either all
-//!   of it is true everywhere, or nothing of it.
+//! - [`RefStore::commit`] makes all refs and the journal slot true everywhere, or nothing of it. It is one atomic,
+//!   conditional write, or, in a store whose writes take one item, a commit under locks.
 //! - Every read is strong: it sees each write that was answered before it began.
 //! - An error never means "absent" or "refused". [`RefDbError::Unknown`] means that the write may have happened, or may
 //!   still happen. [`RefDbError::NotNow`] means that this very call did nothing.
 //! - Versions never go back. A deleted ref keeps its item as a tombstone.
-//! - A transaction of more commands than one write takes is committed under locks ([`staged`]). Each ref gets a lock
+//! - A transaction of more commands than one write takes ([`RefStore::write_items`]) is committed under locks
+//!   ([`staged`]). Each ref gets a lock
 //!   that names the transaction ([`RefStore::lock`]). The slot is the commit point ([`RefStore::seal`]). The refs move
 //!   afterwards ([`RefStore::flip`]). No other transaction moves or marks a locked ref.
 //! - A commit that carries the token of an operator lock takes effect only while the document [`Document::Locks`] has
@@ -34,6 +35,7 @@
 //! | `dynamo`, `memory` | the implementations |
 //! | `project_pages` | every project, page by page |
 //! | `staged` | adds transactions of more commands than one write takes |
+//! | `single_item` | the other writes with conditions on several items, for a store whose writes take one item |
 //! | `units` | [`RequestUnits`](units::RequestUnits): the measure by which tables are billed |
 //! | `rules`, `error` | the checks that all implementations share, and the one error |
 
@@ -51,6 +53,7 @@ mod project_pages;
 mod refs;
 mod rules;
 mod setup;
+mod single_item;
 mod sites;
 pub mod staged;
 mod stored;
@@ -68,7 +71,7 @@ pub use journal::{JournalStore, SlotState};
 pub use nodes::{DigestRecord, MOST_DIGEST_BYTES, MOST_NEEDS, Needs, NodeAnswer, NodeRecord, Nodes};
 pub use project_pages::ProjectPages;
 pub use refs::{CommitAnswer, CommitRequest, FinishLocks, Freed, Obstacle, Part, RefItem, RefStore};
-pub use setup::{REBUILT_ITEMS, RebuildAnswer, Rebuilt, Setup};
+pub use setup::{REBUILT_ITEMS, RebuildAnswer, Rebuilt, Setup, WriteMode};
 pub use sites::{Role, SiteAnswer, SiteRecord, Sites};
 pub use stored::{StoredDocument, to_json};
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{Command, ProjectKey, ProjectName, RefKey, RefName, RefValue, Transaction, TxnId, Version};
+use lockstep_proto::{
+    Command, ProjectKey, ProjectName, RefKey, RefName, RefValue, Transaction, TxnId, Version, limits,
+};
 
 use super::error::RefDbError;
 use super::journal::SlotState;
@@ -64,6 +66,8 @@ pub struct Part {
     pub directories: Vec<RefName>,
     /// The freed names of the transaction, as in [`CommitRequest`].
     pub freed: Freed,
+    /// Whether the only command of the transaction loosens the mark of its name.
+    pub loosens: bool,
 }
 
 /// The answer to one copy of a commit.
@@ -99,6 +103,18 @@ pub enum Obstacle {
 /// Reads refs, and commits transactions.
 #[async_trait]
 pub trait RefStore: Send + Sync {
+    /// The most items that one write takes. A store without transactions takes one, and then every transaction is
+    /// committed under locks: [`RefStore::commit`] fails, and a part has one item.
+    fn write_items(&self) -> usize {
+        limits::WRITE_COMMANDS + 1
+    }
+
+    /// Whether a write can check that an operator lock is held. If not, no transaction is committed under a lock, and
+    /// nobody acquires one.
+    fn checks_locks(&self) -> bool {
+        self.write_items() > 1
+    }
+
     /// The commit point: one round trip, for any number of refs.
     ///
     /// It succeeds if all of this holds: for every command the item has version `command.version - 1`, value
@@ -126,11 +142,12 @@ pub trait RefStore: Send + Sync {
 
     /// The commit point of a transaction under ref locks that is committed under an operator lock. As
     /// [`RefStore::seal`], if the lock with this token is held. If it is not, nothing is written, and an empty slot is
-    /// returned as [`SlotState::Empty`].
+    /// returned as [`SlotState::Empty`]. So it is if the store checks no locks.
     async fn seal_held(&self, txn: &TxnId, encoded: &Bytes, token: &str) -> Result<SlotState, RefDbError>;
 
     /// Moves the refs of a part that carry the lock of its transaction, and removes the locks. The transaction must be
-    /// committed. Once this is answered, none of the refs carries the lock.
+    /// committed. Once this is answered, none of the refs carries the lock. If the transaction loosens its name, the
+    /// name is marked, and the mark is loosened.
     async fn flip(&self, part: &Part) -> Result<(), RefDbError>;
 
     /// Removes the locks of a transaction from these refs. The transaction must be one that can never be committed.

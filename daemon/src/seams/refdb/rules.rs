@@ -15,7 +15,8 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 
 use super::{
     CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Freed, IncarnationRecord, IncarnationState,
-    MOST_DIGEST_BYTES, MarkAnswer, NodeRecord, Obstacle, Part, REBUILT_ITEMS, Rebuilt, RefDbError, RefItem, SlotState,
+    MOST_DIGEST_BYTES, MarkAnswer, NodeRecord, Obstacle, Part, REBUILT_ITEMS, Rebuilt, RefDbError, RefItem, Role,
+    SiteRecord, SlotState,
 };
 
 /// The most items that one commit may touch: commands, directories and the slot.
@@ -47,17 +48,17 @@ impl<'a> From<&'a CommitRequest> for Writes<'a> {
 
 impl<'a> From<&'a Part> for Writes<'a> {
     fn from(part: &'a Part) -> Self {
-        let Part { txn, project, commands, directories, freed } = part;
-        Self { txn, project, commands, directories, freed, loosens: false }
+        let Part { txn, project, commands, directories, freed, loosens } = part;
+        Self { txn, project, commands, directories, freed, loosens: *loosens }
     }
 }
 
-/// Refuses a request that no refdb can take in one write. Called before anything is sent.
-pub(super) fn well_formed(request: &CommitRequest) -> Result<(), RefDbError> {
+/// Refuses a request that does not fit into one write of `most` items. Called before anything is sent.
+pub(super) fn well_formed(request: &CommitRequest, most: usize) -> Result<(), RefDbError> {
     let (commands, directories) = (request.transaction.commands.len(), request.directories.len());
-    if commands + directories + 1 + usize::from(request.lock_token.is_some()) > ITEMS {
+    if commands + directories + 1 + usize::from(request.lock_token.is_some()) > most {
         return Err(RefDbError::Broken(format!(
-            "transaction {}: it has {commands} commands and {directories} directories, but one write takes {ITEMS} \
+            "transaction {}: it has {commands} commands and {directories} directories, but one write takes {most} \
              items, including the slot and an operator lock; commit it under ref locks",
             request.transaction.id
         )));
@@ -99,13 +100,13 @@ pub(super) fn sound(request: &CommitRequest) -> Result<(), RefDbError> {
     Ok(())
 }
 
-/// Refuses a part that is empty, or that has more items than one write takes.
-pub(super) fn fits(part: &Part) -> Result<(), RefDbError> {
+/// Refuses a part that is empty, or that has more items than the `most` of one write.
+pub(super) fn fits(part: &Part, most: usize) -> Result<(), RefDbError> {
     let items = part.commands.len() + part.directories.len();
-    if (1..=ITEMS).contains(&items) {
+    if (1..=most).contains(&items) {
         return Ok(());
     }
-    Err(RefDbError::Broken(format!("a part of transaction {} has {items} items, 1 to {ITEMS} are allowed", part.txn)))
+    Err(RefDbError::Broken(format!("a part of transaction {} has {items} items, 1 to {most} are allowed", part.txn)))
 }
 
 /// Refuses a write of a rebuild that is empty, or that has more items than one write takes.
@@ -199,6 +200,18 @@ pub(super) fn no_item(key: &RefKey) -> RefItem {
         loosened: None,
         lock: None,
     }
+}
+
+/// Whether a site's record lets an incarnation be opened.
+pub(super) fn may_open(site: &SiteRecord, record: &IncarnationRecord) -> bool {
+    site.role == Role::Active && site.epoch == record.epoch && !site.removed && !site.off
+}
+
+/// Ends an incarnation that was never opened: its owner was told so, and no slot of it will ever be used.
+pub(super) fn withdraw(record: &mut IncarnationRecord) -> Result<(), RefDbError> {
+    let published = record.published.clone();
+    freeze(record);
+    drain(record, &published)
 }
 
 /// Raises both marks of an open incarnation, lane by lane. A lower mark is ignored.

@@ -10,6 +10,18 @@ use super::refs::RefItem;
 /// The most items of one write of a rebuild. One more item is the condition on the identity.
 pub const REBUILT_ITEMS: usize = limits::WRITE_COMMANDS;
 
+/// How the refdb is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteMode {
+    /// As the tables demand: with transactions in one Region, and one item by one in several Regions.
+    #[default]
+    Auto,
+    /// With transactions. Tables that have none are refused.
+    Transactions,
+    /// One item by one, in tables of any kind: for emulators and tests.
+    SingleItem,
+}
+
 /// An item of a refdb that is being rebuilt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rebuilt {

@@ -69,6 +69,12 @@ pub enum SiteAnswer {
 /// Reads and changes the records of sites.
 #[async_trait]
 pub trait Sites: Send + Sync {
+    /// Whether the refdb outlives the loss of a Region, because its tables are in several. It is known once the store
+    /// is prepared.
+    fn is_in_several_regions(&self) -> bool {
+        false
+    }
+
     /// Creates the site's record with epoch 1 if there is none, and returns the stored record.
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError>;
 

@@ -47,7 +47,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 const BOUNDS: Bounds = Bounds { connections: 2 * CONNECTIONS + 1, silence: SILENCE, keep_alive: false };
 
 /// The calls of a viewer: those that show the state of the sites, and change nothing.
-const LOOKS: [(&str, &str); 17] = [
+const LOOKS: [(&str, &str); 21] = [
     ("GET", "/v1/status"),
     ("GET", "/v1/parked"),
     ("GET", "/v1/quarantine"),
@@ -56,6 +56,10 @@ const LOOKS: [(&str, &str); 17] = [
     ("GET", "/v1/overview"),
     ("GET", "/v1/history"),
     ("GET", "/v1/signing"),
+    ("GET", "/v1/locks"),
+    ("GET", "/v1/doctor"),
+    ("GET", "/v1/resync"),
+    ("GET", "/v1/replay"),
     ("GET", "/v1/verification"),
     ("GET", "/v1/drills"),
     ("GET", "/v1/drills/silent"),

@@ -33,8 +33,8 @@ pub enum AttemptEnd {
         /// Whether the same request may succeed later.
         retry: bool,
     },
-    /// The refdb throttles the transaction, and no copy is in flight. The slot is empty. The same objects may be sent
-    /// again, in another slot.
+    /// The refdb throttles the transaction, and no copy is in flight. The slot is empty, and locks of the transaction
+    /// may be left. The same objects may be sent again, in another slot.
     Throttled(String),
     /// The outcome is not known yet. The slot must be resolved later.
     Unknown(String),
@@ -79,10 +79,8 @@ impl Attempts {
         let mut request = std::borrow::Cow::Borrowed(request);
         // A large transaction is written in parts, one after the other when the refdb throttles them.
         let parts = u32::try_from(1 + request.transaction.commands.len() / limits::WRITE_COMMANDS).unwrap_or(u32::MAX);
-        // A transaction that is written in steps keeps its slot, because its locks name it. It has a lane of its own.
         let begun = Instant::now();
-        let yields =
-            !self.refdb.refs.commits_in_steps(&request.transaction) && !self.bugs.has(InjectedBug::ThrottledKeepsSlot);
+        let yields = self.yields(&request) && !self.bugs.has(InjectedBug::ThrottledKeepsSlot);
         loop {
             let patience = (Instant::now() + self.patience * parts).min(deadline);
             let answer = timeout_at(patience, self.refdb.refs.commit(&request)).await;
@@ -113,6 +111,15 @@ impl Attempts {
                 again.encoded = again.transaction.encode();
             }
         }
+    }
+
+    /// Whether an attempt gives its slot up when it makes no progress. A large transaction that is written in steps
+    /// keeps it, because its locks name it, and it has a lane of its own. Where every transaction is written in steps,
+    /// the slot of a small one is poisoned, which makes its locks void.
+    fn yields(&self, request: &CommitRequest) -> bool {
+        let refs = &self.refdb.refs;
+        let is_small = request.transaction.commands.len() <= limits::WRITE_COMMANDS;
+        !refs.commits_in_steps(&request.transaction) || (refs.write_items() == 1 && is_small)
     }
 
     /// The end of the attempt, if this answer is one. A refusal while a copy is in flight is not certain yet: `confirm`

@@ -14,6 +14,7 @@
 //! | `attempt` | the commit point: committed, refused or unknown |
 //! | `unused_blob` | deletes the blobs of an attempt that ends without a commit |
 //! | `run` | the loop over these steps |
+//! | `ends` | the verdicts of a batch at its end |
 //! | `repair_refs` | repairs refs that another program wrote |
 //! | `in_doubt` | resolves transactions in doubt |
 //! | `uncommitted` | keeps the updates that nobody committed, because the site was fenced |
@@ -29,6 +30,7 @@
 
 mod attempt;
 mod build;
+mod ends;
 mod forget_requests;
 mod free_names;
 mod in_doubt;

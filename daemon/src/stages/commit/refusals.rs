@@ -131,11 +131,11 @@ pub(super) fn not_shown_here(why: &str) -> Refusal {
     Refusal::new(RefusalCode::Unavailable, false, message)
 }
 
-/// The refusal of a ref that a large transaction has locked.
+/// The refusal of a ref that another transaction has locked.
 pub(super) fn busy(item: &RefItem) -> Refusal {
     let owner = item.lock.as_ref().map_or_else(|| "(id unknown)".to_owned(), TxnId::to_string);
     let message = format!(
-        "{} is part of a large push that has not ended yet (transaction {owner}); nothing was changed, try again in a \
+        "{} is part of another push that has not ended yet (transaction {owner}); nothing was changed, try again in a \
          moment",
         item.key
     );

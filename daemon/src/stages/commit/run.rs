@@ -6,20 +6,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{RefKey, RefName, Slot, Transaction};
+use lockstep_proto::{RefKey, RefName, Slot};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
 use super::build::NotReady;
+use super::ends::{accept, not_known, refuse_carried, refuse_open, refuse_rest, refused, unknown};
 use super::free_names::Freeing;
 use super::preconditions::{NoProposal, Proposer};
 use super::refusals::{
-    below, busy, earlier_try, fenced, forbids, in_doubt, is_behind, name_conflict, not_packed, not_taken, older_refdb,
-    too_late, too_long, too_many, unavailable, withdrawn,
+    fenced, forbids, is_behind, not_packed, not_taken, older_refdb, too_late, too_long, too_many, unavailable,
+    withdrawn,
 };
 use super::repeated::Before;
 use super::requests::{Doubt, Kept};
-use super::under_lock::{not_held, too_many_under_lock};
+use super::under_lock::too_many_under_lock;
 use super::unused_blob::UnusedBlob;
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
@@ -290,7 +291,8 @@ impl Committer {
             if !matches!(end, AttemptEnd::Throttled(_)) {
                 return Ok((request, slot, end, [pack, long_form]));
             }
-            match self.journal.is_in_the_way(&slot) {
+            let has_locks = self.attempts.refdb.refs.commits_in_steps(&request.transaction);
+            match has_locks || self.journal.is_in_the_way(&slot) {
                 true => self.in_doubt.resolve_slot_later(slot.clone(), None),
                 false => self.journal.give_back(&slot),
             }
@@ -427,90 +429,4 @@ impl Committer {
             }
         }
     }
-}
-
-/// The answer when nothing proves whether an earlier try was committed.
-pub(super) fn not_known(count: usize, why: &dyn Display) -> Ended {
-    Ended::all(count, &Verdict::Unknown(earlier_try(why)))
-}
-
-fn accept(
-    verdicts: &mut [Option<Verdict>],
-    proposal: &Proposal,
-    committed: Transaction,
-    shown: Result<(), MaterializeError>,
-) -> Ended {
-    let verdict = shown.map_or_else(|error| Verdict::NotYetVisible(error.to_string()), |()| Verdict::Committed);
-    Ended { txn: Some(committed.id), ..end_carried(verdicts, proposal, &verdict, &too_late()) }
-}
-
-fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transaction) -> Ended {
-    let verdict = Verdict::Unknown(in_doubt(&sent.id));
-    Ended { txn: Some(sent.id), ..end_carried(verdicts, proposal, &verdict, &too_late()) }
-}
-
-/// Handles a refusal by the refdb. After a stale ref the node catches up and tries again. A live ref above a created
-/// one is a verdict. A lock may go away, so the batch waits. A name that is marked as a directory may be free.
-fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, obstacles: &[Obstacle]) -> Round {
-    if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_))) {
-        return Round::Behind { sent: true };
-    }
-    if obstacles.contains(&Obstacle::LockNotHeld) {
-        return Round::Ended(refuse_carried(verdicts, proposal, &not_held()));
-    }
-    let (mut locked, mut folders) = (None, Vec::new());
-    for obstacle in obstacles {
-        let (names, refused) = match obstacle {
-            Obstacle::IsDirectory(name) => {
-                folders.push(name.clone());
-                continue;
-            }
-            Obstacle::PrefixIsLive(prefix) => (below(proposal, prefix), name_conflict(prefix, "is a ref itself")),
-            Obstacle::Locked(item) => {
-                locked = Some(busy(item));
-                continue;
-            }
-            Obstacle::Stale(_) | Obstacle::Slot(_) | Obstacle::LockNotHeld => continue,
-        };
-        for at in &proposal.carried {
-            if names.iter().any(|name| work.intents[*at].key.as_ref_name() == Some(name)) {
-                verdicts[*at] = Some(Verdict::Refused(refused.clone()));
-            }
-        }
-    }
-    if let Some(locked) = locked {
-        return Round::Blocked(locked);
-    }
-    if !folders.is_empty() {
-        return Round::Folders(folders);
-    }
-    // The refs with a verdict have left the batch. The next round sends the others under a new id, or refuses the batch
-    // if it is atomic.
-    Round::Blocked(Refusal::new(RefusalCode::NameConflict, false, "a ref name of this batch excludes another ref"))
-}
-
-fn refuse_carried(verdicts: &mut [Option<Verdict>], proposal: &Proposal, refused: &Refusal) -> Ended {
-    end_carried(verdicts, proposal, &Verdict::Refused(refused.clone()), refused)
-}
-
-/// Gives all intents that a transaction carried one verdict, and refuses those that have none.
-fn end_carried(verdicts: &mut [Option<Verdict>], proposal: &Proposal, verdict: &Verdict, open: &Refusal) -> Ended {
-    for at in &proposal.carried {
-        verdicts[*at] = Some(verdict.clone());
-    }
-    refuse_open(verdicts.to_vec(), open)
-}
-
-/// Refuses every intent of an atomic batch that is not refused yet. Nothing of the batch was committed.
-fn refuse_rest(verdicts: &[Option<Verdict>], refused: &Refusal) -> Ended {
-    let each = verdicts.iter().map(|verdict| match verdict {
-        Some(Verdict::Refused(own)) => Verdict::Refused(own.clone()),
-        _ => Verdict::Refused(refused.clone()),
-    });
-    Ended { txn: None, verdicts: each.collect() }
-}
-
-pub(super) fn refuse_open(verdicts: Vec<Option<Verdict>>, refused: &Refusal) -> Ended {
-    let each = verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| Verdict::Refused(refused.clone())));
-    Ended { txn: None, verdicts: each.collect() }
 }

@@ -8,14 +8,19 @@ use lockstep_proto::limits;
 use lockstep_proto::locks::{Lock, LockKind};
 
 use super::Committer;
-use super::run::{Round, not_known, refuse_open};
+use super::ends::{not_known, refuse_open};
+use super::run::Round;
 use super::work::{Proposal, Verdict, Work};
 
 impl Committer {
-    /// Refuses the open intents that a lock keeps out. The error is the refusal of the whole batch: its token is that
-    /// of no lock on the project, the whole project is locked, or the batch is atomic or may have been tried before.
+    /// Refuses the open intents that a lock keeps out. The error is the refusal of the whole batch: its token cannot be
+    /// checked, or is that of no lock on the project, the whole project is locked, or the batch is atomic or may have
+    /// been tried before.
     pub(super) fn locked_out(&self, work: &Work, verdicts: &mut [Option<Verdict>]) -> Result<(), Refusal> {
         let (locks, token) = (&self.operator_locks, work.lock.as_deref());
+        if token.is_some() && !self.attempts.refdb.refs.checks_locks() {
+            return Err(not_checked());
+        }
         if let Some(token) = token
             && locks.with_token(token, &self.site, &work.project.name).is_none()
         {
@@ -78,6 +83,13 @@ pub(super) fn not_held() -> Refusal {
     let message = "the lock under which this was sent is not held any more: it was released or broken, has expired, or \
                    is not one of this project; nothing was changed; look with `lockstep lock list`, and acquire the \
                    lock anew before you try again";
+    Refusal::new(RefusalCode::Locked, false, message).with_next_step()
+}
+
+/// The refusal of a batch with a token, where no write can check it.
+fn not_checked() -> Refusal {
+    let message = "the refdb is written one item at a time, so nothing is committed under a lock; nothing was changed; \
+                   end the lock or the maintenance, and send it without a token";
     Refusal::new(RefusalCode::Locked, false, message).with_next_step()
 }
 

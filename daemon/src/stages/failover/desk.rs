@@ -28,7 +28,7 @@ use super::driver::DriverLimits;
 use super::follow_up::follow_up;
 use super::history;
 use super::overview;
-use super::plan::{EXPOSURE, switch_on};
+use super::plan::{exposure, switch_on};
 use super::record::{self, Stored};
 use super::refusals::{given, in_time, invalid, refused, unanswered, unread};
 use super::resume::{resumes, too_late};
@@ -184,7 +184,7 @@ impl Operators for OperatorDesk {
             by: self.node.clone(),
             at_ms: self.clock.now_ms(),
             sites: overview::sites(&view, &digests, running, went_back.as_deref()),
-            exposure: EXPOSURE.to_owned(),
+            exposure: exposure(&view),
             refdb_went_back: went_back,
             waits_for: running.and_then(|running| waits_for(running, &view)),
             locks: self.locks.shown(),

@@ -12,10 +12,20 @@ use sha2::{Digest, Sha256};
 use super::view::View;
 use crate::seams::refdb::Role;
 
-/// The consequence of the loss of the refdb's own Region. Every installation of this release has tables of one Region.
+/// The consequence of the loss of the refdb's own Region, where its tables are in one.
 pub const EXPOSURE: &str = "\
     the refdb is in one Region. While that Region lives, no failover loses anything that was acknowledged. If it is \
     lost for good, so is everything that no site has applied";
+
+/// The consequence where the tables are in several Regions.
+const SEVERAL_REGIONS: &str = "\
+    the refdb is in several Regions. It outlives the loss of one of them; a site whose own Region is cut off from the \
+    others takes no commits. Packs above 128 KiB are in the blob store, which may be in one Region";
+
+/// The consequence of the loss of a Region of the refdb.
+pub(super) fn exposure(view: &View) -> String {
+    if view.is_in_several_regions { SEVERAL_REGIONS } else { EXPOSURE }.to_owned()
+}
 
 /// The slots by which a node may be behind and still be fit to take writes over. A busy node in order is behind by the
 /// slots of a few seconds, because its marks reach the refdb with its heartbeat.
@@ -45,7 +55,7 @@ pub(super) fn plan(
         steps,
         blockers: blockers(request, view, running),
         warnings: warnings(request, view),
-        exposure: EXPOSURE.to_owned(),
+        exposure: exposure(view),
         behind,
         at_risk: AtRisk::default(),
         estimate: None,

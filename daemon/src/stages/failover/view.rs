@@ -19,6 +19,8 @@ pub(super) struct View {
     pub(super) nodes: Vec<NodeRecord>,
     /// The nodes whose heartbeat stands still.
     pub(super) gone: BTreeSet<NodeId>,
+    /// Whether the refdb outlives the loss of a Region.
+    pub(super) is_in_several_regions: bool,
 }
 
 impl View {
@@ -27,7 +29,8 @@ impl View {
         // The slots of the incarnations come first, so that the marks of the nodes are at least as new.
         let (sites, incarnations) = (refdb.sites.sites().await?, refdb.incarnations().await?);
         let (removed, sites) = sites.into_iter().partition(|site| site.removed);
-        Ok(Self { sites, removed, incarnations, nodes: refdb.nodes.nodes().await?, gone })
+        let (nodes, is_in_several_regions) = (refdb.nodes.nodes().await?, refdb.sites.is_in_several_regions());
+        Ok(Self { sites, removed, incarnations, nodes, gone, is_in_several_regions })
     }
 
     /// The record of a site, in the list or removed.

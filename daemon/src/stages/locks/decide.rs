@@ -136,6 +136,16 @@ fn refused(code: RefusalCode, retry: bool, message: &str) -> ApiError {
     ApiError::new(code, retry, format!("{message}; nothing was changed"))
 }
 
+/// The refusal of a lock where no write can check its token. Nobody commits under maintenance, so that is taken.
+pub(super) fn no_locks(wanted: &LockTarget) -> ApiError {
+    let message = format!(
+        "{wanted} cannot be locked: the refdb is written one item at a time (its tables are in several Regions, or \
+         refdb.writes says so), and no such write can check the token of a lock; use `lockstep maintenance on`, which \
+         keeps everybody out"
+    );
+    refused(RefusalCode::Locked, false, &message)
+}
+
 /// Checks the fields of an acquisition.
 ///
 /// # Errors

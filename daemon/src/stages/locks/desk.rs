@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::locks::{
-    AcquireRequest, Acquired, BreakRequest, LOCK_REASON_BYTES, Lock, LockList, Locks, ReleaseRequest, RenewRequest,
-    TOKEN_BYTES,
+    AcquireRequest, Acquired, BreakRequest, LOCK_REASON_BYTES, Lock, LockKind, LockList, Locks, ReleaseRequest,
+    RenewRequest, TOKEN_BYTES,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -157,6 +157,9 @@ impl Locking for LockDesk {
 
     async fn acquire(&self, by: &str, request: AcquireRequest) -> Result<Acquired, ApiError> {
         decide::check(&request)?;
+        if request.kind == LockKind::Lock && !self.refdb.refs.checks_locks() {
+            return Err(decide::no_locks(&request.target));
+        }
         let lock = self.put(by, &request).await?;
         let mut waits_for = Vec::new();
         if !lock.held {

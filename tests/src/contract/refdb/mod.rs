@@ -1,6 +1,9 @@
 //! The contract of [`RefDb`]: one test per sentence. `refdb_contract!(make)` makes a `#[tokio::test]` of every case.
 //! `make` is an async function that returns an empty refdb, together with everything that must live as long as it.
 //! `refdb_contract!(one_test make)` makes one function `every_case`, which runs them one after the other.
+//!
+//! A store whose writes take one item keeps the contract behind `StagedRefs`. A transaction that was refused there has
+//! its slot poisoned, and an obstacle may be met before the others are looked for.
 
 pub mod commit;
 pub mod documents;
@@ -16,8 +19,16 @@ pub mod sites;
 pub mod slots;
 
 use std::pin::Pin;
+use std::sync::Arc;
 
-use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDb, RefItem, SlotState};
+use lockstep::base::faults::injected_bug::InjectedBugs;
+use lockstep::seams::blob::long_form::LongForms;
+use lockstep::seams::blob::memory::MemoryBlobs;
+use lockstep::seams::refdb::memory::MemoryRefDb;
+use lockstep::seams::refdb::staged::{StagedRefs, WRITE_ITEMS};
+use lockstep::seams::refdb::{
+    CommitAnswer, CommitRequest, IncarnationRecord, Obstacle, OpenAnswer, RefDb, RefItem, Role, SlotState,
+};
 use lockstep_proto::ProjectKey;
 
 use crate::build;
@@ -78,6 +89,7 @@ macro_rules! refdb_contract {
             locks::a_flip_moves_what_carries_the_lock_and_nothing_else,
             locks::a_released_ref_is_what_it_was,
             locks::a_part_of_the_wrong_size_is_broken,
+            operator_locks::a_store_that_checks_no_locks_commits_nothing_under_one,
             operator_locks::a_commit_under_a_lock_needs_the_lock_to_be_held,
             operator_locks::of_two_holders_only_the_second_commits_once_the_first_is_broken,
             operator_locks::a_copy_that_comes_after_the_lock_was_broken_is_told_that_it_landed,
@@ -161,6 +173,22 @@ macro_rules! refdb_contract {
     };
 }
 
+/// A refdb whose writes take one item, with commits under locks. A call that meets a lock finds the incarnation
+/// of [`build::slot`] open, while the refdb itself is empty.
+///
+/// # Panics
+/// If the incarnation cannot be opened.
+pub async fn under_locks(raw: RefDb) -> RefDb {
+    let known = MemoryRefDb::new().refdb();
+    let site = known.sites.enroll_site(&build::site("site-a"), Role::Active).await.expect("a site");
+    let record = IncarnationRecord::open(build::incarnation("node-a", 1), site.site, site.epoch, 64, 1);
+    assert_eq!(known.incarnations.open_incarnation(&record).await, Ok(OpenAnswer::Opened));
+    let inner = RefDb { sites: known.sites, incarnations: known.incarnations, ..raw.clone() };
+    let long_forms = LongForms::new(Arc::new(MemoryBlobs::default()), "no-spill".into(), usize::MAX);
+    let staged = StagedRefs::new(inner, long_forms, WRITE_ITEMS, InjectedBugs::default());
+    RefDb { refs: Arc::new(staged), ..raw }
+}
+
 /// The project of most cases.
 fn project() -> ProjectKey {
     build::project("tools/build#1")
@@ -186,6 +214,11 @@ async fn refuse(db: &Db, request: &CommitRequest) -> Vec<Obstacle> {
         Ok(CommitAnswer::Refused(obstacles)) => obstacles,
         other => panic!("expected a refusal, got {other:?}: {request:?}"),
     }
+}
+
+/// The state of the slot of a request that was refused: a commit in steps does not give its slot back.
+fn unused(db: &Db, request: &CommitRequest) -> SlotState {
+    if db.refs.commits_in_steps(&request.transaction) { SlotState::Poisoned } else { SlotState::Empty }
 }
 
 /// The state of a slot that holds a committed request.

@@ -1,10 +1,11 @@
-//! Commits under an operator lock: the token is a condition of the write at the commit point.
+//! Commits under an operator lock: the token is a condition of the write at the commit point. A store that cannot check
+//! it there commits nothing under a lock.
 
 use lockstep::seams::refdb::{CommitAnswer, Document, DocumentRecord, Obstacle, SlotState};
 use lockstep_proto::Version;
 use lockstep_proto::locks::{Lock, LockKind, LockTarget, Locks};
 
-use super::{Db, item, land, landed, project, refuse, try_item};
+use super::{Db, item, land, landed, project, refuse, try_item, unused};
 use crate::build::{Commit, project_name, slot, value};
 
 const MAIN: &str = "refs/heads/main";
@@ -40,7 +41,28 @@ async fn put(db: &Db, locks: &[Lock]) {
 mod cases {
     use super::*;
 
+    pub async fn a_store_that_checks_no_locks_commits_nothing_under_one(db: Db) {
+        if db.refs.checks_locks() {
+            return;
+        }
+        put(&db, &[lock("1-aa", true)]).await;
+        let under = Commit::at(&project(), 0).first(MAIN, value(1)).under("1-aa").request();
+        assert_eq!(refuse(&db, &under).await, [Obstacle::LockNotHeld]);
+        assert_eq!(db.journal.slot(&slot(0)).await, Ok(unused(&db, &under)));
+        let untouched = try_item(&db, MAIN).await;
+        assert!(untouched.is_none_or(|item| item.version == Version::NONE && item.lock.is_none()));
+        let request = Commit::at(&project(), 1).first(MAIN, value(1)).request();
+        let (id, encoded) = (&request.transaction.id, &request.encoded);
+        assert_eq!(db.refs.seal_held(id, encoded, "1-aa").await, Ok(SlotState::Empty));
+        assert_eq!(db.journal.slot(&slot(1)).await, Ok(SlotState::Empty));
+        land(&db, &request).await;
+        assert_eq!(db.refs.seal_held(id, encoded, "1-aa").await, Ok(landed(&request)), "the slot is told");
+    }
+
     pub async fn a_commit_under_a_lock_needs_the_lock_to_be_held(db: Db) {
+        if !db.refs.checks_locks() {
+            return;
+        }
         // Each attempt is another transaction in the same slot.
         let under = |attempt, token: &str| {
             Commit::new(&project(), slot(0).txn(attempt)).first(MAIN, value(1)).under(token).request()
@@ -62,6 +84,9 @@ mod cases {
     }
 
     pub async fn of_two_holders_only_the_second_commits_once_the_first_is_broken(db: Db) {
+        if !db.refs.checks_locks() {
+            return;
+        }
         put(&db, &[lock("1-aa", true)]).await;
         let first = Commit::at(&project(), 0).first(MAIN, value(1)).under("1-aa").request();
         land(&db, &first).await;
@@ -82,6 +107,9 @@ mod cases {
     }
 
     pub async fn a_copy_that_comes_after_the_lock_was_broken_is_told_that_it_landed(db: Db) {
+        if !db.refs.checks_locks() {
+            return;
+        }
         put(&db, &[lock("1-aa", true)]).await;
         let request = Commit::at(&project(), 0).first(MAIN, value(1)).under("1-aa").request();
         land(&db, &request).await;
@@ -96,6 +124,9 @@ mod cases {
     }
 
     pub async fn a_transaction_under_ref_locks_is_sealed_only_while_the_lock_is_held(db: Db) {
+        if !db.refs.checks_locks() {
+            return;
+        }
         let request = Commit::at(&project(), 0).first(MAIN, value(1)).request();
         let (id, encoded) = (&request.transaction.id, &request.encoded);
         assert_eq!(db.refs.seal_held(id, encoded, "1-aa").await, Ok(SlotState::Empty));
@@ -114,6 +145,9 @@ mod cases {
     }
 
     pub async fn of_a_break_and_a_commit_at_once_either_is_first(db: Db) {
+        if !db.refs.checks_locks() {
+            return;
+        }
         for seq in 0..8 {
             let (token, name) = (format!("{seq}-aa"), format!("refs/heads/b{seq}"));
             put(&db, &[lock(&token, true)]).await;

@@ -1,12 +1,18 @@
 //! The slots of the journal: a slot is occupied once, and poison stays for ever.
 
 use futures::future::join;
-use lockstep::seams::refdb::{CommitAnswer, Obstacle, SlotState};
+use lockstep::seams::refdb::{CommitAnswer, Obstacle, RefItem, SlotState};
+use lockstep_proto::Version;
 
 use super::{Db, item, land, landed, project, refuse, try_item};
 use crate::build::{Commit, slot, value};
 
 const MAIN: &str = "refs/heads/main";
+
+/// Whether a ref was never moved, and is free. A commit in steps may have left an item without a version.
+fn is_untouched(item: Option<RefItem>) -> bool {
+    item.is_none_or(|item| item.version == Version::NONE && item.lock.is_none())
+}
 
 #[expect(missing_docs, reason = "the names of the cases say what they check")]
 mod cases {
@@ -39,7 +45,7 @@ mod cases {
         for _ in 0..2 {
             assert_eq!(refuse(&db, &late).await, [Obstacle::Slot(SlotState::Poisoned)]);
         }
-        assert_eq!(try_item(&db, MAIN).await, None);
+        assert!(is_untouched(try_item(&db, MAIN).await));
     }
 
     pub async fn a_commit_into_anothers_slot_is_refused(db: Db) {
@@ -47,7 +53,7 @@ mod cases {
         land(&db, &first).await;
         let second = Commit::new(&project(), slot(0).txn(99)).first("refs/heads/x", value(2)).request();
         assert_eq!(refuse(&db, &second).await, [Obstacle::Slot(landed(&first))]);
-        assert_eq!(try_item(&db, "refs/heads/x").await, None);
+        assert!(is_untouched(try_item(&db, "refs/heads/x").await));
     }
 
     pub async fn of_poison_and_commit_exactly_one_wins(db: Db) {
@@ -62,7 +68,7 @@ mod cases {
                 assert_eq!(item(&db, &name).await.value, value(1));
             } else {
                 assert_eq!(state, SlotState::Poisoned, "{answer:?}");
-                assert_eq!(try_item(&db, &name).await, None);
+                assert!(is_untouched(try_item(&db, &name).await));
             }
             assert_eq!(db.journal.slot(&at).await, Ok(state));
         }

@@ -90,7 +90,7 @@ const OF_BRIDGES: [&str; 39] = [
 ];
 
 /// The calls that a viewer may make: they show the state of the sites, and change nothing.
-const OF_VIEWERS: [&str; 17] = [
+const OF_VIEWERS: [&str; 21] = [
     "get /v1/status",
     "get /v1/parked",
     "get /v1/quarantine",
@@ -99,6 +99,10 @@ const OF_VIEWERS: [&str; 17] = [
     "get /v1/overview",
     "get /v1/history",
     "get /v1/signing",
+    "get /v1/locks",
+    "get /v1/doctor",
+    "get /v1/resync",
+    "get /v1/replay",
     "get /v1/verification",
     "get /v1/drills",
     "get /v1/drills/silent",

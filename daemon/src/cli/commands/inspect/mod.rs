@@ -100,7 +100,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         left_locks(status),
         verified(status),
         status.background.as_ref().map(background_text::render).unwrap_or_default(),
-        format!("exposure: {EXPOSURE}\n"),
+        format!("exposure: {EXPOSURE}. Where its tables are in several Regions, `lockstep sites` says so instead\n"),
         refresh,
         handover,
         tls,

@@ -70,6 +70,10 @@ macro_rules! measured {
 }
 
 measured! { RefStore {
+        fn write_items(&self) -> usize {
+            self.inner.write_items()
+        }
+
         // A conflict is a result of its own.
         async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
             let started = Instant::now();
@@ -99,7 +103,11 @@ measured! { Setup {}
     Site: rebuild(items: &[Rebuilt], revision: u64) -> RebuildAnswer;
 }
 
-measured! { Sites {}
+measured! { Sites {
+        fn is_in_several_regions(&self) -> bool {
+            self.inner.is_in_several_regions()
+        }
+    }
     Site: enroll_site(site: &SiteId, role: Role) -> SiteRecord;
     Site: sites() -> Vec<SiteRecord>;
     Site: change_role(from: &SiteRecord, role: Role) -> SiteRecord;

@@ -77,8 +77,10 @@ fn replication(of: &TableDescription, rows: &mut Rows) {
         (false, true) => "several Regions, eventually consistent",
         (false, false) => "one Region",
     };
-    let remedy = "sidecars refuse it: choose another refdb.prefix, and a table of one Region";
-    rows.differs_unless(!is_strong && !is_replicated, Property::Replication, "one Region", found, remedy);
+    let remedy =
+        "sidecars refuse it: choose another refdb.prefix, and a table of one Region or with strong consistency";
+    let wanted = "one Region, or several that are strongly consistent";
+    rows.differs_unless(is_strong || !is_replicated, Property::Replication, wanted, found, remedy);
 }
 
 fn encryption(table: &str, of: &TableDescription, wishes: &TableWishes, rows: &mut Rows) {
@@ -142,6 +144,9 @@ mod tests {
     #[test]
     fn a_table_that_is_as_wanted_has_no_difference() {
         assert_eq!(others(good(), Some(true), None), []);
+        let replica = ReplicaDescription::builder().region_name("eu-west-2").build();
+        let strong = good().replicas(replica).multi_region_consistency(MultiRegionConsistency::Strong);
+        assert_eq!(others(strong, Some(true), None), []);
         assert_eq!(others(good().sse_description(encrypted(KEY)), Some(true), Some(KEY)), []);
         assert_eq!(
             others(good().sse_description(encrypted(KEY)), Some(true), None),

@@ -17,10 +17,14 @@ use crate::seams::refdb::{Document, DocumentRecord, RefDbError, SiteRecord, rule
 /// The attribute of the identity while no incarnation may be opened.
 pub(super) const CLOSED: &str = "closed";
 
-fn decode(item: &Item) -> Result<DocumentRecord, RefDbError> {
+/// Reads the item of a document. None if it has no document, but an announcement alone.
+pub(super) fn decode(item: &Item) -> Result<Option<DocumentRecord>, RefDbError> {
     let reader = Reader(item);
+    if item.contains_key("turn") && !item.contains_key("revision") {
+        return Ok(None);
+    }
     let body = reader.text("body")?.unwrap_or_default().to_owned();
-    Ok(DocumentRecord { revision: reader.number("revision")?, body })
+    Ok(Some(DocumentRecord { revision: reader.number("revision")?, body }))
 }
 
 fn encode(which: Document, record: &DocumentRecord) -> Item {
@@ -60,8 +64,8 @@ pub(super) async fn begin_failover(
     let Err(error) = call.send().await else { return Ok(Some(record.clone())) };
     match reasons(&error).map(|reasons| (reasons, reasons.split_first())) {
         Some((_, Some((document, _)))) if condition_failed(document) => {
-            let item = document.item().ok_or_else(|| rules::no_document(WHICH, record.revision))?;
-            decode(item).map(Some)
+            let none = || rules::no_document(WHICH, record.revision);
+            decode(document.item().ok_or_else(none)?)?.ok_or_else(none).map(Some)
         }
         Some((_, Some((_, rest)))) if rest.iter().any(condition_failed) => Ok(None),
         Some((reasons, _)) => Err(undecided(reasons)),
@@ -76,7 +80,7 @@ pub(super) async fn read(
     which: Document,
 ) -> Result<Option<DocumentRecord>, RefDbError> {
     let key = Key::of_document(which).attributes();
-    get(client, &tables.refs, key).await?.as_ref().map(decode).transpose()
+    get(client, &tables.refs, key).await?.as_ref().map_or(Ok(None), decode)
 }
 
 /// Writes a document, if its revision is the one after the stored revision. Returns the stored record.
@@ -100,7 +104,9 @@ pub(super) async fn put(
     }
     match conditional(call.send().await)? {
         Conditional::Written => Ok(record.clone()),
-        Conditional::Failed(Some(item)) => decode(&item),
-        Conditional::Failed(None) => Err(rules::no_document(which, record.revision)),
+        Conditional::Failed(item) => {
+            let stored = item.as_ref().map_or(Ok(None), decode)?;
+            stored.ok_or_else(|| rules::no_document(which, record.revision))
+        }
     }
 }

@@ -4,11 +4,13 @@
 //! connection that was never made. The SDK's own retries are off, so one error stands for one attempt.
 
 use std::error::Error;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as Return;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
@@ -34,6 +36,11 @@ const NOT_NOW: [&str; 13] = [
     "RequestExpired",
     "InvalidSignatureException",
 ];
+
+/// How often a write is repeated that met a write from another Region.
+const CONFLICTS: u32 = 5;
+/// The pause before the first repetition. Later pauses are longer.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The outcome of a conditional write of one item.
 pub(super) enum Conditional {
@@ -72,6 +79,29 @@ pub(super) fn conditional<T, E: ConditionFailure>(result: Result<T, SdkError<E>>
     }
 }
 
+/// Whether a write was rejected because another Region writes the item at this moment.
+pub(super) fn is_written_elsewhere<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    error.code() == Some("ReplicatedWriteConflictException")
+}
+
+/// Makes a call until no write from another Region stands in its way, a few times at most.
+pub(super) async fn despite_conflicts<T, E, F>(call: impl Fn() -> F) -> Result<T, SdkError<E>>
+where
+    E: ProvideErrorMetadata,
+    F: Future<Output = Result<T, SdkError<E>>>,
+{
+    let mut conflicts = 0;
+    loop {
+        match call().await {
+            Err(error) if is_written_elsewhere(&error) && conflicts < CONFLICTS => {
+                conflicts += 1;
+                tokio::time::sleep(PAUSE * conflicts).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 /// Reads an item with strong consistency. None if there is no item with this key.
 pub(super) async fn get(client: &Client, table: &str, key: Item) -> Result<Option<Item>, RefDbError> {
     let call = client.get_item().table_name(table).set_key(Some(key)).consistent_read(true);
@@ -80,13 +110,27 @@ pub(super) async fn get(client: &Client, table: &str, key: Item) -> Result<Optio
 
 /// Writes an item if there is none with its key.
 pub(super) async fn put_new(client: &Client, table: &str, item: Item) -> Result<Conditional, RefDbError> {
-    let call = client
+    let call = put_if_absent(client, table, item);
+    conditional(despite_conflicts(move || call.clone().send()).await)
+}
+
+/// Writes an item that decides the outcome of a transaction, if there is none with its key. A write that another Region
+/// stands in the way of is rejected, as AWS documents it; nobody has measured it, so here the outcome counts as
+/// unknown.
+pub(super) async fn decide_new(client: &Client, table: &str, item: Item) -> Result<Conditional, RefDbError> {
+    let call = put_if_absent(client, table, item);
+    let sent = despite_conflicts(move || call.clone().send()).await;
+    let is_conflict = sent.as_ref().err().is_some_and(is_written_elsewhere);
+    conditional(sent).map_err(|error| if is_conflict { RefDbError::Unknown(error.to_string()) } else { error })
+}
+
+fn put_if_absent(client: &Client, table: &str, item: Item) -> PutItemFluentBuilder {
+    client
         .put_item()
         .table_name(table)
         .set_item(Some(item))
         .condition_expression("attribute_not_exists(pk)")
-        .return_values_on_condition_check_failure(Return::AllOld);
-    conditional(call.send().await)
+        .return_values_on_condition_check_failure(Return::AllOld)
 }
 
 /// AWS's message, if it denied the call because the caller has no right to it.

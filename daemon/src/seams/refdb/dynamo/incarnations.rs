@@ -7,14 +7,15 @@
 //! a freeze.
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, ConditionCheck, Put, ReturnValuesOnConditionCheckFailure as Return,
-    TransactWriteItem, Update,
+    TransactWriteItem,
 };
 use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId};
 
 use super::Tables;
-use super::commit::{condition_failed, incomplete, reasons, undecided};
+use super::commit::{condition_failed, incomplete, item, reasons, undecided, update};
 use super::documents::CLOSED;
 use super::error::{Conditional, classify, conditional, get};
 use super::items::{Item, Reader, number, text};
@@ -98,14 +99,14 @@ pub(super) async fn open(
     rules::opened_well(record)?;
     let put = Put::builder()
         .table_name(&tables.refs)
-        .set_item(Some(encode(&Stored { record: record.clone(), rev: 1 })))
+        .set_item(Some(first(record)))
         .condition_expression("attribute_not_exists(pk)");
     let call = client
         .transact_write_items()
         .transact_items(TransactWriteItem::builder().condition_check(site_allows(tables, record)?).build())
         .transact_items(TransactWriteItem::builder().condition_check(not_closed(tables)?).build())
         .transact_items(TransactWriteItem::builder().put(put.build().map_err(incomplete)?).build())
-        .transact_items(TransactWriteItem::builder().update(raise_highest(tables, record)?).build());
+        .transact_items(item(raise_highest(tables, record))?);
     let Err(error) = call.send().await else { return Ok(OpenAnswer::Opened) };
     match reasons(&error) {
         Some(reasons) => not_opened(record, reasons),
@@ -144,15 +145,17 @@ fn not_closed(tables: &Tables) -> Result<ConditionCheck, RefDbError> {
         .map_err(incomplete)
 }
 
-fn raise_highest(tables: &Tables, record: &IncarnationRecord) -> Result<Update, RefDbError> {
-    Update::builder()
-        .table_name(&tables.refs)
-        .set_key(Some(Key::of_highest(&record.site, &record.id.node).attributes()))
+/// The item of an incarnation that is being opened.
+pub(super) fn first(record: &IncarnationRecord) -> Item {
+    encode(&Stored { record: record.clone(), rev: 1 })
+}
+
+/// Raises the highest number of a node to that of the record, if it is below.
+pub(super) fn raise_highest(tables: &Tables, record: &IncarnationRecord) -> UpdateBuilder {
+    update(tables, &Key::of_highest(&record.site, &record.id.node))
         .update_expression("SET highest = :number")
         .condition_expression("attribute_not_exists(highest) OR highest < :number")
         .expression_attribute_values(":number", number(record.id.number.0))
-        .build()
-        .map_err(incomplete)
 }
 
 fn not_opened(record: &IncarnationRecord, reasons: &[CancellationReason]) -> Result<OpenAnswer, RefDbError> {

@@ -18,6 +18,7 @@
 //! | the first sites | `@failover` | `@first-sites` |
 //! | the locks of operators | `@locks` | `@list` |
 //! | the digest of a node | `@digests` | the node |
+//! | the mark of a refdb whose writes are of one item each | `@writes` | `@single-item` |
 //!
 //! No two keys collide: keys of one project begin with `p#`, all others with `@`, and the names of sites and nodes
 //! contain neither `#` nor `.`. `<prefix>-journal` has only a partition key `pk`, the whole slot, so that no partition
@@ -100,6 +101,10 @@ impl Key {
             Document::Keys => Self::new("@failover", "@keys"),
             Document::Locks => Self::new("@locks", "@list"),
         }
+    }
+
+    pub(super) fn of_write_mode() -> Self {
+        Self::new("@writes", "@single-item")
     }
 
     pub(super) fn of_digest(node: &NodeId) -> Self {

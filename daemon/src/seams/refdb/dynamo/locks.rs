@@ -13,7 +13,7 @@ use super::commit::{
     Met, condition_failed, conflicts, item, met, moved, on_predecessor, put_slot, reasons, undecided, update, updates,
 };
 use super::conditions::lock_is_held;
-use super::error::{Conditional, classify, put_new};
+use super::error::{Conditional, classify, decide_new};
 use super::items::{self, text};
 use super::keys::Key;
 use crate::seams::refdb::rules::{ITEMS, Writes, creates};
@@ -38,7 +38,7 @@ pub(super) async fn lock(client: &Client, tables: &Tables, part: &Part) -> Resul
     }
 }
 
-fn lock_ref(update: UpdateBuilder, writes: &Writes<'_>, command: &Command) -> UpdateBuilder {
+pub(super) fn lock_ref(update: UpdateBuilder, writes: &Writes<'_>, command: &Command) -> UpdateBuilder {
     let update = update.update_expression("SET lck = :own").expression_attribute_values(":own", text(writes.txn));
     on_predecessor(update, writes, command, "(attribute_not_exists(lck) OR lck = :own)")
 }
@@ -50,7 +50,7 @@ pub(super) async fn seal(
     txn: &TxnId,
     encoded: &Bytes,
 ) -> Result<SlotState, RefDbError> {
-    match put_new(client, &tables.journal, items::committed(txn, encoded)).await? {
+    match decide_new(client, &tables.journal, items::committed(txn, encoded)).await? {
         Conditional::Written => Ok(SlotState::Committed(txn.clone(), encoded.clone())),
         Conditional::Failed(Some(item)) => items::slot_state(Some(&item)),
         Conditional::Failed(None) => Err(RefDbError::Broken(format!("slot {} is occupied, but unreadable", txn.slot))),
@@ -81,38 +81,38 @@ pub(super) async fn seal_held(
     }
 }
 
-/// Moves the refs of a part and unlocks them. A created ref whose lock was taken has no mark, or a freed one.
-pub(super) async fn flip(client: &Client, tables: &Tables, part: &Part) -> Result<(), RefDbError> {
+/// The updates that move the refs of a part and unlock them. A created ref whose lock was taken has no mark, or a freed
+/// one. The mark of a name that the part loosens stays while its ref is locked.
+pub(super) fn flips(tables: &Tables, part: &Part) -> Vec<UpdateBuilder> {
     const BY: &str = "SET ver = :ver, val = :val, txn = :txn REMOVE lck";
     const CREATED_BY: &str = "SET ver = :ver, val = :val, txn = :txn REMOVE lck, dir";
-    let flips = part.commands.iter().map(|command| {
+    const LOOSENED_BY: &str = "SET ver = :ver, val = :val, txn = :txn, dir = :txn REMOVE lck";
+    let flip = |command: &Command| {
         let update = update(tables, &Key::of_ref(&part.project, &command.key));
-        let by = if creates(command) { CREATED_BY } else { BY };
+        let by = match (part.loosens, creates(command)) {
+            (true, _) => LOOSENED_BY,
+            (false, true) => CREATED_BY,
+            (false, false) => BY,
+        };
         moved(update, &part.txn, command, by).condition_expression("lck = :txn")
-    });
-    where_locked(client, flips.collect()).await
+    };
+    part.commands.iter().map(flip).collect()
 }
 
-/// Removes the locks of a transaction from refs.
-pub(super) async fn release(
-    client: &Client,
-    tables: &Tables,
-    project: &ProjectKey,
-    txn: &TxnId,
-    keys: &[RefKey],
-) -> Result<(), RefDbError> {
-    let releases = keys.iter().map(|key| {
+/// The updates that remove the locks of a transaction from refs.
+pub(super) fn releases(tables: &Tables, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> Vec<UpdateBuilder> {
+    let release = |key: &RefKey| {
         update(tables, &Key::of_ref(project, key))
             .update_expression("REMOVE lck")
             .condition_expression("lck = :txn")
             .expression_attribute_values(":txn", text(txn))
-    });
-    where_locked(client, releases.collect()).await
+    };
+    keys.iter().map(release).collect()
 }
 
 /// Writes the updates whose items still have the lock. An item that has it no more is done, and is left out of the next
 /// try.
-async fn where_locked(client: &Client, updates: Vec<UpdateBuilder>) -> Result<(), RefDbError> {
+pub(super) async fn where_locked(client: &Client, updates: Vec<UpdateBuilder>) -> Result<(), RefDbError> {
     for part in updates.chunks(ITEMS) {
         let mut conflicting = 0;
         let mut left = part.iter().cloned().map(item).collect::<Result<Vec<TransactWriteItem>, RefDbError>>()?;

@@ -1,15 +1,19 @@
-//! The refdb in DynamoDB: two tables of one Region.
+//! The refdb in DynamoDB: two tables of one Region, or two tables with multi-Region strong consistency.
 //!
-//! Every write is conditional. A commit, a part of a commit under ref locks, the opening of an incarnation, the begin
-//! of a failover, and an operator's change of a site are one `TransactWriteItems` each; every other write is a write of
-//! one item. Every read is strongly consistent. The SDK repeats no call by itself. It would take the traces of its own
-//! first attempt for another writer's, and the caller knows better whether to resend, to read back or to poison.
+//! Every write is conditional. In tables of one Region, a commit, a part of a commit under ref locks, the opening of an
+//! incarnation, the begin of a failover, an operator's change of a site, and a write of a rebuild are one
+//! `TransactWriteItems` each; every other write is a write of one item. Tables with multi-Region strong consistency
+//! have no transactions, and every write is a write of one item there ([`WriteMode`](super::WriteMode)). Every read is
+//! strongly consistent. The SDK repeats no call by itself. It would take the traces of its own first attempt for
+//! another writer's, and the caller knows better whether to resend, to read back or to poison.
 //!
 //! | file | content |
 //! |---|---|
 //! | `keys`, `items` | the keys and the form of all items |
 //! | `commit` | the one transaction and its cancellation reasons |
 //! | `locks` | transactions of several parts, under ref locks |
+//! | `single_item` | writes of one item each, for tables without transactions |
+//! | `write_mode` | whether the tables take transactions |
 //! | `refs`, `slots` | reads of items; slots, poison, collection |
 //! | `conditions` | conditions of a transaction on items that it does not write |
 //! | `sites`, `incarnations`, `nodes`, `digests`, `gerrit`, `went_back`, `documents` | the records |
@@ -41,17 +45,20 @@ mod rebuild;
 mod refs;
 #[cfg(test)]
 mod side_by_side;
+mod single_item;
 mod sites;
 mod slots;
 mod tables;
 mod went_back;
+mod write_mode;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use bytes::Bytes;
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
@@ -61,14 +68,16 @@ pub use elsewhere::DynamoTables;
 pub use provision::ProvidedTable;
 pub use tables::{TableSettings, Warm};
 
-use super::rules;
+use super::single_item as steps;
 use super::units::RequestUnits;
 use super::{
     CommitAnswer, CommitRequest, DigestRecord, Document, DocumentRecord, Documents, GerritIdentity, GerritRecord,
     IncarnationRecord, Incarnations, JournalStore, MarkAnswer, NodeAnswer, NodeRecord, Nodes, OpenAnswer, Part,
     RebuildAnswer, Rebuilt, RefDbError, RefItem, RefStore, Role, Setup, SiteAnswer, SiteRecord, Sites, SlotState,
-    WentBackRecord,
+    WentBackRecord, rules,
 };
+use single_item::Items;
+use write_mode::Consistency;
 
 /// The refdb in DynamoDB.
 #[derive(Debug)]
@@ -76,6 +85,10 @@ pub struct DynamoRefDb {
     client: Client,
     tables: Tables,
     settings: TableSettings,
+    /// Whether every write is a write of one item. It is known once the tables were looked at.
+    is_single_item: AtomicBool,
+    /// Whether the tables are in several Regions. It is known at the same time.
+    is_in_several_regions: AtomicBool,
     round_trips: AtomicU64,
     units: Arc<RequestUnits>,
 }
@@ -105,7 +118,26 @@ impl DynamoRefDb {
     #[must_use]
     pub fn new(client: &Client, prefix: &str, settings: TableSettings) -> Self {
         let (tables, units) = (Tables::of(prefix), Arc::default());
-        Self { client: client::counting(client, &units), tables, settings, round_trips: AtomicU64::new(0), units }
+        let client = client::counting(client, &units);
+        Self {
+            client,
+            tables,
+            settings,
+            is_single_item: AtomicBool::new(false),
+            is_in_several_regions: AtomicBool::new(false),
+            round_trips: AtomicU64::new(0),
+            units,
+        }
+    }
+
+    /// Whether every write is a write of one item, because the tables take no transactions.
+    #[must_use]
+    pub fn is_single_item(&self) -> bool {
+        self.is_single_item.load(Ordering::Relaxed)
+    }
+
+    fn items(&self) -> Items<'_> {
+        Items { client: &self.client, tables: &self.tables }
     }
 
     /// The request units of all calls so far. They are counted while the calls go on.
@@ -121,6 +153,13 @@ impl DynamoRefDb {
         self.round_trips.load(Ordering::Relaxed)
     }
 
+    async fn where_locked(&self, updates: Vec<UpdateBuilder>) -> Result<(), RefDbError> {
+        match self.is_single_item() {
+            true => single_item::where_locked(&self.client, updates).await,
+            false => locks::where_locked(&self.client, updates).await,
+        }
+    }
+
     fn count(&self) {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
     }
@@ -128,16 +167,23 @@ impl DynamoRefDb {
 
 #[async_trait]
 impl RefStore for DynamoRefDb {
+    fn write_items(&self) -> usize {
+        if self.is_single_item() { 1 } else { rules::ITEMS }
+    }
+
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
-        rules::well_formed(request)?;
+        rules::well_formed(request, self.write_items())?;
         self.count();
         commit::send(&self.client, &self.tables, request).await
     }
 
     async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
-        rules::fits(part)?;
+        rules::fits(part, self.write_items())?;
         self.count();
-        locks::lock(&self.client, &self.tables, part).await
+        match self.is_single_item() {
+            true => single_item::lock(&self.client, &self.tables, part).await,
+            false => locks::lock(&self.client, &self.tables, part).await,
+        }
     }
 
     async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
@@ -147,16 +193,20 @@ impl RefStore for DynamoRefDb {
 
     async fn seal_held(&self, txn: &TxnId, encoded: &Bytes, token: &str) -> Result<SlotState, RefDbError> {
         self.count();
-        locks::seal_held(&self.client, &self.tables, txn, encoded, token).await
+        match self.is_single_item() {
+            // Nothing is committed under an operator lock: no write can check one.
+            true => slots::read(&self.client, &self.tables, &txn.slot).await,
+            false => locks::seal_held(&self.client, &self.tables, txn, encoded, token).await,
+        }
     }
 
     async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
         self.count();
-        locks::flip(&self.client, &self.tables, part).await
+        self.where_locked(locks::flips(&self.tables, part)).await
     }
 
     async fn release(&self, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> Result<(), RefDbError> {
-        locks::release(&self.client, &self.tables, project, txn, keys).await
+        self.where_locked(locks::releases(&self.tables, project, txn, keys)).await
     }
 
     async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
@@ -199,16 +249,28 @@ impl JournalStore for DynamoRefDb {
 #[async_trait]
 impl Setup for DynamoRefDb {
     async fn prepare(&self, may_create: bool) -> Result<(), RefDbError> {
-        tables::prepare(&self.client, &self.tables, self.settings, may_create).await
+        let consistency = tables::prepare(&self.client, &self.tables, self.settings, may_create).await?;
+        let mode = self.settings.writes;
+        let is_single_item = write_mode::agreed(&self.client, &self.tables, mode, consistency).await?;
+        self.is_single_item.store(is_single_item, Ordering::Relaxed);
+        self.is_in_several_regions.store(consistency == Consistency::SeveralRegions, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
-        rebuild::write(&self.client, &self.tables, items, revision).await
+        match self.is_single_item() {
+            true => rebuild::write_singly(&self.client, &self.tables, items, revision).await,
+            false => rebuild::write(&self.client, &self.tables, items, revision).await,
+        }
     }
 }
 
 #[async_trait]
 impl Sites for DynamoRefDb {
+    fn is_in_several_regions(&self) -> bool {
+        self.is_in_several_regions.load(Ordering::Relaxed)
+    }
+
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
         sites::enroll(&self.client, &self.tables, site, role).await
     }
@@ -227,7 +289,10 @@ impl Sites for DynamoRefDb {
         to: &SiteRecord,
         failover: u64,
     ) -> Result<SiteAnswer, RefDbError> {
-        sites::change(&self.client, &self.tables, from, to, failover).await
+        match self.is_single_item() {
+            true => steps::change_site(&self.items(), from, to, failover).await,
+            false => sites::change(&self.client, &self.tables, from, to, failover).await,
+        }
     }
 
     async fn begin_failover(
@@ -235,7 +300,10 @@ impl Sites for DynamoRefDb {
         record: &DocumentRecord,
         sites: &[SiteRecord],
     ) -> Result<Option<DocumentRecord>, RefDbError> {
-        documents::begin_failover(&self.client, &self.tables, record, sites).await
+        match self.is_single_item() {
+            true => steps::begin_failover(&self.items(), record, sites).await,
+            false => documents::begin_failover(&self.client, &self.tables, record, sites).await,
+        }
     }
 
     async fn shut_out_earlier(&self, site: &SiteId) -> Result<(), RefDbError> {
@@ -246,7 +314,10 @@ impl Sites for DynamoRefDb {
 #[async_trait]
 impl Incarnations for DynamoRefDb {
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
-        incarnations::open(&self.client, &self.tables, record).await
+        match self.is_single_item() {
+            true => steps::open(&self.items(), record).await,
+            false => incarnations::open(&self.client, &self.tables, record).await,
+        }
     }
 
     async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {
@@ -326,7 +397,10 @@ impl Documents for DynamoRefDb {
     }
 
     async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
-        documents::put(&self.client, &self.tables, which, record).await
+        match which {
+            Document::Failover if self.is_single_item() => steps::put_failover(&self.items(), record).await,
+            _ => documents::put(&self.client, &self.tables, which, record).await,
+        }
     }
 
     async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {

@@ -106,7 +106,7 @@ impl ProvidedTable {
     }
 
     async fn create(&self) -> Result<(), ProvisionError> {
-        let settings = TableSettings { warm: self.wishes.warm };
+        let settings = TableSettings { warm: self.wishes.warm, ..TableSettings::default() };
         let call = creation(&self.client, &self.table, self.keys, settings).map_err(|error| self.refused(error))?;
         let tags = self.wishes.tags.iter().map(|(key, value)| self.tag(key, value)).collect::<Result<Vec<_>, _>>()?;
         let call = call

@@ -1,6 +1,10 @@
 //! The items of a refdb that is being rebuilt: one `TransactWriteItems` of updates, under the condition that the
 //! document of the identity has the revision of this run. So nothing of a run lands after another one has taken over,
 //! or after the refdb is complete.
+//!
+//! In tables without transactions, a write of a run may land late. It lowers no version, and of two writes of the same
+//! version the one of the later run stays: each ref's item has the revision of its run, `run` N. A run that takes over
+//! knows all that the run before it knew. A ref that has moved since has a higher version.
 
 use std::time::Duration;
 
@@ -8,21 +12,24 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, ConditionCheck, TransactWriteItem};
 
+use futures::{StreamExt, TryStreamExt};
 use lockstep_proto::RefKey;
 use lockstep_proto::rebuild::KnownSite;
 
 use super::Tables;
 use super::commit::{condition_failed, conflicts, incomplete, item, reasons, undecided, update};
-use super::error::classify;
+use super::error::{Conditional, classify};
 use super::items::{number, text};
 use super::keys::Key;
-use super::sites;
+use super::{documents, single_item, sites};
 use crate::seams::refdb::{Document, RebuildAnswer, Rebuilt, RefDbError, RefItem, rules};
 
 /// How often a write that conflicted with another one is repeated.
 const CONFLICTS: u32 = 5;
 /// The pause before the first repetition. Later pauses are longer.
 const PAUSE: Duration = Duration::from_millis(10);
+/// The most writes of one item that are in progress at once.
+const WRITES: usize = 16;
 
 /// Writes the items. One that is there with a higher version or epoch is left out of the next try.
 pub(super) async fn write(
@@ -64,6 +71,47 @@ pub(super) async fn write(
     Ok(RebuildAnswer::Written)
 }
 
+/// Writes the items one by one: directories first, because a live ref among them ends the call.
+pub(super) async fn write_singly(
+    client: &Client,
+    tables: &Tables,
+    items: &[Rebuilt],
+    revision: u64,
+) -> Result<RebuildAnswer, RefDbError> {
+    rules::rebuilt_fits(items)?;
+    let identity = documents::read(client, tables, Document::Identity).await?;
+    if identity.map(|stored| stored.revision) != Some(revision) {
+        return Ok(RebuildAnswer::Superseded);
+    }
+    let (mut directories, mut others) = (Vec::new(), Vec::new());
+    for one in items {
+        match one {
+            Rebuilt::Directory(project, name) => directories.push((project, name, written(tables, one))),
+            Rebuilt::Ref(..) => others.push(of_run(written(tables, one), revision)),
+            Rebuilt::Site(_) => others.push(written(tables, one)),
+        }
+    }
+    for (project, name, update) in directories {
+        if let Conditional::Failed(_) = single_item::written(client, update).await? {
+            return Ok(RebuildAnswer::NamesExclude(project.clone(), name.clone()));
+        }
+    }
+    // An item with a higher version or epoch stays as it is.
+    let writes: Vec<_> = others.into_iter().map(|update| single_item::written(client, update)).collect();
+    futures::stream::iter(writes).buffer_unordered(WRITES).map_ok(drop).try_collect::<()>().await?;
+    Ok(RebuildAnswer::Written)
+}
+
+/// The write of a ref, marked with the revision of its run. A write of an earlier run does not replace it.
+fn of_run(update: UpdateBuilder, revision: u64) -> UpdateBuilder {
+    update
+        .update_expression("SET ver = :ver, val = :val, txn = :txn, run = :run")
+        .condition_expression(
+            "attribute_not_exists(ver) OR ver < :ver OR (ver = :ver AND (attribute_not_exists(run) OR run <= :run))",
+        )
+        .expression_attribute_values(":run", number(revision))
+}
+
 /// The condition on the revision of the identity's document.
 fn guard(tables: &Tables, revision: u64) -> Result<TransactWriteItem, RefDbError> {
     let check = ConditionCheck::builder()
@@ -82,7 +130,7 @@ fn written(tables: &Tables, one: &Rebuilt) -> UpdateBuilder {
         Rebuilt::Ref(project, item) => moved(update(tables, &Key::of_ref(project, &item.key)), item),
         Rebuilt::Directory(project, name) => update(tables, &Key::of_ref(project, &RefKey::Ref(name.clone())))
             .update_expression("SET dir = :yes")
-            .condition_expression("attribute_not_exists(val) OR val = :absent")
+            .condition_expression("(attribute_not_exists(val) OR val = :absent) AND attribute_not_exists(lck)")
             .expression_attribute_values(":yes", AttributeValue::Bool(true))
             .expression_attribute_values(":absent", text("absent")),
         Rebuilt::Site(site) => placed(update(tables, &Key::of_site(&site.site)), site),

@@ -18,7 +18,7 @@ use lockstep_proto::site_list::StreamPlace;
 use super::Tables;
 use super::commit::{condition_failed, incomplete, reasons, undecided};
 use super::conditions::at_revision;
-use super::error::{Conditional, classify, conditional, put_new};
+use super::error::{Conditional, classify, conditional, despite_conflicts, put_new};
 use super::items::{Item, Reader, number, text};
 use super::keys::{self, Key};
 use super::refs::{Page, query};
@@ -217,6 +217,42 @@ pub(super) fn texts_after(from: Option<&SiteRecord>, to: &SiteRecord) -> [String
     let least = if to.signed { 2 } else { usize::from(shuts_out) };
     let texts = texts(to.role);
     [0, 1, 2].map(|before: usize| texts[before.max(least)].clone())
+}
+
+/// Writes a record over `from` by a write of its own, if the stored one still has that epoch.
+pub(super) async fn replace(
+    client: &Client,
+    tables: &Tables,
+    from: Option<&SiteRecord>,
+    to: &SiteRecord,
+) -> Result<SiteAnswer, RefDbError> {
+    let after = texts_after(from, to);
+    let stored = |item: Option<Item>| decode(&item.ok_or_else(|| rules::no_site(&to.site))?);
+    let Some(from) = from else {
+        let [shut_out, ..] = after;
+        return Ok(match put_new(client, &tables.refs, encode(to, &shut_out)).await? {
+            Conditional::Written => SiteAnswer::Changed,
+            Conditional::Failed(item) => SiteAnswer::Differs(stored(item)?),
+        });
+    };
+    let mut answer = SiteAnswer::Differs(from.clone());
+    for (before, after) in texts(from.role).into_iter().zip(after) {
+        let call = client
+            .put_item()
+            .table_name(&tables.refs)
+            .set_item(Some(encode(to, &after)))
+            .condition_expression("#epoch = :from AND #role = :before")
+            .expression_attribute_names("#epoch", "epoch")
+            .expression_attribute_names("#role", "role")
+            .expression_attribute_values(":from", number(from.epoch))
+            .expression_attribute_values(":before", text(before))
+            .return_values_on_condition_check_failure(Return::AllOld);
+        match conditional(despite_conflicts(move || call.clone().send()).await)? {
+            Conditional::Written => return Ok(SiteAnswer::Changed),
+            Conditional::Failed(item) => answer = SiteAnswer::Differs(stored(item)?),
+        }
+    }
+    Ok(answer)
 }
 
 fn put(tables: &Tables, to: &SiteRecord, role: &str) -> PutBuilder {

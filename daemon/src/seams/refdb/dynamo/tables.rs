@@ -1,8 +1,8 @@
 //! Creates the two tables if they are missing, and refuses tables that cannot keep the contract.
 //!
 //! A table that is replicated with eventual consistency checks conditions against a local copy and lets the last writer
-//! win: it has no compare-and-set at all. A table with multi-Region strong consistency has no transactions. Both are
-//! refused at start, with the reason.
+//! win: it has no compare-and-set at all. It is refused at start, with the reason. So are two tables of which one alone
+//! is in several Regions: the loss of a Region would take the other one.
 
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ use aws_sdk_dynamodb::types::{
 use super::Tables;
 use super::commit::incomplete;
 use super::error::{classify, denial};
+use super::write_mode::Consistency;
 use crate::seams::aws::denied;
-use crate::seams::refdb::RefDbError;
+use crate::seams::refdb::{RefDbError, WriteMode};
 
 /// The pause between two checks of a table that is being created, and the number of checks: four minutes in all.
 const LOOK: Duration = Duration::from_millis(250);
@@ -32,6 +33,8 @@ pub struct TableSettings {
     /// The throughput that a new table can take at once, without having to grow into it. Without it, a new on-demand
     /// table takes about 4,000 writes and 12,000 reads per second. Emulators ignore or refuse it.
     pub warm: Option<Warm>,
+    /// Whether writes are transactions, or of one item each.
+    pub writes: WriteMode,
 }
 
 /// A warm throughput, in units per second.
@@ -48,13 +51,15 @@ pub(super) fn shapes(tables: &Tables) -> [(&str, &'static [&'static str]); 2] {
     [(&tables.refs, &["pk", "sk"]), (&tables.journal, &["pk"])]
 }
 
-/// Creates both tables if they are missing and may be created, waits until they are active, and checks them.
+/// Creates both tables if they are missing and may be created, waits until they are active, and checks them. Returns
+/// their consistency.
 pub(super) async fn prepare(
     client: &Client,
     tables: &Tables,
     settings: TableSettings,
     may_create: bool,
-) -> Result<(), RefDbError> {
+) -> Result<Consistency, RefDbError> {
+    let mut found = Vec::new();
     for (table, keys) in shapes(tables) {
         if describe(client, table).await?.is_none() {
             if !may_create {
@@ -62,9 +67,22 @@ pub(super) async fn prepare(
             }
             create(client, table, keys, settings).await?;
         }
-        check(table, keys, &active(client, table).await?)?;
+        found.push((table, check(table, keys, &active(client, table).await?)?));
     }
-    Ok(())
+    same_consistency(&found)
+}
+
+/// The consistency of all tables. Two kinds are refused.
+fn same_consistency(found: &[(&str, Consistency)]) -> Result<Consistency, RefDbError> {
+    let of = |wanted| found.iter().find(|(_, one)| *one == wanted).map(|(table, _)| *table);
+    match (of(Consistency::OneRegion), of(Consistency::SeveralRegions)) {
+        (_, None) => Ok(Consistency::OneRegion),
+        (None, Some(_)) => Ok(Consistency::SeveralRegions),
+        (Some(one), Some(several)) => Err(RefDbError::Broken(format!(
+            "table {several} has multi-Region strong consistency, and table {one} is in one Region: the refdb would be \
+             lost with that Region. Make both tables anew, of one kind, and set refdb.prefix to them"
+        ))),
+    }
 }
 
 /// The error for a table that is gone. A new one in its place would be empty.
@@ -140,7 +158,7 @@ fn serves(status: Option<&TableStatus>) -> bool {
 }
 
 /// Refuses a table that cannot keep the contract.
-fn check(table: &str, keys: &[&str], description: &TableDescription) -> Result<(), RefDbError> {
+fn check(table: &str, keys: &[&str], description: &TableDescription) -> Result<Consistency, RefDbError> {
     let refuse = |why: &str| Err(RefDbError::Broken(format!("table {table} {why}")));
     let found: Vec<&str> = description.key_schema().iter().map(KeySchemaElement::attribute_name).collect();
     if found != keys {
@@ -148,14 +166,12 @@ fn check(table: &str, keys: &[&str], description: &TableDescription) -> Result<(
     }
     let replicated = !description.replicas().is_empty() || !description.global_table_witnesses().is_empty();
     match description.multi_region_consistency() {
-        Some(MultiRegionConsistency::Strong) => {
-            refuse("has multi-Region strong consistency, which has no transactions: use a table of one Region")
-        }
+        Some(MultiRegionConsistency::Strong) => Ok(Consistency::SeveralRegions),
         _ if replicated => refuse(
             "is replicated with eventual consistency, where the last writer wins and a condition sees a local copy: \
-             use a table of one Region",
+             use a table of one Region, or one with multi-Region strong consistency",
         ),
-        _ => Ok(()),
+        _ => Ok(Consistency::OneRegion),
     }
 }
 
@@ -175,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn only_a_table_of_one_region_with_our_keys_is_taken() {
+    fn only_a_table_with_our_keys_and_real_conditions_is_taken() {
         let keys = ["pk", "sk"];
-        assert_eq!(check("t", &keys, &table(&keys, &[], None)), Ok(()));
+        assert_eq!(check("t", &keys, &table(&keys, &[], None)), Ok(Consistency::OneRegion));
         let refused = |description: &TableDescription| match check("t", &keys, description) {
             Err(RefDbError::Broken(why)) => why,
             other => panic!("{other:?}"),
@@ -186,7 +202,16 @@ mod tests {
         assert!(refused(&table(&keys, &["eu-west-1"], None)).contains("last writer wins"));
         let eventual = Some(MultiRegionConsistency::Eventual);
         assert!(refused(&table(&keys, &["eu-west-1"], eventual)).contains("last writer wins"));
-        let strong = Some(MultiRegionConsistency::Strong);
-        assert!(refused(&table(&keys, &["eu-west-1"], strong)).contains("no transactions"));
+        let strong = table(&keys, &["eu-west-1"], Some(MultiRegionConsistency::Strong));
+        assert_eq!(check("t", &keys, &strong), Ok(Consistency::SeveralRegions));
+    }
+
+    #[test]
+    fn both_tables_are_of_one_kind() {
+        let (one, several) = (("t-refs", Consistency::OneRegion), ("t-journal", Consistency::SeveralRegions));
+        assert_eq!(same_consistency(&[one, one]), Ok(Consistency::OneRegion));
+        assert_eq!(same_consistency(&[several, several]), Ok(Consistency::SeveralRegions));
+        let Err(RefDbError::Broken(why)) = same_consistency(&[one, several]) else { panic!("they were taken") };
+        assert!(why.contains("t-refs is in one Region"), "{why}");
     }
 }

@@ -49,6 +49,11 @@ impl State {
         rules::lock_obstacle(token, list.as_ref().map(|list| list.body.as_str()))
     }
 
+    /// Whether a seal may go ahead under the operator lock with this token. A write of one item cannot check it.
+    fn may_seal(&self, token: &str) -> bool {
+        self.refs.write_items() > 1 && self.lock_obstacle(Some(token)).is_none()
+    }
+
     fn rebuild(&mut self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError> {
         rules::rebuilt_fits(items)?;
         if self.records.document(Document::Identity).map(|stored| stored.revision) != Some(revision) {
@@ -87,6 +92,12 @@ impl MemoryRefDb {
         new
     }
 
+    /// From now on, one write takes one item only, as in a table without transactions. Incarnations, sites and
+    /// documents are still written with all their conditions at once.
+    pub fn write_single_items(&self) {
+        self.state().refs.is_single_item = true;
+    }
+
     /// A copy of the present content, as a backup has it.
     #[must_use]
     pub fn backup(&self) -> Backup {
@@ -112,6 +123,10 @@ impl MemoryRefDb {
 
 #[async_trait]
 impl RefStore for MemoryRefDb {
+    fn write_items(&self) -> usize {
+        self.state().refs.write_items()
+    }
+
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let mut state = self.state();
         let lost = state.lock_obstacle(request.lock_token.as_deref());
@@ -128,9 +143,9 @@ impl RefStore for MemoryRefDb {
 
     async fn seal_held(&self, txn: &TxnId, encoded: &Bytes, token: &str) -> Result<SlotState, RefDbError> {
         let mut state = self.state();
-        match state.lock_obstacle(Some(token)) {
-            Some(_) => Ok(state.refs.slot(&txn.slot)),
-            None => Ok(state.refs.seal(txn, encoded)),
+        match state.may_seal(token) {
+            true => Ok(state.refs.seal(txn, encoded)),
+            false => Ok(state.refs.slot(&txn.slot)),
         }
     }
 

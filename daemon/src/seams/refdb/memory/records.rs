@@ -92,7 +92,7 @@ impl Records {
     pub(super) fn open_incarnation(&mut self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
         rules::opened_well(record)?;
         let site = self.sites.get(&record.site).ok_or_else(|| rules::no_site(&record.site))?;
-        if site.role != Role::Active || site.epoch != record.epoch || site.removed || site.off {
+        if !rules::may_open(site, record) {
             return Ok(OpenAnswer::NotAllowed(site.clone()));
         }
         let identity = self.documents.get(&Document::Identity);

@@ -17,16 +17,23 @@ pub(super) struct Refs {
     states: BTreeMap<ProjectName, RefItem>,
     slots: BTreeMap<Slot, SlotState>,
     pub(super) bugs: InjectedBugs,
+    /// Whether one write takes one item only.
+    pub(super) is_single_item: bool,
 }
 
 impl Refs {
+    /// The most items that one write takes.
+    pub(super) fn write_items(&self) -> usize {
+        if self.is_single_item { 1 } else { rules::ITEMS }
+    }
+
     /// Commits a request, unless an obstacle stands against it. `lost` is that of its operator lock.
     pub(super) fn commit(
         &mut self,
         request: &CommitRequest,
         lost: Option<Obstacle>,
     ) -> Result<CommitAnswer, RefDbError> {
-        rules::well_formed(request)?;
+        rules::well_formed(request, self.write_items())?;
         let id = &request.transaction.id;
         let writes = Writes::from(request);
         let obstacles = self.obstacles(&writes).into_iter().chain(lost).collect();
@@ -47,7 +54,7 @@ impl Refs {
     }
 
     pub(super) fn lock(&mut self, part: &Part) -> Result<CommitAnswer, RefDbError> {
-        rules::fits(part)?;
+        rules::fits(part, self.write_items())?;
         let writes = Writes::from(part);
         let obstacles = self.obstacles(&writes);
         if !obstacles.is_empty() {
@@ -88,6 +95,9 @@ impl Refs {
             if let Some(item) = self.locked(&part.project, &part.txn, &command.key) {
                 item.lock = None;
                 step(item, command, &part.txn);
+                if part.loosens {
+                    (item.directory, item.loosened) = (true, Some(part.txn.clone()));
+                }
             }
         }
     }

@@ -12,6 +12,8 @@ use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbErro
 
 /// The most parts that are written at the same time. They are of one project, and so of one partition of the table.
 const PARTS: usize = 4;
+/// The most parts of one item each that are written at the same time.
+const SINGLE_ITEMS: usize = 64;
 /// The pause before a part that was not taken is tried again. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest of these pauses. After it the whole copy counts as not taken.
@@ -36,7 +38,7 @@ impl StagedRefs {
     async fn in_one_write(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let transaction = &request.transaction;
         let lock = usize::from(request.lock_token.is_some());
-        if transaction.commands.len() + request.directories.len() + lock < self.most {
+        if transaction.commands.len() + request.directories.len() + lock < self.most() {
             return self.inner.refs.commit(request).await;
         }
         match self.lock_all(&self.folders(transaction, &request.directories)).await? {
@@ -120,7 +122,7 @@ impl StagedRefs {
         let (mut left, mut obstacles): (Vec<&Part>, Vec<Obstacle>) = (parts.iter().collect(), Vec::new());
         let mut pause = FIRST_PAUSE;
         loop {
-            let answers = a_few_at_once(left.iter().map(|part| self.lock_part(part)).collect()).await;
+            let answers = self.a_few_at_once(left.iter().map(|part| self.lock_part(part)).collect()).await;
             let (mut again, mut why) = (Vec::new(), None);
             for (part, answer) in left.into_iter().zip(answers) {
                 match answer {
@@ -151,7 +153,7 @@ impl StagedRefs {
 
     /// Moves the refs of all parts.
     pub(super) async fn flip_all(&self, parts: &[Part]) -> Result<(), RefDbError> {
-        let flips = a_few_at_once(parts.iter().map(|part| self.flip_part(part)).collect()).await;
+        let flips = self.a_few_at_once(parts.iter().map(|part| self.flip_part(part)).collect()).await;
         flips.into_iter().collect()
     }
 
@@ -161,7 +163,13 @@ impl StagedRefs {
         let keys = |part: &Part| part.commands.iter().map(|command| command.key.clone()).collect::<Vec<RefKey>>();
         let keys: Vec<Vec<RefKey>> = parts.iter().map(keys).collect();
         let releases = parts.iter().zip(&keys).map(|(part, keys)| self.release_part(part, keys));
-        let _ = a_few_at_once(releases.collect()).await;
+        let _ = self.a_few_at_once(releases.collect()).await;
+    }
+
+    /// Runs calls, a few at a time. Returns their answers in order.
+    async fn a_few_at_once<T>(&self, calls: Vec<impl Future<Output = T>>) -> Vec<T> {
+        let most = if self.most() == 1 { SINGLE_ITEMS } else { PARTS };
+        stream::iter(calls).buffered(most).collect().await
     }
 
     async fn lock_part(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
@@ -202,9 +210,4 @@ fn not_begun(error: RefDbError) -> RefDbError {
         RefDbError::Unknown(why) => RefDbError::NotNow(why),
         error => error,
     }
-}
-
-/// Runs calls, a few at a time. Returns their answers in order.
-async fn a_few_at_once<T>(calls: Vec<impl Future<Output = T>>) -> Vec<T> {
-    stream::iter(calls).buffered(PARTS).collect().await
 }

@@ -1,4 +1,5 @@
-//! Transactions of more commands than one write takes. They are committed under locks, in three steps.
+//! Transactions of more commands than one write takes. They are committed under locks, in three steps. In a store whose
+//! writes take one item, these are all transactions.
 //!
 //! 1. Each ref gets a lock that names the transaction, in parts. An obstacle to one part is an obstacle to all.
 //! 2. The journal slot is the commit point. It is one conditional write, as poison is.
@@ -34,8 +35,8 @@ pub struct StagedRefs {
     inner: RefDb,
     /// Reads the transactions that are too large for their slots.
     long_forms: LongForms,
-    /// The most items of one write.
-    most: usize,
+    /// The most items of one write, if the store takes as many.
+    limit: usize,
     bugs: InjectedBugs,
 }
 
@@ -47,7 +48,7 @@ impl StagedRefs {
     /// to 2 to [`WRITE_ITEMS`].
     #[must_use]
     pub fn new(inner: RefDb, long_forms: LongForms, most: usize, bugs: InjectedBugs) -> Self {
-        Self { inner, long_forms, most: most.clamp(2, WRITE_ITEMS), bugs }
+        Self { inner, long_forms, limit: most.clamp(2, WRITE_ITEMS), bugs }
     }
 
     /// The refdb with these refs. The other parts are those of the inner refdb.
@@ -56,10 +57,15 @@ impl StagedRefs {
         RefDb { refs: Arc::clone(self) as _, ..self.inner.clone() }
     }
 
+    /// The most items of one write.
+    fn most(&self) -> usize {
+        self.limit.min(self.inner.refs.write_items())
+    }
+
     /// Whether a transaction is committed under locks. Its commands alone decide, so that the content of its slot
     /// tells.
     fn is_staged(&self, transaction: &Transaction) -> bool {
-        transaction.commands.len() + 1 > self.most
+        transaction.commands.len() + 1 > self.most()
     }
 
     /// The commands of a transaction, cut into parts. The freed names are needed only to lock the parts.
@@ -70,8 +76,9 @@ impl StagedRefs {
             commands: commands.to_vec(),
             directories: Vec::new(),
             freed: freed.clone(),
+            loosens: transaction.loosens,
         };
-        transaction.commands.chunks(self.most).map(part).collect()
+        transaction.commands.chunks(self.most()).map(part).collect()
     }
 
     /// The directories that a transaction needs, cut into parts.
@@ -82,8 +89,9 @@ impl StagedRefs {
             commands: Vec::new(),
             directories: directories.to_vec(),
             freed: Freed::new(),
+            loosens: false,
         };
-        directories.chunks(self.most).map(part).collect()
+        directories.chunks(self.most()).map(part).collect()
     }
 
     /// Resolves the locks of items. Returns whether any of them is gone. A lock whose fate is open stays.
@@ -114,7 +122,18 @@ impl FinishLocks for StagedRefs {
         if !self.is_staged(transaction) || self.bugs.has(InjectedBug::LockOutlivesSlot) {
             return Ok(());
         }
-        self.flip_all(&self.parts(transaction, &Freed::new())).await
+        let mut parts = self.parts(transaction, &Freed::new());
+        if self.most() == 1 {
+            // A read is cheaper than a write that fails for each ref, and nearly always finds no lock.
+            let keys: Vec<RefKey> = transaction.commands.iter().map(|command| command.key.clone()).collect();
+            let items = self.inner.refs.read(&transaction.project, &keys).await?;
+            let is_locked = |item: &Option<RefItem>| {
+                item.as_ref().and_then(|item| item.lock.as_ref()).is_some_and(|lock| *lock == transaction.id)
+            };
+            let mut locked = items.iter().map(is_locked);
+            parts.retain(|_| locked.next().unwrap_or(true));
+        }
+        self.flip_all(&parts).await
     }
 }
 

@@ -11,6 +11,10 @@ use crate::seams::refdb::{CommitAnswer, CommitRequest, Part, RefDbError, RefItem
 
 #[async_trait]
 impl RefStore for StagedRefs {
+    fn write_items(&self) -> usize {
+        self.inner.refs.write_items()
+    }
+
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         self.commit_any(request).await
     }

@@ -170,6 +170,46 @@ async fn a_slot_is_settled_before_it_is_collected() {
     assert_eq!(values(raw.refs.as_ref(), 0..150).await, vec![(Version(1), value(1), false); 150]);
 }
 
+/// The same refdb, with writes of one item each.
+async fn single_items() -> (RefDb, StagedRefs) {
+    let memory = MemoryRefDb::new();
+    memory.write_single_items();
+    let raw = memory.refdb();
+    let epoch = raw.sites.enroll_site(&site(), Role::Active).await.unwrap().epoch;
+    let record = IncarnationRecord::open(slot(0).lane.incarnation, site(), epoch, 64, 1);
+    raw.incarnations.open_incarnation(&record).await.unwrap();
+    let staged = StagedRefs::new(raw.clone(), long_forms(), WRITE_ITEMS, InjectedBugs::default());
+    (raw, staged)
+}
+
+#[tokio::test]
+async fn without_transactions_one_ref_is_committed_under_its_lock() {
+    let (raw, staged) = single_items().await;
+    let first = request(0, 0..1, &[], 1);
+    assert!(raw.refs.commit(&first).await.is_err(), "one write takes no ref together with the slot");
+    assert!(staged.commits_in_steps(&first.transaction));
+    assert_eq!(staged.commit(&first).await, Ok(CommitAnswer::Committed));
+    assert_eq!(values(raw.refs.as_ref(), 0..1).await, [(Version(1), value(1), false)]);
+    let stale = staged.commit(&request(1, 0..1, &[], 2)).await;
+    assert!(matches!(stale, Ok(CommitAnswer::Refused(_))), "{stale:?}");
+    assert_eq!(raw.journal.slot(&slot(1)).await, Ok(SlotState::Poisoned));
+}
+
+#[tokio::test]
+async fn without_transactions_every_slot_is_settled_before_it_is_collected() {
+    let (raw, staged) = single_items().await;
+    let request = request(0, 0..3, &[], 1);
+    locks(&raw, &staged, &request).await;
+    raw.refs.seal(&request.transaction.id, &request.encoded).await.unwrap();
+    // The reader moves the ref that it meets, and the collector the others.
+    assert_eq!(values(&staged, 1..2).await, [(Version(1), value(1), false)]);
+    assert!(values(raw.refs.as_ref(), 0..1).await[0].2, "it is still locked");
+    for _ in 0..2 {
+        staged.finish(&request.transaction).await.unwrap();
+        assert_eq!(values(raw.refs.as_ref(), 0..3).await, vec![(Version(1), value(1), false); 3]);
+    }
+}
+
 #[tokio::test]
 async fn new_folders_that_do_not_fit_are_marked_before() {
     let (raw, staged) = world().await;

@@ -149,7 +149,7 @@ pub(super) fn on_predecessor(
 }
 
 /// Marks a name as a directory. The name must be neither live nor locked. A mark raises no version.
-fn mark_directory(update: UpdateBuilder) -> UpdateBuilder {
+pub(super) fn mark_directory(update: UpdateBuilder) -> UpdateBuilder {
     update
         .update_expression("SET dir = :yes")
         .condition_expression("(attribute_not_exists(val) OR val = :absent) AND attribute_not_exists(lck)")
