@@ -1,12 +1,11 @@
 //! The listener for operators: TLS 1.3, every call of the API, and the console.
 //!
 //! A caller is an operator by a certificate of a trusted authority, with a name that the setting `operators.allow`
-//! lists, or by a token of `operators.token_file`. The holder of a token may be a viewer, who makes the calls of `LOOKS`
-//! alone. A peer is no operator: a certificate with a name of `tls.allow` is refused, even if its holder sends a token.
-//! Callers without a certificate are bounded by address and in all, so they
-//! keep no holder of a certificate out. A connection carries one request, so that neither a certificate nor a token
-//! outlives its removal. Requests have bounds of their own: bridges and hooks that keep the node busy keep no operator
-//! out.
+//! lists, or by a token of `operators.token_file`. The holder of a token may be a viewer, who makes the calls of
+//! `LOOKS` alone. A peer is no operator: a certificate with a name of `tls.allow` is refused, even if its holder sends
+//! a token. Callers without a certificate are bounded by address and in all, so they keep no holder of a certificate
+//! out. A connection carries one request, so that neither a certificate nor a token outlives its removal. Requests have
+//! bounds of their own: bridges and hooks that keep the node busy keep no operator out.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
