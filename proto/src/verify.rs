@@ -229,9 +229,9 @@ impl Part {
 pub struct BackgroundVerification {
     /// The share of one core that it takes at most, in thousandths.
     pub share_of_core: u32,
-    /// The refs.
+    /// The passes over all refs of the node.
     pub refs: PassStatus,
-    /// The objects.
+    /// The passes over all objects in its repositories.
     pub objects: PassStatus,
 }
 

@@ -258,6 +258,9 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node.member.retention = settings.lease.expelled_after;
     node.refresh = refresh(&settings.gerrit);
     node.base_paths = Some(settings.base_paths.clone());
+    if settings.gerrit.refresh == GerritRefresh::Bridge {
+        node.of_init = [&settings.gerrit.all_projects, &settings.gerrit.all_users].into_iter().cloned().collect();
+    }
     node.events = (settings.gerrit.refresh == GerritRefresh::Bridge).then(EventLimits::default);
     node
 }

@@ -1,9 +1,10 @@
 //! All limits and intervals of a node.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lockstep_proto::verify::DEFAULT_SHARE;
-use lockstep_proto::{NodeId, SiteId, limits};
+use lockstep_proto::{NodeId, ProjectName, SiteId, limits};
 
 use crate::base::base_paths::BasePaths;
 use crate::seams::refdb::staged::WRITE_ITEMS;
@@ -61,6 +62,8 @@ pub struct NodeSettings {
     pub verify_share: u32,
     /// The verification in the background. `None` if nothing is verified by itself (in the simulator).
     pub background: Option<BackgroundSettings>,
+    /// The projects to which `init` of this node's Gerrit writes. Empty if the node has no Gerrit with the bridge.
+    pub of_init: BTreeSet<ProjectName>,
     /// The intervals of the driver of failovers.
     pub failover: DriverLimits,
     /// The interval between two collections of the journal.
@@ -104,6 +107,7 @@ impl NodeSettings {
             role_pace: Duration::from_millis(500),
             verify_share: DEFAULT_SHARE,
             background: None,
+            of_init: BTreeSet::new(),
             failover: DriverLimits::default(),
             collect_pace: Duration::from_secs(60),
             restore_pace: Duration::from_secs(10),

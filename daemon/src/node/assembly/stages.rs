@@ -206,7 +206,8 @@ impl Stages {
     /// The verification in the background, if the node has one.
     pub(super) fn background(&self) -> Option<Background> {
         let settings = self.deps.settings.background?;
-        Some(Background::new(&self.context, &self.state, self.verifier.clone(), settings))
+        let background = Background::new(&self.context, &self.state, self.verifier.clone(), settings);
+        Some(background.leaving(self.deps.settings.of_init.clone()))
     }
 
     /// Whether the disk lacks a value that the version map has for a project.

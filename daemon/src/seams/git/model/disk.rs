@@ -107,7 +107,7 @@ impl Disk {
         }
     }
 
-    /// Loses an object.
+    /// Loses an object, synced or not.
     pub fn lose_object(&mut self, project: &ProjectName, oid: &Oid) {
         self.change(project, Piece::Object(*oid), |repo| put(&mut repo.objects, oid, None));
     }

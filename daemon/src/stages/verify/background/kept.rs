@@ -176,7 +176,7 @@ impl Pass {
         self.inside = stage.map(|stage| Inside { project: project.clone(), stage });
     }
 
-    /// Ends the pass.
+    /// Ends the pass, which is complete.
     pub(super) fn end(&mut self, now_ms: u64) {
         if let Some(began_ms) = self.began_ms.take() {
             self.last = Some(Complete { began_ms, ended_ms: now_ms, counted: self.counted });

@@ -71,6 +71,9 @@ pub struct Background {
     went_back: WentBack,
     observer: Arc<dyn Observer>,
     settings: BackgroundSettings,
+    /// The projects to which Gerrit's `init` writes while no Gerrit runs. The handshake decides about such writes, so
+    /// nothing is repaired on the disk of these projects.
+    of_init: BTreeSet<ProjectName>,
 }
 
 /// What one life of the job remembers.
@@ -120,7 +123,13 @@ impl Background {
     pub fn new(context: &NodeContext, state: &NodeState, verifier: Verifier, settings: BackgroundSettings) -> Self {
         let NodeContext { observer, went_back, .. } = context.clone();
         let NodeState { debts, comes_back, .. } = state.clone();
-        Self { verifier, debts, comes_back, went_back, observer, settings }
+        Self { verifier, debts, comes_back, went_back, observer, settings, of_init: BTreeSet::new() }
+    }
+
+    /// Leaves the disk of these projects to the handshake with Gerrit.
+    #[must_use]
+    pub fn leaving(self, of_init: BTreeSet<ProjectName>) -> Self {
+        Self { of_init, ..self }
     }
 
     /// Runs until the task is aborted.

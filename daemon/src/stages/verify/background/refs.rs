@@ -85,7 +85,9 @@ impl Background {
             self.catch_up_or_owe(&project.name).await;
         }
         let keys: BTreeSet<RefKey> = found.iter().filter_map(|one| one.name.parse().ok()).collect();
-        if let Err(why) = self.show(project, &keys).await {
+        if !self.of_init.contains(&project.name)
+            && let Err(why) = self.show(project, &keys).await
+        {
             self.observer.failed("verify", &format!("{project}: the disk cannot be repaired: {why}"));
         }
         let looks = self.verifier.look_again(project, &keys, pace).await?;

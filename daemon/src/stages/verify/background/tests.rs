@@ -215,3 +215,18 @@ async fn another_life_of_the_node_goes_on_where_the_one_before_was() {
     let again = Verifier::load(&world.context, &state, Arc::clone(&world.verifier.catch_up), 20).unwrap();
     assert_eq!(again.log.lock().background, before);
 }
+
+/// `init` of a Gerrit writes before the handshake, which commits such values.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_init_may_have_written_is_left_to_the_handshake() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let _helper = Helper::give(&mut world, &[]);
+    let other = world.model.add_object(&project().name, &[], 9);
+    let step = RefMove { name: name("x"), old: None, new: Some(other), message: String::new() };
+    world.model.move_refs(&project().name, &[step], &[]).await.unwrap();
+    let job = job(&world, Part::Refs).leaving([project().name].into());
+    job.refs_of(&project(), &Pace::of_share(20), false).await.unwrap();
+    assert_eq!(figures(&status(&world, Part::Refs)), (1, 0, 1));
+    assert_eq!(world.model.refs(&project().name).get(&name("x")), Some(&other));
+}
