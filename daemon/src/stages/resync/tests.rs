@@ -258,7 +258,7 @@ async fn a_missing_repository_comes_back_with_all_refs_and_is_noted_meanwhile() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_no_peer_has_is_said_and_moves_nothing() {
+async fn objects_that_no_peer_has_are_named_and_nothing_moves() {
     let world = World::new().await;
     let nowhere = Oid::Sha1([7; 20]);
     let own = world.here.add_object(&project().name, &[nowhere], 9);

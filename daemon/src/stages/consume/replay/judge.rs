@@ -49,8 +49,8 @@ impl Replayer {
             true => transaction.clone(),
             false => match self.long_forms.read(data).await {
                 Ok(whole) => whole,
-                // The long form is deleted when the slot is collected, after every node has applied it.
-                Err(error) if error.is_absent() => return Ok(Judgement::Applied),
+                // It was deleted when the slot was collected, or is damaged: nothing can be applied.
+                Err(error) if error.is_absent() || error.is_bad() => return Ok(Judgement::PassedOver),
                 Err(error) => return Err(error.into()),
             },
         };
