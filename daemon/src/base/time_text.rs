@@ -29,8 +29,11 @@ pub fn short(span_ms: u64) -> String {
     }
 }
 
-/// The seconds from now until a time in UTC, written as `2026-12-01T20:00:00Z`. The text says why it is none.
-pub(super) fn seconds_until(text: &str, now_ms: u64) -> Result<u64, String> {
+/// The seconds from now until a time in UTC, written as `2026-12-01T20:00:00Z`.
+///
+/// # Errors
+/// The text is no such time, or the time has passed.
+pub fn seconds_until(text: &str, now_ms: u64) -> Result<u64, String> {
     const FORM: &str = "write a time to come in UTC, as 2026-12-01T20:00:00Z";
     let at = parsed(text).ok_or(FORM)?;
     let now = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);

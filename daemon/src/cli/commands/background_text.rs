@@ -2,7 +2,7 @@
 
 use lockstep_proto::verify::{BackgroundVerification, NotCompared, Part, PassStatus};
 
-use super::time_text::short;
+use crate::base::time_text::short;
 
 /// A line per part, and below it the projects that are not repaired.
 pub(super) fn render(background: &BackgroundVerification) -> String {

@@ -158,7 +158,7 @@ pub(super) async fn tables(settings: &Settings, embedded: Option<&Embedded>) -> 
     let refdb = &settings.refdb;
     let endpoint = embedded.map(Embedded::dynamo_endpoint).or_else(|| refdb.endpoint.clone());
     let client = dynamo::client(&connection(refdb, endpoint)).await;
-    DynamoTables::new(&client, &refdb.prefix, TableSettings { warm: warm(refdb) })
+    DynamoTables::new(&client, &refdb.prefix, TableSettings { warm: warm(refdb), writes: refdb.writes })
 }
 
 /// The way to the tables at an endpoint. None: the endpoint of the Region.

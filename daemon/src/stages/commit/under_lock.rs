@@ -9,6 +9,7 @@ use lockstep_proto::locks::{Lock, LockKind};
 
 use super::Committer;
 use super::ends::{not_known, refuse_open};
+use super::requests::Doubt;
 use super::run::Round;
 use super::work::{Proposal, Verdict, Work};
 
@@ -58,7 +59,7 @@ impl Committer {
     }
 
     fn is_in_doubt(&self, work: &Work) -> bool {
-        self.requests.was_in_doubt(&work.project.name, &work.request_id)
+        self.requests.doubt(&work.project.name, &work.request_id) != Doubt::None
     }
 }
 

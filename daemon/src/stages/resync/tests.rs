@@ -159,7 +159,13 @@ impl World {
         let transaction =
             Transaction { commands, ..Transaction::empty(TXN.parse().unwrap(), self.context.site.clone(), project()) };
         let encoded = transaction.encode();
-        let request = CommitRequest { transaction, encoded, directories: Vec::new(), freed: Default::default() };
+        let request = CommitRequest {
+            transaction,
+            encoded,
+            directories: Vec::new(),
+            freed: Default::default(),
+            lock_token: None,
+        };
         assert_eq!(self.context.refdb.refs.commit(&request).await, Ok(CommitAnswer::Committed));
         let record = |value| RefRecord { version: Version(1), value, txn: TXN.parse().unwrap() };
         let known = refs.into_iter().map(|(key, value)| (key, record(value))).collect();

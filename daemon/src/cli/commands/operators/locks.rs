@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 use super::super::CliError;
 use super::super::table::Table;
 use super::super::target::{self, Audit, OperatorTarget, Target};
-use super::super::time_text::{seconds_until, short, utc};
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::time_text::{seconds_until, short, utc};
 use crate::cli::out;
 
 /// The pause between two repetitions of an acquisition that is not held yet.

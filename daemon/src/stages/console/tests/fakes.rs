@@ -13,6 +13,8 @@ use lockstep_proto::history::History;
 use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
+use lockstep_proto::replay::{Replay, ReplayRequest};
+use lockstep_proto::resync::{Resync, ResyncRequest};
 use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
 use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
@@ -236,6 +238,22 @@ impl Inspection for Fakes {
             Repair::RetryProject { project } => format!("retry project {project}"),
         });
         Ok(RepairAnswer { done: true, message: EVIL.to_owned() })
+    }
+
+    async fn begin_resync(&self, _: &str, _: ResyncRequest) -> Result<Resync, ApiError> {
+        unused()
+    }
+
+    fn resync(&self) -> Option<Resync> {
+        None
+    }
+
+    async fn begin_replay(&self, _: &str, _: ReplayRequest) -> Result<Replay, ApiError> {
+        unused()
+    }
+
+    fn replay(&self) -> Option<Replay> {
+        None
     }
 
     async fn verify(&self, _: VerifyRequest) -> Result<Verification, ApiError> {
