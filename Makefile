@@ -89,11 +89,11 @@ INFRA_STACKS = $(INFRA_ESTATE) --stacks $(ORGANIZATION)/$(ENVIRONMENT)- --policy
   --approvals $(INFRA)/approvals/$(ENVIRONMENT).yaml
 INFRA_CHECKS = --verify "$$INFRA_VERIFY" $${INFRA_TRAFFIC:+--traffic "$$INFRA_TRAFFIC"}
 
-.PHONY: help demo test sim crash soak git-newer load load-gerrit bench bench-gerrit bench-quick failover-bench bridge \
-  bridge-fmt bridge-lint console-test image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war gerrit-e2e \
-  gerrit-e2e-rolling gerrit-failover gerrit-kills gerrit-parts demo-gerrit examples example-git example-gerrit \
-  example-emulators example-parts fmt lint deny docs ci tools infra-lint infra-unit infra-policy infra-preview \
-  infra-promote infra-verify infra-drill infra-rollback
+.PHONY: help demo test sim crash soak git-newer load load-gerrit bench bench-gerrit bench-quick failover-bench \
+  bridge bridge-fmt bridge-lint console-test image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war \
+  gerrit-e2e gerrit-e2e-rolling gerrit-failover gerrit-kills gerrit-parts demo-gerrit examples example-git \
+  example-gerrit example-emulators example-parts fmt lint deny docs ci tools infra-lint infra-unit infra-policy \
+  infra-preview infra-promote infra-verify infra-drill infra-rollback
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -56,8 +56,8 @@ pub async fn travel<T>(round_trip: Duration, call: impl Future<Output = T>) -> T
     answer
 }
 
-/// Implements a seam for [`Far`]: first the methods without a call, then one call per line, with its name, arguments and
-/// answer.
+/// Implements a seam for [`Far`]: first the methods without a call, then one call per line, with its name, arguments
+/// and answer.
 macro_rules! far {
     ($seam:ident, $error:ident: $($calls:tt)*) => {
         far!($seam, $error, {} $($calls)*);

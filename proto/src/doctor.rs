@@ -15,7 +15,7 @@ pub enum Severity {
     Note,
     /// Something works now, and will fail or mislead sooner or later.
     Warning,
-    /// Something fails now.
+    /// Something fails at present.
     Error,
 }
 
@@ -64,7 +64,7 @@ pub struct CheckResult {
 /// The Gerrit that made the last handshake with this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GerritSeen {
-    /// Gerrit's version.
+    /// The version of Gerrit.
     pub version: String,
     /// The version of the bridge in it.
     pub bridge: String,

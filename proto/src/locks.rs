@@ -44,7 +44,7 @@ pub struct Lock {
     pub id: u64,
     /// The kind of the lock.
     pub kind: LockKind,
-    /// The locked thing.
+    /// The locked project, ref or site.
     pub target: LockTarget,
     /// The owner, as its users read it.
     pub owner: String,
@@ -88,7 +88,7 @@ pub struct LockStatus {
     pub id: u64,
     /// The kind of the lock.
     pub kind: LockKind,
-    /// The locked thing.
+    /// The locked project, ref or site.
     pub target: LockTarget,
     /// The owner of the lock.
     pub owner: String,
@@ -154,7 +154,7 @@ pub struct LockTarget {
 }
 
 impl LockTarget {
-    /// A whole project.
+    /// A project with all its refs.
     #[must_use]
     pub fn project(project: ProjectName) -> Self {
         Self { project: Some(project), ..Self::default() }
@@ -260,7 +260,7 @@ pub struct BreakRequest {
     /// The kind of the lock.
     #[serde(default)]
     pub kind: LockKind,
-    /// The locked thing.
+    /// The locked project, ref or site.
     pub target: LockTarget,
     /// The operator's reason, for the audit trail.
     pub reason: String,

@@ -29,15 +29,19 @@ pub fn short(span_ms: u64) -> String {
     }
 }
 
+/// A text that is no time in UTC, or one that has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a time to come in UTC, as 2026-12-01T20:00:00Z")]
+pub struct NotToCome;
+
 /// The seconds from now until a time in UTC, written as `2026-12-01T20:00:00Z`.
 ///
 /// # Errors
 /// The text is no such time, or the time has passed.
-pub fn seconds_until(text: &str, now_ms: u64) -> Result<u64, String> {
-    const FORM: &str = "write a time to come in UTC, as 2026-12-01T20:00:00Z";
-    let at = parsed(text).ok_or(FORM)?;
+pub fn seconds_until(text: &str, now_ms: u64) -> Result<u64, NotToCome> {
+    let at = parsed(text).ok_or(NotToCome)?;
     let now = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
-    u64::try_from(at.unix_timestamp().saturating_sub(now)).ok().filter(|left| *left > 0).ok_or_else(|| FORM.to_owned())
+    u64::try_from(at.unix_timestamp().saturating_sub(now)).ok().filter(|left| *left > 0).ok_or(NotToCome)
 }
 
 fn parsed(text: &str) -> Option<OffsetDateTime> {

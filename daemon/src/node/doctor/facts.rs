@@ -101,7 +101,7 @@ pub struct Space {
 /// A file or folder with its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedFile {
-    /// Its path.
+    /// The path of the file.
     pub path: PathBuf,
     /// The user id of its owner.
     pub uid: u32,

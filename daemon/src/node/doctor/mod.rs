@@ -31,13 +31,13 @@ pub use facts::{
     ServerClock, Space, StreamComplaint,
 };
 
-/// A check.
+/// A check of the doctor.
 pub struct Check {
     /// Its name, one word or two with a hyphen.
     pub name: &'static str,
     /// The facts that it looks at, for people.
     pub looks_at: &'static str,
-    /// The check itself.
+    /// Looks at the facts.
     look: fn(&Facts) -> Looked,
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Trap {
     pub(super) until: Option<Release>,
     /// How bad it is beside Lockstep.
     pub(super) severity: Severity,
-    /// The trap itself.
+    /// The trap, for people.
     pub(super) text: &'static str,
     /// The next step of the administrator.
     pub(super) remedy: &'static str,
@@ -56,7 +56,7 @@ pub(super) const TRAPS: [Trap; 3] = [
         until: None,
         severity: Severity::Note,
         text: "a forced end of the JVM can damage the caches on disk (H2); `gerrit.sh stop` may force it",
-        remedy: "give Gerrit time to stop; after an end by force, remove the cache files that its log reports as damaged",
+        remedy: "give Gerrit time to stop; after an end by force, remove cache files that its log reports as damaged",
         source: "Gerrit issue 454695136",
     },
     Trap {

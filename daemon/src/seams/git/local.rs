@@ -12,6 +12,7 @@ use lockstep_proto::{Oid, ProjectName, RefName};
 
 use super::ancestry::Related;
 use super::index_pack::Quarantine;
+use super::kept_refs::{KEEP, keep_ref, label_of};
 use super::layout::{Layout, failed};
 use super::objects::{Objects, native, wire};
 use super::pack::Packer;
@@ -48,9 +49,6 @@ impl Volume {
         Quarantine { settings, layout, project: objects.project, git_dir: objects.repository.path() }
     }
 }
-
-/// Prefix of the refs that hold kept values.
-const KEEP: &str = "refs/lockstep/keep/";
 
 impl LocalRepositories {
     /// Opens the volume at `root`, an existing folder.
@@ -462,39 +460,6 @@ fn plan(objects: &Objects<'_>, moves: &[RefMove], keep: &[(String, Oid)]) -> Res
         lines.push(Line::Move { name, old: *old, new: *new, message });
     }
     Ok(lines)
-}
-
-/// Longest file name that a label becomes, in bytes. Linux allows 255, and git adds `.lock`.
-const KEEP_FILE: usize = 200;
-/// Separates the folders into which a longer label is split. An encoded label never contains it, so a folder of one
-/// label never collides with the file of another.
-const KEEP_FOLDER: &str = "+/";
-
-/// Returns the name of the ref that keeps a value: the label, with bytes that are special in ref or file names as
-/// `%xx`.
-fn keep_ref(label: &str) -> String {
-    let mut name = String::from(KEEP);
-    let mut file = 0;
-    for byte in label.bytes() {
-        let written = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
-            _ => format!("%{byte:02x}"),
-        };
-        if file + written.len() > KEEP_FILE {
-            name.push_str(KEEP_FOLDER);
-            file = 0;
-        }
-        file += written.len();
-        name.push_str(&written);
-    }
-    name
-}
-
-/// Returns the label of a ref that keeps a value; `None` for a ref that another program put there.
-fn label_of(name: &str) -> Option<String> {
-    let written = name.strip_prefix(KEEP)?.replace(KEEP_FOLDER, "");
-    let decoded = percent_encoding::percent_decode_str(&written).decode_utf8().ok()?;
-    (keep_ref(&decoded) == name).then(|| decoded.into_owned())
 }
 
 /// Parses the name of a replicated ref; `None` for the sidecar's own refs, for refs that each site computes itself, and

@@ -17,6 +17,7 @@
 //! | `local` | the repositories of a local volume: libgit2 for objects, git for refs |
 //! | `model` | simulated repositories, without git or disk |
 //! | `layout`, `misplaced` | the folders of the volume; repositories in the wrong one |
+//! | `kept_refs` | the names of the refs that hold kept values |
 //! | `base_path_stamp` | recognises a base path that was changed or restored |
 //! | `create` | creates and deletes repositories |
 //! | `pack`, `packfile`, `walk`, `trees` | pack the objects that other sites lack |
@@ -52,6 +53,7 @@ mod index_pack;
 mod ingest;
 mod intent;
 mod judge;
+mod kept_refs;
 mod layout;
 pub mod left_locks;
 mod local;

@@ -27,7 +27,7 @@ use lockstep_proto::{Oid, ProjectName};
 
 use crate::seams::blob::Payload;
 pub use fallback::FallbackPeers;
-pub use named::NamedPeer;
+pub use named::named_peers;
 
 /// Why a request for objects failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,25 +1,24 @@
-//! One peer of several, so that an operator can choose the sender of objects.
+//! Some peers of all, so that an operator can choose the senders of objects.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::{Oid, ProjectName};
 
-use super::{PeerError, Peers};
+use super::{FallbackPeers, PeerError, Peers};
 use crate::seams::blob::Payload;
 
-/// The peer with this name, as a source of objects alone.
-pub struct NamedPeer {
-    peers: Arc<dyn Peers>,
-    name: String,
+/// Those of `peers` that have these names, in this order, as a source of objects alone.
+#[must_use]
+pub fn named_peers(peers: &Arc<dyn Peers>, names: Vec<String>) -> Arc<dyn Peers> {
+    let chosen = names.into_iter().map(|name| Arc::new(NamedPeer { peers: Arc::clone(peers), name }) as Arc<dyn Peers>);
+    Arc::new(FallbackPeers::new(chosen.collect()))
 }
 
-impl NamedPeer {
-    /// The peer of `peers` that has this name.
-    #[must_use]
-    pub fn new(peers: Arc<dyn Peers>, name: String) -> Self {
-        Self { peers, name }
-    }
+/// The peer with this name.
+struct NamedPeer {
+    peers: Arc<dyn Peers>,
+    name: String,
 }
 
 #[async_trait]
@@ -35,7 +34,7 @@ mod tests {
     use crate::base::faults::injected_bug::InjectedBugs;
     use crate::seams::git::Repositories;
     use crate::seams::git::model::ModelRepositories;
-    use crate::seams::peers::{FallbackPeers, serve};
+    use crate::seams::peers::serve;
 
     /// A peer in the same process, with a name.
     struct Near(&'static str, ModelRepositories);
@@ -67,8 +66,7 @@ mod tests {
         let [one, two] = volumes;
         let all: Arc<dyn Peers> =
             Arc::new(FallbackPeers::new(vec![Arc::new(Near("one", one)), Arc::new(Near("two", two))]));
-        let ask =
-            async |name: &str| NamedPeer::new(Arc::clone(&all), name.to_owned()).objects(&project, &[value], &[]).await;
+        let ask = async |name: &str| named_peers(&all, vec![name.to_owned()]).objects(&project, &[value], &[]).await;
         assert_eq!(ask("one").await.map(|packs| packs.len()), Ok(1));
         assert_eq!(ask("two").await.unwrap_err(), PeerError::Missing(vec![value]));
         let unknown = ask("three").await.unwrap_err();

@@ -5,10 +5,8 @@ use std::fmt::Display;
 use lockstep_proto::Transaction;
 use lockstep_proto::bridge::{Refusal, RefusalCode};
 
-use super::refusals::{below, busy, earlier_try, in_doubt, name_conflict, too_late};
-use super::run::Round;
-use super::under_lock::not_held;
-use super::work::{Ended, Proposal, Verdict, Work};
+use super::refusals::{below, busy, earlier_try, in_doubt, name_conflict, not_held, too_late};
+use super::work::{Ended, Proposal, Round, Verdict, Work};
 use crate::seams::refdb::Obstacle;
 use crate::state::materialize::MaterializeError;
 

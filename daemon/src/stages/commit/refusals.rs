@@ -215,6 +215,14 @@ pub(super) fn unavailable(why: &dyn std::fmt::Display) -> Refusal {
     Refusal::new(RefusalCode::Unavailable, true, format!("this node cannot commit now ({why}); nothing was changed"))
 }
 
+/// The refusal of a batch whose token is that of no lock.
+pub(super) fn not_held() -> Refusal {
+    let message = "the lock under which this was sent is not held any more: it was released or broken, has expired, or \
+                   is not one of this project; nothing was changed; look with `lockstep lock list`, and acquire the \
+                   lock anew before you try again";
+    Refusal::new(RefusalCode::Locked, false, message).with_next_step()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

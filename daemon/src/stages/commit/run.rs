@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{RefKey, RefName, Slot};
+use lockstep_proto::{RefKey, Slot};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
@@ -22,7 +22,7 @@ use super::repeated::Before;
 use super::requests::{Doubt, Kept};
 use super::under_lock::too_many_under_lock;
 use super::unused_blob::UnusedBlob;
-use super::work::{Ended, Proposal, Verdict, Work};
+use super::work::{Ended, Proposal, Round, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
 use crate::base::faults::injected_bug::InjectedBug;
@@ -34,21 +34,6 @@ use crate::state::version_map::RefGuard;
 
 /// A transaction that was sent, its slot, the end of its attempt, and its blobs.
 type Sent = (CommitRequest, Slot, AttemptEnd, [UnusedBlob; 2]);
-
-/// The result of one round of the loop.
-pub(super) enum Round {
-    /// Every intent has its verdict.
-    Ended(Ended),
-    /// Some keys may be newer in the refdb: catch up while no locks are held, then start the next round.
-    Behind {
-        /// Whether this round has sent a transaction.
-        sent: bool,
-    },
-    /// An obstacle may go away: wait, then start the next round.
-    Blocked(Refusal),
-    /// These names are marked as directories: free them while no locks are held, then start the next round.
-    Folders(Vec<RefName>),
-}
 
 impl Committer {
     /// Runs a batch to its end. The future may be dropped only when the incarnation ends: a slot that it has taken must

@@ -9,9 +9,9 @@ use lockstep_proto::locks::{Lock, LockKind};
 
 use super::Committer;
 use super::ends::{not_known, refuse_open};
+use super::refusals::not_held;
 use super::requests::Doubt;
-use super::run::Round;
-use super::work::{Proposal, Verdict, Work};
+use super::work::{Proposal, Round, Verdict, Work};
 
 impl Committer {
     /// Refuses the open intents that a lock keeps out. The error is the refusal of the whole batch: its token cannot be
@@ -77,14 +77,6 @@ pub(super) fn locked(lock: &Lock) -> Refusal {
         ),
     };
     Refusal::new(RefusalCode::Locked, true, message).with_next_step()
-}
-
-/// The refusal of a batch whose token is that of no lock.
-pub(super) fn not_held() -> Refusal {
-    let message = "the lock under which this was sent is not held any more: it was released or broken, has expired, or \
-                   is not one of this project; nothing was changed; look with `lockstep lock list`, and acquire the \
-                   lock anew before you try again";
-    Refusal::new(RefusalCode::Locked, false, message).with_next_step()
 }
 
 /// The refusal of a batch with a token, where no write can check it.

@@ -151,3 +151,18 @@ pub fn stale(intent: &Intent, actual: &RefValue) -> Refusal {
         ..Refusal::new(RefusalCode::Stale, false, message)
     }
 }
+
+/// The result of one round of the loop.
+pub(super) enum Round {
+    /// Every intent has its verdict.
+    Ended(Ended),
+    /// Some keys may be newer in the refdb: catch up while no locks are held, then start the next round.
+    Behind {
+        /// Whether this round has sent a transaction.
+        sent: bool,
+    },
+    /// An obstacle may go away: wait, then start the next round.
+    Blocked(Refusal),
+    /// These names are marked as directories: free them while no locks are held, then start the next round.
+    Folders(Vec<RefName>),
+}

@@ -1,5 +1,5 @@
-//! The style sheet, the icon and the script of the pages, compiled in. `daemon/assets/console/NOTICE` has the origin and the
-//! licence of the script.
+//! The style sheet, the icon and the script of the pages, compiled in. `daemon/assets/console/NOTICE` has the origin
+//! and the licence of the script.
 
 use axum::http::header;
 use axum::response::IntoResponse;

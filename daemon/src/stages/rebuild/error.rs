@@ -140,7 +140,7 @@ pub(super) enum RebuildError {
         project: ProjectKey,
         /// The ref or pseudo-ref.
         key: RefKey,
-        /// The transaction.
+        /// The transaction whose outcome is open.
         lock: TxnId,
     },
     /// The old or the new refdb failed.

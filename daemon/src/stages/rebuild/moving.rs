@@ -1,7 +1,7 @@
 //! One move of the running refdb to other tables, from its checks to its end.
 //!
 //! The identity of the old refdb is the fence and the pointer. `moving` closes the refdb: no incarnation is opened in
-//! it. Then every incarnation ends, and its window is poisoned, so nothing can land any more. What is copied after that
+//! it. Then every incarnation ends, and its window is poisoned, so nothing can land any more. A copy that begins then
 //! is final. `moved` names the new tables, and is the point of no return: one write, under the condition that the
 //! identity has the revision of this run. The new refdb is opened after that, by the mover or by the first node that
 //! follows. So at every moment at most one of the two takes commits.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::peer::PeerStatus;
 
-use crate::seams::peers::{FallbackPeers, NamedPeer, Peers};
+use crate::seams::peers::{Peers, named_peers};
 
 /// The peers of a site, of a node, or the one with this name in `[peers]`. Without a name, every peer.
 ///
@@ -14,8 +14,7 @@ use crate::seams::peers::{FallbackPeers, NamedPeer, Peers};
 pub(super) async fn choose(peers: &Arc<dyn Peers>, from: Option<&str>) -> Result<Arc<dyn Peers>, ApiError> {
     let Some(from) = from else { return Ok(Arc::clone(peers)) };
     let names = named(from, &peers.statuses().await)?;
-    let chosen = names.into_iter().map(|name| Arc::new(NamedPeer::new(Arc::clone(peers), name)) as Arc<dyn Peers>);
-    Ok(Arc::new(FallbackPeers::new(chosen.collect())))
+    Ok(named_peers(peers, names))
 }
 
 fn named(from: &str, peers: &[PeerStatus]) -> Result<Vec<String>, ApiError> {

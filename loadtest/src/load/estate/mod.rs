@@ -120,8 +120,8 @@ pub async fn final_refs(refdb: &DynamoRefDb, name: &ProjectName) -> Fallible<BTr
     }
 }
 
-/// Whether a lock means nothing, because the slot of its transaction has other content. Such a lock stays until somebody
-/// needs the ref.
+/// Whether a lock means nothing, because the slot of its transaction has other content. Such a lock stays until
+/// somebody needs the ref.
 async fn is_void(refdb: &DynamoRefDb, lock: &TxnId) -> Fallible<bool> {
     Ok(match refdb.slot(&lock.slot).await? {
         SlotState::Poisoned => true,

@@ -39,7 +39,7 @@ struct Blocker {
     check: &'static str,
     /// The fact that is in the way.
     text: String,
-    /// The next step.
+    /// The next step of the operator.
     remedy: String,
 }
 

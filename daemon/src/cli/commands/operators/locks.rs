@@ -50,7 +50,7 @@ pub(in super::super) enum MaintenanceCommand {
                             lockstep maintenance on --site muc-1 --reason 'new switches' --until 2026-12-01T20:00:00Z"
     )]
     On(OnArgs),
-    /// End a maintenance
+    /// End a maintenance of a project or site
     #[command(after_help = "Example:\n  lockstep maintenance off --site muc-1 --reason 'done'")]
     Off(OffArgs),
     /// List projects and sites in maintenance

@@ -14,11 +14,11 @@ pub(in super::super) enum OperatorsCommand {
     /// Make a token: the token goes into a file for its holder, the line for operators.token_file to standard output
     #[command(
         after_help = "Example:\n  lockstep operators token alice --out alice.token >> /etc/lockstep/operators\n\n\
-                            With --role viewer, the \
-                            holder sees the state of all sites and changes nothing. Keep the file out of the reach of the sidecar's own user, unless api.operators lists \
-                            that user. Its last line must end with a newline before another one is appended. Both \
-                            tokens of a holder are accepted until the line of the old one is removed. The sidecar \
-                            needs no restart."
+                            With --role viewer, the holder sees the state of all sites and changes nothing. Keep the \
+                            file out of the reach of the sidecar's own user, unless api.operators lists that user. \
+                            Its last line must end with a newline before another one is appended. Both tokens of a \
+                            holder are accepted until the line of the old one is removed. The sidecar needs no \
+                            restart."
     )]
     Token(TokenArgs),
 }

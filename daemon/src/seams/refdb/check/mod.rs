@@ -6,7 +6,6 @@
 //! | file | idea |
 //! |---|---|
 //! | `faults` | the faults of one record: pure functions |
-//! | `tests` | refdbs in memory with faults |
 
 mod faults;
 #[cfg(test)]
@@ -63,7 +62,7 @@ pub struct Checked {
     pub slots: u64,
     /// The number of findings.
     pub found: u64,
-    /// The first findings.
+    /// The first of the findings.
     pub findings: Vec<Finding>,
 }
 

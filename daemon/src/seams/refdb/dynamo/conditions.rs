@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::{ConditionCheck, TransactWriteItem};
 use lockstep_proto::locks::held_text;
 
 use super::Tables;
-use super::commit::incomplete;
+use super::error::incomplete;
 use super::items::{number, text};
 use super::keys::Key;
 use crate::seams::refdb::{Document, RefDbError, SiteRecord};

@@ -7,9 +7,9 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure as Return, TransactWriteItem};
 
 use super::Tables;
-use super::commit::{condition_failed, incomplete, reasons, undecided};
+use super::commit::{condition_failed, reasons, undecided};
 use super::conditions::{at_epoch, revision};
-use super::error::{Conditional, classify, conditional, get};
+use super::error::{Conditional, classify, conditional, get, incomplete};
 use super::items::{Item, Reader, number, text};
 use super::keys::Key;
 use crate::seams::refdb::{Document, DocumentRecord, RefDbError, SiteRecord, rules};

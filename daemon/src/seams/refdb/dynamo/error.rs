@@ -7,7 +7,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{BuildError, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
@@ -69,6 +69,11 @@ macro_rules! condition_failure {
     )*};
 }
 condition_failure!(PutItemError, UpdateItemError, DeleteItemError);
+
+/// The error for an SDK request that lacks a field.
+pub(super) fn incomplete(error: BuildError) -> RefDbError {
+    RefDbError::Broken(error.to_string())
+}
 
 /// Separates a failed condition from a failed call.
 pub(super) fn conditional<T, E: ConditionFailure>(result: Result<T, SdkError<E>>) -> Result<Conditional, RefDbError> {

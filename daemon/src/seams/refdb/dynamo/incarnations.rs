@@ -15,9 +15,9 @@ use aws_sdk_dynamodb::types::{
 use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId};
 
 use super::Tables;
-use super::commit::{condition_failed, incomplete, item, reasons, undecided, update};
+use super::commit::{condition_failed, item, reasons, undecided, update};
 use super::documents::CLOSED;
-use super::error::{Conditional, classify, conditional, get};
+use super::error::{Conditional, classify, conditional, get, incomplete};
 use super::items::{Item, Reader, number, text};
 use super::keys::{self, Key};
 use super::refs::{Page, query};

@@ -17,8 +17,8 @@ use lockstep_proto::RefKey;
 use lockstep_proto::rebuild::KnownSite;
 
 use super::Tables;
-use super::commit::{condition_failed, conflicts, incomplete, item, reasons, undecided, update};
-use super::error::{Conditional, classify};
+use super::commit::{condition_failed, conflicts, item, reasons, undecided, update};
+use super::error::{Conditional, classify, incomplete};
 use super::items::{number, text};
 use super::keys::Key;
 use super::{documents, single_item, sites};

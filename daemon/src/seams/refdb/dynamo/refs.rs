@@ -7,8 +7,7 @@ use aws_sdk_dynamodb::types::KeysAndAttributes;
 use lockstep_proto::{ProjectKey, ProjectName, RefKey};
 
 use super::Tables;
-use super::commit::incomplete;
-use super::error::classify;
+use super::error::{classify, incomplete};
 use super::items::{self, Item, Reader, text};
 use super::keys::{self, Key, KeyAttributes};
 use crate::seams::refdb::{RefDbError, RefItem};

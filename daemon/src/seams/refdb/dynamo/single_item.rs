@@ -15,8 +15,8 @@ use futures::{StreamExt, TryStreamExt};
 use lockstep_proto::{RefKey, SiteId};
 
 use super::Tables;
-use super::commit::{incomplete, mark_directory, update};
-use super::error::{Conditional, conditional, despite_conflicts, get, is_written_elsewhere, put_new};
+use super::commit::{mark_directory, update};
+use super::error::{Conditional, conditional, despite_conflicts, get, incomplete, is_written_elsewhere, put_new};
 use super::items::{self, Item, Reader, number, text};
 use super::keys::Key;
 use super::locks::lock_ref;

@@ -16,9 +16,9 @@ use lockstep_proto::SiteId;
 use lockstep_proto::site_list::StreamPlace;
 
 use super::Tables;
-use super::commit::{condition_failed, incomplete, reasons, undecided};
+use super::commit::{condition_failed, reasons, undecided};
 use super::conditions::at_revision;
-use super::error::{Conditional, classify, conditional, despite_conflicts, put_new};
+use super::error::{Conditional, classify, conditional, despite_conflicts, incomplete, put_new};
 use super::items::{Item, Reader, number, text};
 use super::keys::{self, Key};
 use super::refs::{Page, query};

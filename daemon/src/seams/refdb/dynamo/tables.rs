@@ -17,8 +17,7 @@ use aws_sdk_dynamodb::types::{
 };
 
 use super::Tables;
-use super::commit::incomplete;
-use super::error::{classify, denial};
+use super::error::{classify, denial, incomplete};
 use super::write_mode::Consistency;
 use crate::seams::aws::denied;
 use crate::seams::refdb::{RefDbError, WriteMode};

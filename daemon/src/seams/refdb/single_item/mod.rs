@@ -27,7 +27,7 @@ pub(super) use open::open;
 pub(super) struct SiteChange {
     /// The record before. None: there is none.
     pub(super) from: Option<KnownSite>,
-    /// The record after.
+    /// The record after the change.
     pub(super) to: KnownSite,
 }
 

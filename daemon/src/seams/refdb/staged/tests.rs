@@ -240,7 +240,7 @@ async fn a_large_transaction_whose_operator_lock_is_gone_commits_nothing_and_lea
     assert_eq!(staged.commit(&late).await, Ok(CommitAnswer::Refused(vec![Obstacle::LockNotHeld])));
     assert_eq!(values(raw.refs.as_ref(), 0..150).await, vec![(Version(1), value(1), false); 150]);
     assert_eq!(raw.journal.slot(&slot(1)).await, Ok(SlotState::Poisoned), "a late copy can do no harm");
-    assert_eq!(staged.commit(&first).await, Ok(CommitAnswer::Committed), "a late copy of what has landed");
+    assert_eq!(staged.commit(&first).await, Ok(CommitAnswer::Committed), "a late copy after the first one");
 }
 
 /// The slot, the refs and the lock are 101 items together: the refdb says so, and the commit stage before it.

@@ -76,7 +76,7 @@ pub struct Background {
     of_init: BTreeSet<ProjectName>,
 }
 
-/// What one life of the job remembers.
+/// The memory of one life of the job.
 struct Work {
     /// The part that had the last slice.
     last: Part,

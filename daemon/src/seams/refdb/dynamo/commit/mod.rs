@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::Tables;
 use super::conditions::lock_is_held;
-use super::error::classify;
+use super::error::{classify, incomplete};
 use super::items::{self, number, text};
 use super::keys::Key;
 use crate::base::faults::injected_bug::InjectedBugs;
@@ -162,11 +162,6 @@ pub(super) fn update(tables: &Tables, key: &Key) -> UpdateBuilder {
         .table_name(&tables.refs)
         .set_key(Some(key.attributes()))
         .return_values_on_condition_check_failure(Return::AllOld)
-}
-
-/// The error for an SDK request that lacks a field.
-pub(super) fn incomplete(error: aws_sdk_dynamodb::error::BuildError) -> RefDbError {
-    RefDbError::Broken(error.to_string())
 }
 
 /// The answer to a cancelled transaction, which did nothing.
