@@ -264,8 +264,8 @@ impl Background {
         Ok(self.verifier.store.facts()?.restoring.contains(project))
     }
 
-    /// Whether the objects of a project are left alone for now. While it is being seeded, no peer has what its refs need:
-    /// a file that was set aside could not be replaced.
+    /// Whether the objects of a project are left alone for now. While it is being seeded, no peer has what its refs
+    /// need: a file that was set aside could not be replaced.
     fn leaves_objects(&self, project: &ProjectName) -> Result<bool, StoreError> {
         let is_open = self.verifier.versions.project(project)?.is_some_and(|it| it.phase == ProjectPhase::Active);
         Ok(!is_open || self.is_left_out(project)?)
