@@ -60,21 +60,23 @@ fn refs(folder: &Path, away: bool) -> std::io::Result<u64> {
 }
 
 fn look(objects: &Path, away: bool) -> std::io::Result<u64> {
-    let mut found = 0;
-    for index in children(&objects.join("pack"))?.into_iter().filter(|path| has_extension(path, "idx")) {
+    let (mut found, packs) = (0, objects.join("pack"));
+    for index in children(&packs)?.into_iter().filter(|path| has_extension(path, "idx")) {
         let pack = index.with_extension("pack");
         if is_gone_or(is_sealed(&index))? && is_gone_or(is_sealed(&pack))? {
             continue;
         }
         found += 1;
-        for path in [index, pack].iter().filter(|_| away) {
+        // An index over several packs would lead to the pack that is gone.
+        for path in [index, pack, packs.join("multi-pack-index")].iter().filter(|_| away) {
             is_gone_or(std::fs::rename(path, path.with_added_extension("garbled")).map(|()| true))?;
         }
     }
     for folder in children(objects)?.iter().filter(|path| is_fan_out(path)) {
         for path in children(folder)? {
             let is_temporary = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp_"));
-            if is_temporary || is_gone_or(is_intact(&path))? {
+            // The verification in the background renames a garbled object, and its copy stays for the operator.
+            if is_temporary || has_extension(&path, "garbled") || is_gone_or(is_intact(&path))? {
                 continue;
             }
             found += 1;
@@ -164,6 +166,18 @@ mod tests {
         assert_eq!(count(false), 0);
         write(&path.with_file_name("tmp_obj_of_another_program"), b"half");
         assert_eq!(count(true), 0, "an object that is just written is no damage");
+        let aside = path.with_added_extension("garbled");
+        write(&aside, b"half");
+        assert_eq!((count(true), aside.exists()), (0, true), "the verification has renamed it");
+    }
+
+    #[test]
+    fn an_object_that_the_disk_does_not_give_is_not_taken_for_a_garbled_one() {
+        let (folder, path) = with_blob(b"content");
+        std::fs::remove_file(&path).expect("removed");
+        // The read of a folder fails by an error of the system, as one from a bad sector does.
+        std::fs::create_dir(&path).expect("a folder");
+        assert!(garbled(&project(), folder.path(), false).is_err());
     }
 
     #[test]
@@ -182,15 +196,15 @@ mod tests {
     }
 
     #[test]
-    fn a_garbled_pack_is_renamed_with_its_index() {
+    fn a_garbled_pack_is_renamed_with_its_index_and_the_one_over_several_packs() {
         let (folder, _) = with_blob(b"content");
         let packs = folder.path().join("objects/pack");
-        for name in ["pack-1.pack", "pack-1.idx"] {
+        for name in ["pack-1.pack", "pack-1.idx", "multi-pack-index"] {
             write(&packs.join(name), b"twenty bytes and a few more of them");
         }
         assert_eq!(garbled(&project(), folder.path(), true).expect("a look"), 1);
         let left: Vec<String> =
             children(&packs).expect("a folder").iter().map(|path| path.display().to_string()).collect();
-        assert!(left.len() == 2 && left.iter().all(|path| path.ends_with(".garbled")), "{left:?}");
+        assert!(left.len() == 3 && left.iter().all(|path| path.ends_with(".garbled")), "{left:?}");
     }
 }

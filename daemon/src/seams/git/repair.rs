@@ -168,7 +168,9 @@ impl Repair<'_> {
         for index in children(folder)?.into_iter().filter(|path| has_extension(path, "idx")) {
             let pack = index.with_extension("pack");
             if is_young(&index, since)? && !(is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
-                for path in [index, pack].into_iter().filter(|path| path.exists()) {
+                // An index over several packs would lead to the pack that is gone.
+                let paths = [index, pack, folder.join("multi-pack-index")];
+                for path in paths.into_iter().filter(|path| path.exists()) {
                     std::fs::rename(&path, path.with_added_extension("garbled"))?;
                 }
                 self.report.objects += 1;
@@ -179,7 +181,7 @@ impl Repair<'_> {
 
     /// Removes empty loose objects, and garbled ones that are younger than the last sync.
     fn loose_objects(&mut self, folder: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
-        for path in children(folder)? {
+        for path in children(folder)?.into_iter().filter(|path| !has_extension(path, "garbled")) {
             if path.metadata()?.len() == 0 || (is_young(&path, since)? && !is_intact(&path)?) {
                 std::fs::remove_file(&path)?;
                 self.report.objects += 1;
@@ -222,6 +224,8 @@ pub(super) fn is_intact(path: &Path) -> std::io::Result<bool> {
         match content.read(&mut block) {
             Ok(0) => break,
             Ok(count) => digest.update(&block[..count]),
+            // The disk does not give the bytes now: that says nothing about them.
+            Err(error) if error.raw_os_error().is_some() => return Err(error),
             Err(_) => return Ok(false),
         }
     }

@@ -246,6 +246,7 @@ impl World {
         ];
         let command = |(key, new): &(RefKey, RefValue)| Command::creation(key.clone(), new.clone());
         commit(&context, 0, refs.iter().map(command).collect()).await;
+        context.tasks.spawn("durability", state.durability.clone().run());
         let stuck = Arc::new(Stuck::default());
         let verifier = Verifier::load(&context, &state, Arc::clone(&stuck) as _, share).unwrap();
         (Self { verifier, stuck, context, model }, refs)

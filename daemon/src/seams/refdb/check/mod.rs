@@ -31,7 +31,7 @@ const TRIES: u32 = 8;
 const AGAIN: Duration = Duration::from_secs(2);
 /// The most findings that are listed. The count is complete.
 const MOST_LISTED: usize = 200;
-/// The most suspects of one project that are read again. More of them are findings as they are.
+/// The most suspects of one project that are held at once. They are read again before the scan goes on.
 const MOST_SUSPECTS: usize = 1_000;
 /// The most unpublished slots of a lane that are read.
 const MOST_SLOTS: u64 = 1_000;

@@ -135,6 +135,13 @@ impl Kept {
         }
     }
 
+    /// Keeps only these of the unsound objects that no ref needs.
+    pub(super) fn still_unneeded(&mut self, project: &ProjectName, unsound: &[Oid]) {
+        if let Some(known) = self.unneeded.get_mut(project) {
+            known.retain(|oid| unsound.contains(oid));
+        }
+    }
+
     /// Forgets the projects that exist no more.
     pub(super) fn exist(&mut self, exist: &BTreeSet<ProjectName>) {
         for part in Part::ALL {

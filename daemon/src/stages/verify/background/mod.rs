@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::verify::{BackgroundVerification, Part};
-use lockstep_proto::{Oid, ProjectKey, ProjectName};
+use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase};
 use tokio::time::{Instant, sleep};
 
 use super::Verifier;
@@ -243,8 +243,15 @@ impl Background {
         let open = self.noting(|kept| kept.pass(Part::Objects).open.clone());
         for (name, open) in open {
             match self.verifier.versions.project_key(&name)? {
+                Some(_) if self.leaves_objects(&name)? => {}
                 Some(project) if open.objects.is_empty() => self.objects_again(&project, pace).await?,
-                Some(project) => self.mend_objects(&project, Vec::from_iter(open.objects)).await,
+                Some(project) => {
+                    self.mend_objects(&project, Vec::from_iter(open.objects)).await;
+                    // A repair that stopped half-way has set aside more than these objects.
+                    if self.noting(|kept| !kept.pass(Part::Objects).open.contains_key(&name)) {
+                        self.objects_again(&project, pace).await?;
+                    }
+                }
                 None => self.noting(|kept| kept.pass_mut(Part::Objects).is_clean(&name)),
             }
         }
@@ -255,6 +262,13 @@ impl Background {
     /// Whether a project is left out for now: the repository restorer creates its repository anew.
     fn is_left_out(&self, project: &ProjectName) -> Result<bool, StoreError> {
         Ok(self.verifier.store.facts()?.restoring.contains(project))
+    }
+
+    /// Whether the objects of a project are left alone for now. While it is being seeded, no peer has what its refs
+    /// need: a file that was set aside could not be replaced.
+    fn leaves_objects(&self, project: &ProjectName) -> Result<bool, StoreError> {
+        let is_open = self.verifier.versions.project(project)?.is_some_and(|it| it.phase == ProjectPhase::Active);
+        Ok(!is_open || self.is_left_out(project)?)
     }
 
     /// Reads or changes the progress.

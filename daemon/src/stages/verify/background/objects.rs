@@ -24,6 +24,9 @@ const OBJECTS: usize = 2_000;
 /// The time after which a slice of objects ends early.
 const SLICE: Duration = Duration::from_millis(200);
 
+/// Stands for a project while its objects are replaced.
+pub(super) const REPAIRS: &str = "the repair of objects is in progress, or was cut off";
+
 /// The result of one slice.
 struct Sliced {
     objects: u64,
@@ -46,7 +49,7 @@ impl Background {
         let stage = self.noting(|kept| kept.pass(Part::Objects).stage_of(project));
         let is_first = stage == Stage::Values(None);
         let done = |next| self.noting(|kept| kept.pass_mut(Part::Objects).sliced(project, 0, next));
-        if self.verifier.versions.is_past(project)? || self.is_left_out(&project.name)? {
+        if self.verifier.versions.is_past(project)? || self.leaves_objects(&project.name)? {
             done(None);
             return Ok(());
         }
@@ -96,6 +99,7 @@ impl Background {
         let Sliced { objects, suspects, fsck, next } = sliced;
         if is_first {
             self.noting(|kept| kept.pass_mut(Part::Objects).is_verifiable(&project.name));
+            self.forget_sound(project).await;
         }
         if !suspects.is_empty() {
             // One look proves little: git may have replaced its packs meanwhile.
@@ -155,6 +159,10 @@ impl Background {
         if unsound.is_empty() {
             return self.noting(|kept| kept.pass_mut(Part::Objects).is_clean(name));
         }
+        // A crash between the renaming of a file and the end of the ingestion does not forget the project.
+        self.noting(|kept| kept.pass_mut(Part::Objects).stays_open(name, REPAIRS, &unsound));
+        self.verifier.keep();
+        self.verifier.durability.wait_durable().await;
         let new = unsound.iter().filter(|oid| !open.contains(oid)).count() as u64;
         match self.replace(project, &unsound).await {
             Ok(left) => {
@@ -174,6 +182,14 @@ impl Background {
                 let why = format!("{count} objects are missing or damaged, {:?} first: {why}", unsound.first());
                 self.stays_open(Part::Objects, name, &why, &unsound);
             }
+        }
+    }
+
+    /// Forgets those of the objects that no ref needed which are sound by now: a ref may need them since.
+    async fn forget_sound(&self, project: &ProjectKey) {
+        let known = self.noting(|kept| kept.unneeded.get(&project.name).cloned()).unwrap_or_default();
+        if let Ok(unsound) = self.unsound(project, &Vec::from_iter(known)).await {
+            self.noting(|kept| kept.still_unneeded(&project.name, &unsound));
         }
     }
 

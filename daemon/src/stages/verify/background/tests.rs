@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::verify::PassStatus;
-use lockstep_proto::{Oid, RefKey, RefValue, Slot, TxnId, Version};
+use lockstep_proto::{Oid, ProjectState, RefKey, RefValue, Slot, TxnId, Version};
 
 use super::*;
 use crate::seams::git::model::ModelRepositories;
 use crate::seams::git::{RefMove, Repositories};
 use crate::seams::peers::PeerError;
-use crate::seams::volume::{Changes, RefRecord};
+use crate::seams::volume::{Changes, NodeStore, RefRecord};
 use crate::stages::ports::{Behind, CatchUp, CatchUpError};
 use crate::stages::verify::tests::{World, name, project};
 use crate::state::version_map::{Mover, VersionMap};
@@ -20,6 +20,7 @@ use crate::state::version_map::{Mover, VersionMap};
 struct Helper {
     versions: Arc<VersionMap>,
     model: ModelRepositories,
+    store: Arc<dyn NodeStore>,
     behind: Vec<(RefKey, RefValue)>,
     is_away: AtomicBool,
 }
@@ -27,7 +28,8 @@ struct Helper {
 impl Helper {
     fn give(world: &mut World, behind: &[(RefKey, RefValue)]) -> Arc<Self> {
         let (versions, model) = (Arc::clone(&world.verifier.versions), world.model.clone());
-        let helper = Arc::new(Self { versions, model, behind: behind.to_vec(), is_away: AtomicBool::default() });
+        let (store, is_away) = (Arc::clone(&world.context.store), AtomicBool::default());
+        let helper = Arc::new(Self { versions, model, store, behind: behind.to_vec(), is_away });
         world.verifier.catch_up = Arc::clone(&helper) as _;
         helper
     }
@@ -70,6 +72,8 @@ impl CatchUp for Helper {
     }
 
     async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), CatchUpError> {
+        let kept = self.store.verified()?.unwrap_or_default();
+        assert!(kept.contains(objects::REPAIRS), "after a crash the project is verified again: {kept}");
         if self.is_away.load(Ordering::SeqCst) {
             return Err(PeerError::NotNow("it is away".to_owned()).into());
         }
@@ -185,6 +189,52 @@ async fn a_lost_object_stays_open_until_a_peer_sends_it() {
     job(&world, Part::Objects).retry(&Pace::of_share(20)).await.unwrap();
     assert_eq!(figures(&status(&world, Part::Objects)), (1, 1, 0));
     assert!(world.model.closure_is_complete(&project().name, lost));
+}
+
+/// A pack that was set aside has more objects than the damaged ones.
+#[tokio::test(start_paused = true)]
+async fn a_repair_that_stopped_half_way_is_done_only_when_the_whole_project_is_sound() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let helper = Helper::give(&mut world, &[]);
+    let [damaged, beside] = [1, 2].map(|index: usize| refs[index].1.oid().unwrap());
+    world.model.lose_object(&project().name, &damaged);
+    helper.is_away.store(true, Ordering::SeqCst);
+    assert_eq!(figures(&pass(&world, Part::Objects).await), (1, 0, 1));
+    assert_eq!(world.model.add_object(&project().name, &[], 1), damaged);
+    world.model.lose_object(&project().name, &beside);
+    helper.is_away.store(false, Ordering::SeqCst);
+    job(&world, Part::Objects).retry(&Pace::of_share(20)).await.unwrap();
+    assert!(world.model.closure_is_complete(&project().name, beside));
+    assert_eq!(status(&world, Part::Objects).unrepaired_projects, 0);
+}
+
+/// Only this node may have the refs that are still to be committed.
+#[tokio::test(start_paused = true)]
+async fn the_objects_of_a_project_that_is_being_seeded_are_left_alone() {
+    let (mut world, mut refs) = World::new().await;
+    refs[0].1 = RefValue::State(ProjectState { phase: ProjectPhase::ReadOnly, incarnation: 1 });
+    world.apply(&refs).await;
+    let _helper = Helper::give(&mut world, &[]);
+    world.model.lose_object(&project().name, &refs[1].1.oid().unwrap());
+    assert_eq!(figures(&pass(&world, Part::Objects).await), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_no_ref_needed_is_looked_at_again_once_it_is_sound() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let _helper = Helper::give(&mut world, &[]);
+    let lost = world.model.add_object(&project().name, &[], 7);
+    let _ = world.model.add_object(&project().name, &[lost], 5);
+    world.model.lose_object(&project().name, &lost);
+    let unneeded = || world.verifier.log.lock().background.unneeded.get(&project().name).map_or(0, BTreeSet::len);
+    let _ = pass(&world, Part::Objects).await;
+    assert_eq!(unneeded(), 1);
+    assert_eq!(world.model.add_object(&project().name, &[], 7), lost);
+    let job = job(&world, Part::Objects);
+    job.objects_again(&project(), &Pace::of_share(20)).await.unwrap();
+    assert_eq!(unneeded(), 0);
 }
 
 /// Garbage may lack what it points to. It is not fetched again in each pass.
