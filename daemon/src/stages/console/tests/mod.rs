@@ -352,4 +352,7 @@ fn a_change_without_an_answer_is_unknown_and_never_refused() {
     assert_eq!(unknown, Ended::Unknown("the refdb is away".to_owned()));
     let refused = Ended::from(ApiError::new(RefusalCode::Stale, false, "another plan"));
     assert_eq!(refused, Ended::Refused("another plan".to_owned()));
+    // The stages say with this code that nothing was changed, and the command line ends with 3.
+    let before = Ended::from(ApiError::new(RefusalCode::NotServing, true, "no failover has begun"));
+    assert_eq!(before, Ended::Refused("no failover has begun".to_owned()));
 }
