@@ -168,8 +168,22 @@ pub async fn without_sidecar(settings: Settings, why: &str) -> Diagnosis {
     let settings = Arc::new(settings);
     let (machine, calls) =
         tokio::join!(gather::of_machine(Arc::clone(&settings), &SystemClock, &away), resources(&settings));
-    let facts = Facts { calls, ..machine };
+    let facts = Facts { calls, ..of_command(machine, &away) };
     diagnosis(&facts, examine(&facts))
+}
+
+/// The facts of a machine as a command sees them. Its user and its umask are not those of the sidecar, and its rights
+/// are only if it runs as the owner of the store.
+fn of_command(mut machine: Facts, away: &NotSeen) -> Facts {
+    let store = machine.settings.state.join("node.redb");
+    let owner = machine.files.iter().find(|file| file.path == store).map(|file| file.uid);
+    let own = machine.process.as_ref().ok().map(|process| process.uid);
+    if own.is_none() || own != owner {
+        for folder in &mut machine.folders {
+            folder.access = Err(away.clone());
+        }
+    }
+    Facts { process: Err(away.clone()), ..machine }
 }
 
 /// Looks at the tables, the stream and the bucket as `lockstep aws check` does. A resource that cannot be looked at is
@@ -249,6 +263,24 @@ mod tests {
     use lockstep_proto::doctor::Finding;
 
     use super::*;
+    use crate::node::doctor::{Access, OwnedFile, Process};
+
+    #[test]
+    fn a_command_of_another_user_tells_nothing_about_the_user_and_the_rights_of_the_sidecar() {
+        let away = NotSeen("the sidecar does not answer".to_owned());
+        let of = |uid: u32| {
+            let mut facts = Facts::in_order();
+            facts.files.push(OwnedFile { path: facts.settings.state.join("node.redb"), uid: 1_000 });
+            facts.process = Ok(Process { uid, umask: 0o077 });
+            facts.folders[0].access = Ok(Access { mode: 0o755, writes: false });
+            let checks = examine(&of_command(facts, &away));
+            let process = checks.into_iter().find(|one| one.check == "process").unwrap();
+            let subjects: Vec<String> = process.findings.into_iter().map(|one| one.subject).collect();
+            (subjects, process.not_seen.is_some())
+        };
+        assert_eq!(of(0), (Vec::new(), true), "neither the umask of root nor its user is that of the sidecar");
+        assert_eq!(of(1_000), (vec!["root".to_owned()], true), "the owner of the store has the sidecar's rights");
+    }
 
     #[test]
     fn each_check_has_a_count_for_each_severity() {

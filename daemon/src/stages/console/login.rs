@@ -41,9 +41,10 @@ fn page(context: &Context, status: StatusCode, problem: &'static str) -> Respons
     (status, AppendHeaders([cookie]), html(&page)).into_response()
 }
 
-/// Begins a session, if the token is one of an operator.
+/// Begins a session, if the token is one of an operator or a viewer. It ends the one that the browser had before.
 pub(super) async fn begin(State(context): State<Context>, request: Request) -> Result<Response, Denied> {
     let given = cookies::get(request.headers(), cookies::LOGIN).unwrap_or_default().to_owned();
+    let earlier = cookies::get(request.headers(), cookies::SESSION).map(str::to_owned);
     let fields = form(request).await?;
     if !csrf::carries(&given, fields.text("csrf")) {
         return Ok(page(&context, StatusCode::FORBIDDEN, "The form was too old, or cookies are off. Log in again."));
@@ -52,6 +53,9 @@ pub(super) async fn begin(State(context): State<Context>, request: Request) -> R
     match context.holders.holder(&hash).await {
         Ok(holder) => {
             tracing::info!(actor = holder.actor, role = holder.role.name(), "a session of the console begins");
+            if let Some(earlier) = earlier {
+                context.sessions.end(&earlier);
+            }
             let id = context.secret();
             context.sessions.begin(&id, hash, context.secret());
             let none = cookies::set(cookies::LOGIN, "", Duration::ZERO);

@@ -21,7 +21,7 @@ pub(super) enum Ended {
 impl From<ApiError> for Ended {
     fn from(error: ApiError) -> Self {
         match error.code {
-            RefusalCode::Unavailable | RefusalCode::NotServing => Self::Unknown(error.message),
+            RefusalCode::Unavailable => Self::Unknown(error.message),
             _ => Self::Refused(error.message),
         }
     }

@@ -18,6 +18,7 @@ pub(super) fn known(settings: Option<&Settings>, environment: impl Iterator<Item
     let values = environment.filter(|(name, _)| is_secret(name)).map(|(_, value)| value);
     let mut found: Vec<String> = values.collect();
     let Some(settings) = settings else { return found };
+    found.extend(settings.handover.webhook.as_deref().and_then(path_of));
     lines_of(settings).into_iter().for_each(|path| found.extend(text(path).lines().map(|one| one.trim().to_owned())));
     for path in words_of(settings) {
         let text = text(path);
@@ -25,6 +26,12 @@ pub(super) fn known(settings: Option<&Settings>, environment: impl Iterator<Item
         found.extend(words.map(str::to_owned));
     }
     found
+}
+
+/// The path of a webhook with its query. Services that know no bearer token have their secret in it.
+fn path_of(url: &str) -> Option<String> {
+    let uri = url.parse::<http::Uri>().ok()?;
+    uri.path_and_query().map(|path| path.as_str().to_owned()).filter(|path| path.len() >= WORD)
 }
 
 /// The files of which each line is a secret.
@@ -79,7 +86,8 @@ mod tests {
         let key = path("key", "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n");
         let text = format!(
             "site = \"a\"\nnode = \"a-0\"\nsites = [\"a\"]\nroot = \"/git\"\nstate = \"/git/.lockstep\"\n[blobs]\n\
-             url = \"file:///blobs\"\n[handover]\nwebhook = \"https://h/\"\ntoken_file = \"{token}\"\n[signing]\n\
+             url = \"file:///blobs\"\n[handover]\n\
+             webhook = \"https://h/services/T0/s3cr3t-path\"\ntoken_file = \"{token}\"\n[signing]\n\
              key_file = \"{key}\"\n[peers.b-0]\nurl = \"http://localhost:7420\"\ntoken_file = \"{peer}\"\n"
         );
         let settings = config::parse(&text).unwrap_or_else(|error| panic!("{error}"));
@@ -87,7 +95,9 @@ mod tests {
             [("AWS_SECRET_ACCESS_KEY", "s3cr3t"), ("LOCKSTEP_OPERATOR_TOKEN_FILE", "/path"), ("HOME", "/h")];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let known = known(Some(&settings), variables.into_iter());
-        for secret in ["one-token", "two-token", "peer-token", "MIGHAgEAMBMGByqGSM49", "s3cr3t"] {
+        for secret in
+            ["one-token", "two-token", "peer-token", "MIGHAgEAMBMGByqGSM49", "s3cr3t", "/services/T0/s3cr3t-path"]
+        {
             assert!(known.iter().any(|one| one == secret), "{secret}: {known:?}");
         }
         assert!(!known.iter().any(|one| one == "/path" || one == "/h"), "{known:?}");

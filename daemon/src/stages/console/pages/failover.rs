@@ -101,7 +101,8 @@ pub(in crate::stages::console) async fn act(
 pub(in crate::stages::console) fn of(status: &SitesStatus) -> View {
     let is_active = |site: &SiteStatus| site.role == Role::Active && !site.off;
     let source = status.sites.iter().find(|site| is_active(site)).map(|site| &site.site);
-    let target = status.sites.iter().find(|site| !is_active(site)).map(|site| &site.site);
+    let may_take = |site: &&SiteStatus| site.role == Role::Standby && !site.off;
+    let target = status.sites.iter().find(may_take).map(|site| &site.site);
     let sites = status.sites.iter().map(|site| Site {
         name: site.site.to_string(),
         role: if site.off { "off" } else { site.role.name() },

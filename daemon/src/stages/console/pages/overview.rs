@@ -94,11 +94,11 @@ pub(in crate::stages::console) fn of(all: &Overview) -> View {
     if all.nobody_writes() {
         problems.push("no site is active, and no failover goes on: nobody takes writes".to_owned());
     }
-    let (answer, tone) = answer(&all.sites);
+    let (answer, tone) = answer(all);
     View {
         answer,
         tone,
-        lost: lost(&all.sites),
+        lost: lost(all),
         seen: format!("As {} sees all sites at {}.", all.by, utc(all.at_ms)),
         blockers: blockers.collect(),
         problems,
@@ -109,7 +109,11 @@ pub(in crate::stages::console) fn of(all: &Overview) -> View {
     }
 }
 
-fn answer(sites: &[SiteOverview]) -> (String, &'static str) {
+fn answer(all: &Overview) -> (String, &'static str) {
+    if all.nobody_writes() {
+        return ("Nobody takes writes now: no site is active, and no failover goes on.".to_owned(), "bad");
+    }
+    let sites = &all.sites;
     let named = |is_safe: bool| -> Vec<String> {
         let answered = sites.iter().filter(|site| site.safe.as_ref().is_some_and(|safe| safe.safe == is_safe));
         answered.map(|site| site.status.site.to_string()).collect()
@@ -125,9 +129,15 @@ fn answer(sites: &[SiteOverview]) -> (String, &'static str) {
     }
 }
 
-/// A failover loses nothing that was acknowledged. Lacking commits count only if the refdb is lost, too.
-fn lost(sites: &[SiteOverview]) -> String {
-    let lacking = sites.iter().flat_map(|site| {
+/// A failover loses nothing that was acknowledged, unless the refdb is older than a node. Lacking commits count only if
+/// the refdb is lost, too.
+fn lost(all: &Overview) -> String {
+    if all.refdb_went_back.is_some() {
+        return "Acknowledged commits may be LOST already: the refdb is older than a node. Do not fail over; see \
+                docs/operations.md, A refdb that went back."
+            .to_owned();
+    }
+    let lacking = all.sites.iter().flat_map(|site| {
         let lacks = site.lacks.iter().filter(|lack| lack.slots != Some(0));
         lacks.map(move |lack| match lack.slots {
             Some(slots) => format!("{} lacks {} of {}", site.status.site, count(slots, "slot", "slots"), lack.from),
@@ -189,4 +199,30 @@ fn failover(failover: Option<&Failover>, waits_for: Option<&str>) -> String {
         "Failover {} from {} to {} is in progress, at {step}{paused}{why}",
         failover.number, failover.from, failover.to
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::failover::Role;
+
+    use super::*;
+    use crate::stages::console::tests::overview;
+
+    #[test]
+    fn a_refdb_that_went_back_lacks_commits_that_were_acknowledged() {
+        let mut all = overview(1.0, false);
+        assert!(of(&all).lost.contains("the refdb has all of it"));
+        all.refdb_went_back = Some("it was restored".to_owned());
+        let lost = of(&all).lost;
+        assert!(lost.contains("may be LOST") && !lost.contains("the refdb has all of it"), "{lost}");
+    }
+
+    #[test]
+    fn the_first_line_says_that_nobody_takes_writes() {
+        let mut all = overview(1.0, false);
+        all.sites[0].status.role = Role::Standby;
+        all.sites[1].safe = None;
+        let view = of(&all);
+        assert!(view.answer.starts_with("Nobody takes writes now") && view.tone == "bad", "{}", view.answer);
+    }
 }

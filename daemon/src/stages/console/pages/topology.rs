@@ -13,7 +13,7 @@ use crate::stages::console::render::html;
 use crate::stages::console::spark::{Spark, spark};
 use crate::stages::console::trend::{KEPT, Link, PeerSeen};
 use crate::stages::console::visitor::Visitor;
-use crate::stages::console::words::count;
+use crate::stages::console::words::{count, list};
 
 /// The lag of the highest line in a chart, at least, in seconds.
 const LEAST: f64 = 1.0;
@@ -81,7 +81,7 @@ pub(in crate::stages::console) async fn show(State(context): State<Context>, vis
         }
     };
     let (peers, asked_ms) = trend.peers();
-    view.peers = peers.iter().map(peer_row).collect();
+    tell_peers(&mut view, &peers);
     view.peers_seen = asked_ms.map(|at_ms| format!("Asked at {}.", utc(at_ms))).unwrap_or_default();
     html(&TopologyPage { frame: Frame::new(&context, &visitor, "/console/topology"), view })
 }
@@ -159,6 +159,17 @@ fn chart_text(looks: &[Option<f64>]) -> String {
     };
     let minutes = looks.len() / 4;
     format!("over the last {minutes} min: at most {most:.1} s, last {last:.1} s, not known at {gaps}")
+}
+
+/// Adds the peers of this node to a view, and those that do not answer to its first line.
+fn tell_peers(view: &mut View, peers: &[PeerSeen]) {
+    view.peers = peers.iter().map(peer_row).collect();
+    let silent = peers.iter().filter(|peer| peer.status.answer.is_none());
+    let silent: Vec<String> = silent.map(|peer| peer.status.name.clone()).collect();
+    if !silent.is_empty() {
+        view.answer.push_str(&format!(" This node has no answer of {}.", list(&silent)));
+        view.tone = if view.tone == "ok" { "bad" } else { view.tone };
+    }
 }
 
 fn peer_row(peer: &PeerSeen) -> PeerRow {

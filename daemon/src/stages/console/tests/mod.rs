@@ -178,6 +178,17 @@ async fn the_overview_says_whether_it_is_safe_and_since_when_the_refdb_is_silent
 }
 
 #[tokio::test]
+async fn the_first_line_of_the_topology_names_the_peers_that_are_silent() {
+    let world = World::new(false);
+    let page = text(world.get("viewer", "/console/topology").await).await;
+    assert!(page.contains("answer ok") && !page.contains("This node has no answer of"), "{page}");
+    let silent = r#"{"name": "c-0", "address": "x", "way": "tls", "answer": null, "took_ms": 1}"#;
+    world.context.trend.note_peers(vec![serde_json::from_str(silent).unwrap()], 1);
+    let page = text(world.get("viewer", "/console/topology").await).await;
+    assert!(page.contains("answer bad") && page.contains("This node has no answer of c-0."), "{page}");
+}
+
+#[tokio::test]
 async fn a_change_reaches_its_stage_with_the_identity_of_the_holder() {
     let world = World::new(true);
     for (path, fields, change) in CHANGES {
@@ -301,6 +312,9 @@ async fn a_token_begins_a_session_and_only_with_the_form_that_was_loaded() {
     let session = response.headers()["set-cookie"].to_str().unwrap();
     assert!(session.starts_with("__Host-lockstep=") && session.contains("HttpOnly; SameSite=Strict"), "{session}");
     let id = session.split(['=', ';']).nth(1).unwrap();
+    assert!(world.context.sessions.find("viewer", false).is_some());
+    let _ = login(&format!("{cookie}; __Host-lockstep=viewer"), &given, "operator").await;
+    assert!(world.context.sessions.find("viewer", false).is_none(), "a login ends the session before it");
     assert_eq!(world.get(id, "/console").await.status(), StatusCode::OK);
     world.holders.0.lock().clear();
     *world.holders.1.lock() = true;
@@ -338,4 +352,7 @@ fn a_change_without_an_answer_is_unknown_and_never_refused() {
     assert_eq!(unknown, Ended::Unknown("the refdb is away".to_owned()));
     let refused = Ended::from(ApiError::new(RefusalCode::Stale, false, "another plan"));
     assert_eq!(refused, Ended::Refused("another plan".to_owned()));
+    // The stages say with this code that nothing was changed, and the command line ends with 3.
+    let before = Ended::from(ApiError::new(RefusalCode::NotServing, true, "no failover has begun"));
+    assert_eq!(before, Ended::Refused("no failover has begun".to_owned()));
 }
