@@ -325,11 +325,13 @@ pub async fn times(backend: &dyn Backend) {
     assert!(matches!(absent, Some(EventLogError::Absent(_))), "{absent:?}");
 }
 
-/// A moment that is apart from all that happened before and will happen, in milliseconds since 1970.
+/// A moment that is apart from all that happened before and will happen, in milliseconds since 1970: by more than a
+/// second, because a stream may tell the time of a record in whole seconds.
 async fn apart() -> u64 {
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    let apart = Duration::from_millis(1_100);
+    tokio::time::sleep(apart).await;
     let now = SystemClock.now_ms();
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    tokio::time::sleep(apart).await;
     now
 }
 

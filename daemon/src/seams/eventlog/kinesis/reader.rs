@@ -165,13 +165,13 @@ impl KinesisReader {
         }
     }
 
-    /// Passes over leading records that came before the time at which the reader begins. The service gives times as
-    /// fractions of seconds, so a record of that very millisecond may look one earlier.
+    /// Passes over leading records that came before the time at which the reader begins. The time of a record may be cut
+    /// to whole seconds, as an emulator does, so a record counts as earlier only if it came a second before.
     fn since(&mut self, records: &mut Vec<Record>) {
         let Some(since) = self.since_ms else { return };
         let is_before = |record: &Record| {
             let at = record.approximate_arrival_timestamp().and_then(|at| at.to_millis().ok());
-            at.is_some_and(|at| at.saturating_add(1) < since)
+            at.is_some_and(|at| at.saturating_add(1_000) < since)
         };
         let before = records.iter().take_while(|record| is_before(record)).count();
         records.drain(..before);
