@@ -114,6 +114,28 @@ fn a_lock_keeps_everybody_out_at_every_site_but_its_holder() {
     });
 }
 
+/// A refusal by the write is final, so nothing may be sent that the same token lets in later.
+#[test]
+fn nothing_is_sent_under_a_lock_before_it_is_held() {
+    tell(async |story| {
+        let slow = node(SLOW.0);
+        story.world.faults.pause(&slow, true);
+        let early = ask(story, DESK, "alice", whole_project(), None).await.unwrap();
+        assert!(!early.held && early.waits_for.iter().any(|waits| waits.contains(SLOW.0)), "{early:?}");
+        let before = story.world.trace.text().matches("commit blr-1-0.").count();
+        let new = Some(story.object("blr-1-0", &p0()));
+        let refused = story.push_under(&early.token, "blr-1-0", "early", &p0(), (BRANCH, None, new)).await;
+        let (code, told) = refusal(refused);
+        assert!(code == RefusalCode::Locked && told.contains("not held yet"), "{told}");
+        assert_eq!(story.world.trace.text().matches("commit blr-1-0.").count(), before, "nothing was sent");
+        story.world.faults.pause(&slow, false);
+        let lock = acquire(story, DESK, "alice").await;
+        assert_eq!(lock.token, early.token);
+        let pushed = story.push_under(&lock.token, "blr-1-0", "held", &p0(), (BRANCH, None, new)).await;
+        assert!(committed(&pushed), "{pushed:?}");
+    });
+}
+
 /// A push of the first holder is on its way when its lock is broken.
 async fn a_late_commit(story: &Story, steps: &[(&str, Option<Oid>, Option<Oid>)], id: &str) {
     let first = acquire(story, DESK, "first").await;
