@@ -1,6 +1,8 @@
 //! Locks of operators: holders that sleep, are broken, and come back. No two of them ever both commit.
 
-use lockstep_proto::bridge::{ApiError, Outcome, RefTransactionResponse, RefusalCode};
+use lockstep_proto::bridge::{
+    ApiError, Expected, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse, RefusalCode,
+};
 use lockstep_proto::locks::{AcquireRequest, Acquired, BreakRequest, LockKind, LockTarget};
 use lockstep_proto::{Oid, RefKey, RefName};
 use lockstep_tests::sim::Scenario;
@@ -133,6 +135,46 @@ fn nothing_is_sent_under_a_lock_before_it_is_held() {
         assert_eq!(lock.token, early.token);
         let pushed = story.push_under(&lock.token, "blr-1-0", "held", &p0(), (BRANCH, None, new)).await;
         assert!(committed(&pushed), "{pushed:?}");
+    });
+}
+
+/// The memory of a node that lost its volume has gaps, so a lock alone does not say that nothing was changed.
+#[test]
+fn a_repeated_push_of_a_locked_ref_is_not_refused_where_the_memory_has_gaps() {
+    tell(async |story| {
+        let at = SLOW.0;
+        let new = Some(story.object(at, &p0()));
+        assert!(committed(&story.push(at, "one", &p0(), (BRANCH, None, new)).await));
+        story.converge().await;
+        assert!(story.world.lose_disk(&node(at)), "the node must be up");
+        story.start(at).await;
+        story.converge().await;
+        let one_ref = LockTarget::of_ref(p0(), BRANCH.parse().unwrap());
+        assert!(ask(story, at, "ci", one_ref, None).await.unwrap().held);
+        // Not atomic: then a lock of one ref refuses that ref alone.
+        let command = RefCommand { name: BRANCH.parse().unwrap(), old: Expected::Absent, new, force: true };
+        let again = RefTransactionRequest {
+            request_id: "one".into(),
+            deadline_ms: Some(5_000),
+            atomic: false,
+            commands: vec![command],
+            actor: None,
+            traceparent: None,
+            message: None,
+            lock: None,
+        };
+        let submit = async |request: &RefTransactionRequest| {
+            story.world.watch.asked(&p0(), request);
+            let answer = story.life(at).node.transactions().submit(&p0(), request.clone()).await.unwrap();
+            story.world.watch.answered(&node(at), &request.request_id, &answer);
+            answer.outcome
+        };
+        assert_ne!(submit(&again).await, Outcome::Refused, "it was committed before the loss");
+        // A push of another value that nobody has sent before meets the lock.
+        let next = story.object(at, &p0());
+        let command = RefCommand { old: Expected::Oid(new.unwrap()), new: Some(next), ..again.commands[0].clone() };
+        let other = RefTransactionRequest { request_id: "two".into(), commands: vec![command], ..again };
+        assert_eq!(submit(&other).await, Outcome::Refused);
     });
 }
 
