@@ -122,6 +122,21 @@ async fn a_seal_that_meets_writes_from_elsewhere_is_repeated_and_then_unknown() 
     assert!(is_moved(&raw, "refs/heads/x").await);
 }
 
+/// Nobody has measured that a conflict means that nothing was done, and a later error says nothing about it.
+#[tokio::test]
+async fn a_seal_stays_unknown_when_another_error_follows_a_write_from_elsewhere() {
+    let (_raw, db, (_server, faulty)) = several_regions().await;
+    let request = Commit::at(&project("p#1"), 0).first(MAIN, value(1)).request();
+    faulty.fail("PutItem", 1, Fault::WrittenElsewhere);
+    faulty.fail("PutItem", 1, Fault::Throttled);
+    let answer = db.refs.commit(&request).await;
+    assert!(matches!(answer, Err(RefDbError::Unknown(_))), "{answer:?}");
+    faulty.fail("PutItem", 1, Fault::Throttled);
+    let answer = db.refs.commit(&request).await;
+    assert!(matches!(answer, Err(RefDbError::NotNow(_))), "an error alone says it: {answer:?}");
+    assert!(faulty.has_failed());
+}
+
 #[tokio::test]
 async fn a_seal_whose_answer_is_lost_is_found_in_the_slot() {
     let (raw, db, (_server, faulty)) = several_regions().await;

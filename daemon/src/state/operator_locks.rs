@@ -8,7 +8,7 @@
 //! Expiry needs no wall clock. A node notes when it first saw a lock with its number of renewals. It ends the lock
 //! after it has watched the same number for the whole time to live.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lockstep_proto::locks::{Lock, LockStatus, LockTarget, Locks};
@@ -27,8 +27,9 @@ struct Known {
     /// The revision of the list. 0 before it was read, and while nobody has ever acquired a lock.
     revision: u64,
     locks: Vec<Lock>,
-    /// Revisions for which batches that entered before are still on their way.
-    waiting: BTreeSet<u64>,
+    /// Revisions for which batches that entered before are still on their way, each with the revision that was known
+    /// before it. The node may have skipped some between the two, and obeys none of those yet either.
+    waiting: BTreeMap<u64, u64>,
     /// Per token, the number of renewals, and when this node saw it first.
     watched: BTreeMap<String, (u64, Instant)>,
 }
@@ -50,9 +51,9 @@ impl OperatorLocks {
         };
         known.watched = list.locks.iter().map(|lock| (lock.token.clone(), (lock.renewals, since(lock)))).collect();
         known.locks.clone_from(&list.locks);
-        known.revision = revision;
+        let before = std::mem::replace(&mut known.revision, revision);
         if !new.is_empty() {
-            known.waiting.insert(revision);
+            known.waiting.insert(revision, before);
         }
         new
     }
@@ -72,7 +73,7 @@ impl OperatorLocks {
     #[must_use]
     pub fn obeyed(&self) -> u64 {
         let known = self.0.lock();
-        let obeyed = known.waiting.first().map_or(known.revision, |first| first - 1);
+        let obeyed = known.waiting.first_key_value().map_or(known.revision, |(_, before)| *before);
         if known.begun { obeyed } else { 0 }
     }
 
@@ -165,6 +166,19 @@ mod tests {
         assert_eq!(locks.obeyed(), 3, "a release waits for nobody");
         assert!(locks.note(1, &list(&[one]), now).is_empty());
         assert_eq!(locks.shown().len(), 1, "an older list changes nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_skipped_revisions_obeys_none_of_them_before_the_batches_have_ended() {
+        let (locks, now) = (OperatorLocks::default(), Instant::now());
+        locks.begin();
+        locks.note(4, &list(&[]), now);
+        assert_eq!(locks.obeyed(), 4);
+        let both = [lock(5, LockTarget::project(project("p")), None), lock(6, LockTarget::project(project("q")), None)];
+        assert_eq!(locks.note(6, &list(&both), now).len(), 2);
+        assert_eq!(locks.obeyed(), 4, "a push from before lock 5 is still on its way");
+        locks.obeys(6);
+        assert_eq!(locks.obeyed(), 6);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,8 @@
 //! Locks of operators: holders that sleep, are broken, and come back. No two of them ever both commit.
 
-use lockstep_proto::bridge::{ApiError, Outcome, RefTransactionResponse, RefusalCode};
+use lockstep_proto::bridge::{
+    ApiError, Expected, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse, RefusalCode,
+};
 use lockstep_proto::locks::{AcquireRequest, Acquired, BreakRequest, LockKind, LockTarget};
 use lockstep_proto::{Oid, RefKey, RefName};
 use lockstep_tests::sim::Scenario;
@@ -111,6 +113,68 @@ fn a_lock_keeps_everybody_out_at_every_site_but_its_holder() {
         break_it(story, DESK).await.unwrap();
         story.pass(2_000).await;
         assert!(committed(&story.push("muc-1-0", "again", &p0(), ("refs/heads/b1", None, next)).await));
+    });
+}
+
+/// A refusal by the write is final, so nothing may be sent that the same token lets in later.
+#[test]
+fn nothing_is_sent_under_a_lock_before_it_is_held() {
+    tell(async |story| {
+        let slow = node(SLOW.0);
+        story.world.faults.pause(&slow, true);
+        let early = ask(story, DESK, "alice", whole_project(), None).await.unwrap();
+        assert!(!early.held && early.waits_for.iter().any(|waits| waits.contains(SLOW.0)), "{early:?}");
+        let before = story.world.trace.text().matches("commit blr-1-0.").count();
+        let new = Some(story.object("blr-1-0", &p0()));
+        let refused = story.push_under(&early.token, "blr-1-0", "early", &p0(), (BRANCH, None, new)).await;
+        let (code, told) = refusal(refused);
+        assert!(code == RefusalCode::Locked && told.contains("not held yet"), "{told}");
+        assert_eq!(story.world.trace.text().matches("commit blr-1-0.").count(), before, "nothing was sent");
+        story.world.faults.pause(&slow, false);
+        let lock = acquire(story, DESK, "alice").await;
+        assert_eq!(lock.token, early.token);
+        let pushed = story.push_under(&lock.token, "blr-1-0", "held", &p0(), (BRANCH, None, new)).await;
+        assert!(committed(&pushed), "{pushed:?}");
+    });
+}
+
+/// The memory of a node that lost its volume has gaps, so a lock alone does not say that nothing was changed.
+#[test]
+fn a_repeated_push_of_a_locked_ref_is_not_refused_where_the_memory_has_gaps() {
+    tell(async |story| {
+        let at = SLOW.0;
+        let new = Some(story.object(at, &p0()));
+        assert!(committed(&story.push(at, "one", &p0(), (BRANCH, None, new)).await));
+        story.converge().await;
+        assert!(story.world.lose_disk(&node(at)), "the node must be up");
+        story.start(at).await;
+        story.converge().await;
+        let one_ref = LockTarget::of_ref(p0(), BRANCH.parse().unwrap());
+        assert!(ask(story, at, "ci", one_ref, None).await.unwrap().held);
+        // Not atomic: then a lock of one ref refuses that ref alone.
+        let command = RefCommand { name: BRANCH.parse().unwrap(), old: Expected::Absent, new, force: true };
+        let again = RefTransactionRequest {
+            request_id: "one".into(),
+            deadline_ms: Some(5_000),
+            atomic: false,
+            commands: vec![command],
+            actor: None,
+            traceparent: None,
+            message: None,
+            lock: None,
+        };
+        let submit = async |request: &RefTransactionRequest| {
+            story.world.watch.asked(&p0(), request);
+            let answer = story.life(at).node.transactions().submit(&p0(), request.clone()).await.unwrap();
+            story.world.watch.answered(&node(at), &request.request_id, &answer);
+            answer.outcome
+        };
+        assert_ne!(submit(&again).await, Outcome::Refused, "it was committed before the loss");
+        // A push of another value that nobody has sent before meets the lock.
+        let next = story.object(at, &p0());
+        let command = RefCommand { old: Expected::Oid(new.unwrap()), new: Some(next), ..again.commands[0].clone() };
+        let other = RefTransactionRequest { request_id: "two".into(), commands: vec![command], ..again };
+        assert_eq!(submit(&other).await, Outcome::Refused);
     });
 }
 

@@ -145,6 +145,8 @@ fn a_move_whose_copy_fails_keeps_the_fence_until_it_is_aborted() {
 
         let other = moves(story, "eu-aws-0", request("elsewhere", false)).await;
         assert_eq!(other.phase, RebuildPhase::Refused, "{other:?}");
+        let look = moves(story, "eu-aws-0", RebuildRequest { dry_run: true, ..request(NEXT, true) }).await;
+        assert_eq!((look.phase, state(story).await), (RebuildPhase::Done, RefdbState::Moving), "{look:?}");
         let aborted = moves(story, "eu-aws-0", request(NEXT, true)).await;
         assert_eq!((aborted.phase, aborted.step), (RebuildPhase::Done, Some(MoveStep::Aborted)), "{aborted:?}");
         assert_eq!(state(story).await, RefdbState::Ready);

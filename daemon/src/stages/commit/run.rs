@@ -101,7 +101,7 @@ impl Committer {
         if let Some(refused) = self.takes_no_commits(work) {
             return Round::Ended(refuse_open(verdicts.to_vec(), &refused));
         }
-        if let Err(refused) = self.locked_out(work, verdicts) {
+        if let Err(refused) = self.locked_out(work, verdicts, caught_up) {
             return self.kept_out(work, verdicts, caught_up, &refused);
         }
         let (repositories, bugs) = (self.repositories.as_ref(), self.attempts.bugs);

@@ -15,22 +15,31 @@ use super::work::{Proposal, Round, Verdict, Work};
 
 impl Committer {
     /// Refuses the open intents that a lock keeps out. The error is the refusal of the whole batch: its token cannot be
-    /// checked, or is that of no lock on the project, the whole project is locked, or the batch is atomic or may have
-    /// been tried before.
-    pub(super) fn locked_out(&self, work: &Work, verdicts: &mut [Option<Verdict>]) -> Result<(), Refusal> {
+    /// checked, or is that of no held lock on the project, the whole project is locked, or the batch is atomic or may
+    /// have been committed before.
+    pub(super) fn locked_out(
+        &self,
+        work: &Work,
+        verdicts: &mut [Option<Verdict>],
+        caught_up: bool,
+    ) -> Result<(), Refusal> {
+        let may_be_committed = self.is_in_doubt(work) || (!caught_up && self.committed.has_gaps());
         let (locks, token) = (&self.operator_locks, work.lock.as_deref());
         if token.is_some() && !self.attempts.refdb.refs.checks_locks() {
             return Err(not_checked());
         }
-        if let Some(token) = token
-            && locks.with_token(token, &self.site, &work.project.name).is_none()
-        {
-            return Err(not_held());
+        if let Some(token) = token {
+            // A refusal by the write is final only because nothing is sent before the lock is held.
+            match locks.with_token(token, &self.site, &work.project.name) {
+                None => return Err(not_held()),
+                Some(lock) if !lock.held => return Err(not_yet_held(&lock)),
+                Some(_) => {}
+            }
         }
         for (intent, verdict) in work.intents.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_none()) {
             let Some(lock) = locks.in_the_way(&self.site, &work.project.name, &intent.key, token) else { continue };
             let refused = locked(&lock);
-            if work.atomic || lock.target.name.is_none() || self.is_in_doubt(work) {
+            if work.atomic || lock.target.name.is_none() || may_be_committed {
                 return Err(refused);
             }
             *verdict = Some(Verdict::Refused(refused));
@@ -55,7 +64,16 @@ impl Committer {
         if !caught_up && (is_in_doubt || self.committed.has_gaps()) {
             return Round::Behind { sent: false };
         }
-        Round::Ended(refuse_open(verdicts.to_vec(), refused))
+        match self.waits_for_its_lock(work) {
+            true => Round::Blocked(refused.clone()),
+            false => Round::Ended(refuse_open(verdicts.to_vec(), refused)),
+        }
+    }
+
+    /// Whether the lock of the batch is being acquired, as far as this node knows. It may be held already.
+    fn waits_for_its_lock(&self, work: &Work) -> bool {
+        let lock = |token: &str| self.operator_locks.with_token(token, &self.site, &work.project.name);
+        self.attempts.refdb.refs.checks_locks() && work.lock.as_deref().and_then(lock).is_some_and(|lock| !lock.held)
     }
 
     fn is_in_doubt(&self, work: &Work) -> bool {
@@ -76,6 +94,16 @@ pub(super) fn locked(lock: &Lock) -> Refusal {
              later"
         ),
     };
+    Refusal::new(RefusalCode::Locked, true, message).with_next_step()
+}
+
+/// The refusal of a batch whose lock is being acquired.
+fn not_yet_held(lock: &Lock) -> Refusal {
+    let message = format!(
+        "the lock on {} under which this was sent is not held yet: a node that can commit may not obey it; nothing was \
+         changed; repeat the acquisition until it is held, and try again",
+        lock.target
+    );
     Refusal::new(RefusalCode::Locked, true, message).with_next_step()
 }
 
@@ -132,5 +160,7 @@ mod tests {
         assert_eq!(told.message, text);
         assert!(!told.message.contains(&lock.token), "a token is for its holder alone");
         assert!(!not_held().retry, "no token comes back");
+        assert!(not_yet_held(&lock).retry, "it may be held soon");
+        assert!(!not_yet_held(&lock).message.contains(&lock.token), "a token is for its holder alone");
     }
 }

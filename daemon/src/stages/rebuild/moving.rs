@@ -77,7 +77,7 @@ impl MoveJob {
             RefdbState::Moving => self.is_to_the_same_place(&found)?,
             RefdbState::Moved if !aborts => {
                 self.is_to_the_same_place(&found)?;
-                return self.follow(&found).await;
+                return if self.request.dry_run { Ok(()) } else { self.follow(&found).await };
             }
             RefdbState::Moved => return Err(RebuildError::HasMoved(self.request.place())),
             RefdbState::Ready | RefdbState::Building if aborts => return Err(RebuildError::NothingMoves),
@@ -87,8 +87,8 @@ impl MoveJob {
             }
         }
         match aborts {
+            _ if self.request.dry_run => Ok(()),
             true => self.abort(revision, found).await,
-            false if self.request.dry_run => Ok(()),
             false => self.go(revision, found).await,
         }
     }

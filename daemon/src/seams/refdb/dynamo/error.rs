@@ -4,6 +4,7 @@
 //! connection that was never made. The SDK's own retries are off, so one error stands for one attempt.
 
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -124,9 +125,30 @@ pub(super) async fn put_new(client: &Client, table: &str, item: Item) -> Result<
 /// unknown.
 pub(super) async fn decide_new(client: &Client, table: &str, item: Item) -> Result<Conditional, RefDbError> {
     let call = put_if_absent(client, table, item);
-    let sent = despite_conflicts(move || call.clone().send()).await;
-    let is_conflict = sent.as_ref().err().is_some_and(is_written_elsewhere);
-    conditional(sent).map_err(|error| if is_conflict { RefDbError::Unknown(error.to_string()) } else { error })
+    conditional_in_doubt(move || call.clone().send()).await
+}
+
+/// Makes a call as [`despite_conflicts`]. After a conflict, no other error says that nothing was done.
+async fn conditional_in_doubt<T, E, F>(call: impl Fn() -> F) -> Result<Conditional, RefDbError>
+where
+    E: ConditionFailure,
+    F: Future<Output = Result<T, SdkError<E>>>,
+{
+    let is_in_doubt = AtomicBool::new(false);
+    let met = &is_in_doubt;
+    let watched = move || {
+        let sent = call();
+        async move {
+            let answer = sent.await;
+            met.fetch_or(answer.as_ref().err().is_some_and(is_written_elsewhere), Ordering::Relaxed);
+            answer
+        }
+    };
+    let answer = conditional(despite_conflicts(watched).await);
+    answer.map_err(|error| match is_in_doubt.load(Ordering::Relaxed) {
+        true => RefDbError::Unknown(error.to_string()),
+        false => error,
+    })
 }
 
 fn put_if_absent(client: &Client, table: &str, item: Item) -> PutItemFluentBuilder {
