@@ -56,12 +56,13 @@ impl Committer {
         caught_up: bool,
         refused: &Refusal,
     ) -> Round {
-        let is_in_doubt = self.is_in_doubt(work);
-        if is_in_doubt && self.in_doubt.open() > 0 {
+        // If a slot tells the outcome of the earlier try, it is known by now.
+        let has_no_slot = matches!(self.doubt(work), Doubt::Open | Doubt::Forgotten);
+        if has_no_slot && self.in_doubt.open() > 0 {
             let why = "its outcome is not known yet, and a lock keeps a new try out";
             return Round::Ended(not_known(verdicts.len(), &why));
         }
-        if !caught_up && (is_in_doubt || self.committed.has_gaps()) {
+        if !caught_up && (self.is_in_doubt(work) || self.committed.has_gaps()) {
             return Round::Behind { sent: false };
         }
         match self.waits_for_its_lock(work) {
@@ -77,7 +78,11 @@ impl Committer {
     }
 
     fn is_in_doubt(&self, work: &Work) -> bool {
-        self.requests.doubt(&work.project.name, &work.request_id) != Doubt::None
+        self.doubt(work) != Doubt::None
+    }
+
+    fn doubt(&self, work: &Work) -> Doubt {
+        self.requests.doubt(&work.project.name, &work.request_id)
     }
 }
 
