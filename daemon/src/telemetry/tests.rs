@@ -9,6 +9,7 @@ use lockstep_proto::bridge::{Outcome, RefusalCode};
 use lockstep_proto::doctor::Severity;
 use lockstep_proto::failover::Role;
 use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
+use lockstep_proto::verify::Part;
 use parking_lot::Mutex;
 
 use super::metrics::{
@@ -88,6 +89,10 @@ fn use_all(metrics: &Metrics) {
     metrics.git.ended(GitOp::Ingest, &bad, 0.5);
     metrics.site.guards(1);
     metrics.site.left_locks(1);
+    metrics.site.locks(|_| 1);
+    let pass = serde_json::json!({"within_ms": 86_400_000, "age_ms": 1_000, "counted": 7, "in_progress": false,
+        "found": 2, "repaired": 1, "unrepaired_projects": 1});
+    metrics.verify.stands(Part::Refs, &serde_json::from_value(pass).unwrap());
     metrics.site.state(true, Some(Role::Active), 6);
     metrics.site.state(true, Some(Role::Standby), 7);
     metrics.site.went_back(true, false);

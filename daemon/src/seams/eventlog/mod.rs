@@ -10,8 +10,8 @@
 //! - A position that is no longer kept is [`EventLogError::Trimmed`]. It never moves forward silently. A reader that
 //!   begins at [`Position::Start`] is told nothing (`docs/adr/0050`).
 //! - A reader that begins at a time returns every kept record that the stream took at that time or later, by the clock
-//!   of the stream. Records of the second before may come with them. A time before the oldest record that is kept begins
-//!   there. [`EventLog::retention`] tells whether older ones may be gone.
+//!   of the stream. Records of the second before may come with them. A time before the oldest record that is kept
+//!   begins there. [`EventLog::retention`] tells whether older ones may be gone.
 //! - A stream has an identity of its own (`StreamInfo::created`). A stream that was deleted and created again under its
 //!   name is another stream.
 //!
