@@ -261,6 +261,15 @@ def streams():
                 "One call of Kinesis.",
             ),
             graph(
+                "Streams by their way of reading",
+                [
+                    (f"sum by (site) (lockstep_eventlog_fan_out_streams{{{AT}}})", "{{site}} fan-out"),
+                    (f"sum by (site) (lockstep_eventlog_fallback_streams{{{AT}}})", "{{site}} polled instead"),
+                ],
+                "none",
+                "A stream that is polled although its setting asks for fan-out: `lockstep status` tells the reason.",
+            ),
+            graph(
                 "Records that were read",
                 [
                     (

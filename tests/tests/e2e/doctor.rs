@@ -171,8 +171,9 @@ async fn a_support_bundle_has_every_part_and_none_of_the_planted_secrets() {
     node.ready().await;
     let (config, bundle) = (node.home.join("lockstep.toml"), node.home.join("bundle.tar.gz"));
     let (config, to) = (config.display().to_string(), bundle.display().to_string());
-    let args = ["support-bundle", "--config", &config, "--to", &to];
-    let _ = ok(node.cli(&args).await);
+    let args = ["support-bundle", "--config", &config, "--to", &to, "--json"];
+    let made: serde_json::Value = serde_json::from_str(&ok(node.cli(&args).await)).expect("JSON");
+    assert!(made.is_object(), "{made}");
     let whole = Command::new("tar").arg("-xzOf").arg(&bundle).output().expect("tar runs");
     let whole = String::from_utf8_lossy(&whole.stdout).into_owned();
     assert!(!whole.contains("planted"), "{whole}");

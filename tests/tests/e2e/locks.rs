@@ -15,7 +15,12 @@ const SITES: [&str; 3] = ["a-0", "b-0", "c-0"];
 const MAIN: &str = "refs/heads/main";
 
 async fn list(node: &Node) -> LockList {
-    serde_json::from_str(&ok(node.cli(&["lock", "list", "--json"]).await)).expect("JSON")
+    read(node, &["lock", "list", "--json"]).await
+}
+
+/// The list that a command prints as JSON.
+async fn read(node: &Node, command: &[&str]) -> LockList {
+    serde_json::from_str(&ok(node.cli(command).await)).expect("JSON")
 }
 
 /// Pushes until nothing refuses it any more.
@@ -64,11 +69,13 @@ async fn a_lock_lets_its_holder_in_and_keeps_everybody_else_out_at_every_site() 
     assert_eq!(status.locks, shown.locks);
     let overview: Overview = serde_json::from_str(&ok(b.cli(&["status", "--all", "--json"]).await)).expect("JSON");
     assert_eq!(overview.locks, shown.locks);
-    let _ = ok(b.cli(&["lock", "renew", "tools/build", "--token", &lock.token, "--ttl", "600"]).await);
+    let renew = ["lock", "renew", "tools/build", "--token", &lock.token, "--ttl", "600", "--json"];
+    assert_eq!(read(b, &renew).await.locks[0].ttl_ms, Some(600_000));
     assert_eq!(list(a).await.locks[0].ttl_ms, Some(600_000));
 
     // The lock is broken, and somebody else acquires one: the first holder is out.
-    let _ = ok(b.cli(&["lock", "break", "tools/build", "--reason", "alice is away"]).await);
+    let broken = read(b, &["lock", "break", "tools/build", "--reason", "alice is away", "--json"]).await;
+    assert!(broken.locks.is_empty(), "{broken:?}");
     let acquire = ["lock", "acquire", "tools/build", "--owner", "bob", "--reason", "move", "--json"];
     let other: Acquired = serde_json::from_str(&ok(b.cli(&acquire).await)).expect("JSON");
     assert!(other.held && other.lock.id > lock.lock.id);
@@ -79,7 +86,8 @@ async fn a_lock_lets_its_holder_in_and_keeps_everybody_else_out_at_every_site() 
     refuses(a.cli(&["lock", "release", "tools/build", "--token", &lock.token]).await, "with another token");
     let option = format!("lockstep-lock={}", other.token);
     let _ = ok(clone.push(&there, &["-o", &option], &[&refspec]).await);
-    let _ = ok(a.cli(&["lock", "release", "tools/build", "--token", &other.token]).await);
+    let release = ["lock", "release", "tools/build", "--token", &other.token, "--json"];
+    assert!(read(a, &release).await.locks.is_empty());
     assert!(list(a).await.locks.is_empty());
     pushed(&clone, &here, &format!("{third}:refs/heads/free")).await;
 }
@@ -114,8 +122,9 @@ async fn maintenance_refuses_writes_with_its_reason_and_survives_restarts() {
         let _ = ok(clone.push(&cluster.nodes[0].repository(project), &[], &[&branch("main")]).await);
         cluster.show(project, MAIN, Some(&first)).await;
     }
-    let on = ["maintenance", "on", "--project", "p", "--reason", "new disks"];
-    let _ = ok(cluster.nodes[0].cli(&on).await);
+    let on = ["maintenance", "on", "--project", "p", "--reason", "new disks", "--json"];
+    let begun: Acquired = serde_json::from_str(&ok(cluster.nodes[0].cli(&on).await)).expect("JSON");
+    assert!(begun.held, "{begun:?}");
     let on = ["maintenance", "on", "--site", "b", "--reason", "new switches", "--until", "2100-01-01T00:00:00Z"];
     refuses(cluster.nodes[0].cli(&on).await, "milliseconds, or leave it out");
     let until_soon = ["maintenance", "on", "--site", "b", "--reason", "new switches"];
@@ -139,7 +148,9 @@ async fn maintenance_refuses_writes_with_its_reason_and_survives_restarts() {
     assert!(text.contains("project p") && text.contains("site b") && text.contains("new switches"), "{text}");
     let wrong = c.cli(&["lock", "break", "p", "--reason", "no lock"]).await;
     refuses(wrong, "project p has no lock of the kind lock");
-    let _ = ok(c.cli(&["maintenance", "off", "--project", "p", "--reason", "done"]).await);
+    assert_eq!(read(c, &["maintenance", "list", "--json"]).await.locks.len(), 2);
+    let left = read(c, &["maintenance", "off", "--project", "p", "--reason", "done", "--json"]).await;
+    assert!(left.locks.len() == 1 && left.locks[0].reason == "new switches", "{left:?}");
     let _ = ok(c.cli(&["maintenance", "off", "--site", "b", "--reason", "done"]).await);
     assert_eq!(ok(a.cli(&["maintenance", "list"]).await), "none");
     pushed(&clone, &b.repository("p"), &branch("x")).await;

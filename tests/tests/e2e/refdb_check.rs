@@ -24,6 +24,9 @@ async fn a_check_reads_everything_and_tells_a_damaged_item_without_changing_it()
     assert_eq!(sound.status.code(), Some(0), "{sound:?}");
     let said = String::from_utf8_lossy(&sound.stdout).into_owned();
     assert!(said.contains("1 projects") && said.contains("no findings"), "{said}");
+    let json: serde_json::Value =
+        serde_json::from_str(&ok(cluster.nodes[1].cli(&[&args[..], &["--json"]].concat()).await)).expect("JSON");
+    assert!(json.is_object(), "{json}");
 
     // A ref whose folder is not marked, as no commit writes it.
     let refdb = RefDb::of(&cluster.raw);

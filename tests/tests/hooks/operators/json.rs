@@ -127,7 +127,7 @@ const WAITING: [&str; 3] = [
 ];
 
 /// The other commands with `--json`: those that only look, and those whose answers another test reads, with its name.
-const ELSEWHERE: [(&str, &str); 26] = [
+const ELSEWHERE: [(&str, &str); 39] = [
     ("demo", "e2e demo"),
     ("seed", "e2e seed"),
     ("shadow report", "it only looks"),
@@ -154,6 +154,19 @@ const ELSEWHERE: [(&str, &str); 26] = [
     ("aws plan", "it only looks"),
     ("aws check", "it only looks"),
     ("aws apply", "e2e aws::provision"),
+    ("doctor", "e2e doctor"),
+    ("support-bundle", "e2e doctor"),
+    ("refdb check", "e2e refdb_check"),
+    ("resync", "e2e resync"),
+    ("replay", "e2e resync"),
+    ("lock acquire", "e2e locks"),
+    ("lock renew", "e2e locks"),
+    ("lock release", "e2e locks"),
+    ("lock list", "e2e locks"),
+    ("lock break", "e2e locks"),
+    ("maintenance on", "e2e locks"),
+    ("maintenance off", "e2e locks"),
+    ("maintenance list", "e2e locks"),
 ];
 
 /// The commands below `command` that people call without a further subcommand, and that have `--json`.

@@ -81,21 +81,21 @@ impl Writer {
             let is_old = self.is_past(&event.transaction.project) || self.is_behind(&event);
             return self.let_go(event, if is_old { Unsigned::Repeated } else { Unsigned::Unseen });
         }
-        let is_late = match self.journal(&id, &event.bytes).await {
+        let forged = match self.journal(&id, &event.bytes).await {
             Ok(Journal::Same) => {
                 self.shared.signing.ended(Unsigned::True);
                 event.unsigned = None;
                 return Some(event);
             }
             Ok(Journal::Other(committed)) => return self.true_one(event, why, committed),
-            Ok(Journal::Nothing) => self.is_late_copy(&event).await,
+            Ok(Journal::Nothing) => self.forged_name(&event).await,
             Err(error) => Err(error),
         };
-        match is_late {
-            Ok(true) => self.let_go(event, Unsigned::Repeated),
-            Ok(false) => {
+        match forged {
+            Ok(None) => self.let_go(event, Unsigned::Repeated),
+            Ok(Some(name)) => {
                 let doubt = Doubt::Unsigned(why);
-                self.keep_forged(&event, id.to_string(), &QuarantineReason::NeverCommitted(doubt));
+                self.keep_forged(&event, name, &QuarantineReason::NeverCommitted(doubt));
                 self.let_go(event, Unsigned::Forged)
             }
             Err(error) => {
@@ -106,6 +106,17 @@ impl Writer {
                 None
             }
         }
+    }
+
+    /// The name in quarantine of a forged event of which the journal has nothing. None if it may be a late copy. A
+    /// transaction may have been committed under the same id, and been collected: then the record is a false copy of it.
+    async fn forged_name(&self, event: &Event) -> Result<Option<String>, CatchUpError> {
+        let id = &event.transaction.id;
+        Ok(match self.is_late_copy(event).await? {
+            true => None,
+            false if self.shared.catch_up.may_be_late(&id.slot).await? => Some(self.copy_name(event)),
+            false => Some(id.to_string()),
+        })
     }
 
     /// Whether an event of which the journal has nothing may be a copy of a collected transaction, and moves nothing
