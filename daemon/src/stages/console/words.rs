@@ -7,6 +7,14 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
 }
 
+/// A text of the API as a sentence: with a capital letter, and a full stop.
+pub(super) fn sentence(text: &str) -> String {
+    let mut rest = text.chars();
+    let Some(first) = rest.next() else { return String::new() };
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{}{}{stop}", first.to_uppercase(), rest.as_str())
+}
+
 /// Names as a part of a sentence: `a, b and c`.
 pub(super) fn list(names: &[String]) -> String {
     match names {
@@ -34,6 +42,7 @@ mod tests {
 
     #[test]
     fn texts_are_sentences_and_addresses_are_safe() {
+        assert_eq!(["one Region", "Nothing is lost.", ""].map(sentence), ["One Region.", "Nothing is lost.", ""]);
         assert_eq!((count(1, "ref", "refs"), count(0, "ref", "refs")), ("1 ref".to_owned(), "0 refs".to_owned()));
         let names = |count: usize| ["a", "b", "c"][..count].iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!((0..4).map(|count| list(&names(count))).collect::<Vec<_>>(), ["", "a", "a and b", "a, b and c"]);

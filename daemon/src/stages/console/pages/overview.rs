@@ -11,7 +11,7 @@ use crate::stages::console::context::{Context, look};
 use crate::stages::console::frame::Frame;
 use crate::stages::console::render::html;
 use crate::stages::console::visitor::Visitor;
-use crate::stages::console::words::{count, list};
+use crate::stages::console::words::{count, list, sentence};
 
 #[derive(askama::Template)]
 #[template(path = "console/overview.html")]
@@ -103,7 +103,7 @@ pub(in crate::stages::console) fn of(all: &Overview) -> View {
         blockers: blockers.collect(),
         problems,
         failover: failover(all.failover.as_ref(), all.waits_for.as_deref()),
-        exposure: all.exposure.clone(),
+        exposure: sentence(&all.exposure),
         sites: all.sites.iter().map(site_row).collect(),
         lacks: all.sites.iter().flat_map(|site| site.lacks.iter().map(move |lack| lack_row(site, lack))).collect(),
     }

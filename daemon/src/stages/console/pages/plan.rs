@@ -21,7 +21,7 @@ use crate::stages::console::outcome::{self, Ended};
 use crate::stages::console::render::html;
 use crate::stages::console::submitted::{Change, Fields, Submitted};
 use crate::stages::console::visitor::Visitor;
-use crate::stages::console::words::{count, list};
+use crate::stages::console::words::{count, list, sentence};
 
 #[derive(askama::Template)]
 #[template(path = "console/plan.html")]
@@ -203,7 +203,7 @@ pub(in crate::stages::console) fn of(request: &PlanRequest, plan: FailoverPlan) 
         at_risk,
         refs: plan.at_risk.refs.iter().map(|one| format!("{} {}", one.project, one.name)).collect(),
         estimate: estimate(plan.estimate.as_ref()),
-        exposure: plan.exposure,
+        exposure: sentence(&plan.exposure),
         outside: plan
             .outside_refs
             .into_iter()

@@ -11,6 +11,7 @@ use crate::stages::console::context::{Context, look};
 use crate::stages::console::frame::Frame;
 use crate::stages::console::render::html;
 use crate::stages::console::visitor::Visitor;
+use crate::stages::console::words::sentence;
 
 const PATH: &str = "/console/ref";
 
@@ -92,7 +93,7 @@ pub(in crate::stages::console) fn of(explained: &Explanation) -> View {
     View {
         project: String::new(),
         name: String::new(),
-        answer: explained.verdict.sentence.clone(),
+        answer: sentence(&explained.verdict.sentence),
         tone,
         next: explained.verdict.next.clone().unwrap_or_default(),
         seen: format!("As {} sees it at {}.", explained.by, utc(explained.at_ms)),
