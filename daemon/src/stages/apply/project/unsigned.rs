@@ -108,8 +108,8 @@ impl Writer {
         }
     }
 
-    /// The name in quarantine of a forged event of which the journal has nothing. None if it may be a late copy. A
-    /// transaction may have been committed under the same id, and been collected: then the record is a false copy of it.
+    /// The name in quarantine of a forged event of which the journal has nothing. None if it may be a late copy. If a
+    /// transaction may have been committed under the same id, and been collected, the record is a false copy of it.
     async fn forged_name(&self, event: &Event) -> Result<Option<String>, CatchUpError> {
         let id = &event.transaction.id;
         Ok(match self.is_late_copy(event).await? {
