@@ -39,6 +39,14 @@ impl<'a> Objects<'a> {
         Ok(Self { project, repository, odb, packs })
     }
 
+    /// The same objects through a handle of its own. A handle keeps objects in memory that it has read once, so it does
+    /// not see that the disk has damaged them since.
+    pub(super) fn afresh<T>(&self, job: impl FnOnce(&Objects<'_>) -> Result<T, GitError>) -> Result<T, GitError> {
+        let opened = Repository::open(self.repository.path());
+        let repository = opened.map_err(|error| failed(self.project, "open the repository anew", error))?;
+        job(&Objects::open(self.project, &repository, self.packs)?)
+    }
+
     /// Returns the size in bytes and the type; `None` when the object is absent. Fails when it is not found while the
     /// packs change under the handle.
     pub(super) fn header(&self, oid: git2::Oid) -> Result<Option<(usize, ObjectType)>, GitError> {

@@ -107,7 +107,7 @@ impl Background {
             self.mend_objects(project, suspects).await;
         }
         if let Some(found) = fsck {
-            self.mend_as_fsck_says(project, &found).await;
+            self.mend_as_fsck_says(project, &found, pace).await;
         }
         (objects, next)
     }
@@ -216,9 +216,13 @@ impl Background {
         self.verifier.materializer.repositories.unsound(&project.name, oids).await
     }
 
-    /// Fetches the objects of a project again, because `git fsck` has found damage that the slices did not see.
-    async fn mend_as_fsck_says(&self, project: &ProjectKey, found: &str) {
+    /// Verifies the objects of a project again, because `git fsck` has found damage: it may be newer than their slices.
+    /// Fetches all of them if that does not mend it.
+    async fn mend_as_fsck_says(&self, project: &ProjectKey, found: &str, pace: &Pace) {
         let (repositories, name) = (&self.verifier.materializer.repositories, &project.name);
+        if self.mend_all(project, pace).await.is_ok() && matches!(repositories.fsck(name).await, Ok(None)) {
+            return;
+        }
         let replaced = self.verifier.catch_up.replace_objects(project, &[]).await;
         let left = match replaced {
             Ok(()) => repositories.fsck(name).await.unwrap_or_else(|error| Some(error.to_string())),
@@ -229,6 +233,24 @@ impl Background {
         match left {
             Some(left) => self.stays_open(Part::Objects, name, &format!("git fsck: {left}"), &[]),
             None => self.verifier.keep(),
+        }
+    }
+
+    /// Verifies all objects of a project, and mends those that are unsound.
+    async fn mend_all(&self, project: &ProjectKey, pace: &Pace) -> Result<(), GitError> {
+        let (mut after, repositories) = (None, &self.verifier.materializer.repositories);
+        loop {
+            let began = Instant::now();
+            let slice = ObjectSlice { after, most: OBJECTS, time: SLICE };
+            let checked = repositories.check_objects(&project.name, slice).await?;
+            if !checked.unsound.is_empty() {
+                self.mend_objects(project, checked.unsound).await;
+            }
+            if checked.next.is_none() {
+                return Ok(());
+            }
+            after = checked.next;
+            pace.rest(self.settings.pause_after(began.elapsed())).await;
         }
     }
 }
