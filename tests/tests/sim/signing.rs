@@ -303,7 +303,9 @@ fn a_record_under_a_dropped_key_is_forged() {
         let body = forged.encode();
         let signature = stolen.sign(&refdb, &body).unwrap();
         forge(story, &forged.site, signature.append_to(&body)).await;
-        let kept = async || quarantined(story, "blr-1-0").contains(&forged.id.to_string());
+        // Its slot is below the published mark, so a true transaction may have been there: it is kept as a copy.
+        let copy = format!("{}/copy-", forged.id);
+        let kept = async || quarantined(story, "blr-1-0").iter().any(|entry| entry.starts_with(&copy));
         story.until("it is in quarantine", kept).await;
         story.converge().await;
     });
