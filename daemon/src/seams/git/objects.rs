@@ -163,7 +163,8 @@ pub(super) fn loose_path(git_dir: &Path, oid: git2::Oid) -> PathBuf {
     git_dir.join("objects").join(&digits[..2]).join(&digits[2..])
 }
 
-fn is_empty(path: &Path) -> bool {
+/// Whether a file is there and is empty, as a power cut leaves it.
+pub(super) fn is_empty(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.len() == 0)
 }
 

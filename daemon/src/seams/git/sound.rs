@@ -17,7 +17,7 @@ use super::early_end::EarlyEnd;
 use super::index_pack::mapped_bytes;
 use super::layout::{Layout, failed};
 use super::object_ids::{Index, ids_after};
-use super::objects::{Objects, loose_path, native, wire};
+use super::objects::{Objects, is_empty, loose_path, native, wire};
 use super::repair::{children, has_extension, is_intact, is_sealed};
 use super::{GitError, ObjectSlice, Settings, SliceChecked, parse};
 
@@ -88,21 +88,27 @@ fn check_one(
 }
 
 /// Reads an object, and compares its content with its id. `None` for a large one that is taken as it is.
+///
+/// libgit2 reads a loose object that is cut off for ever, so a loose one is read by [`is_intact`] first.
 fn read(objects: &Objects<'_>, id: git2::Oid) -> Result<Option<(ObjectType, Vec<u8>)>, git2::Error> {
-    let (size, kind) = objects.odb.read_header(id)?;
-    if size < LARGE {
-        let object = objects.odb.read(id)?;
-        return Ok(Some((object.kind(), object.data().to_vec())));
-    }
     let path = loose_path(objects.repository.path(), id);
-    match path.exists() && !is_intact(&path).unwrap_or(false) {
-        true => Err(git2::Error::from_str(&format!("the {kind} {id} has another content"))),
-        false => Ok(None),
+    if path.exists() && !is_intact(&path).unwrap_or(false) {
+        return Err(git2::Error::from_str(&format!("the file of {id} is cut off or has another content")));
     }
+    let (size, _) = objects.odb.read_header(id)?;
+    if size >= LARGE {
+        return Ok(None);
+    }
+    let object = objects.odb.read(id)?;
+    Ok(Some((object.kind(), object.data().to_vec())))
 }
 
 /// Whether an object is absent. A damaged one is not: its own turn finds it.
 fn is_absent(objects: &Objects<'_>, id: git2::Oid) -> Result<bool, GitError> {
+    let path = loose_path(objects.repository.path(), id);
+    if path.exists() {
+        return Ok(is_empty(&path));
+    }
     match objects.header(id) {
         Ok(header) => Ok(header.is_none()),
         Err(_) if objects.odb.exists(id) => Ok(false),
