@@ -118,6 +118,8 @@ impl OperatorLocks {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use lockstep_proto::locks::LockKind;
 
     use super::*;
@@ -153,8 +155,8 @@ mod tests {
         let (locks, now) = (OperatorLocks::default(), Instant::now());
         let one = lock(1, LockTarget::project(project("p")), None);
         let two = lock(2, LockTarget::project(project("q")), None);
-        assert_eq!(locks.note(1, &list(&[one.clone()]), now), [one.target.clone()]);
-        assert_eq!(locks.note(2, &list(&[one.clone(), two.clone()]), now), [two.target.clone()]);
+        assert_eq!(locks.note(1, &list(from_ref(&one)), now), from_ref(&one.target));
+        assert_eq!(locks.note(2, &list(&[one.clone(), two.clone()]), now), from_ref(&two.target));
         assert_eq!(locks.obeyed(), 0);
         locks.obeys(2);
         assert_eq!(locks.obeyed(), 0, "a push from before the first lock is still on its way");
@@ -189,7 +191,7 @@ mod tests {
         let after = |ms| start + Duration::from_millis(ms);
         locks.note(2, &list(&[mortal.clone(), other.clone()]), start);
         assert!(locks.expired(after(9_999)).is_empty());
-        assert_eq!(locks.expired(after(10_000)), [mortal.clone()]);
+        assert_eq!(locks.expired(after(10_000)), from_ref(&mortal));
         locks.note(3, &list(&[Lock { renewals: 1, ..mortal.clone() }, other.clone()]), after(9_000));
         assert!(locks.expired(after(18_999)).is_empty(), "it was renewed");
         locks.note(4, &list(&[Lock { renewals: 1, ..mortal }, other]), after(15_000));

@@ -143,8 +143,8 @@ fn nothing_is_sent_under_a_lock_before_it_is_held() {
 fn a_repeated_push_of_a_locked_ref_is_not_refused_where_the_memory_has_gaps() {
     tell(async |story| {
         let at = SLOW.0;
-        let new = Some(story.object(at, &p0()));
-        assert!(committed(&story.push(at, "one", &p0(), (BRANCH, None, new)).await));
+        let new = story.object(at, &p0());
+        assert!(committed(&story.push(at, "one", &p0(), (BRANCH, None, Some(new))).await));
         story.converge().await;
         assert!(story.world.lose_disk(&node(at)), "the node must be up");
         story.start(at).await;
@@ -152,7 +152,7 @@ fn a_repeated_push_of_a_locked_ref_is_not_refused_where_the_memory_has_gaps() {
         let one_ref = LockTarget::of_ref(p0(), BRANCH.parse().unwrap());
         assert!(ask(story, at, "ci", one_ref, None).await.unwrap().held);
         // Not atomic: then a lock of one ref refuses that ref alone.
-        let command = RefCommand { name: BRANCH.parse().unwrap(), old: Expected::Absent, new, force: true };
+        let command = RefCommand { name: BRANCH.parse().unwrap(), old: Expected::Absent, new: Some(new), force: true };
         let again = RefTransactionRequest {
             request_id: "one".into(),
             deadline_ms: Some(5_000),
@@ -172,7 +172,7 @@ fn a_repeated_push_of_a_locked_ref_is_not_refused_where_the_memory_has_gaps() {
         assert_ne!(submit(&again).await, Outcome::Refused, "it was committed before the loss");
         // A push of another value that nobody has sent before meets the lock.
         let next = story.object(at, &p0());
-        let command = RefCommand { old: Expected::Oid(new.unwrap()), new: Some(next), ..again.commands[0].clone() };
+        let command = RefCommand { old: Expected::Oid(new), new: Some(next), ..again.commands[0].clone() };
         let other = RefTransactionRequest { request_id: "two".into(), commands: vec![command], ..again };
         assert_eq!(submit(&other).await, Outcome::Refused);
     });

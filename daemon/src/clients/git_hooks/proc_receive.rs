@@ -94,8 +94,8 @@ fn receive(from: &mut impl Read, to: &mut impl Write) -> io::Result<Session> {
 
 /// The token of the last push option that names a lock.
 fn lock_option(options: &[Vec<u8>]) -> Option<String> {
-    let tokens = options.iter().filter_map(|option| std::str::from_utf8(option).ok()?.strip_prefix(LOCK_OPTION));
-    tokens.last().map(|token| token.trim_end().to_owned())
+    let mut tokens = options.iter().filter_map(|option| std::str::from_utf8(option).ok()?.strip_prefix(LOCK_OPTION));
+    tokens.next_back().map(|token| token.trim_end().to_owned())
 }
 
 /// Sends the push to the sidecar and returns the lines for git. In a repository that is not Lockstep's, git goes on by

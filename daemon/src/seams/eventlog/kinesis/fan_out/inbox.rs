@@ -48,7 +48,7 @@ pub(super) enum Over {
     /// It has ended: Kinesis cuts each one after five minutes.
     Cut,
     /// Another subscription of the same consumer to this shard took its place.
-    TakenOver,
+    Replaced,
     /// It failed, and this is why.
     Failed(String),
 }
@@ -153,7 +153,7 @@ async fn receive(mut accepted: SubscribeToShardOutput, inbox: Arc<Inbox>, silenc
 /// The end that an error of the stream of events means.
 fn of<R: Debug>(error: &SdkError<SubscribeToShardEventStreamError, R>) -> Over {
     match error.as_service_error() {
-        Some(error) if error.is_resource_in_use_exception() => Over::TakenOver,
+        Some(error) if error.is_resource_in_use_exception() => Over::Replaced,
         _ => Over::Failed(DisplayErrorContext(error).to_string()),
     }
 }

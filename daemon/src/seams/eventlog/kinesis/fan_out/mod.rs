@@ -263,7 +263,7 @@ impl FanOutReader {
         match over {
             Over::Cut => self.lost(begun, "its subscriptions end at once".to_owned()).await,
             Over::Failed(why) => self.lost(begun, why).await,
-            Over::TakenOver => {
+            Over::Replaced => {
                 self.taken_over += 1;
                 self.due = Instant::now() + self.times().pause;
                 let name = &self.ways.settings.consumer;
