@@ -182,12 +182,10 @@ async fn the_wizard_moves_the_writes_and_the_pages_say_what_the_command_line_say
     assert_eq!((begun.status.as_str(), begun.location.as_str()), ("303", "/console/failover"), "{begun:?}");
     let done = async || {
         let page = browser.get("/console/failover").await.page;
-        page.contains("data-step=\"stand_by\" data-state=\"done\"").then_some(page)
+        let is_done = page.contains("data-step=\"stand_by\" data-state=\"done\"");
+        (is_done && page.contains("from a to b (planned), is done.")).then_some(())
     };
-    let Some(page) = until(done).await else {
-        panic!("{:?}\n{}", browser.get("/console/failover").await, b.log_tail())
-    };
-    assert!(page.contains("from a to b (planned), is done."), "{page}");
+    assert!(until(done).await.is_some(), "{:?}\n{}", browser.get("/console/failover").await, b.log_tail());
     assert_eq!(roles(&cluster.nodes[2]).await, [Role::Standby, Role::Active, Role::Standby]);
     let _ = ok(b.cli(&["project", "create", "at-b"]).await);
     // The old site reads its role twice per second. Until then it says that it is draining.
