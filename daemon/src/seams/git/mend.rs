@@ -13,7 +13,7 @@ use lockstep_proto::{Oid, ProjectName};
 
 use super::early_end::EarlyEnd;
 use super::layout::{Layout, failed};
-use super::repair::{children, has_extension, is_fan_out, is_intact, is_sealed};
+use super::repair::{children, has_extension, is_fan_out, is_intact, is_sealed, put_pack_away};
 use super::{GitError, Settings, child, ref_files};
 
 const LOOK: &str = "look for garbled files";
@@ -60,16 +60,15 @@ fn refs(folder: &Path, away: bool) -> std::io::Result<u64> {
 }
 
 fn look(objects: &Path, away: bool) -> std::io::Result<u64> {
-    let (mut found, packs) = (0, objects.join("pack"));
-    for index in children(&packs)?.into_iter().filter(|path| has_extension(path, "idx")) {
+    let mut found = 0;
+    for index in children(&objects.join("pack"))?.into_iter().filter(|path| has_extension(path, "idx")) {
         let pack = index.with_extension("pack");
         if is_gone_or(is_sealed(&index))? && is_gone_or(is_sealed(&pack))? {
             continue;
         }
         found += 1;
-        // An index over several packs would lead to the pack that is gone.
-        for path in [index, pack, packs.join("multi-pack-index")].iter().filter(|_| away) {
-            is_gone_or(std::fs::rename(path, path.with_added_extension("garbled")).map(|()| true))?;
+        if away {
+            put_pack_away(&index)?;
         }
     }
     for folder in children(objects)?.iter().filter(|path| is_fan_out(path)) {

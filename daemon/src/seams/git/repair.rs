@@ -162,17 +162,12 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Renames garbled packs that are younger than the last sync, index first. Git no longer reads them, and an
-    /// operator still can.
+    /// Puts garbled packs away that are younger than the last sync.
     fn packs(&mut self, folder: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
         for index in children(folder)?.into_iter().filter(|path| has_extension(path, "idx")) {
             let pack = index.with_extension("pack");
             if is_young(&index, since)? && !(is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
-                // An index over several packs would lead to the pack that is gone.
-                let paths = [index, pack, folder.join("multi-pack-index")];
-                for path in paths.into_iter().filter(|path| path.exists()) {
-                    std::fs::rename(&path, path.with_added_extension("garbled"))?;
-                }
+                put_pack_away(&index)?;
                 self.report.objects += 1;
             }
         }
@@ -189,6 +184,23 @@ impl Repair<'_> {
         }
         Ok(())
     }
+}
+
+/// Renames a file so that git no longer reads it, and an operator still can. Returns the number of files that were
+/// there.
+pub(super) fn put_away(path: &Path) -> std::io::Result<u64> {
+    match std::fs::rename(path, path.with_added_extension("garbled")) {
+        Ok(()) => Ok(1),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a pack away, index first: git reads a pack only through its index. An index over several packs would lead to
+/// the pack that is gone, so it goes too. Returns the number of files that were there.
+pub(super) fn put_pack_away(index: &Path) -> std::io::Result<u64> {
+    let paths = [index, &index.with_extension("pack"), &index.with_file_name("multi-pack-index")];
+    paths.into_iter().map(put_away).sum()
 }
 
 pub(super) fn has_extension(path: &Path, wanted: &str) -> bool {

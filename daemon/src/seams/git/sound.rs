@@ -18,7 +18,7 @@ use super::index_pack::mapped_bytes;
 use super::layout::{Layout, failed};
 use super::object_ids::{Index, ids_after};
 use super::objects::{Objects, is_empty, loose_path, native, wire};
-use super::repair::{children, has_extension, is_intact, is_sealed};
+use super::repair::{children, has_extension, is_intact, is_sealed, put_away, put_pack_away};
 use super::{GitError, ObjectSlice, Settings, SliceChecked, parse};
 
 pub(super) const OP: &str = "check objects";
@@ -143,21 +143,12 @@ fn rename_damaged(git_dir: &Path, ids: &[git2::Oid]) -> std::io::Result<u64> {
             renamed += put_away(&path)?;
         }
     }
-    let packs = git_dir.join("objects/pack");
-    let mut has_renamed_pack = false;
-    for index in children(&packs)?.into_iter().filter(|path| has_extension(path, "idx")) {
+    for index in children(&git_dir.join("objects/pack"))?.into_iter().filter(|path| has_extension(path, "idx")) {
         let pack = index.with_extension("pack");
         if !has_any(&index, ids)? || (is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
             continue;
         }
-        // git reads a pack only through its index.
-        renamed += put_away(&index)?;
-        renamed += put_away(&pack)?;
-        has_renamed_pack = true;
-    }
-    // An index over several packs would lead to the pack that is gone.
-    if has_renamed_pack {
-        renamed += put_away(&packs.join("multi-pack-index"))?;
+        renamed += put_pack_away(&index)?;
     }
     Ok(renamed)
 }
@@ -171,16 +162,6 @@ fn has_any(index: &Path, ids: &[git2::Oid]) -> std::io::Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// Renames a file so that git no longer reads it, and an operator still can. Returns the number of files that were
-/// there.
-fn put_away(path: &Path) -> std::io::Result<u64> {
-    match std::fs::rename(path, path.with_added_extension("garbled")) {
-        Ok(()) => Ok(1),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error),
-    }
 }
 
 /// Runs `git fsck`. Blocks.
