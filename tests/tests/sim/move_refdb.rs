@@ -1,20 +1,13 @@
 //! Stories of a running refdb that moves to other tables, and of its fence.
 
 use lockstep::state::bound_refdb;
-use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::bridge::RefusalCode;
 use lockstep_proto::rebuild::{Rebuild, RebuildPhase, RebuildRequest, RefdbState};
 use lockstep_proto::refdb_move::{MoveRequest, MoveStep};
-use lockstep_proto::{NodeId, Oid};
 use lockstep_tests::sim::faults::{Cut, Seam};
-use lockstep_tests::sim::story::{Story, p0, tell};
+use lockstep_tests::sim::story::{Story, node, p0, tell};
 
-const BRANCH: &str = "refs/heads/b0";
-const NODES: [&str; 4] = ["eu-aws-0", "eu-aws-1", "muc-1-0", "blr-1-0"];
-const NEXT: &str = "next";
-
-fn node(name: &str) -> NodeId {
-    name.parse().unwrap()
-}
+use crate::rebuild::{BRANCH, NEXT, NODES, converges, push, ready};
 
 fn request(into: &str, abort: bool) -> RebuildRequest {
     RebuildRequest {
@@ -61,30 +54,11 @@ async fn follow(story: &Story, into: &str) {
     for name in NODES {
         story.world.start(&node(name)).await;
     }
-    for name in NODES {
-        story.until(&format!("{name} is ready"), async || story.life(name).node.is_ready()).await;
-    }
+    ready(story, &NODES).await;
 }
 
 async fn state(story: &Story) -> RefdbState {
     bound_refdb::read(&story.world.backend.refdb()).await.unwrap().unwrap().1.state
-}
-
-fn shown(story: &Story, name: &str) -> Option<Oid> {
-    story.volume(name).refs(&p0()).get(&BRANCH.parse().unwrap()).copied()
-}
-
-async fn converges(story: &Story, nodes: &[&str], value: Oid) {
-    for name in nodes {
-        story.until(&format!("{name} has the value"), async || shown(story, name) == Some(value)).await;
-    }
-}
-
-async fn push(story: &Story, at: &str, id: &str, old: Option<Oid>) -> Oid {
-    let new = story.object(at, &p0());
-    let answer = story.push(at, id, &p0(), (BRANCH, old, Some(new))).await.unwrap();
-    assert_eq!(answer.outcome, Outcome::Committed, "{id}: {answer:?}");
-    new
 }
 
 /// No incarnation can be opened in the old refdb, and none is open.

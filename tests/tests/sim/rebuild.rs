@@ -4,23 +4,15 @@ use lockstep::seams::refdb::memory::MemoryRefDb;
 use lockstep::state::bound_refdb;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
 use lockstep_proto::rebuild::{LEAP, Rebuild, RebuildPhase, RebuildRequest, RefdbIdentity, RefdbState};
-use lockstep_proto::{NodeId, Oid, ProjectKey, ProjectName, RefKey};
+use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey};
 use lockstep_tests::sim::faults::{Cut, Seam};
-use lockstep_tests::sim::story::{Story, tell};
+use lockstep_tests::sim::story::{Story, node, p0, tell};
 
-const BRANCH: &str = "refs/heads/b0";
-const NODES: [&str; 4] = ["eu-aws-0", "eu-aws-1", "muc-1-0", "blr-1-0"];
+pub(super) const BRANCH: &str = "refs/heads/b0";
+pub(super) const NODES: [&str; 4] = ["eu-aws-0", "eu-aws-1", "muc-1-0", "blr-1-0"];
 /// The nodes of the sites that are read when `blr-1` is away.
 const READ: [&str; 3] = ["eu-aws-0", "eu-aws-1", "muc-1-0"];
-const NEXT: &str = "next";
-
-fn p0() -> ProjectName {
-    "p0".parse().unwrap()
-}
-
-fn node(name: &str) -> NodeId {
-    name.parse().unwrap()
-}
+pub(super) const NEXT: &str = "next";
 
 fn request() -> RebuildRequest {
     let from_sites = Vec::new();
@@ -77,19 +69,19 @@ fn shown(story: &Story, name: &str) -> Option<Oid> {
     story.volume(name).refs(&p0()).get(&BRANCH.parse().unwrap()).copied()
 }
 
-async fn ready(story: &Story, nodes: &[&str]) {
+pub(super) async fn ready(story: &Story, nodes: &[&str]) {
     for name in nodes {
         story.until(&format!("{name} is ready"), async || story.life(name).node.is_ready()).await;
     }
 }
 
-async fn converges(story: &Story, nodes: &[&str], value: Oid) {
+pub(super) async fn converges(story: &Story, nodes: &[&str], value: Oid) {
     for name in nodes {
         story.until(&format!("{name} has the value"), async || shown(story, name) == Some(value)).await;
     }
 }
 
-async fn push(story: &Story, at: &str, id: &str, old: Option<Oid>) -> Oid {
+pub(super) async fn push(story: &Story, at: &str, id: &str, old: Option<Oid>) -> Oid {
     let new = story.object(at, &p0());
     let answer = story.push(at, id, &p0(), (BRANCH, old, Some(new))).await.unwrap();
     assert_eq!(answer.outcome, Outcome::Committed, "{id}: {answer:?}");
