@@ -1,0 +1,81 @@
+"""The dashboard of the streams: appends, reads and the journal behind them."""
+
+from panels import AT, board, graph, stat
+
+
+def streams():
+    return board(
+        "lockstep-streams",
+        "Lockstep: streams",
+        [
+            stat(
+                "Not in the event log",
+                f"sum(lockstep_journal_unpublished{{{AT}}})",
+                "none",
+                "It grows: the event log does not take records. Nothing is lost, and other sites lag.",
+            ),
+            stat("Slots in use", f"sum(lockstep_journal_in_flight{{{AT}}})", "none", "Slots above the settled mark."),
+            graph(
+                "Published transactions",
+                [(f"sum by (site) (rate(lockstep_publish_slots_total{{{AT}}}[$__rate_interval]))", "{{site}}")],
+                "ops",
+                "As many as are committed.",
+            ),
+            graph(
+                "Refused and repeated records",
+                [
+                    (
+                        f"sum by (site) (rate(lockstep_publish_refused_total{{{AT}}}[$__rate_interval]))",
+                        "{{site}} refused",
+                    ),
+                    (
+                        f"sum by (site) (rate(lockstep_publish_repeated_total{{{AT}}}[$__rate_interval]))",
+                        "{{site}} repeated",
+                    ),
+                ],
+                "ops",
+                "A shard is at its limit: split it.",
+            ),
+            graph(
+                "Duration of an append, p99",
+                [
+                    (
+                        f"histogram_quantile(0.99, sum by (le, site) "
+                        f"(rate(lockstep_publish_seconds_bucket{{{AT}}}[$__rate_interval])))",
+                        "{{site}}",
+                    )
+                ],
+                "s",
+                "One call of Kinesis.",
+            ),
+            graph(
+                "Streams by their way of reading",
+                [
+                    (f"sum by (site) (lockstep_eventlog_fan_out_streams{{{AT}}})", "{{site}} fan-out"),
+                    (f"sum by (site) (lockstep_eventlog_fallback_streams{{{AT}}})", "{{site}} polled instead"),
+                ],
+                "none",
+                "A stream that is polled although its setting asks for fan-out: `lockstep status` tells the reason.",
+            ),
+            graph(
+                "Records that were read",
+                [
+                    (
+                        f"sum by (site, origin) (rate(lockstep_consume_records_total{{{AT}}}[$__rate_interval]))",
+                        "{{site}} from {{origin}}",
+                    )
+                ],
+                "ops",
+                "Zero for one origin while it commits: its stream is not read.",
+            ),
+            graph(
+                "Journal",
+                [
+                    (f"max by (site, node) (lockstep_journal_unpublished{{{AT}}})", "{{node}} unpublished"),
+                    (f"max by (site, node) (lockstep_journal_in_flight{{{AT}}})", "{{node}} in flight"),
+                ],
+                "none",
+                "Per node.",
+            ),
+        ],
+    )
