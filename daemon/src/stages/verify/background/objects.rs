@@ -237,20 +237,17 @@ impl Background {
     }
 
     /// Verifies all objects of a project, and mends those that are unsound.
-    async fn mend_all(&self, project: &ProjectKey, pace: &Pace) -> Result<(), GitError> {
-        let (mut after, repositories) = (None, &self.verifier.materializer.repositories);
-        loop {
+    async fn mend_all(&self, project: &ProjectKey, pace: &Pace) -> Result<(), CompareError> {
+        let mut next = Some(Stage::Objects(None));
+        while let Some(stage @ Stage::Objects(_)) = next.take() {
             let began = Instant::now();
-            let slice = ObjectSlice { after, most: OBJECTS, time: SLICE };
-            let checked = repositories.check_objects(&project.name, slice).await?;
-            if !checked.unsound.is_empty() {
-                self.mend_objects(project, checked.unsound).await;
+            let sliced = self.check(project, stage).await?;
+            if !sliced.suspects.is_empty() {
+                self.mend_objects(project, sliced.suspects).await;
             }
-            if checked.next.is_none() {
-                return Ok(());
-            }
-            after = checked.next;
             pace.rest(self.settings.pause_after(began.elapsed())).await;
+            next = sliced.next;
         }
+        Ok(())
     }
 }
