@@ -39,12 +39,17 @@ impl Background {
                 return Ok(0);
             }
         };
-        let found = compared.mismatches.len() as u64;
-        let left = match found {
-            0 => Vec::new(),
-            _ => self.mend(project, compared.mismatches, pace).await?,
+        let mut found = compared.mismatches;
+        if found.iter().any(is_behind) {
+            // A catch-up that did not end in time is no finding: only a difference that outlives one counts.
+            self.catch_up_or_owe(&project.name).await;
+            found = self.still_differ(project, &keys_of(&found), pace).await?;
+        }
+        let left = match found.is_empty() {
+            true => Vec::new(),
+            false => self.mend(project, &keys_of(&found), pace).await?,
         };
-        self.judged(&project.name, found, &left);
+        self.judged(&project.name, found.len() as u64, &left);
         Ok(compared.refs)
     }
 
@@ -73,24 +78,30 @@ impl Background {
         }
     }
 
-    /// Repairs refs forward: the node catches up along the chain, and the disk gets the values of the version map.
-    /// Returns those that still differ.
+    /// Repairs refs whose node has caught up along the chain: the disk gets the values of the version map. Returns
+    /// those that still differ.
     async fn mend(
         &self,
         project: &ProjectKey,
-        found: Vec<Mismatch>,
+        keys: &BTreeSet<RefKey>,
         pace: &Pace,
     ) -> Result<Vec<Mismatch>, CompareError> {
-        if found.iter().any(is_behind) {
-            self.catch_up_or_owe(&project.name).await;
-        }
-        let keys: BTreeSet<RefKey> = found.iter().filter_map(|one| one.name.parse().ok()).collect();
         if !self.of_init.contains(&project.name)
-            && let Err(why) = self.show(project, &keys).await
+            && let Err(why) = self.show(project, keys).await
         {
             self.observer.failed("verify", &format!("{project}: the disk cannot be repaired: {why}"));
         }
-        let looks = self.verifier.look_again(project, &keys, pace).await?;
+        self.still_differ(project, keys, pace).await
+    }
+
+    /// Those of the refs that differ now.
+    async fn still_differ(
+        &self,
+        project: &ProjectKey,
+        keys: &BTreeSet<RefKey>,
+        pace: &Pace,
+    ) -> Result<Vec<Mismatch>, CompareError> {
+        let looks = self.verifier.look_again(project, keys, pace).await?;
         Ok(looks.values().filter_map(|look| judge(project, look, None)).collect())
     }
 
@@ -155,6 +166,10 @@ impl Background {
         self.judged(&project.name, found, if is_here { &[] } else { &compared.mismatches });
         Ok(())
     }
+}
+
+fn keys_of(found: &[Mismatch]) -> BTreeSet<RefKey> {
+    found.iter().filter_map(|one| one.name.parse().ok()).collect()
 }
 
 /// Whether the node has an earlier version than the refdb.
