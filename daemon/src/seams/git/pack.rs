@@ -188,7 +188,7 @@ impl Packer<'_> {
     fn in_memory(&self, found: &[Found]) -> Result<Payload, GitError> {
         let mut writer = PackWriter::new();
         for Found { oid, .. } in found {
-            let object = self.objects.odb.read(*oid).map_err(|error| self.objects.error(OP, *oid, &error))?;
+            let object = self.objects.db.read(*oid).map_err(|error| self.objects.error(OP, *oid, error))?;
             writer.add(object.kind(), object.data()).map_err(|error| self.failed(error))?;
         }
         Ok(Payload::Memory(writer.finish()))

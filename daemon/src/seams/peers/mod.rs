@@ -13,6 +13,7 @@
 //!   outside.
 
 mod fallback;
+mod fetch;
 pub mod http;
 mod named;
 pub mod serve;
@@ -27,6 +28,7 @@ use lockstep_proto::{Oid, ProjectName};
 
 use crate::seams::blob::Payload;
 pub use fallback::FallbackPeers;
+pub use fetch::{OnArrival, fetch};
 pub use named::named_peers;
 
 /// Why a request for objects failed.

@@ -207,7 +207,9 @@ pub(super) fn not_packed(error: &GitError) -> Refusal {
             );
             Refusal::new(RefusalCode::Invalid, false, message)
         }
-        GitError::NoRepository(_) | GitError::RefMoved { .. } | GitError::Failed { .. } => unavailable(error),
+        GitError::NoRepository(_) | GitError::RefMoved { .. } | GitError::Damaged { .. } | GitError::Failed { .. } => {
+            unavailable(error)
+        }
     }
 }
 
