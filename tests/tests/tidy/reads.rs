@@ -46,7 +46,7 @@ pub fn check(file: &Source) -> Vec<Finding> {
     }
     let rule = |call: &str| format!("`{call}` reads objects by libgit2, which may never end: use `ObjectDb` of {HOME}");
     let found = code(file).into_iter().filter_map(|(number, line)| {
-        let call = CALLS.iter().find(|call| line.contains(*call));
+        let call = CALLS.iter().copied().find(|call| line.contains(call));
         call.map(|call| file.finding(number, rule(call)))
     });
     found.collect()

@@ -166,7 +166,7 @@ mod tests {
             assert!(command.status().unwrap().success());
             let own = Own { root: folder.path() };
             std::fs::create_dir_all(own.tmp()).unwrap();
-            child::git(&settings, &git_dir).args(["prune-packed", "-q"]).status().unwrap();
+            assert!(child::git(&settings, &git_dir).args(["prune-packed", "-q"]).status().unwrap().success());
             let packs = children(&git_dir.join("objects/pack")).unwrap();
             let index = packs.into_iter().find(|path| has_extension(path, "idx")).unwrap();
             Self { folder, settings, blobs, index }
@@ -186,7 +186,7 @@ mod tests {
             let output = command.arg("show-index").stdin(File::open(&self.index).unwrap()).output().unwrap();
             let entry = |line: &str| {
                 let mut words = line.split(' ');
-                let at = words.next().unwrap().parse().unwrap();
+                let at = words.next().unwrap().parse::<usize>().unwrap();
                 (at, Oid::from_str(words.next().unwrap()).unwrap())
             };
             let mut entries: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(entry).collect();
@@ -246,6 +246,6 @@ mod tests {
     fn a_pack_of_which_nothing_can_be_read_is_put_away_all_the_same() {
         let world = World::new();
         World::rewrite(&world.pack(), |content| content.fill(0));
-        assert_eq!(world.left(), []);
+        assert!(world.left().is_empty());
     }
 }

@@ -11,11 +11,19 @@
 //! - A peer of an earlier release serves no digests. That is an error which says so, and never an empty page.
 //! - A peer is not trusted: [`crate::seams::git::Repositories::ingest`] checks its packs, like all content from
 //!   outside.
+//!
+//! | file | content |
+//! |---|---|
+//! | `fallback` | asks one peer after the other |
+//! | `http` | peers over HTTP |
+//! | `named` | some peers of all, which an operator has chosen |
+//! | `portions` | fetches objects into a repository, in portions |
+//! | `serve` | the serving side |
 
 mod fallback;
-mod fetch;
 pub mod http;
 mod named;
+mod portions;
 pub mod serve;
 
 use async_trait::async_trait;
@@ -28,8 +36,8 @@ use lockstep_proto::{Oid, ProjectName};
 
 use crate::seams::blob::Payload;
 pub use fallback::FallbackPeers;
-pub use fetch::{OnArrival, fetch};
 pub use named::named_peers;
+pub use portions::{OnArrival, fetch};
 
 /// Why a request for objects failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
