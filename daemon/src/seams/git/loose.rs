@@ -16,7 +16,7 @@ use super::files::put_away;
 
 /// The bytes that are inflated at a time.
 const BLOCK: usize = 1 << 14;
-/// Longest header, in bytes: a type, a size, and what is around them.
+/// Longest header, in bytes: a type and a size, with room to spare.
 const HEADER: usize = 64;
 
 /// A loose object.

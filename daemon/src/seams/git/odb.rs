@@ -1,5 +1,5 @@
-//! The one way to the objects of a repository: whatever of this program reads or writes objects through libgit2 does it
-//! here. `tests/tests/tidy` refuses every other way.
+//! The one way to the objects of a repository. No other file reads or writes objects through libgit2:
+//! `tests/tests/tidy` refuses that.
 //!
 //! libgit2 reads a loose object that is cut off for ever, and would hold its thread. So it reads packs alone: of those
 //! an error is an error. Loose objects are read by [`super::loose`], which costs as much. Only the header of a loose

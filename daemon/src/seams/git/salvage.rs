@@ -1,8 +1,8 @@
 //! Puts a damaged pack away, and brings back the objects in it that can still be read.
 //!
-//! Peers send what the refs need. Other objects of the pack may be here alone: strays, kept values, refs that each site
-//! computes itself. So each object of the pack is read by itself, and the intact ones go into a new pack in its place.
-//! If its index leads to none of them, git unpacks as much as it can. The damaged pack stays beside it, renamed.
+//! Peers send all that the refs need. Other objects of the pack may be here alone: strays, kept values, refs that each
+//! site computes itself. So each object of the pack is read by itself, and the intact ones go into a new pack in its
+//! place. If its index leads to none of them, git unpacks as much as it can. The damaged pack stays beside it, renamed.
 
 use std::fs::File;
 use std::io::{BufWriter, Error, Result, Seek, Write};
@@ -39,8 +39,7 @@ impl Salvage<'_> {
     /// number of files that were there. Blocks.
     pub(super) fn put_pack_away(&self, index: &Path) -> Result<u64> {
         let pack = index.with_extension("pack");
-        // The new pack may have the name of the old one, so it joins last. What cannot be salvaged stays in the file
-        // that is renamed.
+        // The new pack may have the name of the old one, so it joins last. The rest stays in the renamed file.
         let intact = self.intact(index, &pack).unwrap_or_else(|error| {
             tracing::warn!(pack = %pack.display(), %error, "no object of a damaged pack is brought back");
             None

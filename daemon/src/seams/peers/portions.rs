@@ -20,7 +20,7 @@ pub enum OnArrival<'a> {
 /// Fetches everything that `wants` need beyond the closures of `haves`, which are complete here. Moves no ref.
 ///
 /// # Errors
-/// No peer has all objects, a pack is bad, or the repository failed. What has arrived before stays.
+/// No peer has all objects, a pack is bad, or the repository failed. Objects that have arrived stay.
 pub async fn fetch<E: From<PeerError> + From<GitError>>(
     peers: &dyn Peers,
     repositories: &dyn Repositories,

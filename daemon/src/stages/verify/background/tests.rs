@@ -214,7 +214,7 @@ async fn a_lost_object_stays_open_until_a_peer_sends_it() {
     assert!(world.model.closure_is_complete(&project().name, lost));
 }
 
-/// Nobody waits for the next pass over the object. What is open waits for its next try.
+/// Nobody waits for the next pass over the object. An open one waits for its next try.
 #[tokio::test(start_paused = true)]
 async fn damage_that_an_operation_has_met_is_repaired_at_once() {
     let (mut world, refs) = World::new().await;
