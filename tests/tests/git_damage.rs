@@ -130,6 +130,19 @@ fn no_read_of_an_object_that_is_cut_off_hangs_and_each_names_it() {
 }
 
 #[test]
+fn a_damaged_object_is_named_when_git_makes_the_pack() {
+    within_a_bound(async || {
+        let fixture = LocalFixture::with(&Settings { memory_pack_bytes: 0, ..Settings::default() });
+        let origin = fixture.origin();
+        origin.create(&project(), &name("refs/heads/main")).await.unwrap();
+        let file = fixture.blob(&project(), "a file that is long enough to have a header before its half");
+        cut_off(&fixture.origin_dir(&project()), file);
+        let nothing: IsCommitted = Arc::new(|_| false);
+        is_damaged(origin.pack(&project(), &[file], &[], &nothing).await, file);
+    });
+}
+
+#[test]
 fn a_pack_that_has_an_object_replaces_its_damaged_copy() {
     for memory_pack_bytes in [Settings::default().memory_pack_bytes, 0] {
         within_a_bound(async move || {

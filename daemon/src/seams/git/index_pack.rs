@@ -168,6 +168,9 @@ impl Quarantine<'_> {
         if let Some(flaw) = flaw(message) {
             return GitError::Flawed { project, flaw };
         }
+        if let Some(object) = damaged(message) {
+            return GitError::Damaged { project, object: super::objects::wire(object), why: message.clone() };
+        }
         let missing = ["did not receive expected object", "Could not read", "missing blob", "unresolved delta"];
         if missing.iter().any(|sign| message.contains(sign)) {
             let oids: Vec<Oid> = ids(message).map(super::objects::wire).collect();
@@ -242,6 +245,14 @@ fn flaw(message: &str) -> Option<Flaw> {
         let (object, why) = line.strip_prefix("error: object ")?.split_once(": ")?;
         Some(Flaw { object: object.parse().ok()?, why: why.to_owned() })
     })
+}
+
+/// Finds the object of a repository that git cannot read: `loose object <id> (stored in <file>) is corrupt`. git ends at
+/// the first one.
+pub(super) fn damaged(message: &str) -> Option<git2::Oid> {
+    let mut lines = message.lines();
+    let line = lines.find(|line| line.contains(" object ") && line.ends_with(") is corrupt"))?;
+    ids(line.split_once(" (stored in ")?.0).next()
 }
 
 /// Returns the object ids in a message of git.
