@@ -29,10 +29,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::bridge::ApiError;
 use lockstep_proto::resync::{Resync, ResyncRequest, ResyncScope};
 use lockstep_proto::{NodeId, SiteId};
-use parking_lot::Mutex;
 
 use crate::base::clock::Clock;
 use crate::base::tasks::Tasks;
@@ -46,6 +45,7 @@ use crate::state::context::{NodeContext, NodeState};
 use crate::state::debts::Debts;
 use crate::state::durability::Durability;
 use crate::state::materialize::{MaterializeError, Materializer};
+use crate::state::operator_run::{Begun, OperatorRun, RunReport};
 use crate::state::version_map::VersionMap;
 use crate::state::went_back::WentBack;
 
@@ -104,7 +104,7 @@ pub struct Resyncer {
     comes_back: ComesBack,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
-    last: Arc<Mutex<Option<Resync>>>,
+    run: OperatorRun<Resync>,
 }
 
 impl Resyncer {
@@ -130,7 +130,7 @@ impl Resyncer {
             comes_back,
             clock,
             tasks,
-            last: Arc::default(),
+            run: OperatorRun::default(),
         }
     }
 
@@ -140,7 +140,7 @@ impl Resyncer {
     /// # Errors
     /// The request makes no sense, another resync is in progress, or the refdb does not answer. Nothing was begun.
     pub async fn begin(&self, actor: &str, request: ResyncRequest) -> Result<Resync, ApiError> {
-        if let Some(running) = joined(self.last.lock().as_ref(), &request)? {
+        if let Some(running) = self.run.joined(&request)? {
             return Ok(running);
         }
         self.check(&request).await?;
@@ -150,43 +150,39 @@ impl Resyncer {
             ResyncScope::Project { .. } | ResyncScope::All => Vec::new(),
         };
         let start = self.store.facts().map_err(ApiError::unavailable)?.starts;
-        let begun = {
-            let mut last = self.last.lock();
-            if let Some(running) = joined(last.as_ref(), &request)? {
-                return Ok(running);
-            }
-            let begun = Resync {
-                number: last.as_ref().map_or(0, |last| last.number) + 1,
-                node: self.node.clone(),
-                start,
-                request: request.clone(),
-                by: actor.to_owned(),
-                began_ms: self.clock.now_ms(),
-                ended_ms: None,
-                projects: 0,
-                done: 0,
-                now: None,
-                refetched: 0,
-                garbled: 0,
-                refs_set: 0,
-                strays: 0,
-                failures: 0,
-                failed: Vec::new(),
-                ask_too,
-            };
-            *last = Some(begun.clone());
-            begun
+        let report = |number| Resync {
+            number,
+            node: self.node.clone(),
+            start,
+            request: request.clone(),
+            by: actor.to_owned(),
+            began_ms: self.clock.now_ms(),
+            ended_ms: None,
+            projects: 0,
+            done: 0,
+            now: None,
+            refetched: 0,
+            garbled: 0,
+            refs_set: 0,
+            strays: 0,
+            failures: 0,
+            failed: Vec::new(),
+            ask_too,
+        };
+        let begun = match self.run.begin(&request, report)? {
+            Begun::New(begun) => begun,
+            Begun::Joined(running) => return Ok(running),
         };
         let ResyncRequest { scope, from, reason } = &request;
         tracing::warn!(actor, reason, ?scope, ?from, "an operator begins a resync");
-        self.tasks.spawn("resync", self.clone().run(request.scope, sources));
+        self.tasks.spawn("resync", self.clone().take_all(request.scope, sources));
         Ok(begun)
     }
 
     /// The resync that is in progress, or was the last one since the start of the node.
     #[must_use]
     pub fn last(&self) -> Option<Resync> {
-        self.last.lock().clone()
+        self.run.last()
     }
 
     /// The other nodes of this site that take part.
@@ -197,17 +193,23 @@ impl Resyncer {
     }
 }
 
-/// The resync in progress, if it is the one that is asked for.
-fn joined(last: Option<&Resync>, request: &ResyncRequest) -> Result<Option<Resync>, ApiError> {
-    let running = last.filter(|last| last.ended_ms.is_none());
-    match running {
-        Some(running) if !running.request.asks_for_the_same(request) => {
-            let message = format!(
-                "resync {} of {} is in progress at this node; wait for its end, then ask again",
-                running.number, running.by
-            );
-            Err(ApiError::new(RefusalCode::Stale, true, message))
-        }
-        running => Ok(running.cloned()),
+impl RunReport for Resync {
+    type Request = ResyncRequest;
+    const KIND: &'static str = "resync";
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn by(&self) -> &str {
+        &self.by
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended_ms.is_some()
+    }
+
+    fn is_asked_for(&self, request: &ResyncRequest) -> bool {
+        self.request.asks_for_the_same(request)
     }
 }
