@@ -11,6 +11,10 @@
 //! project whose garbled files were taken away, or whose repository was missing, is noted durably as being restored, so
 //! that the repository restorer ends the work after a crash (`docs/adr/0053`).
 //!
+//! Between `init` and the handshake of a Gerrit, refs of All-Projects and All-Users on the disk may be values that
+//! `init` has written and that nobody has committed yet. While no Gerrit asks for refresh tasks here, a resync sets no
+//! ref of these two projects, and says so.
+//!
 //! | file | content |
 //! |---|---|
 //! | `refusals` | requests that make no sense at this node |
@@ -27,11 +31,12 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::resync::{Resync, ResyncRequest, ResyncScope};
-use lockstep_proto::{NodeId, SiteId};
+use lockstep_proto::{NodeId, ProjectName, SiteId};
 
 use crate::base::clock::Clock;
 use crate::base::tasks::Tasks;
@@ -70,6 +75,13 @@ enum ResyncError {
     /// Peers have sent objects, and values still need others.
     #[error("{0} values still need objects that are not here; give another peer with --from, or ask again")]
     Incomplete(usize),
+    /// Refs of All-Projects or All-Users differ on the disk, and the handshake of a Gerrit decides about them.
+    #[error(
+        "{0} refs on the disk are not at their committed values, and no Gerrit runs here: they may be writes of `init` \
+         or of a schema upgrade, which were not committed yet; nothing was set. Start Gerrit: its handshake commits \
+         such writes, and restores lost values. Then ask again"
+    )]
+    LeftToGerrit(usize),
 }
 
 impl ResyncError {
@@ -80,7 +92,7 @@ impl ResyncError {
             Self::Git(error) | Self::Materialize(MaterializeError::Git(error)) => {
                 !matches!(error, GitError::Bad { .. })
             }
-            Self::Peer(_) | Self::Incomplete(_) => true,
+            Self::Peer(_) | Self::Incomplete(_) | Self::LeftToGerrit(_) => true,
             Self::Store(_) | Self::Materialize(MaterializeError::Store(_)) => false,
         }
     }
@@ -105,7 +117,13 @@ pub struct Resyncer {
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     run: OperatorRun<Resync>,
+    /// The projects to which Gerrit's `init` writes while no Gerrit runs.
+    of_init: BTreeSet<ProjectName>,
+    gerrit_runs: GerritRuns,
 }
+
+/// Whether a Gerrit that was let in runs at this node.
+pub type GerritRuns = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Resyncer {
     /// The resyncer of a node, which catches up through `catch_up`.
@@ -131,7 +149,15 @@ impl Resyncer {
             clock,
             tasks,
             run: OperatorRun::default(),
+            of_init: BTreeSet::new(),
+            gerrit_runs: Arc::new(|| true),
         }
+    }
+
+    /// Leaves the refs of these projects to the handshake while no Gerrit runs.
+    #[must_use]
+    pub fn leaving(self, of_init: BTreeSet<ProjectName>, gerrit_runs: GerritRuns) -> Self {
+        Self { of_init, gerrit_runs, ..self }
     }
 
     /// Begins a resync, or answers the same one if it is in progress. `actor` is the authenticated identity of the
