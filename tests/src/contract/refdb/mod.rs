@@ -139,6 +139,7 @@ macro_rules! refdb_contract {
             nodes::a_digest_replaces_the_last_one_and_is_bounded,
             rebuild::a_rebuild_writes_refs_directories_and_sites,
             rebuild::a_rebuild_lowers_no_version_and_no_epoch,
+            rebuild::a_rebuild_writes_documents_and_lowers_no_revision,
             rebuild::a_run_that_is_not_the_last_one_writes_nothing,
             rebuild::a_live_ref_becomes_no_directory,
             rebuild::a_rebuilt_ref_takes_the_next_commit,

@@ -80,6 +80,27 @@ mod cases {
         assert_eq!(sites(&db).await, [high]);
     }
 
+    pub async fn a_rebuild_writes_documents_and_lowers_no_revision(db: Db) {
+        let revision = building(&db, 1).await;
+        let record = |revision, body: &str| DocumentRecord { revision, body: body.to_owned() };
+        let write = async |which, revision_of, body: &str| {
+            let items = [Rebuilt::Document(which, record(revision_of, body))];
+            db.setup.rebuild(&items, revision).await
+        };
+        for (of, body) in [(7, "{\"a\":1}"), (7, "{\"a\":1}"), (6, "{}")] {
+            assert_eq!(write(Document::Locks, of, body).await, Ok(RebuildAnswer::Written), "{of}");
+        }
+        let stored = record(7, "{\"a\":1}");
+        assert_eq!(db.documents.document(Document::Locks).await, Ok(Some(stored)));
+        let next = record(8, "{}");
+        assert_eq!(db.documents.put_document(Document::Locks, &next).await, Ok(next.clone()), "it goes on from there");
+        let identity = write(Document::Identity, 9, "{}").await;
+        assert!(matches!(identity, Err(RefDbError::Broken(_))), "{identity:?}");
+        building(&db, 2).await;
+        assert_eq!(write(Document::Locks, 9, "[]").await, Ok(RebuildAnswer::Superseded));
+        assert_eq!(db.documents.document(Document::Locks).await, Ok(Some(next)));
+    }
+
     pub async fn a_run_that_is_not_the_last_one_writes_nothing(db: Db) {
         let one = [write(&rebuilt("refs/heads/a", 7, value(1)))];
         assert_eq!(db.setup.rebuild(&one, 1).await, Ok(RebuildAnswer::Superseded), "there is no identity");
