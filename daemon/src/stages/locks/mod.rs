@@ -6,7 +6,8 @@
 //! write at the commit point. So no two holders ever both commit, even if one is slow, paused or cut off. Nothing of
 //! that depends on a clock.
 //!
-//! Locks travel with a refdb that moves to other tables, so nobody changes them between the fence and the end of a move.
+//! Locks travel with a refdb that moves to other tables. So nobody changes them between the fence and the end of a
+//! move.
 //!
 //! | file | idea |
 //! |---|---|

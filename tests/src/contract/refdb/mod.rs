@@ -143,6 +143,7 @@ macro_rules! refdb_contract {
             rebuild::a_run_that_is_not_the_last_one_writes_nothing,
             rebuild::a_live_ref_becomes_no_directory,
             rebuild::a_rebuilt_ref_takes_the_next_commit,
+            rebuild::a_backup_has_every_item_of_the_refdb,
             rebuild::a_write_of_the_wrong_size_is_broken,
             gerrit::the_first_gerrit_says_who_it_is_for_ever,
             gerrit::of_concurrent_firsts_one_wins,
