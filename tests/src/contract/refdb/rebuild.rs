@@ -1,4 +1,4 @@
-//! The writes of a rebuild, and backups of what they wrote.
+//! The writes of a rebuild, and a backup of the items.
 
 use std::sync::Arc;
 

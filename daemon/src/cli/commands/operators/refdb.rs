@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::super::CliError;
 use super::super::config::ConfigArgs;
 use super::super::target::{OperatorTarget, Target};
-use super::refdb_backup::{self, BackupArgs};
+use super::refdb_backup::{self, BackupArgs, PROGRESS};
 use super::refdb_text::{check_report, progress, report};
 use crate::base::clock::SeededEntropy;
 use crate::cli::out;
@@ -23,8 +23,6 @@ use crate::node::assembly::follow_move::present_refdb;
 use crate::node::config;
 use crate::seams::refdb::check::{Checked, RefDbCheck};
 
-/// The time between two lines about the progress of a command that reads the whole refdb.
-pub(super) const PROGRESS: Duration = Duration::from_secs(5);
 /// The pause between two looks at a rebuild.
 const LOOK: Duration = Duration::from_millis(300);
 

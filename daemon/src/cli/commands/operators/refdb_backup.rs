@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -12,7 +13,6 @@ use tokio::time::Instant;
 use super::super::config::ConfigArgs;
 use super::super::table::Table;
 use super::super::{CliError, json};
-use super::refdb::PROGRESS;
 use crate::base::clock::{Clock, SeededEntropy, SystemClock};
 use crate::base::time_text::utc;
 use crate::cli::out;
@@ -23,6 +23,8 @@ use crate::seams::refdb::backup::{BackupWriter, Counts, NewFile, Verified, Write
 use crate::seams::refdb::dynamo::{TableBackup, TableBackupError};
 use crate::state::bound_refdb;
 
+/// The time between two lines about the progress of a command that reads the whole refdb.
+pub(super) const PROGRESS: Duration = Duration::from_secs(5);
 /// The digits of the refdb's id in the names of backups.
 const ID_DIGITS: usize = 8;
 
