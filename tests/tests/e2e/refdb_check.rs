@@ -1,4 +1,5 @@
-//! `lockstep refdb check` and `backup` read the tables of a running cluster: a sound refdb, and one with a damaged item.
+//! `lockstep refdb check` and `backup` read the tables of a running cluster: a sound refdb, and one with a damaged
+//! item.
 
 use lockstep::seams::refdb::{RebuildAnswer, Rebuilt, RefDb, RefItem};
 use lockstep::state::bound_refdb;

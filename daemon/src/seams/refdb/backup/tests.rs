@@ -148,7 +148,7 @@ async fn a_backup_that_is_cut_off_anywhere_or_changed_is_refused() {
     let newer = text.replacen("\"format\":1", "\"format\":2", 1);
     assert!(entries(newer.as_bytes()).unwrap_err().to_string().contains("format 2"));
     assert!(matches!(entries(b"hello\n"), Err(ReadError::NoBackup)));
-    assert!(matches!(entries(&vec![b'x'; 5 << 20]), Err(ReadError::Damaged(1, _))), "lines have a bound");
+    assert!(matches!(entries("x".repeat(5 << 20).as_bytes()), Err(ReadError::Damaged(1, _))), "lines have a bound");
 }
 
 #[tokio::test]
