@@ -100,7 +100,10 @@ impl Stages {
         let consumer = Consumer::new(&context, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
         let (fencer, leftovers, locks) = (Fencer::new(&context), LeftoverPublisher::new(&context), Arc::default());
         let verifier = Verifier::load(&context, &state, Arc::clone(&catch_up), settings.verify_share)?;
+        let gerrit = refresh.clone();
+        let gerrit_runs = Arc::new(move || gerrit.as_ref().is_some_and(|gerrit| gerrit.gerrit_runs()));
         let resyncer = Resyncer::new(&context, &state, Arc::clone(&catch_up));
+        let resyncer = resyncer.leaving(settings.of_init.clone(), gerrit_runs);
         let replayer = Replayer::new(&context, &state, Arc::new(applier.clone()), settings.consume);
         let (journal, sweep) = (Running::default(), Arc::default());
         Ok(Self {

@@ -45,6 +45,10 @@ impl Resources {
             On::FanOutStreams => self.fan_out_streams.iter().map(stream).collect(),
             On::Consumers => self.fan_out_streams.iter().map(|one| format!("{}/consumer/*", stream(one))).collect(),
             On::OwnStream => self.own_streams.iter().map(stream).collect(),
+            On::Backups => {
+                [&self.refs, &self.journal].into_iter().flat_map(|name| table(&format!("{name}/backup/*"))).collect()
+            }
+            On::Everything => vec!["*".to_owned()],
             On::Bucket => self.blobs.iter().map(|(bucket, _)| format!("arn:{partition}:s3:::{bucket}")).collect(),
             On::Objects => self.blobs.iter().map(|(bucket, prefix)| objects(partition, bucket, prefix)).collect(),
         }
@@ -82,6 +86,7 @@ pub fn policy(resources: &Resources, caller: Caller) -> Value {
             "kms:ReEncryptFrom",
             "kms:ReEncryptTo",
         ],
+        Caller::Backup => &["kms:Decrypt"],
         Caller::Plan => &[],
     };
     if !resources.keys.is_empty() && !uses_key.is_empty() {
@@ -104,6 +109,8 @@ fn sid(on: On) -> &'static str {
         On::OwnStream => "OwnStream",
         On::Objects => "Blobs",
         On::Bucket => "Bucket",
+        On::Backups => "Backups",
+        On::Everything => "Everything",
     }
 }
 
@@ -159,6 +166,23 @@ mod tests {
         let streams = statement(&run, "FanOutStreams").unwrap();
         assert_eq!(streams["Resource"], json!([arn]));
         assert!(!streams["Action"].to_string().contains("kinesis:SubscribeToShard"));
+    }
+
+    #[test]
+    fn backups_are_for_operators_who_read_the_refs_and_change_nothing() {
+        let backup = policy(&resources(), Caller::Backup);
+        let refs = statement(&backup, "Refs").unwrap();
+        assert_eq!(refs["Action"], json!(["dynamodb:CreateBackup", "dynamodb:GetItem", "dynamodb:Query"]));
+        assert_eq!(statement(&backup, "Journal").unwrap()["Action"], json!(["dynamodb:CreateBackup"]));
+        let table = "arn:aws:dynamodb:eu-central-1:123456789012:table";
+        let backups = [format!("{table}/l-refs/backup/*"), format!("{table}/l-journal/backup/*")];
+        assert_eq!(statement(&backup, "Backups").unwrap()["Resource"], json!(backups));
+        let all = statement(&backup, "Everything").unwrap();
+        assert_eq!((&all["Action"], &all["Resource"]), (&json!(["dynamodb:ListBackups"]), &json!(["*"])));
+        assert_eq!((statement(&backup, "Streams"), statement(&backup, "Blobs")), (None, None));
+        for caller in [Caller::Run, Caller::RunAndCreate, Caller::Plan, Caller::Apply] {
+            assert!(!policy(&resources(), caller).to_string().contains("dynamodb:CreateBackup"), "{caller:?}");
+        }
     }
 
     #[test]

@@ -156,6 +156,7 @@ const ELSEWHERE: [(&str, &str); 39] = [
     ("aws apply", "e2e aws::provision"),
     ("doctor", "e2e doctor"),
     ("support-bundle", "e2e doctor"),
+    ("refdb backup", "e2e refdb_check"),
     ("refdb check", "e2e refdb_check"),
     ("resync", "e2e resync"),
     ("replay", "e2e resync"),

@@ -21,10 +21,12 @@
 //! | `rebuild` | the items of a refdb that is being rebuilt |
 //! | `tables` | creation and checks of the tables |
 //! | `provision`, `compared` | the properties that the tables should have, for `lockstep aws` |
+//! | `backups` | on-demand backups of the tables |
 //! | `side_by_side` | tests: records beside those of the release before |
 //! | `client`, `error` | timeouts without retries; the meaning of errors |
 //! | `metering` | counts the request units of each call |
 
+mod backups;
 mod client;
 mod commit;
 mod compared;
@@ -62,6 +64,7 @@ use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use bytes::Bytes;
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
+pub use backups::{TableBackup, TableBackupError, TableBackups};
 pub use client::{Connection, client};
 pub use compared::TableWishes;
 pub use elsewhere::DynamoTables;

@@ -154,7 +154,7 @@ impl ProvidedTable {
 }
 
 /// Whether the endpoint does not know the call at all. AWS knows all of them.
-fn is_unknown_call<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+pub(super) fn is_unknown_call<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     error.code() == Some("UnknownOperationException")
 }
 

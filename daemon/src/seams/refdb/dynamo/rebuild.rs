@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// The most writes of one item that are in progress at once.
 const WRITES: usize = 16;
 
-/// Writes the items. One that is there with a higher version or epoch is left out of the next try.
+/// Writes the items. One that is there with a higher version, epoch or revision is left out of the next try.
 pub(super) async fn write(
     client: &Client,
     tables: &Tables,
@@ -88,7 +88,7 @@ pub(super) async fn write_singly(
         match one {
             Rebuilt::Directory(project, name) => directories.push((project, name, written(tables, one))),
             Rebuilt::Ref(..) => others.push(of_run(written(tables, one), revision)),
-            Rebuilt::Site(_) => others.push(written(tables, one)),
+            Rebuilt::Site(_) | Rebuilt::Document(..) => others.push(written(tables, one)),
         }
     }
     for (project, name, update) in directories {
@@ -96,7 +96,7 @@ pub(super) async fn write_singly(
             return Ok(RebuildAnswer::NamesExclude(project.clone(), name.clone()));
         }
     }
-    // An item with a higher version or epoch stays as it is.
+    // An item with a higher version, epoch or revision stays as it is.
     let writes: Vec<_> = others.into_iter().map(|update| single_item::written(client, update)).collect();
     futures::stream::iter(writes).buffer_unordered(WRITES).map_ok(drop).try_collect::<()>().await?;
     Ok(RebuildAnswer::Written)
@@ -134,6 +134,13 @@ fn written(tables: &Tables, one: &Rebuilt) -> UpdateBuilder {
             .expression_attribute_values(":yes", AttributeValue::Bool(true))
             .expression_attribute_values(":absent", text("absent")),
         Rebuilt::Site(site) => placed(update(tables, &Key::of_site(&site.site)), site),
+        Rebuilt::Document(which, record) => update(tables, &Key::of_document(*which))
+            .update_expression("SET #revision = :revision, #body = :body")
+            .condition_expression("attribute_not_exists(#revision) OR #revision <= :revision")
+            .expression_attribute_names("#revision", "revision")
+            .expression_attribute_names("#body", "body")
+            .expression_attribute_values(":revision", number(record.revision))
+            .expression_attribute_values(":body", text(&record.body)),
     }
 }
 
@@ -171,6 +178,6 @@ fn excluded(left: &[Rebuilt], reasons: &[CancellationReason]) -> Option<RebuildA
         Rebuilt::Directory(project, name) if condition_failed(reason) => {
             Some(RebuildAnswer::NamesExclude(project.clone(), name.clone()))
         }
-        Rebuilt::Directory(..) | Rebuilt::Ref(..) | Rebuilt::Site(_) => None,
+        Rebuilt::Directory(..) | Rebuilt::Ref(..) | Rebuilt::Site(_) | Rebuilt::Document(..) => None,
     })
 }
