@@ -26,6 +26,8 @@ pub enum Document {
     Keys,
     /// The locks of operators and bridges: a [`lockstep_proto::locks::Locks`]. Commits under a lock look at its text.
     Locks,
+    /// The capacity of the streams of all sites: a [`lockstep_proto::capacity::Capacities`].
+    Capacity,
 }
 
 impl Document {
@@ -39,6 +41,7 @@ impl Document {
             Self::Drill => "the drill",
             Self::Keys => "the keys of the sites",
             Self::Locks => "the list of locks",
+            Self::Capacity => "the capacity of streams",
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::seams::refdb::{Document, DocumentRecord, RefDb, RefDbError};
 
 /// The documents that travel. The identity does not: each refdb has its own.
-const DOCUMENTS: [Document; 7] = [
+const DOCUMENTS: [Document; 8] = [
     Document::Failover,
     Document::History,
     Document::FirstSites,
@@ -12,6 +12,7 @@ const DOCUMENTS: [Document; 7] = [
     Document::DrillHistory,
     Document::SilentDrills,
     Document::Keys,
+    Document::Capacity,
 ];
 
 /// Copies them.

@@ -10,7 +10,7 @@ use crate::base::ref_names::{self, RefClass};
 use crate::seams::refdb::{Document, DocumentRecord, IncarnationRecord, IncarnationState, RefItem, SlotState};
 
 /// All documents of the installation, in the order of the check.
-pub(super) const DOCUMENTS: [Document; 8] = [
+pub(super) const DOCUMENTS: [Document; 9] = [
     Document::Identity,
     Document::FirstSites,
     Document::Keys,
@@ -19,6 +19,7 @@ pub(super) const DOCUMENTS: [Document; 8] = [
     Document::Drill,
     Document::DrillHistory,
     Document::SilentDrills,
+    Document::Capacity,
 ];
 
 /// Whether the text of a refusal speaks of the form of an item. Denied calls and missing tables speak of the table.
