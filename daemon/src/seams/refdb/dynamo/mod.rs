@@ -65,7 +65,7 @@ use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq
 pub use client::{Connection, client};
 pub use compared::TableWishes;
 pub use elsewhere::DynamoTables;
-pub use provision::ProvidedTable;
+pub use provision::{ProvidedTable, WarmedTable};
 pub use tables::{TableSettings, Warm};
 
 use super::single_item as steps;
