@@ -33,8 +33,8 @@ pub(super) fn compared(rows: &[Row]) -> String {
     text
 }
 
-/// The cost of a shard per month, in cents, and that of an on-demand stream in dollars: list prices of us-east-1, before
-/// the data.
+/// The cost of a shard per month, in cents, and that of an on-demand stream in dollars: list prices of us-east-1,
+/// before the data.
 const SHARD_CENTS: u64 = 1_095;
 const ON_DEMAND_DOLLARS: u64 = 29;
 

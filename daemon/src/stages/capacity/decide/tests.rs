@@ -44,7 +44,7 @@ fn changes(limits: &Limits, shards: u32, minutes: u64, load: impl Fn(u64) -> Loa
 /// The rules of Kinesis, and the bounds of the configuration.
 fn assert_rules(made: &[Change], limits: &Limits) {
     for (minute, from, to) in made {
-        assert!(to <= &(from * 2) && to * 2 >= *from && to != from, "{from} -> {to}");
+        assert!(*to <= from * 2 && to * 2 >= *from && to != from, "{from} -> {to}");
         assert!((limits.least..=limits.most).contains(to), "{from} -> {to}");
         let of_day = made.iter().filter(|(at, ..)| at <= minute && minute - at < DAY);
         assert!(of_day.count() <= CHANGES, "too many within the day before minute {minute}: {made:?}");
