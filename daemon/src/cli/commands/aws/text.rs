@@ -2,7 +2,7 @@
 //! others.
 
 use crate::cli::commands::table::Table;
-use crate::seams::aws::{Property, Row, Verdict};
+use crate::seams::aws::{Property, Row, StreamMode, Verdict};
 
 /// The differences of a comparison.
 pub(super) fn compared(rows: &[Row]) -> String {
@@ -51,6 +51,7 @@ fn modes(rows: &[Row]) -> String {
                 row.resource,
                 shards.saturating_mul(SHARD_CENTS).div_ceil(100)
             ),
+            None if row.found != StreamMode::OnDemand.name() => String::new(),
             None => format!(
                 "{}: on-demand costs about {ON_DEMAND_DOLLARS} dollars a month before the data, a shard about {}. \
                  Provisioned with [eventlog.autoscale] pays if few shards are enough for a steady load\n",

@@ -46,8 +46,8 @@ pub(super) fn compare(table: &str, keys: &[&str], wishes: &TableWishes, seen: Op
     let mode = of.billing_mode_summary().and_then(|summary| summary.billing_mode()).cloned();
     let mode = mode.unwrap_or(BillingMode::Provisioned);
     let remedy = format!(
-        "keep it if Application Auto Scaling changes its reads and writes; else: aws dynamodb update-table --table-name {table} --billing-mode \
-         PAY_PER_REQUEST"
+        "keep it if its capacity follows the load, by Application Auto Scaling; else: aws dynamodb update-table \
+         --table-name {table} --billing-mode PAY_PER_REQUEST"
     );
     let is_same = mode == BillingMode::PayPerRequest;
     rows.differs_unless(is_same, Property::BillingMode, BillingMode::PayPerRequest, mode.as_str(), remedy);

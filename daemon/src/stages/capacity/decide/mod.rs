@@ -164,7 +164,7 @@ impl fmt::Display for Why {
 #[must_use]
 pub fn decide(state: &StreamCapacity, seen: &Seen, limits: &Limits, now_ms: u64) -> (StreamCapacity, Action) {
     let mut next = noted(state, seen, limits, now_ms);
-    let action = if seen.is_changing {
+    let action = if seen.is_changing || seen.shards == 0 {
         Action::Hold(Why::Changing)
     } else if let Some((to, why)) = growth(seen, limits) {
         grow(&next, seen, limits, now_ms, to, why)
