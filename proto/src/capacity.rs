@@ -73,7 +73,7 @@ pub struct Scaling {
     pub from: u32,
     /// The number of open shards that it asks for.
     pub to: u32,
-    /// Why, for people.
+    /// The reason of the step, for people.
     pub why: String,
     /// Whether it was decided in a dry run, and not taken.
     #[serde(default)]

@@ -58,7 +58,7 @@ pub struct AutoscaleSettings {
     pub dry_run: bool,
     /// The bounds and times of the decision.
     pub limits: Limits,
-    /// The known peaks.
+    /// The known peaks of the week.
     pub peaks: Vec<Peak>,
 }
 

@@ -16,7 +16,7 @@ pub struct Peak {
     days: (u64, u64),
     /// From the first minute of the day up to the second one, which does not belong to it.
     minutes: (u64, u64),
-    /// The fewest shards.
+    /// The fewest shards in that time.
     pub shards: u32,
 }
 

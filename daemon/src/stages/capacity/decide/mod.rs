@@ -31,9 +31,9 @@ const MISSED: u64 = 5;
 pub struct Limits {
     /// The share of its writes that a shard should take, in percent: 1 to 100.
     pub target: u32,
-    /// The fewest shards.
+    /// The fewest shards of the stream.
     pub least: u32,
-    /// The most shards.
+    /// The most shards of the stream.
     pub most: u32,
     /// How long the load must be low before the stream shrinks.
     pub settle_ms: u64,
@@ -44,9 +44,9 @@ pub struct Limits {
 /// The writes to a stream between two looks, of all nodes of its site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Bytes per second.
+    /// Bytes per second, with the keys of the records.
     pub bytes: u64,
-    /// Records per second.
+    /// Records that the stream took, per second.
     pub records: u64,
     /// Records that a shard did not take at once, since the last look.
     pub refused: u64,
@@ -74,14 +74,14 @@ pub struct Seen {
     pub floor: u32,
 }
 
-/// The next step.
+/// The next step of an autoscaler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing.
+    /// Leave the stream alone until the next look.
     Hold(Why),
     /// Set the number of open shards.
     Set {
-        /// The new number.
+        /// The number of open shards afterwards.
         to: u32,
         /// The reason of the change.
         why: Why,
