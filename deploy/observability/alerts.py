@@ -299,6 +299,13 @@ def alarms():
             "No drill was green within 8 days",
         ),
         alert(
+            "LockstepStreamStuck",
+            "max by (site) (lockstep_eventlog_shards_stuck) > 0",
+            "15m",
+            "ticket",
+            "The stream of {{ $labels.site }} needs more shards, and its autoscaler may not add any",
+        ),
+        alert(
             "LockstepDoctorFindings",
             'sum by (site, node, check) (lockstep_doctor_findings{severity!="note"}) > 0',
             "15m",

@@ -225,6 +225,12 @@ TRIES = {
     ),
     "LockstepGuardsOff": gauge("lockstep_guards_off", "0 2x20", "0 1 1 0x20", 10),
     "LockstepLocksLeft": gauge("lockstep_left_locks", "0 1x20", "0 1x4 0x20", 10),
+    "LockstepStreamStuck": (
+        {"lockstep_eventlog_shards_stuck" + NODE: "0 1x40"},
+        {"lockstep_eventlog_shards_stuck" + NODE: "0 1x10 0x40"},
+        20,
+        {"site": "a"},
+    ),
     "LockstepDoctorFindings": gauge(
         'lockstep_doctor_findings{site="a", node="a-0", check="tls", severity="error"}',
         "0 1x40",

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::capacity::StreamCapacity;
 use crate::debt::{DebtStatus, HeldElsewhere, ProjectStatus};
 use crate::failover::HandoverStatus;
 use crate::gerrit::BasePath;
@@ -51,6 +52,9 @@ pub struct NodeStatus {
     /// How the node reads each stream. Empty if every stream is polled by configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<StreamStatus>,
+    /// The capacity of the stream of this site. None if no autoscaler looks at it (`[eventlog.autoscale]`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<StreamCapacity>,
     /// The number of parked transactions.
     pub parked: u64,
     /// The number of quarantined records.

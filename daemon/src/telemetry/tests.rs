@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::capacity::StreamCapacity;
 use lockstep_proto::doctor::Severity;
 use lockstep_proto::failover::Role;
 use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
@@ -69,6 +70,7 @@ fn use_all(metrics: &Metrics) {
     metrics.eventlog.appended(3, 900);
     metrics.eventlog.read(300);
     metrics.eventlog.streams(2, 1);
+    metrics.eventlog.capacity(&StreamCapacity { shards: 4, load: 2_000, ..StreamCapacity::default() });
     metrics.blob.called(BlobCall::Put, 5_000);
     metrics.publish.appended(3, 0.01);
     metrics.publish.refused(1, 1);

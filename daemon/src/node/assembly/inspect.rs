@@ -173,6 +173,7 @@ impl Inspection for Inspector {
             lanes,
             checkpoints: self.checkpoints(),
             streams: stream_readers::statuses(&self.stages),
+            capacity: self.stages.autoscaler.as_ref().and_then(|autoscaler| autoscaler.shown()),
             parked,
             quarantined,
             degraded: debts.show(),

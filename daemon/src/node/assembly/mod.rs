@@ -244,6 +244,9 @@ impl Node {
             tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
         }
         tasks.spawn("went-back", went_back::Watcher::new(&stages.context, current).run());
+        if let Some(autoscaler) = &stages.autoscaler {
+            tasks.spawn("autoscale", Arc::clone(autoscaler).run());
+        }
         tasks.spawn("join", join.run());
         Ok(Self { tasks, stages, front, term, handshake, seeder, rebuilds, latches, fenced })
     }

@@ -252,6 +252,7 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     (node.consume.open_bytes, node.apply.parked_bytes) = (half.max(1), settings.apply.parked_bytes - half);
     node.apply.parked_age = settings.apply.parked_age;
     node.consume.poll_interval = settings.eventlog.poll_interval;
+    node.autoscale = settings.eventlog.autoscale.clone();
     node.member.beat = settings.lease.heartbeat;
     node.member.lease = settings.lease.expires_after;
     node.member.elsewhere = settings.lease.adopted_elsewhere_after;

@@ -18,6 +18,7 @@ use crate::seams::volume::StoreError;
 use crate::stages::api::readiness::Latches;
 use crate::stages::apply::{Applier, Catcher, Units};
 use crate::stages::arrival::ArrivalStage;
+use crate::stages::capacity::Autoscaler;
 use crate::stages::commit::RequestForgetter;
 use crate::stages::consume::{Consumer, Replayer};
 use crate::stages::events::Events;
@@ -74,6 +75,8 @@ pub struct Stages {
     pub resyncer: Resyncer,
     /// Reads streams again, as an operator asks.
     pub replayer: Replayer,
+    /// Sets the number of shards of this site's stream. `None` if it is switched off.
+    pub autoscaler: Option<Arc<Autoscaler>>,
 }
 
 impl Stages {
@@ -106,6 +109,7 @@ impl Stages {
         let resyncer = resyncer.leaving(settings.of_init.clone(), gerrit_runs);
         let replayer = Replayer::new(&context, &state, Arc::new(applier.clone()), settings.consume);
         let (journal, sweep) = (Running::default(), Arc::default());
+        let autoscaler = settings.autoscale.clone().map(|of| Arc::new(Autoscaler::new(&context, of)));
         Ok(Self {
             deps,
             context,
@@ -124,6 +128,7 @@ impl Stages {
             verifier,
             resyncer,
             replayer,
+            autoscaler,
         })
     }
 

@@ -18,8 +18,8 @@ use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
 use super::{
-    DEFAULT_SOCKET, LOG_FILTER, base_paths, console, drill, gerrit, handover, operators, peers, probes, tls, turns,
-    value, verify,
+    DEFAULT_SOCKET, LOG_FILTER, autoscale, base_paths, console, drill, gerrit, handover, operators, peers, probes, tls,
+    turns, value, verify,
 };
 use crate::seams::eventlog::kinesis::ReadingMode;
 use crate::seams::git::FsckObjects;
@@ -122,6 +122,7 @@ fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("health", &raw.health.unknown, raw::Health::FIELDS);
     to.unknown("refdb", &raw.refdb.unknown, raw::Refdb::FIELDS);
     to.unknown("eventlog", &raw.eventlog.unknown, raw::Eventlog::FIELDS);
+    to.unknown("eventlog.autoscale", &raw.eventlog.autoscale.unknown, raw::Autoscale::FIELDS);
     for (site, stream) in &raw.eventlog.streams {
         to.unknown(&format!("eventlog.streams.{site}"), &stream.unknown, raw::Stream::FIELDS);
     }
@@ -250,13 +251,15 @@ fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Prob
             None => to.wrong(&section, &Some(Value::from(name.as_str())), "name one of `sites`"),
         }
     }
+    let shards = to.or("eventlog.shards", &raw.shards, 1, number(1..=1_000));
     Eventlog {
         prefix: to.or("eventlog.prefix", &raw.prefix, "lockstep".to_owned(), prefix),
         streams,
         usual,
-        shards: to.or("eventlog.shards", &raw.shards, 1, number(1..=1_000)),
+        shards,
         poll_interval: to.or("eventlog.poll_interval", &raw.poll_interval, Duration::from_secs(1), time),
         retention: to.or("eventlog.retention", &raw.retention, RETENTION, time),
+        autoscale: autoscale::read(&raw.autoscale, shards, to),
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("health", Health::FIELDS),
     ("refdb", Refdb::FIELDS),
     ("eventlog", Eventlog::FIELDS),
+    ("eventlog.autoscale", Autoscale::FIELDS),
     ("eventlog.streams.*", Stream::FIELDS),
     ("blobs", Blobs::FIELDS),
     ("verify", Verify::FIELDS),
@@ -46,6 +47,7 @@ pub(super) const TABLES: &[&str] = &[
     "health",
     "refdb",
     "eventlog",
+    "autoscale",
     "streams",
     "blobs",
     "verify",
@@ -126,7 +128,16 @@ section!(Refdb {
 });
 section!(Eventlog {
     prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, reading: Leaf, retention: Leaf,
-    streams: BTreeMap<String, Stream>,
+    autoscale: Autoscale, streams: BTreeMap<String, Stream>,
+});
+section!(Autoscale {
+    mode: Leaf,
+    least_shards: Leaf,
+    most_shards: Leaf,
+    target: Leaf,
+    settle: Leaf,
+    interval: Leaf,
+    peaks: Leaf,
 });
 section!(Stream { region: Leaf, endpoint: Leaf, reading: Leaf });
 section!(Blobs { url: Leaf });

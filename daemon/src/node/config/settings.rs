@@ -19,6 +19,7 @@ use crate::seams::tls::{PeerName, TlsFiles};
 use crate::stages::api::operator_listener::OperatorListenerSettings;
 use crate::stages::api::peer_listener::PeerListenerSettings;
 use crate::stages::api::turns::TurnLimits;
+use crate::stages::capacity::AutoscaleSettings;
 use crate::stages::console::ConsoleSettings;
 use crate::stages::verify::BackgroundSettings;
 
@@ -247,9 +248,19 @@ pub struct Eventlog {
     pub poll_interval: Duration,
     /// How long the streams should keep records. The sidecar checks it, and does not change it.
     pub retention: Duration,
+    /// The autoscaler of this site's stream. None if it is switched off.
+    pub autoscale: Option<AutoscaleSettings>,
 }
 
 impl Eventlog {
+    /// The fewest shards that a provisioned stream should have. An autoscaler that makes changes may have fewer than
+    /// `shards`.
+    #[must_use]
+    pub fn least_shards(&self) -> u32 {
+        let autoscale = self.autoscale.as_ref().filter(|of| !of.dry_run);
+        autoscale.map_or(self.shards, |of| of.limits.least)
+    }
+
     /// Whether a stream may be read by enhanced fan-out.
     #[must_use]
     pub fn may_fan_out(&self) -> bool {

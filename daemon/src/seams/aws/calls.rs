@@ -4,7 +4,9 @@
 //! (`tests/tests/e2e/aws`): a call that is not in the table fails it, and so does a row that no call uses.
 
 use Caller::{Apply, Backup, Plan, Run, RunAndCreate};
-use On::{Backups, Bucket, Consumers, Everything, FanOutStreams, Journal, Objects, OwnStream, Refs, Streams};
+use On::{
+    Backups, Bucket, Consumers, Everything, FanOutStreams, Journal, Objects, OwnStream, Refs, ScaledStreams, Streams,
+};
 
 /// The caller of AWS: a sidecar or a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +38,8 @@ pub enum On {
     Consumers,
     /// The stream of the site alone.
     OwnStream,
+    /// The streams of the site whose number of shards its sidecars set: `[eventlog.autoscale]` is on.
+    ScaledStreams,
     /// The blobs below the prefix of the bucket.
     Objects,
     /// The bucket itself, without its objects.
@@ -133,6 +137,7 @@ pub const CALLS: &[Call] = &[
     call("IncreaseStreamRetentionPeriod", OwnStream, &[("kinesis:IncreaseStreamRetentionPeriod", OwnStream)], APPLIES),
     call("StartStreamEncryption", OwnStream, &[("kinesis:StartStreamEncryption", OwnStream)], APPLIES),
     call("UpdateShardCount", OwnStream, &[("kinesis:UpdateShardCount", OwnStream)], APPLIES),
+    call("UpdateShardCount", ScaledStreams, &[("kinesis:UpdateShardCount", ScaledStreams)], SIDECAR),
     // Without the right to list the bucket, S3 answers "denied" for a blob that does not exist, and never "not found".
     call("GetObject", Objects, &[("s3:GetObject", Objects), ("s3:ListBucket", Bucket)], SIDECAR),
     call("PutObject", Objects, &[("s3:PutObject", Objects)], SIDECAR),

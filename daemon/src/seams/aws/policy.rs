@@ -25,6 +25,8 @@ pub struct Resources {
     pub fan_out_streams: BTreeSet<(String, String)>,
     /// Region and name of the streams that the site owns.
     pub own_streams: BTreeSet<(String, String)>,
+    /// Region and name of those whose number of shards the site's sidecars set.
+    pub scaled_streams: BTreeSet<(String, String)>,
     /// Bucket and prefix of the blobs. None: they are not in S3.
     pub blobs: Option<(String, String)>,
     /// The ARNs of the KMS keys that encrypt the resources. None for AWS's own keys, which need no permission.
@@ -49,6 +51,7 @@ impl Resources {
                 [&self.refs, &self.journal].into_iter().flat_map(|name| table(&format!("{name}/backup/*"))).collect()
             }
             On::Everything => vec!["*".to_owned()],
+            On::ScaledStreams => self.scaled_streams.iter().map(stream).collect(),
             On::Bucket => self.blobs.iter().map(|(bucket, _)| format!("arn:{partition}:s3:::{bucket}")).collect(),
             On::Objects => self.blobs.iter().map(|(bucket, prefix)| objects(partition, bucket, prefix)).collect(),
         }
@@ -107,6 +110,7 @@ fn sid(on: On) -> &'static str {
         On::FanOutStreams => "FanOutStreams",
         On::Consumers => "Consumers",
         On::OwnStream => "OwnStream",
+        On::ScaledStreams => "ScaledStreams",
         On::Objects => "Blobs",
         On::Bucket => "Bucket",
         On::Backups => "Backups",
@@ -129,6 +133,7 @@ mod tests {
             streams: [stream("eu-central-1", "l-a"), stream("eu-west-1", "l-b")].into(),
             fan_out_streams: BTreeSet::new(),
             own_streams: [stream("eu-central-1", "l-a")].into(),
+            scaled_streams: BTreeSet::new(),
             blobs: Some(("packs".to_owned(), "prod".to_owned())),
             keys: Vec::new(),
         }
@@ -183,6 +188,16 @@ mod tests {
         for caller in [Caller::Run, Caller::RunAndCreate, Caller::Plan, Caller::Apply] {
             assert!(!policy(&resources(), caller).to_string().contains("dynamodb:CreateBackup"), "{caller:?}");
         }
+    }
+
+    #[test]
+    fn a_sidecar_with_an_autoscaler_may_set_the_shards_of_its_own_stream_and_no_other_one() {
+        assert!(!policy(&resources(), Caller::Run).to_string().contains("UpdateShardCount"));
+        let scaled_streams = resources().own_streams;
+        let run = policy(&Resources { scaled_streams, ..resources() }, Caller::Run);
+        let scaled = statement(&run, "ScaledStreams").unwrap();
+        assert_eq!(scaled["Action"], json!(["kinesis:UpdateShardCount"]));
+        assert_eq!(scaled["Resource"], json!(["arn:aws:kinesis:eu-central-1:123456789012:stream/l-a"]));
     }
 
     #[test]

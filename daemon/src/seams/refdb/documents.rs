@@ -28,11 +28,13 @@ pub enum Document {
     Keys,
     /// The locks of operators and bridges: a [`lockstep_proto::locks::Locks`]. Commits under a lock look at its text.
     Locks,
+    /// The capacity of the streams of all sites: a [`lockstep_proto::capacity::Capacities`].
+    Capacity,
 }
 
 impl Document {
     /// All documents, the identity of the refdb first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Identity,
         Self::FirstSites,
         Self::Keys,
@@ -42,6 +44,7 @@ impl Document {
         Self::Drill,
         Self::DrillHistory,
         Self::SilentDrills,
+        Self::Capacity,
     ];
 
     /// The name in errors.
@@ -54,6 +57,7 @@ impl Document {
             Self::Drill => "the drill",
             Self::Keys => "the keys of the sites",
             Self::Locks => "the list of locks",
+            Self::Capacity => "the capacity of streams",
         }
     }
 }

@@ -11,7 +11,7 @@ const LOCKS: StoredDocument<Locks> = StoredDocument::json(Document::Locks);
 const TRIES: usize = 8;
 
 /// The documents that travel with a revision of the new refdb. The identity does not: each refdb has its own.
-const DOCUMENTS: [Document; 7] = [
+const DOCUMENTS: [Document; 8] = [
     Document::Failover,
     Document::History,
     Document::FirstSites,
@@ -19,6 +19,7 @@ const DOCUMENTS: [Document; 7] = [
     Document::DrillHistory,
     Document::SilentDrills,
     Document::Keys,
+    Document::Capacity,
 ];
 
 /// Copies them.

@@ -1,5 +1,6 @@
 //! The instruments of the event log and the blob store: what AWS bills.
 
+use lockstep_proto::capacity::StreamCapacity;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Meter};
 
@@ -14,6 +15,10 @@ pub struct EventLogMetrics {
     read_bytes: Counter<u64>,
     fan_out_streams: Gauge<u64>,
     fallback_streams: Gauge<u64>,
+    stream_shards: Gauge<u64>,
+    stream_load: Gauge<u64>,
+    stream_changes: Gauge<u64>,
+    stream_stuck: Gauge<u64>,
 }
 
 impl EventLogMetrics {
@@ -24,6 +29,10 @@ impl EventLogMetrics {
             read_bytes: table::READ_BYTES.counter(meter),
             fan_out_streams: table::FAN_OUT_STREAMS.gauge(meter),
             fallback_streams: table::FALLBACK_STREAMS.gauge(meter),
+            stream_shards: table::STREAM_SHARDS.gauge(meter),
+            stream_load: table::STREAM_LOAD.gauge(meter),
+            stream_changes: table::STREAM_CHANGES.gauge(meter),
+            stream_stuck: table::STREAM_STUCK.gauge(meter),
         }
     }
 
@@ -37,6 +46,14 @@ impl EventLogMetrics {
     pub fn streams(&self, fan_out: u64, fallback: u64) {
         self.fan_out_streams.record(fan_out, &[]);
         self.fallback_streams.record(fallback, &[]);
+    }
+
+    /// Records the capacity of this site's stream, as its autoscaler saw it last.
+    pub fn capacity(&self, of: &StreamCapacity) {
+        self.stream_shards.record(u64::from(of.shards), &[]);
+        self.stream_load.record(of.load / 10 / u64::from(of.shards.max(1)), &[]);
+        self.stream_changes.record(of.calls_ms.len() as u64, &[]);
+        self.stream_stuck.record(u64::from(of.stuck), &[]);
     }
 
     /// Counts the bytes of records that were read.

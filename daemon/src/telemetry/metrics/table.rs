@@ -82,6 +82,14 @@ metrics! {
     FAN_OUT_STREAMS = Gauge "lockstep_eventlog_fan_out_streams" [] "streams that are read by enhanced fan-out";
     FALLBACK_STREAMS = Gauge "lockstep_eventlog_fallback_streams" []
         "streams that are polled because enhanced fan-out, which was chosen, is refused";
+    STREAM_SHARDS = Gauge "lockstep_eventlog_shards" []
+        "open shards of this site's stream, as its autoscaler saw them last; none while it is off";
+    STREAM_LOAD = Gauge "lockstep_eventlog_load_percent" []
+        "load of this site's stream at that look, in percent of the writes that its shards take";
+    STREAM_CHANGES = Gauge "lockstep_eventlog_shard_changes" []
+        "changes of the number of its shards within 24 hours: Kinesis allows ten";
+    STREAM_STUCK = Gauge "lockstep_eventlog_shards_stuck" []
+        "1 when it needs more shards and its autoscaler may not add any, else 0";
     BLOB_CALLS = Counter "lockstep_blob_calls_total" ["call"]
         "blobs that were stored, fetched or deleted, by call: a large one takes several requests";
     BLOB_BYTES = Counter "lockstep_blob_bytes_total" ["call"] "bytes of the blobs that were stored or fetched";

@@ -10,9 +10,12 @@ mod cases {
     use super::*;
 
     pub async fn a_document_is_written_in_the_order_of_its_revisions(db: Db) {
-        let drills = [Document::Drill, Document::DrillHistory, Document::SilentDrills, Document::Keys, Document::Locks];
-        for which in
-            [Document::Failover, Document::History, Document::FirstSites, Document::Identity].into_iter().chain(drills)
+        let drills = [Document::Drill, Document::DrillHistory, Document::SilentDrills];
+        let lists = [Document::Keys, Document::Locks, Document::Capacity];
+        for which in [Document::Failover, Document::History, Document::FirstSites, Document::Identity]
+            .into_iter()
+            .chain(drills)
+            .chain(lists)
         {
             in_order(&db, which).await;
         }

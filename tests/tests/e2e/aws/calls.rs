@@ -133,10 +133,22 @@ async fn backups(record: &Arc<Record>) {
     }
 }
 
-/// The row of the table that a call belongs to. All streams of a test are those of all sites, its own ones, and those
-/// that are read by enhanced fan-out.
+/// A node sets the number of shards of its stream, as its autoscaler does.
+async fn scaled(record: &Arc<Record>) {
+    let emulator = Kinesis::start(EmbeddedKinesisSettings::default(), 1).await.emulator;
+    let forwarder = Forwarder::to(&emulator.endpoint(), record).await;
+    let reach = ClientSettings { endpoint: Some(forwarder.url()), ..emulator.client_settings() };
+    let log = KinesisEventLog::new(kinesis::client(&reach).await, "test", settings(ReadingMode::Polling, 1));
+    let site: SiteId = "a".parse().expect("a site");
+    log.ensure(&site).await.expect("a stream can be made");
+    log.set_shards(&site, 1, 2).await.expect("it has one shard");
+}
+
+/// The row of the table that a call belongs to. All streams of a test are those of all sites, its own ones, those that
+/// are read by enhanced fan-out, and those with an autoscaler.
 fn made(operation: &str, on: On) -> Made {
-    (operation.to_owned(), if matches!(on, On::OwnStream | On::FanOutStreams) { On::Streams } else { on })
+    let is_stream = matches!(on, On::OwnStream | On::FanOutStreams | On::ScaledStreams);
+    (operation.to_owned(), if is_stream { On::Streams } else { on })
 }
 
 #[tokio::test]
@@ -146,6 +158,7 @@ async fn every_call_of_a_full_run_is_in_the_table_and_every_row_is_used() {
     contract(&record).await;
     blobs(&record).await;
     fan_out(&record).await;
+    scaled(&record).await;
     let run = record.made();
     mended(&record).await;
     backups(&record).await;

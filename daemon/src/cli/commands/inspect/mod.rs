@@ -1,6 +1,7 @@
 //! `lockstep parked` and `refresh`, the list of the quarantine, and the state of one node as text.
 
 use lockstep_proto::Oid;
+use lockstep_proto::capacity::StreamCapacity;
 use lockstep_proto::debt::{HeldElsewhere, MOST_SHOWN};
 use lockstep_proto::failover::HandoverStatus;
 use lockstep_proto::keys::NodeSigning;
@@ -84,7 +85,8 @@ pub(super) fn render(status: &NodeStatus) -> String {
     let tls = status.tls.as_ref().map(tls).unwrap_or_default();
     let signing = status.signing.as_ref().map(signing).unwrap_or_default();
     let went_back = went_back.or(not_own).unwrap_or_default();
-    let reading = [streams(status), journal(status), checkpoints(status)].concat();
+    let capacity = status.capacity.as_ref().map(capacity).unwrap_or_default();
+    let reading = [capacity, streams(status), journal(status), checkpoints(status)].concat();
     let sections = [debts(status), elsewhere(status), origins(status), reading].concat();
     [
         head,
@@ -360,6 +362,17 @@ fn journal(status: &NodeStatus) -> String {
 }
 
 /// How the streams are read, where the node has a choice.
+/// The capacity of the stream of this site, and the last look at it.
+pub(super) fn capacity(capacity: &StreamCapacity) -> String {
+    let holder = capacity.holder.as_ref().map_or("nobody".to_owned(), ToString::to_string);
+    let stuck = if capacity.stuck { "NEEDS MORE SHARDS: " } else { "" };
+    let (shards, changes) = (capacity.shards, capacity.calls_ms.len());
+    format!(
+        "own stream: {shards} shards, {changes} of 10 changes in 24 h; {stuck}{} (looked at by {holder})\n",
+        capacity.told
+    )
+}
+
 fn streams(status: &NodeStatus) -> String {
     let mut table = Table::new(&["stream", "read by", "reason"]);
     for one in &status.streams {

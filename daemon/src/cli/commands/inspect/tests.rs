@@ -31,6 +31,11 @@ fn late() -> UncommittedUpdate {
     UncommittedUpdate { project, name, old: None, new, actor: "alice".to_owned(), at_ms }
 }
 
+fn scaled() -> StreamCapacity {
+    let told = "more shards are needed, and eventlog.autoscale.most_shards is 4: raise it".to_owned();
+    StreamCapacity { shards: 4, calls_ms: vec![1, 2], stuck: true, told, ..StreamCapacity::default() }
+}
+
 fn background() -> BackgroundVerification {
     let pass = |unrepaired_projects| PassStatus {
         within_ms: 86_400_000,
@@ -93,6 +98,7 @@ fn sample() -> NodeStatus {
         lanes: Vec::new(),
         checkpoints: Vec::new(),
         streams: vec![refused()],
+        capacity: Some(scaled()),
         parked: 3,
         quarantined: 0,
         degraded: Vec::new(),
@@ -157,6 +163,8 @@ fn the_table_shows_lag_and_what_readiness_waits_for() {
     let text = render(&status);
     assert!(text.contains("WENT BACK IN TIME, no node commits: heartbeat 7 is missing\n"), "{text}");
     assert!(text.contains("polling (FAN-OUT IS REFUSED)") && text.contains("has 20 consumers"), "{text}");
+    let stream = "own stream: 4 shards, 2 of 10 changes in 24 h; NEEDS MORE SHARDS: more shards are needed";
+    assert!(text.contains(stream), "{text}");
     assert!(text.contains("d ago: reads show the state of then, or a newer one\n"), "{text}");
     let fresh = NodeStatus { last_contact_ms: Some(SystemClock.now_ms()), ..status.clone() };
     assert!(!render(&fresh).contains("reads show the state of then"), "{}", render(&fresh));

@@ -100,6 +100,7 @@ impl Key {
             Document::SilentDrills => Self::new("@failover", "@silent-drills"),
             Document::Keys => Self::new("@failover", "@keys"),
             Document::Locks => Self::new("@locks", "@list"),
+            Document::Capacity => Self::new("@capacity", "@streams"),
         }
     }
 

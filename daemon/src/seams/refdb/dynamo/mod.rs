@@ -68,7 +68,7 @@ pub use backups::{TableBackup, TableBackupError, TableBackups};
 pub use client::{Connection, client};
 pub use compared::TableWishes;
 pub use elsewhere::DynamoTables;
-pub use provision::ProvidedTable;
+pub use provision::{ProvidedTable, WarmedTable};
 pub use tables::{TableSettings, Warm};
 
 use super::single_item as steps;
