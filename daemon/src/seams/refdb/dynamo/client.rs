@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::Builder;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{Builder, Config, Credentials, Region};
 
 use super::metering::Metering;
+use crate::seams::aws::{Bounds, Endpoint, Service, Way};
 use crate::seams::refdb::units::RequestUnits;
+
+/// The time of a call beyond that of its one attempt.
+const SLACK: Duration = Duration::from_millis(500);
 
 /// How to reach DynamoDB.
 #[derive(Clone, Debug)]
@@ -41,32 +43,27 @@ impl Connection {
     }
 }
 
-/// Builds a client. It connects with its first call.
+/// Builds a client with a circuit and credentials of its own. It connects with its first call.
 pub async fn client(connection: &Connection) -> Client {
-    let region = connection.region.clone().map(Region::new);
-    let builder = if connection.made_up_credentials {
-        let credentials = Credentials::new("emulator", "emulator", None, None, "made up for an emulator");
-        Config::builder().behavior_version(BehaviorVersion::latest()).credentials_provider(credentials)
-    } else {
-        let loader = aws_config::defaults(BehaviorVersion::latest());
-        let loader = match region.clone() {
-            Some(region) => loader.region(region),
-            None => loader,
-        };
-        Builder::from(&loader.load().await)
+    client_by(connection, &Way::default()).await
+}
+
+/// Builds a client that shares the circuits and the credentials of this process. It connects with its first call.
+pub async fn client_by(connection: &Connection, way: &Way) -> Client {
+    let endpoint = Endpoint {
+        service: Service::DynamoDb,
+        region: connection.region.clone(),
+        url: connection.endpoint.clone(),
+        made_up_credentials: connection.made_up_credentials,
     };
-    let builder = match region {
-        Some(region) => builder.region(region),
-        None => builder,
+    let bounds = Bounds {
+        connect: connection.connect_timeout,
+        attempt: connection.call_timeout,
+        operation: connection.call_timeout + SLACK,
+        attempts: 1,
     };
-    let builder = match &connection.endpoint {
-        Some(endpoint) => builder.endpoint_url(endpoint),
-        None => builder,
-    };
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(connection.connect_timeout)
-        .operation_attempt_timeout(connection.call_timeout);
-    Client::from_conf(builder.timeout_config(timeouts.build()).retry_config(RetryConfig::disabled()).build())
+    let (config, guard) = way.to(&endpoint, bounds).await;
+    Client::from_conf(Builder::from(&config).interceptor(guard).build())
 }
 
 /// The same client without retries, which counts the request units of its calls. With retries, the SDK would take the
