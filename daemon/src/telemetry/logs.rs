@@ -32,7 +32,7 @@ fn may_be_secret(line: &Metadata<'_>) -> bool {
 pub(super) fn layer(format: LogFormat, filter: &str, writer: BoxMakeWriter) -> Result<AnyLayer, TelemetryError> {
     let filter =
         EnvFilter::builder().parse(filter).map_err(|why| TelemetryError::Filter { value: filter.to_owned(), why })?;
-    let filter = filter.and(filter_fn(|line| !may_be_secret(line)));
+    let filter = FilterExt::<Registry>::and(filter, filter_fn(|line| !may_be_secret(line)));
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer);
     Ok(match format {
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),

@@ -72,3 +72,135 @@ pub(super) fn counting(client: &Client, units: &Arc<RequestUnits>) -> Client {
     let config = client.config().to_builder().retry_config(RetryConfig::disabled());
     Client::from_conf(config.interceptor(Metering::new(Arc::clone(units))).build())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use aws_credential_types::provider::future;
+    use aws_sdk_dynamodb::config::{Credentials, ProvideCredentials};
+    use axum::Router;
+    use axum::http::StatusCode;
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::super::error::get;
+    use super::super::items::text;
+    use super::*;
+    use crate::seams::aws::circuit::OPENS_AFTER;
+    use crate::seams::aws::vital;
+    use crate::seams::refdb::RefDbError;
+
+    /// The answers of a server, one after the other. The last one stays.
+    type Answers = Arc<[(StatusCode, &'static str)]>;
+
+    const FOUND: (StatusCode, &str) = (StatusCode::OK, "");
+
+    async fn serve(listener: TcpListener, answers: Vec<(StatusCode, &'static str)>) {
+        let (answers, count): (Answers, _) = (answers.into(), Arc::new(AtomicUsize::new(0)));
+        let answer = move || async move {
+            let (status, code) = answers[count.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1)];
+            let body = if code.is_empty() { json!({}) } else { json!({"__type": code, "message": "a test"}) };
+            (status, body.to_string())
+        };
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    }
+
+    async fn port() -> (TcpListener, String) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        (listener, url)
+    }
+
+    async fn read(client: &Client) -> Result<(), RefDbError> {
+        get(client, "t", HashMap::from([("pk".to_owned(), text("k"))])).await.map(drop)
+    }
+
+    fn not_now(answer: Result<(), RefDbError>) -> String {
+        match answer {
+            Err(RefDbError::NotNow(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_end_at_once_while_no_connection_is_made_and_a_vital_call_goes_through() {
+        let (listener, url) = port().await;
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let way = Way::default();
+        let client = client_by(&Connection::emulator(&url), &way).await;
+        for _ in 0..OPENS_AFTER {
+            let why = not_now(read(&client).await);
+            assert!(!why.contains("was not sent"), "the circuit is closed: {why}");
+        }
+        // A call that looks fails as well, and the pauses grow: some call meets the open circuit.
+        let mut is_refused = false;
+        for _ in 0..20 {
+            is_refused |= not_now(read(&client).await).contains("the call was not sent");
+        }
+        assert!(is_refused);
+        assert!(way.links.lines()[0].starts_with(&format!("aws dynamodb at {url}: circuit ")));
+        serve(TcpListener::bind(address).await.unwrap(), vec![FOUND]).await;
+        vital(read(&client)).await.unwrap();
+        assert!(way.links.lines().is_empty(), "an answer closes the circuit");
+        read(&client).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn throttling_and_failures_of_the_service_never_open_the_circuit() {
+        let (listener, url) = port().await;
+        let throttled = (StatusCode::BAD_REQUEST, "ThrottlingException");
+        let failed = (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError");
+        let answers = [[throttled; 10], [failed; 10]].concat();
+        serve(listener, answers).await;
+        let way = Way::default();
+        let client = client_by(&Connection::emulator(url), &way).await;
+        for _ in 0..20 {
+            assert!(read(&client).await.is_err());
+        }
+        assert!(way.links.lines().is_empty());
+    }
+
+    /// Gives credentials, and counts how often.
+    #[derive(Debug)]
+    struct Counted(Arc<AtomicUsize>);
+
+    impl ProvideCredentials for Counted {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            future::ProvideCredentials::ready(Ok(Credentials::new("a", "b", None, None, "a test")))
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_that_aws_calls_expired_are_looked_for_again_by_the_next_call() {
+        let (listener, url) = port().await;
+        serve(listener, vec![FOUND, (StatusCode::BAD_REQUEST, "ExpiredTokenException"), FOUND]).await;
+        let (way, count) = (Way::default(), Arc::new(AtomicUsize::new(0)));
+        let client = client_by(&Connection::emulator(url), &way).await;
+        let given = client.config().to_builder().credentials_provider(Counted(Arc::clone(&count)));
+        let client = Client::from_conf(given.build());
+        read(&client).await.unwrap();
+        let why = not_now(read(&client).await);
+        assert!(why.contains("have expired") && why.contains("renew them at their source"), "{why}");
+        assert_eq!(count.load(Ordering::Relaxed), 1, "they were in the cache");
+        read(&client).await.unwrap();
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+        assert!(way.links.status().credentials.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_signature_of_another_time_is_rejected_with_the_remedy_and_the_call_may_be_repeated() {
+        let (listener, url) = port().await;
+        serve(listener, vec![(StatusCode::BAD_REQUEST, "InvalidSignatureException"), FOUND]).await;
+        let client = client(&Connection::emulator(url)).await;
+        let why = not_now(read(&client).await);
+        assert!(why.contains("set the clock"), "{why}");
+        read(&client).await.unwrap();
+    }
+}
