@@ -17,11 +17,11 @@ const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_pr
 /// A service of AWS that a sidecar calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Service {
-    /// The refdb.
+    /// It holds the refdb.
     DynamoDb,
-    /// The event log.
+    /// It holds the event log.
     Kinesis,
-    /// The blob store.
+    /// It holds the blob store.
     S3,
 }
 

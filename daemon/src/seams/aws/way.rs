@@ -39,7 +39,7 @@ pub struct Way {
 /// A service at a place.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// The service.
+    /// The service that is called.
     pub service: Service,
     /// The Region. None takes it from the environment.
     pub region: Option<String>,
@@ -82,7 +82,7 @@ impl Way {
             .identity_cache(Held(Arc::clone(&identities)));
         match &endpoint.url {
             Some(url) => loader = loader.endpoint_url(url),
-            // What is not asked for here may still be asked for by the environment.
+            // The environment may ask for either, too.
             None => {
                 loader = if self.kind.fips { loader.use_fips(true) } else { loader };
                 loader = if self.kind.dual_stack { loader.use_dual_stack(true) } else { loader };

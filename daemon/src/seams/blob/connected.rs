@@ -6,17 +6,16 @@ use object_store::Error;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::bucket::bucket_region;
 use crate::seams::aws::{EndpointKind, Link, causes, unconnected};
 
-/// The options of [`super::object::ObjectBlobs::from_url`] for a kind of endpoints. None if the environment names an
-/// endpoint, or AWS's usual ones are wanted.
+/// The options of a blob store in S3 for a kind of endpoints. None if the environment names an endpoint, or AWS's usual
+/// ones are wanted.
 #[must_use]
 pub fn endpoint_options(kind: EndpointKind) -> Vec<(String, String)> {
     if endpoint(&[]).is_some() {
         return Vec::new();
     }
-    let region = bucket_region(&[]);
+    let region = region();
     let host = match (kind.fips, kind.dual_stack) {
         (false, false) => return Vec::new(),
         (true, false) => format!("s3-fips.{region}"),
@@ -39,7 +38,13 @@ fn endpoint(options: &[(String, String)]) -> Option<String> {
 
 /// The place of the buckets that these options reach: a URL, or else a Region.
 pub(super) fn place(options: &[(String, String)]) -> String {
-    endpoint(options).unwrap_or_else(|| bucket_region(options))
+    endpoint(options).unwrap_or_else(region)
+}
+
+/// The Region of buckets, as the environment has it.
+fn region() -> String {
+    let found = AmazonS3Builder::from_env().get_config_value(&AmazonS3ConfigKey::Region);
+    found.unwrap_or_else(|| "us-east-1".to_owned())
 }
 
 /// Tells a circuit how a call failed. An error without an answer says nothing, unless no connection was made.

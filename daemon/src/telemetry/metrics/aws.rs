@@ -41,5 +41,5 @@ pub fn observe_aws(meter: &Meter, links: &Arc<Links>) {
 
 /// The broken circuits of each service that this node calls, and how often circuits of it were opened.
 fn circuits(links: &Links) -> impl Iterator<Item = (&'static str, (u64, u64))> {
-    Service::ALL.into_iter().filter_map(|one| Some((one.as_str(), links.broken(one)?)))
+    Service::ALL.into_iter().filter_map(move |one| Some((one.as_str(), links.broken(one)?)))
 }
