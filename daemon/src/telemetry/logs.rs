@@ -1,7 +1,7 @@
 //! Log lines: JSON for machines, text for people.
 
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
@@ -32,7 +32,8 @@ fn may_be_secret(line: &Metadata<'_>) -> bool {
 pub(super) fn layer(format: LogFormat, filter: &str, writer: BoxMakeWriter) -> Result<AnyLayer, TelemetryError> {
     let filter =
         EnvFilter::builder().parse(filter).map_err(|why| TelemetryError::Filter { value: filter.to_owned(), why })?;
-    let filter = FilterExt::<Registry>::and(filter, filter_fn(|line| !may_be_secret(line)));
+    let without_secrets = filter_fn(|line| !may_be_secret(line)).with_max_level_hint(LevelFilter::TRACE);
+    let filter = FilterExt::<Registry>::and(filter, without_secrets);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer);
     Ok(match format {
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),

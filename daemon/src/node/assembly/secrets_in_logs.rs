@@ -32,7 +32,7 @@ impl Write for Lines {
 async fn logged(format: LogFormat) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(async || "{}")).await });
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(|| async { "{}" })).await });
     let settings = Settings {
         site: "muc-1".parse().unwrap(),
         node: "muc-1-0".parse().unwrap(),

@@ -59,7 +59,7 @@ struct Broken {
     /// When the next call may look.
     next: Instant,
     is_looking: bool,
-    /// Looks that failed.
+    /// The number of looks that failed.
     looks: u32,
 }
 
