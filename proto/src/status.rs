@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::capacity::StreamCapacity;
+use crate::aws::AwsStatus;
 use crate::debt::{DebtStatus, HeldElsewhere, ProjectStatus};
 use crate::failover::HandoverStatus;
 use crate::gerrit::BasePath;
@@ -125,6 +126,9 @@ pub struct NodeStatus {
     /// The verification that goes on in the background (`[verify]`). None from earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<BackgroundVerification>,
+    /// How the node reaches AWS: its endpoints with their circuits, and its credentials. None from earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsStatus>,
     /// The locks of operators and bridges, maintenance included, as this node obeys them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<LockStatus>,

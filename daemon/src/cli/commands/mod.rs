@@ -27,6 +27,7 @@
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
 //! | `overview_text` | shared: the overview of all sites as text |
 //! | `background_text` | shared: the verification in the background as text |
+//! | `reach_text` | shared: how a node reaches AWS, as text |
 //! | `table`, `view`, `new_file` | shared: text tables and titled lines, the terminal view, new files with secrets |
 //! | `follow` | shared: follows a job of the sidecar to its end |
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
@@ -54,6 +55,7 @@ mod overview_text;
 mod peers;
 mod project;
 mod quarantine;
+mod reach_text;
 mod remote;
 mod replay;
 mod resync;

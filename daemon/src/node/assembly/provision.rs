@@ -7,12 +7,13 @@ use std::time::Duration;
 use lockstep_proto::SiteId;
 use lockstep_proto::site_list::StreamPlace;
 
-use super::production::{connection, streams_at, warm};
+use super::production::{connection, streams_at, warm, way};
 use crate::node::config::Settings;
 use crate::node::config::settings::Stream;
 use crate::seams::aws::policy::Resources;
 use crate::seams::aws::{KmsKeys, Provided, StreamMode, Tags, WishError};
 use crate::seams::blob::bucket::{BucketWishes, ProvidedBucket, bucket_of, bucket_region};
+use crate::seams::blob::endpoint_options;
 use crate::seams::blob::object::OpenError;
 use crate::seams::eventlog::kinesis::{self, ProvidedStream, ReadingMode, StreamWishes};
 use crate::seams::refdb::dynamo::{self, ProvidedTable, TableWishes, Warm, WarmedTable, table_names};
@@ -84,14 +85,15 @@ pub async fn provided(settings: &Settings, wishes: &Wishes) -> Result<Vec<Box<dy
     let (keys, tags) = (&wishes.keys, &wishes.tags);
     let key = |region: &str| keys.of(region).map_err(SetupError::Keys);
     let refdb = &settings.refdb;
-    let client = dynamo::client(&connection(refdb, refdb.endpoint.clone())).await;
+    let way = way(settings);
+    let client = dynamo::client_by(&connection(refdb, refdb.endpoint.clone()), &way).await;
     let region = client.config().region().map(ToString::to_string).ok_or(SetupError::NoRegion("refdb.region"))?;
     let of = TableWishes { key: key(&region)?, region, tags: tags.clone(), warm: warm(refdb) };
     let mut all: Vec<Box<dyn Provided>> = Vec::new();
     all.extend(ProvidedTable::all(&client, &refdb.prefix, &of).into_iter().map(|one| Box::new(one) as _));
     for site in &wishes.sites {
         let Stream { region, endpoint, .. } = stream_of(settings, site)?.clone();
-        let client = kinesis::client(&streams_at(StreamPlace { region, endpoint })).await;
+        let client = kinesis::client_by(&streams_at(StreamPlace { region, endpoint }), &way).await;
         let region =
             client.config().region().map(ToString::to_string).ok_or(SetupError::NoRegion("eventlog.region"))?;
         let of = StreamWishes {
@@ -106,7 +108,8 @@ pub async fn provided(settings: &Settings, wishes: &Wishes) -> Result<Vec<Box<dy
     }
     if bucket_of(&settings.blobs_url).is_some() {
         let of = BucketWishes { key: key(&bucket_region(&[]))?, tags: tags.clone() };
-        all.push(Box::new(ProvidedBucket::open(&settings.blobs_url, &[], of)?));
+        let options = endpoint_options(way.kind);
+        all.push(Box::new(ProvidedBucket::open(&settings.blobs_url, &options, of)?));
     }
     Ok(all)
 }

@@ -14,6 +14,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("turns", Turns::FIELDS),
     ("git", Git::FIELDS),
     ("health", Health::FIELDS),
+    ("aws", Aws::FIELDS),
     ("refdb", Refdb::FIELDS),
     ("eventlog", Eventlog::FIELDS),
     ("eventlog.autoscale", Autoscale::FIELDS),
@@ -45,6 +46,7 @@ pub(super) const TABLES: &[&str] = &[
     "git",
     "base_paths",
     "health",
+    "aws",
     "refdb",
     "eventlog",
     "autoscale",
@@ -91,7 +93,7 @@ section!(
     /// The file before any check: each field as it is written, none if it is absent.
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
-        api: Api, turns: Turns, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs,
+        api: Api, turns: Turns, git: Git, health: Health, aws: Aws, refdb: Refdb, eventlog: Eventlog, blobs: Blobs,
         verify: Verify, commit: Commit, apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry,
         handover: Handover, probes: Probes, drill: Drill, tls: Tls, signing: Signing, operators: Operators,
         console: Console, peers: BTreeMap<String, Peer>, embedded: Embedded,
@@ -116,6 +118,7 @@ section!(Turns {
 });
 section!(Git { install_hooks: Leaf, fsck_objects: Leaf, base_paths: BTreeMap<String, Value> });
 section!(Health { listen: Leaf });
+section!(Aws { fips: Leaf, dual_stack: Leaf, renew_ahead: Leaf });
 section!(Refdb {
     prefix: Leaf,
     region: Leaf,

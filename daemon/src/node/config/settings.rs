@@ -9,6 +9,7 @@ use std::time::Duration;
 use lockstep_proto::{NodeId, ProjectName, SiteId};
 
 use crate::base::base_paths::BasePaths;
+use crate::seams::aws::EndpointKind;
 use crate::seams::eventlog::kinesis::ReadingMode;
 use crate::seams::git::FsckObjects;
 use crate::seams::handover::pod_label::PodLabelSettings;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub fsck_objects: FsckObjects,
     /// The address that serves `/livez`, `/startz`, `/readyz`, `/writez` and `/metrics`.
     pub health_listen: SocketAddr,
+    /// How AWS is reached.
+    pub aws: Aws,
     /// The tables of the refdb, and the timeouts of its calls.
     pub refdb: Refdb,
     /// The streams of the event log.
@@ -210,6 +213,15 @@ pub struct Tls {
     pub files: TlsFiles,
     /// The listener for peers, if this node serves them.
     pub listener: Option<PeerListenerSettings>,
+}
+
+/// How AWS is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aws {
+    /// The kind of AWS's own endpoints. A configured endpoint is used as it is.
+    pub endpoints: EndpointKind,
+    /// How long before their expiry credentials are renewed.
+    pub renew_ahead: Duration,
 }
 
 /// The tables of the refdb, and the timeouts of its calls.

@@ -73,6 +73,12 @@ metrics! {
     REFDB_SECONDS = Histogram "lockstep_refdb_seconds" ["op"] "duration of a refdb call, in seconds";
     REFDB_UNITS = Counter "lockstep_refdb_request_units_total" ["kind"]
         "request units that the refdb told for answered calls, by kind: on-demand tables are billed by them";
+    AWS_CIRCUITS = Gauge "lockstep_aws_open_circuits" ["service"]
+        "endpoints of a service of AWS to which no connection can be made, so that calls end at once: an alarm";
+    AWS_OPENED = Counter "lockstep_aws_circuits_opened_total" ["service"]
+        "how often connections to an endpoint of a service of AWS failed so often that calls then ended at once";
+    AWS_CREDENTIALS = Gauge "lockstep_aws_credentials_expire_timestamp_seconds" []
+        "when the credentials for DynamoDB and Kinesis expire, in seconds since 1970; none if they do not";
     APPENDED_RECORDS = Counter "lockstep_eventlog_appended_records_total" []
         "records that the event log took: transactions, announcements and stream events";
     APPENDED_BYTES = Counter "lockstep_eventlog_appended_bytes_total" []

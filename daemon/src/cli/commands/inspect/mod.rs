@@ -12,7 +12,7 @@ use lockstep_proto::verify::LastVerified;
 use super::operators::locks::render as render_locks;
 use super::table::Table;
 use super::target::Target;
-use super::{CliError, background_text, json};
+use super::{CliError, background_text, json, reach_text};
 use crate::base::clock::{Clock, SystemClock};
 use crate::cli::out;
 use crate::stages::failover::EXPOSURE;
@@ -102,6 +102,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         left_locks(status),
         verified(status),
         status.background.as_ref().map(background_text::render).unwrap_or_default(),
+        status.aws.as_ref().map(reach_text::render).unwrap_or_default(),
         format!("exposure: {EXPOSURE}. Where its tables are in several Regions, `lockstep sites` says so instead\n"),
         refresh,
         handover,

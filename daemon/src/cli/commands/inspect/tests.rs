@@ -141,6 +141,7 @@ fn sample() -> NodeStatus {
                 at_ms: 0,
             }],
         }),
+        aws: None,
         locks: vec![maintenance()],
         last_contact_ms: Some(0),
         background: Some(background()),

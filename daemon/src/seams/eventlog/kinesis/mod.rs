@@ -34,7 +34,7 @@ use aws_sdk_kinesis::Client;
 use lockstep_proto::SiteId;
 use parking_lot::Mutex;
 
-pub use self::client::{ClientSettings, client};
+pub use self::client::{ClientSettings, client, client_by};
 pub use self::compared::StreamWishes;
 use self::fan_out::StreamWays;
 pub use self::fan_out::{FanOutSettings, ReadingMode, consumer_name};

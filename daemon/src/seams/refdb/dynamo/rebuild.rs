@@ -6,8 +6,6 @@
 //! version the one of the later run stays: each ref's item has the revision of its run, `run` N. A run that takes over
 //! knows all that the run before it knew. A ref that has moved since has a higher version.
 
-use std::time::Duration;
-
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, ConditionCheck, TransactWriteItem};
@@ -17,6 +15,7 @@ use lockstep_proto::RefKey;
 use lockstep_proto::rebuild::KnownSite;
 
 use super::Tables;
+use super::again::Again;
 use super::commit::{condition_failed, conflicts, item, reasons, undecided, update};
 use super::error::{Conditional, classify, incomplete};
 use super::items::{number, text};
@@ -24,10 +23,6 @@ use super::keys::Key;
 use super::{documents, single_item, sites};
 use crate::seams::refdb::{Document, RebuildAnswer, Rebuilt, RefDbError, RefItem, rules};
 
-/// How often a write that conflicted with another one is repeated.
-const CONFLICTS: u32 = 5;
-/// The pause before the first repetition. Later pauses are longer.
-const PAUSE: Duration = Duration::from_millis(10);
 /// The most writes of one item that are in progress at once.
 const WRITES: usize = 16;
 
@@ -39,7 +34,7 @@ pub(super) async fn write(
     revision: u64,
 ) -> Result<RebuildAnswer, RefDbError> {
     rules::rebuilt_fits(items)?;
-    let (mut left, mut conflicting) = (items.to_vec(), 0);
+    let (mut left, mut again) = (items.to_vec(), Again::default());
     while !left.is_empty() {
         let mut writes = vec![guard(tables, revision)?];
         for one in &left {
@@ -61,10 +56,7 @@ pub(super) async fn write(
             }
             let mut failed = reasons[1..].iter().map(condition_failed);
             left.retain(|_| !failed.next().unwrap_or(false));
-        } else if conflicts(reasons) && conflicting < CONFLICTS {
-            conflicting += 1;
-            tokio::time::sleep(PAUSE * conflicting).await;
-        } else {
+        } else if !conflicts(reasons) || !again.wait().await {
             return Err(undecided(reasons));
         }
     }
