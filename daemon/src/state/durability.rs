@@ -5,8 +5,8 @@
 //! wakes the waiters. Everything that was collected before the sync is on the disk after it, so a checkpoint implies
 //! the data that it covers. When the sync or the store fails, the state of the disk is unknown, and the node stops.
 //!
-//! On a busy or slow disk, steps become rarer: while the volume is synced, ref moves wait, and each step writes the same
-//! pages of the store and the same folders anew. A step that somebody waits for comes at the usual pace.
+//! On a busy or slow disk, steps become rarer: while the volume is synced, ref moves wait, and each step writes many
+//! pages of the store and of folders that the one before it wrote too. A step that somebody waits for is not put off.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -206,6 +206,8 @@ pub struct Goals {
     pub failed_share: Option<f64>,
     /// With `burst`: the 99th percentile of people's updates in the burst, as a multiple of the one before it.
     pub people_p99_ratio: Option<f64>,
+    /// With `burst`: the share by which fewer operations are done per second in the burst than before it: 0.1 for 10 %.
+    pub goodput_loss: Option<f64>,
     /// The growth of each sidecar's memory from the second quarter of the run to the last one: 0.1 for 10 %.
     pub memory_growth: Option<f64>,
 }
