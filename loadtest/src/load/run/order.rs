@@ -88,7 +88,8 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     say("the oracle judges");
     let oracle = judge_folder(&order.out).await?;
     let recording = context.pace.recorder.take();
-    write_hlog(&order.out.join("latency.hlog"), &recording, SystemTime::UNIX_EPOCH + ran.wall_start)?;
+    let began = SystemTime::UNIX_EPOCH + ran.wall_start;
+    write_hlog(&order.out.join("latency.hlog"), &recording, &ran.watched, began)?;
     let own = ran.own(&recording, &profile.limits);
     let mut report = gather(Gathered {
         command: order.command.clone(),
