@@ -23,7 +23,7 @@ use crate::state::version_map::VersionMap;
 
 /// Steps take at most one part in so many of the time, unless that makes them rarer than [`RAREST`] allows.
 const SHARE: u32 = 10;
-/// The longest pause between two steps, as a multiple of the pace. What a crash of the machine loses is fetched again.
+/// The longest pause between two steps, as a multiple of the pace.
 const RAREST: u32 = 5;
 
 /// The pause after a step that took this long.

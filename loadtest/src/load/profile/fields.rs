@@ -73,6 +73,8 @@ pub struct Run {
     pub retry_pause_ms: u64,
     /// The pause between two reads of a site's status, in milliseconds.
     pub watch_ms: u64,
+    /// The sidecars' `turns.agents_running`, on this machine: 0 for none, which is their default.
+    pub agents_running: usize,
     /// The sidecars' pause between two reads of a shard, in milliseconds, on this machine.
     pub poll_ms: u64,
     /// The round trip from each site to AWS, in milliseconds, on this machine: 0 for the emulators without a network.
@@ -95,6 +97,7 @@ impl Default for Run {
             tries: 5,
             retry_pause_ms: 200,
             watch_ms: 100,
+            agents_running: 0,
             poll_ms: 100,
             round_trip_ms: 0,
         }

@@ -168,6 +168,7 @@ async fn open(order: &Ordered, home: &Path) -> Fallible<Estate> {
         folder: home.to_owned(),
         sites: order.profile.run.sites,
         poll_ms: order.profile.run.poll_ms,
+        agents_running: order.profile.run.agents_running,
         round_trip_ms: order.profile.run.round_trip_ms,
         faults: order.profile.faults.clone(),
     })
