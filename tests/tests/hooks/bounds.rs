@@ -157,6 +157,7 @@ fn turns() -> Arc<Turns> {
     let limits = TurnLimits {
         running: NonZeroUsize::MIN,
         per_project: NonZeroUsize::MIN,
+        agents_running: NonZeroUsize::MIN,
         waiting_per_user: 1,
         waiting_per_class: 8,
         patience: Duration::from_secs(600),

@@ -110,6 +110,7 @@ section!(Api {
 section!(Turns {
     running: Leaf,
     per_project: Leaf,
+    agents_running: Leaf,
     waiting_per_user: Leaf,
     waiting_per_class: Leaf,
     patience: Leaf,

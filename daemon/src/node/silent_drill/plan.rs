@@ -155,6 +155,7 @@ fn turns() -> TurnLimits {
     TurnLimits {
         running: DEFAULT_REQUESTS,
         per_project: DEFAULT_REQUESTS,
+        agents_running: DEFAULT_REQUESTS,
         waiting_per_user: 0,
         waiting_per_class: 0,
         patience: Duration::from_secs(1),
