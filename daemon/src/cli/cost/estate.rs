@@ -61,7 +61,7 @@ pub struct Estate {
     /// Kind of the streams
     #[arg(long, value_enum, default_value_t = StreamMode::Provisioned)]
     pub streams: StreamMode,
-    /// Shards per stream
+    /// Number of shards per stream
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub shards: u32,
     /// Way in which the streams are read

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The built-in file.
+/// The text of the built-in file.
 pub const US_EAST_1: &str = include_str!("prices.toml");
 
 /// The prices of one Region.
@@ -92,7 +92,7 @@ pub enum PriceError {
     Impossible {
         /// The section and the name of the field.
         name: String,
-        /// Its value.
+        /// Its value in the file.
         value: f64,
     },
 }
@@ -120,7 +120,7 @@ impl Prices {
 pub(super) mod tests {
     use super::*;
 
-    /// The built-in prices.
+    /// The prices that are built in.
     pub fn prices() -> Prices {
         Prices::parse(US_EAST_1).unwrap()
     }

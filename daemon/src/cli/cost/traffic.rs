@@ -17,7 +17,7 @@ const KIB: f64 = 1_024.0;
 /// Counts per working day.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Traffic {
-    /// Ref transactions.
+    /// Ref transactions that are committed.
     pub transactions: f64,
     /// Refs of these transactions.
     pub refs: f64,

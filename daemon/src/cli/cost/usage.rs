@@ -47,7 +47,7 @@ pub struct Usage {
     pub blob_puts: f64,
     /// Requests that fetch blobs.
     pub blob_gets: f64,
-    /// GB-months of blobs.
+    /// GB-months of stored blobs.
     pub blob_gb: f64,
 }
 
