@@ -2,7 +2,7 @@
 //! other endpoints. `make aws-acceptance` and `make contract-emulators` run the program over it.
 //!
 //! Everything that a run creates has a name below the prefix that the user gives, and a tag. A run refuses to begin if
-//! one of these names is taken, so it never deletes what it has not created. It deletes everything at its end, also
+//! one of these names is taken, so it never deletes anything else. It deletes everything at its end, also
 //! after a failure.
 //!
 //! | file | idea |

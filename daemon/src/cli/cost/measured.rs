@@ -9,7 +9,7 @@ use super::estate::{Estate, ReadingMode};
 use super::units::{PUT_UNIT, blob_requests};
 use super::usage::{GB, MONTH_HOURS, Usage};
 
-/// The counters of one or several nodes that say what AWS bills.
+/// The counters of one or several nodes from which a bill follows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Counted {
     /// Write units that DynamoDB told.
