@@ -44,7 +44,7 @@ impl Streams {
         let client = client(&reach).await;
         let look = settings.look();
         let of_streams = KinesisSettings { shards: 2, ready_poll: look, ..KinesisSettings::default() };
-        let log = KinesisEventLog::new(client.clone(), &format!("{}stream", settings.prefix), of_streams);
+        let log = KinesisEventLog::new(client.clone(), format!("{}stream", settings.prefix), of_streams);
         for site in &sites {
             let stream = log.stream(site);
             if exists(&client, &stream).await? {
