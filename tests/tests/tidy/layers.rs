@@ -113,7 +113,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     ),
     ("clients", &["api_client", "git_hooks"], Within::Order),
     ("node", &["config", "doctor", "silent_drill", "assembly"], Within::Order),
-    ("cli", &["out", "demo", "shadow", "commands"], Within::Order),
+    ("cli", &["out", "demo", "shadow", "cost", "commands"], Within::Order),
 ];
 
 /// Crates that only some rooms may name. Rooms are given as the beginning of a path below `daemon/src/`.
