@@ -1,8 +1,11 @@
 //! Sessions in the memory of this node. A restart ends all of them.
 //!
 //! A session has the hash of the token that began it, and never the token. It ends half an hour after the last request
-//! of a person, and twelve hours after its begin. The live parts of an open page keep no session alive. At most
-//! [`MOST`] sessions exist: a further one ends the session that was not used for the longest time.
+//! of a person, and twelve hours after its begin. The live parts of an open page keep no session alive.
+//!
+//! At most [`OF_ONE`] sessions per token exist, and [`MOST`] in all. A further one ends the session that was not used
+//! for the longest time among those of the same token. Beyond the bound of all, one of the token with the most sessions
+//! ends. So nobody ends the sessions of others by many logins.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +16,8 @@ use tokio::time::Instant;
 
 use crate::stages::ports::TokenHash;
 
+/// The most sessions of one token at the same time.
+const OF_ONE: usize = 8;
 /// The most sessions at the same time.
 const MOST: usize = 256;
 /// How long a session lasts without a request of a person.
@@ -46,8 +51,9 @@ impl Sessions {
     pub(super) fn begin(&self, id: &str, token: TokenHash, csrf: String) {
         let mut all = self.0.lock();
         all.retain(|_, session| !session.has_ended());
-        if all.len() >= MOST {
-            let oldest = all.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| *key);
+        if let Some(crowded) = crowded(&all, &token) {
+            let of_token = all.iter().filter(|(_, session)| session.token == crowded);
+            let oldest = of_token.min_by_key(|(_, session)| session.used).map(|(key, _)| *key);
             if let Some(key) = oldest {
                 all.remove(&key);
             }
@@ -70,6 +76,19 @@ impl Sessions {
     pub(super) fn end(&self, id: &str) {
         self.0.lock().remove(&key(id));
     }
+}
+
+/// The token of which a session has to end before one of `token` begins. None while there is room.
+fn crowded(all: &BTreeMap<[u8; 32], Session>, token: &TokenHash) -> Option<TokenHash> {
+    let mut counts: BTreeMap<TokenHash, usize> = BTreeMap::new();
+    for session in all.values() {
+        *counts.entry(session.token).or_default() += 1;
+    }
+    if counts.get(token).is_some_and(|count| *count >= OF_ONE) {
+        return Some(*token);
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count).filter(|_| all.len() >= MOST);
+    most.map(|(token, _)| token)
 }
 
 fn key(id: &str) -> [u8; 32] {
@@ -117,16 +136,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_number_of_sessions_is_bounded_and_the_one_that_rests_gives_way() {
-        let sessions = begun("rests");
+    async fn many_logins_with_one_token_end_sessions_of_that_token_alone() {
+        let sessions = begun("other");
+        for number in 0..=OF_ONE {
+            advance(Duration::from_millis(1)).await;
+            sessions.begin(&number.to_string(), [1; 32], String::new());
+        }
+        assert_eq!(sessions.0.lock().len(), OF_ONE + 1);
+        assert!(sessions.find("other", true).is_some() && sessions.find("1", true).is_some());
+        assert!(sessions.find("0", true).is_none(), "the one that rested for the longest time gives way");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_number_of_all_sessions_is_bounded_and_the_token_with_the_most_gives_way() {
+        let sessions = begun("one");
+        let token = |number: usize| -> TokenHash { Sha256::digest(number.to_string()).into() };
         for number in 1..MOST {
             advance(Duration::from_millis(1)).await;
-            sessions.begin(&number.to_string(), [7; 32], String::new());
+            // The last token has two of them.
+            sessions.begin(&number.to_string(), token(number.min(MOST - 2)), String::new());
         }
-        advance(Duration::from_millis(1)).await;
-        assert!(sessions.find("1", true).is_some() && sessions.find("rests", false).is_some());
-        sessions.begin("new", [7; 32], String::new());
         assert_eq!(sessions.0.lock().len(), MOST);
-        assert!(sessions.find("rests", true).is_none() && sessions.find("new", true).is_some());
+        sessions.begin("new", token(0), String::new());
+        assert_eq!(sessions.0.lock().len(), MOST);
+        assert!(sessions.find("one", true).is_some() && sessions.find("new", true).is_some());
+        assert!(sessions.find(&(MOST - 2).to_string(), true).is_none());
     }
 }

@@ -12,6 +12,7 @@ use lockstep_proto::{NodeId, SiteId};
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
+use super::unknown::is_silence;
 use crate::base::clock::Clock;
 use crate::stages::ports::{Inspection, Operators};
 
@@ -55,7 +56,10 @@ impl Trend {
         loop {
             let late = |_| Err(ApiError::unavailable("no answer in time"));
             let seen = timeout(ANSWER, operators.overview()).await.unwrap_or_else(late);
-            self.note_sites(seen.ok().as_ref(), clock.now_ms());
+            self.note_sites(seen.as_ref().ok(), clock.now_ms());
+            if seen.is_err_and(|error| !is_silence(&error)) {
+                self.0.lock().refdb_silent_since = None;
+            }
             if let Ok(peers) = timeout(ANSWER, inspection.peers()).await {
                 self.note_peers(peers, clock.now_ms());
             }
