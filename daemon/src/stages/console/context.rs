@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::denied::Denied;
+use super::provider::Oidc;
 use super::sessions::Sessions;
 use super::trend::Trend;
 use crate::base::clock::{Clock, Entropy};
@@ -35,6 +36,8 @@ pub(super) struct Context {
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) trend: Arc<Trend>,
+    /// The provider of logins, if there is one.
+    pub(super) oidc: Option<Arc<Oidc>>,
     /// The permits of requests in progress.
     pub(super) room: Arc<Semaphore>,
     /// Whether an operator may change something.

@@ -16,6 +16,7 @@
 //! | `pages` | one file per page: its view, made by a pure function, and its handlers |
 //! | `routes` | the table of paths |
 //! | `login` | the pages that begin and end a session |
+//! | `oidc`, `provider` | the same by OpenID Connect; the provider, and the roles of its groups |
 //! | `sessions` | sessions in memory, with their ends |
 //! | `visitor` | the person who is logged in, from the cookie of a request |
 //! | `submitted` | the form of a request that changes something, after all checks |
@@ -39,8 +40,10 @@ mod denied;
 mod frame;
 mod headers;
 mod login;
+mod oidc;
 mod outcome;
 mod pages;
+mod provider;
 mod render;
 mod routes;
 mod sessions;
@@ -61,14 +64,19 @@ use tokio::sync::Semaphore;
 use crate::base::clock::{Clock, Entropy};
 use crate::stages::ports::{Console, Handshake, Inspection, Operators, TokenHolders};
 use context::{Context, REQUESTS};
+use provider::Oidc;
 use sessions::Sessions;
 use trend::Trend;
 
+pub use provider::OidcLogin;
+
 /// The settings of the console.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsoleSettings {
     /// Whether the holder of an operator's token may change something. If not, the console only shows.
     pub changes: bool,
+    /// The provider of logins by OpenID Connect. Tokens open the console in any case.
+    pub oidc: Option<OidcLogin>,
 }
 
 /// The stages that the console shows, and through which it makes changes.
@@ -120,6 +128,7 @@ impl Console for ConsoleStage {
             sessions: Arc::new(Sessions::default()),
             trend: Arc::clone(&self.trend),
             room: Arc::new(Semaphore::new(REQUESTS)),
+            oidc: self.settings.oidc.clone().map(|login| Arc::new(Oidc::new(login))),
             changes: self.settings.changes,
         })
     }

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::denied::Denied;
 use super::pages::{audit, drills, failover, overview, plan, projects, quarantine, strays, time_line, topology};
 use super::submitted::MOST_BYTES;
-use super::{assets, headers, login};
+use super::{assets, headers, login, oidc};
 
 /// Every path with its methods.
 pub(super) fn table() -> Vec<(&'static str, MethodRouter<Context>)> {
@@ -26,6 +26,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Context>)> {
         ("/console/strays", get(strays::show)),
         ("/console/audit", get(audit::show)),
         ("/console/login", get(login::show).post(login::begin)),
+        ("/console/login/oidc", get(oidc::begin)),
+        ("/console/login/callback", get(oidc::end)),
         ("/console/logout", post(login::end)),
         ("/console/failover/execute", post(plan::execute)),
         ("/console/failover/act", post(failover::act)),

@@ -1,11 +1,12 @@
 //! Sessions in the memory of this node. A restart ends all of them.
 //!
-//! A session has the hash of the token that began it, and never the token. It ends half an hour after the last request
+//! A session has the hash of the token that began it, and never the token, or the person whom the provider of logins
+//! told. It ends half an hour after the last request
 //! of a person, and twelve hours after its begin. The live parts of an open page keep no session alive.
 //!
-//! At most [`OF_ONE`] sessions per token exist, and [`MOST`] in all. A further one ends the session that was not used
-//! for the longest time among those of the same token. Beyond the bound of all, one of the token with the most sessions
-//! ends. So nobody ends the sessions of others by many logins.
+//! At most [`OF_ONE`] sessions per login, a token or a person, exist, and [`MOST`] in all. A further one ends the
+//! session that was not used for the longest time among those of the same login. Beyond the bound of all, one of the
+//! login with the most sessions ends. So nobody ends the sessions of others by many logins.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,9 +15,9 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::stages::ports::TokenHash;
+use crate::stages::ports::{TokenHash, TokenHolder};
 
-/// The most sessions of one token at the same time.
+/// The most sessions of one login at the same time.
 const OF_ONE: usize = 8;
 /// The most sessions at the same time.
 const MOST: usize = 256;
@@ -25,11 +26,42 @@ const IDLE: Duration = Duration::from_secs(30 * 60);
 /// How long a session lasts at most.
 pub(super) const LONGEST: Duration = Duration::from_secs(12 * 3_600);
 
+/// The way by which a session began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Login {
+    /// A token, by its hash. Each request looks for its holder.
+    Token(TokenHash),
+    /// A person whom the provider of logins told, with the role of the groups at that time.
+    Person(TokenHolder),
+}
+
+impl From<TokenHash> for Login {
+    fn from(hash: TokenHash) -> Self {
+        Self::Token(hash)
+    }
+}
+
+impl From<TokenHolder> for Login {
+    fn from(holder: TokenHolder) -> Self {
+        Self::Person(holder)
+    }
+}
+
+impl Login {
+    /// The token or the person, for the bound on sessions.
+    fn key(&self) -> [u8; 32] {
+        match self {
+            Self::Token(hash) => *hash,
+            Self::Person(holder) => key(&holder.actor),
+        }
+    }
+}
+
 /// A session that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
-    /// The hash of the token that began it.
-    pub(super) token: TokenHash,
+    /// The token or the person that began it.
+    pub(super) login: Login,
     /// The text that each form of the session carries.
     pub(super) csrf: String,
     began: Instant,
@@ -48,18 +80,19 @@ pub(super) struct Sessions(Mutex<BTreeMap<[u8; 32], Session>>);
 
 impl Sessions {
     /// Begins a session. `id` and `csrf` are random.
-    pub(super) fn begin(&self, id: &str, token: TokenHash, csrf: String) {
+    pub(super) fn begin(&self, id: &str, login: impl Into<Login>, csrf: String) {
+        let login = login.into();
         let mut all = self.0.lock();
         all.retain(|_, session| !session.has_ended());
-        if let Some(crowded) = crowded(&all, &token) {
-            let of_token = all.iter().filter(|(_, session)| session.token == crowded);
-            let oldest = of_token.min_by_key(|(_, session)| session.used).map(|(key, _)| *key);
+        if let Some(crowded) = crowded(&all, &login.key()) {
+            let of_login = all.iter().filter(|(_, session)| session.login.key() == crowded);
+            let oldest = of_login.min_by_key(|(_, session)| session.used).map(|(key, _)| *key);
             if let Some(key) = oldest {
                 all.remove(&key);
             }
         }
         let now = Instant::now();
-        all.insert(key(id), Session { token, csrf, began: now, used: now });
+        all.insert(key(id), Session { login, csrf, began: now, used: now });
     }
 
     /// The session with this id. A request of a person keeps it alive.
@@ -78,17 +111,17 @@ impl Sessions {
     }
 }
 
-/// The token of which a session has to end before one of `token` begins. None while there is room.
-fn crowded(all: &BTreeMap<[u8; 32], Session>, token: &TokenHash) -> Option<TokenHash> {
-    let mut counts: BTreeMap<TokenHash, usize> = BTreeMap::new();
+/// The login of which a session has to end before one of `login` begins. None while there is room.
+fn crowded(all: &BTreeMap<[u8; 32], Session>, login: &[u8; 32]) -> Option<[u8; 32]> {
+    let mut counts: BTreeMap<[u8; 32], usize> = BTreeMap::new();
     for session in all.values() {
-        *counts.entry(session.token).or_default() += 1;
+        *counts.entry(session.login.key()).or_default() += 1;
     }
-    if counts.get(token).is_some_and(|count| *count >= OF_ONE) {
-        return Some(*token);
+    if counts.get(login).is_some_and(|count| *count >= OF_ONE) {
+        return Some(*login);
     }
     let most = counts.into_iter().max_by_key(|(_, count)| *count).filter(|_| all.len() >= MOST);
-    most.map(|(token, _)| token)
+    most.map(|(login, _)| login)
 }
 
 fn key(id: &str) -> [u8; 32] {
@@ -103,7 +136,7 @@ mod tests {
 
     fn begun(id: &str) -> Sessions {
         let sessions = Sessions::default();
-        sessions.begin(id, [7; 32], "form".to_owned());
+        sessions.begin(id, [7_u8; 32], "form".to_owned());
         sessions
     }
 
@@ -140,7 +173,7 @@ mod tests {
         let sessions = begun("other");
         for number in 0..=OF_ONE {
             advance(Duration::from_millis(1)).await;
-            sessions.begin(&number.to_string(), [1; 32], String::new());
+            sessions.begin(&number.to_string(), [1_u8; 32], String::new());
         }
         assert_eq!(sessions.0.lock().len(), OF_ONE + 1);
         assert!(sessions.find("other", true).is_some() && sessions.find("1", true).is_some());

@@ -5,14 +5,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use lockstep_proto::bridge::ApiError;
+use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::{NodeId, SiteId};
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
-use super::unknown::is_silence;
 use crate::base::clock::Clock;
 use crate::stages::ports::{Inspection, Operators};
 
@@ -115,6 +114,11 @@ impl Trend {
         let inner = self.0.lock();
         (inner.peers.values().cloned().collect(), inner.asked_ms)
     }
+}
+
+/// Whether an error means that the refdb gave no answer. A retry helps then; it does not if the refdb refuses a call.
+pub(super) fn is_silence(error: &ApiError) -> bool {
+    error.code == RefusalCode::Unavailable && error.retry
 }
 
 /// The lags that the digests tell about the present.

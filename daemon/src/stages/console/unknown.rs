@@ -3,6 +3,7 @@
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 
 use super::context::Context;
+use super::trend::is_silence;
 use crate::base::time_text::utc;
 
 /// The clause behind "It is not known ...:". A page shows the text of the error below it.
@@ -11,17 +12,12 @@ pub(super) fn why(context: &Context, error: &ApiError) -> String {
     clause(error, since.map(utc).as_deref())
 }
 
-/// Whether an error means that the refdb gave no answer. A retry helps then; it does not if the refdb refuses a call.
-pub(super) fn is_silence(error: &ApiError) -> bool {
-    error.code == RefusalCode::Unavailable && error.retry
-}
-
 fn clause(error: &ApiError, since: Option<&str>) -> String {
-    match (error.code, error.retry, since) {
-        (RefusalCode::Unavailable, true, Some(since)) => format!("the refdb does not answer since {since}"),
-        (RefusalCode::Unavailable, true, None) => "no answer came just now".to_owned(),
-        (RefusalCode::Unavailable, false, _) => "the refdb refuses the call; a retry does not help".to_owned(),
-        _ => "this node refuses the call".to_owned(),
+    match (is_silence(error), since) {
+        (true, Some(since)) => format!("the refdb does not answer since {since}"),
+        (true, None) => "no answer came just now".to_owned(),
+        (false, _) if error.code == RefusalCode::Unavailable => "the refdb refuses the call".to_owned(),
+        (false, _) => "this node refuses the call".to_owned(),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::context::Context;
 use super::cookies;
 use super::denied::Denied;
+use super::sessions::Login;
 use crate::stages::ports::{OperatorRole, TokenError, TokenHolder};
 
 /// The header that the script adds to its own requests.
@@ -61,7 +62,11 @@ impl Visitor {
         let nobody = Denied::NotLoggedIn { is_live };
         let Some(id) = cookies::get(&parts.headers, cookies::SESSION).map(str::to_owned) else { return Err(nobody) };
         let Some(session) = context.sessions.find(&id, !is_live) else { return Err(nobody) };
-        match context.holders.holder(&session.token).await {
+        let found = match &session.login {
+            Login::Token(hash) => context.holders.holder(hash).await,
+            Login::Person(holder) => Ok(holder.clone()),
+        };
+        match found {
             Ok(TokenHolder { name, actor, role }) => {
                 Ok(Self { name, actor, role, csrf: session.csrf, session: id, _permit: None })
             }

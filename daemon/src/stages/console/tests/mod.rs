@@ -1,6 +1,7 @@
 //! The pages over HTTP, on stages that are fakes: every page, every check of a change, and the headers of every answer.
 
 mod fakes;
+mod logins;
 mod roles;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tower::ServiceExt;
 
 use super::context::{Context, REQUESTS};
 use super::outcome::Ended;
+use super::provider::Oidc;
 use super::sessions::Sessions;
 use super::trend::Trend;
 use super::{frame, routes};
@@ -57,6 +59,11 @@ struct World {
 
 impl World {
     fn new(changes: bool) -> Self {
+        Self::with(changes, None)
+    }
+
+    /// The same, with a provider of logins.
+    fn with(changes: bool, oidc: Option<Arc<Oidc>>) -> Self {
         let fakes = Arc::new(Fakes::default());
         let roles = [OperatorRole::Operator, OperatorRole::Approver, OperatorRole::Viewer];
         let holders = roles.map(|role| (hash(role.name()), role)).to_vec();
@@ -70,6 +77,7 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(1)),
             sessions: Arc::new(Sessions::default()),
             trend: Arc::new(Trend::default()),
+            oidc,
             room: Arc::new(Semaphore::new(REQUESTS)),
             changes,
         };
@@ -311,7 +319,7 @@ async fn a_token_begins_a_session_and_only_with_the_form_that_was_loaded() {
     world.holders.0.lock().clear();
     *world.holders.1.lock() = true;
     assert_eq!(world.get(id, "/console").await.status(), StatusCode::SERVICE_UNAVAILABLE, "the file cannot be used");
-    assert_eq!(world.context.sessions.find(id, true).map(|session| session.token), Some(hash("operator")));
+    assert_eq!(world.context.sessions.find(id, true).map(|session| session.login), Some(hash("operator").into()));
 }
 
 #[tokio::test]
