@@ -51,7 +51,7 @@ pub struct OidcSettings {
 pub struct Identity {
     /// The name, for the audit trail.
     pub name: String,
-    /// The groups.
+    /// The groups, as the provider names them.
     pub groups: Vec<String>,
 }
 

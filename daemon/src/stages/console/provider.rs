@@ -11,7 +11,7 @@ const LOGINS: usize = 8;
 /// The provider, and the roles of its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OidcLogin {
-    /// The provider.
+    /// The provider, and this console as its client.
     pub provider: OidcSettings,
     /// The groups whose members are operators.
     pub operators: Vec<String>,
