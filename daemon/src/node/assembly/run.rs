@@ -215,7 +215,7 @@ fn console(
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SeededEntropy::from_machine()),
     };
-    let console = ConsoleStage::new(settings.console?, tools);
+    let console = ConsoleStage::new(settings.console.clone()?, tools);
     node.stages().context.tasks.spawn("console", Arc::clone(&console).watch());
     Some(console)
 }

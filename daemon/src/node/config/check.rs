@@ -144,6 +144,7 @@ fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("tls", &raw.tls.unknown, raw::Tls::FIELDS);
     to.unknown("operators", &raw.operators.unknown, raw::Operators::FIELDS);
     to.unknown("console", &raw.console.unknown, raw::Console::FIELDS);
+    to.unknown("console.oidc", &raw.console.oidc.unknown, raw::Oidc::FIELDS);
     for (name, peer) in &raw.peers {
         to.unknown(&format!("peers.{name}"), &peer.unknown, raw::Peer::FIELDS);
     }

@@ -34,6 +34,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("signing", Signing::FIELDS),
     ("operators", Operators::FIELDS),
     ("console", Console::FIELDS),
+    ("console.oidc", Oidc::FIELDS),
     ("peers.*", Peer::FIELDS),
     ("embedded", Embedded::FIELDS),
 ];
@@ -66,6 +67,7 @@ pub(super) const TABLES: &[&str] = &[
     "signing",
     "operators",
     "console",
+    "oidc",
     "peers",
     "embedded",
 ];
@@ -208,6 +210,19 @@ section!(Tls {
 });
 section!(Signing { key_file: Leaf });
 section!(Operators { listen: Leaf, token_file: Leaf, allow: Leaf });
-section!(Console { enabled: Leaf, changes: Leaf });
+section!(Console { enabled: Leaf, changes: Leaf, oidc: Oidc });
+section!(Oidc {
+    issuer: Leaf,
+    client_id: Leaf,
+    client_secret_file: Leaf,
+    trust_file: Leaf,
+    url: Leaf,
+    scopes: Leaf,
+    name_claim: Leaf,
+    groups_claim: Leaf,
+    operators: Leaf,
+    approvers: Leaf,
+    viewers: Leaf,
+});
 section!(Peer { url: Leaf, identity: Leaf, token_file: Leaf, socket: Leaf });
 section!(Embedded { dir: Leaf });
