@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep_proto::replay::{Replay, ReplayFrom, ReplayRequest, ShardReplay};
+use lockstep_proto::replay::{ReplayFrom, ReplayRequest, ShardReplay};
 use lockstep_proto::{SiteId, Transaction};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
