@@ -153,10 +153,10 @@ infra-rollback: ## Pipeline: deploy the version before to an environment, and ve
 	deploy/pulumi/run deploy rollback $(INFRA_STACKS) $(INFRA_CHECKS) --old $(INFRA_OLD)/$(INFRA)
 	deploy/pipelines/deployed record $(ENVIRONMENT) back
 
-crash: tools ## Run the crash tests (kills, pauses, power cuts, failovers): make crash ROUNDS=20, make crash SEED=7
+crash: tools ## Run the crash tests (kills, pauses, power cuts, failovers, moves): make crash ROUNDS=20, make crash SEED=7
 	LOCKSTEP_CRASH_SEED=$(or $(SEED),1) LOCKSTEP_CRASH_ROUNDS=$(ROUNDS) \
 	  cargo test --locked --package lockstep-tests --test e2e -- --nocapture --test-threads 1 \
-	  crash:: power_cut:: failover_rounds::
+	  crash:: power_cut:: failover_rounds:: move_refdb::
 
 soak: tools ## Run simulator and crash tests with new seeds for a given time: make soak MINUTES=60
 	cargo test --locked --package lockstep-tests --test e2e -- --ignored --nocapture --test-threads 1 \

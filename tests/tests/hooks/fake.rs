@@ -209,6 +209,7 @@ impl Inspection for Fake {
             tls: None,
             signing: None,
             capacity: None,
+            aws: None,
             bootstrap: None,
             coming_back: None,
             locks: Vec::new(),

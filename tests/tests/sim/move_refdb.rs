@@ -205,13 +205,14 @@ fn locks_and_maintenance_travel_and_later_tokens_are_higher() {
         follow(story, NEXT).await;
         let listed = story.life("blr-1-0").node.locking().unwrap().list().await.unwrap();
         assert_eq!(listed.locks, [lock.lock.clone(), kept.lock.clone()]);
-        let new = Some(story.object("blr-1-0", &p0()));
+        let made = story.object("blr-1-0", &p0());
+        let new = Some(made);
         let out = story.push("blr-1-0", "out", &p0(), (BRANCH, Some(one), new)).await.unwrap();
         let refusal = out.results[0].refusal.as_ref().map(|refusal| refusal.code);
         assert_eq!((out.outcome, refusal), (Outcome::Refused, Some(RefusalCode::Locked)), "alice has it still");
         let inside = story.push_under(&lock.token, "blr-1-0", "in", &p0(), (BRANCH, Some(one), new)).await.unwrap();
         assert_eq!(inside.outcome, Outcome::Committed, "{inside:?}");
-        converges(story, &NODES, new.unwrap()).await;
+        converges(story, &NODES, made).await;
         let next = acquire(story, "eu-aws-1", LockKind::Lock, "carol", project("third")).await.unwrap();
         assert!(next.lock.id > kept.lock.id && next.lock.id > lock.lock.id, "{next:?}");
     });

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::{Extension, Router};
+use axum::Extension;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -262,6 +262,7 @@ fn is_one_of(calls: &[(&str, &str)], request: &Request) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use tokio::io::AsyncReadExt;
     use tokio::time::Instant;
     use tokio_util::sync::CancellationToken;
