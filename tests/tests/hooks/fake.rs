@@ -192,6 +192,7 @@ impl Inspection for Fake {
             lanes: Vec::new(),
             checkpoints: Vec::new(),
             streams: Vec::new(),
+            sharing: None,
             parked: 0,
             quarantined: 0,
             degraded: Vec::new(),

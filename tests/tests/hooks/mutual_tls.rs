@@ -191,6 +191,7 @@ async fn a_peer_may_make_the_calls_of_peers_only() {
         "get /v1/peer",
         "post /v1/peer/digests",
         "post /v1/peer/explain",
+        "post /v1/peer/records",
         "post /v1/peer/refs",
         "get /v1/peer/settings",
         "post /v1/peer/versions",

@@ -93,6 +93,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             "commit",
             "publish",
             "consume",
+            "share",
             "apply",
             "arrival",
             "refresh",

@@ -41,6 +41,7 @@ pub(super) fn look(stages: &Stages, guards: &Guards, locks: &LeftLocks, latches:
     }
     let (fan_out, fallback) = stream_readers::counts(stages);
     metrics.eventlog.streams(fan_out, fallback);
+    metrics.eventlog.leases(stages.share.held());
     let own = stages.state.roles.of(&stages.deps.settings.site);
     metrics.site.guards(guards.found().count);
     metrics.site.left_locks(locks.found().count);

@@ -173,6 +173,7 @@ impl Inspection for Inspector {
             lanes,
             checkpoints: self.checkpoints(),
             streams: stream_readers::statuses(&self.stages),
+            sharing: Some(self.stages.share.status()),
             parked,
             quarantined,
             degraded: debts.show(),

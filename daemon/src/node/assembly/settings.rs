@@ -15,6 +15,7 @@ use crate::stages::failover::DriverLimits;
 use crate::stages::membership::MemberLimits;
 use crate::stages::refresh::RefreshSettings;
 use crate::stages::seed::SeedLimits;
+use crate::stages::share::ShareSettings;
 use crate::stages::verify::BackgroundSettings;
 use crate::state::debts::RetryPace;
 use crate::state::journal::JournalLimits;
@@ -46,6 +47,8 @@ pub struct NodeSettings {
     pub retry: RetryPace,
     /// The limits of the consume stage.
     pub consume: ConsumeLimits,
+    /// How the reads of streams are shared with the other nodes of the site. `None` if they are not.
+    pub share: Option<ShareSettings>,
     /// The limits of stream events. `None` if no bridge takes them.
     pub events: Option<EventLimits>,
     /// Heartbeats, leases and expulsion.
@@ -99,6 +102,7 @@ impl NodeSettings {
             apply: ApplyLimits::default(),
             retry: RetryPace::default(),
             consume: ConsumeLimits::default(),
+            share: None,
             events: None,
             member: MemberLimits::default(),
             durable_pace: Duration::from_millis(200),

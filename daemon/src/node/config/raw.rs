@@ -125,7 +125,8 @@ section!(Refdb {
     writes: Leaf,
 });
 section!(Eventlog {
-    prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, reading: Leaf, retention: Leaf,
+    prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, reading: Leaf, sharing: Leaf,
+    retention: Leaf,
     streams: BTreeMap<String, Stream>,
 });
 section!(Stream { region: Leaf, endpoint: Leaf, reading: Leaf });

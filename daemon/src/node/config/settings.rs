@@ -247,9 +247,17 @@ pub struct Eventlog {
     pub poll_interval: Duration,
     /// How long the streams should keep records. The sidecar checks it, and does not change it.
     pub retention: Duration,
+    /// Whether one node of this site reads a shard for the others, where nodes of the site are among the peers.
+    pub shares: bool,
 }
 
 impl Eventlog {
+    /// The interval at which a reader reads a shard, at the longest. One that is sent records waits a second for them.
+    #[must_use]
+    pub fn reads_within(&self) -> Duration {
+        if self.may_fan_out() { self.poll_interval.max(Duration::from_secs(1)) } else { self.poll_interval }
+    }
+
     /// Whether a stream may be read by enhanced fan-out.
     #[must_use]
     pub fn may_fan_out(&self) -> bool {

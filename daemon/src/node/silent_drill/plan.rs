@@ -108,6 +108,8 @@ pub(in crate::node) fn settings(plan: &Plan) -> Settings {
             shards: 1,
             poll_interval: Duration::from_millis(100),
             retention: 3_600 * second,
+            // It has no siblings.
+            shares: false,
         },
         blobs_url: "memory:".to_owned(),
         verify: BackgroundSettings::default(),

@@ -23,6 +23,7 @@ use lockstep_proto::doctor::SharedSettings;
 use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
+use lockstep_proto::sharing::{RecordsAnswer, RecordsRequest};
 use lockstep_proto::{Oid, ProjectName};
 
 use crate::seams::blob::Payload;
@@ -85,6 +86,11 @@ pub trait Peers: Send + Sync {
 
     /// Returns the part of the peer with this name in the explanation of a ref.
     async fn explain(&self, peer: &str, _request: &RefAtNodeRequest) -> Result<RefAtNode, PeerError> {
+        Err(unknown(peer))
+    }
+
+    /// Returns the records that the peer with this name has read from a stream, and waits for them as the request says.
+    async fn records(&self, peer: &str, _request: &RecordsRequest) -> Result<RecordsAnswer, PeerError> {
         Err(unknown(peer))
     }
 

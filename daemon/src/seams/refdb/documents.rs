@@ -26,6 +26,8 @@ pub enum Document {
     Keys,
     /// The locks of operators and bridges: a [`lockstep_proto::locks::Locks`]. Commits under a lock look at its text.
     Locks,
+    /// The nodes that read shards for their sites: a [`lockstep_proto::sharing::ReaderLeases`].
+    Readers,
 }
 
 impl Document {
@@ -39,6 +41,7 @@ impl Document {
             Self::Drill => "the drill",
             Self::Keys => "the keys of the sites",
             Self::Locks => "the list of locks",
+            Self::Readers => "the leases of the readers",
         }
     }
 }
