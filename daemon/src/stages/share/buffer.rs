@@ -29,7 +29,7 @@ pub(super) struct Buffer {
 /// The bounds of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// The most records.
+    /// The largest number of records.
     pub records: usize,
     /// The most bytes of all records together.
     pub bytes: usize,
@@ -38,7 +38,7 @@ pub(super) struct Bounds {
 /// The bounds of one look into a buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Most {
-    /// The most records.
+    /// The largest number of records.
     pub records: usize,
     /// The most bytes of the records. A larger one comes alone.
     pub bytes: usize,

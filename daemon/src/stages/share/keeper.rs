@@ -39,7 +39,7 @@ pub(super) struct Leases {
 
 /// The node that has a lease.
 pub(super) struct Reader {
-    /// Its name.
+    /// The name of the node.
     pub node: NodeId,
     /// Whether it has shown no progress for long.
     pub is_still: bool,
