@@ -13,7 +13,7 @@ pub const MOST_RECORDS: usize = 1_000;
 /// The most bytes of the records of one answer, before their encoding. An answer may have one larger record alone.
 pub const RECORDS_BYTES: usize = 512 * 1024;
 /// The longest time for which a call waits for records, in milliseconds.
-pub const RECORDS_WAIT_MS: u64 = 60_000;
+pub const RECORDS_WAIT_MS: u64 = 30_000;
 
 /// The document in the refdb: by shard, the node that reads it for its site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ pub struct HandedRecord {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum RecordsAnswer {
     /// The records behind the position, in order, and none between them is left out. Without records: the reader has
-    /// read the shard during the call, and there was nothing new.
+    /// begun to read the shard during the call, and there was nothing new.
     Records {
         /// The position that the first record follows: the one of the request.
         #[serde(default)]

@@ -169,7 +169,7 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     found(
         InjectedBug::SiblingSkipsGap,
         "siblings that share reads, with small buffers; bursts of records, crashes",
-        &["checkpoints"],
+        &["checkpoints", "readiness"],
     ),
 ];
 

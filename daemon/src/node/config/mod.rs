@@ -312,7 +312,7 @@ mod tests {
         let read = |set: &str| of(set).unwrap_or_else(|error| panic!("{error}")).eventlog;
         assert!(read("").shares && !read("sharing = \"off\"\n").shares);
         assert_eq!(read("").reads_within(), Duration::from_millis(200));
-        assert_eq!(read("reading = \"fan-out\"\n").reads_within(), Duration::from_secs(1));
+        assert_eq!(read("reading = \"fan-out\"\n").reads_within(), Duration::from_millis(1_500));
         let error = of("sharing = \"always\"\n").expect_err("no such word").to_string();
         assert!(error.contains("eventlog.sharing = \"always\": write"), "{error}");
     }

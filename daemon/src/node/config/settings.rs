@@ -252,10 +252,12 @@ pub struct Eventlog {
 }
 
 impl Eventlog {
-    /// The interval at which a reader reads a shard, at the longest. One that is sent records waits a second for them.
+    /// The interval within which a reader has read a shard. A reader to which records are sent waits a second for them,
+    /// so two of its reads in a row take two seconds.
     #[must_use]
     pub fn reads_within(&self) -> Duration {
-        if self.may_fan_out() { self.poll_interval.max(Duration::from_secs(1)) } else { self.poll_interval }
+        let sent = Duration::from_millis(1_500);
+        if self.may_fan_out() { self.poll_interval.max(sent) } else { self.poll_interval }
     }
 
     /// Whether a stream may be read by enhanced fan-out.

@@ -39,8 +39,8 @@ use crate::stages::ports::{
 /// The default bound on requests in progress. A push counts as one request until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// Connections that one listener accepts in addition to one per request in progress.
-const SPARE_CONNECTIONS: usize = 256;
+/// Connections that one listener accepts in addition to one per request in progress. Siblings may wait in half of them.
+const SPARE_CONNECTIONS: usize = 512;
 
 /// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]

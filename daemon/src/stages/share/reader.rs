@@ -195,6 +195,7 @@ impl SharedReader {
                 self.share.eventlog.open(&self.id.site, &self.id.shard, &from).await?
             }
         };
+        self.shard.begins_read();
         let batch = reader.next(limit).await?;
         self.share.shards.took(&self.shard, self.after.as_deref(), &batch);
         self.is_behind = !batch.ended && (batch.behind || batch.records.len() >= limit);

@@ -36,8 +36,10 @@ struct State {
     is_held: bool,
     /// The records, once this node has the lease and has read the shard.
     buffer: Option<Buffer>,
-    /// The number of reads of the stream.
-    reads: u64,
+    /// The number of reads of the stream that have begun.
+    begun: u64,
+    /// The number of the last read that has succeeded.
+    read: u64,
     /// Whether the stream was read since the last turn.
     has_progressed: bool,
     /// Whether a reader of the shard is open here.
@@ -155,7 +157,7 @@ impl Shards {
         let held = self.state.lock().values().filter(|shard| shard.state.lock().is_held).count();
         let bounds = self.each(held);
         let mut state = shard.state.lock();
-        state.reads += 1;
+        state.read = state.begun;
         state.has_progressed = true;
         if state.is_held {
             let fits = state.buffer.take().filter(|buffer| buffer.end() == after);
@@ -187,17 +189,18 @@ impl Shards {
         let Some(shard) = self.state.lock().get(&id).cloned() else { return Ok(RecordsAnswer::NotReader) };
         let place = self.enter(request.reader.clone(), id, &shard)?;
         let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(RECORDS_WAIT_MS));
-        let seen = shard.state.lock().reads;
+        let begun = shard.state.lock().begun;
         loop {
             let changed = shard.changed.notified();
-            let (found, reads) = shard.look(request);
+            let (found, read) = shard.look(request);
             match found {
                 None => return Ok(RecordsAnswer::NotReader),
                 Some(Found::Elsewhere(oldest)) => return Ok(RecordsAnswer::Elsewhere { oldest }),
                 Some(Found::Records(batch)) => return Ok(handed(request, batch)),
                 Some(_) if !place.is_newest() => return Ok(RecordsAnswer::Silent),
                 Some(Found::Ahead | Found::Nothing { .. }) if Instant::now() < deadline => {}
-                Some(Found::Nothing { behind }) if reads != seen => {
+                // A read that had begun before may have missed a record of that time.
+                Some(Found::Nothing { behind }) if read > begun => {
                     return Ok(handed(request, Batch { behind, ..Batch::default() }));
                 }
                 Some(Found::Ahead | Found::Nothing { .. }) => return Ok(RecordsAnswer::Silent),
@@ -229,8 +232,8 @@ impl Shards {
 pub(super) struct TooManyCalls;
 
 impl Shard {
-    /// The content of the buffer behind the position of a request, and the number of reads. No content if this node
-    /// does not read the shard for others.
+    /// The content of the buffer behind the position of a request, and the number of the last read. No content if this
+    /// node does not read the shard for others.
     fn look(&self, request: &RecordsRequest) -> (Option<Found>, u64) {
         let state = self.state.lock();
         let most = Most { records: request.most.clamp(1, MOST_RECORDS), bytes: RECORDS_BYTES };
@@ -240,7 +243,12 @@ impl Shard {
             None if state.is_held => Some(Found::Ahead),
             _ => None,
         };
-        (found, state.reads)
+        (found, state.read)
+    }
+
+    /// A read of the stream begins.
+    pub(super) fn begins_read(&self) {
+        self.state.lock().begun += 1;
     }
 
     /// Notes where the last records came from, and why.
