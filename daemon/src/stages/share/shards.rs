@@ -42,6 +42,8 @@ struct State {
     read: u64,
     /// Whether the stream was read since the last turn.
     has_progressed: bool,
+    /// Whether the stream was read to the end of the shard.
+    has_ended: bool,
     /// Whether a reader of the shard is open here.
     is_read: bool,
     /// The number of turns without an open reader.
@@ -104,7 +106,7 @@ impl Shards {
     pub(super) fn opened(&self, id: &ShardId) -> Arc<Shard> {
         let shard = Arc::clone(self.state.lock().entry(id.clone()).or_default());
         let mut state = shard.state.lock();
-        (state.is_read, state.idle) = (true, 0);
+        (state.is_read, state.has_ended, state.idle) = (true, false, 0);
         drop(state);
         shard
     }
@@ -120,8 +122,8 @@ impl Shards {
                 return false;
             }
             wanted.insert(self.lease(id));
-            // Without a reader there is nothing more to read: the buffer alone is kept.
-            if std::mem::take(&mut state.has_progressed) || !state.is_read {
+            // Of a shard that has ended, the buffer alone is kept. A reader that failed is no progress.
+            if std::mem::take(&mut state.has_progressed) || state.has_ended {
                 progressed.insert(self.lease(id));
             }
             true
@@ -158,7 +160,7 @@ impl Shards {
         let bounds = self.each(held);
         let mut state = shard.state.lock();
         state.read = state.begun;
-        state.has_progressed = true;
+        (state.has_progressed, state.has_ended) = (true, batch.ended);
         if state.is_held {
             let fits = state.buffer.take().filter(|buffer| buffer.end() == after);
             let mut buffer = fits.unwrap_or_else(|| Buffer::begin(after.map(str::to_owned)));

@@ -326,6 +326,30 @@ async fn a_node_that_stops_hands_its_lease_over_and_answers_no_sibling() {
     assert_eq!((one.held(), two.held()), (0, 1), "a node that stops takes no lease");
 }
 
+#[tokio::test]
+async fn a_shard_makes_progress_by_reads_alone_and_is_kept_for_a_while_without_a_reader() {
+    let log = Counted::new(1).await;
+    let share = share("a-0", &log, &NodeContext::in_memory().refdb, Arc::new(Near::default()));
+    let turn = || {
+        let (wanted, progressed) = share.shards.turn();
+        (wanted.len(), progressed.len())
+    };
+    let mut first = reader(&share).await;
+    assert_eq!(turn(), (1, 0), "nothing was read yet");
+    first.next(10).await.unwrap();
+    assert_eq!([turn(), turn()], [(1, 1), (1, 0)]);
+    drop(first);
+    assert_eq!(turn(), (1, 0), "a reader that failed makes no progress");
+    let mut second = reader(&share).await;
+    let shard = share.eventlog().describe(&site()).await.unwrap().shards[0].id.clone();
+    log.inner.split(&site(), &shard).unwrap();
+    assert!(second.next(10).await.unwrap().ended);
+    drop(second);
+    assert_eq!([turn(), turn()], [(1, 1), (1, 1)], "siblings may need the last records of a shard that has ended");
+    (0..10).for_each(|_| drop(turn()));
+    assert_eq!(turn(), (0, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sibling_has_one_call_per_shard_and_gets_records_as_soon_as_they_are_read() {
     let log = Counted::new(0).await;
