@@ -9,6 +9,8 @@
 //!   version map that changed in between must be read again.
 //! - So is the answer of [`Peers::digests`]. It is no snapshot: a project may move between its page and the next.
 //! - A peer of an earlier release serves no digests. That is an error which says so, and never an empty page.
+//! - The answer of [`Peers::records`] has records of a stream as a peer of the same site has read them. A caller takes
+//!   those alone that follow its own position.
 //! - A peer is not trusted: [`crate::seams::git::Repositories::ingest`] checks its packs, like all content from
 //!   outside.
 

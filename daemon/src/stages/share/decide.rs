@@ -29,7 +29,8 @@ impl Looks {
     /// Notes one look at the document. It counts for every lease, and for every wanted shard without one.
     pub(super) fn look(&mut self, leases: &ReaderLeases, wanted: &BTreeSet<String>) {
         self.0.retain(|key, _| leases.leases.contains_key(key) || wanted.contains(key));
-        for key in leases.leases.keys().chain(wanted) {
+        let keys: BTreeSet<&String> = leases.leases.keys().chain(wanted).collect();
+        for key in keys {
             let lease = leases.leases.get(key);
             match self.0.get_mut(key) {
                 Some(look) if look.lease.as_ref() == lease => look.times = look.times.saturating_add(1),

@@ -20,6 +20,7 @@ use crate::base::backoff::Backoff;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::eventlog::position::compare;
 use crate::seams::eventlog::{Batch, EventLogError, Position, ShardReader};
+use crate::seams::peers::PeerError;
 use crate::seams::volume::ShardId;
 
 /// The time for the way to a sibling and back, beside the time for which the sibling waits.
@@ -143,7 +144,11 @@ impl SharedReader {
         };
         let answer = timeout(wait.saturating_add(NETWORK), self.share.peers.records(peer, &request)).await;
         let late = |_| Unshared::Away("it did not answer in time".to_owned());
-        match answer.map_err(late)?.map_err(|error| Unshared::Away(error.to_string()))? {
+        let away = |error| match error {
+            PeerError::NotNow(why) => Unshared::Away(why),
+            PeerError::Missing(_) => Unshared::Away(error.to_string()),
+        };
+        match answer.map_err(late)?.map_err(away)? {
             RecordsAnswer::Records { follows, records, ended, behind } => {
                 let records = self.follow(follows.as_deref(), records, request.most).ok_or(Unshared::Gap)?;
                 Ok(Batch { records, ended, behind })

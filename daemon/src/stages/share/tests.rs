@@ -243,7 +243,7 @@ fn sequences(batch: &Batch) -> Vec<&str> {
 #[tokio::test(start_paused = true)]
 async fn after_any_failure_of_a_sibling_the_next_records_come_from_the_stream() {
     let scripts: [(Script, &str); 9] = [
-        (Some(|_| Err(PeerError::NotNow("refused".to_owned()))), "cannot be asked: no peer can send"),
+        (Some(|_| Err(PeerError::NotNow("refused".to_owned()))), "cannot be asked: refused"),
         (None, "did not answer in time"),
         (Some(|_| Ok(RecordsAnswer::Silent)), "has read nothing for two poll intervals"),
         (Some(|_| Ok(RecordsAnswer::Elsewhere { oldest: Some("2".to_owned()) })), "does not have the position"),
