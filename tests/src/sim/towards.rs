@@ -117,8 +117,8 @@ impl Scenario {
         (self.projects, self.clients, self.think_ms) = (1, 4, 150);
     }
 
-    /// Has one node of a site read for the other, and begin again often, so that the other one is behind its buffer. Many
-    /// refs: the next move of a ref would make up for one that was missed.
+    /// Has one node of a site read for the other, and begin again often, so that the other one is behind its buffer.
+    /// Many refs: the next move of a ref would make up for one that was missed.
     fn with_siblings(&mut self) {
         self.act(&[(Action::Crash, 10), (Action::Pause, 4)]);
         self.shares = Some(2);

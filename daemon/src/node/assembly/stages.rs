@@ -263,8 +263,9 @@ impl Stages {
         Seeder::new(&self.context, &self.state, Arc::clone(&self.catch_up), commits, self.deps.settings.seed)
     }
 
-    /// Starts the tasks that move stream events to the event log, drop expired events of other nodes, and share reads of
-    /// streams. They need no incarnation: events that were taken earlier are sent even while the site takes no commits.
+    /// Starts the tasks that move stream events to the event log, drop expired events of other nodes, and share reads
+    /// of streams. They need no incarnation: events that were taken earlier are sent even while the site takes no
+    /// commits.
     pub(super) fn forward_events(&self) {
         let eventlog = Arc::clone(&self.context.eventlog);
         self.context.tasks.spawn("forward", Arc::clone(&self.events).forward(eventlog));

@@ -7,8 +7,7 @@
 //! each may take the memory of a thousand others. *Fetches* are work in which a git of its own packs for the caller:
 //! few at a time, because each may take a core. *Awaits* are calls that wait for a transaction: a crowd of CI jobs must
 //! not keep a bridge from waiting. *Follows* are calls of siblings that wait for records of a stream: there is one per
-//! sibling and shard. A permit for work is held until the work has ended, even when its caller hung up
-//! long before.
+//! sibling and shard. A permit for work is held until the work has ended, even when its caller hung up long before.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -2,11 +2,10 @@
 //!
 //! A caller needs a certificate of a trusted authority, with a name that the setting `tls.allow` lists. It may fetch
 //! objects, also with git, read the version map and its digests, have this node catch up with refs, take records of the
-//! streams that this node reads for its site, and ask how far a ref has come here, which node this is, and which settings
-//! it shares with all others. It cannot commit, change roles,
-//! or read status. Each entry of `tls.allow` has bounds of its own on connections and requests, so that no peer keeps
-//! the others out. A connection carries one request, so that a certificate that is trusted no more ends with the
-//! request in progress.
+//! streams that this node reads for its site, and ask how far a ref has come here, which node this is, and which
+//! settings it shares with all others. It cannot commit, change roles, or read status. Each entry of `tls.allow` has
+//! bounds of its own on connections and requests, so that no peer keeps the others out. A connection carries one
+//! request, so that a certificate that is trusted no more ends with the request in progress.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;

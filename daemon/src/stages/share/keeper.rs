@@ -1,5 +1,5 @@
-//! Keeps the leases: a periodic turn that renews those of this node, takes a free one or that of a dead node, and learns
-//! the others. An error changes nothing: the node goes on as before, and the next turn tries again.
+//! Keeps the leases: a periodic turn that renews those of this node, takes a free one or that of a dead node, and
+//! learns the others. An error changes nothing: the node goes on as before, and the next turn tries again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

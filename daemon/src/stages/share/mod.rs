@@ -2,8 +2,8 @@
 //!
 //! The reads of a shard are few: five per second for all readers together. With this stage, any number of nodes of a
 //! site costs a stream as much as one (`docs/adr/0063`). A lease per shard says which node reads it. The lease is an
-//! economy and never a condition of progress: a node without a living reader reads the stream from its own position, and
-//! two readers at the same time do no harm. Each node keeps its own checkpoints, reads parents before children, and
+//! economy and never a condition of progress: a node without a living reader reads the stream from its own position,
+//! and two readers at the same time do no harm. Each node keeps its own checkpoints, reads parents before children, and
 //! verifies the signatures of all records itself.
 //!
 //! | file | idea |
@@ -48,8 +48,8 @@ use crate::state::context::NodeContext;
 /// The intervals and bounds of the stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShareSettings {
-    /// The interval at which a reader reads a shard. A node that gets nothing from a sibling for twice as long reads the
-    /// stream.
+    /// The interval at which a reader reads a shard. A node that gets nothing from a sibling for twice as long reads
+    /// the stream.
     pub interval: Duration,
     /// The interval between two turns of the leases, at most.
     pub beat: Duration,

@@ -1,8 +1,8 @@
 //! The reader of one shard that takes its records from a sibling, or else from the stream.
 //!
-//! It knows its own position, and takes no record that does not follow it. After any failure of the sibling it reads the
-//! next batch from the stream, and asks the sibling again later. So a sibling can cost it two intervals, and nothing
-//! else.
+//! It knows its own position, and takes no record that does not follow it. After any failure of the sibling it reads
+//! the next batch from the stream, and asks the sibling again later. So a sibling can cost it two intervals, and
+//! nothing else.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
