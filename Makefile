@@ -62,6 +62,8 @@ MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 # The emulators of `make example-emulators`.
 MINISTACK := .cache/examples/ministack-1.5.33/bin/ministack
 KINESIS_MOCK := .cache/examples/kinesis-mock-0.6.2/node_modules/kinesis-local/main.js
+# AWS's own DynamoDB Local, for `make contract-emulators`: a folder with its jars and native libraries.
+DYNAMODB_LOCAL := .cache/emulators/dynamodb-local-2.6.1
 
 # The folder with the programs of another git, for `make git-newer`. Unset, the newest one is built (`tests/newer-git`).
 GIT ?=
@@ -92,8 +94,8 @@ INFRA_CHECKS = --verify "$$INFRA_VERIFY" $${INFRA_TRAFFIC:+--traffic "$$INFRA_TR
 .PHONY: help demo test sim crash soak git-newer load load-gerrit bench bench-gerrit bench-quick failover-bench \
   bridge bridge-fmt bridge-lint console-test image image-jars image-test deploy-test pulumi-test k8s-e2e gerrit-war \
   gerrit-e2e gerrit-e2e-rolling gerrit-failover gerrit-kills gerrit-parts demo-gerrit examples example-git \
-  example-gerrit example-emulators example-parts fmt lint deny docs ci tools infra-lint infra-unit infra-policy \
-  infra-preview infra-promote infra-verify infra-drill infra-rollback
+  example-gerrit example-emulators example-parts contract-emulators aws-acceptance fmt lint deny docs ci tools \
+  infra-lint infra-unit infra-policy infra-preview infra-promote infra-verify infra-drill infra-rollback
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -255,6 +257,16 @@ example-gerrit: example-parts gerrit-parts ## Two Gerrit sites on this machine; 
 example-emulators: example-parts gerrit-parts $(MINISTACK) $(KINESIS_MOCK) ## Both over emulators in processes of their own
 	MINISTACK=$(CURDIR)/$(MINISTACK) KINESIS_MOCK=$(CURDIR)/$(KINESIS_MOCK) $(GERRIT) examples/emulators/run
 
+contract-emulators: tools $(DYNAMODB_LOCAL) $(KINESIS_MOCK) ## Run the contract suites over DynamoDB Local and kinesis-mock: ONLY=slots
+	cargo build --locked --package lockstep-tests --bin aws-acceptance
+	DYNAMODB_LOCAL=$(CURDIR)/$(DYNAMODB_LOCAL) KINESIS_MOCK=$(CURDIR)/$(KINESIS_MOCK) \
+	  LOCKSTEP_AWS_ACCEPTANCE_ONLY="$(ONLY)" tests/emulators/run
+
+aws-acceptance: ## Run the contract suites over real AWS: LOCKSTEP_AWS_ACCEPTANCE_PREFIX=acme-test-, YES=1 (docs/emulators.md)
+	@test -n "$$LOCKSTEP_AWS_ACCEPTANCE_PREFIX" || { echo 'refused: LOCKSTEP_AWS_ACCEPTANCE_PREFIX is not set'; exit 64; }
+	cargo build --locked --package lockstep-tests --bin aws-acceptance
+	LOCKSTEP_AWS_ACCEPTANCE_ONLY="$(ONLY)" target/debug/aws-acceptance
+
 # The parts of every example: the command, and the emulators of `[embedded]` as a program of their own.
 example-parts: tools
 	cargo build --locked --package lockstep --bin lockstep --example shared-emulators
@@ -329,6 +341,11 @@ $(MINISTACK): examples/emulators/requirements.txt
 
 $(KINESIS_MOCK):
 	npm install --silent --no-save --prefix .cache/examples/kinesis-mock-0.6.2 kinesis-local@0.6.2
+
+$(DYNAMODB_LOCAL): tests/emulators/pom.xml
+	rm -rf $@ $@.part
+	$(MAVEN) --quiet --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$@.part
+	touch $@.part && mv $@.part $@
 
 $(JAVA_FORMAT_JAR):
 	$(MAVEN) --quiet org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -DoutputDirectory=$(CURDIR)/$(TOOLS) \

@@ -129,6 +129,20 @@ def alarms():
             "{{ $labels.node }} commits nothing: its tables hold another refdb",
         ),
         alert(
+            "LockstepAwsUnreachable",
+            "lockstep_aws_open_circuits > 0",
+            "5m",
+            "page",
+            "{{ $labels.node }} cannot connect to {{ $labels.service }}",
+        ),
+        alert(
+            "LockstepAwsCredentialsExpired",
+            "lockstep_aws_credentials_expire_timestamp_seconds < time()",
+            "5m",
+            "page",
+            "The credentials of {{ $labels.node }} for AWS have expired",
+        ),
+        alert(
             "LockstepQuarantined",
             "lockstep_quarantined > 0",
             "1m",
@@ -297,6 +311,13 @@ def alarms():
             "1h",
             "ticket",
             "No drill was green within 8 days",
+        ),
+        alert(
+            "LockstepStreamStuck",
+            "max by (site) (lockstep_eventlog_shards_stuck) > 0",
+            "15m",
+            "ticket",
+            "The stream of {{ $labels.site }} needs more shards, and its autoscaler may not add any",
         ),
         alert(
             "LockstepDoctorFindings",

@@ -216,6 +216,17 @@ TRIES = {
     "LockstepNotReady": gauge("lockstep_ready", "0x30", "1x5 0x5 1x20", 12),
     "LockstepRefdbWentBack": gauge("lockstep_refdb_went_back", "0 1x20", "0x20", 5),
     "LockstepRefdbNotOwn": gauge("lockstep_refdb_not_own", "0 1x20", "0x20", 5),
+    "LockstepAwsUnreachable": gauge(
+        'lockstep_aws_open_circuits{site="a", node="a-0", service="dynamodb"}',
+        "0 1x20",
+        "0 1x4 0x20",
+        10,
+        AT | {"service": "dynamodb"},
+    ),
+    # The clock of these tests begins at 1970.
+    "LockstepAwsCredentialsExpired": gauge(
+        "lockstep_aws_credentials_expire_timestamp_seconds", "60x20", "9000x20", 10
+    ),
     "LockstepQuarantined": gauge("lockstep_quarantined", "0 1x20", "0x20", 5),
     "LockstepForgedRecords": (
         {'lockstep_unsigned_records_total{site="a", node="a-0", end="forged"}': "0x5 1x20"},
@@ -225,6 +236,12 @@ TRIES = {
     ),
     "LockstepGuardsOff": gauge("lockstep_guards_off", "0 2x20", "0 1 1 0x20", 10),
     "LockstepLocksLeft": gauge("lockstep_left_locks", "0 1x20", "0 1x4 0x20", 10),
+    "LockstepStreamStuck": (
+        {"lockstep_eventlog_shards_stuck" + NODE: "0 1x40"},
+        {"lockstep_eventlog_shards_stuck" + NODE: "0 1x10 0x40"},
+        20,
+        {"site": "a"},
+    ),
     "LockstepDoctorFindings": gauge(
         'lockstep_doctor_findings{site="a", node="a-0", check="tls", severity="error"}',
         "0 1x40",

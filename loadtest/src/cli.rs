@@ -13,7 +13,7 @@ use lockstep::node::assembly::stop_signal;
 use crate::load::estate::{Emulator, EstateFile, burden, emulator, forward};
 use crate::load::knee::Slo;
 use crate::load::model::Day;
-use crate::load::profile::{BUILTIN, Profile, ProfileError, Target, builtin, parse};
+use crate::load::profile::{BUILTIN, Profile, ProfileError, Shape, Target, builtin, parse};
 use crate::load::results::{Report, Verdict};
 use crate::load::run::{Ordered, run};
 use crate::load::{compare, knee, oracle, record};
@@ -109,6 +109,13 @@ struct RunArgs {
     /// Replaces a value of the profile: SECTION.FIELD=VALUE
     #[arg(long)]
     set: Vec<String>,
+    /// Takes load.factor from the knee of these runs of `step`, and three times that as load.to: a report.json, or a
+    /// folder with some
+    #[arg(long)]
+    knee: Option<PathBuf>,
+    /// The objectives of that knee
+    #[arg(long, requires = "knee")]
+    slo: Option<PathBuf>,
     /// The seed
     #[arg(long)]
     seed: Option<u64>,
@@ -222,12 +229,28 @@ fn read(name: &str, set: &[String]) -> Fallible<Profile> {
     Ok(parse(&stem, &text, set)?)
 }
 
-async fn run_all(args: RunArgs) -> Fallible<ExitCode> {
+/// The values that `--knee` sets.
+fn above_knee(runs: &Path, slo: Option<&Path>) -> Fallible<Vec<String>> {
+    let slo = slo.map(Slo::read).transpose()?.unwrap_or_default();
+    let reports = compare::side(runs)?;
+    compare::alike(reports.iter())?;
+    knee::overload(&reports, &slo)
+}
+
+async fn run_all(mut args: RunArgs) -> Fallible<ExitCode> {
+    if let Some(runs) = &args.knee {
+        // The command that the report repeats names the values, and not the runs.
+        args.set = [above_knee(runs, args.slo.as_deref())?, args.set].concat();
+    }
     let mut set = args.set.clone();
     set.extend(args.seed.map(|seed| format!("run.seed={seed}")));
     let profile = read(&args.profile, &set)?;
     if profile.run.target == Target::Gerrit {
         let why = "run.target = \"gerrit\": another program runs real Gerrits: make load-gerrit PROFILE=...";
+        return Err(ProfileError(vec![why.to_owned()]).into());
+    }
+    if args.knee.is_some() && profile.load.shape != Shape::Burst {
+        let why = "--knee: the profile has no burst that could be three times the knee: run the profile `overload`";
         return Err(ProfileError(vec![why.to_owned()]).into());
     }
     let estate = args.estate.as_deref().map(EstateFile::read).transpose()?;

@@ -20,6 +20,8 @@
 //! | [`record`] | a record of the event log: a transaction or an announcement |
 //! | [`bridge`] | bodies of the bridge API |
 //! | [`arrival`] | whether a site shows a transaction |
+//! | [`capacity`] | the capacity of streams: the document of the autoscalers, and its part of the status |
+//! | [`aws`] | how a node reaches AWS, as the status API tells it |
 //! | [`rebuild`] | the identity of a refdb, and bodies for the rebuilding of a lost one |
 //! | [`replay`] | bodies of the call that reads streams again |
 //! | [`resync`] | bodies of the call that brings refs and objects of a node to the refdb's state |
@@ -46,7 +48,9 @@
 
 pub mod announcement;
 pub mod arrival;
+pub mod aws;
 pub mod bridge;
+pub mod capacity;
 pub mod debt;
 mod decode_error;
 pub mod digests;

@@ -110,6 +110,20 @@ pub struct NodeDigest {
     /// How far the node is with taking everything from the refdb and from peers. None if it has that behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
+    /// The writes of the node to the stream of its site since its start. None from earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
+}
+
+/// The writes of a node to a stream since its start. They only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Written {
+    /// Bytes of the records that the stream took, with their keys.
+    pub bytes: u64,
+    /// Records that the stream took.
+    pub records: u64,
+    /// Records that it did not take at once, because the limit of a shard was met.
+    pub refused: u64,
 }
 
 /// The lag of a node behind the stream of one site.

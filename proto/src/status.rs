@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::aws::AwsStatus;
+use crate::capacity::StreamCapacity;
 use crate::debt::{DebtStatus, HeldElsewhere, ProjectStatus};
 use crate::failover::HandoverStatus;
 use crate::gerrit::BasePath;
@@ -55,6 +57,9 @@ pub struct NodeStatus {
     /// How it shares the reads of the streams with the other nodes of its site. None of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharing: Option<SharingStatus>,
+    /// The capacity of the stream of this site. None if no autoscaler looks at it (`[eventlog.autoscale]`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<StreamCapacity>,
     /// The number of parked transactions.
     pub parked: u64,
     /// The number of quarantined records.
@@ -125,6 +130,9 @@ pub struct NodeStatus {
     /// The verification that goes on in the background (`[verify]`). None from earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<BackgroundVerification>,
+    /// How the node reaches AWS: its endpoints with their circuits, and its credentials. None from earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsStatus>,
     /// The locks of operators and bridges, maintenance included, as this node obeys them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<LockStatus>,

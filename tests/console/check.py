@@ -108,10 +108,19 @@ def probe(page: Page, name: str):
     return page.evaluate(f"({PROBES})().{name}()")
 
 
+def open_page(page: Page, address: str) -> None:
+    """Opens a page. An answer other than 200 ends the check with its status, and not with a wait for another page."""
+    answer = page.goto(address)
+    if answer is None or answer.status != 200:
+        raise SystemExit(f"{address} was answered {answer and answer.status}: {page.inner_text('body')[:300]}")
+
+
 def log_in(page: Page, base: str, token: str) -> None:
     """Logs in by keyboard: the field has the focus when the page is there."""
-    page.goto(f"{base}/console")
+    open_page(page, f"{base}/console")
     page.wait_for_url("**/console/login")
+    # A page that has not been drawn yet has no focus, and would lose the first letters.
+    page.wait_for_selector("#token:focus")
     page.keyboard.type(token)
     page.keyboard.press("Enter")
     page.wait_for_url(f"{base}/console")
@@ -221,6 +230,25 @@ def stays_live(page: Page, base: str) -> None:
     expect(page.locator("#live").count() == 1, "the live part of the overview is there twice")
 
 
+def tells_that_it_is_stale(page: Page, base: str) -> None:
+    """A live part that cannot be read again says so, with the time of the last answer and the reason."""
+    print("stale", flush=True)
+    address = f"{base}/console"
+    page.goto(address)
+    expect(page.locator("#stale").is_hidden(), "a fresh page is marked as out of date")
+    for reason, fails in [
+        ("answered 503", lambda route: route.fulfill(status=503, body="busy")),
+        ("does not answer", lambda route: route.abort()),
+    ]:
+        page.route(address, fails)
+        page.wait_for_selector(f"#stale:visible:has-text('{reason}')", timeout=20_000)
+        said = page.inner_text("#stale")
+        expect(bool(re.search(r"Not refreshed since \d\d:\d\d:\d\d UTC", said)), f"the mark has no time: {said}")
+        expect(page.locator("#live #answer").count() == 1, "the part that went stale is gone")
+        page.unroute(address)
+        page.wait_for_selector("#stale", state="hidden", timeout=20_000)
+
+
 def moves_the_writes(page: Page, base: str, shots: Path) -> None:
     """The wizard, by keyboard alone: from the plan to the end."""
     print("wizard", flush=True)
@@ -277,6 +305,7 @@ def check(browser, demo: Demo, shots: Path) -> None:
     watch(page, base)
     log_in(page, base, demo.token)
     stays_live(page, base)
+    tells_that_it_is_stale(page, base)
     moves_the_writes(page, base, shots)
     ends_a_session(page, base)
     context.close()

@@ -2,10 +2,11 @@
 //!
 //! They panic on invalid names: such a literal is a mistake in the test.
 
+use bytes::Bytes;
 use lockstep::seams::refdb::{CommitRequest, Freed, RefItem};
 use lockstep_proto::{
-    Command, Incarnation, IncarnationId, Lane, NodeId, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Seq,
-    SiteId, Slot, Transaction, TxnId,
+    Command, Incarnation, IncarnationId, Lane, NodeId, Oid, Pack, ProjectKey, ProjectName, RefKey, RefName, RefValue,
+    Seq, SiteId, Slot, Transaction, TxnId,
 };
 
 /// Parses the name of a site.
@@ -105,6 +106,13 @@ impl Commit {
     #[must_use]
     pub fn command(mut self, command: Command) -> Self {
         self.transaction.commands.push(command);
+        self
+    }
+
+    /// Adds an inline pack of these bytes, which are no objects.
+    #[must_use]
+    pub fn pack(mut self, bytes: Vec<u8>) -> Self {
+        self.transaction.pack = Pack::Inline(Bytes::from(bytes));
         self
     }
 

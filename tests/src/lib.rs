@@ -1,6 +1,7 @@
 //! The shared code of the tests: builders, the contract suites that every implementation of a seam passes, the
 //! end-to-end harness, and the simulator.
 
+pub mod acceptance;
 pub mod aws;
 pub mod build;
 pub mod contract;

@@ -68,6 +68,58 @@ macro_rules! contract {
 
 contract!(streams, order, tail, answers, reshard, trimmed, times, recreated, concurrent);
 
+/// "The number of open shards is set by `set_shards`, where it can be. Every record is read once, whether it was
+/// appended before or behind it." The emulator of Kinesis tells no parents of shards that come from this call, so
+/// nothing here asks for them.
+async fn scaled(log: &dyn EventLog) {
+    let site = site("scaled");
+    log.ensure(&site).await.expect("a stream can be made");
+    let keys: Vec<String> = (0..16).map(|index| format!("key{index}")).collect();
+    let round = |number| keys.iter().map(|key| record(key, number)).collect::<Vec<_>>();
+    append(log, &site, &round(0)).await;
+    let before = log.describe(&site).await.expect("the stream is there").shards[0].id.clone();
+    let (old, _) = suite::read(log, &site, &before, &Position::Start).await.expect("the shard can be read");
+    let mut live = log.open(&site, &before, &Position::Start).await.expect("the shard is there");
+    let first = live.next(1).await.expect("the shard can be read").records;
+    for (at, (from, to)) in [(2, 4), (4, 3), (3, 2)].into_iter().enumerate() {
+        assert_eq!(open_shards(log, &site).await, from);
+        let late = log.set_shards(&site, from + 1, to).await;
+        assert!(matches!(late, Err(EventLogError::NotNow(_))), "another number than the caller expects: {late:?}");
+        log.set_shards(&site, from, to).await.expect("the number can be set");
+        assert_eq!(open_shards(log, &site).await, to);
+        append(log, &site, &round(at + 1)).await;
+    }
+    let (rest, ended) = drain(live.as_mut(), 100).await.expect("a reader from before goes on");
+    assert!(ended, "its shard has ended");
+    assert_eq!([first, rest].concat(), old, "it has read each record of its shard once");
+    let mut all = Vec::new();
+    for shard in log.describe(&site).await.expect("the stream is there").shards {
+        let (read, _) = suite::read(log, &site, &shard.id, &Position::Start).await.expect("the shard can be read");
+        all.extend(read.into_iter().map(|(_, data)| data));
+    }
+    let mut expected: Vec<_> = (0..4).flat_map(round).map(|record| record.data).collect();
+    all.sort();
+    expected.sort();
+    assert_eq!(all, expected, "no record is lost, and none appears twice");
+}
+
+/// The number of open shards, once the stream is at rest.
+async fn open_shards(log: &dyn EventLog, site: &SiteId) -> u32 {
+    loop {
+        let found = log.open_shards(site).await.expect("the stream is there").expect("its number can be set");
+        if !found.is_changing {
+            return found.count;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_number_of_shards_is_set_while_a_reader_reads() {
+    scaled(&MemoryEventLog::new(2)).await;
+    scaled(&Kinesis::start(EmbeddedKinesisSettings::default(), 2).await.log).await;
+}
+
 #[tokio::test]
 async fn an_iterator_that_expired_is_taken_anew_behind_the_last_record() {
     let settings = EmbeddedKinesisSettings { iterator_seconds: 1, ..EmbeddedKinesisSettings::default() };

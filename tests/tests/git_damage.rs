@@ -1,13 +1,17 @@
 //! Damage of a real repository: objects that a disk has lost or garbled, behind values that look right.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
+use git2::Repository;
 use lockstep::seams::blob::Payload;
-use lockstep::seams::git::{IsCommitted, Settings};
+use lockstep::seams::git::{GitError, IsCommitted, Settings};
 use lockstep_proto::Oid;
 use lockstep_tests::contract::repositories::{Fixture, name, project};
-use lockstep_tests::local_git::{LocalFixture, git};
+use lockstep_tests::local_git::{LocalFixture, commit, git};
 
 /// Packs everything that a value needs.
 async fn pack(fixture: &LocalFixture, want: Oid) -> Vec<Payload> {
@@ -60,4 +64,144 @@ async fn lost_and_garbled_objects_come_again_with_a_pack() {
         assert_eq!((replica.garbled(&project(), false).await, object_count(&dir)), (Ok(0), whole));
         git(&dir, &["fsck", "--full", "--strict"]).unwrap();
     }
+}
+
+/// Runs a job on a thread of its own. A read that hangs fails the test instead of holding it.
+fn within_a_bound<F: Future<Output = ()>>(job: impl FnOnce() -> F + Send + 'static) {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(job());
+        sender.send(()).unwrap();
+    });
+    receiver.recv_timeout(Duration::from_secs(20)).expect("no read hangs, and no assertion fails");
+}
+
+fn loose_file(git_dir: &Path, oid: Oid) -> PathBuf {
+    let digits = oid.to_string();
+    git_dir.join("objects").join(&digits[..2]).join(&digits[2..])
+}
+
+/// Leaves the beginning of an object's file, as a power cut may.
+fn cut_off(git_dir: &Path, oid: Oid) {
+    let path = loose_file(git_dir, oid);
+    let content = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, &content[..content.len() / 2]).unwrap();
+}
+
+fn is_damaged<T: Debug>(answer: Result<T, GitError>, oid: Oid) {
+    match answer {
+        Err(GitError::Damaged { project: of, object, .. }) => assert_eq!((of, object), (project(), oid)),
+        other => panic!("{oid} is damaged, and the answer is {other:?}"),
+    }
+}
+
+/// libgit2 reads such a file for ever.
+#[test]
+fn no_read_of_an_object_that_is_cut_off_hangs_and_each_names_it() {
+    within_a_bound(async || {
+        let fixture = LocalFixture::new();
+        let origin = fixture.origin();
+        origin.create(&project(), &name("refs/heads/main")).await.unwrap();
+        let one = fixture.commit(&project(), &[], &[("a", "first")]);
+        let two = fixture.commit(&project(), &[one], &[("a", "second")]);
+        let other = fixture.commit(&project(), &[], &[("a", "third")]);
+        let number = fixture.blob(&project(), "1234567890123456789");
+        let file = fixture.blob(&project(), "a file that is long enough to have a header before its half");
+        let dir = fixture.origin_dir(&project());
+        for oid in [one, number, file] {
+            cut_off(&dir, oid);
+        }
+        let nothing: IsCommitted = Arc::new(|_| false);
+        is_damaged(origin.pack(&project(), &[two], &[], &nothing).await, one);
+        is_damaged(origin.pack(&project(), &[file], &[], &nothing).await, file);
+        is_damaged(origin.pack_for_peer(&project(), &[two], &[], &nothing).await, one);
+        is_damaged(origin.relation(&project(), two, one).await, one);
+        is_damaged(origin.relations(&project(), &[(other, two), (two, one)]).await, one);
+        is_damaged(origin.share_history(&project(), other, one).await, one);
+        is_damaged(origin.commits_behind(&project(), &[two], 10).await, one);
+        is_damaged(origin.steps_to(&project(), two, 1).await, one);
+        is_damaged(origin.counter(&project(), number).await, number);
+        assert_eq!(origin.take_damage(), BTreeMap::from([(project(), BTreeSet::from([one, number, file]))]));
+        assert_eq!(origin.take_damage(), BTreeMap::new(), "they are taken once");
+        assert_eq!(origin.unsound(&project(), &[one, two, number]).await, Ok(vec![one, number]));
+    });
+}
+
+#[test]
+fn a_damaged_object_is_named_when_git_makes_the_pack() {
+    within_a_bound(async || {
+        let fixture = LocalFixture::with(&Settings { memory_pack_bytes: 0, ..Settings::default() });
+        let origin = fixture.origin();
+        origin.create(&project(), &name("refs/heads/main")).await.unwrap();
+        let file = fixture.blob(&project(), "a file that is long enough to have a header before its half");
+        cut_off(&fixture.origin_dir(&project()), file);
+        let nothing: IsCommitted = Arc::new(|_| false);
+        is_damaged(origin.pack(&project(), &[file], &[], &nothing).await, file);
+    });
+}
+
+#[test]
+fn a_pack_that_has_an_object_replaces_its_damaged_copy() {
+    for memory_pack_bytes in [Settings::default().memory_pack_bytes, 0] {
+        within_a_bound(async move || {
+            let fixture = LocalFixture::with(&Settings { memory_pack_bytes, ..Settings::default() });
+            let replica = fixture.replica();
+            for volume in [fixture.origin(), fixture.replica()] {
+                volume.create(&project(), &name("refs/heads/main")).await.unwrap();
+            }
+            let one = fixture.commit(&project(), &[], &[("a", "first")]);
+            let dir = fixture.replica_dir(&project());
+            let files = BTreeMap::from([("a".to_owned(), b"first".to_vec())]);
+            assert_eq!(commit(&Repository::open_bare(&dir).unwrap(), &[], &files), one);
+            let blob: Oid = git(&dir, &["rev-parse", &format!("{one}:a")]).unwrap().trim().parse().unwrap();
+            for oid in [one, blob] {
+                cut_off(&dir, oid);
+            }
+            is_damaged(replica.steps_to(&project(), one, 1).await, one);
+            replica.ingest(&project(), &pack(&fixture, one).await, &[one], &[]).await.unwrap();
+            assert_eq!(replica.unsound(&project(), &[one, blob]).await, Ok(vec![]));
+            assert_eq!(replica.steps_to(&project(), one, 1).await, Ok(vec![]));
+            git(&dir, &["fsck", "--full", "--strict"]).unwrap();
+            assert!(loose_file(&dir, one).with_added_extension("garbled").exists(), "nothing is deleted");
+        });
+    }
+}
+
+#[test]
+fn a_damaged_copy_beside_a_pack_gives_way_to_the_packed_one() {
+    within_a_bound(async || {
+        let fixture = LocalFixture::new();
+        let origin = fixture.origin();
+        origin.create(&project(), &name("refs/heads/main")).await.unwrap();
+        let one = fixture.commit(&project(), &[], &[("a", "first")]);
+        let two = fixture.commit(&project(), &[one], &[("a", "second")]);
+        let dir = fixture.origin_dir(&project());
+        git(&dir, &["update-ref", "refs/heads/main", &two.to_string()]).unwrap();
+        git(&dir, &["repack", "-a", "-q"]).unwrap();
+        cut_off(&dir, one);
+        assert_eq!(origin.commits_behind(&project(), &[two], 10).await.unwrap().len(), 2);
+        assert!(!loose_file(&dir, one).exists());
+        assert_eq!(origin.take_damage(), BTreeMap::new());
+    });
+}
+
+/// An object in a repository from which this one borrows.
+#[test]
+fn a_damaged_object_of_an_alternate_is_named_too() {
+    within_a_bound(async || {
+        let fixture = LocalFixture::new();
+        let origin = fixture.origin();
+        origin.create(&project(), &name("refs/heads/main")).await.unwrap();
+        let dir = fixture.origin_dir(&project());
+        let lender = fixture.origin_root().join("lender.git");
+        let files = BTreeMap::from([("a".to_owned(), b"first".to_vec())]);
+        let one = commit(&Repository::init_bare(&lender).unwrap(), &[], &files);
+        std::fs::create_dir_all(dir.join("objects/info")).unwrap();
+        std::fs::write(dir.join("objects/info/alternates"), format!("{}\n", lender.join("objects").display())).unwrap();
+        assert_eq!(origin.commits_behind(&project(), &[one], 10).await, Ok(vec![one]));
+        cut_off(&lender, one);
+        is_damaged(origin.commits_behind(&project(), &[one], 10).await, one);
+    });
 }

@@ -12,6 +12,7 @@
 //! | `copy` | copies of a volume, for silent drills |
 //! | `gerrit` | a stock Gerrit reached by REST; a recording fake |
 //! | `handover` | programs and services that move the users' traffic |
+//! | `oidc` | logins by OpenID Connect: a provider, and the check of its tokens |
 //! | `probe` | users of a site: a push and a fetch by git, a page, a command over SSH |
 //! | `tls` | mutual TLS between sidecars: certificates, names, handshakes |
 //! | `signing` | signatures of records: the key of a site, and the check of a signature |
@@ -27,6 +28,7 @@ pub mod eventlog;
 pub mod gerrit;
 pub mod git;
 pub mod handover;
+pub mod oidc;
 pub mod peers;
 pub mod probe;
 pub mod refdb;

@@ -23,11 +23,13 @@
 //! | `locks` | locks of operators and bridges on projects and refs, and maintenance |
 //! | `handover` | tells programs and services outside which role the site has |
 //! | `membership` | incarnations, heartbeats, adoption of dead nodes, the barrier of closing projects |
+//! | `capacity` | the number of shards of the site's stream follows the load |
 //! | `console` | pages for operators in a browser |
 
 pub mod api;
 pub mod apply;
 pub mod arrival;
+pub mod capacity;
 pub mod commit;
 pub mod console;
 pub mod consume;

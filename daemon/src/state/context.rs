@@ -33,6 +33,7 @@ use crate::state::known_folders::KnownFolders;
 use crate::state::low_water::LowWater;
 use crate::state::materialize::Materializer;
 use crate::state::operator_locks::OperatorLocks;
+use crate::state::plain_slots::PlainSlots;
 use crate::state::quiesce::Quiesce;
 use crate::state::signing::{Signing, SigningParts};
 use crate::state::site_roles::SiteRoles;
@@ -114,6 +115,8 @@ pub struct NodeState {
     pub signing: Arc<Signing>,
     /// The locks of operators and bridges, as this node read them last.
     pub operator_locks: Arc<OperatorLocks>,
+    /// The slots of this node that the collector need not read.
+    pub plain_slots: Arc<PlainSlots>,
 }
 
 impl NodeState {
@@ -177,6 +180,7 @@ impl NodeState {
             beat,
             signing,
             operator_locks: Arc::default(),
+            plain_slots: Arc::default(),
         })
     }
 }

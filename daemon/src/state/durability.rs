@@ -4,18 +4,32 @@
 //! records and the like, and last the version map's overlay), syncs the volume, commits the node's store, and only then
 //! wakes the waiters. Everything that was collected before the sync is on the disk after it, so a checkpoint implies
 //! the data that it covers. When the sync or the store fails, the state of the disk is unknown, and the node stops.
+//!
+//! On a busy or slow disk, steps become rarer: while the volume is synced, ref moves wait, and each step writes many
+//! pages of the store and of folders that the one before it wrote too. A step that somebody waits for is not put off.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::git::{GitError, Repositories};
 use crate::seams::volume::{Changes, NodeStore, StoreError};
 use crate::state::version_map::VersionMap;
+
+/// Steps take at most one part in so many of the time, unless that makes them rarer than [`RAREST`] allows.
+const SHARE: u32 = 10;
+/// The longest pause between two steps, as a multiple of the pace.
+const RAREST: u32 = 5;
+
+/// The pause after a step that took this long.
+fn pause(pace: Duration, took: Duration) -> Duration {
+    (took * (SHARE - 1)).clamp(pace, pace * RAREST)
+}
 
 /// A stage that has something to remember. Every durable step asks it before the sync.
 pub trait Remember: Send + Sync {
@@ -51,6 +65,8 @@ struct Inner {
     sources: Mutex<Vec<Arc<dyn Remember>>>,
     staged: Mutex<Changes>,
     wanted: Notify,
+    /// Somebody waits for a step.
+    awaited: Notify,
     steps: Mutex<Steps>,
     /// Wakes the waiters in the order in which they came, so that a simulation repeats exactly.
     stepped: Notify,
@@ -73,7 +89,8 @@ impl Inner {
 }
 
 impl Durability {
-    /// Creates the reconciler. It runs at most one step per `pace`, and cancels `failed` when a step fails.
+    /// Creates the reconciler. It runs at most one step per `pace`, and fewer when steps take long. It cancels `failed`
+    /// when a step fails.
     #[must_use]
     pub fn new(
         versions: Arc<VersionMap>,
@@ -90,6 +107,7 @@ impl Durability {
             sources: Mutex::default(),
             staged: Mutex::default(),
             wanted: Notify::new(),
+            awaited: Notify::new(),
             steps: Mutex::default(),
             stepped: Notify::new(),
             pace,
@@ -122,6 +140,7 @@ impl Durability {
             steps.asked
         };
         self.0.wanted.notify_one();
+        self.0.awaited.notify_one();
         loop {
             let stepped = self.0.stepped.notified();
             if self.0.steps().done >= mine {
@@ -134,13 +153,18 @@ impl Durability {
     /// Runs steps until the task is aborted or a step fails.
     pub async fn run(self) {
         loop {
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.0.wanted.notified()).await;
+            let _ = timeout(Duration::from_secs(1), self.0.wanted.notified()).await;
+            let began = Instant::now();
             if let Err(why) = self.step().await {
                 tracing::error!(%why, "volume failed: check it and restart this node; its commits are in the journal");
                 self.0.failed.cancel();
                 return;
             }
-            tokio::time::sleep(self.0.pace).await;
+            let (pace, pause) = (self.0.pace, pause(self.0.pace, began.elapsed()));
+            sleep(pace).await;
+            if pause > pace {
+                let _ = timeout(pause - pace, self.0.awaited.notified()).await;
+            }
         }
     }
 
@@ -165,7 +189,7 @@ impl Durability {
         if !changes.is_empty() {
             if inner.bugs.has(InjectedBug::MapBeforeRefs) {
                 inner.store.commit(changes.clone()).await?;
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                sleep(Duration::from_millis(50)).await;
             }
             crate::base::faults::failpoint::reach("durable.before_sync");
             inner.repositories.sync().await?;
@@ -174,7 +198,7 @@ impl Durability {
                 let refresh = std::mem::take(&mut changes.refresh);
                 inner.store.commit(std::mem::take(&mut changes)).await?;
                 inner.versions.durable(&snapshot)?;
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                sleep(Duration::from_millis(500)).await;
                 changes.refresh = refresh;
             }
             inner.store.commit(changes).await?;
@@ -195,6 +219,7 @@ mod tests {
     use super::*;
     use crate::seams::eventlog::Position;
     use crate::seams::git::model::ModelRepositories;
+    use crate::seams::git::model::counted::CountedRepositories;
     use crate::seams::volume::memory::MemoryStore;
     use crate::seams::volume::{Held, HeldKind, ShardId};
 
@@ -230,5 +255,43 @@ mod tests {
         durability.step().await.unwrap();
         assert_eq!(store.checkpoints().unwrap().len(), 1);
         assert_eq!(store.parked(None, 9).unwrap().len(), 1, "the checkpoint is durable, but its parked record is not");
+    }
+
+    /// Runs the reconciler for ten seconds at a pace of 10 ms, over steps that take 50 ms. Something is always to be
+    /// stored, and perhaps somebody always waits for it. Returns the number of syncs.
+    async fn syncs(is_awaited: bool) -> usize {
+        let bugs = InjectedBugs::default();
+        let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
+        let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
+        let counted = CountedRepositories::new(ModelRepositories::new(bugs));
+        let counted = Arc::new(counted.whose_sync_takes(Duration::from_millis(50)));
+        let repositories: Arc<dyn Repositories> = counted.clone();
+        let (pace, failed) = (Duration::from_millis(10), CancellationToken::new());
+        let durability = Durability::new(versions, repositories, store, pace, bugs, failed);
+        let running = tokio::spawn(durability.clone().run());
+        let end = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < end {
+            durability.stage(|changes| changes.forget_lanes.push("n.1.0".parse().unwrap()));
+            match is_awaited {
+                true => durability.wait_durable().await,
+                false => sleep(Duration::from_millis(5)).await,
+            }
+        }
+        running.abort();
+        counted.calls("sync")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_steps_become_rarer_unless_somebody_waits_for_them() {
+        // One per 50 + 5 * 10 ms, and one per 50 + 10 ms.
+        assert!((95..=101).contains(&syncs(false).await));
+        assert!((160..=168).contains(&syncs(true).await));
+    }
+
+    #[test]
+    fn steps_take_a_tenth_of_the_time_within_bounds() {
+        let ms = Duration::from_millis;
+        let pauses = [0, 10, 36, 100, 9_000].map(|took| pause(ms(200), ms(took)));
+        assert_eq!(pauses, [200, 200, 324, 900, 1_000].map(ms));
     }
 }

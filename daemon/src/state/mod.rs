@@ -12,7 +12,9 @@
 //! | `quiesce` | holds new commits of a project, and waits until those in progress have ended |
 //! | `known_folders` | the directory marks that the running incarnation has set, so that it need not set them again |
 //! | `operator_locks` | the locks of operators and bridges, as this node read them last, and how far it obeys them |
+//! | `operator_run` | a long run that operators begin, such as a resync: one at a time, with a report |
 //! | `context` | the handles from which stages are built: the node's seams, and the state above |
+//! | `plain_slots` | the slots of this node that the collector need not read |
 //! | `committed_requests` | committed requests of the bridge, for callers that repeat them |
 //! | `went_back` | whether the refdb is older than this node, because it was restored from a backup |
 //! | `bound_refdb` | the refdb that this node's volume belongs to |
@@ -38,6 +40,8 @@ pub mod low_water;
 pub mod low_water_extent;
 pub mod materialize;
 pub mod operator_locks;
+pub mod operator_run;
+pub mod plain_slots;
 pub mod quiesce;
 pub mod signing;
 pub mod site_roles;

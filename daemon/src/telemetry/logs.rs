@@ -1,5 +1,7 @@
 //! Log lines: JSON for machines, text for people.
 
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
@@ -19,10 +21,19 @@ pub enum LogFormat {
 /// A layer of the subscriber, of any type.
 pub(super) type AnyLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Builds the layer that writes those lines that the filter lets through.
+/// Whether a line may carry parts of a signed request. The SDK of AWS writes whole requests at the level of traces, and
+/// no filter of an operator may bring these into a log.
+fn may_be_secret(line: &Metadata<'_>) -> bool {
+    *line.level() == Level::TRACE && line.target().starts_with("aws_")
+}
+
+/// Builds the layer that writes those lines that the filter lets through. Lines that may be secret are left out under
+/// every filter.
 pub(super) fn layer(format: LogFormat, filter: &str, writer: BoxMakeWriter) -> Result<AnyLayer, TelemetryError> {
     let filter =
         EnvFilter::builder().parse(filter).map_err(|why| TelemetryError::Filter { value: filter.to_owned(), why })?;
+    let without_secrets = filter_fn(|line| !may_be_secret(line)).with_max_level_hint(LevelFilter::TRACE);
+    let filter = FilterExt::<Registry>::and(filter, without_secrets);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer);
     Ok(match format {
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),

@@ -101,6 +101,21 @@ impl Telemetry {
         Self::assemble(settings, resource, tracers, BoxMakeWriter::new(std::io::stderr))
     }
 
+    /// Builds telemetry whose log lines a test of another room reads.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    #[cfg(test)]
+    pub(crate) fn writing(settings: &Settings, writer: BoxMakeWriter) -> Result<Self, TelemetryError> {
+        Self::assemble(settings, resource(settings), None, writer)
+    }
+
+    /// The subscriber of the log lines.
+    #[cfg(test)]
+    pub(crate) fn subscriber(&self) -> Dispatch {
+        self.dispatch.clone()
+    }
+
     fn assemble(
         settings: &Settings,
         resource: Resource,

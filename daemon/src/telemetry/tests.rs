@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::capacity::StreamCapacity;
 use lockstep_proto::doctor::Severity;
 use lockstep_proto::failover::Role;
 use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
@@ -14,10 +15,12 @@ use parking_lot::Mutex;
 
 use super::metrics::{
     ALL, ApplyOutcome, BlobCall, CallEnd, DoctorState, DrillState, FailoverState, GitOp, MetricDoc, Metrics, RefDbOp,
-    SHADOW, ShadowMetrics, list, markdown, observe, observe_doctor, observe_failovers,
+    SHADOW, ShadowMetrics, list, markdown, observe, observe_aws, observe_doctor, observe_failovers,
 };
 use super::*;
 use crate::base::clock::SystemClock;
+use crate::seams::aws::circuit::OPENS_AFTER;
+use crate::seams::aws::{Links, Service};
 use crate::seams::git::GitError;
 use crate::seams::refdb::units::{RequestUnits, Units};
 use crate::telemetry::status_board::StatusBoard;
@@ -69,6 +72,7 @@ fn use_all(metrics: &Metrics) {
     metrics.eventlog.appended(3, 900);
     metrics.eventlog.read(300);
     metrics.eventlog.streams(2, 1);
+    metrics.eventlog.capacity(&StreamCapacity { shards: 4, load: 2_000, ..StreamCapacity::default() });
     metrics.blob.called(BlobCall::Put, 5_000);
     metrics.publish.appended(3, 0.01);
     metrics.publish.refused(1, 1);
@@ -133,10 +137,16 @@ fn the_metrics_page_has_exactly_the_documented_names_and_kinds() {
     observe_failovers(&telemetry.meter(), &failovers());
     let findings = [(("disk", Severity::Warning), 2)].into();
     observe_doctor(&telemetry.meter(), &Arc::new(Mutex::new(DoctorState { findings })));
+    let links = Arc::new(Links::default());
+    links.identities().expiring(7_000);
+    (0..OPENS_AFTER).for_each(|_| links.to(Service::Kinesis, "eu-west-1").failed("refused".to_owned()));
+    observe_aws(&telemetry.meter(), &links);
     units.add(Units { read: 1.5, write: 4.0 });
 
     let (kinds, samples) = parse(&telemetry.render().unwrap());
     assert_eq!(shown(&kinds), documented(ALL));
+    assert_eq!(samples[r#"lockstep_aws_open_circuits{service="kinesis"}"#], 1.0);
+    assert_eq!(samples["lockstep_aws_credentials_expire_timestamp_seconds"], 7.0);
     assert_eq!(samples[r#"lockstep_refdb_request_units_total{kind="read"}"#], 1.5);
     assert_eq!(samples[r#"lockstep_doctor_findings{check="disk",severity="warning"}"#], 2.0);
     units.add(Units { read: 0.0, write: 4.0 });

@@ -22,6 +22,23 @@ def refdb():
                 "bool",
                 "Above zero: a node commits nothing.",
             ),
+            stat(
+                "Endpoints of AWS out of reach",
+                f"sum(lockstep_aws_open_circuits{{{AT}}})",
+                "short",
+                "Above zero: no connection can be made, and calls end at once.",
+            ),
+            graph(
+                "Circuits of AWS that opened",
+                [
+                    (
+                        f"sum by (site, service) (increase(lockstep_aws_circuits_opened_total{{{AT}}}[1h]))",
+                        "{{site}} {{service}}",
+                    )
+                ],
+                "short",
+                "A connection could not be made five times in a row.",
+            ),
             graph(
                 "Calls per purpose",
                 [(f"sum by (op) (rate(lockstep_refdb_round_trips_total{{{AT}}}[$__rate_interval]))", "{{op}}")],

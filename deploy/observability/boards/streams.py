@@ -85,6 +85,21 @@ def streams():
                 "A node reads alone while its sibling has nothing for it: `lockstep status` tells the reason.",
             ),
             graph(
+                "Shards of a stream with an autoscaler",
+                [
+                    (f"max by (site) (lockstep_eventlog_shards{{{AT}}})", "{{site}} shards"),
+                    (f"max by (site) (lockstep_eventlog_shard_changes{{{AT}}})", "{{site}} changes in 24 hours"),
+                ],
+                "none",
+                "Kinesis allows ten changes in 24 hours. `lockstep aws history` has the reasons.",
+            ),
+            graph(
+                "Load of a stream with an autoscaler",
+                [(f"max by (site) (lockstep_eventlog_load_percent{{{AT}}})", "{{site}}")],
+                "percent",
+                "Above the target (60 percent by default) shards are added.",
+            ),
+            graph(
                 "Records that were read",
                 [
                     (

@@ -54,6 +54,11 @@ class SiteEntry:
         usual, streams = eventlog.get("reading", "polling"), eventlog.get("streams", {})
         return [site for site in sites if streams.get(site, {}).get("reading", usual) != "polling"]
 
+    def scales(self) -> bool:
+        """Whether this site's sidecars set the number of shards of its stream, by their settings."""
+        mode = self.config.get("eventlog", {}).get("autoscale", {}).get("mode", "off")
+        return bool(mode == "on")
+
 
 @dataclass(frozen=True)
 class Estate:

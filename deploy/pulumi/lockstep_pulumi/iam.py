@@ -53,19 +53,23 @@ class Grants:
     creates: bool = False
     # The sites whose streams are read by enhanced fan-out: eventlog.reading is "auto" or "fan-out".
     fan_out: Sequence[str] = ()
+    # Whether the sidecars set the number of shards of the site's stream: eventlog.autoscale.mode is "on".
+    scales: bool = False
 
     def arns(self, kind: str) -> list[str]:
         """The ARNs of a kind of resource, as data/calls.json names it."""
         names = self.names
         below = f"{self.blobs.strip('/')}/*" if self.blobs.strip("/") else "*"
         fan_out = sorted(names.stream_arn(site, self.streams[site]) for site in self.fan_out)
+        own = [names.stream_arn(self.site, self.streams[self.site])]
         of: dict[str, list[str]] = {
             "refs": [names.table_arn(names.refs)],
             "journal": [names.table_arn(names.journal)],
             "streams": sorted(names.stream_arn(site, region) for site, region in self.streams.items()),
             "fan-out-streams": fan_out,
             "consumers": [f"{arn}/consumer/*" for arn in fan_out],
-            "own-stream": [names.stream_arn(self.site, self.streams[self.site])],
+            "own-stream": own,
+            "scaled-stream": own if self.scales else [],
             "bucket": [names.bucket_arn(self.bucket)] if self.bucket else [],
             "blobs": [f"{names.bucket_arn(self.bucket)}/{below}"] if self.bucket else [],
             "key": sorted(self.keys),

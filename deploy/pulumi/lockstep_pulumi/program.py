@@ -64,7 +64,7 @@ def site(
     """Creates a site: in AWS, and in its cluster."""
     names = estate.names
     account = ServiceAccount(entry.namespace, f"gerrit-{entry.site}")
-    stream = StreamArgs(entry.shards, entry.retention_hours, entry.adopt, topics or {})
+    stream = StreamArgs(entry.shards, entry.retention_hours, entry.adopt, topics or {}, entry.scales())
     found = Site(
         f"{names.prefix}-{entry.site}",
         names,
@@ -80,6 +80,7 @@ def site(
             blobs=estate.blobs,
             adopts=entry.adopts,
             fan_out=entry.fan_out(estate.streams),
+            scales=entry.scales(),
             endpoints=entry.endpoints,
             stream=stream,
         ),

@@ -45,6 +45,8 @@ class SiteArgs:
     adopts: bool = True
     # The sites whose streams the sidecars may read by enhanced fan-out.
     fan_out: Sequence[str] = ()
+    # Whether the sidecars set the number of shards of the site's stream.
+    scales: bool = False
     endpoints: EndpointArgs | None = None
     stream: StreamArgs = field(default_factory=StreamArgs)
 
@@ -117,7 +119,15 @@ class Site(pulumi.ComponentResource):
     def _policy(self, keys: list[str]) -> str:
         args = self._args
         grants = Grants(
-            self._names, args.site, args.streams, args.bucket, args.blobs, keys, args.adopts, fan_out=args.fan_out
+            self._names,
+            args.site,
+            args.streams,
+            args.bucket,
+            args.blobs,
+            keys,
+            args.adopts,
+            fan_out=args.fan_out,
+            scales=args.scales,
         )
         return json.dumps(site_policy(grants))
 

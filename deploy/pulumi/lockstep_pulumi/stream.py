@@ -27,6 +27,8 @@ class StreamArgs:
     # Whether to take over an existing stream of this name.
     adopt: bool = False
     topics: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    # Whether the site's sidecars set the number of shards. A change by them is not a difference.
+    scales: bool = False
 
     def __post_init__(self) -> None:
         """Refuses values that lose records, and values that AWS would refuse."""
@@ -74,7 +76,10 @@ class SiteStream(pulumi.ComponentResource):
             enforce_consumer_deletion=False,
             region=region,
             tags=tags,
-            opts=kept(self, stream if args.adopt else None),
+            opts=pulumi.ResourceOptions.merge(
+                kept(self, stream if args.adopt else None),
+                pulumi.ResourceOptions(ignore_changes=["shardCount"] if args.scales else None),
+            ),
         )
         alarms = stream_alarms(args.retention_hours)
         raise_alarms(self, name, alarms, {"StreamName": stream}, region, tags, args.topics)

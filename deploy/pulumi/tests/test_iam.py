@@ -86,6 +86,12 @@ def test_a_site_that_reads_by_fan_out_may_use_the_consumers_of_those_streams_alo
     assert not any("onsumer" in action for actions in policy().values() for action in actions)
 
 
+def test_a_site_with_an_autoscaler_sets_the_shards_of_its_own_stream_alone():
+    found = policy(scales=True)
+    assert found[(STREAM.format("eu-central-1", "muc-1"),)] == ["kinesis:UpdateShardCount"]
+    assert not any("UpdateShardCount" in action for actions in policy().values() for action in actions)
+
+
 def test_a_site_that_does_not_adopt_writes_into_its_own_stream_alone():
     found = policy(adopts=False)
     assert found[(STREAM.format("eu-central-1", "muc-1"),)] == ["kinesis:PutRecords"]

@@ -80,6 +80,9 @@ struct RunArgs {
     /// The folder of the results; by default, a new one below load-results
     #[arg(long)]
     out: Option<PathBuf>,
+    /// A collector that receives metrics over OTLP while the run goes on: http://HOST:4318
+    #[arg(long)]
+    otlp: Option<String>,
 }
 
 #[tokio::main]
@@ -117,7 +120,8 @@ async fn load(args: RunArgs) -> Fallible<ExitCode> {
     let seed = profile.run.seed;
     let command = format!("lockstep-loadtest-gerrit run {} --seed {seed}{replaced}", args.profile);
     let command = if args.find_reads { format!("{command} --find-reads") } else { command };
-    let report = run(Ordered { profile, out: out.clone(), find_reads: args.find_reads, command }).await?;
+    let report =
+        run(Ordered { profile, out: out.clone(), find_reads: args.find_reads, otlp: args.otlp, command }).await?;
     for line in summary(&report) {
         println!("{line}");
     }

@@ -17,6 +17,8 @@ use crate::report::round;
 
 /// The part of a step that is left out at its beginning.
 const LEFT_OUT: f64 = 0.2;
+/// An overload is so many times the knee.
+const OVERLOAD: f64 = 3.0;
 /// The name of the generator among the processes of a report. It is no part of the estate.
 const GENERATOR: &str = "generator";
 
@@ -167,6 +169,26 @@ fn step(factor: f64, seconds: std::ops::Range<usize>, course: &Course, processes
     }
 }
 
+/// The values of a profile whose usual load is the knee of these runs, and whose burst is [`OVERLOAD`] times that. Of
+/// several knees the middle one counts.
+///
+/// # Errors
+/// As [`knee`]. Or a run has no knee.
+pub fn overload(reports: &[Report], slo: &Slo) -> Fallible<Vec<String>> {
+    let knees = reports.iter().map(|report| knee(report, slo)).collect::<Fallible<Vec<_>>>()?;
+    let found: Option<Vec<f64>> = knees.iter().map(Knee::factor).collect();
+    let mut factors = found.ok_or("a run broke an objective at its first step: begin `step` with a smaller load")?;
+    factors.sort_by(f64::total_cmp);
+    let middle = factors.get(factors.len().saturating_sub(1) / 2).ok_or("there is no run")?;
+    // Multiples are those of the peak hour of this many builds.
+    let builds = reports.first().map_or(0.0, |report| report.profile.model.builds_per_day);
+    Ok(vec![
+        format!("model.builds_per_day={builds}"),
+        format!("load.factor={middle}"),
+        format!("load.to={}", middle * OVERLOAD),
+    ])
+}
+
 /// The knees of repeats as Markdown: the steps of the first run, the spread over all, and the headroom.
 #[must_use]
 pub fn text(knees: &[Knee], builds_per_day: f64) -> String {
@@ -209,7 +231,8 @@ pub fn text(knees: &[Knee], builds_per_day: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::profile::parse;
+    use crate::load::profile::{builtin, parse};
+    use crate::load::results::unmeasured;
 
     /// Three steps of ten seconds. At the second one, `slow` seconds are beyond the latency.
     fn run(slow: usize, failed: u64) -> Knee {
@@ -257,6 +280,26 @@ mod tests {
         let course = Course { offered, p99_ms: vec![Some(20.0); 22], ..Course::default() };
         let knee = of(&profile, &course, &[], &Slo::default());
         assert_eq!((knee.steps.len(), knee.factor()), (2, Some(2.0)));
+    }
+
+    #[test]
+    fn an_overload_is_three_times_the_middle_knee() {
+        let report = |slow_from: usize| {
+            let set = ["run.seconds=30", "run.warm_up_s=0", "load.shape=\"steps\"", "load.steps=[1.0, 2.0, 4.0]"];
+            let p99_ms = (0..30).map(|at| Some(if at >= slow_from { 90.0 } else { 20.0 })).collect();
+            let profile = parse("step", "", &set.map(str::to_owned)).unwrap();
+            Report {
+                profile,
+                verdict: Verdict::Passed,
+                course: Course { offered: vec![10; 30], done: vec![10; 30], p99_ms, ..Course::default() },
+                ..unmeasured()
+            }
+        };
+        let set = overload(&[report(30), report(20), report(10)], &Slo::default()).unwrap();
+        assert_eq!(set, ["model.builds_per_day=100000", "load.factor=2", "load.to=6"]);
+        let overloaded = parse("overload", builtin("overload").unwrap(), &set).unwrap();
+        assert_eq!((overloaded.load.factor, overloaded.load.to), (2.0, 6.0));
+        assert!(overload(&[report(0)], &Slo::default()).unwrap_err().to_string().contains("with a smaller load"));
     }
 
     #[test]

@@ -96,6 +96,8 @@ fn note(record: &Record, service: &str, operation: &str, call: &Value) {
         }
     } else if let Some(requests) = call["RequestItems"].as_object() {
         requests.keys().for_each(|name| record.note(operation, table(&json!(name))));
+    } else if call.get("BackupArn").is_some() {
+        record.note(operation, On::Backups);
     } else {
         let name = call.get("TableName").or_else(|| call.get("ResourceArn")).unwrap_or(&Value::Null);
         record.note(operation, table(name));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::DisplayErrorContext;
 use lockstep::seams::embedded::kinesis::{EmbeddedKinesis, EmbeddedKinesisSettings};
 use lockstep::seams::eventlog::EventLog;
 use lockstep::seams::eventlog::kinesis::{FanOutSettings, KinesisEventLog, KinesisSettings, ReadingMode, client};
@@ -82,17 +83,76 @@ impl Kinesis {
         let summary = answer.expect("the stream is there").stream_description_summary.expect("with a summary");
         summary.stream_arn().to_owned()
     }
+}
 
-    async fn wait_active(&self, site: &SiteId) {
-        let stream = self.log.stream(site);
-        loop {
-            let answer = self.client.describe_stream_summary().stream_name(&stream).send().await;
-            let summary = answer.expect("the stream is there").stream_description_summary.expect("with a summary");
-            if summary.stream_status().as_str() == "ACTIVE" {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+/// The pause between two looks at a stream of an emulator.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Waits until a stream takes the next change of its shards.
+///
+/// # Panics
+/// If the stream does not exist.
+async fn wait_active(client: &Client, stream: &str, look: Duration) {
+    loop {
+        let answer = client.describe_stream_summary().stream_name(stream).send().await;
+        let summary = answer.expect("the stream is there").stream_description_summary.expect("with a summary");
+        if summary.stream_status().as_str() == "ACTIVE" {
+            return;
         }
+        tokio::time::sleep(look).await;
+    }
+}
+
+/// Splits a shard in the middle, and waits until that is done. `look` is the pause between two looks.
+///
+/// # Panics
+/// If the stream refuses it.
+pub async fn split(client: &Client, stream: &str, shard: &str, look: Duration) {
+    let listed = client.list_shards().stream_name(stream).send().await.expect("the stream is there");
+    let listed = listed.shards().iter().find(|listed| listed.shard_id() == shard).expect("the shard is listed");
+    let range = listed.hash_key_range().expect("a shard has a range");
+    let edge = |text: &str| text.parse::<u128>().expect("a range has numbers");
+    let (low, high) = (edge(range.starting_hash_key()), edge(range.ending_hash_key()));
+    let call = client.split_shard().stream_name(stream).shard_to_split(shard);
+    let middle = low + (high - low) / 2;
+    call.new_starting_hash_key(middle.to_string()).send().await.expect("the shard can be split");
+    wait_active(client, stream, look).await;
+}
+
+/// Merges two neighbouring shards, and waits until that is done.
+///
+/// # Panics
+/// If the stream refuses it.
+pub async fn merge(client: &Client, stream: &str, lower: &str, upper: &str, look: Duration) {
+    let call = client.merge_shards().stream_name(stream).shard_to_merge(lower);
+    call.adjacent_shard_to_merge(upper).send().await.expect("the shards can be merged");
+    wait_active(client, stream, look).await;
+}
+
+/// Deletes a stream with its consumers, and waits until it is gone.
+///
+/// # Panics
+/// If the stream does not exist, or cannot be deleted.
+pub async fn delete(client: &Client, stream: &str, look: Duration) {
+    let call = client.delete_stream().stream_name(stream).enforce_consumer_deletion(true);
+    call.send().await.expect("the stream is there");
+    while exists(client, stream).await.expect("Kinesis answers") {
+        tokio::time::sleep(look).await;
+    }
+}
+
+/// Whether a stream exists. Nothing but "not found" means that it does not.
+///
+/// # Errors
+/// Kinesis does not answer, or refuses the call.
+pub async fn exists(client: &Client, stream: &str) -> Result<bool, String> {
+    match client.describe_stream_summary().stream_name(stream).send().await {
+        Ok(_) => Ok(true),
+        Err(error) => match error.as_service_error() {
+            Some(known) if known.is_resource_not_found_exception() => Ok(false),
+            Some(known) if known.is_limit_exceeded_exception() => Ok(true),
+            _ => Err(format!("stream {stream}: {}", DisplayErrorContext(&error))),
+        },
     }
 }
 
@@ -107,31 +167,15 @@ impl Backend for Kinesis {
     }
 
     async fn split(&self, site: &SiteId, shard: &str) {
-        let stream = self.log.stream(site);
-        let listed = self.client.list_shards().stream_name(&stream).send().await.expect("the stream is there");
-        let listed = listed.shards().iter().find(|listed| listed.shard_id() == shard).expect("the shard is listed");
-        let range = listed.hash_key_range().expect("a shard has a range");
-        let edge = |text: &str| text.parse::<u128>().expect("a range has numbers");
-        let (low, high) = (edge(range.starting_hash_key()), edge(range.ending_hash_key()));
-        let call = self.client.split_shard().stream_name(&stream).shard_to_split(shard);
-        let middle = low + (high - low) / 2;
-        call.new_starting_hash_key(middle.to_string()).send().await.expect("the shard can be split");
-        self.wait_active(site).await;
+        split(&self.client, &self.log.stream(site), shard, LOOK).await;
     }
 
     async fn merge(&self, site: &SiteId, lower: &str, upper: &str) {
-        let call = self.client.merge_shards().stream_name(self.log.stream(site)).shard_to_merge(lower);
-        call.adjacent_shard_to_merge(upper).send().await.expect("the shards can be merged");
-        self.wait_active(site).await;
+        merge(&self.client, &self.log.stream(site), lower, upper, LOOK).await;
     }
 
     async fn recreate(&self, site: &SiteId) {
-        let stream = self.log.stream(site);
-        let delete = self.client.delete_stream().stream_name(&stream).enforce_consumer_deletion(true);
-        delete.send().await.expect("the stream is there");
-        while self.client.describe_stream_summary().stream_name(&stream).send().await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        delete(&self.client, &self.log.stream(site), LOOK).await;
         // The creation time of a stream has a resolution of one second.
         tokio::time::sleep(Duration::from_millis(1_001)).await;
         self.log.ensure(site).await.expect("the stream can be made again");

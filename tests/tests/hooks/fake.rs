@@ -210,6 +210,7 @@ impl Inspection for Fake {
             handover: Vec::new(),
             tls: None,
             signing: None,
+            capacity: None,
             bootstrap: None,
             coming_back: None,
             locks: Vec::new(),

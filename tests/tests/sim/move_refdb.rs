@@ -1,7 +1,8 @@
 //! Stories of a running refdb that moves to other tables, and of its fence.
 
 use lockstep::state::bound_refdb;
-use lockstep_proto::bridge::RefusalCode;
+use lockstep_proto::bridge::{ApiError, Outcome, RefusalCode};
+use lockstep_proto::locks::{AcquireRequest, Acquired, LockKind, LockTarget};
 use lockstep_proto::rebuild::{Rebuild, RebuildPhase, RebuildRequest, RefdbState};
 use lockstep_proto::refdb_move::{MoveRequest, MoveStep};
 use lockstep_tests::sim::faults::{Cut, Seam};
@@ -161,5 +162,57 @@ fn a_mover_that_is_taken_over_writes_nothing_any_more_and_another_node_ends_the_
         follow(story, NEXT).await;
         let two = push(story, "blr-1-0", "two", Some(one)).await;
         converges(story, &NODES, two).await;
+    });
+}
+
+/// Asks for a lock, or for maintenance, and waits until it is held.
+async fn acquire(story: &Story, at: &str, kind: LockKind, id: &str, target: LockTarget) -> Result<Acquired, ApiError> {
+    let request = AcquireRequest {
+        request_id: id.to_owned(),
+        kind,
+        target,
+        owner: id.to_owned(),
+        reason: "a long operation".to_owned(),
+        ttl_ms: None,
+        until: None,
+    };
+    for _ in 0..20 {
+        let asked = story.life(at).node.locking().unwrap().acquire("operator", request.clone()).await?;
+        if asked.held {
+            return Ok(asked);
+        }
+    }
+    panic!("{id} is never held")
+}
+
+#[test]
+fn locks_and_maintenance_travel_and_later_tokens_are_higher() {
+    tell(async |story| {
+        let one = push(story, "muc-1-0", "one", None).await;
+        converges(story, &NODES, one).await;
+        let project = |name: &str| LockTarget::project(name.parse().unwrap());
+        let lock = acquire(story, "eu-aws-0", LockKind::Lock, "alice", LockTarget::project(p0())).await.unwrap();
+        let kept = acquire(story, "muc-1-0", LockKind::Maintenance, "bob", project("other")).await.unwrap();
+        story.bar("muc-1-0", Some("rebuild"));
+        let half = moves(story, "muc-1-0", request(NEXT, false)).await;
+        assert_eq!(half.phase, RebuildPhase::Failed, "{half:?}");
+        let early = acquire(story, "muc-1-0", LockKind::Lock, "carol", project("third")).await.unwrap_err();
+        assert!(early.retry && early.message.contains("takes the locks along"), "{early:?}");
+        story.bar("muc-1-0", None);
+        let report = moves(story, "muc-1-0", request(NEXT, false)).await;
+        assert_eq!(report.phase, RebuildPhase::Done, "{report:?}");
+
+        follow(story, NEXT).await;
+        let listed = story.life("blr-1-0").node.locking().unwrap().list().await.unwrap();
+        assert_eq!(listed.locks, [lock.lock.clone(), kept.lock.clone()]);
+        let new = Some(story.object("blr-1-0", &p0()));
+        let out = story.push("blr-1-0", "out", &p0(), (BRANCH, Some(one), new)).await.unwrap();
+        let refusal = out.results[0].refusal.as_ref().map(|refusal| refusal.code);
+        assert_eq!((out.outcome, refusal), (Outcome::Refused, Some(RefusalCode::Locked)), "alice has it still");
+        let inside = story.push_under(&lock.token, "blr-1-0", "in", &p0(), (BRANCH, Some(one), new)).await.unwrap();
+        assert_eq!(inside.outcome, Outcome::Committed, "{inside:?}");
+        converges(story, &NODES, new.unwrap()).await;
+        let next = acquire(story, "eu-aws-1", LockKind::Lock, "carol", project("third")).await.unwrap();
+        assert!(next.lock.id > kept.lock.id && next.lock.id > lock.lock.id, "{next:?}");
     });
 }

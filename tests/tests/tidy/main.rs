@@ -14,6 +14,7 @@ mod names;
 mod operators;
 mod paths;
 mod rates;
+mod reads;
 mod shape;
 mod tables;
 mod text;
@@ -94,6 +95,7 @@ fn check(file: &Source, files: &[Source], exports: &exports::Exports) -> Vec<Fin
         findings.extend(exports::check(file));
         findings.extend(words::check(file));
         findings.extend(errors::check(file));
+        findings.extend(reads::check(file));
         findings.extend(tables::check(file, files));
     }
     if file.path.ends_with(".md") {

@@ -18,6 +18,7 @@
 //! | `operators` | all sites, for operators: roles, failover, drills, keys, locks, a lost refdb, tokens |
 //! | `certs` | makes a private authority, and certificates of nodes and operators |
 //! | `aws` | compares tables, streams and bucket with the needs of a site; prints its IAM policy |
+//! | `cost` | units of AWS per month and their price, from the load model or from running nodes |
 //! | `bridge` | puts the bridge's jar into Gerrit's `lib` |
 //! | `inject` | the webhook that adds the sidecar to pods of an operator |
 //! | `shadow` | watches what another replication does, and compares sites with each other |
@@ -27,6 +28,7 @@
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
 //! | `overview_text` | shared: the overview of all sites as text |
 //! | `background_text` | shared: the verification in the background as text |
+//! | `reach_text` | shared: how a node reaches AWS, as text |
 //! | `table`, `view`, `new_file` | shared: text tables and titled lines, the terminal view, new files with secrets |
 //! | `follow` | shared: follows a job of the sidecar to its end |
 //! | `target`, `remote` | shared: the sidecar to call, on this machine or over the network |
@@ -38,6 +40,7 @@ mod background_text;
 mod bridge;
 mod certs;
 pub mod config;
+mod cost;
 mod doctor;
 mod existing;
 mod explain;
@@ -54,6 +57,7 @@ mod overview_text;
 mod peers;
 mod project;
 mod quarantine;
+mod reach_text;
 mod remote;
 mod replay;
 mod resync;
@@ -194,6 +198,8 @@ enum Command {
     /// Look at the tables, streams and bucket of a site at AWS, add what is missing, print the IAM policy
     #[command(subcommand)]
     Aws(aws::AwsCommand),
+    /// Compute the units of AWS and the dollars of a month, from the load model or from running nodes
+    Cost(cost::CostArgs),
     /// Install the bridge in a Gerrit
     #[command(subcommand)]
     Bridge(bridge::BridgeCommand),
@@ -346,6 +352,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Drill(args) => drill::run(args).await,
         Command::Preflight(args) => drill::preflight(args).await,
         Command::Aws(command) => aws::run(command).await,
+        Command::Cost(args) => cost::run(args).await,
         Command::Bridge(command) => bridge::run(command),
         Command::Inject(command) => inject::run(command).await,
         Command::HandoverAgent(args) => handover_agent::run(args).await,

@@ -123,6 +123,7 @@ impl DigestWriter {
             obeys_mode: true,
             probes_users: Some(!deps.probes.probes.is_empty()),
             bootstrap: state.bootstrap.now(),
+            written: deps.eventlog.written(&deps.settings.site),
         })
     }
 

@@ -13,6 +13,7 @@ use super::production;
 use super::provision::SetupError;
 use crate::node::config::Settings;
 use crate::node::config::settings::Refdb;
+use crate::seams::refdb::dynamo::{self, TableBackups};
 use crate::seams::refdb::{RefDb, Tables};
 use crate::state::bound_refdb;
 
@@ -40,6 +41,24 @@ pub async fn present_refdb(settings: &Settings) -> Result<RefDb, SetupError> {
         Some(place) => Ok(tables.at(&place)),
         None => Ok(tables.open(&tables.current())),
     }
+}
+
+/// The on-demand backups of the tables of a configuration, where its refdb is now.
+///
+/// # Errors
+/// The refdb is inside of a sidecar.
+pub async fn present_backups(settings: &Settings) -> Result<Vec<TableBackups>, SetupError> {
+    if settings.embedded_dir.is_some() {
+        return Err(SetupError::Embedded);
+    }
+    let tables = production::tables(settings, None).await;
+    let here = settings.refdb.clone();
+    let here = match place(&tables, false).await {
+        Some(place) => settings_at(here, place),
+        None => here,
+    };
+    let client = dynamo::client(&production::connection(&here, here.endpoint.clone())).await;
+    Ok(TableBackups::all(&client, &here.prefix))
 }
 
 async fn place(tables: &dyn Tables, opens: bool) -> Option<RefdbPlace> {

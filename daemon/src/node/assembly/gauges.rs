@@ -42,6 +42,9 @@ pub(super) fn look(stages: &Stages, guards: &Guards, locks: &LeftLocks, latches:
     let (fan_out, fallback) = stream_readers::counts(stages);
     metrics.eventlog.streams(fan_out, fallback);
     metrics.eventlog.leases(stages.share.held());
+    if let Some(capacity) = stages.autoscaler.as_ref().and_then(|autoscaler| autoscaler.shown()) {
+        metrics.eventlog.capacity(&capacity);
+    }
     let own = stages.state.roles.of(&stages.deps.settings.site);
     metrics.site.guards(guards.found().count);
     metrics.site.left_locks(locks.found().count);

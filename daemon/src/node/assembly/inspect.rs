@@ -26,6 +26,7 @@ use super::stages::Stages;
 use super::stream_readers;
 use super::uncommitted;
 use crate::base::base_paths::BasePaths;
+use crate::seams::aws::Links;
 use crate::seams::refdb::SiteRecord;
 use crate::seams::tls::Credentials;
 use crate::seams::volume::{Held, RefRecord, parked_pages};
@@ -50,6 +51,7 @@ pub struct Inspector {
     handover: Vec<Told>,
     contact: Option<Arc<LastContact>>,
     turns: Option<Arc<Turns>>,
+    links: Option<Arc<Links>>,
 }
 
 /// Mutual TLS at this node.
@@ -76,8 +78,8 @@ impl Inspector {
     /// An inspector of the given stages, latches, status board and hooks of one node.
     #[must_use]
     pub(super) fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, guards: Arc<Guards>) -> Self {
-        let (locks, tls, contact, turns) = (None, None, None, None);
-        Self { stages, latches, board, guards, locks, tls, handover: Vec::new(), contact, turns }
+        let (locks, tls, contact, turns, links) = (None, None, None, None, None);
+        Self { stages, latches, board, guards, locks, tls, handover: Vec::new(), contact, turns, links }
     }
 
     /// Shows mutual TLS, the receivers of notices, the time of the last contact and the turns, too.
@@ -96,6 +98,12 @@ impl Inspector {
     #[must_use]
     pub(super) fn seeing(self, locks: Arc<LeftLocks>) -> Self {
         Self { locks: Some(locks), ..self }
+    }
+
+    /// Shows how AWS is reached, too.
+    #[must_use]
+    pub(super) fn reaching(self, links: Arc<Links>) -> Self {
+        Self { links: Some(links), ..self }
     }
 
     /// An inspector of a running node whose hooks are not looked at.
@@ -174,6 +182,7 @@ impl Inspection for Inspector {
             checkpoints: self.checkpoints(),
             streams: stream_readers::statuses(&self.stages),
             sharing: Some(self.stages.share.status()),
+            capacity: self.stages.autoscaler.as_ref().and_then(|autoscaler| autoscaler.shown()),
             parked,
             quarantined,
             degraded: debts.show(),
@@ -196,6 +205,7 @@ impl Inspection for Inspector {
             last_contact_ms: self.contact.as_ref().and_then(|contact| contact.at_ms()),
             verified: self.stages.verifier.each_verified(),
             background: settings.background.map(|background| self.stages.verifier.in_background(&background)),
+            aws: self.links.as_ref().map(|links| links.status()),
             locks: self.stages.state.operator_locks.shown(),
             uncommitted,
             last_errors: snapshot.last_errors,

@@ -37,6 +37,7 @@
 //! | `probes` | probes the node's own commit path, and the services that `[probes]` names |
 //! | `silent` | the child of a silent drill: a standby on a copy of the volume, in a process of its own |
 //! | `production` | builds the seams of a configuration; names adapters |
+//! | `secrets_in_logs` | tests: nothing secret of a call to AWS is in a log |
 //! | `provision` | the resources of a site at AWS, for `lockstep aws`; names adapters |
 //! | `guards` | looks whether the hooks of the repositories are in force |
 //! | `left_blobs` | deletes the blobs of attempts that were under way when the last process ended |
@@ -72,6 +73,8 @@ pub mod provision;
 mod recovery;
 mod repairs;
 mod run;
+#[cfg(test)]
+mod secrets_in_logs;
 mod settings;
 mod silent;
 mod snapshot;
@@ -244,6 +247,9 @@ impl Node {
             tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
         }
         tasks.spawn("went-back", went_back::Watcher::new(&stages.context, current).run());
+        if let Some(autoscaler) = &stages.autoscaler {
+            tasks.spawn("autoscale", Arc::clone(autoscaler).run());
+        }
         tasks.spawn("join", join.run());
         Ok(Self { tasks, stages, front, term, handshake, seeder, rebuilds, latches, fenced })
     }

@@ -18,6 +18,7 @@ use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Observer;
 use crate::node::config::Settings;
 use crate::node::config::settings::{Gerrit as GerritSettings, GerritRefresh, Peer, Probes, Refdb};
+use crate::seams::aws::{Identities, Links, Way};
 use crate::seams::blob::BlobStore;
 use crate::seams::blob::object::{ObjectBlobs, OpenError};
 use crate::seams::eventlog::EventLog;
@@ -63,6 +64,8 @@ pub struct Seams {
     pub eventlog: Arc<dyn EventLog>,
     /// The blob store for large packs.
     pub blobs: Arc<dyn BlobStore>,
+    /// The endpoints of AWS with their circuits, and the credentials.
+    pub links: Arc<Links>,
 }
 
 #[cfg(feature = "embedded")]
@@ -140,25 +143,33 @@ fn is_local(endpoint: Option<&String>) -> bool {
 pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<Seams, OpenError> {
     let refdb = &settings.refdb;
     let endpoint = embedded.map(Embedded::dynamo_endpoint).or_else(|| refdb.endpoint.clone());
-    let client = dynamo::client(&connection(refdb, endpoint)).await;
+    let way = way(settings);
+    let client = dynamo::client_by(&connection(refdb, endpoint), &way).await;
     let created = TableSettings { warm: warm(refdb), writes: refdb.writes };
     let blobs = match &settings.embedded_dir {
         Some(folder) => ObjectBlobs::local(&folder.join("blobs")),
-        None => ObjectBlobs::from_url(&settings.blobs_url, &[]),
+        None => ObjectBlobs::by(&settings.blobs_url, &way),
     };
     Ok(Seams {
         refdb: Arc::new(DynamoRefDb::new(&client, &refdb.prefix, created)),
         tables: Arc::new(DynamoTables::new(&client, &refdb.prefix, created)),
-        eventlog: Arc::new(eventlog(settings, embedded).await),
+        eventlog: Arc::new(eventlog(settings, embedded, &way).await),
         blobs: Arc::new(blobs?),
+        links: way.links,
     })
+}
+
+/// How a configuration reaches AWS, with circuits of its own.
+pub(super) fn way(settings: &Settings) -> Way {
+    let identities = Arc::new(Identities::renewed(settings.aws.renew_ahead));
+    Way { kind: settings.aws.endpoints, links: Arc::new(Links::signed_by(identities)) }
 }
 
 /// Opens tables at the place of a configuration. It opens no connection.
 pub(super) async fn tables(settings: &Settings, embedded: Option<&Embedded>) -> DynamoTables {
     let refdb = &settings.refdb;
     let endpoint = embedded.map(Embedded::dynamo_endpoint).or_else(|| refdb.endpoint.clone());
-    let client = dynamo::client(&connection(refdb, endpoint)).await;
+    let client = dynamo::client_by(&connection(refdb, endpoint), &way(settings)).await;
     DynamoTables::new(&client, &refdb.prefix, TableSettings { warm: warm(refdb), writes: refdb.writes })
 }
 
@@ -179,7 +190,7 @@ pub(super) fn warm(refdb: &Refdb) -> Option<Warm> {
     refdb.warm_throughput.map(|(reads, writes)| Warm { reads: signed(reads), writes: signed(writes) })
 }
 
-async fn eventlog(settings: &Settings, embedded: Option<&Embedded>) -> RoutedEventLog {
+async fn eventlog(settings: &Settings, embedded: Option<&Embedded>, way: &Way) -> RoutedEventLog {
     let prefix = settings.eventlog.prefix.clone();
     let streams = KinesisSettings {
         shards: u16::try_from(settings.eventlog.shards).unwrap_or(u16::MAX),
@@ -195,17 +206,18 @@ async fn eventlog(settings: &Settings, embedded: Option<&Embedded>) -> RoutedEve
         let endpoint = embedded.map(Embedded::kinesis_endpoint).or_else(|| stream.endpoint.clone());
         let place = StreamPlace { region: stream.region.clone(), endpoint };
         let own = KinesisSettings { reading: stream.reading, ..streams.clone() };
-        let log = stream_log(place.clone(), prefix.clone(), own).await;
+        let log = stream_log(place.clone(), prefix.clone(), own, way.clone()).await;
         routes.insert(site.clone(), (log, place));
     }
     let usual = settings.eventlog.usual.clone();
     let streams = KinesisSettings { reading: usual.reading, ..streams };
+    let way = way.clone();
     let reach = move |place: StreamPlace| {
         let place = StreamPlace {
             region: place.region.or_else(|| usual.region.clone()),
             endpoint: place.endpoint.or_else(|| usual.endpoint.clone()),
         };
-        stream_log(place, prefix.clone(), streams.clone()).boxed()
+        stream_log(place, prefix.clone(), streams.clone(), way.clone()).boxed()
     };
     RoutedEventLog::new(routes, Box::new(reach))
 }
@@ -216,8 +228,8 @@ fn polled_by(interval: Duration) -> usize {
 }
 
 /// The event log that has the streams of a place.
-async fn stream_log(place: StreamPlace, prefix: String, streams: KinesisSettings) -> Arc<dyn EventLog> {
-    Arc::new(KinesisEventLog::new(kinesis::client(&streams_at(place)).await, prefix, streams))
+async fn stream_log(place: StreamPlace, prefix: String, streams: KinesisSettings, way: Way) -> Arc<dyn EventLog> {
+    Arc::new(KinesisEventLog::new(kinesis::client_by(&streams_at(place), &way).await, prefix, streams))
 }
 
 /// The way to the streams of a place.
@@ -254,6 +266,7 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node.apply.parked_age = settings.apply.parked_age;
     node.consume.poll_interval = settings.eventlog.poll_interval;
     node.share = settings.eventlog.shares.then(|| ShareSettings::new(settings.eventlog.reads_within()));
+    node.autoscale = settings.eventlog.autoscale.clone();
     node.member.beat = settings.lease.heartbeat;
     node.member.lease = settings.lease.expires_after;
     node.member.elsewhere = settings.lease.adopted_elsewhere_after;

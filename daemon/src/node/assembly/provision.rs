@@ -7,15 +7,16 @@ use std::time::Duration;
 use lockstep_proto::SiteId;
 use lockstep_proto::site_list::StreamPlace;
 
-use super::production::{connection, streams_at, warm};
+use super::production::{connection, streams_at, warm, way};
 use crate::node::config::Settings;
 use crate::node::config::settings::Stream;
 use crate::seams::aws::policy::Resources;
 use crate::seams::aws::{KmsKeys, Provided, StreamMode, Tags, WishError};
 use crate::seams::blob::bucket::{BucketWishes, ProvidedBucket, bucket_of, bucket_region};
+use crate::seams::blob::endpoint_options;
 use crate::seams::blob::object::OpenError;
 use crate::seams::eventlog::kinesis::{self, ProvidedStream, ReadingMode, StreamWishes};
-use crate::seams::refdb::dynamo::{self, ProvidedTable, TableWishes, table_names};
+use crate::seams::refdb::dynamo::{self, ProvidedTable, TableWishes, Warm, WarmedTable, table_names};
 
 /// The wishes of an operator beside the configuration.
 #[derive(Clone, Debug)]
@@ -84,14 +85,15 @@ pub async fn provided(settings: &Settings, wishes: &Wishes) -> Result<Vec<Box<dy
     let (keys, tags) = (&wishes.keys, &wishes.tags);
     let key = |region: &str| keys.of(region).map_err(SetupError::Keys);
     let refdb = &settings.refdb;
-    let client = dynamo::client(&connection(refdb, refdb.endpoint.clone())).await;
+    let way = way(settings);
+    let client = dynamo::client_by(&connection(refdb, refdb.endpoint.clone()), &way).await;
     let region = client.config().region().map(ToString::to_string).ok_or(SetupError::NoRegion("refdb.region"))?;
     let of = TableWishes { key: key(&region)?, region, tags: tags.clone(), warm: warm(refdb) };
     let mut all: Vec<Box<dyn Provided>> = Vec::new();
     all.extend(ProvidedTable::all(&client, &refdb.prefix, &of).into_iter().map(|one| Box::new(one) as _));
     for site in &wishes.sites {
         let Stream { region, endpoint, .. } = stream_of(settings, site)?.clone();
-        let client = kinesis::client(&streams_at(StreamPlace { region, endpoint })).await;
+        let client = kinesis::client_by(&streams_at(StreamPlace { region, endpoint }), &way).await;
         let region =
             client.config().region().map(ToString::to_string).ok_or(SetupError::NoRegion("eventlog.region"))?;
         let of = StreamWishes {
@@ -99,16 +101,35 @@ pub async fn provided(settings: &Settings, wishes: &Wishes) -> Result<Vec<Box<dy
             region,
             tags: tags.clone(),
             mode: wishes.mode,
-            shards: i32::try_from(settings.eventlog.shards).unwrap_or(i32::MAX),
+            shards: i32::try_from(settings.eventlog.least_shards()).unwrap_or(i32::MAX),
             retention: retention(settings),
         };
         all.push(Box::new(ProvidedStream::new(&client, &settings.eventlog.prefix, site, of)));
     }
     if bucket_of(&settings.blobs_url).is_some() {
         let of = BucketWishes { key: key(&bucket_region(&[]))?, tags: tags.clone() };
-        all.push(Box::new(ProvidedBucket::open(&settings.blobs_url, &[], of)?));
+        let options = endpoint_options(way.kind);
+        all.push(Box::new(ProvidedBucket::open(&settings.blobs_url, &options, of)?));
     }
     Ok(all)
+}
+
+/// The tables, of which only the warm throughput is looked at and raised. No call is made.
+///
+/// # Errors
+/// See [`SetupError`].
+pub async fn warmed(settings: &Settings, throughput: (u64, u64)) -> Result<Vec<Box<dyn Provided>>, SetupError> {
+    if settings.embedded_dir.is_some() {
+        return Err(SetupError::Embedded);
+    }
+    let refdb = &settings.refdb;
+    let client = dynamo::client(&connection(refdb, refdb.endpoint.clone())).await;
+    let region = client.config().region().map(ToString::to_string).ok_or(SetupError::NoRegion("refdb.region"))?;
+    let units = |units: u64| i64::try_from(units).unwrap_or(i64::MAX);
+    let warm = Some(Warm { reads: units(throughput.0), writes: units(throughput.1) });
+    let of = TableWishes { key: None, region, tags: Tags::new(), warm };
+    let tables = WarmedTable::all(&client, &refdb.prefix, &of).into_iter();
+    Ok(tables.map(|one| Box::new(one) as Box<dyn Provided>).collect())
 }
 
 /// The resources that the policy of a site names.
@@ -129,6 +150,8 @@ pub fn resources(
         Ok::<_, SetupError>((region, kinesis::stream_name(&settings.eventlog.prefix, site)))
     };
     let fan_out = settings.eventlog.streams.iter().filter(|(_, of)| of.reading != ReadingMode::Polling);
+    let scales = settings.eventlog.autoscale.as_ref().is_some_and(|of| !of.dry_run);
+    let own_streams = own.iter().map(stream).collect::<Result<BTreeSet<_>, SetupError>>()?;
     let [refs, journal] = table_names(&settings.refdb.prefix);
     let blobs = bucket_of(&settings.blobs_url).map(|(bucket, prefix)| (bucket.to_owned(), prefix.to_owned()));
     Ok(Resources {
@@ -139,7 +162,8 @@ pub fn resources(
         journal,
         streams: settings.eventlog.streams.keys().map(stream).collect::<Result<_, SetupError>>()?,
         fan_out_streams: fan_out.map(|(site, _)| stream(site)).collect::<Result<_, SetupError>>()?,
-        own_streams: own.iter().map(stream).collect::<Result<_, SetupError>>()?,
+        scaled_streams: if scales { own_streams.clone() } else { BTreeSet::new() },
+        own_streams,
         blobs,
         keys: keys.arns().into_iter().map(str::to_owned).collect(),
     })

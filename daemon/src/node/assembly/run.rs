@@ -39,7 +39,9 @@ use crate::stages::console::{ConsoleStage, ConsoleTools};
 use crate::stages::failover::{DrillSchedule, OperatorDesk, SilentSchedule};
 use crate::stages::handover::{HandOver, Told};
 use crate::stages::ports::{Console, Inspection, Operators};
-use crate::telemetry::metrics::{DoctorState, FailoverState, Metrics, observe, observe_doctor, observe_failovers};
+use crate::telemetry::metrics::{
+    DoctorState, FailoverState, Metrics, observe, observe_aws, observe_doctor, observe_failovers,
+};
 use crate::telemetry::status_board::StatusBoard;
 use crate::telemetry::{self, Telemetry};
 
@@ -109,6 +111,7 @@ impl Sidecar {
         write_digests(&node, &board, &guards, &contact, &handover);
         if let Some((telemetry, health)) = telemetry.zip(health) {
             observe(&telemetry.meter(), &board, seams.refdb.units());
+            observe_aws(&telemetry.meter(), &seams.links);
             let (renderer, stages, latches) =
                 (Arc::clone(telemetry), Arc::clone(node.stages()), node.latches().clone());
             let (seen, watched) = (Arc::clone(&guards), credentials.map(Arc::clone));
@@ -119,8 +122,8 @@ impl Sidecar {
                 waiting.look();
                 renderer.render().unwrap_or_else(|error| format!("# {error}\n"))
             });
-            let stages = Arc::clone(node.stages());
-            let projects: DescribeProjects = Arc::new(move || super::inspect::lines(&stages));
+            let (stages, links) = (Arc::clone(node.stages()), Arc::clone(&seams.links));
+            let projects: DescribeProjects = Arc::new(move || [links.lines(), super::inspect::lines(&stages)].concat());
             health.serve(node.latches().clone(), render, projects, writes(&node));
         }
         let doctor = start_doctor(settings, &node, credentials, telemetry);
@@ -131,7 +134,8 @@ impl Sidecar {
         tend_failovers(settings, &node, &desk, telemetry);
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards)
             .with(tls, handover, contact, turns.clone())
-            .seeing(left_locks);
+            .seeing(left_locks)
+            .reaching(Arc::clone(&seams.links));
         let inspector = Arc::new(inspector);
         let console = console(settings, &node, &desk, &inspector);
         let api = api
@@ -212,7 +216,7 @@ fn console(
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SeededEntropy::from_machine()),
     };
-    let console = ConsoleStage::new(settings.console?, tools);
+    let console = ConsoleStage::new(settings.console.clone()?, tools);
     node.stages().context.tasks.spawn("console", Arc::clone(&console).watch());
     Some(console)
 }

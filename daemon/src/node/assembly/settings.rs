@@ -9,6 +9,7 @@ use lockstep_proto::{NodeId, ProjectName, SiteId, limits};
 use crate::base::base_paths::BasePaths;
 use crate::seams::refdb::staged::WRITE_ITEMS;
 use crate::stages::apply::ApplyLimits;
+use crate::stages::capacity::AutoscaleSettings;
 use crate::stages::consume::ConsumeLimits;
 use crate::stages::events::EventLimits;
 use crate::stages::failover::DriverLimits;
@@ -51,6 +52,8 @@ pub struct NodeSettings {
     pub share: Option<ShareSettings>,
     /// The limits of stream events. `None` if no bridge takes them.
     pub events: Option<EventLimits>,
+    /// The autoscaler of this site's stream. `None` if it is switched off.
+    pub autoscale: Option<AutoscaleSettings>,
     /// Heartbeats, leases and expulsion.
     pub member: MemberLimits,
     /// The interval between two durable steps at least.
@@ -104,6 +107,7 @@ impl NodeSettings {
             consume: ConsumeLimits::default(),
             share: None,
             events: None,
+            autoscale: None,
             member: MemberLimits::default(),
             durable_pace: Duration::from_millis(200),
             mark_pace: Duration::from_secs(1),

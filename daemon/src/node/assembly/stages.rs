@@ -18,6 +18,7 @@ use crate::seams::volume::StoreError;
 use crate::stages::api::readiness::Latches;
 use crate::stages::apply::{Applier, Catcher, Units};
 use crate::stages::arrival::ArrivalStage;
+use crate::stages::capacity::Autoscaler;
 use crate::stages::commit::RequestForgetter;
 use crate::stages::consume::{Consumer, Replayer};
 use crate::stages::events::Events;
@@ -77,6 +78,8 @@ pub struct Stages {
     pub resyncer: Resyncer,
     /// Reads streams again, as an operator asks.
     pub replayer: Replayer,
+    /// Sets the number of shards of this site's stream. `None` if it is switched off.
+    pub autoscaler: Option<Arc<Autoscaler>>,
 }
 
 impl Stages {
@@ -105,9 +108,13 @@ impl Stages {
         let consumer = Consumer::new(&shared, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
         let (fencer, leftovers, locks) = (Fencer::new(&context), LeftoverPublisher::new(&context), Arc::default());
         let verifier = Verifier::load(&context, &state, Arc::clone(&catch_up), settings.verify_share)?;
+        let gerrit = refresh.clone();
+        let gerrit_runs = Arc::new(move || gerrit.as_ref().is_some_and(|gerrit| gerrit.gerrit_runs()));
         let resyncer = Resyncer::new(&context, &state, Arc::clone(&catch_up));
+        let resyncer = resyncer.leaving(settings.of_init.clone(), gerrit_runs);
         let replayer = Replayer::new(&context, &state, Arc::new(applier.clone()), settings.consume);
         let (journal, sweep) = (Running::default(), Arc::default());
+        let autoscaler = settings.autoscale.clone().map(|of| Arc::new(Autoscaler::new(&context, of)));
         Ok(Self {
             deps,
             context,
@@ -127,6 +134,7 @@ impl Stages {
             verifier,
             resyncer,
             replayer,
+            autoscaler,
         })
     }
 

@@ -16,11 +16,12 @@ use super::fields::{
 };
 use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, path, scalar};
-use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
+use super::settings::{Api, Apply, Aws, Commit, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
 use super::{
-    DEFAULT_SOCKET, LOG_FILTER, base_paths, console, drill, gerrit, handover, operators, peers, probes, tls, turns,
-    value, verify,
+    DEFAULT_SOCKET, LOG_FILTER, autoscale, base_paths, console, drill, gerrit, handover, operators, peers, probes, tls,
+    turns, value, verify,
 };
+use crate::seams::aws::{AHEAD, EndpointKind};
 use crate::seams::eventlog::kinesis::ReadingMode;
 use crate::seams::git::FsckObjects;
 use crate::seams::refdb::WriteMode;
@@ -60,7 +61,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let install_hooks = to.or("git.install_hooks", &raw.git.install_hooks, false, flag);
     let fsck_objects = to.or("git.fsck_objects", &raw.git.fsck_objects, FsckObjects::AsConfigured, fsck_objects);
     let health_listen = to.or("health.listen", &raw.health.listen, SocketAddr::from(([127, 0, 0, 1], 7421)), address);
-    let refdb = refdb(&raw.refdb, to);
+    let (aws, refdb) = (aws(&raw.aws, to), refdb(&raw.refdb, to));
     let eventlog = eventlog(&raw.eventlog, sites.as_ref(), to);
     let blobs_url = blobs(&raw.blobs, embedded_dir.as_ref(), to);
     let verify = verify::read(&raw.verify, to);
@@ -85,6 +86,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         install_hooks,
         fsck_objects,
         health_listen,
+        aws,
         refdb,
         eventlog,
         blobs_url: blobs_url?,
@@ -120,8 +122,10 @@ fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("turns", &raw.turns.unknown, raw::Turns::FIELDS);
     to.unknown("git", &raw.git.unknown, raw::Git::FIELDS);
     to.unknown("health", &raw.health.unknown, raw::Health::FIELDS);
+    to.unknown("aws", &raw.aws.unknown, raw::Aws::FIELDS);
     to.unknown("refdb", &raw.refdb.unknown, raw::Refdb::FIELDS);
     to.unknown("eventlog", &raw.eventlog.unknown, raw::Eventlog::FIELDS);
+    to.unknown("eventlog.autoscale", &raw.eventlog.autoscale.unknown, raw::Autoscale::FIELDS);
     for (site, stream) in &raw.eventlog.streams {
         to.unknown(&format!("eventlog.streams.{site}"), &stream.unknown, raw::Stream::FIELDS);
     }
@@ -140,6 +144,7 @@ fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("tls", &raw.tls.unknown, raw::Tls::FIELDS);
     to.unknown("operators", &raw.operators.unknown, raw::Operators::FIELDS);
     to.unknown("console", &raw.console.unknown, raw::Console::FIELDS);
+    to.unknown("console.oidc", &raw.console.oidc.unknown, raw::Oidc::FIELDS);
     for (name, peer) in &raw.peers {
         to.unknown(&format!("peers.{name}"), &peer.unknown, raw::Peer::FIELDS);
     }
@@ -195,6 +200,18 @@ fn uids(leaf: &Leaf, to: &mut Problems) -> Vec<u32> {
         to.wrong("api.operators", leaf, "list the numeric ids of the users who may act as operators: [0, 1000]");
     }
     uids
+}
+
+fn aws(raw: &raw::Aws, to: &mut Problems) -> Aws {
+    let fips = to.or("aws.fips", &raw.fips, false, flag);
+    let dual_stack = to.or("aws.dual_stack", &raw.dual_stack, false, flag);
+    let ahead = |text: &str| {
+        let ahead = time(text)?;
+        let is_useful = (Duration::from_secs(10)..=Duration::from_secs(600)).contains(&ahead);
+        if is_useful { Ok(ahead) } else { Err("write 10s to 10m: some credentials are good for 15 minutes".to_owned()) }
+    };
+    let renew_ahead = to.or("aws.renew_ahead", &raw.renew_ahead, AHEAD, ahead);
+    Aws { endpoints: EndpointKind { fips, dual_stack }, renew_ahead }
 }
 
 fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {
@@ -258,14 +275,16 @@ fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Prob
             None => to.wrong(&section, &Some(Value::from(name.as_str())), "name one of `sites`"),
         }
     }
+    let shards = to.or("eventlog.shards", &raw.shards, 1, number(1..=1_000));
     Eventlog {
         prefix: to.or("eventlog.prefix", &raw.prefix, "lockstep".to_owned(), prefix),
         streams,
         usual,
-        shards: to.or("eventlog.shards", &raw.shards, 1, number(1..=1_000)),
+        shards,
         poll_interval: to.or("eventlog.poll_interval", &raw.poll_interval, Duration::from_secs(1), time),
         retention: to.or("eventlog.retention", &raw.retention, RETENTION, time),
         shares: to.or("eventlog.sharing", &raw.sharing, true, sharing),
+        autoscale: autoscale::read(&raw.autoscale, shards, to),
     }
 }
 

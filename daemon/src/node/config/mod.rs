@@ -10,12 +10,14 @@
 //! | `fields`, `value` | parse one field; times and sizes |
 //! | `base_paths`, `gerrit`, `handover`, `probes`, `drill`, `turns` | sections with rules of their own |
 //! | `tls`, `operators`, `console`, `peers` | sections with rules of their own, about others |
+//! | `autoscale` | the section of the autoscaler |
 //! | `base_paths`, `gerrit`, `handover`, `probes`, `drill`, `turns`, `verify` | sections with rules of their own |
 //! | `tls`, `operators`, `peers` | sections with rules of their own, about others |
 //! | `settings` | the validated configuration |
 //! | `reference` | the page about all settings, made from the example and the check |
 //! | `example.toml` | every field with its default; `lockstep config example` prints it |
 
+mod autoscale;
 mod base_paths;
 mod check;
 mod console;

@@ -14,8 +14,10 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("turns", Turns::FIELDS),
     ("git", Git::FIELDS),
     ("health", Health::FIELDS),
+    ("aws", Aws::FIELDS),
     ("refdb", Refdb::FIELDS),
     ("eventlog", Eventlog::FIELDS),
+    ("eventlog.autoscale", Autoscale::FIELDS),
     ("eventlog.streams.*", Stream::FIELDS),
     ("blobs", Blobs::FIELDS),
     ("verify", Verify::FIELDS),
@@ -32,6 +34,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("signing", Signing::FIELDS),
     ("operators", Operators::FIELDS),
     ("console", Console::FIELDS),
+    ("console.oidc", Oidc::FIELDS),
     ("peers.*", Peer::FIELDS),
     ("embedded", Embedded::FIELDS),
 ];
@@ -44,8 +47,10 @@ pub(super) const TABLES: &[&str] = &[
     "git",
     "base_paths",
     "health",
+    "aws",
     "refdb",
     "eventlog",
+    "autoscale",
     "streams",
     "blobs",
     "verify",
@@ -62,6 +67,7 @@ pub(super) const TABLES: &[&str] = &[
     "signing",
     "operators",
     "console",
+    "oidc",
     "peers",
     "embedded",
 ];
@@ -89,7 +95,7 @@ section!(
     /// The file before any check: each field as it is written, none if it is absent.
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
-        api: Api, turns: Turns, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs,
+        api: Api, turns: Turns, git: Git, health: Health, aws: Aws, refdb: Refdb, eventlog: Eventlog, blobs: Blobs,
         verify: Verify, commit: Commit, apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry,
         handover: Handover, probes: Probes, drill: Drill, tls: Tls, signing: Signing, operators: Operators,
         console: Console, peers: BTreeMap<String, Peer>, embedded: Embedded,
@@ -106,6 +112,7 @@ section!(Api {
 section!(Turns {
     running: Leaf,
     per_project: Leaf,
+    agents_running: Leaf,
     waiting_per_user: Leaf,
     waiting_per_class: Leaf,
     patience: Leaf,
@@ -114,6 +121,7 @@ section!(Turns {
 });
 section!(Git { install_hooks: Leaf, fsck_objects: Leaf, base_paths: BTreeMap<String, Value> });
 section!(Health { listen: Leaf });
+section!(Aws { fips: Leaf, dual_stack: Leaf, renew_ahead: Leaf });
 section!(Refdb {
     prefix: Leaf,
     region: Leaf,
@@ -126,8 +134,16 @@ section!(Refdb {
 });
 section!(Eventlog {
     prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, reading: Leaf, sharing: Leaf,
-    retention: Leaf,
-    streams: BTreeMap<String, Stream>,
+    retention: Leaf, autoscale: Autoscale, streams: BTreeMap<String, Stream>,
+});
+section!(Autoscale {
+    mode: Leaf,
+    least_shards: Leaf,
+    most_shards: Leaf,
+    target: Leaf,
+    settle: Leaf,
+    interval: Leaf,
+    peaks: Leaf,
 });
 section!(Stream { region: Leaf, endpoint: Leaf, reading: Leaf });
 section!(Blobs { url: Leaf });
@@ -194,6 +210,19 @@ section!(Tls {
 });
 section!(Signing { key_file: Leaf });
 section!(Operators { listen: Leaf, token_file: Leaf, allow: Leaf });
-section!(Console { enabled: Leaf, changes: Leaf });
+section!(Console { enabled: Leaf, changes: Leaf, oidc: Oidc });
+section!(Oidc {
+    issuer: Leaf,
+    client_id: Leaf,
+    client_secret_file: Leaf,
+    trust_file: Leaf,
+    url: Leaf,
+    scopes: Leaf,
+    name_claim: Leaf,
+    groups_claim: Leaf,
+    operators: Leaf,
+    approvers: Leaf,
+    viewers: Leaf,
+});
 section!(Peer { url: Leaf, identity: Leaf, token_file: Leaf, socket: Leaf });
 section!(Embedded { dir: Leaf });

@@ -9,6 +9,7 @@ use std::time::Duration;
 use lockstep_proto::{NodeId, ProjectName, SiteId};
 
 use crate::base::base_paths::BasePaths;
+use crate::seams::aws::EndpointKind;
 use crate::seams::eventlog::kinesis::ReadingMode;
 use crate::seams::git::FsckObjects;
 use crate::seams::handover::pod_label::PodLabelSettings;
@@ -19,6 +20,7 @@ use crate::seams::tls::{PeerName, TlsFiles};
 use crate::stages::api::operator_listener::OperatorListenerSettings;
 use crate::stages::api::peer_listener::PeerListenerSettings;
 use crate::stages::api::turns::TurnLimits;
+use crate::stages::capacity::AutoscaleSettings;
 use crate::stages::console::ConsoleSettings;
 use crate::stages::verify::BackgroundSettings;
 
@@ -45,6 +47,8 @@ pub struct Settings {
     pub fsck_objects: FsckObjects,
     /// The address that serves `/livez`, `/startz`, `/readyz`, `/writez` and `/metrics`.
     pub health_listen: SocketAddr,
+    /// How AWS is reached.
+    pub aws: Aws,
     /// The tables of the refdb, and the timeouts of its calls.
     pub refdb: Refdb,
     /// The streams of the event log.
@@ -211,6 +215,15 @@ pub struct Tls {
     pub listener: Option<PeerListenerSettings>,
 }
 
+/// How AWS is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aws {
+    /// The kind of AWS's own endpoints. A configured endpoint is used as it is.
+    pub endpoints: EndpointKind,
+    /// How long before their expiry credentials are renewed.
+    pub renew_ahead: Duration,
+}
+
 /// The tables of the refdb, and the timeouts of its calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refdb {
@@ -249,6 +262,8 @@ pub struct Eventlog {
     pub retention: Duration,
     /// Whether one node of this site reads a shard for the others, where nodes of the site are among the peers.
     pub shares: bool,
+    /// The autoscaler of this site's stream. None if it is switched off.
+    pub autoscale: Option<AutoscaleSettings>,
 }
 
 impl Eventlog {
@@ -258,6 +273,14 @@ impl Eventlog {
     pub fn reads_within(&self) -> Duration {
         let sent = Duration::from_millis(1_500);
         if self.may_fan_out() { self.poll_interval.max(sent) } else { self.poll_interval }
+    }
+
+    /// The fewest shards that a provisioned stream should have. An autoscaler that makes changes may have fewer than
+    /// `shards`.
+    #[must_use]
+    pub fn least_shards(&self) -> u32 {
+        let autoscale = self.autoscale.as_ref().filter(|of| !of.dry_run);
+        autoscale.map_or(self.shards, |of| of.limits.least)
     }
 
     /// Whether a stream may be read by enhanced fan-out.

@@ -26,6 +26,11 @@ pub(super) fn read(raw: &raw::Turns, api: &Api, to: &mut Problems) -> TurnLimits
     if per_project > running {
         to.wrong("turns.per_project", &raw.per_project, format!("write at most turns.running, which is {running}"));
     }
+    let agents_running = to.or("turns.agents_running", &raw.agents_running, running, requests);
+    if agents_running > running {
+        let why = format!("write at most turns.running, which is {running}");
+        to.wrong("turns.agents_running", &raw.agents_running, why);
+    }
     // Two classes wait. A fifth of the rest stays for other requests.
     let of_class = (most.get().saturating_sub(running.get()) * 2 / 5).max(1);
     let waiting_per_class = to.or("turns.waiting_per_class", &raw.waiting_per_class, of_class, number(1..=10_000));
@@ -46,6 +51,7 @@ pub(super) fn read(raw: &raw::Turns, api: &Api, to: &mut Problems) -> TurnLimits
     TurnLimits {
         running,
         per_project,
+        agents_running,
         waiting_per_user,
         waiting_per_class,
         patience: to.or("turns.patience", &raw.patience, Duration::from_secs(5), time),
@@ -86,6 +92,8 @@ mod tests {
         let usual = with("", "").unwrap();
         let bounds = (usual.running.get(), usual.per_project.get(), usual.waiting_per_user, usual.waiting_per_class);
         assert_eq!(bounds, (64, 32, 38, 76));
+        assert_eq!(usual.agents_running.get(), 64, "agents have no bound of their own unless one is set");
+        assert_eq!(with("", "agents_running = 4").unwrap().agents_running.get(), 4);
         let small = with("most_requests = 2", "").unwrap();
         assert_eq!((small.running.get(), small.per_project.get(), small.waiting_per_class), (1, 1, 1));
         for (turns, part) in [
@@ -94,6 +102,7 @@ mod tests {
             ("waiting_per_class = 500", "are 1001 requests"),
             ("waiting_per_user = 9", "at most turns.waiting_per_class, which is 1"),
             ("per_project = 2", "at most turns.running, which is 1"),
+            ("agents_running = 2", "at most turns.running, which is 1"),
         ] {
             let error = with("most_requests = 2", turns).unwrap_err();
             assert!(error.contains(part), "{turns}: {error}");

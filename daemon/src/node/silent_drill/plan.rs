@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::base::base_paths::BasePaths;
 use crate::node::config::Settings;
 use crate::node::config::settings::{
-    Api, Apply, Commit, CopyBy, Drill, Eventlog, Gerrit, GerritRefresh, Handover, Lease, LogFormat, Probes, Refdb,
+    Api, Apply, Aws, Commit, CopyBy, Drill, Eventlog, Gerrit, GerritRefresh, Handover, Lease, LogFormat, Probes, Refdb,
     SilentDrill, Stream, Telemetry,
 };
+use crate::seams::aws::EndpointKind;
 use crate::seams::eventlog::kinesis::ReadingMode;
 use crate::seams::git::FsckObjects;
 use crate::seams::refdb::WriteMode;
@@ -90,6 +91,7 @@ pub(in crate::node) fn settings(plan: &Plan) -> Settings {
         install_hooks: true,
         fsck_objects: FsckObjects::AsConfigured,
         health_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        aws: Aws { endpoints: EndpointKind::default(), renew_ahead: 120 * second },
         refdb: Refdb {
             prefix: "drill".to_owned(),
             region: None,
@@ -101,16 +103,7 @@ pub(in crate::node) fn settings(plan: &Plan) -> Settings {
             verify_share: 100,
             writes: WriteMode::Auto,
         },
-        eventlog: Eventlog {
-            prefix: "drill".to_owned(),
-            streams: BTreeMap::new(),
-            usual: Stream { region: None, endpoint: None, reading: ReadingMode::Polling },
-            shards: 1,
-            poll_interval: Duration::from_millis(100),
-            retention: 3_600 * second,
-            // It has no siblings.
-            shares: false,
-        },
+        eventlog: eventlog(),
         blobs_url: "memory:".to_owned(),
         verify: BackgroundSettings::default(),
         commit: Commit { lanes: 1, window: 64, inline_pack_bytes: 128 << 10, deadline: DEFAULT_DEADLINE },
@@ -151,11 +144,27 @@ pub(in crate::node) fn settings(plan: &Plan) -> Settings {
     }
 }
 
+/// Streams in memory, which the child alone reads.
+fn eventlog() -> Eventlog {
+    Eventlog {
+        prefix: "drill".to_owned(),
+        streams: BTreeMap::new(),
+        usual: Stream { region: None, endpoint: None, reading: ReadingMode::Polling },
+        shards: 1,
+        poll_interval: Duration::from_millis(100),
+        retention: Duration::from_secs(3_600),
+        // It has no siblings.
+        shares: false,
+        autoscale: None,
+    }
+}
+
 /// Nobody but the drill calls, so nobody waits.
 fn turns() -> TurnLimits {
     TurnLimits {
         running: DEFAULT_REQUESTS,
         per_project: DEFAULT_REQUESTS,
+        agents_running: DEFAULT_REQUESTS,
         waiting_per_user: 0,
         waiting_per_class: 0,
         patience: Duration::from_secs(1),

@@ -3,8 +3,10 @@
 //! `lockstep aws policy` prints what follows from it. A test records the calls of a full run and compares both ways
 //! (`tests/tests/e2e/aws`): a call that is not in the table fails it, and so does a row that no call uses.
 
-use Caller::{Apply, Plan, Run, RunAndCreate};
-use On::{Bucket, Consumers, FanOutStreams, Journal, Objects, OwnStream, Refs, Streams};
+use Caller::{Apply, Backup, Plan, Run, RunAndCreate};
+use On::{
+    Backups, Bucket, Consumers, Everything, FanOutStreams, Journal, Objects, OwnStream, Refs, ScaledStreams, Streams,
+};
 
 /// The caller of AWS: a sidecar or a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +19,8 @@ pub enum Caller {
     Plan,
     /// `lockstep aws apply`.
     Apply,
+    /// `lockstep refdb backup`.
+    Backup,
 }
 
 /// The resource that a call acts on.
@@ -34,10 +38,16 @@ pub enum On {
     Consumers,
     /// The stream of the site alone.
     OwnStream,
+    /// The streams of the site whose number of shards its sidecars set: `[eventlog.autoscale]` is on.
+    ScaledStreams,
     /// The blobs below the prefix of the bucket.
     Objects,
     /// The bucket itself, without its objects.
     Bucket,
+    /// The on-demand backups of both tables.
+    Backups,
+    /// No resource: the action is allowed as a whole or not at all.
+    Everything,
 }
 
 /// A call of the code.
@@ -64,6 +74,8 @@ const ALL: &[Caller] = &[Run, RunAndCreate, Plan, Apply];
 const CREATES: &[Caller] = &[RunAndCreate, Apply];
 const LOOKS: &[Caller] = &[Plan, Apply];
 const APPLIES: &[Caller] = &[Apply];
+const READS: &[Caller] = &[Run, RunAndCreate, Backup];
+const BACKS_UP: &[Caller] = &[Backup];
 
 const REGISTER: &[(&str, On)] =
     &[("kinesis:RegisterStreamConsumer", FanOutStreams), ("kinesis:RegisterStreamConsumer", Consumers)];
@@ -75,9 +87,9 @@ const DEREGISTER: &[(&str, On)] =
 /// All calls, by service.
 pub const CALLS: &[Call] = &[
     call("DescribeTable", Refs, &[("dynamodb:DescribeTable", Refs)], ALL),
-    call("GetItem", Refs, &[("dynamodb:GetItem", Refs)], SIDECAR),
+    call("GetItem", Refs, &[("dynamodb:GetItem", Refs)], READS),
     call("BatchGetItem", Refs, &[("dynamodb:BatchGetItem", Refs)], SIDECAR),
-    call("Query", Refs, &[("dynamodb:Query", Refs)], SIDECAR),
+    call("Query", Refs, &[("dynamodb:Query", Refs)], READS),
     call("PutItem", Refs, &[("dynamodb:PutItem", Refs)], SIDECAR),
     call("UpdateItem", Refs, &[("dynamodb:UpdateItem", Refs)], SIDECAR),
     call("DeleteItem", Refs, &[("dynamodb:DeleteItem", Refs)], SIDECAR),
@@ -102,6 +114,12 @@ pub const CALLS: &[Call] = &[
     call("UpdateContinuousBackups", Journal, &[("dynamodb:UpdateContinuousBackups", Journal)], APPLIES),
     call("UpdateTable", Journal, &[("dynamodb:UpdateTable", Journal)], APPLIES),
     call("TagResource", Journal, &[("dynamodb:TagResource", Journal)], APPLIES),
+    call("CreateBackup", Refs, &[("dynamodb:CreateBackup", Refs)], BACKS_UP),
+    call("CreateBackup", Journal, &[("dynamodb:CreateBackup", Journal)], BACKS_UP),
+    call("DescribeBackup", Backups, &[("dynamodb:DescribeBackup", Backups)], BACKS_UP),
+    // This action has no resource in IAM.
+    call("ListBackups", Refs, &[("dynamodb:ListBackups", Everything)], BACKS_UP),
+    call("ListBackups", Journal, &[("dynamodb:ListBackups", Everything)], BACKS_UP),
     call("DescribeStreamSummary", Streams, &[("kinesis:DescribeStreamSummary", Streams)], ALL),
     call("ListShards", Streams, &[("kinesis:ListShards", Streams)], SIDECAR),
     call("GetShardIterator", Streams, &[("kinesis:GetShardIterator", Streams)], SIDECAR),
@@ -119,6 +137,7 @@ pub const CALLS: &[Call] = &[
     call("IncreaseStreamRetentionPeriod", OwnStream, &[("kinesis:IncreaseStreamRetentionPeriod", OwnStream)], APPLIES),
     call("StartStreamEncryption", OwnStream, &[("kinesis:StartStreamEncryption", OwnStream)], APPLIES),
     call("UpdateShardCount", OwnStream, &[("kinesis:UpdateShardCount", OwnStream)], APPLIES),
+    call("UpdateShardCount", ScaledStreams, &[("kinesis:UpdateShardCount", ScaledStreams)], SIDECAR),
     // Without the right to list the bucket, S3 answers "denied" for a blob that does not exist, and never "not found".
     call("GetObject", Objects, &[("s3:GetObject", Objects), ("s3:ListBucket", Bucket)], SIDECAR),
     call("PutObject", Objects, &[("s3:PutObject", Objects)], SIDECAR),

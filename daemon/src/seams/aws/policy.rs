@@ -25,6 +25,8 @@ pub struct Resources {
     pub fan_out_streams: BTreeSet<(String, String)>,
     /// Region and name of the streams that the site owns.
     pub own_streams: BTreeSet<(String, String)>,
+    /// Region and name of those whose number of shards the site's sidecars set.
+    pub scaled_streams: BTreeSet<(String, String)>,
     /// Bucket and prefix of the blobs. None: they are not in S3.
     pub blobs: Option<(String, String)>,
     /// The ARNs of the KMS keys that encrypt the resources. None for AWS's own keys, which need no permission.
@@ -45,6 +47,11 @@ impl Resources {
             On::FanOutStreams => self.fan_out_streams.iter().map(stream).collect(),
             On::Consumers => self.fan_out_streams.iter().map(|one| format!("{}/consumer/*", stream(one))).collect(),
             On::OwnStream => self.own_streams.iter().map(stream).collect(),
+            On::Backups => {
+                [&self.refs, &self.journal].into_iter().flat_map(|name| table(&format!("{name}/backup/*"))).collect()
+            }
+            On::Everything => vec!["*".to_owned()],
+            On::ScaledStreams => self.scaled_streams.iter().map(stream).collect(),
             On::Bucket => self.blobs.iter().map(|(bucket, _)| format!("arn:{partition}:s3:::{bucket}")).collect(),
             On::Objects => self.blobs.iter().map(|(bucket, prefix)| objects(partition, bucket, prefix)).collect(),
         }
@@ -82,6 +89,7 @@ pub fn policy(resources: &Resources, caller: Caller) -> Value {
             "kms:ReEncryptFrom",
             "kms:ReEncryptTo",
         ],
+        Caller::Backup => &["kms:Decrypt"],
         Caller::Plan => &[],
     };
     if !resources.keys.is_empty() && !uses_key.is_empty() {
@@ -102,8 +110,11 @@ fn sid(on: On) -> &'static str {
         On::FanOutStreams => "FanOutStreams",
         On::Consumers => "Consumers",
         On::OwnStream => "OwnStream",
+        On::ScaledStreams => "ScaledStreams",
         On::Objects => "Blobs",
         On::Bucket => "Bucket",
+        On::Backups => "Backups",
+        On::Everything => "Everything",
     }
 }
 
@@ -122,6 +133,7 @@ mod tests {
             streams: [stream("eu-central-1", "l-a"), stream("eu-west-1", "l-b")].into(),
             fan_out_streams: BTreeSet::new(),
             own_streams: [stream("eu-central-1", "l-a")].into(),
+            scaled_streams: BTreeSet::new(),
             blobs: Some(("packs".to_owned(), "prod".to_owned())),
             keys: Vec::new(),
         }
@@ -159,6 +171,33 @@ mod tests {
         let streams = statement(&run, "FanOutStreams").unwrap();
         assert_eq!(streams["Resource"], json!([arn]));
         assert!(!streams["Action"].to_string().contains("kinesis:SubscribeToShard"));
+    }
+
+    #[test]
+    fn backups_are_for_operators_who_read_the_refs_and_change_nothing() {
+        let backup = policy(&resources(), Caller::Backup);
+        let refs = statement(&backup, "Refs").unwrap();
+        assert_eq!(refs["Action"], json!(["dynamodb:CreateBackup", "dynamodb:GetItem", "dynamodb:Query"]));
+        assert_eq!(statement(&backup, "Journal").unwrap()["Action"], json!(["dynamodb:CreateBackup"]));
+        let table = "arn:aws:dynamodb:eu-central-1:123456789012:table";
+        let backups = [format!("{table}/l-refs/backup/*"), format!("{table}/l-journal/backup/*")];
+        assert_eq!(statement(&backup, "Backups").unwrap()["Resource"], json!(backups));
+        let all = statement(&backup, "Everything").unwrap();
+        assert_eq!((&all["Action"], &all["Resource"]), (&json!(["dynamodb:ListBackups"]), &json!(["*"])));
+        assert_eq!((statement(&backup, "Streams"), statement(&backup, "Blobs")), (None, None));
+        for caller in [Caller::Run, Caller::RunAndCreate, Caller::Plan, Caller::Apply] {
+            assert!(!policy(&resources(), caller).to_string().contains("dynamodb:CreateBackup"), "{caller:?}");
+        }
+    }
+
+    #[test]
+    fn a_sidecar_with_an_autoscaler_may_set_the_shards_of_its_own_stream_and_no_other_one() {
+        assert!(!policy(&resources(), Caller::Run).to_string().contains("UpdateShardCount"));
+        let scaled_streams = resources().own_streams;
+        let run = policy(&Resources { scaled_streams, ..resources() }, Caller::Run);
+        let scaled = statement(&run, "ScaledStreams").unwrap();
+        assert_eq!(scaled["Action"], json!(["kinesis:UpdateShardCount"]));
+        assert_eq!(scaled["Resource"], json!(["arn:aws:kinesis:eu-central-1:123456789012:stream/l-a"]));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum Property {
     Replication,
     /// How a table is paid for.
     BillingMode,
+    /// The reads and writes per second for which a table on demand is prepared.
+    WarmThroughput,
     /// The key of the encryption at rest.
     Encryption,
     /// Whether a table can be restored to a moment of the last weeks.
@@ -49,6 +51,7 @@ impl fmt::Display for Property {
             Self::Keys => "keys",
             Self::Replication => "replication",
             Self::BillingMode => "billing mode",
+            Self::WarmThroughput => "warm throughput",
             Self::Encryption => "encryption",
             Self::PointInTimeRecovery => "point-in-time recovery",
             Self::DeletionProtection => "deletion protection",

@@ -9,6 +9,7 @@
 //! | file | content |
 //! |---|---|
 //! | `object` | any store that `object_store` supports: S3, a folder |
+//! | `connected` | whether the endpoint of S3 could be reached, and which one that is |
 //! | `long_form` | the long forms of transactions that do not fit into a journal slot |
 //! | `digest` | the hash of a payload, off the threads that run the tasks when it is large |
 //! | `bucket` | the bucket of S3: its properties, for `lockstep aws` |
@@ -16,6 +17,7 @@
 //! | `memory` | a store in memory, for tests and the simulator |
 
 pub mod bucket;
+mod connected;
 mod digest;
 pub mod long_form;
 pub mod memory;
@@ -28,6 +30,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tempfile::TempPath;
+
+pub use connected::endpoint_options;
 
 /// The content of a blob, which may be too large for memory.
 #[derive(Clone, Debug)]

@@ -6,19 +6,23 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::prefix::PrefixStore;
-use object_store::{Error, ObjectStore, ObjectStoreExt, WriteMultipart, aws::AmazonS3Builder};
+use object_store::{ClientConfigKey, Error, ObjectStore, ObjectStoreExt, RetryConfig, WriteMultipart};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
+use super::connected::{self, endpoint_options};
 use super::receive::{Expected, receive};
 use super::{BlobError, BlobStore, Payload};
+use crate::seams::aws::{Link, Service, Way};
 
 /// The size of one part in bytes, and of the largest blob that goes in one request. S3 takes 10,000 parts of at least 5
 /// MiB.
@@ -26,6 +30,10 @@ const PART_BYTES: usize = 8 * 1024 * 1024;
 
 /// The most parts in flight at once.
 const PARTS: usize = 2;
+
+/// Repetitions of one request by the store itself, and the time within which they begin.
+const RETRIES: usize = 4;
+const RETRY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The configured blob store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +49,8 @@ pub struct OpenError {
 #[derive(Clone)]
 pub struct ObjectBlobs {
     store: Arc<dyn ObjectStore>,
+    /// The endpoint whose circuit the calls mind. None for a local folder.
+    link: Option<Arc<Link>>,
 }
 
 impl ObjectBlobs {
@@ -51,7 +61,7 @@ impl ObjectBlobs {
         let store = LocalFileSystem::new_with_prefix(folder)
             .map_err(|error| refuse(format!("cannot be opened ({error})")))?
             .with_fsync(true);
-        Ok(Self { store: Arc::new(store) })
+        Ok(Self { store: Arc::new(store), link: None })
     }
 
     /// Blobs at `s3://bucket/prefix` or `file:///folder`. For S3, the `AWS_*` variables of the environment apply first,
@@ -67,6 +77,29 @@ impl ObjectBlobs {
             }),
         }
     }
+
+    /// As [`Self::from_url`], by the way of this process: its kind of endpoints, and its circuits.
+    pub fn by(url: &str, way: &Way) -> Result<Self, OpenError> {
+        let options = endpoint_options(way.kind);
+        let blobs = Self::from_url(url, &options)?;
+        let is_s3 = url.starts_with("s3://");
+        let link = is_s3.then(|| way.links.to(Service::S3, &connected::place(&options)));
+        Ok(Self { link, ..blobs })
+    }
+}
+
+/// Bounds the calls, where the environment sets no bound. A request is repeated by the store itself, with jitter, and
+/// nothing is written twice: a blob never changes.
+fn bounded(builder: AmazonS3Builder) -> AmazonS3Builder {
+    let bounds = [
+        (ClientConfigKey::ConnectTimeout, "AWS_CONNECT_TIMEOUT", "5s"),
+        (ClientConfigKey::Timeout, "AWS_TIMEOUT", "30s"),
+    ];
+    let bounded = bounds.into_iter().fold(builder, |builder, (key, variable, value)| {
+        let is_set = std::env::var_os(variable).is_some();
+        if is_set { builder } else { builder.with_config(AmazonS3ConfigKey::Client(key), value) }
+    });
+    bounded.with_retry(RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_WITHIN, ..RetryConfig::default() })
 }
 
 fn s3(url: &str, rest: &str, options: &[(String, String)]) -> Result<ObjectBlobs, OpenError> {
@@ -77,9 +110,9 @@ fn s3(url: &str, rest: &str, options: &[(String, String)]) -> Result<ObjectBlobs
         let key = name.parse().map_err(|_| refuse(format!("has the option {name:?}, which does not exist")))?;
         builder = builder.with_config(key, value);
     }
-    let store = builder.build().map_err(|error| refuse(format!("cannot be opened ({error})")))?;
+    let store = bounded(builder).build().map_err(|error| refuse(format!("cannot be opened ({error})")))?;
     let prefix = Key::parse(prefix).map_err(|error| refuse(format!("has a bad prefix ({error})")))?;
-    Ok(ObjectBlobs { store: Arc::new(PrefixStore::new(store, prefix)) })
+    Ok(ObjectBlobs { store: Arc::new(PrefixStore::new(store, prefix)), link: None })
 }
 
 impl fmt::Debug for ObjectBlobs {
@@ -106,22 +139,60 @@ fn explain(key: &str, error: Error) -> BlobError {
     }
 }
 
+/// Why a call failed.
+enum Failed {
+    /// The store's own error.
+    Call(Error),
+    /// Another reason: the circuit of the endpoint is open, or the local copy cannot be read.
+    Other(BlobError),
+}
+
+impl From<BlobError> for Failed {
+    fn from(error: BlobError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl Failed {
+    fn explained(self, key: &str) -> BlobError {
+        match self {
+            Self::Call(error) => explain(key, error),
+            Self::Other(error) => error,
+        }
+    }
+}
+
 impl ObjectBlobs {
-    async fn put_file(&self, key: &str, at: &Key, path: &Path, length: u64) -> Result<(), BlobError> {
+    /// Makes a call, unless the circuit of the endpoint is open, and tells the circuit how it ended.
+    async fn minding<T>(&self, call: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+        let Some(link) = &self.link else { return call.await };
+        link.admit().map_err(|open| BlobError::NotNow(open.to_string()))?;
+        let answer = call.await;
+        match &answer {
+            Ok(_) => link.answered(),
+            Err(Failed::Call(error)) => connected::tell(link, error),
+            Err(Failed::Other(_)) => {}
+        }
+        answer
+    }
+
+    async fn put_file(&self, key: &str, at: &Key, path: &Path, length: u64) -> Result<(), Failed> {
         let unreadable = |error: std::io::Error| BlobError::NotNow(format!("the local copy of blob {key}: {error}"));
         let file = File::open(path).await.map_err(unreadable)?;
         if length <= PART_BYTES as u64 {
             let bytes = part(&mut file.take(length + 1)).await.map_err(unreadable)?;
             check_sent(key, bytes.len() as u64, length)?;
-            return self.store.put(at, bytes.into()).await.map(drop).map_err(|error| explain(key, error));
+            return self.store.put(at, bytes.into()).await.map(drop).map_err(Failed::Call);
         }
-        let upload = self.store.put_multipart(at).await.map_err(|error| explain(key, error))?;
+        let upload = self.store.put_multipart(at).await.map_err(Failed::Call)?;
         let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         match send(key, &mut parts, file, length).await {
-            Ok(()) => parts.finish().await.map(drop).map_err(|error| explain(key, error)),
+            Ok(()) => parts.finish().await.map(drop).map_err(Failed::Call),
             Err(error) => match parts.abort().await {
-                Ok(()) => Err(error),
-                Err(abort) => Err(BlobError::NotNow(format!("{error}; and its parts may be left behind: {abort}"))),
+                Ok(()) => Err(error.into()),
+                Err(abort) => {
+                    Err(BlobError::NotNow(format!("{error}; and its parts may be left behind: {abort}")).into())
+                }
             },
         }
     }
@@ -159,26 +230,54 @@ fn check_sent(key: &str, found: u64, length: u64) -> Result<(), BlobError> {
 impl BlobStore for ObjectBlobs {
     async fn put(&self, key: &str, payload: &Payload) -> Result<(), BlobError> {
         let at = location(key)?;
-        match payload {
-            Payload::Memory(bytes) => {
-                self.store.put(&at, bytes.clone().into()).await.map(drop).map_err(|error| explain(key, error))
+        self.minding(async {
+            match payload {
+                Payload::Memory(bytes) => {
+                    self.store.put(&at, bytes.clone().into()).await.map(drop).map_err(Failed::Call)
+                }
+                Payload::File(path, length) => self.put_file(key, &at, path, *length).await,
             }
-            Payload::File(path, length) => self.put_file(key, &at, path, *length).await,
-        }
+        })
+        .await
+        .map_err(|failed| failed.explained(key))
     }
 
     async fn get(&self, key: &str, bytes: u64, sha256: &[u8; 32], spill: &Path) -> Result<Payload, BlobError> {
-        let expected = Expected { key, bytes, sha256 };
-        let found = self.store.get(&location(key)?).await.map_err(|error| explain(key, error))?;
+        let (expected, at) = (Expected { key, bytes, sha256 }, location(key)?);
+        let found = self.minding(async { self.store.get(&at).await.map_err(Failed::Call) }).await;
+        let found = found.map_err(|failed| failed.explained(key))?;
         expected.check_length(found.meta.size)?;
         let chunks = found.into_stream().map_err(|error| explain(key, error));
         receive(&expected, spill, chunks.boxed()).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), BlobError> {
-        match self.store.delete(&location(key)?).await {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(explain(key, error)),
+        let at = location(key)?;
+        match self.minding(async { self.store.delete(&at).await.map_err(Failed::Call) }).await {
+            Ok(()) | Err(Failed::Call(Error::NotFound { .. })) => Ok(()),
+            Err(failed) => Err(failed.explained(key)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seams::aws::Links;
+    use crate::seams::aws::circuit::OPENS_AFTER;
+
+    #[tokio::test]
+    async fn no_call_is_made_while_the_circuit_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = Links::default().to(Service::S3, "eu-west-1");
+        let blobs = ObjectBlobs { link: Some(Arc::clone(&link)), ..ObjectBlobs::local(folder.path()).unwrap() };
+        (0..OPENS_AFTER).for_each(|_| link.failed("refused".to_owned()));
+        let payload = Payload::Memory(Bytes::from_static(b"pack"));
+        let refused = blobs.put("a", &payload).await.unwrap_err();
+        assert!(matches!(&refused, BlobError::NotNow(why) if why.contains("s3 at eu-west-1")), "{refused}");
+        assert!(!folder.path().join("a").exists());
+        link.answered();
+        blobs.put("a", &payload).await.unwrap();
+        assert!(folder.path().join("a").exists());
     }
 }

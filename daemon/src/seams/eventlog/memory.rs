@@ -7,6 +7,7 @@
 //! As with Kinesis, a position can be opened only while the record that it names is kept. Without that record it is
 //! unknown whether later ones are gone too.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 
 use super::limits::RECORD_BYTES;
-use super::{Batch, EventLog, EventLogError, Position, Record, ShardInfo, ShardReader, StreamInfo};
+use super::{Batch, EventLog, EventLogError, OpenShards, Position, Record, ShardInfo, ShardReader, StreamInfo};
 use crate::base::clock::{Clock, SystemClock};
 
 /// Event logs in memory. Clones share them.
@@ -191,6 +192,47 @@ impl Stream {
         Ok(range)
     }
 
+    /// The open shards with their ranges, in the order of the ranges.
+    fn open_ranges(&self) -> Vec<(String, (u64, u64))> {
+        let open = self.shards.iter().filter(|(_, shard)| shard.open);
+        let mut open: Vec<_> = open.map(|(id, shard)| (id.clone(), shard.range)).collect();
+        open.sort_by_key(|(_, range)| range.0);
+        open
+    }
+
+    /// Splits the widest of these open shards, the first of several.
+    fn split_widest(&mut self, open: &[(String, (u64, u64))]) -> Result<(), EventLogError> {
+        let widest = open.iter().rev().max_by_key(|(_, (low, high))| high - low);
+        let Some((id, _)) = widest else { return Ok(()) };
+        let (low, high) = self.close(id)?;
+        let (middle, parents) = (low + (high - low) / 2, vec![id.clone()]);
+        self.add((low, middle), parents.clone());
+        self.add((middle + 1, high), parents);
+        Ok(())
+    }
+
+    /// Merges the two neighbours of these open shards that are narrowest together, the first of several.
+    fn merge_narrowest(&mut self, open: &[(String, (u64, u64))]) -> Result<(), EventLogError> {
+        let narrowest = open.windows(2).min_by_key(|pair| pair[1].1.1 - pair[0].1.0);
+        let Some([(lower, (low, _)), (upper, (_, high))]) = narrowest else { return Ok(()) };
+        self.close(lower)?;
+        self.close(upper)?;
+        self.add((*low, *high), vec![lower.clone(), upper.clone()]);
+        Ok(())
+    }
+
+    /// Splits and merges shards until so many are open.
+    fn set_open(&mut self, to: usize) -> Result<(), EventLogError> {
+        loop {
+            let open = self.open_ranges();
+            match open.len().cmp(&to) {
+                Ordering::Equal => return Ok(()),
+                Ordering::Less => self.split_widest(&open)?,
+                Ordering::Greater => self.merge_narrowest(&open)?,
+            }
+        }
+    }
+
     fn append(&mut self, record: &Record, at_ms: u64) -> Result<(), EventLogError> {
         let bytes = record.partition_key.len() + record.data.len();
         if bytes > RECORD_BYTES {
@@ -233,6 +275,24 @@ impl EventLog for MemoryEventLog {
         let mut state = self.lock();
         let stream = state.stream_mut(site)?;
         Ok(records.iter().map(|record| stream.append(record, now)).collect())
+    }
+
+    async fn open_shards(&self, site: &SiteId) -> Result<Option<OpenShards>, EventLogError> {
+        let count = self.lock().stream(site)?.open_ranges().len();
+        Ok(Some(OpenShards { count: u32::try_from(count).unwrap_or(u32::MAX), is_changing: false }))
+    }
+
+    async fn set_shards(&self, site: &SiteId, from: u32, to: u32) -> Result<(), EventLogError> {
+        let mut state = self.lock();
+        let stream = state.stream_mut(site)?;
+        let open = stream.open_ranges().len();
+        if u32::try_from(open) != Ok(from) {
+            return Err(EventLogError::NotNow(format!("the stream of {site} has {open} open shards, not {from}")));
+        }
+        if to == from || to == 0 || to > from.saturating_mul(2) || to < from.div_ceil(2) {
+            return Err(EventLogError::Broken(format!("{from} shards cannot become {to}")));
+        }
+        stream.set_open(to as usize)
     }
 
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {

@@ -7,6 +7,8 @@
 //!   its shard was met.
 //! - Within a shard, positions grow. A read after a position returns every later record, once, in order.
 //! - A shard that was split or merged ends. Its children name it as their parent. Readers read parents first.
+//! - The number of open shards is set by [`EventLog::set_shards`], where it can be. Every record is read once, whether
+//!   it was appended before or behind it. A stream with another number than the caller expects is left alone.
 //! - A position that is no longer kept is [`EventLogError::Trimmed`]. It never moves forward silently. A reader that
 //!   begins at [`Position::Start`] is told nothing (`docs/adr/0050`).
 //! - A reader that begins at a time returns every kept record that the stream took at that time or later, by the clock
@@ -35,6 +37,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lockstep_proto::overview::Written;
 use lockstep_proto::site_list::StreamPlace;
 use lockstep_proto::{NodeId, SiteId};
 use serde::{Deserialize, Serialize};
@@ -106,6 +109,15 @@ pub enum Way {
     Polling,
     /// The stream sends each record to it, at a rate of its own: enhanced fan-out.
     FanOut,
+}
+
+/// The open shards of a stream whose number this node may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenShards {
+    /// Number of open shards.
+    pub count: u32,
+    /// Whether the stream is being changed. Its number of shards cannot be set meanwhile.
+    pub is_changing: bool,
 }
 
 /// How this node reads a stream, for people.
@@ -196,6 +208,24 @@ pub trait EventLog: Send + Sync {
 
     /// Opens a reader of one shard at a time, in milliseconds since 1970. It must not be in the future.
     async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError>;
+
+    /// The open shards of the site's stream. None if their number cannot be set: the stream sets it by itself.
+    async fn open_shards(&self, _site: &SiteId) -> Result<Option<OpenShards>, EventLogError> {
+        Ok(None)
+    }
+
+    /// Changes the number of open shards from `from` to `to`, at most to the double and at least to the half. Records
+    /// keep their order per key, as behind a split or a merge. It may go on after the answer. A stream that has another
+    /// number of open shards than `from`, or is being changed, is left alone: [`EventLogError::NotNow`]. The call is
+    /// never repeated by itself.
+    async fn set_shards(&self, site: &SiteId, _from: u32, _to: u32) -> Result<(), EventLogError> {
+        Err(EventLogError::Broken(format!("the number of shards of the stream of {site} cannot be set")))
+    }
+
+    /// The writes of this node to the site's stream since the node's start. None if they are not counted.
+    fn written(&self, _site: &SiteId) -> Option<Written> {
+        None
+    }
 
     /// How long the site's stream keeps records. None if it keeps them until an operator removes them.
     async fn retention(&self, _site: &SiteId) -> Result<Option<Duration>, EventLogError> {

@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use lockstep_proto::SiteId;
+use lockstep_proto::overview::Written;
 use lockstep_proto::site_list::StreamPlace;
 use parking_lot::RwLock;
 
-use super::{EventLog, EventLogError, Position, Readers, Reading, Record, ShardReader, StreamInfo};
+use super::{EventLog, EventLogError, OpenShards, Position, Readers, Reading, Record, ShardReader, StreamInfo};
 
 /// Makes the event log that has the streams of a place.
 pub type Reach = Box<dyn Fn(StreamPlace) -> BoxFuture<'static, Arc<dyn EventLog>> + Send + Sync>;
@@ -94,6 +95,18 @@ impl EventLog for RoutedEventLog {
 
     async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
         self.route(site)?.open_since(site, shard, ms).await
+    }
+
+    async fn open_shards(&self, site: &SiteId) -> Result<Option<OpenShards>, EventLogError> {
+        self.route(site)?.open_shards(site).await
+    }
+
+    async fn set_shards(&self, site: &SiteId, from: u32, to: u32) -> Result<(), EventLogError> {
+        self.route(site)?.set_shards(site, from, to).await
+    }
+
+    fn written(&self, site: &SiteId) -> Option<Written> {
+        self.route(site).ok()?.written(site)
     }
 
     async fn retention(&self, site: &SiteId) -> Result<Option<Duration>, EventLogError> {

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::child::{self, Ended, Limits};
 use super::early_end::EarlyEnd;
 use super::layout::{Layout, failed};
-use super::objects::remove_empty;
+use super::loose::{loose_path, make_room};
 use super::{Flaw, GitError, Settings};
 use crate::seams::blob::Payload;
 
@@ -33,6 +33,8 @@ const CONNECTED: &str = "--check-self-contained-and-connected";
 pub(super) const LARGE: u64 = 16 << 20;
 /// That many threads. Each has a cache of up to 96 MiB.
 const THREADS: usize = 2;
+/// How often a pack is indexed again after damaged loose objects were taken out of its way.
+const ROOMS: usize = 16;
 
 /// Where a pack may find the objects that it points to and does not bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +67,7 @@ impl Quarantine<'_> {
 
     /// Adds a pack that was checked and scanned to the repository.
     pub(super) fn add(&self, folder: &TempDir) -> Result<(), GitError> {
-        self.join(folder).map_err(|error| self.failed(error))
+        join(self.git_dir, folder).map_err(|error| self.failed(error))
     }
 
     /// Checks a pack as every receiver will, and adds nothing.
@@ -84,7 +86,10 @@ impl Quarantine<'_> {
         let folder = tempfile::tempdir_in(self.layout.own(self.project).tmp()).map_err(|error| self.failed(error))?;
         let index = || self.try_index(pack, folder.path(), option, beside, early).map_err(|error| self.failed(error));
         let mut ended = index()?;
-        if !is_indexed(&ended, &folder) && self.remove_empty_objects(&ended.stderr) {
+        for _ in 0..ROOMS {
+            if is_indexed(&ended, &folder) || !self.make_room(&ended.stderr) {
+                break;
+            }
             ended = index()?;
         }
         if is_indexed(&ended, &folder) { Ok(folder) } else { Err(self.translate(&ended)) }
@@ -150,28 +155,10 @@ impl Quarantine<'_> {
         Ok(linked)
     }
 
-    /// Moves the pack and the files that belong to it into the repository. The index is last, because git reads a pack
-    /// once its index exists.
-    fn join(&self, folder: &TempDir) -> std::io::Result<()> {
-        let target = self.git_dir.join("objects/pack");
-        let mut files = std::fs::read_dir(folder.path().join("pack"))?.collect::<std::io::Result<Vec<_>>>()?;
-        files.retain(|file| file.file_name().to_string_lossy().starts_with("pack-"));
-        files.sort_by_key(|file| {
-            let path = file.path();
-            let extension = path.extension().unwrap_or_default().to_owned();
-            (extension == "idx", extension != "pack")
-        });
-        for file in files {
-            std::fs::rename(file.path(), target.join(file.file_name()))?;
-            crate::base::faults::failpoint::reach("git.pack_file");
-        }
-        Ok(())
-    }
-
-    /// Removes the empty loose objects that git's message names. Git reads an existing object before it accepts another
-    /// copy of it, and stops at an empty one. Returns whether any file was removed.
-    fn remove_empty_objects(&self, message: &str) -> bool {
-        ids(message).filter(|oid| remove_empty(self.git_dir, *oid)).count() > 0
+    /// Takes the empty and damaged loose objects away that git's message names. Git reads an existing object before it
+    /// accepts another copy of it, and stops at the first one that it cannot read. Returns whether there was any.
+    fn make_room(&self, message: &str) -> bool {
+        ids(message).filter(|oid| make_room(&loose_path(self.git_dir, *oid))).count() > 0
     }
 
     /// Translates git's error message into an error.
@@ -180,6 +167,9 @@ impl Quarantine<'_> {
         let project = self.project.clone();
         if let Some(flaw) = flaw(message) {
             return GitError::Flawed { project, flaw };
+        }
+        if let Some(object) = damaged(message) {
+            return GitError::Damaged { project, object: super::objects::wire(object), why: message.clone() };
         }
         let missing = ["did not receive expected object", "Could not read", "missing blob", "unresolved delta"];
         if missing.iter().any(|sign| message.contains(sign)) {
@@ -222,6 +212,24 @@ impl Quarantine<'_> {
     }
 }
 
+/// Moves the pack and the files that belong to it into the repository. The index is last, because git reads a pack once
+/// its index exists.
+pub(super) fn join(git_dir: &Path, folder: &TempDir) -> std::io::Result<()> {
+    let target = git_dir.join("objects/pack");
+    let mut files = std::fs::read_dir(folder.path().join("pack"))?.collect::<std::io::Result<Vec<_>>>()?;
+    files.retain(|file| file.file_name().to_string_lossy().starts_with("pack-"));
+    files.sort_by_key(|file| {
+        let path = file.path();
+        let extension = path.extension().unwrap_or_default().to_owned();
+        (extension == "idx", extension != "pack")
+    });
+    for file in files {
+        std::fs::rename(file.path(), target.join(file.file_name()))?;
+        crate::base::faults::failpoint::reach("git.pack_file");
+    }
+    Ok(())
+}
+
 /// Whether git has indexed the pack. It ends with 1 when all is well and the pack builds on objects outside of it.
 fn is_indexed(ended: &Ended, folder: &TempDir) -> bool {
     let has_index = || {
@@ -237,6 +245,14 @@ fn flaw(message: &str) -> Option<Flaw> {
         let (object, why) = line.strip_prefix("error: object ")?.split_once(": ")?;
         Some(Flaw { object: object.parse().ok()?, why: why.to_owned() })
     })
+}
+
+/// Finds the object of a repository that git cannot read: `loose object <id> (stored in <file>) is corrupt`. git ends at
+/// the first one.
+pub(super) fn damaged(message: &str) -> Option<git2::Oid> {
+    let mut lines = message.lines();
+    let line = lines.find(|line| line.contains(" object ") && line.ends_with(") is corrupt"))?;
+    ids(line.split_once(" (stored in ")?.0).next()
 }
 
 /// Returns the object ids in a message of git.

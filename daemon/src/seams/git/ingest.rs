@@ -20,7 +20,7 @@ use lockstep_proto::{Oid, ProjectName};
 use super::early_end::EarlyEnd;
 use super::index_pack::{Beside, LARGE, Quarantine};
 use super::layout::failed;
-use super::objects::{Objects, remove_empty, wire};
+use super::objects::{Objects, wire};
 use super::parse::{self, Links};
 use super::scan::{PackLimits, ScanError, Summary, scan};
 use super::{GitError, Settings};
@@ -164,8 +164,8 @@ fn write_loose(objects: &Objects<'_>, summary: Summary) -> Result<bool, GitError
     check_links(objects, &arrivals)?;
     for oid in in_order(&arrivals) {
         let arrival = &arrivals[&oid];
-        remove_empty(objects.repository.path(), oid);
-        let written = objects.odb.write(arrival.kind, &arrival.content).map_err(|e| failed(objects.project, OP, e))?;
+        let written = objects.db.write(oid, arrival.kind, &arrival.content);
+        let written = written.map_err(|error| failed(objects.project, OP, error))?;
         assert_eq!(written, oid, "the id was computed from the same bytes");
         crate::base::faults::failpoint::reach("git.loose_object");
     }

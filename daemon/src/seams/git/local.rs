@@ -2,6 +2,7 @@
 //!
 //! Blocking work runs on tokio's blocking threads.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use super::layout::{Layout, failed};
 use super::objects::{Objects, native, wire};
 use super::pack::Packer;
 use super::pool::Pool;
+use super::salvage::Salvage;
+use super::seen_damage::SeenDamage;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
 use super::{
@@ -40,6 +43,7 @@ struct Volume {
     pool: Pool,
     writers: Writers,
     related: Related,
+    damage: SeenDamage,
 }
 
 impl Volume {
@@ -47,6 +51,11 @@ impl Volume {
     fn quarantine<'a>(&'a self, objects: &'a Objects<'_>) -> Quarantine<'a> {
         let (settings, layout) = (&*self.settings, &self.layout);
         Quarantine { settings, layout, project: objects.project, git_dir: objects.repository.path() }
+    }
+
+    /// The way in which damaged packs of a project are put away.
+    fn salvage<'a>(&'a self, project: &ProjectName, git_dir: &'a Path) -> Salvage<'a> {
+        Salvage { settings: &self.settings, own: self.layout.own(project), git_dir }
     }
 }
 
@@ -70,7 +79,8 @@ impl LocalRepositories {
         let layout = Layout::open(base_paths)?;
         let pool = Pool::new(settings.handles);
         let writers = Writers::new(Arc::clone(&settings), layout.clone());
-        Ok(Self { volume: Arc::new(Volume { settings, layout, pool, writers, related: Related::default() }) })
+        let (related, damage) = (Related::default(), SeenDamage::default());
+        Ok(Self { volume: Arc::new(Volume { settings, layout, pool, writers, related, damage }) })
     }
 
     /// Runs blocking work on the volume.
@@ -112,7 +122,9 @@ impl LocalRepositories {
         let project = project.clone();
         self.blocking(op, move |volume| {
             let run = |repository: &Repository, packs| job(volume, &Objects::open(&project, repository, packs)?);
-            volume.pool.with(&volume.layout, &project, run)
+            let ended = volume.pool.with(&volume.layout, &project, run);
+            volume.damage.note(&ended);
+            ended
         })
         .await
     }
@@ -224,7 +236,7 @@ impl Repositories for LocalRepositories {
         let (project, oids) = (project.clone(), oids.to_vec());
         self.blocking("set damaged objects aside", move |volume| {
             let (git_dir, _) = volume.layout.locate(&project)?;
-            let renamed = sound::set_aside(&project, &git_dir, &oids);
+            let renamed = sound::set_aside(&volume.salvage(&project, &git_dir), &project, &oids);
             // An open handle still has the pack that was renamed.
             volume.pool.forget(&project);
             renamed
@@ -395,14 +407,14 @@ impl Repositories for LocalRepositories {
     }
 
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError> {
-        self.blocking("repair", move |volume| repair::repair(&volume.layout, unclean_boot)).await
+        self.blocking("repair", move |volume| repair::repair(&volume.settings, &volume.layout, unclean_boot)).await
     }
 
     async fn garbled(&self, project: &ProjectName, away: bool) -> Result<u64, GitError> {
         let project = project.clone();
         self.blocking("look for garbled files", move |volume| {
             let (git_dir, _) = volume.layout.locate(&project)?;
-            let found = mend::garbled(&project, &git_dir, away)?;
+            let found = mend::garbled(&volume.salvage(&project, &git_dir), &project, away)?;
             if away && found > 0 {
                 // An open handle still reads a pack that was renamed.
                 volume.pool.forget(&project);
@@ -433,6 +445,10 @@ impl Repositories for LocalRepositories {
     async fn stamp(&self, word: &str) -> Result<(), GitError> {
         let word = word.to_owned();
         self.blocking("stamp the volume", move |volume| base_path_stamp::leave(&volume.layout, &word)).await
+    }
+
+    fn take_damage(&self) -> BTreeMap<ProjectName, BTreeSet<Oid>> {
+        self.volume.damage.take()
     }
 
     fn spill(&self) -> PathBuf {

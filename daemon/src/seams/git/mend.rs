@@ -12,8 +12,10 @@ use std::path::Path;
 use lockstep_proto::{Oid, ProjectName};
 
 use super::early_end::EarlyEnd;
+use super::files::{children, has_extension, is_fan_out, is_sealed};
 use super::layout::{Layout, failed};
-use super::repair::{children, has_extension, is_fan_out, is_intact, is_sealed, put_pack_away};
+use super::loose::is_intact;
+use super::salvage::Salvage;
 use super::{GitError, Settings, child, ref_files};
 
 const LOOK: &str = "look for garbled files";
@@ -33,9 +35,9 @@ const OTHER: [&str; 8] = [
 
 /// Counts the garbled files of objects and loose refs, and takes them away if `away` says so: packs are renamed, index
 /// first, and all others removed. Blocks.
-pub(super) fn garbled(project: &ProjectName, git_dir: &Path, away: bool) -> Result<u64, GitError> {
-    let objects = look(&git_dir.join("objects"), away);
-    let found = objects.and_then(|objects| Ok(objects + refs(&git_dir.join("refs"), away)?));
+pub(super) fn garbled(salvage: &Salvage<'_>, project: &ProjectName, away: bool) -> Result<u64, GitError> {
+    let objects = look(salvage, away);
+    let found = objects.and_then(|objects| Ok(objects + refs(&salvage.git_dir.join("refs"), away)?));
     found.map_err(|error| failed(project, LOOK, error))
 }
 
@@ -59,8 +61,8 @@ fn refs(folder: &Path, away: bool) -> std::io::Result<u64> {
     Ok(found)
 }
 
-fn look(objects: &Path, away: bool) -> std::io::Result<u64> {
-    let mut found = 0;
+fn look(salvage: &Salvage<'_>, away: bool) -> std::io::Result<u64> {
+    let (objects, mut found) = (salvage.git_dir.join("objects"), 0);
     for index in children(&objects.join("pack"))?.into_iter().filter(|path| has_extension(path, "idx")) {
         let pack = index.with_extension("pack");
         if is_gone_or(is_sealed(&index))? && is_gone_or(is_sealed(&pack))? {
@@ -68,10 +70,10 @@ fn look(objects: &Path, away: bool) -> std::io::Result<u64> {
         }
         found += 1;
         if away {
-            put_pack_away(&index)?;
+            salvage.put_pack_away(&index)?;
         }
     }
-    for folder in children(objects)?.iter().filter(|path| is_fan_out(path)) {
+    for folder in children(&objects)?.iter().filter(|path| is_fan_out(path)) {
         for path in children(folder)? {
             let is_temporary = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp_"));
             // The verification in the background renames a garbled object, and its copy stays for the operator.
@@ -133,6 +135,7 @@ fn walk(settings: &Settings, tmp: &Path, git_dir: &Path, values: &[Oid]) -> std:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seams::git::layout::Own;
 
     fn project() -> ProjectName {
         "p".parse().expect("a name")
@@ -147,6 +150,12 @@ mod tests {
         (folder, path)
     }
 
+    fn look(folder: &Path, away: bool) -> Result<u64, GitError> {
+        let own = Own { root: folder };
+        std::fs::create_dir_all(own.tmp()).expect("a folder");
+        garbled(&Salvage { settings: &Settings::default(), own, git_dir: folder }, &project(), away)
+    }
+
     fn write(path: &Path, bytes: &[u8]) {
         let _ = std::fs::remove_file(path);
         std::fs::write(path, bytes).expect("written");
@@ -155,7 +164,7 @@ mod tests {
     #[test]
     fn a_garbled_object_is_counted_first_and_removed_only_when_it_shall_go_away() {
         let (folder, path) = with_blob(b"content");
-        let count = |away| garbled(&project(), folder.path(), away).expect("a look");
+        let count = |away| look(folder.path(), away).expect("a look");
         assert_eq!(count(true), 0);
         for bytes in [&b""[..], b"\0\0\0\0"] {
             write(&path, bytes);
@@ -176,7 +185,7 @@ mod tests {
         std::fs::remove_file(&path).expect("removed");
         // The read of a folder fails by an error of the system, as one from a bad sector does.
         std::fs::create_dir(&path).expect("a folder");
-        assert!(garbled(&project(), folder.path(), false).is_err());
+        assert!(look(folder.path(), false).is_err());
     }
 
     #[test]
@@ -188,9 +197,9 @@ mod tests {
         for (name, content) in &bytes {
             write(&heads.join(name), content.as_bytes());
         }
-        assert_eq!(garbled(&project(), folder.path(), true).expect("a look"), 0);
+        assert_eq!(look(folder.path(), true).expect("a look"), 0);
         write(&heads.join("empty"), b"");
-        assert_eq!(garbled(&project(), folder.path(), true).expect("a look"), 1);
+        assert_eq!(look(folder.path(), true).expect("a look"), 1);
         assert_eq!(children(&heads).expect("a folder").len(), 3);
     }
 
@@ -201,7 +210,7 @@ mod tests {
         for name in ["pack-1.pack", "pack-1.idx", "multi-pack-index"] {
             write(&packs.join(name), b"twenty bytes and a few more of them");
         }
-        assert_eq!(garbled(&project(), folder.path(), true).expect("a look"), 1);
+        assert_eq!(look(folder.path(), true).expect("a look"), 1);
         let left: Vec<String> =
             children(&packs).expect("a folder").iter().map(|path| path.display().to_string()).collect();
         assert!(left.len() == 3 && left.iter().all(|path| path.ends_with(".garbled")), "{left:?}");

@@ -10,6 +10,8 @@
 //!   them). [`GitError::Bad`] and [`GitError::Flawed`] mean that the content itself is wrong (quarantine it).
 //! - Everything that [`Repositories::pack`] has packed is taken by [`Repositories::ingest`]: both use the same parser
 //!   and the same limits. An object that git cannot walk is [`GitError::Flawed`] at the origin.
+//! - An object whose bytes are not those of its id is [`GitError::Damaged`], never absent, and no read of it hangs. A
+//!   pack that has it replaces a damaged loose copy.
 //! - The sidecar is the only writer of refs. Other programs may pack refs and collect garbage at any time.
 //!
 //! | file | content |
@@ -25,6 +27,7 @@
 //! | `parse` | parses objects exactly as far as git walks them, at origin and receivers alike |
 //! | `judge` | the server's own rules for objects, before the commit |
 //! | `upload_pack` | answers a fetch of git |
+//! | `odb`, `loose` | the one way to objects; loose ones are read here, packed ones by libgit2 |
 //! | `objects`, `pool`, `ancestry` | queries: presence of objects, open repositories, fast-forwards |
 //! | `sound`, `object_ids` | checks objects that are there, slice by slice; all ids of a repository in order |
 //! | `writer`, `update_ref`, `child` | move refs through long-lived git processes |
@@ -34,7 +37,8 @@
 //! | `ref_files` | reads refs from the disk |
 //! | `watched` | reads refs that other programs write, for shadow mode |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
-//! | `mend` | damage in the objects of one repository, while the sidecar runs |
+//! | `mend`, `seen_damage` | damage in the objects of one repository, while the sidecar runs; damage that was met |
+//! | `salvage`, `files` | puts a damaged pack away, and keeps its intact objects; the names of files |
 //! | `foreign_lock` | locks of other programs: their age, and words for people |
 //! | `left_locks` | looks for locks that programs left behind |
 //! | `settings` | limits and paths |
@@ -46,6 +50,7 @@ mod base_path_stamp;
 mod child;
 mod create;
 mod early_end;
+mod files;
 mod first_refs;
 pub mod fitness;
 mod foreign_lock;
@@ -57,18 +62,22 @@ mod kept_refs;
 mod layout;
 pub mod left_locks;
 mod local;
+mod loose;
 mod mend;
 mod misplaced;
 pub mod model;
 mod object_ids;
 mod objects;
+mod odb;
 mod pack;
 mod packfile;
 mod parse;
 mod pool;
 mod ref_files;
 mod repair;
+mod salvage;
 mod scan;
+mod seen_damage;
 mod settings;
 pub mod settings_seen;
 mod small_file;
@@ -89,6 +98,7 @@ pub use update_ref::REFLOG_MESSAGE;
 pub use upload_pack::{FetchStep, UploadPack};
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,6 +232,19 @@ pub enum GitError {
         /// At least one of the absent objects.
         oids: Vec<Oid>,
     },
+    /// An object is here, and its bytes are not those of its id: a file that is cut off, or a disk that has changed it.
+    #[error(
+        "{project}: object {object} is damaged: {why}; the verification in the background fetches it from a peer, and \
+         `lockstep resync` does so now; a retry helps afterwards"
+    )]
+    Damaged {
+        /// The project whose object is damaged.
+        project: ProjectName,
+        /// The id of the object.
+        object: Oid,
+        /// The damage.
+        why: String,
+    },
     /// Git cannot walk an object, or the rules of this server refuse it; a retry does not help.
     #[error("{project}: {flaw}")]
     Flawed {
@@ -316,8 +339,8 @@ pub trait Repositories: Send + Sync {
     }
 
     /// Renames the files with damaged copies of these objects, so that git reads them no more and takes new copies:
-    /// loose objects, and packs whose checksum is wrong. Nothing is deleted. Returns the number of renamed files. Every
-    /// other object of such a pack is absent until it is fetched again.
+    /// loose objects, and packs whose checksum is wrong. Nothing is deleted. Returns the number of renamed files. The
+    /// intact objects of such a pack are in a new pack afterwards, but for those of 64 MiB or more.
     async fn set_aside(&self, _project: &ProjectName, _oids: &[Oid]) -> Result<u64, GitError> {
         Ok(0)
     }
@@ -448,6 +471,11 @@ pub trait Repositories: Send + Sync {
     /// Writes a stamp into every base path, durably.
     async fn stamp(&self, _word: &str) -> Result<(), GitError> {
         Ok(())
+    }
+
+    /// Takes the damaged objects that operations have met since the last call, as far as their number is bounded.
+    fn take_damage(&self) -> BTreeMap<ProjectName, BTreeSet<Oid>> {
+        BTreeMap::new()
     }
 
     /// Returns the folder on the volume for large incoming packs.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use git2::Oid;
 
-use super::repair::{children, has_extension, is_fan_out};
+use super::files::{children, has_extension, is_fan_out};
 
 /// The first bytes of an index of version 2.
 const MAGIC: [u8; 4] = *b"\xfftOc";

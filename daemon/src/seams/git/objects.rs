@@ -1,16 +1,15 @@
 //! Simple queries to a repository's object store.
 //!
-//! "Absent" and "unreadable" are different answers. An empty loose object, as a power cut leaves it, counts as absent.
-//! Git would never rewrite it, so the file must be removed before the object is added again.
+//! "Absent", "damaged" and "unreadable" are different answers. An empty loose object, as a power cut leaves it, counts
+//! as absent. Git would never rewrite it, so the file is removed before the object is added again.
 //!
 //! Objects are read raw and parsed by [`super::parse`]: libgit2's parser refuses objects that git takes.
 
-use std::path::{Path, PathBuf};
-
-use git2::{ErrorCode, ObjectType, Odb, OdbObject, Repository};
+use git2::{ObjectType, Repository};
 use lockstep_proto::{Oid, ProjectName};
 
 use super::layout::failed;
+use super::odb::{Object, ObjectDb, ReadError};
 use super::parse::{self, Commit, Defect};
 use super::pool::Packs;
 use super::{Flaw, GitError};
@@ -24,7 +23,7 @@ const EMPTY_TREE: [u8; 20] = *b"\x4b\x82\x5d\xc6\x42\xcb\x6e\xb9\xa0\x60\xe5\x4b
 pub(super) struct Objects<'a> {
     pub(super) project: &'a ProjectName,
     pub(super) repository: &'a Repository,
-    pub(super) odb: Odb<'a>,
+    pub(super) db: ObjectDb<'a>,
     /// The state of the packs against which the absence of an object is checked; `None` when absence is believed.
     packs: Option<Packs>,
 }
@@ -35,8 +34,8 @@ impl<'a> Objects<'a> {
         repository: &'a Repository,
         packs: Option<Packs>,
     ) -> Result<Self, GitError> {
-        let odb = repository.odb().map_err(|error| failed(project, "open the objects", error))?;
-        Ok(Self { project, repository, odb, packs })
+        let db = ObjectDb::open(repository).map_err(|error| failed(project, "open the objects", error))?;
+        Ok(Self { project, repository, db, packs })
     }
 
     /// The same objects through a handle of its own. A handle keeps objects in memory that it has read once, so it does
@@ -50,15 +49,14 @@ impl<'a> Objects<'a> {
     /// Returns the size in bytes and the type; `None` when the object is absent. Fails when it is not found while the
     /// packs change under the handle.
     pub(super) fn header(&self, oid: git2::Oid) -> Result<Option<(usize, ObjectType)>, GitError> {
-        match self.odb.read_header(oid) {
+        match self.db.header(oid) {
             Ok(header) => Ok(Some(header)),
             Err(_) if oid.as_bytes() == EMPTY_TREE => self.store_empty_tree(oid).map(Some),
             Err(_) if self.packs.is_some_and(|packs| packs.are_replaced(self.repository.path())) => {
                 Err(failed(self.project, "read an object's header", format!("{oid}: the packs changed; try again")))
             }
-            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
-            Err(_) if is_empty(&loose_path(self.repository.path(), oid)) => Ok(None),
-            Err(error) => Err(failed(self.project, "read an object's header", format!("{oid}: {error}"))),
+            Err(ReadError::Absent) => Ok(None),
+            Err(error) => Err(self.error("read an object's header", oid, error)),
         }
     }
 
@@ -70,18 +68,17 @@ impl<'a> Objects<'a> {
 
     /// Stores the tree without entries, so that programs other than git find it, too.
     fn store_empty_tree(&self, oid: git2::Oid) -> Result<(usize, ObjectType), GitError> {
-        remove_empty(self.repository.path(), oid);
-        let stored = self.odb.write(ObjectType::Tree, b"");
+        let stored = self.db.write(oid, ObjectType::Tree, b"");
         stored.map(|_| (0, ObjectType::Tree)).map_err(|error| failed(self.project, "store the empty tree", error))
     }
 
     /// Reads an object that must have this type. Another type is a flaw.
-    pub(super) fn read(&self, oid: git2::Oid, kind: ObjectType) -> Result<OdbObject<'_>, GitError> {
-        let mut object = self.odb.read(oid);
-        if object.is_err() && self.header(oid)?.is_some() {
-            object = self.odb.read(oid);
+    pub(super) fn read(&self, oid: git2::Oid, kind: ObjectType) -> Result<Object<'_>, GitError> {
+        let mut object = self.db.read(oid);
+        if matches!(object, Err(ReadError::Absent | ReadError::Failed(_))) && self.header(oid)?.is_some() {
+            object = self.db.read(oid);
         }
-        let object = object.map_err(|error| self.error("read an object", oid, &error))?;
+        let object = object.map_err(|error| self.error("read an object", oid, error))?;
         if object.kind() == kind { Ok(object) } else { Err(self.mistyped(oid, object.kind(), kind)) }
     }
 
@@ -127,7 +124,7 @@ impl<'a> Objects<'a> {
         match self.header(id)? {
             None => Err(GitError::Missing { project: self.project.clone(), oids: vec![oid] }),
             Some((size, ObjectType::Blob)) if size <= COUNTER_SIZE => {
-                let blob = self.odb.read(id).map_err(|error| self.error("read a number", id, &error))?;
+                let blob = self.db.read(id).map_err(|error| self.error("read a number", id, error))?;
                 let text = std::str::from_utf8(blob.data()).ok();
                 Ok(text.and_then(|text| text.trim().parse().ok()))
             }
@@ -135,12 +132,14 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// Converts an error of libgit2. "Not found" becomes [`GitError::Missing`] with the object's id.
-    pub(super) fn error(&self, op: &'static str, oid: git2::Oid, error: &git2::Error) -> GitError {
-        if error.code() == ErrorCode::NotFound || is_empty(&loose_path(self.repository.path(), oid)) {
-            return GitError::Missing { project: self.project.clone(), oids: vec![wire(oid)] };
+    /// Names the project and the object of an error.
+    pub(super) fn error(&self, op: &'static str, oid: git2::Oid, error: ReadError) -> GitError {
+        let project = self.project.clone();
+        match error {
+            ReadError::Absent => GitError::Missing { project, oids: vec![wire(oid)] },
+            ReadError::Damaged(why) => GitError::Damaged { project, object: wire(oid), why },
+            ReadError::Failed(why) => failed(self.project, op, format!("{oid}: {why}")),
         }
-        failed(self.project, op, format!("{oid}: {error}"))
     }
 }
 
@@ -155,21 +154,4 @@ pub(super) fn native(project: &ProjectName, oid: &Oid) -> Result<git2::Oid, GitE
 /// Converts libgit2's object id to Lockstep's.
 pub(super) fn wire(oid: git2::Oid) -> Oid {
     Oid::from_bytes(oid.as_bytes()).expect("20 bytes, and no object has the zero id")
-}
-
-/// Returns the path of the object's loose file, whether or not it exists.
-pub(super) fn loose_path(git_dir: &Path, oid: git2::Oid) -> PathBuf {
-    let digits = oid.to_string();
-    git_dir.join("objects").join(&digits[..2]).join(&digits[2..])
-}
-
-/// Whether a file is there and is empty, as a power cut leaves it.
-pub(super) fn is_empty(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| meta.len() == 0)
-}
-
-/// Removes the object's loose file if it is empty. Returns whether it did.
-pub(super) fn remove_empty(git_dir: &Path, oid: git2::Oid) -> bool {
-    let path = loose_path(git_dir, oid);
-    is_empty(&path) && std::fs::remove_file(path).is_ok()
 }

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use git2::{ObjectType, Oid};
 
 use super::early_end::EarlyEnd;
-use super::index_pack::{Beside, Quarantine};
+use super::index_pack::{Beside, Quarantine, damaged};
 use super::layout::{Layout, failed};
 use super::objects::{Objects, native, wire};
+use super::odb::ReadError;
 use super::packfile::PackWriter;
 use super::scan::{ScanError, scan};
 use super::trees::{Collector, Found};
@@ -188,7 +189,7 @@ impl Packer<'_> {
     fn in_memory(&self, found: &[Found]) -> Result<Payload, GitError> {
         let mut writer = PackWriter::new();
         for Found { oid, .. } in found {
-            let object = self.objects.odb.read(*oid).map_err(|error| self.objects.error(OP, *oid, &error))?;
+            let object = self.objects.db.read(*oid).map_err(|error| self.objects.error(OP, *oid, error))?;
             writer.add(object.kind(), object.data()).map_err(|error| self.failed(error))?;
         }
         Ok(Payload::Memory(writer.finish()))
@@ -220,7 +221,10 @@ impl Packer<'_> {
         let pack = tempfile::NamedTempFile::new_in(self.layout.spill()).map_err(|error| self.failed(error))?;
         let ended = self.run(input, options, pack.as_file()).map_err(|error| self.failed(error))?;
         if !ended.status.success() {
-            return Err(self.failed(format!("{}: {}", ended.status, ended.stderr)));
+            return Err(match damaged(&ended.stderr) {
+                Some(oid) => self.objects.error(OP, oid, ReadError::Damaged(ended.stderr)),
+                None => self.failed(format!("{}: {}", ended.status, ended.stderr)),
+            });
         }
         let reader = BufReader::with_capacity(1 << 16, pack.reopen().map_err(|error| self.failed(error))?);
         let length = pack.as_file().metadata().map_err(|error| self.failed(error))?.len();

@@ -83,7 +83,9 @@ impl Pool {
                 None => open(layout, project, &path)?,
             };
             match job(&repository, (left > 0).then_some(packs)) {
-                Err(GitError::Missing { .. } | GitError::Failed { .. }) if left > 0 && packs.are_replaced(&path) => {
+                Err(GitError::Missing { .. } | GitError::Damaged { .. } | GitError::Failed { .. })
+                    if left > 0 && packs.are_replaced(&path) =>
+                {
                     self.forget(project);
                 }
                 result => {

@@ -14,13 +14,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::layout::{Layout, failed};
-use super::{GitError, RepairReport, base_path_stamp, intent, ref_files};
+use super::files::{children, has_extension, is_fan_out, is_sealed};
+use super::layout::{Layout, Own, failed};
+use super::loose::is_intact;
+use super::salvage::Salvage;
+use super::{GitError, RepairReport, Settings, base_path_stamp, intent, ref_files};
 use crate::base::clock::{Entropy, SeededEntropy};
 
 /// Makes durable everything that was done before the call. Blocks.
@@ -55,13 +57,14 @@ fn marked(layout: &Layout, make_durable: impl Fn(&Path) -> std::io::Result<()>) 
 }
 
 /// Repairs the traces of a crash. Blocks.
-pub(super) fn repair(layout: &Layout, unclean_boot: bool) -> Result<RepairReport, GitError> {
-    let mut repair = Repair { layout, is_unclean: unclean_boot, report: RepairReport::default() };
+pub(super) fn repair(settings: &Settings, layout: &Layout, unclean_boot: bool) -> Result<RepairReport, GitError> {
+    let mut repair = Repair { settings, layout, is_unclean: unclean_boot, report: RepairReport::default() };
     repair.run(unclean_boot).map_err(|error| failed("(all)", "repair the volume", error))?;
     Ok(repair.report)
 }
 
 struct Repair<'a> {
+    settings: &'a Settings,
     layout: &'a Layout,
     /// Whether the current folder was left by a stopped machine, so that every lock in it is stale.
     is_unclean: bool,
@@ -82,7 +85,7 @@ impl Repair<'_> {
             self.is_unclean = unclean_boot || is_strange;
             let since = own.sync_mark().metadata().and_then(|meta| meta.modified()).ok().filter(|_| !is_strange);
             for repository in repositories(own.root)? {
-                self.repository(&repository, since)?;
+                self.repository(own, &repository, since)?;
             }
         }
         Ok(())
@@ -112,7 +115,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    fn repository(&mut self, git_dir: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
+    fn repository(&mut self, own: Own<'_>, git_dir: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
         if self.is_unclean {
             for name in ["HEAD.lock", "packed-refs.lock"] {
                 self.remove_lock(&git_dir.join(name))?;
@@ -122,7 +125,7 @@ impl Repair<'_> {
         self.temporary_objects(&git_dir.join("objects"), "tmp_object_git2_")?;
         if self.is_unclean {
             self.temporary_objects(&git_dir.join("objects/pack"), "tmp_")?;
-            self.packs(&git_dir.join("objects/pack"), since)?;
+            self.packs(&Salvage { settings: self.settings, own, git_dir }, since)?;
             for folder in children(&git_dir.join("objects"))?.iter().filter(|path| is_fan_out(path)) {
                 self.temporary_objects(folder, "tmp_")?;
                 self.loose_objects(folder, since)?;
@@ -163,11 +166,12 @@ impl Repair<'_> {
     }
 
     /// Puts garbled packs away that are younger than the last sync.
-    fn packs(&mut self, folder: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
-        for index in children(folder)?.into_iter().filter(|path| has_extension(path, "idx")) {
+    fn packs(&mut self, salvage: &Salvage<'_>, since: Option<SystemTime>) -> std::io::Result<()> {
+        let folder = salvage.git_dir.join("objects/pack");
+        for index in children(&folder)?.into_iter().filter(|path| has_extension(path, "idx")) {
             let pack = index.with_extension("pack");
             if is_young(&index, since)? && !(is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
-                put_pack_away(&index)?;
+                salvage.put_pack_away(&index)?;
                 self.report.objects += 1;
             }
         }
@@ -186,70 +190,10 @@ impl Repair<'_> {
     }
 }
 
-/// Renames a file so that git no longer reads it, and an operator still can. Returns the number of files that were
-/// there.
-pub(super) fn put_away(path: &Path) -> std::io::Result<u64> {
-    match std::fs::rename(path, path.with_added_extension("garbled")) {
-        Ok(()) => Ok(1),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error),
-    }
-}
-
-/// Puts a pack away, index first: git reads a pack only through its index. An index over several packs would lead to
-/// the pack that is gone, so it goes too. Returns the number of files that were there.
-pub(super) fn put_pack_away(index: &Path) -> std::io::Result<u64> {
-    let paths = [index, &index.with_extension("pack"), &index.with_file_name("multi-pack-index")];
-    paths.into_iter().map(put_away).sum()
-}
-
-pub(super) fn has_extension(path: &Path, wanted: &str) -> bool {
-    path.extension().is_some_and(|extension| extension == wanted)
-}
-
 /// Returns whether a file was written after the last sync. Without any sync, every file counts as young.
 fn is_young(path: &Path, since: Option<SystemTime>) -> std::io::Result<bool> {
     let modified = path.metadata()?.modified()?;
     Ok(since.is_none_or(|since| modified >= since))
-}
-
-/// Returns whether a pack or an index ends with the SHA-1 of the bytes before it.
-pub(super) fn is_sealed(path: &Path) -> std::io::Result<bool> {
-    use sha1::Digest;
-    let file = File::open(path)?;
-    let Some(length) = file.metadata()?.len().checked_sub(20) else { return Ok(false) };
-    let mut content = std::io::BufReader::with_capacity(1 << 16, file);
-    let mut digest = sha1::Sha1::new();
-    std::io::copy(&mut (&mut content).take(length), &mut digest)?;
-    let mut seal = [0; 20];
-    content.read_exact(&mut seal)?;
-    Ok(digest.finalize()[..] == seal)
-}
-
-/// Returns whether a loose object's content has the hash that its file name states.
-pub(super) fn is_intact(path: &Path) -> std::io::Result<bool> {
-    use sha1::Digest;
-    let mut content = flate2::bufread::ZlibDecoder::new(std::io::BufReader::new(File::open(path)?));
-    let mut digest = sha1::Sha1::new();
-    let mut block = [0; 1 << 14];
-    loop {
-        match content.read(&mut block) {
-            Ok(0) => break,
-            Ok(count) => digest.update(&block[..count]),
-            // The disk does not give the bytes now: that says nothing about them.
-            Err(error) if error.raw_os_error().is_some() => return Err(error),
-            Err(_) => return Ok(false),
-        }
-    }
-    let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-    let file = path.file_name().unwrap_or_default().to_string_lossy();
-    Ok(hex::encode(digest.finalize()) == folder + &file)
-}
-
-/// Returns whether the path is one of the 256 folders of loose objects.
-pub(super) fn is_fan_out(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Finds every repository below a root. Does not follow links, and does not enter hidden folders such as `.lockstep`.
@@ -270,18 +214,6 @@ pub(super) fn repositories(root: &Path) -> std::io::Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
-}
-
-/// Returns the paths in a folder, sorted; empty when the folder does not exist.
-pub(super) fn children(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
@@ -317,7 +249,7 @@ mod tests {
         let cut = |_: &Path| Err(std::io::Error::other("the power is gone"));
         assert!(marked(&layout, cut).is_err());
 
-        assert_eq!(repair(&layout, true).unwrap().objects, 1);
+        assert_eq!(repair(&Settings::default(), &layout, true).unwrap().objects, 1);
         assert!(!half_written.exists());
     }
 
@@ -336,12 +268,12 @@ mod tests {
         marked(&layout, |_| Ok(())).unwrap();
         let left =
             [leave("refs/heads/x.lock"), leave("packed-refs.lock"), leave(&format!("objects/00/{}", "2".repeat(38)))];
-        let report = repair(&layout, false).unwrap();
+        let report = repair(&Settings::default(), &layout, false).unwrap();
         assert_eq!((report.locks, report.objects), (0, 0), "locks of other programs are not touched");
         let before = std::fs::read(layout.owns()[1].sync_mark()).unwrap();
         marked(&layout, |_| Ok(())).unwrap();
         std::fs::write(layout.owns()[1].sync_mark(), before).unwrap();
-        let report = repair(&layout, false).unwrap();
+        let report = repair(&Settings::default(), &layout, false).unwrap();
         assert_eq!((report.locks, report.objects), (2, 1));
         assert!(left.iter().all(|path| !path.exists()));
     }
@@ -411,7 +343,7 @@ mod tests {
             path
         };
         let (young, old) = (garbled(folder.path(), "p"), garbled(beside.path(), "big/p"));
-        assert_eq!(repair(&layout, true).unwrap().objects, 1);
+        assert_eq!(repair(&Settings::default(), &layout, true).unwrap().objects, 1);
         assert!(!young.exists() && old.exists(), "a file that is older than its folder's mark is not checked again");
     }
 }

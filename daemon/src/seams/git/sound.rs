@@ -8,17 +8,20 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
-use git2::{ErrorCode, ObjectType};
+use git2::ObjectType;
 use lockstep_proto::{Oid, ProjectName};
 use tokio::time::Instant;
 
 use super::child::{self, Limits};
 use super::early_end::EarlyEnd;
+use super::files::{children, has_extension, is_sealed, put_away};
 use super::index_pack::mapped_bytes;
 use super::layout::{Layout, failed};
+use super::loose::{is_empty, is_intact, loose_path};
 use super::object_ids::{Index, ids_after};
-use super::objects::{Objects, is_empty, loose_path, native, wire};
-use super::repair::{children, has_extension, is_intact, is_sealed, put_away, put_pack_away};
+use super::objects::{Objects, native, wire};
+use super::odb::ReadError;
+use super::salvage::Salvage;
 use super::{GitError, ObjectSlice, Settings, SliceChecked, parse};
 
 pub(super) const OP: &str = "check objects";
@@ -65,9 +68,7 @@ fn check_one(
     let read = match read(objects, id) {
         Ok(read) => read,
         // It was collected since it was listed.
-        Err(error) if error.code() == ErrorCode::NotFound && !loose_path(objects.repository.path(), id).exists() => {
-            return Ok(());
-        }
+        Err(ReadError::Absent) if !loose_path(objects.repository.path(), id).exists() => return Ok(()),
         Err(_) => {
             unsound.insert(wire(id));
             return Ok(());
@@ -88,19 +89,9 @@ fn check_one(
 }
 
 /// Reads an object, and compares its content with its id. `None` for a large one that is taken as it is.
-///
-/// libgit2 reads a loose object that is cut off for ever, so a loose one is read by [`is_intact`] first.
-fn read(objects: &Objects<'_>, id: git2::Oid) -> Result<Option<(ObjectType, Vec<u8>)>, git2::Error> {
-    let path = loose_path(objects.repository.path(), id);
-    if path.exists() && !is_intact(&path).unwrap_or(false) {
-        return Err(git2::Error::from_str(&format!("the file of {id} is cut off or has another content")));
-    }
-    let (size, _) = objects.odb.read_header(id)?;
-    if size >= LARGE {
-        return Ok(None);
-    }
-    let object = objects.odb.read(id)?;
-    Ok(Some((object.kind(), object.data().to_vec())))
+fn read(objects: &Objects<'_>, id: git2::Oid) -> Result<Option<(ObjectType, Vec<u8>)>, ReadError> {
+    let object = objects.db.check(id, LARGE)?;
+    Ok(object.map(|object| (object.kind(), object.data().to_vec())))
 }
 
 /// Whether an object is absent. A damaged one is not: its own turn finds it.
@@ -111,7 +102,7 @@ fn is_absent(objects: &Objects<'_>, id: git2::Oid) -> Result<bool, GitError> {
     }
     match objects.header(id) {
         Ok(header) => Ok(header.is_none()),
-        Err(_) if objects.odb.exists(id) => Ok(false),
+        Err(_) if objects.db.exists(id) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -131,13 +122,13 @@ pub(super) fn unsound(objects: &Objects<'_>, oids: &[Oid]) -> Result<Vec<Oid>, G
 }
 
 /// Renames the files with damaged copies of these objects. Blocks.
-pub(super) fn set_aside(project: &ProjectName, git_dir: &Path, oids: &[Oid]) -> Result<u64, GitError> {
+pub(super) fn set_aside(salvage: &Salvage<'_>, project: &ProjectName, oids: &[Oid]) -> Result<u64, GitError> {
     let ids = oids.iter().map(|oid| native(project, oid)).collect::<Result<Vec<_>, _>>()?;
-    rename_damaged(git_dir, &ids).map_err(|error| failed(project, "set damaged objects aside", error))
+    rename_damaged(salvage, &ids).map_err(|error| failed(project, "set damaged objects aside", error))
 }
 
-fn rename_damaged(git_dir: &Path, ids: &[git2::Oid]) -> std::io::Result<u64> {
-    let mut renamed = 0;
+fn rename_damaged(salvage: &Salvage<'_>, ids: &[git2::Oid]) -> std::io::Result<u64> {
+    let (git_dir, mut renamed) = (salvage.git_dir, 0);
     for path in ids.iter().map(|id| loose_path(git_dir, *id)).filter(|path| path.exists()) {
         if !is_intact(&path)? {
             renamed += put_away(&path)?;
@@ -148,7 +139,7 @@ fn rename_damaged(git_dir: &Path, ids: &[git2::Oid]) -> std::io::Result<u64> {
         if !has_any(&index, ids)? || (is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
             continue;
         }
-        renamed += put_pack_away(&index)?;
+        renamed += salvage.put_pack_away(&index)?;
     }
     Ok(renamed)
 }
@@ -253,6 +244,17 @@ mod tests {
             }
         }
 
+        fn has(&self, oid: &Oid) -> bool {
+            let repository = Repository::open_bare(&self.git_dir).unwrap();
+            repository.odb().unwrap().exists(native(&project(), oid).unwrap())
+        }
+
+        fn set_aside(&self, oids: &[Oid]) -> u64 {
+            let (settings, project) = (Settings::default(), project());
+            let salvage = Salvage { settings: &settings, own: self.layout.own(&project), git_dir: &self.git_dir };
+            set_aside(&salvage, &project, oids).unwrap()
+        }
+
         fn damage(path: &Path) {
             let mut content = std::fs::read(path).unwrap();
             let middle = content.len() / 2;
@@ -296,7 +298,7 @@ mod tests {
         World::damage(&path);
         assert_eq!(world.check(1), (3, [wire(world.blob)].into()));
         let all = [world.blob, world.tree, world.commit].map(wire);
-        assert_eq!(set_aside(&project(), &world.git_dir, &all).unwrap(), 1);
+        assert_eq!(world.set_aside(&all), 1);
         assert!(!path.exists() && path.with_added_extension("garbled").exists());
         assert_eq!(world.check(1), (2, [wire(world.blob)].into()), "now it is absent");
     }
@@ -306,7 +308,7 @@ mod tests {
     fn damage_is_seen_through_a_handle_that_has_read_the_object_before_and_by_fsck() {
         let (world, project) = (World::new(), project());
         let objects = Objects::open(&project, &world.repository, None).unwrap();
-        let _ = objects.odb.read(world.commit).unwrap();
+        let _ = world.repository.odb().unwrap().read(world.commit).unwrap();
         let path = loose_path(&world.git_dir, world.commit);
         let content = std::fs::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
@@ -323,12 +325,14 @@ mod tests {
         let world = World::new();
         world.git(&["repack", "-a", "-d", "-q"]);
         let (pack, all) = (world.pack(), [world.blob, world.tree, world.commit].map(wire));
-        assert_eq!(set_aside(&project(), &world.git_dir, &all).unwrap(), 0);
+        assert_eq!(world.set_aside(&all), 0);
         World::damage(&pack);
         assert!(!world.check(100).1.is_empty());
-        assert_eq!(set_aside(&project(), &world.git_dir, &all).unwrap(), 2);
+        assert_eq!(world.set_aside(&all), 2);
         assert!(!pack.exists() && !pack.with_extension("idx").exists());
-        assert_eq!(world.check(100).0, 0);
+        let damaged = all.iter().filter(|oid| !world.has(oid)).count() as u64;
+        assert!(damaged > 0, "one byte is in one object");
+        assert_eq!(world.check(100).0, 3 - damaged, "the others are in a new pack");
     }
 
     #[test]

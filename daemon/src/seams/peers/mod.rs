@@ -13,10 +13,19 @@
 //!   those alone that follow its own position.
 //! - A peer is not trusted: [`crate::seams::git::Repositories::ingest`] checks its packs, like all content from
 //!   outside.
+//!
+//! | file | content |
+//! |---|---|
+//! | `fallback` | asks one peer after the other |
+//! | `http` | peers over HTTP |
+//! | `named` | some peers of all, which an operator has chosen |
+//! | `portions` | fetches objects into a repository, in portions |
+//! | `serve` | the serving side |
 
 mod fallback;
 pub mod http;
 mod named;
+mod portions;
 pub mod serve;
 
 use async_trait::async_trait;
@@ -31,6 +40,7 @@ use lockstep_proto::{Oid, ProjectName};
 use crate::seams::blob::Payload;
 pub use fallback::FallbackPeers;
 pub use named::named_peers;
+pub use portions::{OnArrival, fetch};
 
 /// Why a request for objects failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

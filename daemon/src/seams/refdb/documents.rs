@@ -2,11 +2,13 @@
 
 use async_trait::async_trait;
 use lockstep_proto::NodeId;
+use serde::{Deserialize, Serialize};
 
 use super::error::RefDbError;
 
 /// A document of the whole installation: one record that each write replaces under the condition that nobody else has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Document {
     /// The failover that is in progress, or else the last one: a [`lockstep_proto::failover::Failover`].
     Failover,
@@ -28,9 +30,26 @@ pub enum Document {
     Locks,
     /// The nodes that read shards for their sites: a [`lockstep_proto::sharing::ReaderLeases`].
     Readers,
+    /// The capacity of the streams of all sites: a [`lockstep_proto::capacity::Capacities`].
+    Capacity,
 }
 
 impl Document {
+    /// All documents, the identity of the refdb first.
+    pub const ALL: [Self; 11] = [
+        Self::Identity,
+        Self::FirstSites,
+        Self::Keys,
+        Self::Locks,
+        Self::Failover,
+        Self::History,
+        Self::Drill,
+        Self::DrillHistory,
+        Self::SilentDrills,
+        Self::Readers,
+        Self::Capacity,
+    ];
+
     /// The name in errors.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -42,6 +61,7 @@ impl Document {
             Self::Keys => "the keys of the sites",
             Self::Locks => "the list of locks",
             Self::Readers => "the leases of the readers",
+            Self::Capacity => "the capacity of streams",
         }
     }
 }

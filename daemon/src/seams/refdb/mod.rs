@@ -30,6 +30,7 @@
 //! | `stored` | [`StoredDocument`]: documents as values |
 //! | `gerrit` | [`GerritIdentity`]: the installation's Gerrit, and its instance ids |
 //! | `setup` | [`Setup`]: prepares the store, and writes the items of a rebuild |
+//! | `backup` | writes the items of a refdb into a file, and verifies such a file |
 //! | `check` | reads a whole refdb, and tells the faults of its items |
 //! | `gone` | whether the content of a slot still proves anything |
 //! | `dynamo`, `memory` | the implementations |
@@ -39,6 +40,7 @@
 //! | `units` | [`RequestUnits`](units::RequestUnits): the measure by which tables are billed |
 //! | `rules`, `error` | the checks that all implementations share, and the one error |
 
+pub mod backup;
 pub mod check;
 mod documents;
 pub mod dynamo;

@@ -111,6 +111,9 @@ pub(super) fn fits(part: &Part, most: usize) -> Result<(), RefDbError> {
 
 /// Refuses a write of a rebuild that is empty, or that has more items than one write takes.
 pub(super) fn rebuilt_fits(items: &[Rebuilt]) -> Result<(), RefDbError> {
+    if items.iter().any(|item| matches!(item, Rebuilt::Document(Document::Identity, _))) {
+        return Err(RefDbError::Broken("a write of a rebuild has the identity, which is its condition".to_owned()));
+    }
     if (1..=REBUILT_ITEMS).contains(&items.len()) {
         return Ok(());
     }

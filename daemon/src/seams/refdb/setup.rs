@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use lockstep_proto::rebuild::KnownSite;
 use lockstep_proto::{ProjectKey, RefName, limits};
 
+use super::documents::{Document, DocumentRecord};
 use super::error::RefDbError;
 use super::refs::RefItem;
 
@@ -31,12 +32,14 @@ pub enum Rebuilt {
     Directory(ProjectKey, RefName),
     /// A site with its role and epoch.
     Site(KnownSite),
+    /// A document with its revision, which may be any. It is not the identity, which is the condition of each write.
+    Document(Document, DocumentRecord),
 }
 
 /// The answer to a write of a rebuild.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RebuildAnswer {
-    /// Every item is written, or there already with the same or a higher version or epoch.
+    /// Every item is written, or there already with the same or a higher version, epoch or revision.
     Written,
     /// Nothing was written: the document of the identity has another revision. Another run has taken over, or the
     /// refdb is complete.
@@ -56,7 +59,7 @@ pub trait Setup: Send + Sync {
     }
 
     /// Writes items of a refdb that is being rebuilt, all or none, if the document of the identity has this revision.
-    /// At most [`REBUILT_ITEMS`] items, none of them twice. An item that is there with a higher version or epoch stays
-    /// as it is. So a repetition, a late copy, and a second run that knows less do no harm.
+    /// At most [`REBUILT_ITEMS`] items, none of them twice. An item that is there with a higher version, epoch or
+    /// revision stays as it is. So a repetition, a late copy, and a second run that knows less do no harm.
     async fn rebuild(&self, items: &[Rebuilt], revision: u64) -> Result<RebuildAnswer, RefDbError>;
 }

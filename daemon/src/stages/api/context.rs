@@ -72,11 +72,22 @@ impl FromRef<Api> for Admission {
 
 impl Api {
     /// Runs `work` to its end, even if the caller hangs up. Returns `None` if there is no answer within `deadline` and
-    /// [`GRACE`], or if `work` panicked: the outcome is then unknown. The permit is held until `work` has ended.
+    /// [`GRACE`], or if `work` panicked: the outcome is then unknown. The permit is held until `work` has ended. It is
+    /// for calls whose caller names no deadline.
     pub(super) async fn outlive<T: Send + 'static>(
         &self,
         permit: Work,
         deadline: Duration,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.outlive_within(permit, deadline + GRACE, work).await
+    }
+
+    /// As [`Api::outlive`], for a call whose caller waits for this long and no longer.
+    pub(super) async fn outlive_within<T: Send + 'static>(
+        &self,
+        permit: Work,
+        wait: Duration,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let work = async move {
@@ -84,14 +95,7 @@ impl Api {
             drop(permit);
             answer
         };
-        match tokio::time::timeout(deadline + GRACE, self.work.spawn(work)).await {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(panic)) => {
-                tracing::error!(error = %panic, "the task of a request panicked; the request's outcome is unknown");
-                None
-            }
-            Err(_) => None,
-        }
+        answer_within(&self.work, wait, work).await
     }
 
     /// Runs an operation on a project, with the default deadline. Answers "unknown" when it ends first.
@@ -107,6 +111,28 @@ impl Api {
     }
 }
 
+/// Runs `work` to its end in a task of its own. None if it has not ended after `wait`, or if it panicked.
+async fn answer_within<T: Send + 'static>(
+    tasks: &TaskTracker,
+    wait: Duration,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    match tokio::time::timeout(wait, tasks.spawn(work)).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(panic)) => {
+            tracing::error!(error = %panic, "the task of a request panicked; the request's outcome is unknown");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// The part of a caller's deadline that the commit stage gets. The rest is for its answer, which says more than "no
+/// answer".
+pub(super) fn of_the_stage(deadline: Duration) -> Duration {
+    deadline.saturating_sub(GRACE.min(deadline / 10))
+}
+
 pub(super) fn no_answer() -> Refusal {
     let message = "no answer within the deadline; it may be committed: ask again with the same request id";
     Refusal::new(RefusalCode::Unavailable, true, message)
@@ -114,4 +140,36 @@ pub(super) fn no_answer() -> Refusal {
 
 pub(super) fn unknown_operation() -> ProjectResponse {
     ProjectResponse { outcome: Outcome::Unknown, txn: None, refusal: Some(no_answer()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_is_answered_at_its_deadline_while_the_refdb_hangs() {
+        let (tasks, began, deadline) = (TaskTracker::new(), Instant::now(), Duration::from_secs(5));
+        let hangs = async {
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(answer_within(&tasks, deadline, hangs).await, None, "the outcome is unknown");
+        assert_eq!(began.elapsed(), deadline);
+        assert_eq!(tasks.len(), 1, "the work goes on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_of_a_stage_that_gives_up_in_its_part_of_the_deadline_arrives_before_it() {
+        let tasks = TaskTracker::new();
+        for deadline in [Duration::from_millis(50), Duration::from_secs(5), Duration::from_secs(600)] {
+            let part = of_the_stage(deadline);
+            assert!(part < deadline && deadline - part <= GRACE);
+            let gives_up = async move {
+                tokio::time::sleep(part).await;
+                "refused"
+            };
+            assert_eq!(answer_within(&tasks, deadline, gives_up).await, Some("refused"));
+        }
+    }
 }

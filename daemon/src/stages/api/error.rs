@@ -69,6 +69,13 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, RefusalCode::Invalid, message, false)
     }
 
+    /// The caller is an approver, and the call is neither an approval nor one that only shows something (403).
+    pub(super) fn approvers_only_approve() -> Self {
+        let message = "this token is one of an approver, who resumes a failover that is paused for an approval, and \
+                       changes nothing else: use a token of an operator; nothing was changed";
+        Self::new(StatusCode::FORBIDDEN, RefusalCode::Invalid, message, false)
+    }
+
     /// No entry of the setting `allow` has one of the names in the caller's certificate (403).
     pub(super) fn not_allowed(names: &[PeerName], allow: &str) -> Self {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();

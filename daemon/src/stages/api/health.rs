@@ -6,8 +6,8 @@
 //! `/startz` answers 200 when the node is there. Before that, while its volume is opened, repaired or moved to a
 //! rebuilt refdb, `/startz` and `/readyz` answer 503 and say how far that is.
 //!
-//! `/readyz?verbose` adds one line per latch, and one per project that is not in order: a node with degraded projects
-//! is ready for all others.
+//! `/readyz?verbose` adds one line per latch, one per endpoint of AWS that cannot be reached, and one per project that
+//! is not in order: a node with degraded projects is ready for all others.
 //!
 //! `/writez` answers 200 while the node is ready and takes writes, and otherwise 503, so that a load balancer follows a
 //! failover. Either answer has the role of the node's site and the active sites.
@@ -37,7 +37,8 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 #[derive(Debug)]
 pub struct BoundHealth(TcpListener);
 
-/// Describes the projects that are not in order, one line each. Must not wait for anything.
+/// Describes the endpoints out of reach, and the projects that are not in order, one line each. Must not wait for
+/// anything.
 pub type DescribeProjects = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// Describes the present step of the start, in one line. Must not wait for anything.

@@ -37,6 +37,7 @@
 //! | `peer_listener` | the listener for peers: bounds for each, and a short list of calls |
 //! | `peer_admission` | decides which callers that listener accepts |
 //! | `handshakes`, `addresses` | TLS handshakes of callers, within bounds; places per address |
+//! | `places` | the places of operators without a certificate; connections without a request give way |
 //! | `peers` | this node as a peer, and the peers of this node |
 //! | `objects` | objects for peers |
 //! | `fetches` | fetches of git, for peers |
@@ -74,6 +75,7 @@ mod patience;
 mod peer_admission;
 pub mod peer_listener;
 mod peers;
+mod places;
 mod projects;
 pub mod readiness;
 mod rebuild;

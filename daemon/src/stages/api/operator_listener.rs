@@ -2,10 +2,12 @@
 //!
 //! A caller is an operator by a certificate of a trusted authority, with a name that the setting `operators.allow`
 //! lists, or by a token of `operators.token_file`. The holder of a token may be a viewer, who makes the calls of
-//! `LOOKS` alone. A peer is no operator: a certificate with a name of `tls.allow` is refused, even if its holder sends
-//! a token. Callers without a certificate are bounded by address and in all, so they keep no holder of a certificate
-//! out. A connection carries one request, so that neither a certificate nor a token outlives its removal. Requests have
-//! bounds of their own: bridges and hooks that keep the node busy keep no operator out.
+//! `LOOKS` alone, or an approver, who may make the one call of `APPROVAL` in addition. A peer is no operator: a
+//! certificate with a name of `tls.allow` is refused, even if its holder sends a token. Callers without a certificate
+//! are bounded by address and in all, so they keep no holder of a certificate out; a connection of theirs without a
+//! request gives way to one that asks. A connection carries one request, so that neither a certificate nor a token
+//! outlives its removal. Requests have bounds of their own: bridges and hooks that keep the node busy keep no operator
+//! out.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -21,16 +23,16 @@ use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::addresses::{Addresses, Place};
 use super::admission::Admission;
 use super::context::Api;
 use super::error::Failure;
 use super::handshakes::{CallerAdmission, Handshakes};
 use super::operator_tokens::OperatorTokens;
-use super::operators::Operator;
+use super::operators::{Approver, Operator};
 use super::out_of_reach::User;
+use super::places::{Place, Places};
 use super::routes;
-use super::serve::Bounds;
+use super::serve::{Bounds, Served};
 use crate::seams::tls::{Caller, Callers, Credentials, NamePattern, PeerName};
 use crate::stages::ports::{Console, OperatorRole, TokenError, TokenHash, TokenHolder, TokenHolders};
 
@@ -69,6 +71,9 @@ const LOOKS: [(&str, &str); 21] = [
     ("POST", "/v1/failover/plan"),
     ("POST", "/v1/preflight"),
 ];
+
+/// The call by which an approver resumes a failover. Its handler refuses the other acts of an approver.
+const APPROVAL: (&str, &str) = ("POST", "/v1/failover/acts");
 
 /// The settings of the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,14 +118,18 @@ impl BoundOperators {
         self,
         api: &Api,
         console: Option<&dyn Console>,
-    ) -> (Handshakes<OperatorAdmission>, impl Fn(AdmittedCaller) -> Router + use<>, Bounds) {
+    ) -> (Handshakes<OperatorAdmission>, impl Fn(AdmittedCaller) -> Served + use<>, Bounds) {
         let OperatorListenerSettings { token_file, allow, peers, .. } = self.settings;
         let tokens = token_file.map(|path| OperatorTokens::at(path, self.others));
         let router = routes::router(Api { admission: Admission::new(REQUESTS), ..api.clone() });
         let router = router.layer(middleware::from_fn_with_state(tokens.clone(), identify));
         let pages = console.zip(tokens).map(|(console, tokens)| console.router(Arc::new(tokens)));
         let router = pages.into_iter().fold(router, |all, pages| all.merge(pages));
-        let for_caller = move |caller: AdmittedCaller| router.clone().layer(Extension(caller));
+        let router = router.layer(middleware::from_fn(begins));
+        let for_caller = move |caller: AdmittedCaller| {
+            let gives_way = caller.place.as_ref().map(|place| place.gives_way()).unwrap_or_default();
+            Served { router: router.clone().layer(Extension(caller)), gives_way }
+        };
         (Handshakes::start(self.listener, self.credentials, OperatorAdmission::new(allow, peers)), for_caller, BOUNDS)
     }
 }
@@ -129,8 +138,10 @@ impl BoundOperators {
 #[derive(Clone)]
 pub(super) struct AdmittedCaller {
     operator: Option<Operator>,
-    /// The place of the connection.
-    _place: Arc<(OwnedSemaphorePermit, Option<Place>)>,
+    /// The place of the connection, if it has a certificate.
+    _certified: Option<Arc<OwnedSemaphorePermit>>,
+    /// The place of the connection, if it has none.
+    place: Option<Arc<Place>>,
 }
 
 /// The names of operators and of peers, and the places of connections.
@@ -138,14 +149,13 @@ pub(super) struct OperatorAdmission {
     allow: Vec<NamePattern>,
     peers: Vec<NamePattern>,
     certified: Arc<Semaphore>,
-    unknown: Arc<Semaphore>,
-    addresses: Addresses,
+    unknown: Places,
 }
 
 impl OperatorAdmission {
     fn new(allow: Vec<NamePattern>, peers: Vec<NamePattern>) -> Self {
-        let places = || Arc::new(Semaphore::new(CONNECTIONS));
-        Self { allow, peers, certified: places(), unknown: places(), addresses: Addresses::default() }
+        let certified = Arc::new(Semaphore::new(CONNECTIONS));
+        Self { allow, peers, certified, unknown: Places::new(FROM_ONE_ADDRESS, CONNECTIONS) }
     }
 
     /// The operator with these names in a certificate.
@@ -166,16 +176,33 @@ impl CallerAdmission for OperatorAdmission {
     const LISTENER: &'static str = "operators.listen";
 
     fn admit(&self, caller: &Caller, from: IpAddr) -> Result<AdmittedCaller, Failure> {
-        let full = || Failure::unavailable("too many connections to the listener for operators; nothing was changed");
-        let (operator, places, address) = match caller {
-            Caller::Certified(names) => (Some(self.operator(names)?), &self.certified, None),
-            Caller::Unknown => {
-                let place = self.addresses.enter(from, FROM_ONE_ADDRESS).ok_or_else(full)?;
-                (None, &self.unknown, Some(place))
+        match caller {
+            Caller::Certified(names) => {
+                let operator = Some(self.operator(names)?);
+                let permit = Arc::clone(&self.certified).try_acquire_owned().map_err(|_| full())?;
+                Ok(AdmittedCaller { operator, _certified: Some(Arc::new(permit)), place: None })
             }
-        };
-        let permit = Arc::clone(places).try_acquire_owned().map_err(|_| full())?;
-        Ok(AdmittedCaller { operator, _place: Arc::new((permit, address)) })
+            Caller::Unknown => {
+                let place = self.unknown.enter(from).ok_or_else(full)?;
+                Ok(AdmittedCaller { operator: None, _certified: None, place: Some(Arc::new(place)) })
+            }
+        }
+    }
+}
+
+fn full() -> Failure {
+    Failure::unavailable("too many connections to the listener for operators; nothing was changed; try again")
+}
+
+/// Notes that a connection has a request, so that it gives way no more. One that gave way just now gets nothing.
+async fn begins(
+    Extension(caller): Extension<AdmittedCaller>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    match caller.place.as_ref().is_none_or(|place| place.begins()) {
+        true => Ok(next.run(request).await),
+        false => Err(full()),
     }
 }
 
@@ -193,8 +220,8 @@ impl TokenHolders for OperatorTokens {
     }
 }
 
-/// Passes a request on with the identity of its operator, and that of a viewer if it is a look. Answers 401 to
-/// everybody else.
+/// Passes a request on with the identity of its operator, that of a viewer if it is a look, and that of an approver if
+/// it is a look or an approval. Answers 401 to everybody else.
 async fn identify(
     State(tokens): State<Option<OperatorTokens>>,
     Extension(caller): Extension<AdmittedCaller>,
@@ -207,8 +234,15 @@ async fn identify(
             let (holder, role) = tokens.holder(request.headers()).await?;
             match role {
                 OperatorRole::Operator => Operator::Token(holder),
-                OperatorRole::Viewer if is_look(&request) => return Ok(next.run(request).await),
+                OperatorRole::Viewer | OperatorRole::Approver if is_one_of(&LOOKS, &request) => {
+                    return Ok(next.run(request).await);
+                }
                 OperatorRole::Viewer => return Err(Failure::viewers_only_look()),
+                OperatorRole::Approver if is_one_of(&[APPROVAL], &request) => {
+                    request.extensions_mut().insert(Approver(holder));
+                    return Ok(next.run(request).await);
+                }
+                OperatorRole::Approver => return Err(Failure::approvers_only_approve()),
             }
         }
         (None, None) => {
@@ -220,10 +254,10 @@ async fn identify(
     Ok(next.run(request).await)
 }
 
-/// Whether a request only shows something.
-fn is_look(request: &Request) -> bool {
+/// Whether a request is one of some calls.
+fn is_one_of(calls: &[(&str, &str)], request: &Request) -> bool {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    LOOKS.iter().any(|(method, look)| request.method().as_str() == *method && path == Some(*look))
+    calls.iter().any(|(method, call)| request.method().as_str() == *method && path == Some(*call))
 }
 
 #[cfg(test)]
@@ -242,8 +276,15 @@ mod tests {
         let enter = |number: u8| -> Vec<AdmittedCaller> {
             (0..17).filter_map(|_| admission.admit(&Caller::Unknown, from(number)).ok()).collect()
         };
+        let begin =
+            |callers: &Vec<AdmittedCaller>| callers.iter().flat_map(|one| &one.place).all(|place| place.begins());
         let mut held: Vec<Vec<AdmittedCaller>> = (0..4).map(enter).collect();
-        assert_eq!(held.iter().map(Vec::len).collect::<Vec<_>>(), [16; 4]);
+        // The seventeenth connection of each took the place of the first, which has no request.
+        for callers in &mut held {
+            assert_eq!(callers.len(), 17);
+            drop(callers.remove(0));
+        }
+        assert!(held.iter().all(begin));
         assert!(admission.admit(&Caller::Unknown, from(9)).is_err(), "64 places are taken");
         let alice = Caller::Certified(vec!["spiffe://lockstep/operator/alice".parse().unwrap()]);
         assert!(admission.admit(&alice, from(0)).is_ok());

@@ -1,11 +1,11 @@
 //! Tokens of operators: named, and kept as hashes.
 //!
 //! The file has one token per line: the name of its holder, `sha256:` with the hash of the token in hexadecimal, and
-//! the holder's role, `viewer` or `operator`. A line without a role is one of an operator, as in earlier releases.
-//! Empty lines and lines that begin with `#` do not count. A holder may have several lines, so that an old token and a
-//! new one are both accepted while callers move. The file is read on each request: no change needs a restart. It holds
-//! no token, so a thief of the file can do nothing with it. Tokens are random numbers of 256 bits, so a hash without
-//! salt and without cost hides them.
+//! the holder's role, `viewer`, `approver` or `operator`. A line without a role is one of an operator, as in earlier
+//! releases. Empty lines and lines that begin with `#` do not count. A holder may have several lines, so that an old
+//! token and a new one are both accepted while callers move. The file is read on each request: no change needs a
+//! restart. It holds no token, so a thief of the file can do nothing with it. Tokens are random numbers of 256 bits, so
+//! a hash without salt and without cost hides them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ pub fn new_token(holder: &Holder, role: OperatorRole, entropy: &dyn Entropy) -> 
     let line = format!("{holder} {HASH}{}", hex::encode(Sha256::digest(&token)));
     match role {
         OperatorRole::Operator => NewToken { token, line },
-        OperatorRole::Viewer => NewToken { token, line: format!("{line} {}", role.name()) },
+        OperatorRole::Viewer | OperatorRole::Approver => NewToken { token, line: format!("{line} {}", role.name()) },
     }
 }
 
@@ -205,7 +205,7 @@ fn entry(line: &str) -> Option<Entry> {
     let hash = hex::decode(hash).ok()?.try_into().ok()?;
     let role = match words.next() {
         None => OperatorRole::Operator,
-        Some(word) => [OperatorRole::Viewer, OperatorRole::Operator].into_iter().find(|role| role.name() == word)?,
+        Some(word) => OperatorRole::ALL.into_iter().find(|role| role.name() == word)?,
     };
     words.next().is_none().then_some(Entry { holder, hash, role })
 }
@@ -230,13 +230,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_a_role_is_one_of_an_operator_and_a_viewer_is_named() {
+    fn a_line_without_a_role_is_one_of_an_operator_and_the_other_roles_are_named() {
         let (holder, entropy) = ("alice".parse().unwrap(), SeededEntropy::new(3));
         let role_of = |line: &str| entry(line).map(|entry| entry.role);
         let operator = new_token(&holder, OPERATOR, &entropy).line;
         let viewer = new_token(&holder, OperatorRole::Viewer, &entropy).line;
         assert_eq!(operator.split(' ').count(), 2, "earlier releases read it: {operator}");
         assert_eq!((role_of(&operator), role_of(&viewer)), (Some(OPERATOR), Some(OperatorRole::Viewer)));
+        let approver = new_token(&holder, OperatorRole::Approver, &entropy).line;
+        assert!(approver.ends_with(" approver") && role_of(&approver) == Some(OperatorRole::Approver), "{approver}");
         assert_eq!(role_of(&format!("{operator} operator")), Some(OPERATOR));
         assert_eq!(role_of(&format!("{operator} Viewer")), None, "a role that is misspelt makes no operator");
     }

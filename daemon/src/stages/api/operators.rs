@@ -46,6 +46,29 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     }
 }
 
+/// The holder of a token who approves the next step of a failover that is paused for it, and changes nothing else.
+#[derive(Clone, Debug)]
+pub(super) struct Approver(pub(super) Holder);
+
+/// The caller who acts on a failover: an operator, or an approver. Everybody else gets 403, before the body is read.
+pub(super) enum Acting {
+    /// May pause, resume and abort.
+    Operator(Operator),
+    /// May approve. The identity is the one of the audit trail.
+    Approver(Operator),
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Acting {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        match parts.extensions.get::<Approver>().cloned() {
+            Some(Approver(holder)) => Ok(Self::Approver(Operator::Token(holder))),
+            None => Operator::from_request_parts(parts, state).await.map(Self::Operator),
+        }
+    }
+}
+
 /// The caller of a route that is open to bridges: an operator, or else a bridge.
 #[derive(Clone, Debug)]
 pub(super) struct Caller(Option<Operator>);

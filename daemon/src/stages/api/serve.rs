@@ -30,6 +30,21 @@ pub(super) struct Bounds {
     pub(super) keep_alive: bool,
 }
 
+/// The service of one connection.
+pub(super) struct Served {
+    /// The routes that the caller may use.
+    pub(super) router: Router,
+    /// Cancelled when the connection has to give way to others: it is closed.
+    pub(super) gives_way: CancellationToken,
+}
+
+impl From<Router> for Served {
+    /// The service of a connection that never gives way.
+    fn from(router: Router) -> Self {
+        Self { router, gives_way: CancellationToken::new() }
+    }
+}
+
 /// The time limit on a silent connection of every listener.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
@@ -38,10 +53,10 @@ pub(super) async fn serve<L: Listener>(listener: L, router: Router, bounds: Boun
     serve_each(listener, |_| router.clone(), bounds, shutdown).await;
 }
 
-/// Serves as [`serve`] does, with a router of its own for each caller.
-pub(super) async fn serve_each<L: Listener>(
+/// Serves as [`serve`] does, with a service of its own for each caller.
+pub(super) async fn serve_each<L: Listener, S: Into<Served>>(
     mut listener: L,
-    router: impl Fn(L::Addr) -> Router,
+    service: impl Fn(L::Addr) -> S,
     bounds: Bounds,
     shutdown: CancellationToken,
 ) {
@@ -58,9 +73,14 @@ pub(super) async fn serve_each<L: Listener>(
             () = shutdown.cancelled() => break,
             next = next() => next,
         };
-        let serving = converse(connection, router(caller), bounds, shutdown.clone());
+        let Served { router, gives_way } = service(caller).into();
+        let serving = converse(connection, router, bounds, shutdown.clone());
         connections.spawn(async move {
-            serving.await;
+            tokio::select! {
+                biased;
+                () = serving => {}
+                () = gives_way.cancelled() => {}
+            }
             drop(permit);
         });
     }
@@ -175,6 +195,23 @@ mod tests {
         let mut taken = Vec::new();
         let _ = hung.read_to_end(&mut taken).await;
         assert!(taken.starts_with(b"HTTP/1.1 200"), "it began with an answer");
+        shutdown.cancel();
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_gives_way_is_closed_at_once_and_its_room_is_free() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (gives_way, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let router = Router::new().route("/", get(|| async { "hello" }));
+        let token = gives_way.clone();
+        let service = move |_| Served { router: router.clone(), gives_way: token.clone() };
+        let bounds = Bounds { connections: 1, silence: Duration::from_secs(600), keep_alive: false };
+        let server = tokio::spawn(serve_each(listener, service, bounds, shutdown.clone()));
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        gives_way.cancel();
+        assert_eq!(silent.read(&mut [0; 1]).await.unwrap_or(0), 0, "it is closed long before its silence ends");
         shutdown.cancel();
         server.await.unwrap();
     }

@@ -16,7 +16,7 @@ use super::admission::Look;
 use super::context::{Answer, Api};
 use super::error::Failure;
 use super::extract::{Body, Node, Site};
-use super::operators::Operator;
+use super::operators::{Acting, Operator};
 use crate::stages::ports::Operators;
 
 /// Shows all sites, and the failover that is in progress or was the last one.
@@ -73,20 +73,27 @@ pub(super) async fn execute(
     Ok(Json(desk(&api)?.execute(&operator.to_string(), request).await?))
 }
 
-/// Pauses, resumes or aborts the failover that is in progress. Operators only.
+/// Pauses, resumes or aborts the failover that is in progress. Operators only. An approver may resume one that is
+/// paused before a step of `pause_before`.
 #[utoipa::path(post, path = "/v1/failover/acts", tag = "failover", request_body = ActRequest,
     responses((status = 200, description = "The failover after the act", body = Failover),
         (status = 400, description = "The body is malformed", body = ApiError),
-        (status = 403, description = "The caller is no operator", body = ApiError),
-        (status = 409, description = "The act does not fit the failover; nothing was changed", body = ApiError),
+        (status = 403, description = "The caller is neither an operator nor an approver", body = ApiError),
+        (status = 409, description = "The act does not fit the failover, or is none of an approver",
+            body = ApiError),
         (status = 503, description = "The refdb does not answer: look at the sites, then try again", body = ApiError)))]
 pub(super) async fn act(
     State(api): State<Api>,
-    operator: Operator,
+    caller: Acting,
     _permit: Look,
     Body(request): Body<ActRequest>,
 ) -> Answer<Failover> {
-    Ok(Json(desk(&api)?.act(&operator.to_string(), request).await?))
+    let desk = desk(&api)?;
+    let failover = match caller {
+        Acting::Operator(operator) => desk.act(&operator.to_string(), request).await?,
+        Acting::Approver(approver) => desk.approve(&approver.to_string(), request).await?,
+    };
+    Ok(Json(failover))
 }
 
 /// Changes the role of a site to active or standby. Operators only.

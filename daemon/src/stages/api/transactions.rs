@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::admission::Work;
 use super::check;
-use super::context::{Answer, Api, no_answer, unknown_operation};
+use super::context::{Answer, Api, no_answer, of_the_stage, unknown_operation};
 use super::error::Failure;
 use super::extract::{BatchBody, Objects, Project, Txn};
 
@@ -57,7 +57,8 @@ pub(super) async fn ref_transactions(
         }
         _ => (None, deadline),
     };
-    request.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
+    let part = of_the_stage(deadline);
+    request.deadline_ms = Some(u64::try_from(part.as_millis()).unwrap_or(u64::MAX));
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
     let work = async move {
@@ -65,7 +66,7 @@ pub(super) async fn ref_transactions(
         drop((large, turn));
         answer
     };
-    let answer = api.outlive(permit, deadline, work).await;
+    let answer = api.outlive_within(permit, deadline, work).await;
     Ok(Json(bad.join(answer.unwrap_or(Ok(unknown))?)))
 }
 
@@ -99,7 +100,7 @@ pub(super) async fn look_up(
         drop(large);
         answer
     };
-    let answer = api.outlive(permit, deadline, work).await;
+    let answer = api.outlive_within(permit, deadline, work).await;
     Ok(Json(bad.join(answer.unwrap_or(Ok(unknown))?)))
 }
 

@@ -73,7 +73,7 @@ impl From<GitError> for UnitError {
             GitError::Bad { why, .. } => Self::Bad(why),
             GitError::Flawed { flaw, .. } => Self::Bad(flaw.to_string()),
             GitError::RefMoved { .. } => Self::Surprise(error),
-            GitError::NoRepository(_) | GitError::Failed { .. } => Self::Git(error),
+            GitError::NoRepository(_) | GitError::Damaged { .. } | GitError::Failed { .. } => Self::Git(error),
         }
     }
 }

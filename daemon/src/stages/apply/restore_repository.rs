@@ -8,7 +8,7 @@ use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, RefValue};
 use super::atomic_apply::{UnitError, Units};
 use super::refdb_items::distinct;
 use super::refdb_items::rank;
-use crate::seams::peers::{MOST_OIDS, Peers};
+use crate::seams::peers::{OnArrival, Peers, fetch};
 use crate::state::version_map::RefGuard;
 
 /// The refs of a project according to the version map: its `HEAD`, the refs that exist, and their objects.
@@ -55,17 +55,8 @@ impl Units {
         if self.versions.project_key(&project.name)?.as_ref() != Some(project) {
             return Ok(());
         }
-        let (shown, mut haves, mut damaged) = (self.shown(project)?, Vec::<Oid>::new(), Some(damaged));
-        for wants in shown.values.chunks(MOST_OIDS) {
-            haves.truncate(MOST_OIDS);
-            let packs = peers.objects(&project.name, wants, &haves).await?;
-            if let Some(damaged) = damaged.take() {
-                self.repositories.set_aside(&project.name, damaged).await?;
-            }
-            self.repositories.ingest(&project.name, &packs, wants, &[]).await?;
-            haves.splice(0..0, wants.iter().copied());
-        }
-        Ok(())
+        let (values, on_arrival) = (self.shown(project)?.values, OnArrival::SetAside(damaged));
+        fetch(peers, &*self.repositories, &project.name, &values, &[], on_arrival).await
     }
 
     /// Locks the refs of a project, and reads them from the version map. Returns `None` if the project is gone.
@@ -88,17 +79,11 @@ impl Units {
             Some(head) => head.clone(),
             None => crate::state::materialize::default_head(&project.name)?,
         };
-        let mut haves: Vec<Oid> = Vec::new();
         if shown.values.is_empty() {
             self.repositories.create(&project.name, &head).await?;
         }
-        for wants in shown.values.chunks(MOST_OIDS) {
-            haves.truncate(MOST_OIDS);
-            let packs = peers.objects(&project.name, wants, &haves).await?;
-            self.repositories.create(&project.name, &head).await?;
-            self.repositories.ingest(&project.name, &packs, wants, &[]).await?;
-            haves.splice(0..0, wants.iter().copied());
-        }
+        let on_arrival = OnArrival::Create(&head);
+        fetch::<UnitError>(peers, &*self.repositories, &project.name, &shown.values, &[], on_arrival).await?;
         Ok(head)
     }
 

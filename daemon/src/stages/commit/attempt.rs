@@ -255,3 +255,116 @@ fn occupied(mine: &TxnId, state: &SlotState) -> AttemptEnd {
         SlotState::Empty => AttemptEnd::Unknown("the slot is empty".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::future::pending;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use lockstep_proto::{ProjectKey, ProjectName, RefKey};
+
+    use super::*;
+    use crate::base::clock::SeededEntropy;
+    use crate::base::transaction_builder::TransactionBuilder;
+    use crate::seams::refdb::memory::MemoryRefDb;
+    use crate::seams::refdb::{JournalStore, Part, RefItem, RefStore};
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// A refdb that takes calls and answers none, or to which no connection is made.
+    #[derive(Clone, Copy)]
+    enum Away {
+        Hangs,
+        NotConnected,
+    }
+
+    impl Away {
+        async fn answer<T>(self) -> Result<T, RefDbError> {
+            match self {
+                Self::Hangs => pending().await,
+                Self::NotConnected => Err(RefDbError::NotNow("the call was not sent".into())),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl RefStore for Away {
+        async fn commit(&self, _: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+            self.answer().await
+        }
+
+        async fn lock(&self, _: &Part) -> Result<CommitAnswer, RefDbError> {
+            self.answer().await
+        }
+
+        async fn seal(&self, _: &TxnId, _: &Bytes) -> Result<SlotState, RefDbError> {
+            self.answer().await
+        }
+
+        async fn seal_held(&self, _: &TxnId, _: &Bytes, _: &str) -> Result<SlotState, RefDbError> {
+            self.answer().await
+        }
+
+        async fn flip(&self, _: &Part) -> Result<(), RefDbError> {
+            self.answer().await
+        }
+
+        async fn release(&self, _: &ProjectKey, _: &TxnId, _: &[RefKey]) -> Result<(), RefDbError> {
+            self.answer().await
+        }
+
+        async fn read(&self, _: &ProjectKey, _: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
+            self.answer().await
+        }
+
+        async fn scan(&self, _: &ProjectKey, _: Option<&RefKey>, _: usize) -> Result<Vec<RefItem>, RefDbError> {
+            self.answer().await
+        }
+
+        async fn projects(&self, _: Option<&ProjectName>, _: usize) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
+            self.answer().await
+        }
+    }
+
+    #[async_trait]
+    impl JournalStore for Away {
+        async fn slot(&self, _: &Slot) -> Result<SlotState, RefDbError> {
+            self.answer().await
+        }
+
+        async fn poison(&self, _: &Slot) -> Result<SlotState, RefDbError> {
+            self.answer().await
+        }
+
+        async fn collect(&self, _: &[Slot]) -> Result<(), RefDbError> {
+            self.answer().await
+        }
+    }
+
+    /// How an attempt ends, and the time that it takes beyond its deadline.
+    async fn end(away: Away) -> (AttemptEnd, Duration) {
+        let store = Arc::new(away);
+        let refdb = RefDb { refs: Arc::clone(&store) as _, journal: store as _, ..MemoryRefDb::new().refdb() };
+        let entropy = Arc::new(SeededEntropy::new(1));
+        let attempts = Attempts { refdb, entropy, patience: PATIENCE, bugs: InjectedBugs::default() };
+        let transaction = TransactionBuilder::in_slot(1).creates("main").build();
+        let encoded = transaction.encode();
+        let (directories, freed) = (Vec::new(), BTreeMap::new());
+        let request = CommitRequest { transaction, encoded, directories, freed, lock_token: None };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let end = attempts.commit(&request, deadline).await;
+        (end, Instant::now().saturating_duration_since(deadline))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refdb_that_hangs_leaves_the_outcome_unknown_and_one_that_was_not_reached_does_not() {
+        let (hung, late) = end(Away::Hangs).await;
+        assert!(matches!(hung, AttemptEnd::Unknown(_)), "a copy may have been sent: {hung:?}");
+        assert!(late <= PATIENCE, "{late:?}");
+        let (refused, late) = end(Away::NotConnected).await;
+        assert!(matches!(refused, AttemptEnd::Throttled(_) | AttemptEnd::NotTaken { .. }), "{refused:?}");
+        assert_eq!(late, Duration::ZERO);
+    }
+}

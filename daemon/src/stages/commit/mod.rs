@@ -76,6 +76,7 @@ use crate::state::journal::Journal;
 use crate::state::known_folders::KnownFolders;
 use crate::state::materialize::Materializer;
 use crate::state::operator_locks::OperatorLocks;
+use crate::state::plain_slots::PlainSlots;
 use crate::state::quiesce::Quiesce;
 use crate::state::signing::Signing;
 use crate::state::version_map::{Mover, VersionMap};
@@ -169,6 +170,8 @@ pub struct Committer {
     requests: Requests<Ended>,
     /// Requests that were committed earlier, over restarts too.
     committed: Arc<CommittedRequests>,
+    /// The slots that the collector need not read.
+    plain_slots: Arc<PlainSlots>,
 }
 
 impl Committer {
@@ -217,6 +220,7 @@ impl Committer {
             limits,
             requests: Requests::new(REQUESTS),
             committed: Arc::clone(&state.requests),
+            plain_slots: Arc::clone(&state.plain_slots),
         }
     }
 }

@@ -207,7 +207,9 @@ pub(super) fn not_packed(error: &GitError) -> Refusal {
             );
             Refusal::new(RefusalCode::Invalid, false, message)
         }
-        GitError::NoRepository(_) | GitError::RefMoved { .. } | GitError::Failed { .. } => unavailable(error),
+        GitError::NoRepository(_) | GitError::RefMoved { .. } | GitError::Damaged { .. } | GitError::Failed { .. } => {
+            unavailable(error)
+        }
     }
 }
 
@@ -234,6 +236,8 @@ mod tests {
         let version = lockstep_proto::Version(1);
         let (directory, loosened, lock) = (false, None, Some(txn.clone()));
         let item = RefItem { key, version, value, txn: None, directory, loosened, lock };
+        let (project, object) = ("p".parse().unwrap(), lockstep_proto::Oid::Sha1([7; 20]));
+        let damaged = GitError::Damaged { project, object, why: "its file is cut off".into() };
         let refusals = [
             withdrawn(),
             not_taken(true),
@@ -246,6 +250,7 @@ mod tests {
             waits_for(&"refs/heads/a".parse().unwrap(), &"x"),
             runs_earlier_release(&"refs/heads/a".parse().unwrap(), &["n".parse().unwrap()]),
             unavailable(&"x"),
+            not_packed(&damaged),
             older_refdb(),
         ];
         for Refusal { message, next_step, retry, .. } in refusals {

@@ -344,6 +344,8 @@ impl Committer {
     async fn committed(&self, work: &Work, request: &CommitRequest) -> Result<(), MaterializeError> {
         let transaction = Arc::new(request.transaction.clone());
         self.committed.note(&transaction);
+        let in_steps = self.attempts.refdb.refs.commits_in_steps(&transaction);
+        self.plain_slots.note(&transaction, &request.encoded, in_steps);
         self.journal.committed(&transaction.id.slot, request.encoded.clone());
         let slice = std::slice::from_ref(&transaction);
         match self.materializer.materialize(&work.project, slice, &work.local, OnMismatch::Stop).await {

@@ -1,12 +1,16 @@
-//! The means of all pages: the stages that they show, the sessions, and the bound on the time of an answer.
+//! The means of all pages: the stages that they show, the sessions, and the bounds on the number of requests in
+//! progress and on the time of an answer.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::ApiError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::denied::Denied;
+use super::provider::Oidc;
 use super::sessions::Sessions;
 use super::trend::Trend;
 use crate::base::clock::{Clock, Entropy};
@@ -14,6 +18,10 @@ use crate::stages::ports::{Handshake, Inspection, Operators, TokenHolders};
 
 /// How long a page waits for the refdb, or for this node's store, until it says that there is no answer.
 const ANSWER: Duration = Duration::from_secs(8);
+/// Requests of visitors in progress at most. Each may read everything that is parked, or ask every site.
+pub(super) const REQUESTS: usize = 8;
+/// How long a request waits for others to end, when that many are in progress.
+const TURN: Duration = Duration::from_secs(5);
 /// How long a page waits for a change. The change goes on.
 const CHANGE: Duration = Duration::from_secs(30);
 
@@ -28,6 +36,10 @@ pub(super) struct Context {
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) trend: Arc<Trend>,
+    /// The provider of logins, if there is one.
+    pub(super) oidc: Option<Arc<Oidc>>,
+    /// The permits of requests in progress.
+    pub(super) room: Arc<Semaphore>,
     /// Whether an operator may change something.
     pub(super) changes: bool,
 }
@@ -36,6 +48,12 @@ impl Context {
     /// A new random text of 256 bits.
     pub(super) fn secret(&self) -> String {
         (0..4).map(|_| format!("{:016x}", self.entropy.next())).collect()
+    }
+
+    /// The permit of a request of a visitor who is logged in. Requests beyond the bound wait for their turn.
+    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, Denied> {
+        let turn = timeout(TURN, Arc::clone(&self.room).acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or(Denied::Busy)
     }
 }
 

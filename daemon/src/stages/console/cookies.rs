@@ -1,5 +1,6 @@
-//! The two cookies of the console. Their names begin with `__Host-`, so a browser takes them from this host alone, by
-//! TLS alone, and for every path. No script can read them, and no other site can have them sent.
+//! The cookies of the console. Their names begin with `__Host-`, so a browser takes them from this host alone, by
+//! TLS alone, and for every path. No script can read them. No other site can have them sent, but for the one of a
+//! login by OpenID Connect, with which the provider sends the browser back.
 
 use std::time::Duration;
 
@@ -9,6 +10,15 @@ use axum::http::{HeaderMap, header};
 pub(super) const SESSION: &str = "__Host-lockstep";
 /// The cookie with the text that the login form repeats.
 pub(super) const LOGIN: &str = "__Host-lockstep-login";
+
+/// The cookie with the secret of a login by OpenID Connect.
+pub(super) const OIDC: &str = "__Host-lockstep-oidc";
+
+/// The header that sets a cookie which is sent, too, when another site leads to a page here.
+pub(super) fn set_lax(name: &str, value: &str, lasts: Duration) -> (header::HeaderName, String) {
+    let (header, cookie) = set(name, value, lasts);
+    (header, cookie.replace("SameSite=Strict", "SameSite=Lax"))
+}
 
 /// The header that sets a cookie for some time. No time removes it.
 pub(super) fn set(name: &str, value: &str, lasts: Duration) -> (header::HeaderName, String) {

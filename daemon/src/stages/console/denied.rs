@@ -20,6 +20,8 @@ pub(super) enum Denied {
     Unusable,
     /// The visitor is a viewer, and asks for a change.
     Viewer,
+    /// The visitor is an approver, and asks for a change that is no approval.
+    Approver,
     /// The console only shows.
     ReadOnly,
     /// The form was not sent by a page of this host.
@@ -47,7 +49,7 @@ impl Denied {
         match self {
             Self::NotLoggedIn { .. } => StatusCode::UNAUTHORIZED,
             Self::Unusable | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Viewer | Self::ReadOnly | Self::OtherSite | Self::OtherForm => StatusCode::FORBIDDEN,
+            Self::Viewer | Self::Approver | Self::ReadOnly | Self::OtherSite | Self::OtherForm => StatusCode::FORBIDDEN,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::NoPage => StatusCode::NOT_FOUND,
         }
@@ -58,6 +60,7 @@ impl Denied {
             Self::NotLoggedIn { .. } => "You are not logged in",
             Self::Unusable | Self::Busy => "This node cannot answer now",
             Self::Viewer | Self::ReadOnly => "You may look, and change nothing",
+            Self::Approver => "You may look and approve, and change nothing else",
             Self::OtherSite | Self::OtherForm => "This form was not taken",
             Self::Malformed(_) => "This form is not complete",
             Self::NoPage => "There is no such page",
@@ -74,6 +77,10 @@ impl Denied {
             Self::Viewer => {
                 "Your token has the role viewer. A change needs the role operator. Nothing was changed. Log in with \
                  another token."
+            }
+            Self::Approver => {
+                "Your token has the role approver. It resumes a failover that is paused for an approval. Any other \
+                 change needs the role operator. Nothing was changed. Log in with another token."
             }
             Self::ReadOnly => {
                 "This console only shows: the setting console.changes of this node is false. Nothing was changed. Use \

@@ -36,6 +36,8 @@ pub(super) struct Frame {
     pub(super) csrf: String,
     /// Whether the visitor may change something here.
     pub(super) may_change: bool,
+    /// Whether the visitor may resume a failover that is paused for an approval.
+    pub(super) may_approve: bool,
 }
 
 impl Frame {
@@ -53,6 +55,7 @@ impl Frame {
             site: introduction.site.to_string(),
             csrf: visitor.csrf.clone(),
             may_change: context.changes && visitor.role == OperatorRole::Operator,
+            may_approve: context.changes && visitor.role >= OperatorRole::Approver,
         }
     }
 }

@@ -1,22 +1,15 @@
-//! The table of paths, the bound on requests in progress, and the headers of every answer.
-
-use std::sync::Arc;
+//! The table of paths, and the headers of every answer.
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
-use tokio::sync::Semaphore;
 
 use super::context::Context;
 use super::denied::Denied;
 use super::pages::{audit, drills, failover, overview, plan, projects, quarantine, strays, time_line, topology};
 use super::submitted::MOST_BYTES;
-use super::{assets, headers, login};
-
-/// Requests in progress at most. Each may read everything that is parked, or ask every site.
-const REQUESTS: usize = 8;
+use super::{assets, headers, login, oidc};
 
 /// Every path with its methods.
 pub(super) fn table() -> Vec<(&'static str, MethodRouter<Context>)> {
@@ -33,6 +26,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Context>)> {
         ("/console/strays", get(strays::show)),
         ("/console/audit", get(audit::show)),
         ("/console/login", get(login::show).post(login::begin)),
+        ("/console/login/oidc", get(oidc::begin)),
+        ("/console/login/callback", get(oidc::end)),
         ("/console/logout", post(login::end)),
         ("/console/failover/execute", post(plan::execute)),
         ("/console/failover/act", post(failover::act)),
@@ -43,6 +38,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Context>)> {
         ("/console/assets/console.css", get(assets::style)),
         ("/console/assets/icon.svg", get(assets::icon)),
         ("/console/assets/htmx.min.js", get(assets::script)),
+        ("/console/assets/live.js", get(assets::live)),
         ("/console/{*rest}", get(nothing)),
     ]
 }
@@ -50,20 +46,9 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Context>)> {
 /// Builds the router over [`table`].
 pub(super) fn router(context: Context) -> Router {
     let routes = table().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
-    let room = Arc::new(Semaphore::new(REQUESTS));
-    routes
-        .layer(DefaultBodyLimit::max(MOST_BYTES))
-        .layer(middleware::from_fn_with_state(room, bound))
-        .layer(middleware::from_fn(headers::protect))
-        .with_state(context)
+    routes.layer(DefaultBodyLimit::max(MOST_BYTES)).layer(middleware::from_fn(headers::protect)).with_state(context)
 }
 
 async fn nothing() -> Denied {
     Denied::NoPage
-}
-
-/// Turns a request away while too many are in progress.
-async fn bound(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Result<Response, Denied> {
-    let _permit = room.try_acquire_owned().map_err(|_| Denied::Busy)?;
-    Ok(next.run(request).await)
 }

@@ -1,8 +1,12 @@
 //! Sessions in the memory of this node. A restart ends all of them.
 //!
-//! A session has the hash of the token that began it, and never the token. It ends half an hour after the last request
-//! of a person, and twelve hours after its begin. The live parts of an open page keep no session alive. At most
-//! [`MOST`] sessions exist: a further one ends the session that was not used for the longest time.
+//! A session has the hash of the token that began it, and never the token, or the person whom the provider of logins
+//! told. It ends half an hour after the last request
+//! of a person, and twelve hours after its begin. The live parts of an open page keep no session alive.
+//!
+//! At most [`OF_ONE`] sessions per login, a token or a person, exist, and [`MOST`] in all. A further one ends the
+//! session that was not used for the longest time among those of the same login. Beyond the bound of all, one of the
+//! login with the most sessions ends. So nobody ends the sessions of others by many logins.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,8 +15,10 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::stages::ports::TokenHash;
+use crate::stages::ports::{TokenHash, TokenHolder};
 
+/// The most sessions of one login at the same time.
+const OF_ONE: usize = 8;
 /// The most sessions at the same time.
 const MOST: usize = 256;
 /// How long a session lasts without a request of a person.
@@ -20,11 +26,42 @@ const IDLE: Duration = Duration::from_secs(30 * 60);
 /// How long a session lasts at most.
 pub(super) const LONGEST: Duration = Duration::from_secs(12 * 3_600);
 
+/// The way by which a session began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Login {
+    /// A token, by its hash. Each request looks for its holder.
+    Token(TokenHash),
+    /// A person whom the provider of logins told, with the role of the groups at that time.
+    Person(TokenHolder),
+}
+
+impl From<TokenHash> for Login {
+    fn from(hash: TokenHash) -> Self {
+        Self::Token(hash)
+    }
+}
+
+impl From<TokenHolder> for Login {
+    fn from(holder: TokenHolder) -> Self {
+        Self::Person(holder)
+    }
+}
+
+impl Login {
+    /// The token or the person, for the bound on sessions.
+    fn key(&self) -> [u8; 32] {
+        match self {
+            Self::Token(hash) => *hash,
+            Self::Person(holder) => key(&holder.actor),
+        }
+    }
+}
+
 /// A session that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
-    /// The hash of the token that began it.
-    pub(super) token: TokenHash,
+    /// The token or the person that began it.
+    pub(super) login: Login,
     /// The text that each form of the session carries.
     pub(super) csrf: String,
     began: Instant,
@@ -43,17 +80,19 @@ pub(super) struct Sessions(Mutex<BTreeMap<[u8; 32], Session>>);
 
 impl Sessions {
     /// Begins a session. `id` and `csrf` are random.
-    pub(super) fn begin(&self, id: &str, token: TokenHash, csrf: String) {
+    pub(super) fn begin(&self, id: &str, login: impl Into<Login>, csrf: String) {
+        let login = login.into();
         let mut all = self.0.lock();
         all.retain(|_, session| !session.has_ended());
-        if all.len() >= MOST {
-            let oldest = all.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| *key);
+        if let Some(crowded) = crowded(&all, &login.key()) {
+            let of_login = all.iter().filter(|(_, session)| session.login.key() == crowded);
+            let oldest = of_login.min_by_key(|(_, session)| session.used).map(|(key, _)| *key);
             if let Some(key) = oldest {
                 all.remove(&key);
             }
         }
         let now = Instant::now();
-        all.insert(key(id), Session { token, csrf, began: now, used: now });
+        all.insert(key(id), Session { login, csrf, began: now, used: now });
     }
 
     /// The session with this id. A request of a person keeps it alive.
@@ -72,6 +111,19 @@ impl Sessions {
     }
 }
 
+/// The login of which a session has to end before one of `login` begins. None while there is room.
+fn crowded(all: &BTreeMap<[u8; 32], Session>, login: &[u8; 32]) -> Option<[u8; 32]> {
+    let mut counts: BTreeMap<[u8; 32], usize> = BTreeMap::new();
+    for session in all.values() {
+        *counts.entry(session.login.key()).or_default() += 1;
+    }
+    if counts.get(login).is_some_and(|count| *count >= OF_ONE) {
+        return Some(*login);
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count).filter(|_| all.len() >= MOST);
+    most.map(|(login, _)| login)
+}
+
 fn key(id: &str) -> [u8; 32] {
     Sha256::digest(id).into()
 }
@@ -84,7 +136,7 @@ mod tests {
 
     fn begun(id: &str) -> Sessions {
         let sessions = Sessions::default();
-        sessions.begin(id, [7; 32], "form".to_owned());
+        sessions.begin(id, [7_u8; 32], "form".to_owned());
         sessions
     }
 
@@ -117,16 +169,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_number_of_sessions_is_bounded_and_the_one_that_rests_gives_way() {
-        let sessions = begun("rests");
+    async fn many_logins_with_one_token_end_sessions_of_that_token_alone() {
+        let sessions = begun("other");
+        for number in 0..=OF_ONE {
+            advance(Duration::from_millis(1)).await;
+            sessions.begin(&number.to_string(), [1_u8; 32], String::new());
+        }
+        assert_eq!(sessions.0.lock().len(), OF_ONE + 1);
+        assert!(sessions.find("other", true).is_some() && sessions.find("1", true).is_some());
+        assert!(sessions.find("0", true).is_none(), "the one that rested for the longest time gives way");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_number_of_all_sessions_is_bounded_and_the_token_with_the_most_gives_way() {
+        let sessions = begun("one");
+        let token = |number: usize| -> TokenHash { Sha256::digest(number.to_string()).into() };
         for number in 1..MOST {
             advance(Duration::from_millis(1)).await;
-            sessions.begin(&number.to_string(), [7; 32], String::new());
+            // The last token has two of them.
+            sessions.begin(&number.to_string(), token(number.min(MOST - 2)), String::new());
         }
-        advance(Duration::from_millis(1)).await;
-        assert!(sessions.find("1", true).is_some() && sessions.find("rests", false).is_some());
-        sessions.begin("new", [7; 32], String::new());
         assert_eq!(sessions.0.lock().len(), MOST);
-        assert!(sessions.find("rests", true).is_none() && sessions.find("new", true).is_some());
+        sessions.begin("new", token(0), String::new());
+        assert_eq!(sessions.0.lock().len(), MOST);
+        assert!(sessions.find("one", true).is_some() && sessions.find("new", true).is_some());
+        assert!(sessions.find(&(MOST - 2).to_string(), true).is_none());
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::Form;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use tokio::time::timeout;
 
@@ -71,11 +71,14 @@ pub(super) struct Submitted {
 /// The form of a visitor who may change something.
 pub(super) struct Change(pub(super) Submitted);
 
+/// The form of a visitor who may approve the next step of a paused failover, or change something.
+pub(super) struct Approval(pub(super) Submitted);
+
 impl FromRequest<Context> for Submitted {
     type Rejection = Denied;
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, Denied> {
-        submitted(request, context, false).await
+        submitted(request, context, None).await
     }
 }
 
@@ -83,24 +86,33 @@ impl FromRequest<Context> for Change {
     type Rejection = Denied;
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, Denied> {
-        submitted(request, context, true).await.map(Self)
+        submitted(request, context, Some(OperatorRole::Operator)).await.map(Self)
     }
 }
 
-async fn submitted(request: Request, context: &Context, is_change: bool) -> Result<Submitted, Denied> {
-    let (mut parts, body) = request.into_parts();
-    let visitor = Visitor::from_request_parts(&mut parts, context).await?;
-    if is_change && visitor.role != OperatorRole::Operator {
-        return Err(Denied::Viewer);
+impl FromRequest<Context> for Approval {
+    type Rejection = Denied;
+
+    async fn from_request(request: Request, context: &Context) -> Result<Self, Denied> {
+        submitted(request, context, Some(OperatorRole::Approver)).await.map(Self)
     }
-    if is_change && !context.changes {
-        return Err(Denied::ReadOnly);
+}
+
+/// The form of a visitor. `least` is the role that its change needs, if it changes something outside of the console.
+async fn submitted(request: Request, context: &Context, least: Option<OperatorRole>) -> Result<Submitted, Denied> {
+    let (parts, body) = request.into_parts();
+    let visitor = Visitor::of(&parts, context).await?;
+    if let Some(least) = least {
+        visitor.must_be(least)?;
+        if !context.changes {
+            return Err(Denied::ReadOnly);
+        }
     }
     let fields = form(Request::from_parts(parts, body)).await?;
     if !csrf::carries(&visitor.csrf, fields.text("csrf")) {
         return Err(Denied::OtherForm);
     }
-    Ok(Submitted { visitor, fields })
+    Ok(Submitted { visitor: visitor.admitted(context).await?, fields })
 }
 
 /// Reads a form that a page of this host sends.

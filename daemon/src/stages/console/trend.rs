@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use lockstep_proto::bridge::ApiError;
+use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::overview::Overview;
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::{NodeId, SiteId};
@@ -55,7 +55,10 @@ impl Trend {
         loop {
             let late = |_| Err(ApiError::unavailable("no answer in time"));
             let seen = timeout(ANSWER, operators.overview()).await.unwrap_or_else(late);
-            self.note_sites(seen.ok().as_ref(), clock.now_ms());
+            self.note_sites(seen.as_ref().ok(), clock.now_ms());
+            if seen.is_err_and(|error| !is_silence(&error)) {
+                self.0.lock().refdb_silent_since = None;
+            }
             if let Ok(peers) = timeout(ANSWER, inspection.peers()).await {
                 self.note_peers(peers, clock.now_ms());
             }
@@ -111,6 +114,11 @@ impl Trend {
         let inner = self.0.lock();
         (inner.peers.values().cloned().collect(), inner.asked_ms)
     }
+}
+
+/// Whether an error means that the refdb gave no answer. A retry helps then; it does not if the refdb refuses a call.
+pub(super) fn is_silence(error: &ApiError) -> bool {
+    error.code == RefusalCode::Unavailable && error.retry
 }
 
 /// The lags that the digests tell about the present.

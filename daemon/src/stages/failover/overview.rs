@@ -288,6 +288,7 @@ mod tests {
             obeys_mode: true,
             probes_users: None,
             bootstrap: None,
+            written: None,
         }
     }
 

@@ -83,7 +83,7 @@ impl LockDesk {
     /// Changes the list, obeys it here, and shows it.
     async fn change(&self, change: impl Fn(&mut Locks) -> Result<bool, ApiError>) -> Result<LockList, ApiError> {
         let change = |list: &mut Locks| change(list).map_err(NotChanged::from);
-        LOCKS.change(self.refdb.documents.as_ref(), TRIES, change).await?;
+        super::change(&self.refdb, change).await?;
         self.list().await
     }
 
@@ -99,7 +99,7 @@ impl LockDesk {
             if !is_new {
                 return Ok(lock);
             }
-            let replaced = LOCKS.replace(self.refdb.documents.as_ref(), before, &list).await;
+            let replaced = super::replace(&self.refdb, before, &list).await;
             if replaced.map_err(|error| unanswered(&error))? {
                 let Lock { id, target, owner, reason, ttl_ms, .. } = &lock;
                 tracing::warn!(actor = by, id, %target, owner, reason, ttl_ms, "a lock is acquired");

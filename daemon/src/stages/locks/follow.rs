@@ -8,10 +8,11 @@ use lockstep_proto::locks::{Lock, LockTarget, Locks};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::{LOCKS, TRIES, decide};
+use super::{LOCKS, decide};
 use crate::base::observer::Observer;
 use crate::base::tasks::Tasks;
 use crate::seams::refdb::{RefDb, RefDbError};
+use crate::state::bound_refdb::BoundRefdb;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::operator_locks::OperatorLocks;
 use crate::state::quiesce::Quiesce;
@@ -22,6 +23,7 @@ use crate::state::went_back::WentBack;
 pub struct LockFollower {
     refdb: RefDb,
     went_back: WentBack,
+    bound: Arc<BoundRefdb>,
     observer: Arc<dyn Observer>,
     tasks: Tasks,
     locks: Arc<OperatorLocks>,
@@ -36,8 +38,8 @@ impl LockFollower {
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState, pace: Duration) -> Self {
         let NodeContext { refdb, went_back, observer, tasks, .. } = context.clone();
-        let NodeState { operator_locks: locks, quiesce, beat, .. } = state.clone();
-        Self { refdb, went_back, observer, tasks, locks, quiesce, beat, pace }
+        let NodeState { operator_locks: locks, quiesce, beat, bound, .. } = state.clone();
+        Self { refdb, went_back, bound, observer, tasks, locks, quiesce, beat, pace }
     }
 
     /// Reads the list, and refuses from now on what its locks keep out. The node obeys the list when the batches that
@@ -83,7 +85,9 @@ impl LockFollower {
                 continue;
             }
             let expired = self.locks.expired(Instant::now());
+            // While the refdb moves, no lock ends. The new one watches each anew.
             if !expired.is_empty()
+                && !self.bound.moves()
                 && let Err(error) = self.end(&expired).await
             {
                 self.observer.failed("locks", &error);
@@ -94,7 +98,7 @@ impl LockFollower {
     /// Ends locks that this node has watched for their whole time to live. Another node may have done so already.
     async fn end(&self, expired: &[Lock]) -> Result<(), RefDbError> {
         let change = |list: &mut Locks| Ok::<bool, RefDbError>(decide::end(list, expired));
-        LOCKS.change(self.refdb.documents.as_ref(), TRIES, change).await?;
+        super::change(&self.refdb, change).await?;
         for Lock { id, target, owner, .. } in expired {
             tracing::warn!(id, %target, owner, "a lock was not renewed in time, and has expired");
         }

@@ -9,20 +9,26 @@ use axum::Router;
 pub type TokenHash = [u8; 32];
 
 /// The calls that the holder of a token may make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OperatorRole {
     /// Those that show the state and change nothing.
     Viewer,
+    /// Those of a viewer, and the one that resumes a failover which is paused for an approval.
+    Approver,
     /// Every call of the API.
     Operator,
 }
 
 impl OperatorRole {
+    /// All roles, each with more calls than the one before.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Approver, Self::Operator];
+
     /// The name of the role, as the token file and the console write it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
+            Self::Approver => "approver",
             Self::Operator => "operator",
         }
     }

@@ -1,10 +1,10 @@
 //! Port: from the API to failover: the state of all sites, and the requests of operators.
 
 use async_trait::async_trait;
-use lockstep_proto::bridge::ApiError;
+use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::drill::{DrillBegun, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
-    ActRequest, ExecuteRequest, Failover, FailoverPlan, ModeRequest, PlanRequest, RoleRequest, SitesStatus,
+    ActRequest, ExecuteRequest, Failover, FailoverAct, FailoverPlan, ModeRequest, PlanRequest, RoleRequest, SitesStatus,
 };
 use lockstep_proto::history::History;
 use lockstep_proto::keys::{ChangeKeyRequest, RequireSigningRequest, SigningStatus};
@@ -33,6 +33,22 @@ pub trait Operators: Send + Sync {
 
     /// Pauses, resumes or aborts the failover that is in progress.
     async fn act(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError>;
+
+    /// Approves the next step of a failover that is paused before it because its execution asked for an approval
+    /// there. Any other act is refused, and any other pause.
+    async fn approve(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError> {
+        let failover = self.sites().await?.failover;
+        let approved = request.step.filter(|_| request.act == FailoverAct::Resume);
+        let waits = |failover: &Failover, step| {
+            failover.number == request.number && failover.paused && failover.pause_before.contains(&step)
+        };
+        if failover.zip(approved).is_some_and(|(failover, step)| waits(&failover, step)) {
+            return self.act(actor, request).await;
+        }
+        let message = "an approver only resumes a failover that is paused before a step of --pause-before, and names \
+                       that step; nothing was changed; ask an operator";
+        Err(ApiError::new(RefusalCode::Stale, false, message))
+    }
 
     /// Adds a site to the list of sites, as a standby, while no failover is in progress.
     async fn add_site(&self, actor: &str, site: &SiteId, request: AddSiteRequest) -> Result<SitesStatus, ApiError>;

@@ -29,7 +29,7 @@ use super::target::{Retry, Target, is_empty, wanted};
 use crate::base::clock::Entropy;
 use crate::base::faults::failpoint;
 use crate::base::faults::injected_bug::InjectedBugs;
-use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, Rebuilt, RefDb, RefItem, Tables};
+use crate::seams::refdb::{Document, IncarnationRecord, IncarnationState, NodeRecord, Rebuilt, RefDb, RefItem, Tables};
 use crate::stages::ports::Fencing;
 use crate::state::bound_refdb::{self, BoundRefdb};
 use crate::state::gone_nodes::GoneNodes;
@@ -269,6 +269,8 @@ impl MoveJob {
             raised.map(|site| KnownSite { epoch: site.epoch.saturating_add(EPOCHS), ..site }).collect();
         self.report.lock().sites = raised.clone();
         target.put(raised.into_iter().map(Rebuilt::Site).collect()).await?;
+        let locks = self.retry().call(|| records::last_locks(&self.refdb)).await?;
+        target.put(locks.map(|locks| Rebuilt::Document(Document::Locks, locks)).into_iter().collect()).await?;
         target.flush().await?;
         Ok(target)
     }

@@ -1,10 +1,18 @@
 //! Copies the records that a move takes along, beside refs and sites: the documents of the installation, and the
 //! identity of its Gerrit. Every write is conditional, so a copy may be repeated.
 
-use crate::seams::refdb::{Document, DocumentRecord, RefDb, RefDbError};
+use lockstep_proto::locks::Locks;
 
-/// The documents that travel. The identity does not: each refdb has its own.
-const DOCUMENTS: [Document; 7] = [
+use crate::seams::refdb::{Document, DocumentRecord, RefDb, RefDbError, StoredDocument};
+
+/// The locks of operators, which travel with their revision.
+const LOCKS: StoredDocument<Locks> = StoredDocument::json(Document::Locks);
+/// How often the list of locks is written anew when somebody else has just changed it.
+const TRIES: usize = 8;
+
+/// The documents that travel with a revision of the new refdb. The identity does not: each refdb has its own.
+/// Nor do the leases of readers: the nodes take new ones.
+const DOCUMENTS: [Document; 8] = [
     Document::Failover,
     Document::History,
     Document::FirstSites,
@@ -12,6 +20,7 @@ const DOCUMENTS: [Document; 7] = [
     Document::DrillHistory,
     Document::SilentDrills,
     Document::Keys,
+    Document::Capacity,
 ];
 
 /// Copies them.
@@ -37,6 +46,20 @@ pub(super) async fn copy(from: &RefDb, to: &RefDb) -> Result<(), RefDbError> {
     Ok(())
 }
 
+/// The last list of locks of a refdb that is closed, for the new one. It keeps its revision, because that is the
+/// fencing token of the next lock.
+///
+/// It writes the list anew first. Each change of locks reads the list, then the identity, and replaces the list under
+/// the condition of its revision. So a change that read the identity before it was closed has landed before this write,
+/// and travels, or fails. Every later one is refused by the identity.
+///
+/// # Errors
+/// A call failed. The list may be written anew, which changes no lock.
+pub(super) async fn last_locks(from: &RefDb) -> Result<Option<DocumentRecord>, RefDbError> {
+    LOCKS.change(from.documents.as_ref(), TRIES, |_| Ok::<bool, RefDbError>(true)).await?;
+    from.documents.document(Document::Locks).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,14 +67,31 @@ mod tests {
     use crate::seams::refdb::memory::MemoryRefDb;
 
     #[tokio::test]
-    async fn documents_and_the_gerrit_identity_travel_and_the_identity_of_the_refdb_stays() {
+    async fn a_change_of_the_locks_that_was_decided_before_fails_and_the_revision_grows() {
+        let refdb = MemoryRefDb::new().refdb();
+        let documents = refdb.documents.as_ref();
+        assert!(LOCKS.replace(documents, 0, &Locks::default()).await.unwrap());
+        let (before, list) = LOCKS.read(documents).await.unwrap().unwrap();
+        let last = last_locks(&refdb).await.unwrap().unwrap();
+        assert_eq!((before, last.revision), (1, 2));
+        assert!(!LOCKS.replace(documents, before, &list).await.unwrap(), "it was decided before the fence");
+        let again = last_locks(&refdb).await.unwrap().unwrap();
+        assert_eq!(again, DocumentRecord { revision: 3, ..last }, "a repetition changes no lock");
+        let empty = last_locks(&MemoryRefDb::new().refdb()).await.unwrap().unwrap();
+        assert_eq!(empty.revision, 1, "nobody can begin a list any more");
+    }
+
+    #[tokio::test]
+    async fn documents_and_the_gerrit_identity_travel_and_the_identity_of_the_refdb_and_the_leases_stay() {
         let (from, to) = (MemoryRefDb::new().refdb(), MemoryRefDb::new().refdb());
         for revision in 1..=3 {
             let record = DocumentRecord { revision, body: format!("keys {revision}") };
             from.documents.put_document(Document::Keys, &record).await.unwrap();
         }
         let identity = DocumentRecord { revision: 1, body: "{}".to_owned() };
-        from.documents.put_document(Document::Identity, &identity).await.unwrap();
+        for which in [Document::Identity, Document::Readers] {
+            from.documents.put_document(which, &identity).await.unwrap();
+        }
         let (all_projects, all_users) = ("All-Projects".parse().unwrap(), "All-Users".parse().unwrap());
         let gerrit = GerritRecord { server_id: "server".to_owned(), all_projects, all_users };
         from.gerrit.enroll_gerrit(&gerrit).await.unwrap();
@@ -61,7 +101,9 @@ mod tests {
         }
         let copied = DocumentRecord { revision: 1, body: "keys 3".to_owned() };
         assert_eq!(to.documents.document(Document::Keys).await, Ok(Some(copied)));
-        assert_eq!(to.documents.document(Document::Identity).await, Ok(None));
+        for which in [Document::Identity, Document::Readers] {
+            assert_eq!(to.documents.document(which).await, Ok(None));
+        }
         assert_eq!(to.gerrit.gerrit().await, Ok(Some(gerrit)));
         assert_eq!(to.gerrit.instances().await, Ok([("one".to_owned(), "n".parse().unwrap())].into()));
     }

@@ -165,6 +165,7 @@ fn same_place(one: &Rebuilt, other: &Rebuilt) -> bool {
         Rebuilt::Ref(project, item) => (project.to_string(), item.key.to_string()),
         Rebuilt::Directory(project, name) => (project.to_string(), name.to_string()),
         Rebuilt::Site(site) => (String::new(), site.site.to_string()),
+        Rebuilt::Document(which, _) => ("@document".to_owned(), format!("{which:?}")),
     };
     place(one) == place(other)
 }

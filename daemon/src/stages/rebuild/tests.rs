@@ -113,7 +113,7 @@ fn the_highest_version_wins_and_forks_are_told() {
         let text = |item: Rebuilt| match item {
             Rebuilt::Ref(project, item) => format!("{project} {}@{} {}", item.key, item.version.0 - LEAP, item.value),
             Rebuilt::Directory(_, name) => format!("folder {name}"),
-            Rebuilt::Site(_) => "a site".to_owned(),
+            Rebuilt::Site(_) | Rebuilt::Document(..) => "no ref".to_owned(),
         };
         items.into_iter().map(text).collect()
     };

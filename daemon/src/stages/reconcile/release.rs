@@ -7,7 +7,7 @@
 //!
 //! A value is kept under a label: the id of the transaction and a suffix, as the materializer writes it. Labels are
 //! read before the incarnations. So the incarnation of a label is among them, unless it was forgotten, which happens
-//! only when all of its slots are collected.
+//! only when all of its slots are collected. The incarnations are read once for the labels of many projects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +27,9 @@ use crate::state::journal::lane_of;
 use crate::state::low_water::LowWater;
 use crate::state::materialize::is_stray;
 use crate::state::went_back::WentBack;
+
+/// The labels in memory at once, but for one project. The incarnations are read once for them.
+const MOST_LABELS: usize = 10_000;
 
 /// Per lane, the slot below which everything must be applied.
 type Bounds = BTreeMap<LaneId, Seq>;
@@ -91,39 +94,70 @@ impl Releaser {
         self.strays.store(0, Ordering::SeqCst);
         let mut pages = ProjectPages::of(self.refdb.refs.as_ref());
         while let Some(page) = pages.next().await? {
-            for (project, _) in &page {
-                self.release_of(project).await?;
-            }
+            let projects: Vec<ProjectName> = page.into_iter().map(|(project, _)| project).collect();
+            self.release_among(&projects).await?;
         }
         self.observer.strays(self.strays.swap(0, Ordering::SeqCst));
         Ok(())
     }
 
-    async fn release_of(&self, project: &ProjectName) -> Result<(), ReleaseError> {
+    /// Releases values of these projects.
+    async fn release_among(&self, projects: &[ProjectName]) -> Result<(), ReleaseError> {
+        let (mut kept, mut count) = (Vec::new(), 0);
+        for project in projects {
+            let labels = self.labels(project).await?;
+            if labels.is_empty() {
+                continue;
+            }
+            count += labels.len();
+            kept.push((project, labels));
+            if count >= MOST_LABELS {
+                count = 0;
+                self.release_kept(std::mem::take(&mut kept)).await?;
+            }
+        }
+        self.release_kept(kept).await
+    }
+
+    /// The labels of a project whose values may be released.
+    async fn labels(&self, project: &ProjectName) -> Result<Vec<String>, ReleaseError> {
         let labels = match self.repositories.kept(project).await {
-            Err(GitError::NoRepository(_)) => return Ok(()),
+            Err(GitError::NoRepository(_)) => return Ok(Vec::new()),
             kept => kept?,
         };
-        let of_label = |label: &String| (project.clone(), label.clone());
         self.waiting.lock().retain(|(of, label), _| of != project || labels.contains(label));
-        if labels.is_empty() {
-            return Ok(());
-        }
         let strays = labels.iter().filter(|label| is_stray(label)).count();
         self.strays.fetch_add(strays as u64, Ordering::SeqCst);
-        if self.debts.has_debt(project) {
+        Ok(if self.debts.has_debt(project) { Vec::new() } else { labels })
+    }
+
+    async fn release_kept(&self, kept: Vec<(&ProjectName, Vec<String>)>) -> Result<(), ReleaseError> {
+        if kept.is_empty() {
             return Ok(());
         }
         let incarnations = self.refdb.incarnations().await?;
         let known = incarnations.into_iter().map(|record| (record.id.clone(), record)).collect();
+        for (project, labels) in kept {
+            self.release_of(project, labels, &known).await?;
+        }
+        Ok(())
+    }
+
+    async fn release_of(
+        &self,
+        project: &ProjectName,
+        labels: Vec<String>,
+        known: &BTreeMap<IncarnationId, IncarnationRecord>,
+    ) -> Result<(), ReleaseError> {
+        let of_label = |label: &String| (project.clone(), label.clone());
         let (mut over, mut now) = (Vec::new(), None::<Arc<Bounds>>);
         for label in labels {
             let Some(txn) = ended_by(&label) else { continue };
             let waits_for = self.waiting.lock().get(&of_label(&label)).cloned();
             match waits_for {
-                Some(bounds) if self.is_past(&bounds, &known) => over.push(label),
+                Some(bounds) if self.is_past(&bounds, known) => over.push(label),
                 Some(_) => {}
-                None if self.is_collected(&txn, &known).await? => {
+                None if self.is_collected(&txn, known).await? => {
                     let bounds = match now.clone() {
                         Some(bounds) => bounds,
                         None => Arc::new(self.bounds(project).await?),
@@ -193,14 +227,15 @@ fn ended_by(label: &str) -> Option<TxnId> {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
     use lockstep_proto::debt::DebtKind;
-    use lockstep_proto::{Command, Oid, RefValue, Transaction};
+    use lockstep_proto::{Command, NodeId, Oid, RefValue, SiteId, Transaction};
 
     use super::*;
     use crate::base::faults::injected_bug::InjectedBugs;
     use crate::base::transaction_builder::TransactionBuilder;
     use crate::seams::git::model::ModelRepositories;
-    use crate::seams::refdb::CommitRequest;
+    use crate::seams::refdb::{CommitRequest, Incarnations, MarkAnswer, OpenAnswer};
     use crate::seams::volume::Changes;
     use crate::state::debts::Failure;
     use crate::state::durability::Remember;
@@ -250,21 +285,21 @@ mod tests {
         let (context, repositories, project, _) = world().await;
         let (releaser, refdb) = (releaser(&context), &context.refdb);
         let IncarnationRecord { site, id, .. } = context.open_incarnation().await;
-        releaser.release_of(&project).await.unwrap();
+        releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
         assert_eq!(repositories.kept(&project).len(), 2, "an empty slot above the published mark may still be taken");
         refdb.refs.commit(&transaction(LABELS[0].strip_suffix("-0").unwrap())).await.unwrap();
         // Late poison for a collected slot.
         refdb.journal.poison(&"n.1.0.7".parse().unwrap()).await.unwrap();
         refdb.incarnations.mark(&site, &id, &[Seq(5)], &[Seq(5)]).await.unwrap();
-        releaser.release_of(&project).await.unwrap();
+        releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
         assert_eq!(repositories.kept(&project).len(), 2, "an occupied slot is not collected");
         refdb.incarnations.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
-        releaser.release_of(&project).await.unwrap();
+        releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
         applied(&releaser, 7);
-        releaser.release_of(&project).await.unwrap();
+        releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
         assert_eq!(repositories.kept(&project).len(), 2, "a slot that may build on the value is not applied here yet");
         applied(&releaser, 8);
-        releaser.release_of(&project).await.unwrap();
+        releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
         let left: Vec<String> = repositories.kept(&project).into_keys().collect();
         assert_eq!(left, [LABELS[0]], "the slot of the other label was collected");
     }
@@ -278,7 +313,7 @@ mod tests {
         refdb.refs.commit(&transaction("n.1.0.12.00000000000000cc")).await.unwrap();
         for (until, kept) in [(8, 2), (8, 2), (12, 2), (13, 0)] {
             applied(&releaser, until);
-            releaser.release_of(&project).await.unwrap();
+            releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
             assert_eq!(repositories.kept(&project).len(), kept, "applied until {until}");
         }
     }
@@ -289,16 +324,16 @@ mod tests {
         let (releaser, refdb) = (releaser(&context), &context.refdb);
         let IncarnationRecord { site, id, .. } = context.open_incarnation().await;
         refdb.incarnations.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
-        releaser.release_of(&project).await.unwrap();
+        releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
         // The mark passes a transaction that waits behind bad content, and may build on the value.
         let waits = transaction("n.1.0.5.00000000000000dd").transaction;
         let failure = Failure { kind: DebtKind::BadContent, why: "bad".into(), txn: None, refs: Vec::new() };
         releaser.debts.waits(&waits, failure, 7, 3);
         applied(&releaser, 8);
-        releaser.release_of(&project).await.unwrap();
+        releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
         assert_eq!(repositories.kept(&project).len(), 2);
         releaser.debts.arrived(&waits.id);
-        releaser.release_of(&project).await.unwrap();
+        releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
         assert!(repositories.kept(&project).is_empty());
     }
 
@@ -307,9 +342,84 @@ mod tests {
         let (context, repositories, project, oid) = world().await;
         repositories.move_refs(&project, &[], &[("by-hand".to_owned(), oid)]).await.unwrap();
         let releaser = releaser(&context);
-        releaser.release_of(&project).await.unwrap();
-        releaser.release_of(&project).await.unwrap();
+        releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
+        releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
         let left: Vec<String> = repositories.kept(&project).into_keys().collect();
         assert_eq!(left, ["by-hand"]);
+    }
+
+    /// The records of incarnations, whose reads are counted.
+    struct Counted {
+        inner: Arc<dyn Incarnations>,
+        reads: AtomicU64,
+    }
+
+    #[async_trait]
+    impl Incarnations for Counted {
+        async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            self.inner.incarnations(site).await
+        }
+
+        async fn open_incarnation(&self, _: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
+            unreachable!("the releaser reads only")
+        }
+
+        async fn last_incarnation(&self, _: &SiteId, _: &NodeId) -> Result<u64, RefDbError> {
+            unreachable!("the releaser reads only")
+        }
+
+        async fn mark(&self, _: &SiteId, _: &IncarnationId, _: &[Seq], _: &[Seq]) -> Result<MarkAnswer, RefDbError> {
+            unreachable!("the releaser reads only")
+        }
+
+        async fn touch(&self, _: &SiteId, _: &IncarnationId) -> Result<MarkAnswer, RefDbError> {
+            unreachable!("the releaser reads only")
+        }
+
+        async fn freeze(&self, _: &SiteId, _: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
+            unreachable!("the releaser reads only")
+        }
+
+        async fn poisoned(&self, _: &SiteId, _: &IncarnationId) -> Result<(), RefDbError> {
+            unreachable!("the releaser reads only")
+        }
+
+        async fn raise_published(&self, _: &SiteId, _: &IncarnationId, _: &[Seq]) -> Result<(), RefDbError> {
+            unreachable!("the releaser reads only")
+        }
+
+        async fn drained(&self, _: &SiteId, _: &IncarnationId, _: &[Seq]) -> Result<(), RefDbError> {
+            unreachable!("the releaser reads only")
+        }
+
+        async fn forget_incarnations(&self, _: &SiteId, _: &[IncarnationId]) -> Result<(), RefDbError> {
+            unreachable!("the releaser reads only")
+        }
+    }
+
+    #[tokio::test]
+    async fn the_incarnations_are_read_once_for_all_projects_and_not_without_a_label() {
+        let (mut context, repositories, first, _) = world().await;
+        let IncarnationRecord { site, id, .. } = context.open_incarnation().await;
+        context.refdb.incarnations.mark(&site, &id, &[Seq(2)], &[Seq(2)]).await.unwrap();
+        let mut projects = vec![first];
+        for name in ["q", "r", "s"] {
+            let project: ProjectName = name.parse().unwrap();
+            repositories.create(&project, &"refs/heads/main".parse().unwrap()).await.unwrap();
+            if name != "s" {
+                let oid = repositories.add_object(&project, &[], 1);
+                // Its slot is above the published mark, so it may still be taken.
+                repositories.move_refs(&project, &[], &[(LABELS[0].to_owned(), oid)]).await.unwrap();
+            }
+            projects.push(project);
+        }
+        let counted = Arc::new(Counted { inner: Arc::clone(&context.refdb.incarnations), reads: AtomicU64::new(0) });
+        context.refdb.incarnations = Arc::clone(&counted) as _;
+        let releaser = releaser(&context);
+        releaser.release_among(&projects).await.unwrap();
+        assert_eq!(counted.reads.load(Ordering::SeqCst), 1, "for three projects with labels");
+        releaser.release_among(&projects[3..]).await.unwrap();
+        assert_eq!(counted.reads.load(Ordering::SeqCst), 1);
     }
 }

@@ -109,6 +109,31 @@ struct Inner {
     done: u64,
     failed: u64,
     last: Option<(String, u64)>,
+    /// The calls of the bridge for tasks that are in progress.
+    asking: usize,
+    /// When the last of them ended.
+    asked: Option<Instant>,
+}
+
+/// How long after a call of the bridge its Gerrit counts as running. The bridge asks again at once.
+const BETWEEN_CALLS: Duration = Duration::from_secs(2);
+
+/// A call of the bridge for tasks. It ends with its connection, so it ends when its Gerrit does.
+struct Asking<'a>(&'a Refresh);
+
+impl<'a> Asking<'a> {
+    fn of(refresh: &'a Refresh) -> Self {
+        refresh.inner().asking += 1;
+        Self(refresh)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.0.inner();
+        inner.asking -= 1;
+        inner.asked = Some(Instant::now());
+    }
 }
 
 impl Refresh {
@@ -125,7 +150,8 @@ impl Refresh {
             limits.keep = Duration::ZERO;
         }
         let queue = Queue::new(limits, generation, marks, Instant::now(), forgets_newer);
-        let inner = Inner { queue, sessions: Sessions::default(), done: 0, failed: 0, last: None };
+        let inner =
+            Inner { queue, sessions: Sessions::default(), done: 0, failed: 0, last: None, asking: 0, asked: None };
         let (inner, news, ended) = (Mutex::new(inner), watch::Sender::new(0), context.tasks.cancelled());
         let refresh = Arc::new(Self { settings, clock, entropy, observer, ended, bugs, inner, news });
         state.versions.set_follower(Arc::clone(&refresh) as _);
@@ -146,6 +172,14 @@ impl Refresh {
     #[must_use]
     pub fn is_due(&self, subject: &Subject) -> bool {
         self.inner().queue.is_due(subject)
+    }
+
+    /// Whether a Gerrit asks for tasks now, or did so just before. A Gerrit asks once its handshake was accepted, so
+    /// its `init` is over.
+    #[must_use]
+    pub fn gerrit_runs(&self) -> bool {
+        let inner = self.inner();
+        inner.asking > 0 || inner.asked.is_some_and(|asked| asked.elapsed() < BETWEEN_CALLS)
     }
 
     /// The subject that Gerrit keeps of a ref, and whether a refresh of it is outstanding. None if Gerrit keeps none.
@@ -335,6 +369,7 @@ impl Refreshes for Refresh {
         if self.settings.gerrit_commits {
             self.polled(&request.session)?;
         }
+        let _asking = Asking::of(self);
         loop {
             let (response, next) = self.take(&request)?;
             if !response.tasks.is_empty() || Instant::now() >= deadline {

@@ -77,6 +77,22 @@ fn number(task: &Task) -> u32 {
 const META: &str = "refs/changes/01/1/meta";
 
 #[tokio::test(start_paused = true)]
+async fn a_gerrit_runs_while_it_asks_and_for_a_moment_after() {
+    let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
+    assert!(!life.refresh.gerrit_runs(), "it may be at its `init`");
+    let call = tokio::time::timeout(Duration::from_secs(10), life.ask("one", 60_000));
+    let looks = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        life.refresh.gerrit_runs()
+    };
+    let (ended, runs) = tokio::join!(call, looks);
+    assert!(runs && ended.is_err(), "the connection was cut");
+    assert!(life.refresh.gerrit_runs());
+    tokio::time::sleep(BETWEEN_CALLS).await;
+    assert!(!life.refresh.gerrit_runs());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiting_caller_is_told_when_a_ref_moves() {
     let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
     let (tasks, ()) = tokio::join!(life.ask("one", 30_000), async {

@@ -11,19 +11,19 @@ use crate::seams::peers::Peers;
 
 impl Resyncer {
     /// Runs a resync to its end. `sources` send the objects.
-    pub(super) async fn run(self, scope: ResyncScope, sources: Arc<dyn Peers>) {
+    pub(super) async fn take_all(self, scope: ResyncScope, sources: Arc<dyn Peers>) {
         let (names, only) = match scope {
             ResyncScope::Project { project, key } => (vec![project], key),
             ResyncScope::Site | ResyncScope::All => (self.all().await, None),
         };
-        self.report(|report| report.projects = names.len() as u64);
+        self.run.report(|report| report.projects = names.len() as u64);
         for name in names {
-            self.report(|report| report.now = Some(name.to_string()));
+            self.run.report(|report| report.now = Some(name.to_string()));
             let ended = self.right(&name, only.as_ref(), sources.as_ref()).await;
-            self.report(|report| take(report, &name, &ended));
+            self.run.report(|report| take(report, &name, &ended));
         }
         let ended_ms = self.clock.now_ms();
-        self.report(|report| {
+        self.run.report(|report| {
             report.now = None;
             report.ended_ms = Some(ended_ms);
             let Resync { number, by, done, refetched, refs_set, strays, failures, .. } = &*report;
@@ -34,21 +34,14 @@ impl Resyncer {
     /// The projects of this node, those that only the refdb had included. A list that cannot be read is a failure.
     async fn all(&self) -> Vec<ProjectName> {
         if let Err(why) = self.catch_up.projects().await {
-            self.report(|report| failed(report, "(projects that only the refdb has)", &why.into()));
+            self.run.report(|report| failed(report, "(projects that only the refdb has)", &why.into()));
         }
         match self.versions.projects() {
             Ok(projects) => projects.into_keys().collect(),
             Err(why) => {
-                self.report(|report| failed(report, "(projects of this node)", &why.into()));
+                self.run.report(|report| failed(report, "(projects of this node)", &why.into()));
                 Vec::new()
             }
-        }
-    }
-
-    /// Changes the report of the resync in progress.
-    fn report(&self, change: impl FnOnce(&mut Resync)) {
-        if let Some(report) = self.last.lock().as_mut() {
-            change(report);
         }
     }
 }

@@ -11,6 +11,10 @@
 //! project whose garbled files were taken away, or whose repository was missing, is noted durably as being restored, so
 //! that the repository restorer ends the work after a crash (`docs/adr/0053`).
 //!
+//! Between `init` and the handshake of a Gerrit, refs of All-Projects and All-Users on the disk may be values that
+//! `init` has written and that nobody has committed yet. While no Gerrit asks for refresh tasks here, a resync sets no
+//! ref of these two projects, and says so.
+//!
 //! | file | content |
 //! |---|---|
 //! | `refusals` | requests that make no sense at this node |
@@ -27,12 +31,12 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::bridge::ApiError;
 use lockstep_proto::resync::{Resync, ResyncRequest, ResyncScope};
-use lockstep_proto::{NodeId, SiteId};
-use parking_lot::Mutex;
+use lockstep_proto::{NodeId, ProjectName, SiteId};
 
 use crate::base::clock::Clock;
 use crate::base::tasks::Tasks;
@@ -46,6 +50,7 @@ use crate::state::context::{NodeContext, NodeState};
 use crate::state::debts::Debts;
 use crate::state::durability::Durability;
 use crate::state::materialize::{MaterializeError, Materializer};
+use crate::state::operator_run::{Begun, OperatorRun, RunReport};
 use crate::state::version_map::VersionMap;
 use crate::state::went_back::WentBack;
 
@@ -70,6 +75,13 @@ enum ResyncError {
     /// Peers have sent objects, and values still need others.
     #[error("{0} values still need objects that are not here; give another peer with --from, or ask again")]
     Incomplete(usize),
+    /// Refs of All-Projects or All-Users differ on the disk, and the handshake of a Gerrit decides about them.
+    #[error(
+        "{0} refs on the disk are not at their committed values, and no Gerrit runs here: they may be writes of `init` \
+         or of a schema upgrade, which were not committed yet; nothing was set. Start Gerrit: its handshake commits \
+         such writes, and restores lost values. Then ask again"
+    )]
+    LeftToGerrit(usize),
 }
 
 impl ResyncError {
@@ -80,7 +92,7 @@ impl ResyncError {
             Self::Git(error) | Self::Materialize(MaterializeError::Git(error)) => {
                 !matches!(error, GitError::Bad { .. })
             }
-            Self::Peer(_) | Self::Incomplete(_) => true,
+            Self::Peer(_) | Self::Incomplete(_) | Self::LeftToGerrit(_) => true,
             Self::Store(_) | Self::Materialize(MaterializeError::Store(_)) => false,
         }
     }
@@ -104,8 +116,14 @@ pub struct Resyncer {
     comes_back: ComesBack,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
-    last: Arc<Mutex<Option<Resync>>>,
+    run: OperatorRun<Resync>,
+    /// The projects to which Gerrit's `init` writes while no Gerrit runs.
+    of_init: BTreeSet<ProjectName>,
+    gerrit_runs: GerritRuns,
 }
+
+/// Whether a Gerrit that was let in runs at this node.
+pub type GerritRuns = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Resyncer {
     /// The resyncer of a node, which catches up through `catch_up`.
@@ -130,8 +148,16 @@ impl Resyncer {
             comes_back,
             clock,
             tasks,
-            last: Arc::default(),
+            run: OperatorRun::default(),
+            of_init: BTreeSet::new(),
+            gerrit_runs: Arc::new(|| true),
         }
+    }
+
+    /// Leaves the refs of these projects to the handshake while no Gerrit runs.
+    #[must_use]
+    pub fn leaving(self, of_init: BTreeSet<ProjectName>, gerrit_runs: GerritRuns) -> Self {
+        Self { of_init, gerrit_runs, ..self }
     }
 
     /// Begins a resync, or answers the same one if it is in progress. `actor` is the authenticated identity of the
@@ -140,7 +166,7 @@ impl Resyncer {
     /// # Errors
     /// The request makes no sense, another resync is in progress, or the refdb does not answer. Nothing was begun.
     pub async fn begin(&self, actor: &str, request: ResyncRequest) -> Result<Resync, ApiError> {
-        if let Some(running) = joined(self.last.lock().as_ref(), &request)? {
+        if let Some(running) = self.run.joined(&request)? {
             return Ok(running);
         }
         self.check(&request).await?;
@@ -150,43 +176,39 @@ impl Resyncer {
             ResyncScope::Project { .. } | ResyncScope::All => Vec::new(),
         };
         let start = self.store.facts().map_err(ApiError::unavailable)?.starts;
-        let begun = {
-            let mut last = self.last.lock();
-            if let Some(running) = joined(last.as_ref(), &request)? {
-                return Ok(running);
-            }
-            let begun = Resync {
-                number: last.as_ref().map_or(0, |last| last.number) + 1,
-                node: self.node.clone(),
-                start,
-                request: request.clone(),
-                by: actor.to_owned(),
-                began_ms: self.clock.now_ms(),
-                ended_ms: None,
-                projects: 0,
-                done: 0,
-                now: None,
-                refetched: 0,
-                garbled: 0,
-                refs_set: 0,
-                strays: 0,
-                failures: 0,
-                failed: Vec::new(),
-                ask_too,
-            };
-            *last = Some(begun.clone());
-            begun
+        let report = |number| Resync {
+            number,
+            node: self.node.clone(),
+            start,
+            request: request.clone(),
+            by: actor.to_owned(),
+            began_ms: self.clock.now_ms(),
+            ended_ms: None,
+            projects: 0,
+            done: 0,
+            now: None,
+            refetched: 0,
+            garbled: 0,
+            refs_set: 0,
+            strays: 0,
+            failures: 0,
+            failed: Vec::new(),
+            ask_too,
+        };
+        let begun = match self.run.begin(&request, report)? {
+            Begun::New(begun) => begun,
+            Begun::Joined(running) => return Ok(running),
         };
         let ResyncRequest { scope, from, reason } = &request;
         tracing::warn!(actor, reason, ?scope, ?from, "an operator begins a resync");
-        self.tasks.spawn("resync", self.clone().run(request.scope, sources));
+        self.tasks.spawn("resync", self.clone().take_all(request.scope, sources));
         Ok(begun)
     }
 
     /// The resync that is in progress, or was the last one since the start of the node.
     #[must_use]
     pub fn last(&self) -> Option<Resync> {
-        self.last.lock().clone()
+        self.run.last()
     }
 
     /// The other nodes of this site that take part.
@@ -197,17 +219,23 @@ impl Resyncer {
     }
 }
 
-/// The resync in progress, if it is the one that is asked for.
-fn joined(last: Option<&Resync>, request: &ResyncRequest) -> Result<Option<Resync>, ApiError> {
-    let running = last.filter(|last| last.ended_ms.is_none());
-    match running {
-        Some(running) if !running.request.asks_for_the_same(request) => {
-            let message = format!(
-                "resync {} of {} is in progress at this node; wait for its end, then ask again",
-                running.number, running.by
-            );
-            Err(ApiError::new(RefusalCode::Stale, true, message))
-        }
-        running => Ok(running.cloned()),
+impl RunReport for Resync {
+    type Request = ResyncRequest;
+    const KIND: &'static str = "resync";
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn by(&self) -> &str {
+        &self.by
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended_ms.is_some()
+    }
+
+    fn is_asked_for(&self, request: &ResyncRequest) -> bool {
+        self.request.asks_for_the_same(request)
     }
 }

@@ -6,7 +6,7 @@ use lockstep_proto::{Oid, ProjectName};
 
 use super::{ResyncError, Resyncer};
 use crate::seams::git::GitError;
-use crate::seams::peers::{MOST_OIDS, Peers};
+use crate::seams::peers::{OnArrival, Peers, fetch};
 
 /// The most walks by which incomplete values are told from complete ones. Each is as long as the history.
 const WALKS: usize = 32;
@@ -48,13 +48,9 @@ impl Resyncer {
         }
         tracing::warn!(%project, values = wants.len(), "refs need objects that are not here: fetching them from peers");
         let lacking: BTreeSet<Oid> = wants.iter().copied().collect();
-        let mut haves: Vec<Oid> = values.iter().copied().filter(|oid| !lacking.contains(oid)).collect();
-        for wants in wants.chunks(MOST_OIDS) {
-            haves.truncate(MOST_OIDS);
-            let packs = peers.objects(project, wants, &haves).await?;
-            self.repositories.ingest(project, &packs, wants, &[]).await?;
-            haves.splice(0..0, wants.iter().copied());
-        }
+        let haves: Vec<Oid> = values.iter().copied().filter(|oid| !lacking.contains(oid)).collect();
+        let repositories = &*self.repositories;
+        fetch::<ResyncError>(peers, repositories, project, &wants, &haves, OnArrival::Ingest).await?;
         match self.repositories.is_complete(project, &wants).await? {
             true => Ok(true),
             false => Err(ResyncError::Incomplete(wants.len())),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue};
+use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, RefValue};
 
 use super::{ResyncError, Resyncer};
 use crate::seams::peers::{PeerError, Peers};
@@ -63,10 +63,14 @@ impl Resyncer {
                 Err(why) => return Err(why),
             }
             if left == 0 || behind.as_ref().err().is_none_or(|why| !why.retry_helps()) {
-                self.right_refs(&project, self.part(name, only)?, &mut righted).await?;
+                let refs = self.right_refs(&project, self.part(name, only)?, &mut righted).await;
+                if !matches!(refs, Ok(()) | Err(ResyncError::LeftToGerrit(_))) {
+                    return refs.map(|()| righted);
+                }
+                // The objects are whole, and a handshake restores refs without the restorer.
                 self.durability.wait_durable().await;
                 self.note_restoring(name, false).await?;
-                return behind.map(|()| righted).map_err(ResyncError::from);
+                return behind.map_err(ResyncError::from).and(refs).map(|()| righted);
             }
             behind = self.catch_up_with(name, only).await;
         }
@@ -143,7 +147,14 @@ impl Resyncer {
         righted: &mut Righted,
     ) -> Result<(), ResyncError> {
         let before = self.materializer.strays(&project.name).await?.len();
+        let left = self.of_init.contains(&project.name) && !(self.gerrit_runs)();
+        if left {
+            self.nothing_differs(project, only).await?;
+        }
         match only {
+            // `init` writes no HEAD of a project that exists.
+            None if left => righted.refs_set += u64::from(self.right_ref(project, &RefKey::Head).await?),
+            Some(RefKey::Ref(_)) if left => {}
             None => {
                 let (differ, _) = self.materializer.differing_for_sure(project).await?;
                 let head = u64::from(self.materializer.head_differs(project).await?);
@@ -157,6 +168,16 @@ impl Resyncer {
         let after = self.materializer.strays(&project.name).await?.len();
         righted.strays += after.saturating_sub(before) as u64;
         Ok(())
+    }
+
+    /// Checks that no ref on the disk differs from its committed value.
+    async fn nothing_differs(&self, project: &ProjectKey, only: Option<&RefKey>) -> Result<(), ResyncError> {
+        let (differ, _) = self.materializer.differing_for_sure(project).await?;
+        let counts = |name: &&RefName| only.is_none_or(|key| key.as_ref_name() == Some(*name));
+        match differ.keys().filter(counts).count() {
+            0 => Ok(()),
+            differ => Err(ResyncError::LeftToGerrit(differ)),
+        }
     }
 
     /// Sets one ref on the disk, or `HEAD`. Returns whether it was another one.

@@ -225,6 +225,34 @@ async fn a_damaged_project_is_whole_afterwards_and_a_value_that_gives_way_is_a_s
 }
 
 #[tokio::test(start_paused = true)]
+async fn refs_that_init_wrote_stay_for_the_handshake_until_a_gerrit_runs() {
+    let world = World::new().await;
+    let runs = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = Arc::clone(&runs);
+    let gerrit_runs = Arc::new(move || seen.load(std::sync::atomic::Ordering::SeqCst));
+    let resyncer = world.resyncer.clone().leaving([project().name].into(), gerrit_runs);
+    let world = World { resyncer, ..world };
+    let by_init = world.here.add_object(&project().name, &[world.values[0]], 9);
+    world.set("a", Some(world.values[0]), Some(by_init)).await;
+    world.here.set_head(&project().name, &name("b")).await.unwrap();
+    for scope in [ResyncScope::All, request(Some("refs/heads/a")).scope] {
+        let ended = world.run(ResyncRequest { scope, ..request(None) }).await;
+        let [one] = &ended.failed[..] else { panic!("{ended:?}") };
+        assert!(one.why.starts_with("1 refs on the disk") && one.why.contains("Start Gerrit") && one.retry, "{one:?}");
+        assert!(world.state.materializer.strays(&project().name).await.unwrap().is_empty());
+        assert_eq!(world.here.refs(&project().name).get(&name("a")), Some(&by_init));
+    }
+    assert_eq!(world.run(request(Some("refs/heads/b"))).await.failures, 0, "that ref is as it should be");
+    world.here.lose_object(&project().name, &world.values[1]);
+    assert_eq!(world.run(request(None)).await.failures, 1);
+    assert!(world.here.closure_is_complete(&project().name, world.values[1]), "objects come in any case");
+    runs.store(true, std::sync::atomic::Ordering::SeqCst);
+    let ended = world.run(request(None)).await;
+    assert_eq!((ended.failures, ended.refs_set), (0, 2), "the handshake is over: the ref and HEAD are set");
+    assert!(world.is_whole());
+}
+
+#[tokio::test(start_paused = true)]
 async fn objects_come_again_although_the_refs_look_right() {
     let world = World::new().await;
     world.here.lose_object(&project().name, &world.values[2]);

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
+use lockstep_proto::overview::Written;
 use lockstep_proto::sharing::{RecordsAnswer, RecordsRequest, SharedShard, SharingStatus};
 use lockstep_proto::site_list::StreamPlace;
 use lockstep_proto::{NodeId, SiteId};
@@ -38,7 +39,9 @@ use shards::Shards;
 use crate::base::clock::Entropy;
 use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Observer;
-use crate::seams::eventlog::{EventLog, EventLogError, Position, Readers, Reading, Record, ShardReader, StreamInfo};
+use crate::seams::eventlog::{
+    EventLog, EventLogError, OpenShards, Position, Readers, Reading, Record, ShardReader, StreamInfo,
+};
 use crate::seams::peers::Peers;
 use crate::seams::refdb::Documents;
 use crate::seams::volume::ShardId;
@@ -243,6 +246,18 @@ impl EventLog for SharedEventLog {
 
     async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
         self.share.eventlog.open_since(site, shard, ms).await
+    }
+
+    async fn open_shards(&self, site: &SiteId) -> Result<Option<OpenShards>, EventLogError> {
+        self.share.eventlog.open_shards(site).await
+    }
+
+    async fn set_shards(&self, site: &SiteId, from: u32, to: u32) -> Result<(), EventLogError> {
+        self.share.eventlog.set_shards(site, from, to).await
+    }
+
+    fn written(&self, site: &SiteId) -> Option<Written> {
+        self.share.eventlog.written(site)
     }
 
     async fn retention(&self, site: &SiteId) -> Result<Option<Duration>, EventLogError> {

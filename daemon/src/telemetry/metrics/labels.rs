@@ -162,6 +162,7 @@ impl Label for &GitError {
         match self {
             GitError::NoRepository(_) => "no_repository",
             GitError::Missing { .. } => "missing",
+            GitError::Damaged { .. } => "damaged",
             GitError::Bad { .. } => "bad",
             GitError::Flawed { .. } => "flawed",
             GitError::RefMoved { .. } => "ref_moved",

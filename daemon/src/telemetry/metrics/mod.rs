@@ -17,7 +17,9 @@
 //! | `observed` | the lag and the request units, computed when they are read |
 //! | `failover` | whether a failover is safe or held, and how drills have ended |
 //! | `doctor` | the findings of the doctor |
+//! | `aws` | the circuits of AWS's endpoints, and the expiry of credentials |
 
+mod aws;
 mod doctor;
 mod failover;
 mod labels;
@@ -29,6 +31,7 @@ mod table;
 
 use opentelemetry::metrics::{Meter, MeterProvider, NoopMeterProvider};
 
+pub use aws::observe_aws;
 pub use doctor::{DoctorState, observe_doctor};
 pub use failover::{DrillState, FailoverState, observe_failovers};
 pub use labels::{ApplyOutcome, BlobCall, CallEnd, GitOp, RefDbOp};

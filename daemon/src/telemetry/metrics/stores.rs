@@ -1,5 +1,6 @@
 //! The instruments of the event log and the blob store: what AWS bills.
 
+use lockstep_proto::capacity::StreamCapacity;
 use lockstep_proto::sharing::RecordOrigin;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Meter};
@@ -19,6 +20,10 @@ pub struct EventLogMetrics {
     lease_changes: Counter<u64>,
     read_alone: Counter<u64>,
     leases: Gauge<u64>,
+    stream_shards: Gauge<u64>,
+    stream_load: Gauge<u64>,
+    stream_changes: Gauge<u64>,
+    stream_stuck: Gauge<u64>,
 }
 
 impl EventLogMetrics {
@@ -33,6 +38,10 @@ impl EventLogMetrics {
             lease_changes: table::LEASE_CHANGES.counter(meter),
             read_alone: table::READ_ALONE.counter(meter),
             leases: table::READER_LEASES.gauge(meter),
+            stream_shards: table::STREAM_SHARDS.gauge(meter),
+            stream_load: table::STREAM_LOAD.gauge(meter),
+            stream_changes: table::STREAM_CHANGES.gauge(meter),
+            stream_stuck: table::STREAM_STUCK.gauge(meter),
         }
     }
 
@@ -66,6 +75,14 @@ impl EventLogMetrics {
     /// Records the number of shards that this node reads for its siblings.
     pub fn leases(&self, count: u64) {
         self.leases.record(count, &[]);
+    }
+
+    /// Records the capacity of this site's stream, as its autoscaler saw it last.
+    pub fn capacity(&self, of: &StreamCapacity) {
+        self.stream_shards.record(u64::from(of.shards), &[]);
+        self.stream_load.record(of.load / 10 / u64::from(of.shards.max(1)), &[]);
+        self.stream_changes.record(of.calls_ms.len() as u64, &[]);
+        self.stream_stuck.record(u64::from(of.stuck), &[]);
     }
 
     /// Counts the bytes of records that were read.

@@ -73,6 +73,12 @@ metrics! {
     REFDB_SECONDS = Histogram "lockstep_refdb_seconds" ["op"] "duration of a refdb call, in seconds";
     REFDB_UNITS = Counter "lockstep_refdb_request_units_total" ["kind"]
         "request units that the refdb told for answered calls, by kind: on-demand tables are billed by them";
+    AWS_CIRCUITS = Gauge "lockstep_aws_open_circuits" ["service"]
+        "endpoints of a service of AWS to which no connection can be made, so that calls end at once: an alarm";
+    AWS_OPENED = Counter "lockstep_aws_circuits_opened_total" ["service"]
+        "how often connections to an endpoint of a service of AWS failed so often that calls then ended at once";
+    AWS_CREDENTIALS = Gauge "lockstep_aws_credentials_expire_timestamp_seconds" []
+        "when the credentials for DynamoDB and Kinesis expire, in seconds since 1970; none if they do not";
     APPENDED_RECORDS = Counter "lockstep_eventlog_appended_records_total" []
         "records that the event log took: transactions, announcements and stream events";
     APPENDED_BYTES = Counter "lockstep_eventlog_appended_bytes_total" []
@@ -89,6 +95,14 @@ metrics! {
     READ_ALONE = Counter "lockstep_reader_alone_total" ["reason"]
         "calls for which a sibling had no records, so that this node read the stream, by reason";
     READER_LEASES = Gauge "lockstep_reader_leases" [] "shards that this node reads for the other nodes of its site";
+    STREAM_SHARDS = Gauge "lockstep_eventlog_shards" []
+        "open shards of this site's stream, as its autoscaler saw them last; none while it is off";
+    STREAM_LOAD = Gauge "lockstep_eventlog_load_percent" []
+        "load of this site's stream at that look, in percent of the writes that its shards take";
+    STREAM_CHANGES = Gauge "lockstep_eventlog_shard_changes" []
+        "changes of the number of its shards within 24 hours: Kinesis allows ten";
+    STREAM_STUCK = Gauge "lockstep_eventlog_shards_stuck" []
+        "1 when it needs more shards and its autoscaler may not add any, else 0";
     BLOB_CALLS = Counter "lockstep_blob_calls_total" ["call"]
         "blobs that were stored, fetched or deleted, by call: a large one takes several requests";
     BLOB_BYTES = Counter "lockstep_blob_bytes_total" ["call"] "bytes of the blobs that were stored or fetched";

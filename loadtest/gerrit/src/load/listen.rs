@@ -41,6 +41,10 @@ pub struct Heard {
     pub violations: Vec<Violation>,
     /// The durations of the fetches.
     pub fetches: Vec<Duration>,
+    /// When the event of each fact came first.
+    pub at: BTreeMap<String, Instant>,
+    /// When each patch set was fetched first.
+    pub fetched_at: BTreeMap<String, Instant>,
     /// Fetches in progress.
     fetching: usize,
 }
@@ -114,6 +118,7 @@ impl Drop for Listener {
 
 /// Looks at an event, and begins the fetch that it asks for.
 async fn receive(shared: &Arc<Shared>, site: usize, place: &Place, line: &str, into: &Arc<Mutex<Heard>>) {
+    let came = Instant::now();
     let Ok(event) = serde_json::from_str::<Value>(line) else {
         into.lock().violations.push(Violation::new(Kind::EventLost, format!("{}: no JSON: {line}", place.name)));
         return;
@@ -124,8 +129,10 @@ async fn receive(shared: &Arc<Shared>, site: usize, place: &Place, line: &str, i
     let kind = event["type"].as_str().unwrap_or("without a type").to_owned();
     let mut heard = into.lock();
     heard.violations.extend(looked.unwrap_or_default());
-    if let Some(mark) = mark(&event) {
-        *heard.of.entry(mark).or_default() += 1;
+    let mark = mark(&event);
+    if let Some(mark) = &mark {
+        *heard.of.entry(mark.clone()).or_default() += 1;
+        heard.at.entry(mark.clone()).or_insert(came);
     }
     if kind == "patchset-created"
         && let Some(named) = patch_set(&event)
@@ -138,7 +145,12 @@ async fn receive(shared: &Arc<Shared>, site: usize, place: &Place, line: &str, i
             let mut heard = into.lock();
             heard.fetching -= 1;
             match fetched {
-                Ok(()) => heard.fetches.push(began.elapsed()),
+                Ok(()) => {
+                    heard.fetches.push(began.elapsed());
+                    if let Some(mark) = mark {
+                        heard.fetched_at.entry(mark).or_insert_with(Instant::now);
+                    }
+                }
                 Err(why) => {
                     let text = format!("{}: {} of {} cannot be fetched: {why}", place.name, named.name, named.project);
                     heard.violations.push(Violation::new(Kind::EventTooEarly, text));
@@ -233,7 +245,7 @@ fn mark(event: &Value) -> Option<String> {
 }
 
 /// The mark of the event that tells of a fact.
-fn wanted(fact: &Fact) -> Option<String> {
+pub fn wanted(fact: &Fact) -> Option<String> {
     match fact {
         Fact::PatchSet { commit, .. } => Some(format!("patch set {commit}")),
         Fact::Merged { change, .. } => Some(format!("merged {change}")),

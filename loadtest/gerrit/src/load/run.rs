@@ -11,11 +11,11 @@ use lockstep_loadtest::host::Host;
 use lockstep_loadtest::load::drive::{Pace, open_loop};
 use lockstep_loadtest::load::estate::Estate;
 use lockstep_loadtest::load::ledger::Ended;
-use lockstep_loadtest::load::measure::{Recorder, Recording, write_hlog};
+use lockstep_loadtest::load::measure::{Otlp, Recorder, Recording, write_hlog};
 use lockstep_loadtest::load::oracle::{Evidence, Judgement, MOST_SHOWN, Violation, judge_sites};
 use lockstep_loadtest::load::plan::{Arrival, Plan};
 use lockstep_loadtest::load::profile::Profile;
-use lockstep_loadtest::load::results::{self, Gathered, Report, Sizes, gather};
+use lockstep_loadtest::load::results::{self, Gathered, Report, Sizes, StageReport, gather};
 use lockstep_loadtest::load::run::{Measured, converge, measure, store};
 use lockstep_loadtest::report::round;
 use lockstep_loadtest::stats::Stats;
@@ -31,7 +31,7 @@ use super::index;
 use super::judge::{Shown, judge};
 use super::listen::Listener;
 use super::operation::carry_out;
-use super::shared::{Place, Shared};
+use super::shared::{Answered, Place, Shared};
 use super::told::{self, Told};
 use super::world::{ACCOUNTS, World};
 use crate::pair::sidecar;
@@ -56,6 +56,8 @@ pub struct Ordered {
     pub out: PathBuf,
     /// Whether `run.reads_share` is found by trials, instead of taken from the profile.
     pub find_reads: bool,
+    /// The collector that receives metrics over OTLP while the run goes on.
+    pub otlp: Option<String>,
     /// The command that repeats the run.
     pub command: String,
 }
@@ -70,6 +72,7 @@ pub struct Ordered {
 pub async fn run(order: Ordered) -> Fallible<Report> {
     let mut profile = order.profile.clone();
     std::fs::create_dir_all(&order.out)?;
+    let otlp = order.otlp.as_deref().map(|endpoint| Otlp::open(endpoint, &profile)).transpose()?;
     let kit = Kit { heap: HEAP, log_level: "WARN", ..Kit::from_env() };
     say(&format!("{} Gerrits are started", profile.run.sites));
     let sites = start(&kit, &sidecar()?, &profile).await;
@@ -85,11 +88,18 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     let plan = Plan::draw(&profile, profile.run.sites)?;
     say(&format!("the sites are prepared; the run begins, with {} operations", plan.arrivals.len()));
     let (started_ms, sizes) = (SystemClock.now_ms(), Sizes::of(&plan.arrivals));
-    let (ran, recording, last) = drive(&shared, &estate, &sites, &profile, plan.arrivals).await?;
+    let (ran, recording, last) = drive(&shared, &estate, &sites, &profile, plan.arrivals, otlp.clone()).await?;
     say("the run has ended; waiting until every site has applied everything");
     let patience = Duration::from_secs_f64(profile.run.settle_s);
     let (converged, oracle) = judge_all(&shared, &estate, &listeners, &order.out, last, patience).await?;
-    write_hlog(&order.out.join("latency.hlog"), &recording, SystemTime::UNIX_EPOCH + ran.wall_start)?;
+    // Only now: a collector that is away takes seconds, in which the sites go on.
+    if let Some(otlp) = otlp
+        && let Some(why) = otlp.close().await
+    {
+        say(&why);
+    }
+    let began = SystemTime::UNIX_EPOCH + ran.wall_start;
+    write_hlog(&order.out.join("latency.hlog"), &recording, &ran.watched, began)?;
     let own = ran.own(&recording, &profile.limits);
     let notes = notes(&ran, &listeners, plan.day.refs * plan.day.peak_per_second)?;
     let mut report = gather(Gathered {
@@ -114,6 +124,7 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
         oracle,
     });
     report.notes = [notes, report.notes].concat();
+    report.stages.extend(arrivals(&shared, &listeners)?);
     results::write(&order.out, &report)?;
     Ok(report)
 }
@@ -131,6 +142,7 @@ fn shared(profile: &Profile, sites: &Sites) -> Shared {
         git: Semaphore::new(profile.limits.git_processes),
         clients: sites.cluster.scratch("clients"),
         creating: Mutex::new(()),
+        answered: Mutex::default(),
     }
 }
 
@@ -151,11 +163,12 @@ async fn drive(
     sites: &Sites,
     profile: &Profile,
     arrivals: Vec<Arrival>,
+    otlp: Option<Otlp>,
 ) -> Fallible<(Measured, Recording, Instant)> {
     let (run, limits) = (&profile.run, &profile.limits);
     let warm_up = Duration::from_secs_f64(run.warm_up_s);
     let total = warm_up + Duration::from_secs_f64(run.seconds);
-    let recorder = Recorder::new(warm_up, total, Duration::from_millis(limits.late_ms));
+    let recorder = Recorder::new(warm_up, total, Duration::from_millis(limits.late_ms)).telling(otlp);
     let pace = Arc::new(Pace::new(recorder, limits.in_flight));
     let others = processes(sites);
     let operation = |arrival: Arrival| {
@@ -181,7 +194,7 @@ async fn find_reads(shared: &Arc<Shared>, estate: &Estate, sites: &Sites, profil
         (trial.run.warm_up_s, trial.run.seconds) = (TRIAL_S.0, TRIAL_S.1);
         trial.events.clear();
         let plan = Plan::draw(&trial, trial.run.sites)?;
-        let (ran, recording, _) = drive(shared, estate, sites, &trial, plan.arrivals).await?;
+        let (ran, recording, _) = drive(shared, estate, sites, &trial, plan.arrivals, None).await?;
         let own = ran.own(&recording, &trial.limits);
         let over = ran.took.as_secs_f64() - TRIAL_S.0 - TRIAL_S.1;
         let faults = own.faults.join("; ");
@@ -258,6 +271,40 @@ fn repositories(shared: &Shared, out: &Path, facts: &[Told], known: Vec<Violatio
     Ok(judge_sites(&Evidence::read(out)?, judgement))
 }
 
+/// The stages that clients of other sites see, per site: from the answer to the client who changed something until the
+/// event, which follows the refresh of the site's Gerrit, and until the end of the fetch that it sets off.
+fn arrivals(shared: &Shared, listeners: &[Listener]) -> Fallible<Vec<StageReport>> {
+    let answered = shared.answered.lock();
+    let mut stages = Vec::new();
+    for (site, (listener, place)) in listeners.iter().zip(&shared.places).enumerate() {
+        let heard = listener.heard();
+        for (what, times) in [("event", &heard.at), ("fetch", &heard.fetched_at)] {
+            let name = format!("{what} of a change from another site at {}", place.name);
+            stages.extend(stage(name, &since(&answered, site, times))?);
+        }
+    }
+    Ok(stages)
+}
+
+/// From the answers to clients of other sites until these times.
+fn since(answered: &Answered, site: usize, times: &BTreeMap<String, Instant>) -> Vec<Duration> {
+    let of_others = answered.iter().filter(|(_, (of, _))| *of != site);
+    // An event may overtake the answer at the origin.
+    let took = of_others.filter_map(|(mark, (_, at))| Some(times.get(mark)?.saturating_duration_since(*at)));
+    took.collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "events of a run")]
+fn stage(name: String, took: &[Duration]) -> Fallible<Option<StageReport>> {
+    if took.is_empty() {
+        return Ok(None);
+    }
+    let count = took.len() as f64;
+    let mean = took.iter().sum::<Duration>().as_secs_f64() * 1_000.0 / count;
+    let p99 = Stats::of(took.iter().copied())?.at(0.99);
+    Ok(Some(StageReport { name, count, mean_ms: round(mean), p99_at_most_ms: Some(round(p99)) }))
+}
+
 /// The differences from a real day that only a run on Gerrits has, and the rates that were reached.
 fn notes(ran: &Measured, listeners: &[Listener], modelled: f64) -> Fallible<Vec<String>> {
     let committed: f64 = ran.metrics.by("lockstep_commit_refs_total", "none").values().sum();
@@ -298,4 +345,26 @@ fn versions(kit: &Kit) -> BTreeMap<String, String> {
         ("gerrit".to_owned(), format!("{major}.{minor}")),
         ("build".to_owned(), build.to_owned()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stages_of_a_change_begin_with_the_answer_at_its_own_site() {
+        let now = Instant::now();
+        let at = |ms: u64| now + Duration::from_millis(ms);
+        let answered: Answered = [("a", (0, at(100))), ("b", (0, at(100))), ("c", (1, at(0))), ("d", (0, at(0)))]
+            .map(|(mark, answer)| (mark.to_owned(), answer))
+            .into();
+        let times: BTreeMap<String, Instant> =
+            [("a", at(180)), ("b", at(90)), ("c", at(7))].map(|(mark, at)| (mark.to_owned(), at)).into();
+        let took = since(&answered, 1, &times);
+        assert_eq!(took, [80, 0].map(Duration::from_millis), "c is of this site, and d has not come");
+        let one = stage("event".to_owned(), &took).unwrap().unwrap();
+        assert_eq!((one.count, one.mean_ms), (2.0, 40.0));
+        assert!(one.p99_at_most_ms.is_some_and(|p99| (80.0..80.2).contains(&p99)), "{one:?}");
+        assert_eq!(stage("event".to_owned(), &[]).unwrap(), None);
+    }
 }

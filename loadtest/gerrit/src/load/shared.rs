@@ -1,5 +1,6 @@
 //! The parts that all operations of a run share.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,7 +11,9 @@ use lockstep_loadtest::load::profile::Profile;
 use lockstep_tests::e2e::gerrit::rest::Login;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
+use super::listen::wanted;
 use super::told::{Fact, Told};
 use super::world::World;
 
@@ -39,6 +42,9 @@ impl Place {
     }
 }
 
+/// The site at which a client was told a fact, and when, by the mark of the event that tells of it.
+pub type Answered = BTreeMap<String, (usize, Instant)>;
+
 /// The shared parts.
 pub struct Shared {
     /// The profile.
@@ -55,6 +61,8 @@ pub struct Shared {
     pub clients: PathBuf,
     /// Serialises the creation of the clients' repositories.
     pub creating: Mutex<()>,
+    /// The facts that clients were told for sure.
+    pub answered: Mutex<Answered>,
 }
 
 impl Shared {
@@ -78,6 +86,9 @@ impl Shared {
 
     /// Notes a fact, and how sure its client is.
     pub fn tell(&self, site: usize, ended: Ended, fact: Fact) {
+        if let Some(mark) = wanted(&fact).filter(|_| ended == Ended::Committed) {
+            self.answered.lock().insert(mark, (site, Instant::now()));
+        }
         self.told.lock().push(Told { site, ended, fact });
     }
 }

@@ -37,6 +37,8 @@ pub struct LocalSettings {
     pub sites: usize,
     /// The pause between two reads of a shard, in milliseconds.
     pub poll_ms: u64,
+    /// The most batches of agents that a sidecar commits at the same time. With 0, its default.
+    pub agents_running: usize,
     /// The round trip to AWS, in milliseconds.
     pub round_trip_ms: u64,
     /// The faults to come.
@@ -272,7 +274,7 @@ state = "{home}/git/.lockstep"
 socket = "{home}/run/api.sock"
 [turns]
 agents = ["ci-*", "bot-*"]
-[git]
+{bound}[git]
 install_hooks = true
 [health]
 listen = "{health}"
@@ -295,6 +297,10 @@ log_filter = "warn"
             dynamo = urls[0],
             kinesis = urls[1],
             poll = self.settings.poll_ms,
+            bound = match self.settings.agents_running {
+                0 => String::new(),
+                most => format!("agents_running = {most}\n"),
+            },
             blobs = self.settings.folder.join("blobs").display(),
             peers = peers.map(peer).collect::<String>(),
         )

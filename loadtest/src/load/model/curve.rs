@@ -1,6 +1,6 @@
 //! The course of a week: two humps per working day, over a base that is the same at every hour.
 
-use super::coefficients::Model;
+use super::Model;
 
 const DAY_HOURS: f64 = 24.0;
 /// The length of a week in hours. It begins on Monday at midnight.

@@ -3,7 +3,7 @@
 
 use rand::{Rng, RngExt};
 
-use super::coefficients::Model;
+use super::Model;
 
 /// The distributions of one set of coefficients.
 #[derive(Clone, Debug)]

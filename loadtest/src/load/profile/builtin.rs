@@ -15,6 +15,11 @@ pub const BUILTIN: &[(&str, &str, &str)] = &[
         "100 times the peak hour of 300,000 builds per day, for 10 seconds",
     ),
     ("storm", include_str!("../profiles/storm.toml"), "30 times the usual load, by agents that never pause"),
+    (
+        "overload",
+        include_str!("../profiles/overload.toml"),
+        "the load of the knee, and three times as much for a minute",
+    ),
     ("step", include_str!("../profiles/step.toml"), "more and more load, step by step"),
     ("faults", include_str!("../profiles/faults.toml"), "every kind of fault, one after the other, in 4 minutes"),
     ("soak", include_str!("../profiles/soak.toml"), "one hour of the peak hour of 300,000 builds per day"),

@@ -4,6 +4,8 @@ use super::fields::{Fault, FaultKind, Profile, Shape};
 
 /// The longest run, in seconds: two days.
 const LONGEST_S: f64 = 172_800.0;
+/// The most batches that a sidecar commits at the same time, by default.
+const MOST_RUNNING: usize = 64;
 /// The longest round trip to AWS, in milliseconds.
 const LONGEST_TRIP_MS: u64 = 5_000;
 
@@ -97,6 +99,7 @@ fn bounds(profile: &Profile) -> Vec<String> {
         ("goals.caught_up_s", goals.caught_up_s),
         ("goals.failed_share", goals.failed_share),
         ("goals.people_p99_ratio", goals.people_p99_ratio),
+        ("goals.goodput_loss", goals.goodput_loss),
         ("goals.memory_growth", goals.memory_growth),
         ("load.stop_p99_ms", Some(profile.load.stop_p99_ms)),
         ("prices.write_units_million", prices.write_units_million),
@@ -107,10 +110,15 @@ fn bounds(profile: &Profile) -> Vec<String> {
     let wrong = all.iter().filter_map(|(name, value)| Some((name, value.filter(|value| !(0.0..1e9).contains(value))?)));
     let mut faults: Vec<String> =
         wrong.map(|(name, value)| format!("{name} = {value}: it must be from 0 to 1000000000")).collect();
-    if let Some(ratio) = goals.people_p99_ratio.filter(|_| profile.load.shape != Shape::Burst) {
-        faults.push(format!(
-            "goals.people_p99_ratio = {ratio}: it compares a burst with the time before it: set load.shape = \"burst\""
-        ));
+    let agents = profile.run.agents_running;
+    if agents > MOST_RUNNING {
+        faults.push(format!("run.agents_running = {agents}: it must be from 0 to {MOST_RUNNING}"));
+    }
+    let of_burst = [("goals.people_p99_ratio", goals.people_p99_ratio), ("goals.goodput_loss", goals.goodput_loss)];
+    for (name, value) in of_burst.into_iter().filter(|_| profile.load.shape != Shape::Burst) {
+        faults.extend(value.map(|value| {
+            format!("{name} = {value}: it compares a burst with the time before it: set load.shape = \"burst\"")
+        }));
     }
     faults
 }
@@ -136,15 +144,20 @@ fn own_values(fault: &Fault, sites: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::profile::Goals;
+    use crate::load::profile::{Goals, Run};
 
     #[test]
     fn a_goal_that_no_run_can_be_held_against_is_named() {
         let found = |goals: Goals| faults(&Profile { goals, ..Profile::default() });
         assert_eq!(found(Goals { commit_p99_ms: Some(50.0), failed_share: Some(0.0), ..Goals::default() }), [""; 0]);
-        let wrong = found(Goals { caught_up_s: Some(-1.0), people_p99_ratio: Some(2.0), ..Goals::default() });
+        let of_burst = Goals { people_p99_ratio: Some(2.0), goodput_loss: Some(0.1), ..Goals::default() };
+        let wrong = found(Goals { caught_up_s: Some(-1.0), ..of_burst });
         assert!(wrong[0].starts_with("goals.caught_up_s = -1: it must be"), "{wrong:?}");
         assert!(wrong[1].starts_with("goals.people_p99_ratio = 2: it compares a burst"), "{wrong:?}");
+        assert!(wrong[2].starts_with("goals.goodput_loss = 0.1: it compares a burst"), "{wrong:?}");
+        let run = Run { agents_running: 65, ..Run::default() };
+        let wrong = faults(&Profile { run, ..Profile::default() });
+        assert_eq!(wrong, ["run.agents_running = 65: it must be from 0 to 64"]);
     }
 
     #[test]

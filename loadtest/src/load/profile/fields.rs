@@ -73,6 +73,8 @@ pub struct Run {
     pub retry_pause_ms: u64,
     /// The pause between two reads of a site's status, in milliseconds.
     pub watch_ms: u64,
+    /// The sidecars' `turns.agents_running`, on this machine: 0 for none, which is their default.
+    pub agents_running: usize,
     /// The sidecars' pause between two reads of a shard, in milliseconds, on this machine.
     pub poll_ms: u64,
     /// The round trip from each site to AWS, in milliseconds, on this machine: 0 for the emulators without a network.
@@ -95,6 +97,7 @@ impl Default for Run {
             tries: 5,
             retry_pause_ms: 200,
             watch_ms: 100,
+            agents_running: 0,
             poll_ms: 100,
             round_trip_ms: 0,
         }
@@ -206,6 +209,8 @@ pub struct Goals {
     pub failed_share: Option<f64>,
     /// With `burst`: the 99th percentile of people's updates in the burst, as a multiple of the one before it.
     pub people_p99_ratio: Option<f64>,
+    /// With `burst`: the share by which fewer operations are done per second in the burst than before it: 0.1 for 10 %.
+    pub goodput_loss: Option<f64>,
     /// The growth of each sidecar's memory from the second quarter of the run to the last one: 0.1 for 10 %.
     pub memory_growth: Option<f64>,
 }

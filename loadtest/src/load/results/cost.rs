@@ -5,6 +5,7 @@
 //! the least that AWS charges: a call whose size is not known counts as one. Blobs in S3, backups, and traffic between
 //! regions are left out.
 
+use lockstep::cli::cost::units::{COMMAND_BYTES, PUT_UNIT, SLOT_BYTES, TRANSACTIONAL, WRITE_UNIT};
 use lockstep_proto::limits::INLINE_PACK_BYTES;
 
 use super::types::{CostLine, CostReport, Growth, Report};
@@ -13,14 +14,6 @@ use crate::load::plan::Arrival;
 use crate::load::profile::Prices;
 use crate::report::round;
 
-/// A write of a transaction costs twice the units of another one.
-const TRANSACTIONAL: f64 = 2.0;
-/// The bytes that a write unit of DynamoDB holds, and those of a unit of Kinesis.
-const WRITE_UNIT: u32 = 1_024;
-const PUT_UNIT: u32 = 25 * 1_024;
-/// The bytes of a slot beside its commands and its pack, and those of one command.
-const SLOT_BYTES: u32 = 300;
-const COMMAND_BYTES: u32 = 150;
 /// The factors of the growth: the peak hours of 100,000 and 300,000 builds per day, and ten times the latter.
 const RATES: [(&str, f64); 3] = [
     ("100,000 builds, peak hour", 3.8),

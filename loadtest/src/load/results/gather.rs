@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::cost::{Sizes, committed, cost, growth};
 use super::goals::judge;
 use super::notes::notes;
-use super::people::{RECOVERED_MS, caught_up, people};
+use super::people::{RECOVERED_MS, caught_up, goodput, people};
 use super::types::{ClassReport, Course, Quantiles, Report, SiteReport, StageReport, Verdict};
 use crate::load::drive::FaultMark;
 use crate::load::measure::{ClassStats, OwnCheck, ProcessCourse, Recording, Scraped, Watched};
@@ -93,6 +93,7 @@ pub fn gather(from: Gathered) -> Report {
     }
     faults.sort_by(|one, other| one.from_s.total_cmp(&other.from_s));
     let people = people(&from.profile, &from.recording);
+    let goodput = goodput(&from.profile, &from.recording);
     let settled_s = from.settled_after_s.map(|settled| from.ended_s + settled);
     let caught_up_after_s = caught_up(&from.profile, &from.recording, &from.watched, from.ended_s, settled_s);
     let (sites, seconds) = (from.watched.sites.len(), course.offered.len() as f64);
@@ -112,6 +113,7 @@ pub fn gather(from: Gathered) -> Report {
         total: class_report(&total),
         updates: Quantiles::of(&updates.latency),
         people,
+        goodput,
         goals: Vec::new(),
         classes,
         measured_s: round(from.measured_s),

@@ -18,6 +18,7 @@ pub(super) fn judge(report: &Report) -> Vec<GoalReport> {
         ("from the end of the load until all is applied (s)", goals.caught_up_s, report.caught_up_after_s),
         ("operations that were not done (share)", goals.failed_share, failed(report)),
         ("commit p99 of people in the burst, as a multiple of before", goals.people_p99_ratio, people(report)),
+        ("goodput that the burst costs (share)", goals.goodput_loss, loss(report)),
         ("growth of a sidecar's memory (share)", goals.memory_growth, growth(report)),
     ];
     let set = all.into_iter().filter_map(|(name, most, measured)| {
@@ -45,6 +46,12 @@ fn failed(report: &Report) -> Option<f64> {
 fn people(report: &Report) -> Option<f64> {
     let [before, within] = report.people?;
     (before.count > 0 && within.count > 0 && before.p99 > 0.0).then(|| within.p99 / before.p99)
+}
+
+/// The share by which fewer operations are done per second in the burst than before it. Zero if more are.
+fn loss(report: &Report) -> Option<f64> {
+    let [before, within] = report.goodput?;
+    (before > 0.0).then(|| (1.0 - within / before).max(0.0))
 }
 
 /// The largest growth of a sidecar's memory, from the second quarter of the run to its last one. The first quarter is
@@ -102,6 +109,17 @@ mod tests {
         assert_eq!(missed(&report), ["commit p99 of people in the burst, as a multiple of before"]);
         (report.updates, report.people, report.caught_up_after_s) = (of(51.0), None, None);
         assert_eq!(missed(&report).len(), 3);
+    }
+
+    #[test]
+    fn a_burst_in_which_less_is_done_misses_its_goal_and_one_in_which_more_is_done_does_not() {
+        let mut report = report();
+        report.profile.goals.goodput_loss = Some(0.1);
+        assert_eq!(missed(&report).len(), 1, "no burst");
+        for (within, is_missed) in [(300.0, false), (91.0, false), (89.0, true), (0.0, true)] {
+            report.goodput = Some([100.0, within]);
+            assert_eq!(missed(&report).len(), usize::from(is_missed), "{within}");
+        }
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub(super) fn facts(report: &Report) -> Vec<String> {
     facts.into_iter().filter(|fact| !fact.is_empty()).collect()
 }
 
-/// Every goal with its value, and the burst as people saw it. Empty if there are neither.
+/// Every goal with its value, and the burst. Empty if there are neither.
 fn goals(report: &Report) -> String {
     let goal = |goal: &super::types::GoalReport| {
         let measured = goal.measured.map_or("not measured".to_owned(), short);
@@ -125,7 +125,10 @@ fn goals(report: &Report) -> String {
                 short(within.p99)
             )
         });
-    report.goals.iter().map(goal).chain(people).collect::<Vec<_>>().join(" ")
+    let goodput = report.goodput.map(|[before, within]| {
+        format!("Done per second: {} before the burst, {} in it.", short(before), short(within))
+    });
+    report.goals.iter().map(goal).chain(people).chain(goodput).collect::<Vec<_>>().join(" ")
 }
 
 /// One line per fault.

@@ -6,7 +6,7 @@
 //! | `gather` | from measurements to the report |
 //! | `cost` | the units of AWS, their cost, and both at other rates |
 //! | `goals` | the goals of the profile, held against the report |
-//! | `people` | the burst as people saw it, and its end |
+//! | `people` | the burst as people saw it, the operations done in it, and its end |
 //! | `notes` | how far a run is from a real day |
 //! | `tables` | the tables that both texts have |
 //! | `markdown` | the report in Markdown |

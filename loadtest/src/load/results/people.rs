@@ -1,5 +1,5 @@
-//! The burst of a run as people saw it: their latencies before it and in it, and the time until the sites had caught up
-//! with it.
+//! The burst of a run: people's latencies before it and in it, the operations that were done before it and in it, and
+//! the time until the sites had caught up with it.
 
 use hdrhistogram::Histogram;
 
@@ -7,6 +7,9 @@ use super::types::Quantiles;
 use crate::load::measure::{Recording, SiteWatch, Watched};
 use crate::load::profile::{Profile, Shape};
 use crate::report::round;
+
+/// The part of the burst that is left out at its beginning: the operations that end then began before it.
+const LEFT_OUT: f64 = 0.2;
 
 /// A site has recovered when nothing that it has seen is older than this, in milliseconds.
 pub(super) const RECOVERED_MS: u64 = 1_000;
@@ -41,6 +44,19 @@ pub(super) fn people(profile: &Profile, recording: &Recording) -> Option<[Quanti
         all.as_ref().map_or_else(Quantiles::default, Quantiles::of)
     };
     Some([sum(&|_, end| end <= from), sum(&|begin, end| begin >= from && end <= to)])
+}
+
+/// The operations that were done per second after the warm-up and before the burst, and in it. None if one of these
+/// times is shorter than a second.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds")]
+pub(super) fn goodput(profile: &Profile, recording: &Recording) -> Option<[f64; 2]> {
+    let (from, to) = burst(profile)?;
+    let begin = from + (to - from) * LEFT_OUT;
+    let mean = |from: f64, to: f64| {
+        let seconds = recording.seconds.get(from.ceil() as usize..to as usize).filter(|seconds| !seconds.is_empty())?;
+        Some(round(seconds.iter().map(|second| second.done).sum::<u64>() as f64 / seconds.len() as f64))
+    };
+    Some([mean(profile.run.warm_up_s, from)?, mean(begin, to)?])
 }
 
 /// From the end of the burst until no more operations are in progress than before it, and no site has anything older
@@ -109,6 +125,21 @@ mod tests {
         assert_eq!((before.count, within.count), (1, 1));
         assert!((9.0..11.0).contains(&before.p99) && (29.0..31.0).contains(&within.p99), "{before:?} {within:?}");
         assert_eq!(people(&Profile::default(), &recorder.take()), None);
+    }
+
+    #[test]
+    fn the_operations_done_in_the_burst_stand_beside_those_before_it() {
+        let recorder = recorder();
+        for (second, count) in [(0, 4), (1, 4), (2, 5), (3, 5), (4, 90), (5, 6), (6, 6), (7, 9), (8, 70)] {
+            for _ in 0..count {
+                let mut one = Finished::begun(Class::Draft, 0, second * 1_000_000);
+                (one.ended_us, one.result) = (second * 1_000_000 + 5_000, Outcome::Done);
+                recorder.finished(&one);
+            }
+        }
+        // The first second of the burst is left out.
+        assert_eq!(goodput(&profile(), &recorder.take()), Some([4.5, 7.0]));
+        assert_eq!(goodput(&Profile::default(), &recorder.take()), None);
     }
 
     #[test]

@@ -181,7 +181,9 @@ fn stages(report: &Report) -> Table {
     };
     Table {
         title: "Stages",
-        about: "From the metrics of all sidecars. Milliseconds.",
+        about: "From the metrics of all sidecars. With real Gerrits also the way of a change to another site: from the \
+                answer to its client until the event there, which follows the refresh of that Gerrit, and until the \
+                fetch that the event sets off has ended. Milliseconds.",
         head: vec!["stage", "calls", "mean", "p99"],
         rows: report.stages.iter().map(row).collect(),
     }

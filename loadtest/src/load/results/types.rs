@@ -218,6 +218,9 @@ pub struct Report {
     /// With a burst: the same of people alone, before the burst and in it.
     #[serde(default)]
     pub people: Option<[Quantiles; 2]>,
+    /// With a burst: the operations done per second before the burst and in it.
+    #[serde(default)]
+    pub goodput: Option<[f64; 2]>,
     /// The goals of the profile.
     #[serde(default)]
     pub goals: Vec<GoalReport>,

@@ -88,7 +88,8 @@ pub async fn run(order: Ordered) -> Fallible<Report> {
     say("the oracle judges");
     let oracle = judge_folder(&order.out).await?;
     let recording = context.pace.recorder.take();
-    write_hlog(&order.out.join("latency.hlog"), &recording, SystemTime::UNIX_EPOCH + ran.wall_start)?;
+    let began = SystemTime::UNIX_EPOCH + ran.wall_start;
+    write_hlog(&order.out.join("latency.hlog"), &recording, &ran.watched, began)?;
     let own = ran.own(&recording, &profile.limits);
     let mut report = gather(Gathered {
         command: order.command.clone(),
@@ -167,6 +168,7 @@ async fn open(order: &Ordered, home: &Path) -> Fallible<Estate> {
         folder: home.to_owned(),
         sites: order.profile.run.sites,
         poll_ms: order.profile.run.poll_ms,
+        agents_running: order.profile.run.agents_running,
         round_trip_ms: order.profile.run.round_trip_ms,
         faults: order.profile.faults.clone(),
     })

@@ -11,9 +11,12 @@ mod cases {
 
     pub async fn a_document_is_written_in_the_order_of_its_revisions(db: Db) {
         let drills = [Document::Drill, Document::DrillHistory, Document::SilentDrills];
-        let others = [Document::Keys, Document::Locks, Document::Readers, Document::Identity];
-        let first = [Document::Failover, Document::History, Document::FirstSites];
-        for which in first.into_iter().chain(others).chain(drills) {
+        let lists = [Document::Keys, Document::Locks, Document::Readers, Document::Capacity];
+        for which in [Document::Failover, Document::History, Document::FirstSites, Document::Identity]
+            .into_iter()
+            .chain(drills)
+            .chain(lists)
+        {
             in_order(&db, which).await;
         }
     }

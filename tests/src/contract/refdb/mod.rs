@@ -1,6 +1,7 @@
 //! The contract of [`RefDb`]: one test per sentence. `refdb_contract!(make)` makes a `#[tokio::test]` of every case.
 //! `make` is an async function that returns an empty refdb, together with everything that must live as long as it.
 //! `refdb_contract!(one_test make)` makes one function `every_case`, which runs them one after the other.
+//! `refdb_contract!(named)` makes a function `cases`, which lists them.
 //!
 //! A store whose writes take one item keeps the contract behind `StagedRefs`. A transaction that was refused there has
 //! its slot poisoned, and an obstacle may be met before the others are looked for.
@@ -42,6 +43,9 @@ pub type Case = fn(Db) -> Pin<Box<dyn Future<Output = ()>>>;
 /// Makes one test per case of the contract.
 #[macro_export]
 macro_rules! refdb_contract {
+    (named) => {
+        $crate::refdb_contract!(@list named nothing);
+    };
     ($make:path) => {
         $crate::refdb_contract!(@list tests $make);
     };
@@ -139,9 +143,11 @@ macro_rules! refdb_contract {
             nodes::a_digest_replaces_the_last_one_and_is_bounded,
             rebuild::a_rebuild_writes_refs_directories_and_sites,
             rebuild::a_rebuild_lowers_no_version_and_no_epoch,
+            rebuild::a_rebuild_writes_documents_and_lowers_no_revision,
             rebuild::a_run_that_is_not_the_last_one_writes_nothing,
             rebuild::a_live_ref_becomes_no_directory,
             rebuild::a_rebuilt_ref_takes_the_next_commit,
+            rebuild::a_backup_has_every_item_of_the_refdb,
             rebuild::a_write_of_the_wrong_size_is_broken,
             gerrit::the_first_gerrit_says_who_it_is_for_ever,
             gerrit::of_concurrent_firsts_one_wins,
@@ -159,6 +165,17 @@ macro_rules! refdb_contract {
                 $crate::contract::refdb::$module::$case(db).await;
             }
         )*
+    };
+    (@named $make:path; $($module:ident :: $case:ident),* $(,)?) => {
+        /// Every case with its name, to be run one after the other.
+        #[must_use]
+        pub fn cases() -> Vec<(&'static str, $crate::contract::refdb::Case)> {
+            let all: &[(&'static str, $crate::contract::refdb::Case)] = &[$((
+                concat!(stringify!($module), "::", stringify!($case)),
+                |db| Box::pin($crate::contract::refdb::$module::$case(db)),
+            )),*];
+            all.to_vec()
+        }
     };
     (@every_case $make:path; $($module:ident :: $case:ident),* $(,)?) => {
         async fn every_case() {

@@ -1,11 +1,15 @@
-//! The writes of a rebuild.
+//! The writes of a rebuild, and a backup of the items.
 
+use std::sync::Arc;
+
+use lockstep::base::clock::SeededEntropy;
+use lockstep::seams::refdb::backup::{BackupWriter, Entry, read};
 use lockstep::seams::refdb::{
     Document, DocumentRecord, REBUILT_ITEMS, RebuildAnswer, Rebuilt, RefDbError, RefItem, Role,
 };
-use lockstep_proto::rebuild::KnownSite;
+use lockstep_proto::rebuild::{KnownSite, RefdbIdentity};
 use lockstep_proto::site_list::StreamPlace;
-use lockstep_proto::{RefKey, RefValue, Version};
+use lockstep_proto::{ProjectKey, RefKey, RefValue, Version};
 
 use super::{Db, item, land, project, try_item};
 use crate::build::{Commit, key, site, value};
@@ -80,6 +84,27 @@ mod cases {
         assert_eq!(sites(&db).await, [high]);
     }
 
+    pub async fn a_rebuild_writes_documents_and_lowers_no_revision(db: Db) {
+        let revision = building(&db, 1).await;
+        let record = |revision, body: &str| DocumentRecord { revision, body: body.to_owned() };
+        let write = async |which, revision_of, body: &str| {
+            let items = [Rebuilt::Document(which, record(revision_of, body))];
+            db.setup.rebuild(&items, revision).await
+        };
+        for (of, body) in [(7, "{\"a\":1}"), (7, "{\"a\":1}"), (6, "{}")] {
+            assert_eq!(write(Document::Locks, of, body).await, Ok(RebuildAnswer::Written), "{of}");
+        }
+        let stored = record(7, "{\"a\":1}");
+        assert_eq!(db.documents.document(Document::Locks).await, Ok(Some(stored)));
+        let next = record(8, "{}");
+        assert_eq!(db.documents.put_document(Document::Locks, &next).await, Ok(next.clone()), "it goes on from there");
+        let identity = write(Document::Identity, 9, "{}").await;
+        assert!(matches!(identity, Err(RefDbError::Broken(_))), "{identity:?}");
+        building(&db, 2).await;
+        assert_eq!(write(Document::Locks, 9, "[]").await, Ok(RebuildAnswer::Superseded));
+        assert_eq!(db.documents.document(Document::Locks).await, Ok(Some(next)));
+    }
+
     pub async fn a_run_that_is_not_the_last_one_writes_nothing(db: Db) {
         let one = [write(&rebuilt("refs/heads/a", 7, value(1)))];
         assert_eq!(db.setup.rebuild(&one, 1).await, Ok(RebuildAnswer::Superseded), "there is no identity");
@@ -111,6 +136,41 @@ mod cases {
         land(&db, &Commit::at(&project(), 0).step(&stored, value(2)).request()).await;
         let now = item(&db, "refs/heads/a").await;
         assert_eq!((now.version, now.value), (Version(1_000_000_008), value(2)));
+    }
+
+    pub async fn a_backup_has_every_item_of_the_refdb(db: Db) {
+        let body = serde_json::to_string(&RefdbIdentity::first("0a".to_owned())).expect("JSON");
+        let record = DocumentRecord { revision: 1, body };
+        assert_eq!(db.documents.put_document(Document::Identity, &record).await, Ok(record));
+        let stored = rebuilt("refs/heads/a", 7, value(1));
+        let items = [
+            write(&rebuilt("@state", 1, "state:active#1".parse().expect("a state"))),
+            write(&rebuilt("@HEAD", 2, RefValue::Symref("refs/heads/a".parse().expect("a name")))),
+            write(&stored),
+            write(&rebuilt("refs/heads/gone", 9, RefValue::Absent)),
+            Rebuilt::Directory(project(), "refs/heads/d".parse().expect("a name")),
+            Rebuilt::Site(placed(1_004, Role::Active)),
+        ];
+        assert_eq!(db.setup.rebuild(&items, 1).await, Ok(RebuildAnswer::Written));
+        land(&db, &Commit::at(&project(), 0).step(&stored, value(2)).request()).await;
+
+        let mut bytes = Vec::new();
+        let entropy = Arc::new(SeededEntropy::new(1));
+        let writer = BackupWriter::new(db.clone(), entropy, 1_000_000, &mut bytes);
+        let end = writer.run(1, |_| {}).await.expect("a backup");
+        let (mut found, mut placed_at): (Vec<(ProjectKey, RefItem)>, Vec<KnownSite>) = Default::default();
+        let verified = read(&bytes[..], |entry| match entry {
+            Entry::Ref(one) => found.push(one.item()),
+            Entry::Site(site) => placed_at.push(site),
+            _ => {}
+        });
+        assert_eq!(verified.expect("it is whole").end, end);
+        assert!(found.iter().all(|(of, _)| *of == project()), "{found:?}");
+        let (state, refs): (Vec<RefItem>, Vec<RefItem>) =
+            found.into_iter().map(|(_, item)| item).partition(|item| item.key == RefKey::State);
+        assert_eq!(state.len(), 1);
+        assert_eq!(refs, db.refs.scan(&project(), None, 1_000).await.expect("a scan"));
+        assert_eq!(placed_at, sites(&db).await);
     }
 
     pub async fn a_write_of_the_wrong_size_is_broken(db: Db) {

@@ -13,7 +13,7 @@ use lockstep::seams::eventlog::kinesis::{
     self, ClientSettings, KinesisEventLog, KinesisSettings, ReadingMode, consumer_name,
 };
 use lockstep::seams::eventlog::{EventLog, Position, Readers};
-use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
+use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableBackups, TableSettings, client};
 use lockstep::seams::refdb::{RefDb, Setup};
 use lockstep_proto::{NodeId, SiteId};
 use lockstep_tests::aws::forwarder::Forwarder;
@@ -109,10 +109,46 @@ async fn fan_out(record: &Arc<Record>) {
     log.tell_readers(&site, &readers).await.expect("it can be told");
 }
 
-/// The row of the table that a call belongs to. All streams of a test are those of all sites, its own ones, and those
-/// that are read by enhanced fan-out.
+/// The backups of both tables are made, waited for and listed. The emulator knows none of these calls.
+async fn backups(record: &Arc<Record>) {
+    let details = |status: &str| {
+        format!(
+            r#"{{"BackupArn": "arn:aws:dynamodb:us-east-1:123456789012:table/t/backup/1", "BackupName": "one",
+            "BackupStatus": "{status}", "BackupType": "USER", "BackupCreationDateTime": 1764590400}}"#
+        )
+    };
+    let available = details("AVAILABLE");
+    record.answer("CreateBackup", &format!(r#"{{"BackupDetails": {}}}"#, details("CREATING")));
+    record.answer("DescribeBackup", &format!(r#"{{"BackupDescription": {{"BackupDetails": {available}}}}}"#));
+    record.answer("ListBackups", &format!(r#"{{"BackupSummaries": [{available}]}}"#));
+    let server = EmbeddedDynamo::in_memory().await.expect("an emulator");
+    let forwarder = Forwarder::to(&server.endpoint(), record).await;
+    let client = client(&Connection::emulator(forwarder.url())).await;
+    for table in TableBackups::all(&client, "test") {
+        let begun = table.create("one").await.expect("it is made");
+        assert!(!begun.is_available() && begun.created_ms == Some(1_764_590_400_000), "{begun:?}");
+        let ready = table.until_available(begun).await.expect("it is there");
+        assert!(ready.is_available(), "{ready:?}");
+        assert_eq!(table.list().await, Ok(vec![ready]));
+    }
+}
+
+/// A node sets the number of shards of its stream, as its autoscaler does.
+async fn scaled(record: &Arc<Record>) {
+    let emulator = Kinesis::start(EmbeddedKinesisSettings::default(), 1).await.emulator;
+    let forwarder = Forwarder::to(&emulator.endpoint(), record).await;
+    let reach = ClientSettings { endpoint: Some(forwarder.url()), ..emulator.client_settings() };
+    let log = KinesisEventLog::new(kinesis::client(&reach).await, "test", settings(ReadingMode::Polling, 1));
+    let site: SiteId = "a".parse().expect("a site");
+    log.ensure(&site).await.expect("a stream can be made");
+    log.set_shards(&site, 1, 2).await.expect("it has one shard");
+}
+
+/// The row of the table that a call belongs to. All streams of a test are those of all sites, its own ones, those that
+/// are read by enhanced fan-out, and those with an autoscaler.
 fn made(operation: &str, on: On) -> Made {
-    (operation.to_owned(), if matches!(on, On::OwnStream | On::FanOutStreams) { On::Streams } else { on })
+    let is_stream = matches!(on, On::OwnStream | On::FanOutStreams | On::ScaledStreams);
+    (operation.to_owned(), if is_stream { On::Streams } else { on })
 }
 
 #[tokio::test]
@@ -122,8 +158,10 @@ async fn every_call_of_a_full_run_is_in_the_table_and_every_row_is_used() {
     contract(&record).await;
     blobs(&record).await;
     fan_out(&record).await;
+    scaled(&record).await;
     let run = record.made();
     mended(&record).await;
+    backups(&record).await;
     let all = record.made();
     let of = |by: &[Caller]| -> BTreeSet<Made> {
         let rows = CALLS.iter().filter(|row| row.by.iter().any(|caller| by.contains(caller)));
@@ -131,7 +169,7 @@ async fn every_call_of_a_full_run_is_in_the_table_and_every_row_is_used() {
     };
     let sidecar = of(&[Caller::Run, Caller::RunAndCreate]);
     assert_eq!(run.difference(&sidecar).collect::<Vec<_>>(), Vec::<&Made>::new(), "calls without a row of a sidecar");
-    let table = of(&[Caller::Run, Caller::RunAndCreate, Caller::Plan, Caller::Apply]);
+    let table = of(&[Caller::Run, Caller::RunAndCreate, Caller::Plan, Caller::Apply, Caller::Backup]);
     assert_eq!(all.difference(&table).collect::<Vec<_>>(), Vec::<&Made>::new(), "calls without a row");
     assert_eq!(sidecar.difference(&run).collect::<Vec<_>>(), Vec::<&Made>::new(), "rows that no sidecar uses");
     assert_eq!(table.difference(&all).collect::<Vec<_>>(), Vec::<&Made>::new(), "rows that nothing uses");

@@ -50,6 +50,10 @@ impl Account {
         self.folder.path().join("lockstep.toml")
     }
 
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.config()).expect("a configuration")
+    }
+
     fn configure(&self, text: &str) {
         std::fs::write(self.config(), text).expect("a configuration");
     }
@@ -86,7 +90,7 @@ pub async fn mended(record: &Arc<Record>) {
     record.answer("UpdateContinuousBackups", &backups("ENABLED"));
     let account = Account::new(record, 1).await;
     // First tables as a sidecar makes them, and one shard. Then everything else.
-    let text = std::fs::read_to_string(account.config()).expect("a configuration");
+    let text = account.text();
     let _ = account.run(&["apply", "--yes"]).await;
     account.configure(&text.replace("shards = 1", "shards = 3"));
     let args = ["apply", "--yes", "--json", "--tag", "team=scm"];
@@ -143,13 +147,18 @@ async fn missing_properties_are_planned_applied_and_then_as_wanted() {
     let told = ended(&account.run(&with(&["check"])).await, 0);
     assert!(told.contains("not answered by this endpoint\n  point-in-time recovery of table prod-refs"), "{told}");
 
+    let warm = account.run(&["warm", "--throughput", "40000/20000", "--yes", "--json"]).await;
+    let _ = ended(&warm, 0);
+    let silent = ["table prod-refs \"warm throughput\"", "table prod-journal \"warm throughput\""];
+    assert_eq!(properties(&warm, "not_answered"), silent, "this emulator knows no warm throughput");
+
     let before = record.made();
     let again = account.run(&with(&["apply", "--yes", "--json"])).await;
     let _ = ended(&again, 0);
     assert_eq!(record.made(), before, "a second apply makes no other call than a look");
 
     // A longer absence and more shards are missing again, and a tag with another value is the operator's to decide.
-    let text = std::fs::read_to_string(account.config()).expect("a configuration");
+    let text = account.text();
     account.configure(&text.replace("shards = 3", "shards = 4").replace("\"2d\"", "\"7d\""));
     let grown = account.run(&["apply", "--yes", "--json", "--tag", "team=other"]).await;
     let _ = ended(&grown, 2);
@@ -183,12 +192,18 @@ async fn the_policy_is_printed_without_a_call_and_wrong_words_are_refused() {
         assert!(text.contains(arn), "no {arn} in {text}");
     }
     assert!(!text.contains("Create"), "{text}");
+    assert!(!text.contains("UpdateShardCount"), "{text}");
+    let scaled = account.text().replace("retention = \"2d\"", "retention = \"2d\"\nautoscale = { mode = \"on\" }");
+    account.configure(&scaled);
+    let scales = ended(&account.run(&["policy", "--account", "123456789012"]).await, 0);
+    assert!(scales.contains("kinesis:UpdateShardCount"), "{scales}");
     let who = ["policy", "--site", "eu-aws", "--account", "123456789012", "--for", "run-and-create"];
     let creates = ended(&account.run(&who).await, 0);
     assert!(creates.contains("kinesis:CreateStream"), "{creates}");
     assert!(record.made().is_empty(), "no call was made");
     let _ = ended(&account.run(&["policy", "--account", "1"]).await, 64);
     let _ = ended(&account.run(&["plan", "--site", "nowhere"]).await, 64);
+    let _ = ended(&account.run(&["warm", "--throughput", "40000"]).await, 64);
     let _ = ended(&account.run(&["plan", "--kms-key", "alias/x"]).await, 64);
     let other = "arn:aws:kms:eu-west-1:123456789012:key/k";
     let told = ended(&account.run(&["plan", "--kms-key", other]).await, 64);

@@ -115,6 +115,9 @@ const OF_VIEWERS: [&str; 21] = [
     "post /v1/preflight",
 ];
 
+/// The call that an approver may make in addition: it resumes a failover that is paused for an approval.
+const OF_APPROVERS: &str = "post /v1/failover/acts";
+
 /// Open to everybody whom a listener of the bridge lets in.
 const DOCUMENT: &str = "get /v1/openapi.json";
 
@@ -136,6 +139,7 @@ async fn every_call_is_open_to_the_right_identities_and_to_no_other() {
         ("a user on the operators' socket", Way::Socket(world.path("run/api-operators.sock")), May::Everything),
         ("an operator's token", Way::Tls(world.operators, None, operator.clone()), May::Everything),
         ("a viewer's token", Way::Tls(world.operators, None, world.vera.token.clone()), May::Looks),
+        ("an approver's token", Way::Tls(world.operators, None, world.ada.token.clone()), May::LooksAndApproves),
         ("an operator's certificate", Way::Tls(world.operators, Some(world.holder(ALICE)), none()), May::Everything),
         ("the bridge or a hook on its socket", Way::Socket(world.path("run/api.sock")), May::AllButOperators),
         ("a token of api.listen", Way::Tcp(world.tcp, token.clone()), May::AllButOperators),
@@ -170,6 +174,7 @@ async fn every_call_is_open_to_the_right_identities_and_to_no_other() {
                 May::Everything => true,
                 May::AllButOperators => !OF_OPERATORS.contains(&call) && !OF_OPERATORS_BY_BODY.contains(&call),
                 May::Looks => OF_VIEWERS.contains(&call),
+                May::LooksAndApproves => OF_VIEWERS.contains(&call) || call == OF_APPROVERS,
                 May::Peers => OF_PEERS.contains(&call),
                 May::Nothing => false,
             };

@@ -127,7 +127,7 @@ const WAITING: [&str; 3] = [
 ];
 
 /// The other commands with `--json`: those that only look, and those whose answers another test reads, with its name.
-const ELSEWHERE: [(&str, &str); 39] = [
+const ELSEWHERE: [(&str, &str); 41] = [
     ("demo", "e2e demo"),
     ("seed", "e2e seed"),
     ("shadow report", "it only looks"),
@@ -154,8 +154,11 @@ const ELSEWHERE: [(&str, &str); 39] = [
     ("aws plan", "it only looks"),
     ("aws check", "it only looks"),
     ("aws apply", "e2e aws::provision"),
+    ("aws warm", "e2e aws::provision"),
+    ("aws history", "it only looks"),
     ("doctor", "e2e doctor"),
     ("support-bundle", "e2e doctor"),
+    ("refdb backup", "e2e refdb_check"),
     ("refdb check", "e2e refdb_check"),
     ("resync", "e2e resync"),
     ("replay", "e2e resync"),

@@ -2,9 +2,11 @@
 //!
 //! | file | content |
 //! |---|---|
+//! | `history` | `aws history` |
 //! | `policy` | `aws policy` |
 //! | `text` | comparisons as text |
 
+mod history;
 mod policy;
 mod text;
 
@@ -17,7 +19,7 @@ use serde::Serialize;
 use super::config::ConfigArgs;
 use super::{CliError, json};
 use crate::cli::out;
-use crate::node::assembly::provision::{Wishes, provided};
+use crate::node::assembly::provision::{Wishes, provided, warmed};
 use crate::node::config;
 use crate::seams::aws::mend::{Looked, look, mend};
 use crate::seams::aws::{KeyArn, KmsKeys, Provided, Row, StreamMode, Verdict};
@@ -36,6 +38,14 @@ pub(super) enum AwsCommand {
                             is left that only an operator should change."
     )]
     Apply(ApplyArgs),
+    /// Prepare the tables for a known peak: raise their warm throughput, if they are on demand. AWS bills it once
+    #[command(
+        after_help = "Example:\n  lockstep aws warm --throughput 40000/20000 --yes\n\nA stream with an autoscaler is \
+                            warmed by eventlog.autoscale.peaks."
+    )]
+    Warm(WarmArgs),
+    /// Show the capacity of this site's stream, and the steps of its autoscaler
+    History(history::HistoryArgs),
     /// Print the least IAM policy of a site, made from the calls that the code makes
     #[command(after_help = "Example:\n  lockstep aws policy --site muc-1 --account 123456789012")]
     Policy(policy::PolicyArgs),
@@ -91,6 +101,26 @@ pub(super) struct ApplyArgs {
     yes: bool,
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct WarmArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Reads and writes per second that each table should take at once: 40000/20000
+    #[arg(long, value_name = "READS/WRITES", value_parser = throughput)]
+    throughput: (u64, u64),
+    /// Do not ask for a confirmation
+    #[arg(long)]
+    yes: bool,
+    /// Print all properties as JSON instead of the differences as text
+    #[arg(long)]
+    json: bool,
+}
+
+fn throughput(text: &str) -> Result<(u64, u64), String> {
+    let parts = text.split_once('/').and_then(|(reads, writes)| Some((reads.parse().ok()?, writes.parse().ok()?)));
+    parts.ok_or_else(|| "write READS/WRITES per second, such as 40000/20000".to_owned())
+}
+
 fn tag(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -120,7 +150,14 @@ pub(super) async fn run(command: AwsCommand) -> Result<(), CliError> {
             show(&looked, None, args.json)?;
             verdict(&looked)
         }
-        AwsCommand::Apply(args) => apply(args).await,
+        AwsCommand::Apply(args) => change(&resources(&args.look).await?, args.yes, args.look.json).await,
+        AwsCommand::Warm(args) => {
+            let usage = |error: String| CliError::Usage(error);
+            let settings = config::load(&args.config.config).map_err(|error| usage(error.to_string()))?;
+            let tables = warmed(&settings, args.throughput).await.map_err(|error| usage(error.to_string()))?;
+            change(&tables, args.yes, args.json).await
+        }
+        AwsCommand::History(args) => history::run(args).await,
         AwsCommand::Policy(args) => policy::run(&args),
     }
 }
@@ -137,15 +174,15 @@ async fn resources(args: &LookArgs) -> Result<Vec<Box<dyn Provided>>, CliError> 
     provided(&settings, &wishes).await.map_err(|error| usage(error.to_string()))
 }
 
-async fn apply(args: ApplyArgs) -> Result<(), CliError> {
-    let all = resources(&args.look).await?;
-    let before = look(&all).await;
+/// Adds missing properties, after a confirmation.
+async fn change(all: &[Box<dyn Provided>], yes: bool, as_json: bool) -> Result<(), CliError> {
+    let before = look(all).await;
     let is_due = before.rows.iter().any(|row| row.verdict == Verdict::Missing);
     if !before.failures.is_empty() || !is_due {
-        show(&before, Some(&[]), args.look.json)?;
+        show(&before, Some(&[]), as_json)?;
         return verdict(&before);
     }
-    if !args.yes {
+    if !yes {
         confirm(&before)?;
     }
     let mut applied: Vec<Row> = Vec::new();
@@ -153,10 +190,10 @@ async fn apply(args: ApplyArgs) -> Result<(), CliError> {
         eprintln!("  ... {}", text::step(row));
         applied.push(row.clone());
     };
-    let ended = mend(&all, &mut told).await;
-    let mut after = look(&all).await;
+    let ended = mend(all, &mut told).await;
+    let mut after = look(all).await;
     after.failures.extend(ended.err());
-    show(&after, Some(&applied), args.look.json)?;
+    show(&after, Some(&applied), as_json)?;
     verdict(&after)
 }
 

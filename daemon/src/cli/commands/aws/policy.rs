@@ -29,7 +29,7 @@ pub(crate) struct PolicyArgs {
     #[arg(long = "kms-key", value_name = "ARN")]
     keys: Vec<KeyArn>,
     /// The receiver: a sidecar (run), one that may create its tables and its stream (run-and-create), or operators who
-    /// call `lockstep aws plan` and `check` (plan) or `apply` (apply)
+    /// call `lockstep aws plan` and `check` (plan), `apply` (apply) or `lockstep refdb backup` (backup)
     #[arg(long = "for", default_value = "run", value_parser = caller, value_name = "WHO")]
     caller: Caller,
 }
@@ -45,7 +45,8 @@ fn caller(text: &str) -> Result<Caller, String> {
         "run-and-create" => Ok(Caller::RunAndCreate),
         "plan" => Ok(Caller::Plan),
         "apply" => Ok(Caller::Apply),
-        _ => Err("write run, run-and-create, plan or apply".to_owned()),
+        "backup" => Ok(Caller::Backup),
+        _ => Err("write run, run-and-create, plan, apply or backup".to_owned()),
     }
 }
 

@@ -2,7 +2,7 @@
 //! others.
 
 use crate::cli::commands::table::Table;
-use crate::seams::aws::{Property, Row, Verdict};
+use crate::seams::aws::{Property, Row, StreamMode, Verdict};
 
 /// The differences of a comparison.
 pub(super) fn compared(rows: &[Row]) -> String {
@@ -29,7 +29,38 @@ pub(super) fn compared(rows: &[Row]) -> String {
     if !rows.is_empty() {
         text.push_str(&format!("as wanted: {same} of {} properties\n", rows.len()));
     }
+    text.push_str(&modes(rows));
     text
+}
+
+/// The cost of a shard per month, in cents, and that of an on-demand stream in dollars: list prices of us-east-1,
+/// before the data.
+const SHARD_CENTS: u64 = 1_095;
+const ON_DEMAND_DOLLARS: u64 = 29;
+
+/// Tells for each stream whether the other mode may cost less. `docs/capacity.md` has the comparison.
+fn modes(rows: &[Row]) -> String {
+    let line = |row: &Row| {
+        let of_stream = |other: &&Row| other.resource == row.resource && other.property == Property::Shards;
+        let shards: Option<u64> = rows.iter().find(of_stream).and_then(|other| other.found.parse().ok());
+        match shards {
+            Some(shards) => format!(
+                "{}: provisioned, {shards} shards cost about {} dollars a month before the data, an on-demand stream \
+                 about {ON_DEMAND_DOLLARS}. On-demand pays if the peak needs many times the usual shards; for a steady \
+                 load, [eventlog.autoscale] sets the shards\n",
+                row.resource,
+                shards.saturating_mul(SHARD_CENTS).div_ceil(100)
+            ),
+            None if row.found != StreamMode::OnDemand.name() => String::new(),
+            None => format!(
+                "{}: on-demand costs about {ON_DEMAND_DOLLARS} dollars a month before the data, a shard about {}. \
+                 Provisioned with [eventlog.autoscale] pays if few shards are enough for a steady load\n",
+                row.resource,
+                SHARD_CENTS.div_ceil(100)
+            ),
+        }
+    };
+    rows.iter().filter(|row| row.property == Property::StreamMode).map(line).collect()
 }
 
 fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
@@ -58,6 +89,19 @@ pub(super) fn step(row: &Row) -> String {
 mod tests {
     use super::*;
     use crate::seams::aws::Rows;
+
+    #[test]
+    fn the_mode_of_a_stream_is_told_with_its_cost() {
+        let mut rows = Rows::of("stream l-a", "eu-west-1");
+        rows.differs_unless(true, Property::StreamMode, "any", "PROVISIONED", "");
+        rows.missing_unless(true, Property::Shards, "1 or more", 4);
+        let text = compared(&rows.done());
+        assert!(text.contains("stream l-a: provisioned, 4 shards cost about 44 dollars a month"), "{text}");
+        let mut rows = Rows::of("stream l-b", "eu-west-1");
+        rows.differs_unless(true, Property::StreamMode, "any", "ON_DEMAND", "");
+        let text = compared(&rows.done());
+        assert!(text.contains("stream l-b: on-demand costs about 29 dollars a month"), "{text}");
+    }
 
     #[test]
     fn differences_are_told_with_their_remedy_and_the_rest_is_counted() {

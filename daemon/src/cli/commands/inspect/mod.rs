@@ -1,6 +1,7 @@
 //! `lockstep parked` and `refresh`, the list of the quarantine, and the state of one node as text.
 
 use lockstep_proto::Oid;
+use lockstep_proto::capacity::StreamCapacity;
 use lockstep_proto::debt::{HeldElsewhere, MOST_SHOWN};
 use lockstep_proto::failover::HandoverStatus;
 use lockstep_proto::keys::NodeSigning;
@@ -11,7 +12,7 @@ use lockstep_proto::verify::LastVerified;
 use super::operators::locks::render as render_locks;
 use super::table::Table;
 use super::target::Target;
-use super::{CliError, background_text, json};
+use super::{CliError, background_text, json, reach_text};
 use crate::base::clock::{Clock, SystemClock};
 use crate::cli::out;
 use crate::stages::failover::EXPOSURE;
@@ -84,7 +85,8 @@ pub(super) fn render(status: &NodeStatus) -> String {
     let tls = status.tls.as_ref().map(tls).unwrap_or_default();
     let signing = status.signing.as_ref().map(signing).unwrap_or_default();
     let went_back = went_back.or(not_own).unwrap_or_default();
-    let reading = [streams(status), sharing(status), journal(status), checkpoints(status)].concat();
+    let capacity = status.capacity.as_ref().map(capacity).unwrap_or_default();
+    let reading = [capacity, streams(status), sharing(status), journal(status), checkpoints(status)].concat();
     let sections = [debts(status), elsewhere(status), origins(status), reading].concat();
     [
         head,
@@ -100,6 +102,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
         left_locks(status),
         verified(status),
         status.background.as_ref().map(background_text::render).unwrap_or_default(),
+        status.aws.as_ref().map(reach_text::render).unwrap_or_default(),
         format!("exposure: {EXPOSURE}. Where its tables are in several Regions, `lockstep sites` says so instead\n"),
         refresh,
         handover,
@@ -360,6 +363,17 @@ fn journal(status: &NodeStatus) -> String {
 }
 
 /// How the streams are read, where the node has a choice.
+/// The capacity of the stream of this site, and the last look at it.
+pub(super) fn capacity(capacity: &StreamCapacity) -> String {
+    let holder = capacity.holder.as_ref().map_or("nobody".to_owned(), ToString::to_string);
+    let stuck = if capacity.stuck { "NEEDS MORE SHARDS: " } else { "" };
+    let (shards, changes) = (capacity.shards, capacity.calls_ms.len());
+    format!(
+        "own stream: {shards} shards, {changes} of 10 changes in 24 h; {stuck}{} (looked at by {holder})\n",
+        capacity.told
+    )
+}
+
 fn streams(status: &NodeStatus) -> String {
     let mut table = Table::new(&["stream", "read by", "reason"]);
     for one in &status.streams {

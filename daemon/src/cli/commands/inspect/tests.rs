@@ -32,6 +32,11 @@ fn late() -> UncommittedUpdate {
     UncommittedUpdate { project, name, old: None, new, actor: "alice".to_owned(), at_ms }
 }
 
+fn scaled() -> StreamCapacity {
+    let told = "more shards are needed, and eventlog.autoscale.most_shards is 4: raise it".to_owned();
+    StreamCapacity { shards: 4, calls_ms: vec![1, 2], stuck: true, told, ..StreamCapacity::default() }
+}
+
 fn background() -> BackgroundVerification {
     let pass = |unrepaired_projects| PassStatus {
         within_ms: 86_400_000,
@@ -102,6 +107,7 @@ fn sample() -> NodeStatus {
         checkpoints: Vec::new(),
         streams: vec![refused()],
         sharing: Some(shared()),
+        capacity: Some(scaled()),
         parked: 3,
         quarantined: 0,
         degraded: Vec::new(),
@@ -144,6 +150,7 @@ fn sample() -> NodeStatus {
                 at_ms: 0,
             }],
         }),
+        aws: None,
         locks: vec![maintenance()],
         last_contact_ms: Some(0),
         background: Some(background()),
@@ -168,6 +175,8 @@ fn the_table_shows_lag_and_what_readiness_waits_for() {
     assert!(text.contains("shared reads: one node reads each shard\n"), "{text}");
     assert!(text.contains("sibling") && text.contains("eu-aws-1 reads the shard for this site"), "{text}");
     assert!(text.contains("polling (FAN-OUT IS REFUSED)") && text.contains("has 20 consumers"), "{text}");
+    let stream = "own stream: 4 shards, 2 of 10 changes in 24 h; NEEDS MORE SHARDS: more shards are needed";
+    assert!(text.contains(stream), "{text}");
     assert!(text.contains("d ago: reads show the state of then, or a newer one\n"), "{text}");
     let fresh = NodeStatus { last_contact_ms: Some(SystemClock.now_ms()), ..status.clone() };
     assert!(!render(&fresh).contains("reads show the state of then"), "{}", render(&fresh));

@@ -7,7 +7,7 @@
 //! | `failover`, `failback`, `history` | the move of writes between sites, and past changes |
 //! | `drill`, `silent` | drills of a failover, the preflight, and silent drills of a node |
 //! | `before` | the preflight before this node is drained or upgraded |
-//! | `refdb` | rebuilds a lost refdb |
+//! | `refdb`, `refdb_backup` | rebuilds a lost refdb; checks one, and makes backups of it |
 //! | `keys` | the keys by which sites sign their records, and whether they must |
 //! | `locks` | locks of projects and refs, and maintenance |
 //! | `tokens` | tokens of operators |
@@ -22,6 +22,7 @@ pub(super) mod history;
 pub(super) mod keys;
 pub(super) mod locks;
 pub(super) mod refdb;
+mod refdb_backup;
 mod refdb_text;
 mod silent;
 pub(super) mod site_table;

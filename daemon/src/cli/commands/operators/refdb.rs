@@ -1,5 +1,5 @@
 //! `lockstep refdb rebuild` and `lockstep refdb status`: a new refdb from the version maps of all sites, or the running
-//! one in other tables. `lockstep refdb check` reads the tables without a sidecar.
+//! one in other tables. `lockstep refdb check` and `backup` read the tables without a sidecar.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::super::CliError;
 use super::super::config::ConfigArgs;
 use super::super::target::{OperatorTarget, Target};
+use super::refdb_backup::{self, BackupArgs, PROGRESS};
 use super::refdb_text::{check_report, progress, report};
 use crate::base::clock::SeededEntropy;
 use crate::cli::out;
@@ -22,8 +23,6 @@ use crate::node::assembly::follow_move::present_refdb;
 use crate::node::config;
 use crate::seams::refdb::check::{Checked, RefDbCheck};
 
-/// The time between two lines about the progress of a check.
-const PROGRESS: Duration = Duration::from_secs(5);
 /// The pause between two looks at a rebuild.
 const LOOK: Duration = Duration::from_millis(300);
 
@@ -44,6 +43,14 @@ pub(in super::super) enum RefdbCommand {
                       if there are findings, 1 if the refdb did not answer."
     )]
     Check(CheckArgs),
+    /// Make a backup of the tables in DynamoDB, or write the refdb into a file. Needs no sidecar
+    #[command(
+        after_help = "Examples:\n  lockstep refdb backup --wait\n  lockstep refdb backup --list\n  lockstep refdb \
+                      backup --to /backup/\n  lockstep refdb backup --check /backup/FILE\n\nWith --to and --check, any \
+                      endpoint will do, emulators too. Exit code 3 if the endpoint makes no backups, or the tables \
+                      hold no whole refdb."
+    )]
+    Backup(BackupArgs),
     /// Show the rebuild or move that is in progress at this node, or was the last one since its start
     Status {
         #[command(flatten)]
@@ -109,6 +116,7 @@ pub(in super::super) async fn run(command: RefdbCommand) -> Result<(), CliError>
     match command {
         RefdbCommand::Rebuild(args) => rebuild(args).await,
         RefdbCommand::Check(args) => check(args).await,
+        RefdbCommand::Backup(args) => refdb_backup::run(args).await,
         RefdbCommand::Status { target, json } => {
             let last = last(&target).await.map_err(CliError::unrefused)?;
             let Some(last) = last else {

@@ -14,10 +14,11 @@ pub(in super::super) enum OperatorsCommand {
     /// Make a token: the token goes into a file for its holder, the line for operators.token_file to standard output
     #[command(
         after_help = "Example:\n  lockstep operators token alice --out alice.token >> /etc/lockstep/operators\n\n\
-                            With --role viewer, the holder sees the state of all sites and changes nothing. Keep the \
-                            file out of the reach of the sidecar's own user, unless api.operators lists that user. \
-                            Its last line must end with a newline before another one is appended. Both tokens of a \
-                            holder are accepted until the line of the old one is removed. The sidecar needs no \
+                            With --role viewer, the holder sees the state of all sites and changes nothing. With \
+                            --role approver, the holder also resumes a failover that --pause-before has paused. \
+                            Keep the file out of the reach of the sidecar's own user, unless api.operators lists that \
+                            user. Its last line must end with a newline before another one is appended. Both tokens of \
+                            a holder are accepted until the line of the old one is removed. The sidecar needs no \
                             restart."
     )]
     Token(TokenArgs),
@@ -27,7 +28,8 @@ pub(in super::super) enum OperatorsCommand {
 pub(in super::super) struct TokenArgs {
     /// Name of the holder, as the audit trail shows it
     holder: Holder,
-    /// Calls that the holder may make: a viewer sees the state of all sites, and changes nothing
+    /// Calls that the holder may make: a viewer sees the state of all sites, and changes nothing; an approver resumes a
+    /// failover that is paused for an approval, too
     #[arg(long, default_value = "operator")]
     role: RoleName,
     /// New file for the token
@@ -42,6 +44,7 @@ pub(in super::super) struct TokenArgs {
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum RoleName {
     Viewer,
+    Approver,
     Operator,
 }
 
@@ -49,6 +52,7 @@ impl From<RoleName> for OperatorRole {
     fn from(role: RoleName) -> Self {
         match role {
             RoleName::Viewer => Self::Viewer,
+            RoleName::Approver => Self::Approver,
             RoleName::Operator => Self::Operator,
         }
     }

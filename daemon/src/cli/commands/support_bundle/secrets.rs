@@ -58,6 +58,8 @@ fn words_of(settings: &Settings) -> Vec<&Path> {
     files.extend(settings.tls.as_ref().map(|tls| tls.files.key.as_path()));
     files.extend(settings.signing_key.as_deref());
     files.extend(settings.operators.as_ref().and_then(|operators| operators.token_file.as_deref()));
+    let oidc = settings.console.as_ref().and_then(|console| console.oidc.as_ref());
+    files.extend(oidc.and_then(|login| login.provider.client_secret_file.as_deref()));
     files.extend(settings.probes.key.as_ref().map(|key| key.key_file.as_path()));
     files
 }

@@ -1,14 +1,17 @@
-//! A decorator of the event log that counts records and bytes.
+//! A decorator of the event log that counts records and bytes: for the metrics, and per stream for the autoscaler.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::SiteId;
+use lockstep_proto::overview::Written;
 use lockstep_proto::site_list::StreamPlace;
+use parking_lot::Mutex;
 
 use crate::seams::eventlog::{
-    Batch, EventLog, EventLogError, Position, Readers, Reading, Record, ShardReader, StreamInfo,
+    Batch, EventLog, EventLogError, OpenShards, Position, Readers, Reading, Record, ShardReader, StreamInfo,
 };
 use crate::telemetry::metrics::EventLogMetrics;
 
@@ -16,13 +19,24 @@ use crate::telemetry::metrics::EventLogMetrics;
 pub struct MeteredEventLog {
     inner: Arc<dyn EventLog>,
     metrics: EventLogMetrics,
+    /// The writes to each stream.
+    written: Mutex<BTreeMap<SiteId, Written>>,
 }
 
 impl MeteredEventLog {
     /// An event log that passes each call to `inner` and counts the records that it takes and gives.
     #[must_use]
     pub fn new(inner: Arc<dyn EventLog>, metrics: EventLogMetrics) -> Self {
-        Self { inner, metrics }
+        Self { inner, metrics, written: Mutex::default() }
+    }
+
+    fn count(&self, site: &SiteId, records: u64, bytes: u64, refused: u64) {
+        self.metrics.appended(records, bytes);
+        let mut all = self.written.lock();
+        let written = all.entry(site.clone()).or_default();
+        written.records += records;
+        written.bytes += bytes;
+        written.refused += refused;
     }
 }
 
@@ -49,7 +63,8 @@ impl EventLog for MeteredEventLog {
         let taken = records.iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
         let sizes = taken.map(|(record, _)| (record.partition_key.len() + record.data.len()) as u64);
         let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
-        self.metrics.appended(count, bytes);
+        let is_refused = |answer: &&Result<(), EventLogError>| matches!(answer, Err(EventLogError::NotNow(_)));
+        self.count(site, count, bytes, answers.iter().filter(is_refused).count() as u64);
         Ok(answers)
     }
 
@@ -69,6 +84,18 @@ impl EventLog for MeteredEventLog {
     async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
         let inner = self.inner.open_since(site, shard, ms).await?;
         Ok(Box::new(MeteredReader { inner, metrics: self.metrics.clone() }))
+    }
+
+    async fn open_shards(&self, site: &SiteId) -> Result<Option<OpenShards>, EventLogError> {
+        self.inner.open_shards(site).await
+    }
+
+    async fn set_shards(&self, site: &SiteId, from: u32, to: u32) -> Result<(), EventLogError> {
+        self.inner.set_shards(site, from, to).await
+    }
+
+    fn written(&self, site: &SiteId) -> Option<Written> {
+        Some(self.written.lock().get(site).copied().unwrap_or_default())
     }
 
     async fn retention(&self, site: &SiteId) -> Result<Option<Duration>, EventLogError> {

@@ -15,6 +15,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
+    use lockstep_proto::overview::Written;
     use sha2::{Digest, Sha256};
 
     use super::*;
@@ -56,6 +57,9 @@ mod tests {
         assert!(answers[0].is_ok() && answers[1].is_err(), "{answers:?}");
         assert!(has(&telemetry, "lockstep_eventlog_appended_records_total 1"));
         assert!(has(&telemetry, "lockstep_eventlog_appended_bytes_total 100"));
+        let written = Written { bytes: 100, records: 1, refused: 0 };
+        assert_eq!(log.written(&site), Some(written), "a record that is too large is no throttled one");
+        assert_eq!(log.written(&"b".parse().unwrap()), Some(Written::default()));
         let shard = log.describe(&site).await.unwrap().shards.remove(0).id;
         let mut reader = log.open(&site, &shard, &Position::Start).await.unwrap();
         assert_eq!(reader.next(10).await.unwrap().records.len(), 1);

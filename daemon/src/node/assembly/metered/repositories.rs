@@ -1,6 +1,7 @@
 //! A decorator of the repositories that measures the costly operations: packing, ingesting, moving refs, syncing,
 //! repairing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -50,6 +51,10 @@ macro_rules! measured {
 
             fn spill(&self) -> PathBuf {
                 self.inner.spill()
+            }
+
+            fn take_damage(&self) -> BTreeMap<ProjectName, BTreeSet<Oid>> {
+                self.inner.take_damage()
             }
         }
     };

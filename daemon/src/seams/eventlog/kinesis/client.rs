@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::retry::RetryConfig;
-use aws_sdk_kinesis::config::timeout::TimeoutConfig;
-use aws_sdk_kinesis::config::{Credentials, Region};
+use aws_sdk_kinesis::config::Builder;
+
+use crate::seams::aws::{Bounds, Endpoint, Service, Way};
 
 /// How to reach Kinesis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,24 +42,25 @@ impl Default for ClientSettings {
     }
 }
 
-/// Builds a client from these settings. It opens no connection yet.
+/// Builds a client from these settings, with a circuit and credentials of its own. It opens no connection yet.
 pub async fn client(settings: &ClientSettings) -> Client {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(settings.connect_timeout)
-        .read_timeout(settings.attempt_timeout)
-        .operation_attempt_timeout(settings.attempt_timeout)
-        .operation_timeout(settings.call_timeout)
-        .build();
-    let retries = RetryConfig::standard().with_max_attempts(settings.attempts.max(1));
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).retry_config(retries);
-    if let Some(endpoint) = &settings.endpoint {
-        loader = loader.endpoint_url(endpoint);
-    }
-    if let Some(region) = &settings.region {
-        loader = loader.region(Region::new(region.clone()));
-    }
-    if settings.test_credentials {
-        loader = loader.credentials_provider(Credentials::new("test", "test", None, None, "emulator"));
-    }
-    Client::new(&loader.load().await)
+    client_by(settings, &Way::default()).await
+}
+
+/// Builds a client that shares the circuits and the credentials of this process. It opens no connection yet.
+pub async fn client_by(settings: &ClientSettings, way: &Way) -> Client {
+    let endpoint = Endpoint {
+        service: Service::Kinesis,
+        region: settings.region.clone(),
+        url: settings.endpoint.clone(),
+        made_up_credentials: settings.test_credentials,
+    };
+    let bounds = Bounds {
+        connect: settings.connect_timeout,
+        attempt: settings.attempt_timeout,
+        operation: settings.call_timeout,
+        attempts: settings.attempts,
+    };
+    let (config, guard) = way.to(&endpoint, bounds).await;
+    Client::from_conf(Builder::from(&config).interceptor(guard).build())
 }

@@ -3,11 +3,11 @@
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
-use crate::seams::aws::denied;
+use crate::seams::aws::{denied, stale};
 use crate::seams::eventlog::EventLogError;
 
 /// Error codes of calls that may succeed later, although nobody changes anything.
-const LATER: [&str; 14] = [
+const LATER: [&str; 12] = [
     "ProvisionedThroughputExceededException",
     "LimitExceededException",
     "ResourceInUseException",
@@ -20,8 +20,6 @@ const LATER: [&str; 14] = [
     "ThrottlingException",
     "Throttling",
     "RequestTimeout",
-    "ExpiredTokenException",
-    "RequestExpired",
 ];
 
 /// Translates a failed call on `what` (a stream, a shard).
@@ -51,6 +49,7 @@ pub(super) fn by_code(code: &str, message: &str, what: &str) -> EventLogError {
     let text = format!("{what}: {code}: {message}");
     match code {
         code if LATER.contains(&code) => EventLogError::NotNow(text),
+        code if stale::may_pass(code) => EventLogError::NotNow(stale::explained(code, &text)),
         code if denied::is_denied(Some(code)) => EventLogError::Broken(denied::in_use(&text)),
         _ => EventLogError::Broken(text),
     }
@@ -81,6 +80,9 @@ mod tests {
         assert_eq!(by_code("ResourceNotFoundException", "", "stream x"), EventLogError::Absent("stream x".to_owned()));
         assert!(matches!(by_code("ProvisionedThroughputExceededException", "", "x"), EventLogError::NotNow(_)));
         assert!(matches!(by_code("InternalFailure", "", "x"), EventLogError::NotNow(_)));
+        let skewed = by_code("InvalidSignatureException", "", "x");
+        assert!(matches!(&skewed, EventLogError::NotNow(why) if why.contains("set the clock")), "{skewed}");
+        assert!(matches!(by_code("ExpiredTokenException", "", "x"), EventLogError::NotNow(_)));
         assert!(matches!(by_code("AccessDeniedException", "", "x"), EventLogError::Broken(_)));
         assert!(matches!(by_code("SomethingNew", "", "x"), EventLogError::Broken(_)));
     }

@@ -11,6 +11,7 @@
 //! | `append`, `reader` | appends records; reads one shard by polling |
 //! | `fan_out` | reads one shard by enhanced fan-out, or by polling while that is refused |
 //! | `streams` | creates streams and lists their shards |
+//! | `shards` | reads and sets the number of open shards |
 //! | `provision`, `compared` | the properties that a stream should have, for `lockstep aws` |
 //! | `client`, `errors` | timeouts without retries; the meaning of errors |
 
@@ -21,6 +22,7 @@ mod errors;
 mod fan_out;
 mod provision;
 mod reader;
+mod shards;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -32,12 +34,12 @@ use aws_sdk_kinesis::Client;
 use lockstep_proto::SiteId;
 use parking_lot::Mutex;
 
-pub use self::client::{ClientSettings, client};
+pub use self::client::{ClientSettings, client, client_by};
 pub use self::compared::StreamWishes;
 use self::fan_out::StreamWays;
 pub use self::fan_out::{FanOutSettings, ReadingMode, consumer_name};
 pub use self::provision::ProvidedStream;
-use super::{EventLog, EventLogError, Position, Readers, Reading, Record, ShardReader, StreamInfo};
+use super::{EventLog, EventLogError, OpenShards, Position, Readers, Reading, Record, ShardReader, StreamInfo};
 
 /// How streams are created and read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +155,14 @@ impl EventLog for KinesisEventLog {
     async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
         let reader = reader::open_since(self.client.clone(), self.stream(site), shard.to_owned(), ms).await?;
         Ok(Box::new(reader))
+    }
+
+    async fn open_shards(&self, site: &SiteId) -> Result<Option<OpenShards>, EventLogError> {
+        shards::open(&self.client, &self.stream(site)).await
+    }
+
+    async fn set_shards(&self, site: &SiteId, from: u32, to: u32) -> Result<(), EventLogError> {
+        shards::set(&self.client, &self.stream(site), from, to).await
     }
 
     async fn retention(&self, site: &SiteId) -> Result<Option<Duration>, EventLogError> {

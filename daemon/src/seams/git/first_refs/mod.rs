@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use git2::{ObjectType, Repository};
 use lockstep_proto::{Oid, RefName};
 
+use super::odb::ObjectDb;
 use super::ref_files;
 use super::update_ref::{Line, REFLOG_MESSAGE};
 use crate::base::clock::{Clock, SystemClock};
@@ -78,11 +79,11 @@ fn is_shared(repository: &Repository) -> io::Result<bool> {
 }
 
 fn branches_are_commits(repository: &Repository, refs: &BTreeMap<String, Oid>) -> io::Result<bool> {
-    let odb = repository.odb().map_err(io::Error::other)?;
+    let objects = ObjectDb::open(repository).map_err(io::Error::other)?;
     let branches = refs.iter().filter(|(name, _)| name.starts_with("refs/heads/"));
     for (_, oid) in branches {
         let id = git2::Oid::from_bytes(oid.as_bytes()).map_err(io::Error::other)?;
-        if odb.read_header(id).map_err(io::Error::other)?.1 != ObjectType::Commit {
+        if objects.header(id).map_err(io::Error::other)?.1 != ObjectType::Commit {
             return Ok(false);
         }
     }

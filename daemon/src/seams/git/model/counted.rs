@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::{Oid, ProjectName, RefName};
@@ -15,12 +16,19 @@ use crate::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, Repair
 pub(crate) struct CountedRepositories {
     inner: ModelRepositories,
     calls: Mutex<BTreeMap<&'static str, usize>>,
+    /// The time that a sync takes.
+    sync: Duration,
 }
 
 impl CountedRepositories {
     /// Counts the calls to these repositories, from nought.
     pub(crate) fn new(inner: ModelRepositories) -> Self {
-        Self { inner, calls: Mutex::default() }
+        Self { inner, calls: Mutex::default(), sync: Duration::ZERO }
+    }
+
+    /// The same repositories on a disk whose sync takes this long.
+    pub(crate) fn whose_sync_takes(self, sync: Duration) -> Self {
+        Self { sync, ..self }
     }
 
     /// The number of calls of this kind.
@@ -138,6 +146,7 @@ impl Repositories for CountedRepositories {
     }
 
     async fn sync(&self) -> Result<(), GitError> {
+        tokio::time::sleep(self.sync).await;
         self.count("sync").sync().await
     }
 

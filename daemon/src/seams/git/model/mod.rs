@@ -34,6 +34,8 @@ use crate::seams::blob::Payload;
 #[derive(Clone, Debug, Default)]
 pub struct ModelRepositories {
     disk: Arc<Mutex<Disk>>,
+    /// The damaged objects that nobody has taken yet.
+    damage: Arc<Mutex<BTreeMap<ProjectName, BTreeSet<Oid>>>>,
     bugs: InjectedBugs,
 }
 
@@ -41,7 +43,7 @@ impl ModelRepositories {
     /// Creates an empty volume with the given injected bugs.
     #[must_use]
     pub fn new(bugs: InjectedBugs) -> Self {
-        Self { disk: Arc::default(), bugs }
+        Self { disk: Arc::default(), damage: Arc::default(), bugs }
     }
 
     /// Adds an object, as a push does before its refs move, and returns its id. Adds nothing when the project has no
@@ -56,6 +58,11 @@ impl ModelRepositories {
     /// Loses an object, as a bad disk does.
     pub fn lose_object(&self, project: &ProjectName, oid: &Oid) {
         self.disk().lose_object(project, oid);
+    }
+
+    /// Has an operation meet an object that is damaged.
+    pub fn meet_damage(&self, project: &ProjectName, oid: Oid) {
+        self.damage.lock().entry(project.clone()).or_default().insert(oid);
     }
 
     /// Returns whether an object and its whole closure are present.
@@ -318,6 +325,10 @@ impl Repositories for ModelRepositories {
     async fn is_complete(&self, project: &ProjectName, values: &[Oid]) -> Result<bool, GitError> {
         let values = values.iter().copied();
         self.read(project, |repo| walk::closure(values, &|_| false, &|oid| repo.objects.get(oid)).1.is_empty())
+    }
+
+    fn take_damage(&self) -> BTreeMap<ProjectName, BTreeSet<Oid>> {
+        std::mem::take(&mut *self.damage.lock())
     }
 
     /// Returns a path that is never used: the model takes packs in memory only.

@@ -9,18 +9,6 @@ use super::{DAMAGED, Fault};
 use crate::base::ref_names::{self, RefClass};
 use crate::seams::refdb::{Document, DocumentRecord, IncarnationRecord, IncarnationState, RefItem, SlotState};
 
-/// All documents of the installation, in the order of the check.
-pub(super) const DOCUMENTS: [Document; 8] = [
-    Document::Identity,
-    Document::FirstSites,
-    Document::Keys,
-    Document::Failover,
-    Document::History,
-    Document::Drill,
-    Document::DrillHistory,
-    Document::SilentDrills,
-];
-
 /// Whether the text of a refusal speaks of the form of an item. Denied calls and missing tables speak of the table.
 pub(super) fn is_of_an_item(why: &str) -> bool {
     why.starts_with("item ")

@@ -19,7 +19,7 @@ use lockstep_proto::{LaneId, NodeId, ProjectKey, ProjectName, ProjectPhase, RefK
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::{IncarnationRecord, RefDb, RefDbError, RefItem, SlotState};
+use super::{Document, IncarnationRecord, RefDb, RefDbError, RefItem, SlotState};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
 
@@ -144,7 +144,7 @@ impl RefDbCheck {
 
     async fn documents(&mut self) -> Result<(), RefDbError> {
         let documents = Arc::clone(&self.refdb.documents);
-        for which in faults::DOCUMENTS {
+        for which in Document::ALL {
             let Some(record) = self.read(which.name(), || documents.document(which)).await?.flatten() else {
                 continue;
             };

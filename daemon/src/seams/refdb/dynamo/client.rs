@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::Builder;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{Builder, Config, Credentials, Region};
 
 use super::metering::Metering;
+use crate::seams::aws::{Bounds, Endpoint, Service, Way};
 use crate::seams::refdb::units::RequestUnits;
+
+/// The time of a call beyond that of its one attempt.
+const SLACK: Duration = Duration::from_millis(500);
 
 /// How to reach DynamoDB.
 #[derive(Clone, Debug)]
@@ -41,32 +43,27 @@ impl Connection {
     }
 }
 
-/// Builds a client. It connects with its first call.
+/// Builds a client with a circuit and credentials of its own. It connects with its first call.
 pub async fn client(connection: &Connection) -> Client {
-    let region = connection.region.clone().map(Region::new);
-    let builder = if connection.made_up_credentials {
-        let credentials = Credentials::new("emulator", "emulator", None, None, "made up for an emulator");
-        Config::builder().behavior_version(BehaviorVersion::latest()).credentials_provider(credentials)
-    } else {
-        let loader = aws_config::defaults(BehaviorVersion::latest());
-        let loader = match region.clone() {
-            Some(region) => loader.region(region),
-            None => loader,
-        };
-        Builder::from(&loader.load().await)
+    client_by(connection, &Way::default()).await
+}
+
+/// Builds a client that shares the circuits and the credentials of this process. It connects with its first call.
+pub async fn client_by(connection: &Connection, way: &Way) -> Client {
+    let endpoint = Endpoint {
+        service: Service::DynamoDb,
+        region: connection.region.clone(),
+        url: connection.endpoint.clone(),
+        made_up_credentials: connection.made_up_credentials,
     };
-    let builder = match region {
-        Some(region) => builder.region(region),
-        None => builder,
+    let bounds = Bounds {
+        connect: connection.connect_timeout,
+        attempt: connection.call_timeout,
+        operation: connection.call_timeout + SLACK,
+        attempts: 1,
     };
-    let builder = match &connection.endpoint {
-        Some(endpoint) => builder.endpoint_url(endpoint),
-        None => builder,
-    };
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(connection.connect_timeout)
-        .operation_attempt_timeout(connection.call_timeout);
-    Client::from_conf(builder.timeout_config(timeouts.build()).retry_config(RetryConfig::disabled()).build())
+    let (config, guard) = way.to(&endpoint, bounds).await;
+    Client::from_conf(Builder::from(&config).interceptor(guard).build())
 }
 
 /// The same client without retries, which counts the request units of its calls. With retries, the SDK would take the
@@ -74,4 +71,136 @@ pub async fn client(connection: &Connection) -> Client {
 pub(super) fn counting(client: &Client, units: &Arc<RequestUnits>) -> Client {
     let config = client.config().to_builder().retry_config(RetryConfig::disabled());
     Client::from_conf(config.interceptor(Metering::new(Arc::clone(units))).build())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use aws_credential_types::provider::future;
+    use aws_sdk_dynamodb::config::{Credentials, ProvideCredentials};
+    use axum::Router;
+    use axum::http::StatusCode;
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::super::error::get;
+    use super::super::items::text;
+    use super::*;
+    use crate::seams::aws::circuit::OPENS_AFTER;
+    use crate::seams::aws::vital;
+    use crate::seams::refdb::RefDbError;
+
+    /// The answers of a server, one after the other. The last one stays.
+    type Answers = Arc<[(StatusCode, &'static str)]>;
+
+    const FOUND: (StatusCode, &str) = (StatusCode::OK, "");
+
+    async fn serve(listener: TcpListener, answers: Vec<(StatusCode, &'static str)>) {
+        let (answers, count): (Answers, _) = (answers.into(), Arc::new(AtomicUsize::new(0)));
+        let answer = move || async move {
+            let (status, code) = answers[count.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1)];
+            let body = if code.is_empty() { json!({}) } else { json!({"__type": code, "message": "a test"}) };
+            (status, body.to_string())
+        };
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    }
+
+    async fn port() -> (TcpListener, String) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        (listener, url)
+    }
+
+    async fn read(client: &Client) -> Result<(), RefDbError> {
+        get(client, "t", HashMap::from([("pk".to_owned(), text("k"))])).await.map(drop)
+    }
+
+    fn not_now(answer: Result<(), RefDbError>) -> String {
+        match answer {
+            Err(RefDbError::NotNow(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_end_at_once_while_no_connection_is_made_and_a_vital_call_goes_through() {
+        let (listener, url) = port().await;
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let way = Way::default();
+        let client = client_by(&Connection::emulator(&url), &way).await;
+        for _ in 0..OPENS_AFTER {
+            let why = not_now(read(&client).await);
+            assert!(!why.contains("was not sent"), "the circuit is closed: {why}");
+        }
+        // A call that looks fails as well, and the pauses grow: some call meets the open circuit.
+        let mut is_refused = false;
+        for _ in 0..20 {
+            is_refused |= not_now(read(&client).await).contains("the call was not sent");
+        }
+        assert!(is_refused);
+        assert!(way.links.lines()[0].starts_with(&format!("aws dynamodb at {url}: circuit ")));
+        serve(TcpListener::bind(address).await.unwrap(), vec![FOUND]).await;
+        vital(read(&client)).await.unwrap();
+        assert!(way.links.lines().is_empty(), "an answer closes the circuit");
+        read(&client).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn throttling_and_failures_of_the_service_never_open_the_circuit() {
+        let (listener, url) = port().await;
+        let throttled = (StatusCode::BAD_REQUEST, "ThrottlingException");
+        let failed = (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError");
+        let answers = [[throttled; 10], [failed; 10]].concat();
+        serve(listener, answers).await;
+        let way = Way::default();
+        let client = client_by(&Connection::emulator(url), &way).await;
+        for _ in 0..20 {
+            assert!(read(&client).await.is_err());
+        }
+        assert!(way.links.lines().is_empty());
+    }
+
+    /// Gives credentials, and counts how often.
+    #[derive(Debug)]
+    struct Counted(Arc<AtomicUsize>);
+
+    impl ProvideCredentials for Counted {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            future::ProvideCredentials::ready(Ok(Credentials::new("a", "b", None, None, "a test")))
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_that_aws_calls_expired_are_looked_for_again_by_the_next_call() {
+        let (listener, url) = port().await;
+        serve(listener, vec![FOUND, (StatusCode::BAD_REQUEST, "ExpiredTokenException"), FOUND]).await;
+        let (way, count) = (Way::default(), Arc::new(AtomicUsize::new(0)));
+        let client = client_by(&Connection::emulator(url), &way).await;
+        let given = client.config().to_builder().credentials_provider(Counted(Arc::clone(&count)));
+        let client = Client::from_conf(given.build());
+        read(&client).await.unwrap();
+        let why = not_now(read(&client).await);
+        assert!(why.contains("have expired") && why.contains("renew them at their source"), "{why}");
+        assert_eq!(count.load(Ordering::Relaxed), 1, "they were in the cache");
+        read(&client).await.unwrap();
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+        assert!(way.links.status().credentials.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_signature_of_another_time_is_rejected_with_the_remedy_and_the_call_may_be_repeated() {
+        let (listener, url) = port().await;
+        serve(listener, vec![(StatusCode::BAD_REQUEST, "InvalidSignatureException"), FOUND]).await;
+        let client = client(&Connection::emulator(url)).await;
+        let why = not_now(read(&client).await);
+        assert!(why.contains("set the clock"), "{why}");
+        read(&client).await.unwrap();
+    }
 }

@@ -16,7 +16,7 @@ pub struct TableWishes {
     pub key: Option<KeyArn>,
     /// Tags that the tables must have.
     pub tags: Tags,
-    /// The warm throughput of new tables.
+    /// The least warm throughput, if they are on demand.
     pub warm: Option<Warm>,
 }
 
@@ -46,11 +46,14 @@ pub(super) fn compare(table: &str, keys: &[&str], wishes: &TableWishes, seen: Op
     let mode = of.billing_mode_summary().and_then(|summary| summary.billing_mode()).cloned();
     let mode = mode.unwrap_or(BillingMode::Provisioned);
     let remedy = format!(
-        "keep it if its capacity follows the load; else: aws dynamodb update-table --table-name {table} --billing-mode \
-         PAY_PER_REQUEST"
+        "keep it if its capacity follows the load, by Application Auto Scaling; else: aws dynamodb update-table \
+         --table-name {table} --billing-mode PAY_PER_REQUEST"
     );
     let is_same = mode == BillingMode::PayPerRequest;
     rows.differs_unless(is_same, Property::BillingMode, BillingMode::PayPerRequest, mode.as_str(), remedy);
+    if is_same {
+        warm_throughput(of, wishes, &mut rows);
+    }
     encryption(table, of, wishes, &mut rows);
     match seen.recovery {
         Some(is_on) => rows.missing_unless(is_on, Property::PointInTimeRecovery, "on", on(is_on)),
@@ -67,6 +70,20 @@ pub(super) fn compare(table: &str, keys: &[&str], wishes: &TableWishes, seen: Op
 
 fn on(is_on: bool) -> &'static str {
     if is_on { "on" } else { "off" }
+}
+
+/// Only a table on demand has a warm throughput that can be set. A larger one is as wanted: AWS raises it by itself.
+fn warm_throughput(of: &TableDescription, wishes: &TableWishes, rows: &mut Rows) {
+    let Some(Warm { reads, writes }) = wishes.warm else { return };
+    let wanted = format!("{reads}/{writes} or more");
+    let found = of.warm_throughput().and_then(|of| Some((of.read_units_per_second()?, of.write_units_per_second()?)));
+    match found {
+        Some((has_reads, has_writes)) => {
+            let is_warm = has_reads >= reads && has_writes >= writes;
+            rows.missing_unless(is_warm, Property::WarmThroughput, wanted, format!("{has_reads}/{has_writes}"));
+        }
+        None => rows.not_answered(Property::WarmThroughput, wanted),
+    }
 }
 
 fn replication(of: &TableDescription, rows: &mut Rows) {
@@ -153,6 +170,26 @@ mod tests {
             [],
             "a key of one's own is stricter"
         );
+    }
+
+    #[test]
+    fn a_table_on_demand_is_warm_enough_or_is_warmed_and_a_provisioned_one_is_left_to_auto_scaling() {
+        use aws_sdk_dynamodb::types::TableWarmThroughputDescription;
+
+        let warm = TableWishes { warm: Some(Warm { reads: 12_000, writes: 8_000 }), ..wishes(None) };
+        let verdict = |of: TableDescriptionBuilder| {
+            let seen = Seen { description: of.build(), recovery: Some(true), tags: Some(warm.tags.clone()) };
+            let rows = compare("l-journal", &["pk"], &warm, Some(&seen));
+            rows.into_iter().find(|row| row.property == Property::WarmThroughput).map(|row| row.verdict)
+        };
+        let of = |reads, writes| {
+            let of = TableWarmThroughputDescription::builder().read_units_per_second(reads);
+            good().warm_throughput(of.write_units_per_second(writes).build())
+        };
+        assert_eq!(verdict(of(12_000, 4_000)), Some(Verdict::Missing));
+        assert_eq!(verdict(of(12_000, 9_000)), Some(Verdict::Same));
+        assert_eq!(verdict(good()), Some(Verdict::NotAnswered));
+        assert_eq!(verdict(of(1, 1).set_billing_mode_summary(None)), None);
     }
 
     #[test]

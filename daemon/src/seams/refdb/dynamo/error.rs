@@ -5,7 +5,6 @@
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{BuildError, ProvideErrorMetadata, SdkError};
@@ -16,12 +15,13 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as Return;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 
+use super::again::Again;
 use super::items::Item;
-use crate::seams::aws::{causes, denied};
+use crate::seams::aws::{causes, denied, never_sent, stale};
 use crate::seams::refdb::RefDbError;
 
 /// Error codes with which DynamoDB says that it did nothing, and that a later call may succeed.
-const NOT_NOW: [&str; 13] = [
+const NOT_NOW: [&str; 9] = [
     "ProvisionedThroughputExceededException",
     "ThrottlingException",
     "Throttling",
@@ -31,17 +31,7 @@ const NOT_NOW: [&str; 13] = [
     "TransactionInProgressException",
     "ReplicatedWriteConflictException",
     "ResourceInUseException",
-    // Credentials are renewed, and clocks are corrected, without a restart.
-    "ExpiredTokenException",
-    "ExpiredToken",
-    "RequestExpired",
-    "InvalidSignatureException",
 ];
-
-/// How often a write is repeated that met a write from another Region.
-const CONFLICTS: u32 = 5;
-/// The pause before the first repetition. Later pauses are longer.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// The outcome of a conditional write of one item.
 pub(super) enum Conditional {
@@ -96,14 +86,12 @@ where
     E: ProvideErrorMetadata,
     F: Future<Output = Result<T, SdkError<E>>>,
 {
-    let mut conflicts = 0;
+    let mut again = Again::default();
     loop {
-        match call().await {
-            Err(error) if is_written_elsewhere(&error) && conflicts < CONFLICTS => {
-                conflicts += 1;
-                tokio::time::sleep(PAUSE * conflicts).await;
-            }
-            answer => return answer,
+        let answer = call().await;
+        let is_conflict = answer.as_ref().err().is_some_and(is_written_elsewhere);
+        if !is_conflict || !again.wait().await {
+            return answer;
         }
     }
 }
@@ -181,23 +169,13 @@ pub(super) fn classify<E: Error + ProvideErrorMetadata + 'static>(error: &SdkErr
 fn by_answer(code: Option<&str>, status: u16, why: String) -> RefDbError {
     match code {
         Some(code) if NOT_NOW.contains(&code) => RefDbError::NotNow(why),
+        // Credentials are renewed, and clocks are corrected, without a restart.
+        Some(code) if stale::may_pass(code) => RefDbError::NotNow(stale::explained(code, &why)),
         code if denied::is_denied(code) => RefDbError::Broken(denied::in_use(&why)),
         _ if status == 429 => RefDbError::NotNow(why),
         _ if (400..500).contains(&status) && status != 408 => RefDbError::Broken(why),
         _ => RefDbError::Unknown(why),
     }
-}
-
-/// Whether the connection was never made: it was refused, or there was no route or no name.
-fn never_sent(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 #[cfg(test)]
@@ -216,7 +194,9 @@ mod tests {
     fn an_answer_is_final_only_when_dynamodb_says_that_it_did_nothing() {
         let kind = |code, status| by_answer(code, status, String::new());
         assert!(matches!(kind(Some("ThrottlingException"), 400), RefDbError::NotNow(_)));
-        assert!(matches!(kind(Some("ExpiredTokenException"), 400), RefDbError::NotNow(_)));
+        let expired = kind(Some("ExpiredTokenException"), 400);
+        assert!(matches!(&expired, RefDbError::NotNow(why) if why.contains("renew them at their source")));
+        assert!(matches!(kind(Some("RequestExpired"), 400), RefDbError::NotNow(why) if why.contains("set the clock")));
         assert!(matches!(kind(Some("AccessDeniedException"), 400), RefDbError::Broken(_)));
         assert!(matches!(kind(Some("ResourceNotFoundException"), 400), RefDbError::Broken(_)));
         assert!(matches!(kind(Some("InternalServerError"), 500), RefDbError::Unknown(_)));

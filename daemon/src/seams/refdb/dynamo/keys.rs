@@ -18,6 +18,7 @@
 //! | the first sites | `@failover` | `@first-sites` |
 //! | the locks of operators | `@locks` | `@list` |
 //! | the leases of readers | `@readers` | `@leases` |
+//! | the capacity of the streams | `@capacity` | `@streams` |
 //! | the digest of a node | `@digests` | the node |
 //! | the mark of a refdb whose writes are of one item each | `@writes` | `@single-item` |
 //!
@@ -102,6 +103,7 @@ impl Key {
             Document::Keys => Self::new("@failover", "@keys"),
             Document::Locks => Self::new("@locks", "@list"),
             Document::Readers => Self::new("@readers", "@leases"),
+            Document::Capacity => Self::new("@capacity", "@streams"),
         }
     }
 

@@ -1,7 +1,5 @@
 //! Transactions under ref locks: one `TransactWriteItems` per part, and a write of its own for the slot.
 
-use std::time::Duration;
-
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
@@ -9,6 +7,7 @@ use bytes::Bytes;
 use lockstep_proto::{Command, ProjectKey, RefKey, TxnId};
 
 use super::Tables;
+use super::again::Again;
 use super::commit::{
     Met, condition_failed, conflicts, item, met, moved, on_predecessor, put_slot, reasons, undecided, update, updates,
 };
@@ -18,11 +17,6 @@ use super::items::{self, text};
 use super::keys::Key;
 use crate::seams::refdb::rules::{ITEMS, Writes, creates};
 use crate::seams::refdb::{CommitAnswer, Part, RefDbError, SlotState};
-
-/// How often a write that conflicted with another one is repeated.
-const CONFLICTS: u32 = 5;
-/// The pause before the first repetition. Later pauses are longer.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// Locks the refs of a part. It needs no request token, because the conditions make a second copy harmless.
 pub(super) async fn lock(client: &Client, tables: &Tables, part: &Part) -> Result<CommitAnswer, RefDbError> {
@@ -114,19 +108,17 @@ pub(super) fn releases(tables: &Tables, project: &ProjectKey, txn: &TxnId, keys:
 /// try.
 pub(super) async fn where_locked(client: &Client, updates: Vec<UpdateBuilder>) -> Result<(), RefDbError> {
     for part in updates.chunks(ITEMS) {
-        let mut conflicting = 0;
+        let mut again = Again::default();
         let mut left = part.iter().cloned().map(item).collect::<Result<Vec<TransactWriteItem>, RefDbError>>()?;
         while !left.is_empty() {
             let call = client.transact_write_items().set_transact_items(Some(left.clone()));
             let Err(error) = call.send().await else { break };
             let Some(reasons) = reasons(&error) else { return Err(classify(&error)) };
             if !reasons.iter().any(condition_failed) {
-                if !conflicts(reasons) || conflicting == CONFLICTS {
+                // In a conflict, another writer does the same at this moment.
+                if !conflicts(reasons) || !again.wait().await {
                     return Err(undecided(reasons));
                 }
-                // Another writer does the same at this moment.
-                conflicting += 1;
-                tokio::time::sleep(PAUSE * conflicting).await;
                 continue;
             }
             let mut locked = reasons.iter().map(|reason| !condition_failed(reason));

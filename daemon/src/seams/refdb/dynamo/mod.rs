@@ -21,10 +21,14 @@
 //! | `rebuild` | the items of a refdb that is being rebuilt |
 //! | `tables` | creation and checks of the tables |
 //! | `provision`, `compared` | the properties that the tables should have, for `lockstep aws` |
+//! | `backups` | on-demand backups of the tables |
 //! | `side_by_side` | tests: records beside those of the release before |
 //! | `client`, `error` | timeouts without retries; the meaning of errors |
+//! | `again` | the repetitions of a write that met another writer |
 //! | `metering` | counts the request units of each call |
 
+mod again;
+mod backups;
 mod client;
 mod commit;
 mod compared;
@@ -62,10 +66,11 @@ use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use bytes::Bytes;
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
-pub use client::{Connection, client};
+pub use backups::{TableBackup, TableBackupError, TableBackups};
+pub use client::{Connection, client, client_by};
 pub use compared::TableWishes;
 pub use elsewhere::DynamoTables;
-pub use provision::ProvidedTable;
+pub use provision::{ProvidedTable, WarmedTable};
 pub use tables::{TableSettings, Warm};
 
 use super::single_item as steps;
@@ -78,6 +83,8 @@ use super::{
 };
 use single_item::Items;
 use write_mode::Consistency;
+
+use crate::seams::aws::vital;
 
 /// The refdb in DynamoDB.
 #[derive(Debug)]
@@ -238,7 +245,7 @@ impl JournalStore for DynamoRefDb {
     }
 
     async fn poison(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
-        slots::poison(&self.client, &self.tables, slot).await
+        vital(slots::poison(&self.client, &self.tables, slot)).await
     }
 
     async fn collect(&self, slots: &[Slot]) -> Result<(), RefDbError> {
@@ -340,7 +347,7 @@ impl Incarnations for DynamoRefDb {
     }
 
     async fn touch(&self, site: &SiteId, id: &IncarnationId) -> Result<MarkAnswer, RefDbError> {
-        incarnations::touch(&self.client, &self.tables, (site, id)).await
+        vital(incarnations::touch(&self.client, &self.tables, (site, id))).await
     }
 
     async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
@@ -348,11 +355,13 @@ impl Incarnations for DynamoRefDb {
             rules::freeze(record);
             Ok(())
         };
-        incarnations::change(&self.client, &self.tables, (site, id), decide).await.map(|(record, ())| record)
+        let frozen = incarnations::change(&self.client, &self.tables, (site, id), decide);
+        vital(frozen).await.map(|(record, ())| record)
     }
 
     async fn poisoned(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
-        incarnations::change(&self.client, &self.tables, (site, id), rules::poison).await.map(|(_, answer)| answer)
+        let poisoned = incarnations::change(&self.client, &self.tables, (site, id), rules::poison);
+        vital(poisoned).await.map(|(_, answer)| answer)
     }
 
     async fn raise_published(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
@@ -377,7 +386,8 @@ impl Nodes for DynamoRefDb {
     }
 
     async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
-        nodes::put(&self.client, &self.tables, record, previous).await
+        // A heartbeat is a write of this record.
+        vital(nodes::put(&self.client, &self.tables, record, previous)).await
     }
 
     async fn digests(&self) -> Result<Vec<DigestRecord>, RefDbError> {

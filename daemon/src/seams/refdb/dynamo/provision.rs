@@ -7,14 +7,14 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
     PointInTimeRecoverySpecification, PointInTimeRecoveryStatus, SseSpecification, SseType, TableDescription,
-    TableStatus, Tag,
+    TableStatus, Tag, WarmThroughput,
 };
 use tokio::time::sleep;
 
 use super::compared::{Seen, TableWishes, compare};
 use super::error::{classify, denial};
 use super::tables::{creation, is_absent, shapes};
-use super::{TableSettings, Tables};
+use super::{TableSettings, Tables, Warm};
 use crate::seams::aws::{KeyArn, Property, Provided, ProvisionError, Row, Tags};
 use crate::seams::refdb::RefDbError;
 
@@ -141,6 +141,19 @@ impl ProvidedTable {
         sent.map(drop).map_err(|error| self.failed("TagResource", &error))
     }
 
+    /// Raises the warm throughput. A higher value stays: AWS takes no lower one.
+    async fn warm_up(&self) -> Result<(), ProvisionError> {
+        let Some(Warm { reads, writes }) = self.wishes.warm else { return Ok(()) };
+        let table = self.describe().await?;
+        let has = table.as_ref().and_then(|table| table.warm_throughput());
+        let has_reads = has.and_then(|of| of.read_units_per_second()).unwrap_or_default();
+        let has_writes = has.and_then(|of| of.write_units_per_second()).unwrap_or_default();
+        let warm = WarmThroughput::builder().read_units_per_second(reads.max(has_reads));
+        let warm = warm.write_units_per_second(writes.max(has_writes)).build();
+        let sent = self.client.update_table().table_name(&self.table).warm_throughput(warm).send().await;
+        sent.map(drop).map_err(|error| self.failed("UpdateTable", &error))
+    }
+
     async fn active(&self) -> Result<(), ProvisionError> {
         for _ in 0..LOOKS {
             let table = self.describe().await?;
@@ -154,7 +167,7 @@ impl ProvidedTable {
 }
 
 /// Whether the endpoint does not know the call at all. AWS knows all of them.
-fn is_unknown_call<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+pub(super) fn is_unknown_call<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     error.code() == Some("UnknownOperationException")
 }
 
@@ -179,6 +192,7 @@ impl Provided for ProvidedTable {
         let sent = match &row.property {
             Property::Existence => self.create().await,
             Property::PointInTimeRecovery => self.turn_recovery_on().await,
+            Property::WarmThroughput => self.warm_up().await,
             Property::Tag(key) => self.add_tag(key, &row.wanted).await,
             Property::DeletionProtection => {
                 let sent = update.deletion_protection_enabled(true).send().await;
@@ -192,5 +206,41 @@ impl Provided for ProvidedTable {
         };
         sent?;
         self.active().await
+    }
+}
+
+/// A table of which only the warm throughput is looked at and raised.
+#[derive(Debug)]
+pub struct WarmedTable(ProvidedTable);
+
+impl WarmedTable {
+    /// The tables with a prefix.
+    #[must_use]
+    pub fn all(client: &Client, prefix: &str, wishes: &TableWishes) -> Vec<Self> {
+        ProvidedTable::all(client, prefix, wishes).into_iter().map(Self).collect()
+    }
+}
+
+#[async_trait]
+impl Provided for WarmedTable {
+    async fn look(&self) -> Result<Vec<Row>, ProvisionError> {
+        let Self(table) = self;
+        let Some(description) = table.describe().await? else {
+            return Err(table.refused("it does not exist: `lockstep aws apply` creates it"));
+        };
+        let seen = Seen { description, recovery: None, tags: None };
+        let mut rows = compare(&table.table, table.keys, &table.wishes, Some(&seen));
+        rows.retain(|row| row.property == Property::WarmThroughput);
+        if rows.is_empty() {
+            return Err(table.refused(
+                "it is provisioned: raise the least capacity of its Application Auto Scaling instead, with \
+                 `aws application-autoscaling register-scalable-target`",
+            ));
+        }
+        Ok(rows)
+    }
+
+    async fn mend(&self, row: &Row) -> Result<(), ProvisionError> {
+        self.0.mend(row).await
     }
 }

@@ -6,8 +6,6 @@
 //! version the one of the later run stays: each ref's item has the revision of its run, `run` N. A run that takes over
 //! knows all that the run before it knew. A ref that has moved since has a higher version.
 
-use std::time::Duration;
-
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, ConditionCheck, TransactWriteItem};
@@ -17,6 +15,7 @@ use lockstep_proto::RefKey;
 use lockstep_proto::rebuild::KnownSite;
 
 use super::Tables;
+use super::again::Again;
 use super::commit::{condition_failed, conflicts, item, reasons, undecided, update};
 use super::error::{Conditional, classify, incomplete};
 use super::items::{number, text};
@@ -24,14 +23,10 @@ use super::keys::Key;
 use super::{documents, single_item, sites};
 use crate::seams::refdb::{Document, RebuildAnswer, Rebuilt, RefDbError, RefItem, rules};
 
-/// How often a write that conflicted with another one is repeated.
-const CONFLICTS: u32 = 5;
-/// The pause before the first repetition. Later pauses are longer.
-const PAUSE: Duration = Duration::from_millis(10);
 /// The most writes of one item that are in progress at once.
 const WRITES: usize = 16;
 
-/// Writes the items. One that is there with a higher version or epoch is left out of the next try.
+/// Writes the items. One that is there with a higher version, epoch or revision is left out of the next try.
 pub(super) async fn write(
     client: &Client,
     tables: &Tables,
@@ -39,7 +34,7 @@ pub(super) async fn write(
     revision: u64,
 ) -> Result<RebuildAnswer, RefDbError> {
     rules::rebuilt_fits(items)?;
-    let (mut left, mut conflicting) = (items.to_vec(), 0);
+    let (mut left, mut again) = (items.to_vec(), Again::default());
     while !left.is_empty() {
         let mut writes = vec![guard(tables, revision)?];
         for one in &left {
@@ -61,10 +56,7 @@ pub(super) async fn write(
             }
             let mut failed = reasons[1..].iter().map(condition_failed);
             left.retain(|_| !failed.next().unwrap_or(false));
-        } else if conflicts(reasons) && conflicting < CONFLICTS {
-            conflicting += 1;
-            tokio::time::sleep(PAUSE * conflicting).await;
-        } else {
+        } else if !conflicts(reasons) || !again.wait().await {
             return Err(undecided(reasons));
         }
     }
@@ -88,7 +80,7 @@ pub(super) async fn write_singly(
         match one {
             Rebuilt::Directory(project, name) => directories.push((project, name, written(tables, one))),
             Rebuilt::Ref(..) => others.push(of_run(written(tables, one), revision)),
-            Rebuilt::Site(_) => others.push(written(tables, one)),
+            Rebuilt::Site(_) | Rebuilt::Document(..) => others.push(written(tables, one)),
         }
     }
     for (project, name, update) in directories {
@@ -96,7 +88,7 @@ pub(super) async fn write_singly(
             return Ok(RebuildAnswer::NamesExclude(project.clone(), name.clone()));
         }
     }
-    // An item with a higher version or epoch stays as it is.
+    // An item with a higher version, epoch or revision stays as it is.
     let writes: Vec<_> = others.into_iter().map(|update| single_item::written(client, update)).collect();
     futures::stream::iter(writes).buffer_unordered(WRITES).map_ok(drop).try_collect::<()>().await?;
     Ok(RebuildAnswer::Written)
@@ -134,6 +126,13 @@ fn written(tables: &Tables, one: &Rebuilt) -> UpdateBuilder {
             .expression_attribute_values(":yes", AttributeValue::Bool(true))
             .expression_attribute_values(":absent", text("absent")),
         Rebuilt::Site(site) => placed(update(tables, &Key::of_site(&site.site)), site),
+        Rebuilt::Document(which, record) => update(tables, &Key::of_document(*which))
+            .update_expression("SET #revision = :revision, #body = :body")
+            .condition_expression("attribute_not_exists(#revision) OR #revision <= :revision")
+            .expression_attribute_names("#revision", "revision")
+            .expression_attribute_names("#body", "body")
+            .expression_attribute_values(":revision", number(record.revision))
+            .expression_attribute_values(":body", text(&record.body)),
     }
 }
 
@@ -171,6 +170,6 @@ fn excluded(left: &[Rebuilt], reasons: &[CancellationReason]) -> Option<RebuildA
         Rebuilt::Directory(project, name) if condition_failed(reason) => {
             Some(RebuildAnswer::NamesExclude(project.clone(), name.clone()))
         }
-        Rebuilt::Directory(..) | Rebuilt::Ref(..) | Rebuilt::Site(_) => None,
+        Rebuilt::Directory(..) | Rebuilt::Ref(..) | Rebuilt::Site(_) | Rebuilt::Document(..) => None,
     })
 }

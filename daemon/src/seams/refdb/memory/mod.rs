@@ -71,6 +71,7 @@ impl State {
                 Rebuilt::Ref(project, item) => self.refs.rebuild(project, item),
                 Rebuilt::Directory(project, name) => self.refs.rebuild_directory(project, name),
                 Rebuilt::Site(site) => self.records.rebuild_site(site),
+                Rebuilt::Document(which, record) => self.records.rebuild_document(*which, record),
             }
         }
         Ok(RebuildAnswer::Written)

@@ -40,6 +40,13 @@ impl Records {
         }
     }
 
+    /// Writes the document of a rebuild, unless there is one with a higher revision.
+    pub(super) fn rebuild_document(&mut self, which: Document, record: &DocumentRecord) {
+        if self.revision(which) <= record.revision {
+            self.documents.insert(which, record.clone());
+        }
+    }
+
     pub(super) fn sites(&self) -> Vec<SiteRecord> {
         self.sites.values().cloned().collect()
     }

@@ -2,8 +2,8 @@
 //! neither clocks nor tasks.
 //!
 //! Classes take turns by their weights (smooth weighted round robin), and the callers of a class take turns one by one.
-//! A batch of a project that has its share of the running ones is passed over until one of them ends. In a full line
-//! the caller with the most batches gives way to one that has fewer.
+//! A batch of a project that has its share of the running ones is passed over until one of them ends, and so is one of
+//! an agent while agents have theirs. In a full line the caller with the most batches gives way to one that has fewer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub(super) struct Bounds {
     pub(super) running: usize,
     /// The most of them on one project.
     pub(super) of_project: usize,
+    /// The most of them of agents.
+    pub(super) of_agents: usize,
     /// The most batches of one caller that wait.
     pub(super) of_caller: usize,
     /// The most batches of one class that wait.
@@ -127,6 +129,8 @@ pub(super) struct Line {
     bounds: Bounds,
     classes: [ClassLine; Class::ALL.len()],
     running: usize,
+    /// How many of them are of agents.
+    agents: usize,
     /// How many batches run on each project with at least one.
     of_project: HashMap<ProjectName, usize>,
     next: u64,
@@ -136,7 +140,7 @@ impl Line {
     /// An empty line. `weights` are those of [`Class::ALL`], in their order.
     pub(super) fn new(bounds: Bounds, weights: [u32; Class::ALL.len()]) -> Self {
         let classes = weights.map(|weight| ClassLine { weight: i64::from(weight.max(1)), ..ClassLine::default() });
-        Self { bounds, classes, running: 0, of_project: HashMap::new(), next: 0 }
+        Self { bounds, classes, running: 0, agents: 0, of_project: HashMap::new(), next: 0 }
     }
 
     /// A batch comes. Nothing that could run waits before or after this.
@@ -157,9 +161,12 @@ impl Line {
         }
     }
 
-    /// A batch on a project has ended. Returns those that run now.
-    pub(super) fn leave(&mut self, project: &ProjectName) -> Vec<Ticket> {
+    /// A batch of this class on a project has ended. Returns those that run now.
+    pub(super) fn leave(&mut self, project: &ProjectName, class: Class) -> Vec<Ticket> {
         self.running = self.running.saturating_sub(1);
+        if class == Class::Agents {
+            self.agents = self.agents.saturating_sub(1);
+        }
         if let Some(count) = self.of_project.get_mut(project) {
             *count -= 1;
             if *count == 0 {
@@ -224,7 +231,9 @@ impl Line {
         let may_run = |project: &ProjectName| of_project.get(project).is_none_or(|count| *count < bounds.of_project);
         let can =
             |line: &ClassLine| line.callers.iter().flat_map(|queue| &queue.waiting).any(|one| may_run(&one.project));
-        let able: Vec<Class> = Class::ALL.into_iter().filter(|class| can(&classes[*class as usize])).collect();
+        let has_room = |class: Class| class != Class::Agents || self.agents < bounds.of_agents;
+        let able = Class::ALL.into_iter().filter(|class| has_room(*class) && can(&classes[*class as usize]));
+        let able: Vec<Class> = able.collect();
         let all: i64 = able.iter().map(|class| classes[*class as usize].weight).sum();
         for class in &able {
             let line = &mut classes[*class as usize];
@@ -235,6 +244,7 @@ impl Line {
         line.credit -= all;
         let (name, Waiting { number, project }) = line.take(may_run)?;
         self.running += 1;
+        self.agents += usize::from(class == Class::Agents);
         *self.of_project.entry(project).or_default() += 1;
         Some(Ticket { number, caller: Caller { class, name } })
     }
@@ -244,7 +254,7 @@ impl Line {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { running: 2, of_project: 1, of_caller: 3, of_class: 5 };
+    const BOUNDS: Bounds = Bounds { running: 2, of_project: 1, of_agents: 2, of_caller: 3, of_class: 5 };
 
     fn line(bounds: Bounds) -> Line {
         Line::new(bounds, [4, 1])
@@ -266,7 +276,7 @@ mod tests {
     fn order(line: &mut Line, running: &mut Vec<ProjectName>, at: &HashMap<u64, ProjectName>) -> Vec<String> {
         let mut order = Vec::new();
         while let Some(project) = running.pop() {
-            for ticket in line.leave(&project) {
+            for ticket in line.leave(&project, Class::People) {
                 running.insert(0, at[&ticket.number].clone());
                 order.push(ticket.caller.name.to_string());
             }
@@ -314,8 +324,22 @@ mod tests {
         assert_eq!(line.enter(&person("a"), &project("hot")), Entered::Runs);
         let Entered::Waits(first, None) = line.enter(&person("a"), &project("hot")) else { panic!("it waits") };
         assert_eq!(line.enter(&person("a"), &project("cold")), Entered::Runs, "another project may");
-        assert_eq!(line.leave(&project("cold")), []);
-        assert_eq!(line.leave(&project("hot")), [first]);
+        assert_eq!(line.leave(&project("cold"), Class::People), []);
+        assert_eq!(line.leave(&project("hot"), Class::People), [first]);
+    }
+
+    #[test]
+    fn agents_wait_at_their_bound_while_people_run_beside_them() {
+        let mut line = line(Bounds { running: 4, of_agents: 1, of_class: 99, ..BOUNDS });
+        assert_eq!(line.enter(&agent("bot"), &project("p1")), Entered::Runs);
+        let Entered::Waits(second, None) = line.enter(&agent("ci"), &project("p2")) else { panic!("it waits") };
+        for name in ["p3", "p4"] {
+            assert_eq!(line.enter(&person("alice"), &project(name)), Entered::Runs);
+        }
+        assert_eq!(line.leave(&project("p3"), Class::People), [], "the turn of a person is none of an agent");
+        assert_eq!((line.running(), line.waiting(Class::Agents)), (2, 1));
+        assert_eq!(line.leave(&project("p1"), Class::Agents), [second]);
+        assert_eq!((line.running(), line.waiting(Class::Agents)), (2, 0));
     }
 
     #[test]
@@ -346,7 +370,7 @@ mod tests {
         let Entered::Waits(ticket, None) = line.enter(&person("b"), &project("p")) else { panic!("b waits") };
         assert!(line.give_up(&ticket));
         assert!(!line.give_up(&ticket));
-        assert_eq!(line.leave(&project("p")), []);
+        assert_eq!(line.leave(&project("p"), Class::People), []);
         assert_eq!(line.enter(&person("b"), &project("p")), Entered::Runs);
     }
 }

@@ -41,6 +41,8 @@ pub struct TurnLimits {
     pub running: NonZeroUsize,
     /// The most of them on one project.
     pub per_project: NonZeroUsize,
+    /// The most of them of agents. The others wait, although there is room, so that they slow nobody else.
+    pub agents_running: NonZeroUsize,
     /// The most batches of one user that wait.
     pub waiting_per_user: usize,
     /// The most batches of one class that wait.
@@ -75,6 +77,7 @@ struct State {
 pub(super) struct Turn {
     turns: Arc<Turns>,
     project: ProjectName,
+    class: CallerClass,
     began: Instant,
 }
 
@@ -82,7 +85,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.turns.state.lock();
         state.pace.held(self.began.elapsed());
-        state.leave(&self.project);
+        state.leave(&self.project, self.class);
     }
 }
 
@@ -91,6 +94,7 @@ struct Place<'a> {
     turns: &'a Turns,
     ticket: Ticket,
     project: &'a ProjectName,
+    class: CallerClass,
     /// Gets `None` when the turn comes, or why it does not. Sent while the state is locked.
     told: oneshot::Receiver<Option<Full>>,
 }
@@ -102,15 +106,15 @@ impl Drop for Place<'_> {
         // Not in the line any more: the turn has come, or the place went to another caller. A message that was received
         // already is not there any more.
         if !state.line.give_up(&self.ticket) && matches!(self.told.try_recv(), Ok(None)) {
-            state.leave(self.project);
+            state.leave(self.project, self.class);
         }
     }
 }
 
 impl State {
-    /// A batch on a project has ended. Tells those that run now.
-    fn leave(&mut self, project: &ProjectName) {
-        for ticket in self.line.leave(project) {
+    /// A batch of this class on a project has ended. Tells those that run now.
+    fn leave(&mut self, project: &ProjectName, class: CallerClass) {
+        for ticket in self.line.leave(project, class) {
             if let Some(tell) = self.waiting.remove(&ticket) {
                 // A caller that hangs up at this moment finds that it runs, and gives the turn back.
                 let _ = tell.send(None);
@@ -126,6 +130,7 @@ impl Turns {
         let bounds = Bounds {
             running: limits.running.get(),
             of_project: limits.per_project.get(),
+            of_agents: limits.agents_running.get(),
             of_caller: limits.waiting_per_user,
             of_class: limits.waiting_per_class,
         };
@@ -150,7 +155,8 @@ impl Turns {
         deadline: Duration,
     ) -> Result<Turn, Failure> {
         let caller = caller(actor, project, &self.limits.agents);
-        let turn = || Turn { turns: Arc::clone(self), project: project.clone(), began: Instant::now() };
+        let class = caller.class;
+        let turn = || Turn { turns: Arc::clone(self), project: project.clone(), class, began: Instant::now() };
         let (ticket, told) = {
             let mut state = self.state.lock();
             match state.line.enter(&caller, project) {
@@ -167,7 +173,7 @@ impl Turns {
                 }
             }
         };
-        let mut place = Place { turns: self, ticket, project, told };
+        let mut place = Place { turns: self, ticket, project, class, told };
         let why = match timeout(self.limits.patience.min(deadline / 2), &mut place.told).await {
             Ok(Ok(None)) => return Ok(turn()),
             Ok(Ok(Some(full))) => reason(full),
@@ -207,7 +213,11 @@ impl Turns {
     fn refuse(&self, state: &mut State, caller: &Caller, project: &ProjectName, why: ShedReason) -> Failure {
         let (class, line) = (caller.class, &state.line);
         let waiting = line.waiting(class);
-        let seconds = state.pace.seconds(waiting, line.share(class), self.limits.running);
+        let running = match class {
+            CallerClass::People => self.limits.running,
+            CallerClass::Agents => self.limits.running.min(self.limits.agents_running),
+        };
+        let seconds = state.pace.seconds(waiting, line.share(class), running);
         *state.refused.entry(class).or_default() += 1;
         self.metrics.refused(class, why);
         note(&mut state.shed, caller, project, why, self.clock.now_ms());

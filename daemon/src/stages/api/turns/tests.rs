@@ -10,6 +10,7 @@ fn turns(running: usize) -> Arc<Turns> {
     let limits = TurnLimits {
         running: NonZeroUsize::new(running).unwrap(),
         per_project: NonZeroUsize::new(running).unwrap(),
+        agents_running: NonZeroUsize::new(running).unwrap(),
         waiting_per_user: 2,
         waiting_per_class: 4,
         patience: 5 * SECOND,

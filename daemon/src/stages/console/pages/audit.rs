@@ -11,6 +11,7 @@ use crate::base::time_text::utc;
 use crate::stages::console::context::{Context, look};
 use crate::stages::console::frame::Frame;
 use crate::stages::console::render::html;
+use crate::stages::console::unknown::why;
 use crate::stages::console::visitor::Visitor;
 use crate::stages::console::words::count;
 
@@ -46,9 +47,7 @@ pub(in crate::stages::console) async fn show(State(context): State<Context>, vis
     let view = match look(context.operators.history()).await {
         Ok(history) => of(&history),
         Err(error) => {
-            let since = context.trend.refdb_silent_since().map(|since| format!(" since {}", utc(since)));
-            let since = since.unwrap_or_default();
-            let answer = format!("It is not known what was changed: the refdb does not answer{since}.");
+            let answer = format!("It is not known what was changed: {}.", why(&context, &error));
             View { answer, tone: "unknown", problem: error.message, ..View::default() }
         }
     };

@@ -15,6 +15,7 @@ use crate::stages::console::outcome;
 use crate::stages::console::render::html;
 use crate::stages::console::spark::{Spark, spark};
 use crate::stages::console::submitted::{Change, Submitted};
+use crate::stages::console::unknown::why;
 use crate::stages::console::visitor::Visitor;
 
 const PATH: &str = "/console/drills";
@@ -68,9 +69,7 @@ pub(in crate::stages::console) async fn show(State(context): State<Context>, vis
     let mut view = match (drills, silent) {
         (Ok(drills), Ok(silent)) => of(&drills, &silent),
         (Err(error), _) | (_, Err(error)) => {
-            let since = context.trend.refdb_silent_since().map(|since| format!(" since {}", utc(since)));
-            let since = since.unwrap_or_default();
-            let answer = format!("It is not known how the drills went: the refdb does not answer{since}.");
+            let answer = format!("It is not known how the drills went: {}.", why(&context, &error));
             View { answer, tone: "unknown", problem: error.message, ..View::default() }
         }
     };

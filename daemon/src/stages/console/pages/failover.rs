@@ -12,8 +12,10 @@ use crate::stages::console::denied::Denied;
 use crate::stages::console::frame::Frame;
 use crate::stages::console::outcome;
 use crate::stages::console::render::html;
-use crate::stages::console::submitted::{Change, Submitted};
+use crate::stages::console::submitted::{Approval, Submitted};
+use crate::stages::console::unknown::why;
 use crate::stages::console::visitor::Visitor;
+use crate::stages::ports::OperatorRole;
 
 pub(super) const PATH: &str = "/console/failover";
 
@@ -38,6 +40,8 @@ pub(in crate::stages::console) struct View {
     step: &'static str,
     is_in_progress: bool,
     is_paused: bool,
+    /// Whether the execution asked for an approval before that step.
+    waits_for_approval: bool,
     may_abort: bool,
     sites: Vec<Site>,
 }
@@ -68,19 +72,17 @@ pub(in crate::stages::console) async fn show(State(context): State<Context>, vis
     let view = match look(context.operators.sites()).await {
         Ok(sites) => of(&sites),
         Err(error) => {
-            let since = context.trend.refdb_silent_since().map(|since| format!(" since {}", utc(since)));
-            let since = since.unwrap_or_default();
-            let answer = format!("It is not known whether a failover goes on: the refdb does not answer{since}.");
+            let answer = format!("It is not known whether a failover goes on: {}.", why(&context, &error));
             View { answer, tone: "unknown", problem: error.message, ..View::default() }
         }
     };
     html(&FailoverPage { frame: Frame::new(&context, &visitor, PATH), view })
 }
 
-/// Pauses, resumes or aborts the failover.
+/// Pauses, resumes or aborts the failover. An approver resumes one that is paused for an approval.
 pub(in crate::stages::console) async fn act(
     State(context): State<Context>,
-    Change(Submitted { visitor, fields }): Change,
+    Approval(Submitted { visitor, fields }): Approval,
 ) -> Result<Response, Denied> {
     let act = match fields.text("act") {
         "pause" => FailoverAct::Pause,
@@ -88,10 +90,19 @@ pub(in crate::stages::console) async fn act(
         "abort" => FailoverAct::Abort,
         other => return Err(Denied::Malformed(format!("field act {other:?} is none of pause, resume, abort"))),
     };
+    if act != FailoverAct::Resume {
+        visitor.must_be(OperatorRole::Operator)?;
+    }
     let step = if act == FailoverAct::Resume { fields.optional("step")? } else { None };
     let request = ActRequest { act, number: fields.value("number")?, step, reason: fields.reason()? };
-    let (operators, actor) = (context.operators.clone(), visitor.actor.clone());
-    match change(async move { operators.act(&actor, request).await }).await {
+    let (operators, actor, role) = (context.operators.clone(), visitor.actor.clone(), visitor.role);
+    let acting = async move {
+        match role {
+            OperatorRole::Operator => operators.act(&actor, request).await,
+            _ => operators.approve(&actor, request).await,
+        }
+    };
+    match change(acting).await {
         Ok(_) => Ok(Redirect::to(PATH).into_response()),
         Err(error) => Ok(outcome::page(Frame::new(&context, &visitor, PATH), error.into(), PATH)),
     }
@@ -152,6 +163,7 @@ fn of_failover(failover: &Failover, status: &SitesStatus) -> View {
         step: current.map_or("", |step| step.step.name()),
         is_in_progress: failover.is_in_progress(),
         is_paused: failover.paused,
+        waits_for_approval: failover.paused && current.is_some_and(|step| failover.pause_before.contains(&step.step)),
         may_abort: failover.is_in_progress() && !failover.has_begun(FailoverStep::Promote),
         ..View::default()
     }

@@ -10,6 +10,7 @@ use crate::base::time_text::{short, utc};
 use crate::stages::console::context::{Context, look};
 use crate::stages::console::frame::Frame;
 use crate::stages::console::render::html;
+use crate::stages::console::unknown::why;
 use crate::stages::console::visitor::Visitor;
 use crate::stages::console::words::{count, list, sentence};
 
@@ -64,19 +65,18 @@ struct LackRow {
 pub(in crate::stages::console) async fn show(State(context): State<Context>, visitor: Visitor) -> Response {
     let view = match look(context.operators.overview()).await {
         Ok(all) => of(&all),
-        Err(error) => unknown(&error, context.trend.refdb_silent_since()),
+        Err(error) => unknown(&error, &why(&context, &error)),
     };
     html(&OverviewPage { frame: Frame::new(&context, &visitor, "/console"), view })
 }
 
-/// The view while the refdb does not answer.
-pub(in crate::stages::console) fn unknown(error: &ApiError, since_ms: Option<u64>) -> View {
-    let since = since_ms.map(|since| format!(" since {}", utc(since))).unwrap_or_default();
+/// The view without an answer, for this reason.
+pub(in crate::stages::console) fn unknown(error: &ApiError, why: &str) -> View {
     View {
-        answer: format!("It is not known whether it is safe to fail over: the refdb does not answer{since}."),
+        answer: format!("It is not known whether it is safe to fail over: {why}."),
         tone: "unknown",
-        lost: "It is not known either what would be lost. Do not fail over before the refdb answers: no step of a \
-               failover can be taken without it."
+        lost: "It is not known either what would be lost. Do not fail over before it is: no step of a failover can \
+               be taken without the refdb."
             .to_owned(),
         problems: vec![error.message.clone()],
         ..View::default()

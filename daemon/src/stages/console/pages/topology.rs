@@ -12,6 +12,7 @@ use crate::stages::console::frame::Frame;
 use crate::stages::console::render::html;
 use crate::stages::console::spark::{Spark, spark};
 use crate::stages::console::trend::{KEPT, Link, PeerSeen};
+use crate::stages::console::unknown::why;
 use crate::stages::console::visitor::Visitor;
 use crate::stages::console::words::{count, list};
 
@@ -75,8 +76,7 @@ pub(in crate::stages::console) async fn show(State(context): State<Context>, vis
     let mut view = match look(context.operators.overview()).await {
         Ok(all) => of(&all, &trend.links()),
         Err(error) => {
-            let since = trend.refdb_silent_since().map(|since| format!(" since {}", utc(since))).unwrap_or_default();
-            let answer = format!("It is not known how far each site is behind: the refdb does not answer{since}.");
+            let answer = format!("It is not known how far each site is behind: {}.", why(&context, &error));
             View { answer, tone: "unknown", problem: error.message, ..View::default() }
         }
     };

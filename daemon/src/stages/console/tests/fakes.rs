@@ -52,7 +52,7 @@ fn failover() -> Value {
     };
     json!({
         "number": 7, "kind": "planned", "from": "a", "to": "b", "from_epoch": 1, "to_epoch": 2, "actor": EVIL,
-        "reason": EVIL, "requested_ms": 1, "paused": true, "held": EVIL,
+        "reason": EVIL, "requested_ms": 1, "paused": true, "held": EVIL, "pause_before": ["stop"],
         "steps": [step("verify", Some(1), Some(2)), step("stop", Some(3), None), step("promote", None, None)],
         "probed": {"b-0": {"probes": [{"probe": "push", "red": EVIL}]}},
         "audit": [{"at_ms": 1, "actor": EVIL, "act": "execute", "reason": EVIL}],

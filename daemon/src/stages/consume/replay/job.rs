@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep_proto::replay::{Replay, ReplayFrom, ReplayRequest, ShardReplay};
+use lockstep_proto::replay::{ReplayFrom, ReplayRequest, ShardReplay};
 use lockstep_proto::{SiteId, Transaction};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -46,7 +46,7 @@ type Offered = (Transaction, oneshot::Receiver<()>);
 
 impl Replayer {
     /// Runs a replay to its end.
-    pub(super) async fn run(self, request: ReplayRequest, streams: BTreeSet<SiteId>) {
+    pub(super) async fn read_all(self, request: ReplayRequest, streams: BTreeSet<SiteId>) {
         for site in &streams {
             match self.shards(site, request.shard.as_deref()).await {
                 Ok(shards) => {
@@ -61,12 +61,12 @@ impl Replayer {
                         failed: Some(why.to_string()),
                         ..ShardReplay::default()
                     };
-                    self.report(|report| report.shards.push(shard));
+                    self.run.report(|report| report.shards.push(shard));
                 }
             }
         }
         let ended_ms = self.clock.now_ms();
-        self.report(|report| {
+        self.run.report(|report| {
             report.ended_ms = Some(ended_ms);
             let (records, changing) = (report.total(|shard| shard.records), report.total(|shard| shard.changing));
             let (brought, failures) = (report.total(|shard| shard.brought), report.failures().count());
@@ -87,7 +87,7 @@ impl Replayer {
 
     async fn replay_shard(&self, site: &SiteId, shard: &str, request: &ReplayRequest) {
         let begun = ShardReplay { stream: site.to_string(), shard: shard.to_owned(), ..ShardReplay::default() };
-        self.report(|report| report.shards.push(begun));
+        self.run.report(|report| report.shards.push(begun));
         let end = self.read_shard(site, shard, request).await;
         self.count(|counts| match end {
             Ok(()) => counts.ended = true,
@@ -174,16 +174,9 @@ impl Replayer {
         Ok(())
     }
 
-    /// Changes the report of the replay in progress.
-    fn report(&self, change: impl FnOnce(&mut Replay)) {
-        if let Some(report) = self.last.lock().as_mut() {
-            change(report);
-        }
-    }
-
     /// Changes the counts of the shard in progress.
     fn count(&self, change: impl FnOnce(&mut ShardReplay)) {
-        self.report(|report| {
+        self.run.report(|report| {
             if let Some(counts) = report.shards.last_mut() {
                 change(counts);
             }

@@ -25,7 +25,6 @@ use std::sync::Arc;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::replay::{Replay, ReplayFrom, ReplayRequest};
 use lockstep_proto::{NodeId, SiteId};
-use parking_lot::Mutex;
 
 use super::ConsumeLimits;
 use crate::base::clock::Clock;
@@ -37,6 +36,7 @@ use crate::stages::ports::Sink;
 use crate::state::bound_refdb::BoundRefdb;
 use crate::state::coming_back::ComesBack;
 use crate::state::context::{NodeContext, NodeState};
+use crate::state::operator_run::{Begun, OperatorRun, RunReport};
 use crate::state::signing::Signing;
 use crate::state::site_roles::SiteRoles;
 use crate::state::version_map::VersionMap;
@@ -59,7 +59,7 @@ pub struct Replayer {
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     limits: ConsumeLimits,
-    last: Arc<Mutex<Option<Replay>>>,
+    run: OperatorRun<Replay>,
 }
 
 impl Replayer {
@@ -83,7 +83,7 @@ impl Replayer {
             clock,
             tasks,
             limits,
-            last: Arc::default(),
+            run: OperatorRun::default(),
         }
     }
 
@@ -93,42 +93,38 @@ impl Replayer {
     /// # Errors
     /// The request makes no sense, another replay is in progress, or the event log does not answer. Nothing was begun.
     pub async fn begin(&self, actor: &str, request: ReplayRequest) -> Result<Replay, ApiError> {
-        if let Some(running) = joined(self.last.lock().as_ref(), &request)? {
+        if let Some(running) = self.run.joined(&request)? {
             return Ok(running);
         }
         self.check(&request)?;
         let streams = self.streams(&request)?;
         let notes = self.notes(&request, &streams).await;
         let start = self.store.facts().map_err(ApiError::unavailable)?.starts;
-        let begun = {
-            let mut last = self.last.lock();
-            if let Some(running) = joined(last.as_ref(), &request)? {
-                return Ok(running);
-            }
-            let begun = Replay {
-                number: last.as_ref().map_or(0, |last| last.number) + 1,
-                node: self.node.clone(),
-                start,
-                request: request.clone(),
-                by: actor.to_owned(),
-                began_ms: self.clock.now_ms(),
-                ended_ms: None,
-                shards: Vec::new(),
-                notes,
-            };
-            *last = Some(begun.clone());
-            begun
+        let report = |number| Replay {
+            number,
+            node: self.node.clone(),
+            start,
+            request: request.clone(),
+            by: actor.to_owned(),
+            began_ms: self.clock.now_ms(),
+            ended_ms: None,
+            shards: Vec::new(),
+            notes,
+        };
+        let begun = match self.run.begin(&request, report)? {
+            Begun::New(begun) => begun,
+            Begun::Joined(running) => return Ok(running),
         };
         let ReplayRequest { from, shard, dry_run, reason, .. } = &request;
         tracing::warn!(actor, reason, ?from, ?streams, shard, dry_run, "an operator begins a replay");
-        self.tasks.spawn("replay", self.clone().run(request, streams));
+        self.tasks.spawn("replay", self.clone().read_all(request, streams));
         Ok(begun)
     }
 
     /// The replay that is in progress, or was the last one since the start of the node.
     #[must_use]
     pub fn last(&self) -> Option<Replay> {
-        self.last.lock().clone()
+        self.run.last()
     }
 
     /// Refuses a request that makes no sense.
@@ -190,17 +186,23 @@ impl Replayer {
     }
 }
 
-/// The replay in progress, if it is the one that is asked for.
-fn joined(last: Option<&Replay>, request: &ReplayRequest) -> Result<Option<Replay>, ApiError> {
-    let running = last.filter(|last| last.ended_ms.is_none());
-    match running {
-        Some(running) if !running.request.asks_for_the_same(request) => {
-            let message = format!(
-                "replay {} of {} is in progress at this node; wait for its end, then ask again",
-                running.number, running.by
-            );
-            Err(ApiError::new(RefusalCode::Stale, true, message))
-        }
-        running => Ok(running.cloned()),
+impl RunReport for Replay {
+    type Request = ReplayRequest;
+    const KIND: &'static str = "replay";
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn by(&self) -> &str {
+        &self.by
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended_ms.is_some()
+    }
+
+    fn is_asked_for(&self, request: &ReplayRequest) -> bool {
+        self.request.asks_for_the_same(request)
     }
 }

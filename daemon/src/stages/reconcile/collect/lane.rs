@@ -81,6 +81,7 @@ impl Collector {
             }
         }
         self.refdb.journal.collect(&free).await?;
+        self.plain.forget(&free);
         progress.left.retain(|seq, _| !free.iter().any(|slot| slot.seq.0 == *seq));
         Ok(())
     }

@@ -6,6 +6,9 @@
 //! goes on behind it. A collector that starts anew finds the first slot that is left by bisection. Slots that this
 //! oversees are found at the end: the record of an incarnation is removed only after a look at each of its slots.
 //!
+//! A slot is read before it goes, because a blob or ref locks may depend on its content. The slots that this node knows
+//! as plain ones ([`PlainSlots`]) go without that: they are most of its own transactions.
+//!
 //! | file | idea |
 //! |---|---|
 //! | `lane` | the collection of one lane, as far as this process knows it |
@@ -30,6 +33,7 @@ use crate::seams::blob::long_form::LongForms;
 use crate::seams::refdb::{FinishLocks, IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::gone_nodes::GoneNodes;
+use crate::state::plain_slots::PlainSlots;
 use crate::state::site_roles::SiteRoles;
 use crate::state::went_back::WentBack;
 use lane::LaneProgress;
@@ -56,6 +60,8 @@ pub struct Collector {
     blobs: Arc<dyn BlobStore>,
     /// The long forms of transactions, which are deleted with their slots.
     long_forms: LongForms,
+    /// The slots of this node that need no look before they go.
+    plain: Arc<PlainSlots>,
     /// Receives every slot and every run that failed.
     observer: Arc<dyn Observer>,
     /// Whether the refdb is older than this node. Then nothing is removed.
@@ -80,9 +86,9 @@ impl Collector {
     /// Creates the collector of this node's site.
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState, locks: Arc<dyn FinishLocks>, pace: Duration) -> Self {
-        let (roles, gone) = (Arc::clone(&state.roles), state.gone.clone());
+        let (roles, gone, plain) = (Arc::clone(&state.roles), state.gone.clone(), Arc::clone(&state.plain_slots));
         let NodeContext { site, node, refdb, blobs, long_forms, observer, went_back, bugs, .. } = context.clone();
-        Self { site, node, roles, gone, refdb, locks, blobs, long_forms, observer, went_back, pace, bugs }
+        Self { site, node, roles, gone, refdb, locks, blobs, long_forms, plain, observer, went_back, pace, bugs }
     }
 
     /// Collects periodically, until the task is aborted.
@@ -189,6 +195,10 @@ impl Collector {
 
     /// Releases everything that depends on a slot: the ref locks that name it, and its pack in the blob store.
     async fn let_go(&self, slot: &Slot, needed: &Needed) -> Result<Fate, RefDbError> {
+        if let Some((txn, project)) = self.plain.find(slot) {
+            let kept = Kept::new(txn, project);
+            return Ok(if needed.has(&kept) { Fate::Needed(kept) } else { Fate::Free });
+        }
         let SlotState::Committed(_, bytes) = self.refdb.journal.slot(slot).await? else { return Ok(Fate::Free) };
         let outline = match Transaction::outlined(&bytes) {
             Ok(outline) => outline,

@@ -15,8 +15,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    pub(super) fn new(txn: TxnId, project: ProjectName) -> Self {
+        Self { txn, project }
+    }
+
     pub(super) fn of(transaction: &Transaction) -> Self {
-        Self { txn: transaction.id.clone(), project: transaction.project.name.clone() }
+        Self::new(transaction.id.clone(), transaction.project.name.clone())
     }
 }
 

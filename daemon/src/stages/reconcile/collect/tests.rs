@@ -119,6 +119,17 @@ fn collector(context: &NodeContext) -> Collector {
     Collector::new(context, &state, staged, Duration::from_secs(1))
 }
 
+/// A collector of a node that knows these slots as plain ones.
+fn collector_that_knows(context: &NodeContext, slots: impl Iterator<Item = u64>) -> Collector {
+    let collector = collector(context);
+    for seq in slots {
+        let project = if seq == 5 { "owed#1" } else { "p#1" };
+        let transaction = TransactionBuilder::of(txn(seq)).project(project).creates("a").build();
+        collector.plain.note(&transaction, &transaction.encode(), false);
+    }
+    collector
+}
+
 /// The numbers of the slots that still hold a transaction.
 async fn left(context: &NodeContext, slots: u64) -> Vec<u64> {
     let mut left = Vec::new();
@@ -201,4 +212,21 @@ async fn nothing_is_lost_behind_a_batch_that_failed_in_part() {
         assert_eq!(left(&context, 250).await, Vec::<u64>::new(), "remembers: {remembers}");
         assert!(is_forgotten(&context).await);
     }
+}
+
+#[tokio::test]
+async fn plain_slots_are_collected_without_a_look_and_stay_while_they_are_needed() {
+    const SLOTS: u64 = 250;
+    let needs = Needs { held: [(txn(3), "p".parse().unwrap())].into(), owed: ["owed".parse().unwrap()].into() };
+    let (context, journal, told) = world(SLOTS, needs).await;
+    // Slot 7 is not known, as after an answer that was lost.
+    let collector = collector_that_knows(&context, (0..SLOTS).filter(|seq| *seq != 7));
+    let mut lanes = BTreeMap::new();
+    collector.collect(&mut lanes).await.unwrap();
+    // The search for the first slot halves the lane eight times, and slot 7 is read.
+    assert_eq!(journal.reads.load(Ordering::SeqCst), 9);
+    assert_eq!(left(&context, SLOTS).await, [3, 5]);
+    assert!(collector.plain.find(&txn(3).slot).is_some(), "it is needed");
+    assert!(collector.plain.find(&txn(4).slot).is_none(), "it is collected");
+    assert!(told.0.lock().is_empty());
 }

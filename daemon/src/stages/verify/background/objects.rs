@@ -122,7 +122,9 @@ impl Background {
                 let values: Vec<Oid> = page.iter().filter_map(|(_, record)| record.value.oid()).collect();
                 let missing = match repositories.missing(&project.name, &values).await {
                     // One of them may be damaged.
-                    Err(GitError::Failed { .. }) => repositories.unsound(&project.name, &values).await?,
+                    Err(GitError::Failed { .. } | GitError::Damaged { .. }) => {
+                        repositories.unsound(&project.name, &values).await?
+                    }
                     missing => missing?,
                 };
                 let last: Option<RefKey> = page.last().map(|(key, _)| key.clone()).filter(|_| page.len() >= REFS);
@@ -183,6 +185,26 @@ impl Background {
                 self.stays_open(Part::Objects, name, &why, &unsound);
             }
         }
+    }
+
+    /// Replaces damaged objects that operations of this node have met. One that is open waits for its next try, and
+    /// one that no ref needs is left alone.
+    pub(super) async fn mend_met(&self) -> Result<(), CompareError> {
+        for (name, met) in self.verifier.materializer.repositories.take_damage() {
+            let Some(project) = self.verifier.versions.project_key(&name)? else { continue };
+            if self.leaves_objects(&name)? {
+                continue;
+            }
+            let new: Vec<Oid> = self.noting(|kept| {
+                let open = kept.pass(Part::Objects).open.get(&name).map(|open| &open.objects);
+                let known = [open, kept.unneeded.get(&name)];
+                met.into_iter().filter(|oid| !known.iter().flatten().any(|known| known.contains(oid))).collect()
+            });
+            if !new.is_empty() {
+                self.mend_objects(&project, new).await;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets those of the objects that no ref needed which are sound by now: a ref may need them since.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lockstep_proto::overview::Verified;
 use lockstep_proto::verify::{Mismatch, Part, Right, Side};
-use lockstep_proto::{ProjectKey, ProjectName, RefKey};
+use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey};
 
 use super::Background;
 use crate::seams::git::GitError;
@@ -119,12 +119,21 @@ impl Background {
         let materializer = &self.verifier.materializer;
         match materializer.make_some_known(project, &keys).await {
             Err(MaterializeError::Git(GitError::Missing { oids, .. })) => {
-                if let Err(why) = self.verifier.catch_up.replace_objects(project, &oids).await {
-                    self.observer.failed("verify", &format!("{project}: objects are missing: {why}"));
-                }
+                self.replace_for(project, &oids).await;
+                materializer.make_some_known(project, &keys).await
+            }
+            Err(MaterializeError::Git(GitError::Damaged { object, .. })) => {
+                self.replace_for(project, &[object]).await;
                 materializer.make_some_known(project, &keys).await
             }
             end => end,
+        }
+    }
+
+    /// Replaces objects that a ref needs.
+    async fn replace_for(&self, project: &ProjectKey, oids: &[Oid]) {
+        if let Err(why) = self.verifier.catch_up.replace_objects(project, oids).await {
+            self.observer.failed("verify", &format!("{project}: objects are missing or damaged: {why}"));
         }
     }
 

@@ -214,6 +214,33 @@ async fn a_lost_object_stays_open_until_a_peer_sends_it() {
     assert!(world.model.closure_is_complete(&project().name, lost));
 }
 
+/// Nobody waits for the next pass over the object. An open one waits for its next try.
+#[tokio::test(start_paused = true)]
+async fn damage_that_an_operation_has_met_is_repaired_at_once() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let helper = Helper::give(&mut world, &[]);
+    let (lost, job) = (refs[1].1.oid().unwrap(), job(&world, Part::Objects));
+    let met = || {
+        world.model.lose_object(&project().name, &lost);
+        world.model.meet_damage(&project().name, lost);
+    };
+    met();
+    job.mend_met().await.unwrap();
+    assert_eq!(figures(&status(&world, Part::Objects)), (1, 1, 0));
+    assert!(world.model.closure_is_complete(&project().name, lost));
+    helper.is_away.store(true, Ordering::SeqCst);
+    met();
+    job.mend_met().await.unwrap();
+    assert_eq!(figures(&status(&world, Part::Objects)), (2, 1, 1));
+    helper.is_away.store(false, Ordering::SeqCst);
+    met();
+    job.mend_met().await.unwrap();
+    assert_eq!(figures(&status(&world, Part::Objects)), (2, 1, 1), "it is tried again with what is open");
+    job.retry(&Pace::of_share(20)).await.unwrap();
+    assert_eq!(figures(&status(&world, Part::Objects)), (2, 2, 0));
+}
+
 /// A pack that was set aside has more objects than the damaged ones.
 #[tokio::test(start_paused = true)]
 async fn a_repair_that_stopped_half_way_is_done_only_when_the_whole_project_is_sound() {

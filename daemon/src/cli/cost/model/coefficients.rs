@@ -15,7 +15,7 @@ pub struct Model {
     pub developers: f64,
     /// Patch sets per trigger.
     pub patch_sets_per_trigger: f64,
-    /// Merges per trigger.
+    /// Merges of changes per trigger.
     pub merges_per_trigger: f64,
     /// The share of changes that are merged in the end. OpenStack's Liberty cycle: about 0.8.
     pub merged_share: f64,
@@ -37,7 +37,7 @@ pub struct Model {
     pub rebased_merges: f64,
     /// Gerrit's stream events per ref update.
     pub events_per_ref: f64,
-    /// Fetches per build.
+    /// Fetches of refs per build.
     pub fetches_per_build: f64,
     /// Fetches per trigger, beside those of the builds.
     pub fetches_per_trigger: f64,
@@ -70,7 +70,7 @@ pub struct Model {
     /// The mean time between an operation and one that it sets off, in seconds.
     pub excitation_s: f64,
 
-    /// Projects, without All-Users.
+    /// Number of projects, without All-Users.
     pub projects: u32,
     /// The exponent of Zipf's law over projects. 1.1 gives the first of 5,000 projects 16 % of the load.
     pub zipf: f64,

@@ -10,23 +10,23 @@ use super::coefficients::Model;
 /// The counts of a working day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Day {
-    /// Triggers of CI.
+    /// Triggers of CI per day.
     pub triggers: f64,
-    /// Patch sets.
+    /// Patch sets that are pushed.
     pub patch_sets: f64,
-    /// Merges.
+    /// Merges: changes that are submitted.
     pub merges: f64,
-    /// Changes.
+    /// Changes that are begun.
     pub changes: f64,
-    /// Ref updates.
+    /// Ref updates of all classes.
     pub refs: f64,
     /// Ref updates that are neither drafts nor refs of patch sets.
     pub validated_refs: f64,
-    /// Gerrit's stream events.
+    /// Stream events of Gerrit.
     pub events: f64,
-    /// Fetches, clones included.
+    /// Fetches, with clones among them.
     pub fetches: f64,
-    /// Listings of refs.
+    /// Listings of refs by clients.
     pub listings: f64,
     /// REST calls of readers.
     pub rest: f64,

@@ -33,7 +33,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// Every class.
+    /// Every class, in the order of reports.
     pub const ALL: [Self; 12] = [
         Self::PushPatchSet,
         Self::CiVote,

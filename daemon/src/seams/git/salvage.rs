@@ -1,0 +1,250 @@
+//! Puts a damaged pack away, and brings back the objects in it that can still be read.
+//!
+//! Peers send all that the refs need. Other objects of the pack may be here alone: strays, kept values, refs that each
+//! site computes itself. So each object of the pack is read by itself, and the intact ones go into a new pack in its
+//! place. If its index leads to none of them, git unpacks as much as it can. The damaged pack stays beside it, renamed.
+
+use std::fs::File;
+use std::io::{BufWriter, Error, Result, Seek, Write};
+use std::path::Path;
+
+use git2::Oid;
+use tempfile::TempDir;
+
+use super::Settings;
+use super::child::{self, Limits};
+use super::early_end::EarlyEnd;
+use super::files::put_away;
+use super::index_pack::{join, mapped_bytes};
+use super::layout::Own;
+use super::object_ids::ids_after;
+use super::odb::ObjectDb;
+
+/// An object of this size, in bytes, is not read into memory, and not brought back.
+const LARGE: usize = 64 << 20;
+/// The ids that are held at a time.
+const SLICE: usize = 10_000;
+
+/// Salvages the packs of one repository.
+pub(super) struct Salvage<'a> {
+    pub(super) settings: &'a Settings,
+    /// The sidecar's own folder on the repository's file system.
+    pub(super) own: Own<'a>,
+    pub(super) git_dir: &'a Path,
+}
+
+impl Salvage<'_> {
+    /// Puts a pack away, index first: git reads a pack only through its index. An index over several packs would lead
+    /// to the pack that is gone, so it goes too. The intact objects of the pack are there again at the end. Returns the
+    /// number of files that were there. Blocks.
+    pub(super) fn put_pack_away(&self, index: &Path) -> Result<u64> {
+        let pack = index.with_extension("pack");
+        // The new pack may have the name of the old one, so it joins last. The rest stays in the renamed file.
+        let intact = self.intact(index, &pack).unwrap_or_else(|error| {
+            tracing::warn!(pack = %pack.display(), %error, "no object of a damaged pack is brought back");
+            None
+        });
+        let paths = [index, &pack, &index.with_file_name("multi-pack-index")];
+        let renamed = paths.into_iter().map(put_away).sum::<Result<u64>>()?;
+        if let Some((folder, objects)) = intact {
+            join(self.git_dir, &folder)?;
+            tracing::warn!(pack = %pack.display(), objects, "a damaged pack was put away, and its intact objects kept");
+        }
+        Ok(renamed)
+    }
+
+    /// Makes a new pack of the intact objects of a pack. Returns its folder, and their number. `None` if there are
+    /// none.
+    fn intact(&self, index: &Path, pack: &Path) -> Result<Option<(TempDir, u64)>> {
+        let folder = tempfile::tempdir_in(self.own.tmp())?;
+        std::fs::create_dir(folder.path().join("pack"))?;
+        let (by_index, unpacked) = (folder.path().join("by-index"), folder.path().join("unpacked"));
+        for place in [&by_index, &unpacked] {
+            std::fs::create_dir_all(place.join("objects/pack"))?;
+        }
+        for file in [index, pack] {
+            link(file, &by_index.join("objects/pack").join(file.file_name().unwrap_or_default()))?;
+        }
+        for place in [by_index, unpacked] {
+            if place.ends_with("unpacked") {
+                self.unpack(pack, &place)?;
+            }
+            let mut names = BufWriter::new(tempfile::tempfile_in(self.own.tmp())?);
+            let objects = name_readable(&place, &mut names)?;
+            if objects > 0 {
+                let names = names.into_inner().map_err(|error| error.into_error())?;
+                self.pack(&place, names, &folder.path().join("pack/pack"))?;
+                return Ok(Some((folder, objects)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Has git unpack as many objects of a pack as it can. It ends with an error, because it cannot do so with all.
+    fn unpack(&self, pack: &Path, place: &Path) -> Result<()> {
+        let space = self.settings.child_memory + mapped_bytes(&self.git_dir.join("objects/pack"))?;
+        let limits = Limits { address_space: space, seconds: self.settings.child_seconds };
+        let mut command = child::git(self.settings, self.git_dir);
+        command.env("GIT_OBJECT_DIRECTORY", place.join("objects")).args(["unpack-objects", "-r", "-q"]);
+        let (input, tmp) = (File::open(pack)?, self.own.tmp());
+        child::run(command, Some(limits), &EarlyEnd::default(), input, tempfile::tempfile_in(&tmp)?, &tmp).map(drop)
+    }
+
+    /// Has git pack the named objects of a place. It takes them over as they are stored.
+    fn pack(&self, place: &Path, mut names: File, target: &Path) -> Result<()> {
+        names.rewind()?;
+        let mut command = child::git(self.settings, self.git_dir);
+        command.env("GIT_OBJECT_DIRECTORY", place.join("objects"));
+        command.args(["pack-objects", "--delta-base-offset", "--window=0", "--threads=1", "-q"]).arg(target);
+        let tmp = self.own.tmp();
+        let ended = child::run(command, None, &EarlyEnd::default(), names, tempfile::tempfile_in(&tmp)?, &tmp)?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        Err(Error::other(format!("git pack-objects: {}: {}", ended.status, ended.stderr)))
+    }
+}
+
+/// Gives a file a second name. Only one on another file system is copied.
+fn link(file: &Path, name: &Path) -> Result<()> {
+    match std::fs::hard_link(file, name) {
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => std::fs::copy(file, name).map(drop),
+        linked => linked,
+    }
+}
+
+/// Writes the ids of all objects of a place that can be read, one per line. Returns their number.
+fn name_readable(place: &Path, names: &mut impl Write) -> Result<u64> {
+    let objects = ObjectDb::of_folder(&place.join("objects")).map_err(Error::other)?;
+    let is_readable = |id: Oid| objects.header(id).is_ok_and(|(size, _)| size < LARGE) && objects.read(id).is_ok();
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let ids = ids_after(place, after, SLICE)?;
+        for id in ids.iter().filter(|id| is_readable(**id)) {
+            writeln!(names, "{id}")?;
+            count += 1;
+        }
+        match ids.last() {
+            Some(last) if ids.len() == SLICE => after = Some(*last),
+            _ => return Ok(count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::Stdio;
+
+    use git2::Repository;
+
+    use super::*;
+    use crate::seams::git::files::{children, has_extension};
+
+    /// A repository with a pack of four blobs, of which no ref needs any, and nothing else.
+    struct World {
+        folder: TempDir,
+        settings: Settings,
+        blobs: Vec<Oid>,
+        index: PathBuf,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let (folder, settings) = (tempfile::tempdir().unwrap(), Settings::default());
+            let git_dir = folder.path().join("p.git");
+            let repository = Repository::init_bare(&git_dir).unwrap();
+            let blobs: Vec<Oid> =
+                (0..4).map(|number| repository.blob(format!("blob number {number}").as_bytes()).unwrap()).collect();
+            let ids: String = blobs.iter().map(|oid| format!("{oid}\n")).collect();
+            let names = folder.path().join("names");
+            std::fs::write(&names, ids).unwrap();
+            let mut command = child::git(&settings, &git_dir);
+            command.args(["pack-objects", "-q"]).arg(git_dir.join("objects/pack/pack"));
+            command.stdin(File::open(names).unwrap()).stdout(Stdio::null());
+            assert!(command.status().unwrap().success());
+            let own = Own { root: folder.path() };
+            std::fs::create_dir_all(own.tmp()).unwrap();
+            assert!(child::git(&settings, &git_dir).args(["prune-packed", "-q"]).status().unwrap().success());
+            let packs = children(&git_dir.join("objects/pack")).unwrap();
+            let index = packs.into_iter().find(|path| has_extension(path, "idx")).unwrap();
+            Self { folder, settings, blobs, index }
+        }
+
+        fn git_dir(&self) -> PathBuf {
+            self.folder.path().join("p.git")
+        }
+
+        fn pack(&self) -> PathBuf {
+            self.index.with_extension("pack")
+        }
+
+        /// The blobs in the order of the pack, each with its position.
+        fn entries(&self) -> Vec<(usize, Oid)> {
+            let mut command = child::git(&self.settings, &self.git_dir());
+            let output = command.arg("show-index").stdin(File::open(&self.index).unwrap()).output().unwrap();
+            let entry = |line: &str| {
+                let mut words = line.split(' ');
+                let at = words.next().unwrap().parse::<usize>().unwrap();
+                (at, Oid::from_str(words.next().unwrap()).unwrap())
+            };
+            let mut entries: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(entry).collect();
+            entries.sort_unstable();
+            entries
+        }
+
+        fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+            let mut content = std::fs::read(path).unwrap();
+            change(&mut content);
+            std::fs::remove_file(path).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+
+        /// Puts the pack away, and returns the blobs that are there then, as git sees it.
+        fn left(&self) -> Vec<Oid> {
+            let (git_dir, own) = (self.git_dir(), Own { root: self.folder.path() });
+            let salvage = Salvage { settings: &self.settings, own, git_dir: &git_dir };
+            assert_eq!(salvage.put_pack_away(&self.index).unwrap(), 2);
+            assert!(self.pack().with_added_extension("garbled").exists());
+            assert_eq!(children(&own.tmp()).unwrap(), Vec::<PathBuf>::new(), "nothing stays behind");
+            let reads = |oid: &Oid| {
+                let mut command = child::git(&self.settings, &git_dir);
+                command.args(["cat-file", "blob", &oid.to_string()]);
+                command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+            };
+            self.blobs.iter().copied().filter(reads).collect()
+        }
+
+        fn all_but(&self, lost: Oid) -> Vec<Oid> {
+            self.blobs.iter().copied().filter(|oid| *oid != lost).collect()
+        }
+    }
+
+    #[test]
+    fn one_damaged_object_takes_no_other_one_of_its_pack_along() {
+        for place in 0..4 {
+            let world = World::new();
+            let (at, damaged) = world.entries()[place];
+            World::rewrite(&world.pack(), |content| content[at + 6] ^= 0xff);
+            assert_eq!(world.left(), world.all_but(damaged), "the entry {place}");
+        }
+    }
+
+    #[test]
+    fn a_pack_without_a_readable_index_is_unpacked_as_far_as_it_goes() {
+        let world = World::new();
+        World::rewrite(&world.index, |content| content.truncate(10));
+        assert_eq!(world.left(), world.blobs);
+        let world = World::new();
+        let (_, last) = world.entries()[3];
+        World::rewrite(&world.pack(), |content| content.truncate(content.len() - 25));
+        assert_eq!(world.left(), world.all_but(last), "the end of the pack is cut off");
+    }
+
+    #[test]
+    fn a_pack_of_which_nothing_can_be_read_is_put_away_all_the_same() {
+        let world = World::new();
+        World::rewrite(&world.pack(), |content| content.fill(0));
+        assert!(world.left().is_empty());
+    }
+}
