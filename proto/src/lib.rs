@@ -31,6 +31,7 @@
 //! | [`seed`] | bodies for seeding: an existing repository becomes a project |
 //! | [`failover`] | bodies of the failover API, and the state of a failover |
 //! | [`drill`] | drills of a failover, their trend, and the preflight |
+//! | [`sharing`] | reads of the streams that the nodes of a site share |
 //! | [`silent`] | silent drills: a standby on a copy of its volume |
 //! | [`overview`] | all sites with the digests of their nodes, and the answers for a failover |
 //! | [`locks`] | locks of operators and bridges: the document in the refdb, and bodies of the API for them |
@@ -76,6 +77,7 @@ pub mod replay;
 pub mod resync;
 mod rule_broken;
 pub mod seed;
+pub mod sharing;
 pub mod silent;
 pub mod site_list;
 pub mod slot;

@@ -13,6 +13,7 @@ use crate::locks::LockStatus;
 use crate::name::{NodeId, ProjectName, RefName, SiteId};
 use crate::oid::Oid;
 use crate::peer::TlsStatus;
+use crate::sharing::SharingStatus;
 use crate::site_list::{Bootstrap, ComingBack};
 use crate::slot::{Incarnation, LaneId, TxnId};
 use crate::verify::{BackgroundVerification, LastVerified};
@@ -53,6 +54,9 @@ pub struct NodeStatus {
     /// How the node reads each stream. Empty if every stream is polled by configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<StreamStatus>,
+    /// How it shares the reads of the streams with the other nodes of its site. None of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<SharingStatus>,
     /// The capacity of the stream of this site. None if no autoscaler looks at it (`[eventlog.autoscale]`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<StreamCapacity>,

@@ -3,6 +3,7 @@
 //! The stages know only this trait. `node/assembly` plugs in the receivers.
 
 use lockstep_proto::bridge::RefusalCode;
+use lockstep_proto::sharing::RecordOrigin;
 use lockstep_proto::status::UncommittedUpdate;
 use lockstep_proto::{SiteId, Transaction, TxnId};
 use std::fmt::{Debug, Display};
@@ -19,6 +20,12 @@ pub trait Observer: Send + Sync {
     fn unknown(&self, _txn: &TxnId) {}
     /// An update of a ref was begun here, and nobody committed it, because the site was fenced meanwhile.
     fn uncommitted(&self, _update: &UncommittedUpdate) {}
+    /// Records of a shard were read from the stream, or handed over by a sibling.
+    fn records_from(&self, _origin: RecordOrigin, _count: usize) {}
+    /// The lease of a shard was taken, handed over or lost. `change`: a label of the metric.
+    fn reader_lease(&self, _change: &'static str) {}
+    /// A sibling that reads a shard gave no records, so this node reads the stream. `reason`: a label of the metric.
+    fn read_alone(&self, _reason: &'static str) {}
     /// A transaction from the event log was seen, and is not applied yet.
     fn seen(&self, _origin: &SiteId, _txn: &TxnId, _committed_at_ms: u64) {}
     /// The refs of a transaction can be read here.

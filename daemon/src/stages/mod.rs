@@ -8,6 +8,7 @@
 //! | `commit` | turns a batch of ref commands into one conditional write to the refdb |
 //! | `publish` | moves settled slots to the event log |
 //! | `consume` | reads the stream of every site |
+//! | `share` | lets one node of a site read a shard for the others |
 //! | `apply` | applies committed transactions to this node's repositories |
 //! | `arrival` | waits until a site shows a transaction |
 //! | `refresh` | tells Gerrit which index documents and cache entries to bring up to date |
@@ -45,4 +46,5 @@ pub mod reconcile;
 pub mod refresh;
 pub mod resync;
 pub mod seed;
+pub mod share;
 pub mod verify;

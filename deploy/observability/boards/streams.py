@@ -58,6 +58,33 @@ def streams():
                 "A stream that is polled although its setting asks for fan-out: `lockstep status` tells the reason.",
             ),
             graph(
+                "Shared reads: records by source",
+                [
+                    (
+                        f"sum by (site, source) (rate(lockstep_reader_records_total{{{AT}}}[$__rate_interval]))",
+                        "{{site}} from the {{source}}",
+                    )
+                ],
+                "ops",
+                "Within a site one node reads a shard from the stream. The others have its records from this sibling.",
+            ),
+            graph(
+                "Shared reads: readers",
+                [
+                    (f"sum by (site, node) (lockstep_reader_leases{{{AT}}})", "{{node}} reads shards for its site"),
+                    (
+                        f"sum by (site, change) (increase(lockstep_reader_lease_changes_total{{{AT}}}[10m]))",
+                        "{{site}} leases {{change}} in 10 minutes",
+                    ),
+                    (
+                        f"sum by (site, reason) (increase(lockstep_reader_alone_total{{{AT}}}[10m]))",
+                        "{{site}} read alone in 10 minutes: {{reason}}",
+                    ),
+                ],
+                "none",
+                "A node reads alone while its sibling has nothing for it: `lockstep status` tells the reason.",
+            ),
+            graph(
                 "Shards of a stream with an autoscaler",
                 [
                     (f"max by (site) (lockstep_eventlog_shards{{{AT}}})", "{{site}} shards"),

@@ -53,6 +53,9 @@ struct Arguments {
     /// Write one item of the refdb at a time, as tables with multi-Region strong consistency demand.
     #[arg(long)]
     single_item: bool,
+    /// Let the nodes of a site share the reads of streams.
+    #[arg(long)]
+    siblings: bool,
     /// Fail over one of several active sites.
     #[arg(long)]
     all_active: bool,
@@ -77,6 +80,7 @@ impl Arguments {
             (None, false) if self.rebuilt => Scenario::rebuilt(),
             (None, false) if self.signed => Scenario::signed(),
             (None, false) if self.single_item => Scenario::single_item(),
+            (None, false) if self.siblings => Scenario::siblings(),
             (None, false) if self.all_active => Scenario::all_active(),
             (None, false) => Scenario::general(),
         };

@@ -17,7 +17,9 @@ use lockstep::seams::refdb::{RefDb, Tables};
 use lockstep::seams::signing::SiteSigner;
 use lockstep::seams::volume::NodeStore;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
-use lockstep::stages::ports::{Arrivals, Locking, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
+use lockstep::stages::ports::{
+    Arrivals, Locking, Operators, PeerRefs, Rebuilds, Refreshes, SharedRecords, StreamEvents,
+};
 use lockstep_proto::drill::DrillRequest;
 use lockstep_proto::{NodeId, Oid, ProjectName, RefName, SiteId};
 
@@ -109,6 +111,8 @@ pub struct SimDependencies {
     pub write_items: usize,
     /// Whether the node verifies itself in the background, all the time.
     pub verifies: bool,
+    /// The most records in the buffers of a node that shares its reads. None if it reads alone.
+    pub shares: Option<usize>,
     /// The bugs to inject.
     pub bugs: InjectedBugs,
 }
@@ -149,6 +153,11 @@ pub trait SimNode: Send + Sync {
 
     /// Digests and refs for peers, if the node has them.
     fn peer_refs(&self) -> Option<Arc<dyn PeerRefs>> {
+        None
+    }
+
+    /// Hands records of streams to siblings, if the node can.
+    fn shared_records(&self) -> Option<Arc<dyn SharedRecords>> {
         None
     }
 

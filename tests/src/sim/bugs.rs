@@ -166,6 +166,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "scans that take their time, at nodes that serve; transactions of several refs",
         &["batches"],
     ),
+    found(
+        InjectedBug::SiblingSkipsGap,
+        "siblings that share reads, with small buffers; bursts of records, crashes",
+        &["checkpoints", "readiness"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -11,10 +11,14 @@ use lockstep::base::observer::Observer;
 use lockstep::node::assembly::{Inspector, Node, NodeDependencies, NodeSettings, ProbeSet};
 use lockstep::seams::refdb::staged::WRITE_ITEMS;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
+use lockstep::stages::consume::ConsumeLimits;
 use lockstep::stages::events::EventLimits;
-use lockstep::stages::ports::{Arrivals, Locking, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents};
+use lockstep::stages::ports::{
+    Arrivals, Locking, Operators, PeerRefs, Rebuilds, Refreshes, SharedRecords, StreamEvents,
+};
 use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
+use lockstep::stages::share::ShareSettings;
 use lockstep::stages::verify::BackgroundSettings;
 use lockstep::state::debts::RetryPace;
 use lockstep::telemetry::status_board::StatusBoard;
@@ -116,6 +120,7 @@ impl NodeFactory for RealNodes {
                 inline_commands: if parts.write_items < WRITE_ITEMS { 1 } else { limits::INLINE_COMMANDS },
                 write_items: parts.write_items,
                 background: parts.verifies.then_some(BACKGROUND),
+                share: parts.shares.map(share),
                 ..settings(NodeSettings::new(parts.site, parts.node, parts.sites))
             },
             bugs: parts.bugs,
@@ -136,6 +141,12 @@ const BACKGROUND: BackgroundSettings = BackgroundSettings {
     share_of_core: 1_000,
     fsck: false,
 };
+
+/// Shares reads at the pace of the simulated readers, with so many records in the buffers.
+fn share(records: usize) -> ShareSettings {
+    let interval = ConsumeLimits::default().poll_interval;
+    ShareSettings { interval, beat: Duration::from_secs(2), records, bytes: 1 << 20 }
+}
 
 /// Makes times shorter and limits smaller than in production.
 fn settings(mut settings: NodeSettings) -> NodeSettings {
@@ -230,6 +241,10 @@ impl SimNode for RealNode {
 
     fn peer_refs(&self) -> Option<Arc<dyn PeerRefs>> {
         Some(self.0.peer_refs())
+    }
+
+    fn shared_records(&self) -> Option<Arc<dyn SharedRecords>> {
+        Some(self.0.shared_records())
     }
 
     fn arrivals(&self) -> Option<Arc<dyn Arrivals>> {

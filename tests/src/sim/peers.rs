@@ -8,16 +8,18 @@ use async_trait::async_trait;
 use lockstep::seams::blob::Payload;
 use lockstep::seams::git::Repositories;
 use lockstep::seams::peers::{PeerError, Peers, serve};
-use lockstep::stages::ports::{PeerRefs, Rebuilds};
+use lockstep::stages::ports::{PeerRefs, Rebuilds, SharedRecords};
 use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
+use lockstep_proto::sharing::{RecordsAnswer, RecordsRequest};
 use lockstep_proto::{NodeId, Oid, ProjectName, SiteId};
 use parking_lot::Mutex;
 
 use super::backend::SimNode;
 use super::faults::{Kind, NetworkError};
 use super::link::Link;
+use super::watch::Watch;
 
 /// The nodes that are up.
 #[derive(Clone, Default)]
@@ -38,25 +40,39 @@ impl Up {
     }
 }
 
+/// The surroundings of a peer: the nodes that are up, and the watch, which learns of the ends of shards.
+pub struct Sees {
+    /// The nodes that are up.
+    pub up: Up,
+    /// Learns that a node has come to the end of a shard.
+    pub watch: Arc<Watch>,
+}
+
 /// One peer, behind faults.
 pub struct FaultyPeer {
     site: SiteId,
     node: NodeId,
     repositories: Arc<dyn Repositories>,
     up: Up,
+    watch: Arc<Watch>,
     link: Link,
 }
 
 impl FaultyPeer {
     /// The peer `node` with these raw repositories, behind `link`.
     #[must_use]
-    pub fn new((site, node): (SiteId, NodeId), repositories: Arc<dyn Repositories>, up: Up, link: Link) -> Self {
-        Self { site, node, repositories, up, link }
+    pub fn new((site, node): (SiteId, NodeId), repositories: Arc<dyn Repositories>, sees: Sees, link: Link) -> Self {
+        let Sees { up, watch } = sees;
+        Self { site, node, repositories, up, watch, link }
     }
 
     /// The port of the peer's process, if it is up.
     fn rebuilds(&self) -> Option<Arc<dyn Rebuilds>> {
         self.up.get(&self.node)?.rebuilds()
+    }
+
+    fn shared_records(&self) -> Option<Arc<dyn SharedRecords>> {
+        self.up.get(&self.node)?.shared_records()
     }
 
     fn peer_refs(&self) -> Result<Arc<dyn PeerRefs>, PeerError> {
@@ -81,6 +97,17 @@ struct Shown(Vec<Payload>);
 impl std::fmt::Debug for Shown {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "{:?} bytes", self.0.iter().map(Payload::len).collect::<Vec<_>>())
+    }
+}
+
+/// Records whose debug text is their sequence numbers.
+struct Handed(RecordsAnswer);
+
+impl std::fmt::Debug for Handed {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let RecordsAnswer::Records { records, ended, .. } = &self.0 else { return write!(out, "{:?}", self.0) };
+        let numbers: Vec<&str> = records.iter().map(|record| record.sequence.as_str()).collect();
+        write!(out, "{numbers:?}{}", if *ended { " end" } else { "" })
     }
 }
 
@@ -153,5 +180,22 @@ impl Peers for FaultyPeer {
             async move { stage?.refs(request).await.map_err(|error| PeerError::NotNow(error.message)) }
         };
         self.link.remote(Kind::Read, what, None, call).await
+    }
+
+    async fn records(&self, _peer: &str, request: &RecordsRequest) -> Result<RecordsAnswer, PeerError> {
+        let what = format!("records {}/{} of {} after {:?}", request.stream, request.shard, self.node, request.after);
+        let (stage, asked) = (self.shared_records(), request.clone());
+        let call = move || {
+            let (stage, asked) = (stage.clone(), asked.clone());
+            async move {
+                let Some(stage) = stage else { return Err(PeerError::NotNow("connection refused".into())) };
+                stage.records(asked).await.map(Handed).map_err(|error| PeerError::NotNow(error.message))
+            }
+        };
+        let Handed(answer) = self.link.remote(Kind::Read, what, None, call).await?;
+        if matches!(answer, RecordsAnswer::Records { ended: true, .. }) {
+            self.watch.shard_ended(self.link.node(), &request.stream, &request.shard);
+        }
+        Ok(answer)
     }
 }

@@ -82,7 +82,7 @@ pub struct Scenario {
     pub stale: u64,
     /// The longest pause of a client between two requests, in virtual milliseconds.
     pub think_ms: u64,
-    /// The number of nodes at each site, one or two.
+    /// The number of nodes at each site, one to three.
     pub nodes: [usize; 3],
     /// The number of projects.
     pub projects: u64,
@@ -127,6 +127,9 @@ pub struct Scenario {
     pub signed: bool,
     /// Whether every node verifies itself in the background, all the time.
     pub verifies: bool,
+    /// Whether the nodes of a site share the reads of streams: the most records in the buffers of a node. None if each
+    /// node reads alone.
+    pub shares: Option<usize>,
     /// Whether one site alone is active, at the start the first one by name.
     pub one_active: bool,
     /// Whether a site is added to the list of sites, and another one removed.
@@ -211,6 +214,7 @@ impl Scenario {
             retentions: 400,
             signed: false,
             verifies: false,
+            shares: None,
             one_active: false,
             list_moves: false,
             strikes: 0,
@@ -344,6 +348,12 @@ impl Scenario {
         let mut scenario = Self { name: "single-item".into(), writes: Writes::SingleItem, ..Self::general() };
         scenario.rates.entry(Seam::RefDb).or_default().conflict = 60;
         scenario
+    }
+
+    /// Nodes of a site that share the reads of streams, with small buffers, among all faults.
+    #[must_use]
+    pub fn siblings() -> Self {
+        Self { name: "siblings".into(), shares: Some(40), ..Self::general() }
     }
 
     /// A refdb that goes back in time. No call takes effect long after it was sent, and no node is cut off without

@@ -96,6 +96,15 @@ pub fn tell_of_verifiers(story: impl AsyncFnOnce(&Story)) {
     tell_in(Scenario { verifies: true, ..Scenario::calm() }, InjectedBugs::default(), story);
 }
 
+/// Runs a story in which the nodes of a site share their reads. The first site has three nodes. The buffers of a node
+/// have at most so many records together.
+///
+/// # Panics
+/// As [`tell`].
+pub fn tell_of_siblings(records: usize, story: impl AsyncFnOnce(&Story)) {
+    tell_in(Scenario { shares: Some(records), ..Scenario::calm() }, InjectedBugs::default(), story);
+}
+
 /// Runs a story, with writes of the refdb of this size.
 ///
 /// # Panics
@@ -126,7 +135,8 @@ fn tell_in(scenario: Scenario, bugs: InjectedBugs, story: impl AsyncFnOnce(&Stor
 
 fn tell_seeded(seed: u64, scenario: Scenario, bugs: InjectedBugs, story: impl AsyncFnOnce(&Story)) {
     runtime().block_on(async {
-        let scenario = Scenario { projects: 1, shards: 1, nodes: [2, 1, 1], ..scenario };
+        let nodes = if scenario.shares.is_some() { [3, 1, 1] } else { [2, 1, 1] };
+        let scenario = Scenario { projects: 1, shards: 1, nodes, ..scenario };
         let backend = MemoryBackend::of_models(scenario.shards, bugs);
         let world = World::new(seed, scenario, bugs, Arc::new(backend), Arc::new(RealNodes));
         let told = Story { phases: Phases { world: world.clone() }, world, nonce: AtomicU64::new(0) };

@@ -64,6 +64,7 @@ impl Scenario {
                 self.act(&[(Action::Pause, 10), (Action::Partition, 10)]);
             }
             P::TornScanTaken => self.with_torn_scans(),
+            P::SiblingSkipsGap => self.with_siblings(),
             P::SnapshotKeepsMarks => {
                 self.act(&[(Action::PutBack, 10), (Action::Crash, 2)]);
                 self.think_ms = 150;
@@ -114,6 +115,14 @@ impl Scenario {
         self.act(&[(Action::Forge, 1)]);
         (self.torn_reads, self.torn_ms, self.nemesis_ms) = (1_000, 120, 1_000);
         (self.projects, self.clients, self.think_ms) = (1, 4, 150);
+    }
+
+    /// Has one node of a site read for the other, and begin again often, so that the other one is behind its buffer.
+    /// Many refs: the next move of a ref would make up for one that was missed.
+    fn with_siblings(&mut self) {
+        self.act(&[(Action::Crash, 10), (Action::Pause, 4)]);
+        self.shares = Some(2);
+        (self.branches, self.clients, self.think_ms) = (12, 4, 100);
     }
 
     /// Records are signed, and somebody forges them.

@@ -27,7 +27,7 @@ use super::gerrit::Gerrit;
 use super::item_by_item::ItemByItem;
 use super::keys::Keys;
 use super::link::Link;
-use super::peers::{FaultyPeer, Up};
+use super::peers::{FaultyPeer, Sees, Up};
 use super::read_limits::ReadMeter;
 use super::refdb::{FaultyRefDb, FaultyTables};
 use super::repositories::FaultyRepositories;
@@ -317,6 +317,7 @@ impl World {
             signer: self.keys.signer(node, &place.site),
             write_items: self.scenario.writes.items(self.seed),
             verifies: self.scenario.verifies,
+            shares: self.scenario.shares,
             bugs: self.bugs,
         })
     }
@@ -327,8 +328,8 @@ impl World {
         let peers = others.map(|(other, place)| {
             let link = Link::new(&self.faults, node, Seam::Peers);
             let who = (place.site.clone(), other.clone());
-            let peer = FaultyPeer::new(who, place.volume.repositories(), self.up.clone(), link);
-            Arc::new(peer) as Arc<dyn Peers>
+            let seen = Sees { up: self.up.clone(), watch: self.watch.clone() };
+            Arc::new(FaultyPeer::new(who, place.volume.repositories(), seen, link)) as Arc<dyn Peers>
         });
         FallbackPeers::new(peers.collect())
     }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use lockstep::seams::git::Judged;
 use lockstep::stages::api::server::{ApiTasks, BoundApi};
 use lockstep::stages::api::{Inspection, Transactions};
-use lockstep::stages::ports::PeerRefs;
+use lockstep::stages::ports::{PeerRefs, SharedRecords};
 use lockstep_proto::bridge::*;
 use lockstep_proto::debt::{ProjectStatus, Repair, RepairAnswer};
 use lockstep_proto::digests::{DigestsHead, DigestsPage, DigestsRequest, RefsAnswer, RefsRequest, SET_DIGEST_FORMAT};
@@ -18,6 +18,7 @@ use lockstep_proto::gerrit::BasePath;
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::replay::{Replay, ReplayRequest};
 use lockstep_proto::resync::{Resync, ResyncRequest};
+use lockstep_proto::sharing::{HandedRecord, RecordsAnswer, RecordsRequest};
 use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::verify::{Verification, VerifyRequest};
 use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
@@ -192,6 +193,7 @@ impl Inspection for Fake {
             lanes: Vec::new(),
             checkpoints: Vec::new(),
             streams: Vec::new(),
+            sharing: None,
             parked: 0,
             quarantined: 0,
             degraded: Vec::new(),
@@ -313,6 +315,14 @@ impl PeerRefs for Fake {
         }
         let behind = request.catch_up.then(|| "the fake catches up with nothing".to_owned());
         Ok(RefsAnswer { refs: Vec::new(), behind })
+    }
+}
+
+#[async_trait]
+impl SharedRecords for Fake {
+    async fn records(&self, request: RecordsRequest) -> Result<RecordsAnswer, ApiError> {
+        let records = vec![HandedRecord { sequence: "8".to_owned(), data: "ZGF0YQ==".to_owned() }];
+        Ok(RecordsAnswer::Records { follows: request.after, records, ended: false, behind: false })
     }
 }
 

@@ -16,6 +16,7 @@ use lockstep::stages::api::peer_listener::PeerListenerSettings;
 use lockstep::stages::api::server::BoundApi;
 use lockstep_proto::Oid;
 use lockstep_proto::digests::{DigestsRequest, RefsRequest};
+use lockstep_proto::sharing::{RecordsAnswer, RecordsRequest};
 use lockstep_tests::contract::repositories::{Fixture, name, project};
 use lockstep_tests::e2e::until;
 use lockstep_tests::local_git::LocalFixture;
@@ -70,7 +71,7 @@ impl Server {
         let address = bound.peer_address().unwrap();
         let fake = Arc::new(Fake::default());
         fake.projects.lock().insert(project(), name("refs/heads/main"));
-        let bound = bound.giving(fixture.origin()).telling(fake.clone());
+        let bound = bound.giving(fixture.origin()).telling(fake.clone()).sharing(fake.clone());
         let _ = bound.spawn(fake.clone(), fake.clone(), &CancellationToken::new());
         Self { fixture, address, want, home, fake }
     }
@@ -191,6 +192,7 @@ async fn a_peer_may_make_the_calls_of_peers_only() {
         "get /v1/peer",
         "post /v1/peer/digests",
         "post /v1/peer/explain",
+        "post /v1/peer/records",
         "post /v1/peer/refs",
         "get /v1/peer/settings",
         "post /v1/peer/versions",
@@ -236,6 +238,35 @@ async fn digests_and_refs_are_answered_within_the_bound_of_each_peer() {
             assert!(answer.unwrap().is_ok());
         }
     }
+}
+
+/// A sibling that waits for records has places of its own, beside those of requests that are work.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_handed_over_while_the_requests_of_a_peer_are_used_up() {
+    let (home, ca) = (tempfile::tempdir().unwrap(), new_authority());
+    let own = Identity::new(home.path(), &[SERVER], &ca, &[&ca]).credentials();
+    let caller = Identity::new(home.path(), &[CALLER], &ca, &[&ca]).credentials();
+    let server = Server::start_taking(home, own, &[CALLER], 1).await;
+    let peer = Arc::new(server.peer(caller, SERVER));
+    *server.fake.gate.lock() = Some(Arc::default());
+    let busy = Arc::clone(&peer);
+    let refs = RefsRequest { project: "p#1".parse().unwrap(), keys: Vec::new(), catch_up: false };
+    let busy = tokio::spawn(async move { busy.refs("origin", &refs).await });
+    let is_full = async || peer.digests("origin", &DigestsRequest::default()).await.is_err().then_some(());
+    until(is_full).await.expect("the only request for work is in progress");
+    let request = RecordsRequest {
+        reader: "muc-1-0".parse().unwrap(),
+        stream: "eu-aws".parse().unwrap(),
+        created: "t".to_owned(),
+        shard: "0".to_owned(),
+        after: Some("7".to_owned()),
+        most: 10,
+        wait_ms: 1_000,
+    };
+    let answer = peer.records("origin", &request).await.unwrap();
+    let RecordsAnswer::Records { follows, records, .. } = answer else { panic!("no records: {answer:?}") };
+    assert_eq!((follows.as_deref(), records[0].sequence.as_str()), (Some("7"), "8"));
+    busy.abort();
 }
 
 /// Waits until a caller that asks without a pause has asked some times more. At least two of its requests then began

@@ -20,6 +20,7 @@ mod reconciliation;
 mod refresh;
 mod requests;
 mod seeding;
+mod siblings;
 mod signing;
 mod site_list;
 mod streams;
@@ -179,6 +180,18 @@ fn every_property_holds_in_tables_without_transactions() {
 }
 
 #[test]
+fn every_property_holds_while_siblings_share_their_reads() {
+    let (mut handed, seeds) = (0, quarter(2));
+    for seed in seeds.clone() {
+        let end = simulate(seed, Scenario::siblings(), InjectedBugs::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.faults > 100 && report.heard[0] > 20, "{report}");
+        handed += report.trace.matches("Peers records").count();
+    }
+    assert!(handed > 100 || !must_show(&seeds, 2), "siblings asked each other {handed} times");
+}
+
+#[test]
 fn nothing_is_applied_that_somebody_forged_who_can_write_to_the_streams() {
     for seed in quarter(4) {
         let end = simulate(seed, Scenario::signed(), InjectedBugs::default());
@@ -299,4 +312,5 @@ bugs! {
     finds_commit_waits_for_sites: CommitWaitsForSites,
     finds_eventual_read: EventualRead,
     finds_torn_scan_taken: TornScanTaken,
+    finds_sibling_skips_gap: SiblingSkipsGap,
 }

@@ -11,7 +11,7 @@ fn p0() -> ProjectName {
     "p0".parse().unwrap()
 }
 
-fn site() -> SiteId {
+pub fn site() -> SiteId {
     "blr-1".parse().unwrap()
 }
 
@@ -42,7 +42,7 @@ fn trim(story: &Story) {
 }
 
 /// Removes every record of a stream.
-fn trim_stream(story: &Story, site: &SiteId) {
+pub fn trim_stream(story: &Story, site: &SiteId) {
     let mut known = story.world.watch.known();
     known.mirror.refresh(site);
     known.mirror.trimmed.insert(site.clone(), 1_000_000);

@@ -37,7 +37,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     (
         "seams",
         &[
-            "aws", "refdb", "eventlog", "blob", "git", "volume", "copy", "gerrit", "handover", "probe", "tls",
+            "aws", "refdb", "eventlog", "blob", "git", "volume", "copy", "gerrit", "handover", "oidc", "probe", "tls",
             "signing", "peers", "embedded",
         ],
         // The adapters of AWS know what their resources should have, and what a denied call needs. A pack is a payload
@@ -73,7 +73,9 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             "version_map",
             "quiesce",
             "operator_locks",
+            "operator_run",
             "known_folders",
+            "plain_slots",
             "materialize",
             "durability",
             "low_water_extent",
@@ -93,6 +95,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             "commit",
             "publish",
             "consume",
+            "share",
             "apply",
             "arrival",
             "refresh",
@@ -107,6 +110,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             "locks",
             "handover",
             "membership",
+            "capacity",
             "console",
         ],
         Within::Only("ports"),

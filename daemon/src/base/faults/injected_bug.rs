@@ -125,11 +125,13 @@ pub enum InjectedBug {
     EventualRead,
     /// A state transfer takes its scan for one moment, although transactions were committed meanwhile.
     TornScanTaken,
+    /// A node that is behind the buffer of its sibling goes on at the oldest record there.
+    SiblingSkipsGap,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 60] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -189,6 +191,7 @@ impl InjectedBug {
         Self::CommitWaitsForSites,
         Self::EventualRead,
         Self::TornScanTaken,
+        Self::SiblingSkipsGap,
     ];
 }
 

@@ -41,6 +41,7 @@ pub(super) fn look(stages: &Stages, guards: &Guards, locks: &LeftLocks, latches:
     }
     let (fan_out, fallback) = stream_readers::counts(stages);
     metrics.eventlog.streams(fan_out, fallback);
+    metrics.eventlog.leases(stages.share.held());
     if let Some(capacity) = stages.autoscaler.as_ref().and_then(|autoscaler| autoscaler.shown()) {
         metrics.eventlog.capacity(&capacity);
     }

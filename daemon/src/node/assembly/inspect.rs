@@ -181,6 +181,7 @@ impl Inspection for Inspector {
             lanes,
             checkpoints: self.checkpoints(),
             streams: stream_readers::statuses(&self.stages),
+            sharing: Some(self.stages.share.status()),
             capacity: self.stages.autoscaler.as_ref().and_then(|autoscaler| autoscaler.shown()),
             parked,
             quarantined,

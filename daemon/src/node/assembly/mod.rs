@@ -122,7 +122,7 @@ use crate::stages::failover::{DrillStage, OperatorDesk};
 use crate::stages::handshake::HandshakeStage;
 use crate::stages::ports::{
     Arrivals, Handshake, LocalHealth, Locking, Operators, PeerRefs, Rebuilds, Refreshes, SeedCommits, Seeding,
-    StandbyCopies, StreamEvents, Transactions,
+    SharedRecords, StandbyCopies, StreamEvents, Transactions,
 };
 use crate::stages::rebuild::RebuildDesk;
 use crate::stages::seed::Seeder;
@@ -336,6 +336,12 @@ impl Node {
         Arc::new(self.stages.verifier.clone())
     }
 
+    /// The port through which the other nodes of the site take records of streams.
+    #[must_use]
+    pub fn shared_records(&self) -> Arc<dyn SharedRecords> {
+        Arc::clone(&self.stages.share) as Arc<dyn SharedRecords>
+    }
+
     /// The port through which callers wait until a site shows a transaction.
     #[must_use]
     pub fn arrivals(&self) -> Arc<dyn Arrivals> {
@@ -389,6 +395,7 @@ impl Node {
         let orderly = async {
             self.front.drained().await;
             self.tasks.cancel();
+            let _ = tokio::time::timeout(grace / 8, self.stages.share.hand_over()).await;
             let term = self.term.lock().clone();
             if let Some(term) = &term {
                 let _ = tokio::time::timeout(grace / 4, term.freeze(&self.stages)).await;

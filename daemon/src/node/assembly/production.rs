@@ -43,6 +43,7 @@ use crate::seams::volume::lock;
 use crate::stages::events::EventLimits;
 use crate::stages::refresh::queue::QueueLimits;
 use crate::stages::refresh::{COMMIT_SLACK, RefreshSettings};
+use crate::stages::share::ShareSettings;
 use crate::telemetry::metrics::Metrics;
 
 /// The embedded emulators. They run until this value is dropped.
@@ -264,6 +265,7 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     (node.consume.open_bytes, node.apply.parked_bytes) = (half.max(1), settings.apply.parked_bytes - half);
     node.apply.parked_age = settings.apply.parked_age;
     node.consume.poll_interval = settings.eventlog.poll_interval;
+    node.share = settings.eventlog.shares.then(|| ShareSettings::new(settings.eventlog.reads_within()));
     node.autoscale = settings.eventlog.autoscale.clone();
     node.member.beat = settings.lease.heartbeat;
     node.member.lease = settings.lease.expires_after;

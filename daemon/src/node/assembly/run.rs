@@ -148,6 +148,7 @@ impl Sidecar {
             .locking(node.locking())
             .rebuilding(node.rebuilds())
             .telling(node.peer_refs())
+            .sharing(node.shared_records())
             .awaiting(node.arrivals())
             .diagnosing(doctor)
             .forwarding(node.events())

@@ -16,6 +16,7 @@ use crate::stages::failover::DriverLimits;
 use crate::stages::membership::MemberLimits;
 use crate::stages::refresh::RefreshSettings;
 use crate::stages::seed::SeedLimits;
+use crate::stages::share::ShareSettings;
 use crate::stages::verify::BackgroundSettings;
 use crate::state::debts::RetryPace;
 use crate::state::journal::JournalLimits;
@@ -47,6 +48,8 @@ pub struct NodeSettings {
     pub retry: RetryPace,
     /// The limits of the consume stage.
     pub consume: ConsumeLimits,
+    /// How the reads of streams are shared with the other nodes of the site. `None` if they are not.
+    pub share: Option<ShareSettings>,
     /// The limits of stream events. `None` if no bridge takes them.
     pub events: Option<EventLimits>,
     /// The autoscaler of this site's stream. `None` if it is switched off.
@@ -102,6 +105,7 @@ impl NodeSettings {
             apply: ApplyLimits::default(),
             retry: RetryPace::default(),
             consume: ConsumeLimits::default(),
+            share: None,
             events: None,
             autoscale: None,
             member: MemberLimits::default(),

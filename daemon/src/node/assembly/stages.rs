@@ -35,6 +35,7 @@ use crate::stages::reconcile::{Collector, Releaser, Repayer, RepositoryRestorer,
 use crate::stages::refresh::Refresh;
 use crate::stages::resync::Resyncer;
 use crate::stages::seed::Seeder;
+use crate::stages::share::Share;
 use crate::stages::verify::{Background, Verifier};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::materialize::MaterializeError;
@@ -54,6 +55,8 @@ pub struct Stages {
     pub applier: Applier,
     /// The stage that forwards and delivers stream events.
     pub events: Arc<Events>,
+    /// The stage that shares the reads of streams with the other nodes of the site.
+    pub share: Arc<Share>,
     /// The stage that reads the streams of all sites.
     pub consumer: Arc<Consumer>,
     /// Fences this node's earlier incarnations, and those of dead nodes.
@@ -100,7 +103,9 @@ impl Stages {
         let refreshed = refresh.clone().map(|refresh| refresh as _);
         let events = Events::load(&context, &state, refreshed, settings.events)?;
         let (sink, announcements) = (Arc::new(applier.clone()), Arc::clone(&events) as _);
-        let consumer = Consumer::new(&context, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
+        let share = Share::new(&context, settings.share);
+        let shared = NodeContext { eventlog: share.eventlog(), ..context.clone() };
+        let consumer = Consumer::new(&shared, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
         let (fencer, leftovers, locks) = (Fencer::new(&context), LeftoverPublisher::new(&context), Arc::default());
         let verifier = Verifier::load(&context, &state, Arc::clone(&catch_up), settings.verify_share)?;
         let gerrit = refresh.clone();
@@ -117,6 +122,7 @@ impl Stages {
             catch_up,
             applier,
             events,
+            share,
             consumer,
             fencer,
             leftovers,
@@ -265,12 +271,16 @@ impl Stages {
         Seeder::new(&self.context, &self.state, Arc::clone(&self.catch_up), commits, self.deps.settings.seed)
     }
 
-    /// Starts the tasks that move stream events to the event log and drop expired events of other nodes. They need no
-    /// incarnation: events that were taken earlier are sent even while the site takes no commits.
+    /// Starts the tasks that move stream events to the event log, drop expired events of other nodes, and share reads
+    /// of streams. They need no incarnation: events that were taken earlier are sent even while the site takes no
+    /// commits.
     pub(super) fn forward_events(&self) {
         let eventlog = Arc::clone(&self.context.eventlog);
         self.context.tasks.spawn("forward", Arc::clone(&self.events).forward(eventlog));
         self.context.tasks.spawn("events", Arc::clone(&self.events).grow_old());
+        if self.share.is_on() {
+            self.context.tasks.spawn("share", Arc::clone(&self.share).run());
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::sharing::RecordOrigin;
 use lockstep_proto::status::{AppliedStatus, UncommittedUpdate};
 use lockstep_proto::{SiteId, Transaction, TxnId};
 
@@ -74,6 +75,19 @@ impl Observer for Watch {
             "an update was not committed, because the site was fenced meanwhile: its value is kept as a stray"
         );
         self.board.uncommitted([update.clone()]);
+    }
+
+    fn records_from(&self, origin: RecordOrigin, count: usize) {
+        self.metrics.eventlog.records_from(origin, count as u64);
+    }
+
+    fn reader_lease(&self, change: &'static str) {
+        tracing::info!(change, "the lease of a shard has changed");
+        self.metrics.eventlog.lease_changed(change);
+    }
+
+    fn read_alone(&self, reason: &'static str) {
+        self.metrics.eventlog.read_alone(reason);
     }
 
     fn seen(&self, origin: &SiteId, txn: &TxnId, committed_at_ms: u64) {

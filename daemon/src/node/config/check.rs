@@ -245,6 +245,14 @@ fn reading(text: &str) -> Result<ReadingMode, String> {
     }
 }
 
+fn sharing(text: &str) -> Result<bool, String> {
+    match text {
+        "auto" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("write \"auto\" or \"off\"".to_owned()),
+    }
+}
+
 /// How long streams should keep records if nothing is set: longer than nodes may be away.
 const RETENTION: Duration = Duration::from_secs(7 * 86_400);
 
@@ -275,6 +283,7 @@ fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Prob
         shards,
         poll_interval: to.or("eventlog.poll_interval", &raw.poll_interval, Duration::from_secs(1), time),
         retention: to.or("eventlog.retention", &raw.retention, RETENTION, time),
+        shares: to.or("eventlog.sharing", &raw.sharing, true, sharing),
         autoscale: autoscale::read(&raw.autoscale, shards, to),
     }
 }

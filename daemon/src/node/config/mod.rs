@@ -152,6 +152,8 @@ fn settings(figment: &Figment) -> Result<Settings, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::seams::eventlog::kinesis::ReadingMode;
 
@@ -302,6 +304,19 @@ mod tests {
         assert!(eventlog.may_fan_out() && eventlog.usual.reading == ReadingMode::Auto);
         let error = parse(&format!("{text}[eventlog]\nreading = \"push\"\n")).expect_err("no such way").to_string();
         assert!(error.contains("eventlog.reading = \"push\": write"), "{error}");
+    }
+
+    #[test]
+    fn reads_are_shared_unless_that_is_switched_off_and_a_wrong_word_is_reported() {
+        let text = "site = \"a\"\nnode = \"a-0\"\nsites = [\"a\"]\nroot = \"/git\"\n\
+                    state = \"/git/.lockstep\"\n[blobs]\nurl = \"file:///blobs\"\n";
+        let of = |set: &str| parse(&format!("{text}[eventlog]\npoll_interval = \"200ms\"\n{set}"));
+        let read = |set: &str| of(set).unwrap_or_else(|error| panic!("{error}")).eventlog;
+        assert!(read("").shares && !read("sharing = \"off\"\n").shares);
+        assert_eq!(read("").reads_within(), Duration::from_millis(200));
+        assert_eq!(read("reading = \"fan-out\"\n").reads_within(), Duration::from_millis(1_500));
+        let error = of("sharing = \"always\"\n").expect_err("no such word").to_string();
+        assert!(error.contains("eventlog.sharing = \"always\": write"), "{error}");
     }
 
     #[test]

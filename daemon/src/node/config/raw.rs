@@ -133,8 +133,8 @@ section!(Refdb {
     writes: Leaf,
 });
 section!(Eventlog {
-    prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, reading: Leaf, retention: Leaf,
-    autoscale: Autoscale, streams: BTreeMap<String, Stream>,
+    prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, reading: Leaf, sharing: Leaf,
+    retention: Leaf, autoscale: Autoscale, streams: BTreeMap<String, Stream>,
 });
 section!(Autoscale {
     mode: Leaf,

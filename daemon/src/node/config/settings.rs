@@ -260,11 +260,21 @@ pub struct Eventlog {
     pub poll_interval: Duration,
     /// How long the streams should keep records. The sidecar checks it, and does not change it.
     pub retention: Duration,
+    /// Whether one node of this site reads a shard for the others, where nodes of the site are among the peers.
+    pub shares: bool,
     /// The autoscaler of this site's stream. None if it is switched off.
     pub autoscale: Option<AutoscaleSettings>,
 }
 
 impl Eventlog {
+    /// The interval within which a reader has read a shard. A reader to which records are sent waits a second for them,
+    /// so two of its reads in a row take two seconds.
+    #[must_use]
+    pub fn reads_within(&self) -> Duration {
+        let sent = Duration::from_millis(1_500);
+        if self.may_fan_out() { self.poll_interval.max(sent) } else { self.poll_interval }
+    }
+
     /// The fewest shards that a provisioned stream should have. An autoscaler that makes changes may have fewer than
     /// `shards`.
     #[must_use]

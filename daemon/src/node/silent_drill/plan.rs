@@ -153,6 +153,8 @@ fn eventlog() -> Eventlog {
         shards: 1,
         poll_interval: Duration::from_millis(100),
         retention: Duration::from_secs(3_600),
+        // It has no siblings.
+        shares: false,
         autoscale: None,
     }
 }

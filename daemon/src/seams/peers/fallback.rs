@@ -11,6 +11,7 @@ use lockstep_proto::doctor::SharedSettings;
 use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
+use lockstep_proto::sharing::{RecordsAnswer, RecordsRequest};
 use lockstep_proto::{Oid, ProjectName};
 
 use super::{MOST_OIDS, PeerError, Peers, unknown};
@@ -103,6 +104,10 @@ impl Peers for FallbackPeers {
 
     async fn explain(&self, peer: &str, request: &RefAtNodeRequest) -> Result<RefAtNode, PeerError> {
         self.named(peer)?.explain(peer, request).await
+    }
+
+    async fn records(&self, peer: &str, request: &RecordsRequest) -> Result<RecordsAnswer, PeerError> {
+        self.named(peer)?.records(peer, request).await
     }
 
     async fn shared_settings(&self, peer: &str) -> Result<SharedSettings, PeerError> {

@@ -21,6 +21,7 @@ use lockstep_proto::doctor::SharedSettings;
 use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
+use lockstep_proto::sharing::{RecordsAnswer, RecordsRequest};
 use lockstep_proto::{Oid, ProjectName};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -323,6 +324,10 @@ impl Peers for HttpPeer {
 
     async fn explain(&self, _peer: &str, request: &RefAtNodeRequest) -> Result<RefAtNode, PeerError> {
         self.call("/v1/peer/explain", request).await
+    }
+
+    async fn records(&self, _peer: &str, request: &RecordsRequest) -> Result<RecordsAnswer, PeerError> {
+        self.call("/v1/peer/records", request).await
     }
 
     async fn shared_settings(&self, _peer: &str) -> Result<SharedSettings, PeerError> {

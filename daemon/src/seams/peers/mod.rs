@@ -9,6 +9,8 @@
 //!   version map that changed in between must be read again.
 //! - So is the answer of [`Peers::digests`]. It is no snapshot: a project may move between its page and the next.
 //! - A peer of an earlier release serves no digests. That is an error which says so, and never an empty page.
+//! - The answer of [`Peers::records`] has records of a stream as a peer of the same site has read them. A caller takes
+//!   those alone that follow its own position.
 //! - A peer is not trusted: [`crate::seams::git::Repositories::ingest`] checks its packs, like all content from
 //!   outside.
 //!
@@ -32,6 +34,7 @@ use lockstep_proto::doctor::SharedSettings;
 use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
+use lockstep_proto::sharing::{RecordsAnswer, RecordsRequest};
 use lockstep_proto::{Oid, ProjectName};
 
 use crate::seams::blob::Payload;
@@ -95,6 +98,11 @@ pub trait Peers: Send + Sync {
 
     /// Returns the part of the peer with this name in the explanation of a ref.
     async fn explain(&self, peer: &str, _request: &RefAtNodeRequest) -> Result<RefAtNode, PeerError> {
+        Err(unknown(peer))
+    }
+
+    /// Returns the records that the peer with this name has read from a stream, and waits for them as the request says.
+    async fn records(&self, peer: &str, _request: &RecordsRequest) -> Result<RecordsAnswer, PeerError> {
         Err(unknown(peer))
     }
 

@@ -28,13 +28,15 @@ pub enum Document {
     Keys,
     /// The locks of operators and bridges: a [`lockstep_proto::locks::Locks`]. Commits under a lock look at its text.
     Locks,
+    /// The nodes that read shards for their sites: a [`lockstep_proto::sharing::ReaderLeases`].
+    Readers,
     /// The capacity of the streams of all sites: a [`lockstep_proto::capacity::Capacities`].
     Capacity,
 }
 
 impl Document {
     /// All documents, the identity of the refdb first.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Identity,
         Self::FirstSites,
         Self::Keys,
@@ -44,6 +46,7 @@ impl Document {
         Self::Drill,
         Self::DrillHistory,
         Self::SilentDrills,
+        Self::Readers,
         Self::Capacity,
     ];
 
@@ -57,6 +60,7 @@ impl Document {
             Self::Drill => "the drill",
             Self::Keys => "the keys of the sites",
             Self::Locks => "the list of locks",
+            Self::Readers => "the leases of the readers",
             Self::Capacity => "the capacity of streams",
         }
     }

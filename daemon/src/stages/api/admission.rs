@@ -1,13 +1,13 @@
 //! Bounds the number of requests in progress. Excess requests are rejected at once, before their body is read. The
 //! answer says that nothing was changed and that a retry helps.
 //!
-//! There are six separate bounds. *Work* is changes, questions to the refdb, and packs for peers. *Looks* are status
+//! There are seven separate bounds. *Work* is changes, questions to the refdb, and packs for peers. *Looks* are status
 //! and lists: operators can read them while all slots for work are busy. *Waits* are the long polls of a bridge, which
 //! keep nothing busy and must not keep work out. *Large bodies* are batches of very many refs: few at a time, because
 //! each may take the memory of a thousand others. *Fetches* are work in which a git of its own packs for the caller:
 //! few at a time, because each may take a core. *Awaits* are calls that wait for a transaction: a crowd of CI jobs must
-//! not keep a bridge from waiting. A permit for work is held until the work has ended, even when its caller hung up
-//! long before.
+//! not keep a bridge from waiting. *Follows* are calls of siblings that wait for records of a stream: there is one per
+//! sibling and shard. A permit for work is held until the work has ended, even when its caller hung up long before.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -33,9 +33,12 @@ const FETCHES: usize = 4;
 /// The most calls that wait for a transaction at the same time.
 const AWAITS: usize = 64;
 
-/// The six bounds of one sidecar, in the order of the permits' kinds.
+/// The most calls of siblings that wait for records at the same time. Further siblings read the stream.
+pub(super) const FOLLOWS: usize = 256;
+
+/// The seven bounds of one sidecar, in the order of the permits' kinds.
 #[derive(Clone, Debug)]
-pub(super) struct Admission(Arc<[Bound; 6]>);
+pub(super) struct Admission(Arc<[Bound; 7]>);
 
 /// The permits of one kind, and the message of the refusal when there is none left.
 #[derive(Debug)]
@@ -67,6 +70,9 @@ pub(super) type Fetch = Permit<4>;
 /// The permit of a request that waits for a transaction.
 pub(super) type Await = Permit<5>;
 
+/// The permit of a sibling that waits for records of a stream.
+pub(super) type Follow = Permit<6>;
+
 impl Admission {
     /// Admits at most `most` requests for work at the same time.
     pub(super) fn new(most: NonZeroUsize) -> Self {
@@ -81,6 +87,7 @@ impl Admission {
             bound(LARGE, large),
             bound(FETCHES, fetches),
             bound(AWAITS, format!("{AWAITS} calls already wait for transactions at this sidecar; try again")),
+            bound(FOLLOWS, format!("{FOLLOWS} calls already wait for records at this sidecar: read the stream")),
         ]))
     }
 

@@ -15,8 +15,8 @@ use super::error::Failure;
 use super::turns::Turns;
 use crate::seams::git::Repositories;
 use crate::stages::ports::{
-    Arrivals, Doctor, Handshake, Inspection, Locking, Operators, PeerRefs, Rebuilds, Refreshes, Seeding, StreamEvents,
-    Transactions,
+    Arrivals, Doctor, Handshake, Inspection, Locking, Operators, PeerRefs, Rebuilds, Refreshes, Seeding, SharedRecords,
+    StreamEvents, Transactions,
 };
 
 /// How long past its deadline a request still waits for the commit stage, whose answer says more than "no answer".
@@ -45,6 +45,8 @@ pub(super) struct Api {
     pub rebuilds: Option<Arc<dyn Rebuilds>>,
     /// The stage that tells peers what this node has.
     pub peer_refs: Option<Arc<dyn PeerRefs>>,
+    /// The stage that hands records of streams to siblings.
+    pub shared_records: Option<Arc<dyn SharedRecords>>,
     /// The stage that tells when a site shows a transaction.
     pub arrivals: Option<Arc<dyn Arrivals>>,
     /// Runs the checks of this node.

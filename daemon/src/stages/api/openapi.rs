@@ -43,6 +43,7 @@ use utoipa::OpenApi;
         super::peers::digests,
         super::peers::refs,
         super::peers::ref_here,
+        super::peers::records,
         super::peers::peers,
         super::doctor::diagnose,
         super::doctor::shared_settings,

@@ -1,11 +1,11 @@
 //! The listener for peers: mutual TLS, and a short list of calls.
 //!
 //! A caller needs a certificate of a trusted authority, with a name that the setting `tls.allow` lists. It may fetch
-//! objects, also with git, read the version map and its digests, have this node catch up with refs, and ask how far a
-//! ref has come here, which node this is, and which settings it shares with all others. It cannot commit, change roles,
-//! or read status. Each entry of `tls.allow` has bounds of its own on connections and requests, so that no peer keeps
-//! the others out. A connection carries one request, so that a certificate that is trusted no more ends with the
-//! request in progress.
+//! objects, also with git, read the version map and its digests, have this node catch up with refs, take records of the
+//! streams that this node reads for its site, and ask how far a ref has come here, which node this is, and which
+//! settings it shares with all others. It cannot commit, change roles, or read status. Each entry of `tls.allow` has
+//! bounds of its own on connections and requests, so that no peer keeps the others out. A connection carries one
+//! request, so that a certificate that is trusted no more ends with the request in progress.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -17,7 +17,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
 
-use super::admission::Admission;
+use super::admission::{Admission, FOLLOWS};
 use super::context::Api;
 use super::error::Failure;
 use super::handshakes::Handshakes;
@@ -29,8 +29,8 @@ use crate::seams::tls::{Credentials, NamePattern};
 /// The default bound on the requests in progress of one entry of `tls.allow`.
 pub const DEFAULT_REQUESTS_PER_PEER: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
-/// Connections of one entry of `tls.allow` in addition to one per request in progress. An excess request needs a
-/// connection too, to receive its rejection.
+/// Connections of one entry of `tls.allow` in addition to one per request in progress, and one per call that waits for
+/// records. An excess request needs a connection too, to receive its rejection.
 const SPARE_CONNECTIONS: usize = 16;
 
 /// The settings of the listener.
@@ -70,7 +70,7 @@ impl BoundPeers {
         let requests = self.settings.requests;
         let for_entry = |_: &NamePattern| router(Api { admission: Admission::new(requests), ..api.clone() });
         let routers: Vec<Router> = self.settings.allow.iter().map(for_entry).collect();
-        let each = requests.get().saturating_add(SPARE_CONNECTIONS);
+        let each = requests.get().saturating_add(SPARE_CONNECTIONS + FOLLOWS);
         // The admission bounds the connections of each entry, so all of them together never reach this bound.
         let connections = each.saturating_mul(routers.len()).saturating_add(1);
         let router = move |caller: Allowed| routers[caller.entry].clone().layer(Extension(caller.place));
@@ -91,6 +91,7 @@ fn router(api: Api) -> Router {
         .route("/v1/peer/digests", post(peers::digests))
         .route("/v1/peer/refs", post(peers::refs))
         .route("/v1/peer/explain", post(peers::ref_here))
+        .route("/v1/peer/records", post(peers::records))
         .route("/v1/peer/settings", get(doctor::shared_settings))
         .fallback(|method: Method, OriginalUri(uri): OriginalUri| async move {
             Failure::not_for_peers(method.as_str(), uri.path())

@@ -1,7 +1,7 @@
 //! This node as a peer, and the peers of this node.
 //!
 //! The calls of peers are cheap or bounded: the introduction reads no store, an answer with digests or refs is one
-//! page, and an explanation is about one ref.
+//! page, an explanation is about one ref, and a call for records waits in bounds of its own.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,8 +9,9 @@ use lockstep_proto::bridge::ApiError;
 use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
 use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::{PeerAnswer, PeerStatus};
+use lockstep_proto::sharing::{RecordsAnswer, RecordsRequest};
 
-use super::admission::{Look, Work};
+use super::admission::{Follow, Look, Work};
 use super::context::{Answer, Api};
 use super::error::Failure;
 use super::extract::Body;
@@ -64,6 +65,23 @@ pub(super) async fn ref_here(
     Body(request): Body<RefAtNodeRequest>,
 ) -> Answer<RefAtNode> {
     Ok(Json(api.inspection.ref_here(request).await?))
+}
+
+/// Hands records of a shard to a sibling, which waits for them.
+#[utoipa::path(post, path = "/v1/peer/records", tag = "peers", request_body = RecordsRequest,
+    responses((status = 200, description = "The records behind the position, or why there are none",
+            body = RecordsAnswer),
+        (status = 400, description = "The body is malformed", body = ApiError),
+        (status = 503, description = "Too many calls wait for records, or this sidecar is starting: read the stream",
+            body = ApiError)))]
+pub(super) async fn records(
+    State(api): State<Api>,
+    _permit: Follow,
+    Body(request): Body<RecordsRequest>,
+) -> Answer<RecordsAnswer> {
+    let stage = api.shared_records.as_deref();
+    let stage = stage.ok_or_else(|| Failure::unavailable("this sidecar is starting; try again"))?;
+    Ok(Json(stage.records(request).await?))
 }
 
 fn refs_stage(api: &Api) -> Result<&dyn PeerRefs, Failure> {

@@ -43,6 +43,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/peer/digests", post(peers::digests)),
         ("/v1/peer/refs", post(peers::refs)),
         ("/v1/peer/explain", post(peers::ref_here)),
+        ("/v1/peer/records", post(peers::records)),
         ("/v1/peer/settings", get(doctor::shared_settings)),
         ("/v1/peers", get(peers::peers)),
         ("/v1/sites", get(sites::sites)),

@@ -33,14 +33,14 @@ use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
 use crate::seams::tls::Credentials;
 use crate::stages::ports::{
-    Arrivals, Console, Doctor, Locking, Operators, PeerRefs, Rebuilds, Refreshes, StreamEvents,
+    Arrivals, Console, Doctor, Locking, Operators, PeerRefs, Rebuilds, Refreshes, SharedRecords, StreamEvents,
 };
 
 /// The default bound on requests in progress. A push counts as one request until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// Connections that one listener accepts in addition to one per request in progress.
-const SPARE_CONNECTIONS: usize = 256;
+/// Connections that one listener accepts in addition to one per request in progress. Siblings may wait in half of them.
+const SPARE_CONNECTIONS: usize = 512;
 
 /// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +84,7 @@ pub struct BoundApi {
     locks: Option<Arc<dyn Locking>>,
     rebuilds: Option<Arc<dyn Rebuilds>>,
     peer_refs: Option<Arc<dyn PeerRefs>>,
+    shared_records: Option<Arc<dyn SharedRecords>>,
     arrivals: Option<Arc<dyn Arrivals>>,
     doctor: Option<Arc<dyn Doctor>>,
     repositories: Option<Arc<dyn Repositories>>,
@@ -125,6 +126,7 @@ impl BoundApi {
             locks: None,
             rebuilds: None,
             peer_refs: None,
+            shared_records: None,
             arrivals: None,
             doctor: None,
             repositories: None,
@@ -209,6 +211,12 @@ impl BoundApi {
     #[must_use]
     pub fn telling(self, peer_refs: Arc<dyn PeerRefs>) -> Self {
         Self { peer_refs: Some(peer_refs), ..self }
+    }
+
+    /// Sets the stage that hands records of streams to siblings.
+    #[must_use]
+    pub fn sharing(self, shared_records: Arc<dyn SharedRecords>) -> Self {
+        Self { shared_records: Some(shared_records), ..self }
     }
 
     /// Sets the stage that tells when a site shows a transaction.
@@ -319,6 +327,7 @@ impl BoundApi {
             locks: self.locks,
             rebuilds: self.rebuilds,
             peer_refs: self.peer_refs,
+            shared_records: self.shared_records,
             arrivals: self.arrivals,
             doctor: self.doctor,
             work: work.clone(),

@@ -14,6 +14,7 @@
 //! | `locking` | from the API to locks: the locks of operators and bridges |
 //! | `rebuilds` | from the API to rebuild: the version map for peers, a new refdb for operators |
 //! | `peer_refs` | from the API to verify: digests and refs for peers |
+//! | `shared_records` | from the API to share: records of streams for siblings |
 //! | `fencing` | from failover to membership: end an incarnation |
 //! | `comparison`, `probes` | from failover to verify: compare all refs; to the assembly: act as a user of this node |
 //! | `doctor` | from the API to the assembly: the checks of this node |
@@ -48,6 +49,7 @@ mod refreshed;
 mod refreshes;
 mod seed_commits;
 mod seeding;
+mod shared_records;
 mod sink;
 mod standby_copies;
 mod stream_events;
@@ -76,6 +78,7 @@ pub use refreshed::Refreshed;
 pub use refreshes::Refreshes;
 pub use seed_commits::SeedCommits;
 pub use seeding::Seeding;
+pub use shared_records::SharedRecords;
 pub use sink::{Done, Sink};
 pub use standby_copies::{BroughtUp, CopyMade, Doing, StandbyCopies, StandbyCopy, StandbyCopyError};
 pub use stream_events::StreamEvents;

@@ -11,6 +11,7 @@ const LOCKS: StoredDocument<Locks> = StoredDocument::json(Document::Locks);
 const TRIES: usize = 8;
 
 /// The documents that travel with a revision of the new refdb. The identity does not: each refdb has its own.
+/// Nor do the leases of readers: the nodes take new ones.
 const DOCUMENTS: [Document; 8] = [
     Document::Failover,
     Document::History,
@@ -81,14 +82,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn documents_and_the_gerrit_identity_travel_and_the_identity_of_the_refdb_stays() {
+    async fn documents_and_the_gerrit_identity_travel_and_the_identity_of_the_refdb_and_the_leases_stay() {
         let (from, to) = (MemoryRefDb::new().refdb(), MemoryRefDb::new().refdb());
         for revision in 1..=3 {
             let record = DocumentRecord { revision, body: format!("keys {revision}") };
             from.documents.put_document(Document::Keys, &record).await.unwrap();
         }
         let identity = DocumentRecord { revision: 1, body: "{}".to_owned() };
-        from.documents.put_document(Document::Identity, &identity).await.unwrap();
+        for which in [Document::Identity, Document::Readers] {
+            from.documents.put_document(which, &identity).await.unwrap();
+        }
         let (all_projects, all_users) = ("All-Projects".parse().unwrap(), "All-Users".parse().unwrap());
         let gerrit = GerritRecord { server_id: "server".to_owned(), all_projects, all_users };
         from.gerrit.enroll_gerrit(&gerrit).await.unwrap();
@@ -98,7 +101,9 @@ mod tests {
         }
         let copied = DocumentRecord { revision: 1, body: "keys 3".to_owned() };
         assert_eq!(to.documents.document(Document::Keys).await, Ok(Some(copied)));
-        assert_eq!(to.documents.document(Document::Identity).await, Ok(None));
+        for which in [Document::Identity, Document::Readers] {
+            assert_eq!(to.documents.document(which).await, Ok(None));
+        }
         assert_eq!(to.gerrit.gerrit().await, Ok(Some(gerrit)));
         assert_eq!(to.gerrit.instances().await, Ok([("one".to_owned(), "n".parse().unwrap())].into()));
     }

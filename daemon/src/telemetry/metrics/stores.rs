@@ -1,6 +1,7 @@
 //! The instruments of the event log and the blob store: what AWS bills.
 
 use lockstep_proto::capacity::StreamCapacity;
+use lockstep_proto::sharing::RecordOrigin;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Meter};
 
@@ -15,6 +16,10 @@ pub struct EventLogMetrics {
     read_bytes: Counter<u64>,
     fan_out_streams: Gauge<u64>,
     fallback_streams: Gauge<u64>,
+    shared_records: Counter<u64>,
+    lease_changes: Counter<u64>,
+    read_alone: Counter<u64>,
+    leases: Gauge<u64>,
     stream_shards: Gauge<u64>,
     stream_load: Gauge<u64>,
     stream_changes: Gauge<u64>,
@@ -29,6 +34,10 @@ impl EventLogMetrics {
             read_bytes: table::READ_BYTES.counter(meter),
             fan_out_streams: table::FAN_OUT_STREAMS.gauge(meter),
             fallback_streams: table::FALLBACK_STREAMS.gauge(meter),
+            shared_records: table::SHARED_RECORDS.counter(meter),
+            lease_changes: table::LEASE_CHANGES.counter(meter),
+            read_alone: table::READ_ALONE.counter(meter),
+            leases: table::READER_LEASES.gauge(meter),
             stream_shards: table::STREAM_SHARDS.gauge(meter),
             stream_load: table::STREAM_LOAD.gauge(meter),
             stream_changes: table::STREAM_CHANGES.gauge(meter),
@@ -46,6 +55,26 @@ impl EventLogMetrics {
     pub fn streams(&self, fan_out: u64, fallback: u64) {
         self.fan_out_streams.record(fan_out, &[]);
         self.fallback_streams.record(fallback, &[]);
+    }
+
+    /// Counts records of shards that are shared, by the place from which they came.
+    pub fn records_from(&self, origin: RecordOrigin, records: u64) {
+        self.shared_records.add(records, &[KeyValue::new("source", origin.as_str())]);
+    }
+
+    /// Counts a change of a reader's lease.
+    pub fn lease_changed(&self, change: &'static str) {
+        self.lease_changes.add(1, &[KeyValue::new("change", change)]);
+    }
+
+    /// Counts a call for which a sibling had no records.
+    pub fn read_alone(&self, reason: &'static str) {
+        self.read_alone.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// Records the number of shards that this node reads for its siblings.
+    pub fn leases(&self, count: u64) {
+        self.leases.record(count, &[]);
     }
 
     /// Records the capacity of this site's stream, as its autoscaler saw it last.

@@ -88,6 +88,13 @@ metrics! {
     FAN_OUT_STREAMS = Gauge "lockstep_eventlog_fan_out_streams" [] "streams that are read by enhanced fan-out";
     FALLBACK_STREAMS = Gauge "lockstep_eventlog_fallback_streams" []
         "streams that are polled because enhanced fan-out, which was chosen, is refused";
+    SHARED_RECORDS = Counter "lockstep_reader_records_total" ["source"]
+        "records of shared shards, by source: read from the stream, or handed over by a sibling";
+    LEASE_CHANGES = Counter "lockstep_reader_lease_changes_total" ["change"]
+        "leases of shards that this node has taken, taken over, handed over or lost";
+    READ_ALONE = Counter "lockstep_reader_alone_total" ["reason"]
+        "calls for which a sibling had no records, so that this node read the stream, by reason";
+    READER_LEASES = Gauge "lockstep_reader_leases" [] "shards that this node reads for the other nodes of its site";
     STREAM_SHARDS = Gauge "lockstep_eventlog_shards" []
         "open shards of this site's stream, as its autoscaler saw them last; none while it is off";
     STREAM_LOAD = Gauge "lockstep_eventlog_load_percent" []

@@ -11,7 +11,7 @@ mod cases {
 
     pub async fn a_document_is_written_in_the_order_of_its_revisions(db: Db) {
         let drills = [Document::Drill, Document::DrillHistory, Document::SilentDrills];
-        let lists = [Document::Keys, Document::Locks, Document::Capacity];
+        let lists = [Document::Keys, Document::Locks, Document::Readers, Document::Capacity];
         for which in [Document::Failover, Document::History, Document::FirstSites, Document::Identity]
             .into_iter()
             .chain(drills)

@@ -34,10 +34,11 @@ const OF_OPERATORS_BY_BODY: [&str; 3] = [
 ];
 
 /// The calls that peers may make.
-const OF_PEERS: [&str; 9] = [
+const OF_PEERS: [&str; 10] = [
     "get /v1/peer",
     "post /v1/peer/digests",
     "post /v1/peer/explain",
+    "post /v1/peer/records",
     "post /v1/peer/refs",
     "get /v1/peer/settings",
     "post /v1/peer/versions",

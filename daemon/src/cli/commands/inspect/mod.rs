@@ -86,7 +86,7 @@ pub(super) fn render(status: &NodeStatus) -> String {
     let signing = status.signing.as_ref().map(signing).unwrap_or_default();
     let went_back = went_back.or(not_own).unwrap_or_default();
     let capacity = status.capacity.as_ref().map(capacity).unwrap_or_default();
-    let reading = [capacity, streams(status), journal(status), checkpoints(status)].concat();
+    let reading = [capacity, streams(status), sharing(status), journal(status), checkpoints(status)].concat();
     let sections = [debts(status), elsewhere(status), origins(status), reading].concat();
     [
         head,
@@ -381,6 +381,19 @@ fn streams(status: &NodeStatus) -> String {
         table.row(vec![one.stream.to_string(), format!("{}{refused}", one.way.as_str()), one.reason.clone()]);
     }
     section("streams", &table)
+}
+
+/// How the node shares the reads of streams with the other nodes of its site.
+fn sharing(status: &NodeStatus) -> String {
+    let Some(sharing) = &status.sharing else { return String::new() };
+    let mut table = Table::new(&["stream", "shard", "records from", "read for the site by", "reason"]);
+    for shard in &sharing.shards {
+        let reader = shard.reader.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+        let origin = shard.origin.as_str().to_owned();
+        table.row(vec![shard.stream.to_string(), shard.shard.clone(), origin, reader, shard.reason.clone()]);
+    }
+    let head = if sharing.shares { "shared reads" } else { "reads are not shared" };
+    format!("{head}: {}\n{}", sharing.reason, section("shards", &table))
 }
 
 fn checkpoints(status: &NodeStatus) -> String {

@@ -2,6 +2,7 @@
 
 use lockstep_proto::debt::{ProjectHealth, ProjectStatus};
 use lockstep_proto::locks::{LockKind, LockStatus, LockTarget};
+use lockstep_proto::sharing::{RecordOrigin, SharedShard, SharingStatus};
 use lockstep_proto::site_list::{Bootstrap, BootstrapStage, ComingBack, DifferentProject};
 use lockstep_proto::status::{
     CallerClass, ClassTurns, EventsStatus, Latch, OriginStatus, ShedCaller, ShedReason, StreamStatus, StreamWay,
@@ -73,6 +74,13 @@ fn refused() -> StreamStatus {
     StreamStatus { stream, way: StreamWay::Polling, is_fallback: true, reason }
 }
 
+fn shared() -> SharingStatus {
+    let (stream, reader) = ("muc-1".parse().expect("a site"), Some("eu-aws-1".parse().expect("a node")));
+    let reason = "eu-aws-1 reads the shard for this site".to_owned();
+    let shard = SharedShard { stream, shard: "shardId-7".to_owned(), origin: RecordOrigin::Sibling, reader, reason };
+    SharingStatus { shares: true, reason: "one node reads each shard".to_owned(), shards: vec![shard] }
+}
+
 fn different() -> LastVerified {
     let at_ms = SystemClock.now_ms() - 300_000;
     LastVerified { against: "b-0".to_owned(), at_ms, projects: 2, whole: true, mismatches: 3 }
@@ -98,6 +106,7 @@ fn sample() -> NodeStatus {
         lanes: Vec::new(),
         checkpoints: Vec::new(),
         streams: vec![refused()],
+        sharing: Some(shared()),
         capacity: Some(scaled()),
         parked: 3,
         quarantined: 0,
@@ -163,6 +172,8 @@ fn the_table_shows_lag_and_what_readiness_waits_for() {
     let status = sample();
     let text = render(&status);
     assert!(text.contains("WENT BACK IN TIME, no node commits: heartbeat 7 is missing\n"), "{text}");
+    assert!(text.contains("shared reads: one node reads each shard\n"), "{text}");
+    assert!(text.contains("sibling") && text.contains("eu-aws-1 reads the shard for this site"), "{text}");
     assert!(text.contains("polling (FAN-OUT IS REFUSED)") && text.contains("has 20 consumers"), "{text}");
     let stream = "own stream: 4 shards, 2 of 10 changes in 24 h; NEEDS MORE SHARDS: more shards are needed";
     assert!(text.contains(stream), "{text}");

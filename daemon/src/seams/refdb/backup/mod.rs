@@ -3,7 +3,8 @@
 //!
 //! The file has every item that a rebuild would need: refs with versions, values and transactions, deleted ones
 //! included; sites with roles and epochs; nodes with the highest numbers of their incarnations; the identity, the
-//! locks, and all other documents; the identity of the Gerrit. It has no journal, no heartbeats and no digests.
+//! locks, and all other documents; the identity of the Gerrit. It has no journal, no heartbeats, no digests, and no
+//! leases of readers.
 //!
 //! It is no state of one moment: each item is read by itself while nodes commit. A ref has a version that it had
 //! between the begin and the end of the backup, and of a transaction with several refs some may be from before it. So a

@@ -55,6 +55,8 @@ async fn filled() -> (RefDb, Vec<(ProjectKey, RefItem)>) {
     }
     let locks = DocumentRecord { revision: 1, body: "{\"locks\":[]}".to_owned() };
     refdb.documents.put_document(Document::Locks, &locks).await.unwrap();
+    let leases = DocumentRecord { revision: 1, body: "{}".to_owned() };
+    refdb.documents.put_document(Document::Readers, &leases).await.unwrap();
     let site = refdb.sites.enroll_site(&"s".parse().unwrap(), Role::Active).await.unwrap();
     let _ = refdb.nodes.put_node(&NodeRecord::first("n", "s"), None).await.unwrap();
     let opened = IncarnationRecord::open("n.41".parse().unwrap(), site.site, site.epoch, 8, 2);
@@ -119,6 +121,8 @@ async fn a_backup_that_is_read_again_has_everything_that_the_refdb_has() {
     assert!(entries.contains(&node), "no number of an incarnation is below its floor");
     let locks = Entry::Document { which: Document::Locks, revision: 1, body: "{\"locks\":[]}".to_owned() };
     assert!(entries.contains(&locks));
+    let is_of_readers = |entry: &Entry| matches!(entry, Entry::Document { which: Document::Readers, .. });
+    assert!(!entries.iter().any(is_of_readers), "leases of readers are of the moment");
 }
 
 #[tokio::test(start_paused = true)]

@@ -72,7 +72,8 @@ impl<W: Write> BackupWriter<W> {
         self.put(&Entry::Head(Head { format: FORMAT, release, refdb, began_ms: now_ms }))?;
         self.projects(progress).await?;
         self.registry().await?;
-        for which in Document::ALL {
+        // The leases of readers are of the moment, as heartbeats are.
+        for which in Document::ALL.into_iter().filter(|which| *which != Document::Readers) {
             if let Some(DocumentRecord { revision, body }) = self.read(|| documents.document(which)).await? {
                 self.put(&Entry::Document { which, revision, body })?;
             }

@@ -17,6 +17,8 @@
 //! | the failover, the drill, and their histories | `@failover` | `@last`, `@history`, `@drill`, `@drills` |
 //! | the first sites | `@failover` | `@first-sites` |
 //! | the locks of operators | `@locks` | `@list` |
+//! | the leases of readers | `@readers` | `@leases` |
+//! | the capacity of the streams | `@capacity` | `@streams` |
 //! | the digest of a node | `@digests` | the node |
 //! | the mark of a refdb whose writes are of one item each | `@writes` | `@single-item` |
 //!
@@ -100,6 +102,7 @@ impl Key {
             Document::SilentDrills => Self::new("@failover", "@silent-drills"),
             Document::Keys => Self::new("@failover", "@keys"),
             Document::Locks => Self::new("@locks", "@list"),
+            Document::Readers => Self::new("@readers", "@leases"),
             Document::Capacity => Self::new("@capacity", "@streams"),
         }
     }
