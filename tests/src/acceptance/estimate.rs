@@ -22,8 +22,8 @@ pub fn estimate() -> Result<(f64, String), PriceError> {
     let blobs = BLOB_REQUESTS / 1e3 * (prices.s3.puts_thousand + prices.s3.gets_thousand);
     let dollars = tables + streams + blobs;
     let text = format!(
-        "estimate: at most USD {dollars:.2} at list prices of {} of {}: tables {tables:.2}, streams {streams:.2}, blobs \
-         {blobs:.2}; about an hour, most of it waiting for streams",
+        "estimate: at most USD {dollars:.2} at list prices of {} of {}: tables {tables:.2}, streams {streams:.2}, \
+         blobs {blobs:.2}; about an hour, most of it waiting for streams",
         prices.region, prices.date
     );
     Ok((dollars, text))

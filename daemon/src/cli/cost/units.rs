@@ -1,7 +1,7 @@
 //! The units of DynamoDB, Kinesis and S3 that one act takes: pure functions of sizes and counts.
 //!
-//! `docs/cost.md` has the same formulas in words. `tests/tests/round_trips.rs` holds those of a commit against the units
-//! that a table tells.
+//! `docs/cost.md` has the same formulas in words. `tests/tests/round_trips.rs` holds those of a commit against the
+//! units that a table tells.
 
 use lockstep_proto::limits::INLINE_PACK_BYTES;
 

@@ -247,8 +247,8 @@ fn flaw(message: &str) -> Option<Flaw> {
     })
 }
 
-/// Finds the object of a repository that git cannot read: `loose object <id> (stored in <file>) is corrupt`. git ends at
-/// the first one.
+/// Finds the object of a repository that git cannot read: `loose object <id> (stored in <file>) is corrupt`. git ends
+/// at the first one.
 pub(super) fn damaged(message: &str) -> Option<git2::Oid> {
     let mut lines = message.lines();
     let line = lines.find(|line| line.contains(" object ") && line.ends_with(") is corrupt"))?;

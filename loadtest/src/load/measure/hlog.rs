@@ -1,5 +1,5 @@
-//! Histograms as an interval log of HdrHistogram (`.hlog`), which its own tools read. Each class is a tag, and so is the
-//! lag of each site, `lag:NAME`, over the whole run. Values are microseconds, the column of the longest value is in
+//! Histograms as an interval log of HdrHistogram (`.hlog`), which its own tools read. Each class is a tag, and so is
+//! the lag of each site, `lag:NAME`, over the whole run. Values are microseconds, the column of the longest value is in
 //! milliseconds.
 
 use std::io::Write;
