@@ -9,6 +9,7 @@ use lockstep_proto::bridge::{Outcome, RefusalCode};
 use lockstep_proto::capacity::StreamCapacity;
 use lockstep_proto::doctor::Severity;
 use lockstep_proto::failover::Role;
+use lockstep_proto::sharing::RecordOrigin;
 use lockstep_proto::status::{CallerClass, EventsStatus, ShedReason};
 use lockstep_proto::verify::Part;
 use parking_lot::Mutex;
@@ -72,6 +73,10 @@ fn use_all(metrics: &Metrics) {
     metrics.eventlog.appended(3, 900);
     metrics.eventlog.read(300);
     metrics.eventlog.streams(2, 1);
+    metrics.eventlog.records_from(RecordOrigin::Sibling, 3);
+    metrics.eventlog.lease_changed("taken");
+    metrics.eventlog.read_alone("gap");
+    metrics.eventlog.leases(1);
     metrics.eventlog.capacity(&StreamCapacity { shards: 4, load: 2_000, ..StreamCapacity::default() });
     metrics.blob.called(BlobCall::Put, 5_000);
     metrics.publish.appended(3, 0.01);

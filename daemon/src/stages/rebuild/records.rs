@@ -66,15 +66,22 @@ mod tests {
     use crate::seams::refdb::GerritRecord;
     use crate::seams::refdb::memory::MemoryRefDb;
 
+    fn locked() -> Locks {
+        let lock = serde_json::json!({"token": "1-aa", "held": true, "id": 1, "kind": "lock", "target": {"project": "p"},
+            "owner": "o", "reason": "r", "request_id": "1", "by": "uid 0", "since_ms": 1, "renewals": 0});
+        Locks { locks: vec![serde_json::from_value(lock).unwrap()] }
+    }
+
     #[tokio::test]
     async fn a_change_of_the_locks_that_was_decided_before_fails_and_the_revision_grows() {
         let refdb = MemoryRefDb::new().refdb();
         let documents = refdb.documents.as_ref();
-        assert!(LOCKS.replace(documents, 0, &Locks::default()).await.unwrap());
+        assert!(LOCKS.replace(documents, 0, &locked()).await.unwrap());
         let (before, list) = LOCKS.read(documents).await.unwrap().unwrap();
         let last = last_locks(&refdb).await.unwrap().unwrap();
-        assert_eq!((before, last.revision), (1, 2));
-        assert!(!LOCKS.replace(documents, before, &list).await.unwrap(), "it was decided before the fence");
+        assert_eq!((before, last.revision, list), (1, 2, locked()));
+        let released = LOCKS.replace(documents, before, &Locks::default()).await.unwrap();
+        assert!(!released, "it was decided before the fence");
         let again = last_locks(&refdb).await.unwrap().unwrap();
         assert_eq!(again, DocumentRecord { revision: 3, ..last }, "a repetition changes no lock");
         let empty = last_locks(&MemoryRefDb::new().refdb()).await.unwrap().unwrap();

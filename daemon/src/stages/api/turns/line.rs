@@ -272,12 +272,13 @@ mod tests {
         Caller { class: Class::Agents, name: name.into() }
     }
 
-    /// Lets one batch end after the other, each on its own project. Returns who came to run, in that order.
-    fn order(line: &mut Line, running: &mut Vec<ProjectName>, at: &HashMap<u64, ProjectName>) -> Vec<String> {
-        let mut order = Vec::new();
-        while let Some(project) = running.pop() {
-            for ticket in line.leave(&project, Class::People) {
-                running.insert(0, at[&ticket.number].clone());
+    /// Lets one batch end after the other, each on its own project: first one of this class on "p". Returns the names
+    /// of the callers in the order in which their batches ran.
+    fn order(line: &mut Line, class: Class, at: &HashMap<u64, ProjectName>) -> Vec<String> {
+        let (mut order, mut running) = (Vec::new(), vec![(project("p"), class)]);
+        while let Some((project, class)) = running.pop() {
+            for ticket in line.leave(&project, class) {
+                running.insert(0, (at[&ticket.number].clone(), ticket.caller.class));
                 order.push(ticket.caller.name.to_string());
             }
         }
@@ -294,7 +295,7 @@ mod tests {
             let Entered::Waits(ticket, None) = line.enter(&person(name), &project) else { panic!("{name} waits") };
             at.insert(ticket.number, project);
         }
-        let order = order(&mut line, &mut vec![project("p")], &at);
+        let order = order(&mut line, Class::People, &at);
         assert_eq!(order, ["busy", "one", "two", "busy", "busy", "busy"]);
         assert_eq!((line.running(), line.waiting(Class::People)), (0, 0));
     }
@@ -311,7 +312,7 @@ mod tests {
             at.insert(ticket.number, project);
         }
         assert!((line.share(Class::Agents) - 0.2).abs() < 1e-9 && (line.share(Class::People) - 0.8).abs() < 1e-9);
-        let order = order(&mut line, &mut vec![project("p")], &at);
+        let order = order(&mut line, Class::Agents, &at);
         let people = |turns: &[String]| turns.iter().filter(|name| *name == "alice").count();
         assert_eq!((people(&order[..5]), people(&order[..10])), (4, 8), "{order:?}");
         assert_eq!(people(&order), 10);
