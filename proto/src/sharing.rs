@@ -89,7 +89,7 @@ pub enum RecordsAnswer {
         records: Vec<HandedRecord>,
         /// Whether the shard has ended with the last of them.
         ended: bool,
-        /// Whether there are more to read.
+        /// Whether there may be more to read: the last read of the reader has begun before the call, or found more.
         behind: bool,
     },
     /// There is nothing new, and the reader has not read the shard during the call, or has not come to the position.

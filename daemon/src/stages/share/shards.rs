@@ -204,7 +204,11 @@ impl Shards {
             match found {
                 None => return Ok(RecordsAnswer::NotReader),
                 Some(Found::Elsewhere(oldest)) => return Ok(RecordsAnswer::Elsewhere { oldest }),
-                Some(Found::Records(batch)) => return Ok(handed(request, batch)),
+                Some(Found::Records(batch)) => {
+                    // As below: the stream may have more by now.
+                    let behind = !batch.ended && (batch.behind || read <= begun);
+                    return Ok(handed(request, Batch { behind, ..batch }));
+                }
                 Some(_) if !place.is_newest() => return Ok(RecordsAnswer::Silent),
                 Some(Found::Ahead | Found::Nothing { .. }) if Instant::now() < deadline => {}
                 // A read that had begun before may have missed a record of that time.

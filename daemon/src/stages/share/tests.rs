@@ -418,6 +418,9 @@ async fn a_sibling_has_one_call_per_shard_and_gets_records_as_soon_as_they_are_r
         reader.next(10).await.unwrap();
     });
     assert_eq!(answer.unwrap(), handed(Some("1"), &[]));
+    request.after = None;
+    let before = RecordsAnswer::Records { follows: None, records: vec![record("1")], ended: false, behind: true };
+    assert_eq!(share.records(request.clone()).await, Ok(before), "read before the call, it proves no end of the shard");
     request.created = "another stream".to_owned();
     assert_eq!(share.records(request).await, Ok(RecordsAnswer::NotReader));
 }
