@@ -11,7 +11,7 @@ use crate::name::{NodeId, SiteId};
 /// The most records of one answer.
 pub const MOST_RECORDS: usize = 1_000;
 /// The most bytes of the records of one answer, before their encoding. An answer may have one larger record alone.
-pub const RECORDS_BYTES: usize = 512 * 1024;
+pub const RECORDS_BYTES: usize = 128 * 1024;
 /// The longest time for which a call waits for records, in milliseconds.
 pub const RECORDS_WAIT_MS: u64 = 30_000;
 
@@ -89,7 +89,7 @@ pub enum RecordsAnswer {
         records: Vec<HandedRecord>,
         /// Whether the shard has ended with the last of them.
         ended: bool,
-        /// Whether there are more to read.
+        /// Whether there may be more to read: the last read of the reader has begun before the call, or found more.
         behind: bool,
     },
     /// There is nothing new, and the reader has not read the shard during the call, or has not come to the position.

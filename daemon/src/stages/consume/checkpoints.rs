@@ -97,6 +97,13 @@ impl Progress {
         self.shards().get(id).map_or(0, |shard| shard.open.len())
     }
 
+    /// The number of records of a shard that were read, and the number of those before the first open one.
+    #[must_use]
+    pub fn read_and_done(&self, id: &ShardId) -> (u64, u64) {
+        let done = |shard: &Shard| shard.open.first().copied().unwrap_or(shard.next);
+        self.shards().get(id).map_or((0, 0), |shard| (shard.next, done(shard)))
+    }
+
     /// Waits until fewer than `limit` records of a shard are open.
     pub async fn room(&self, id: &ShardId, limit: usize) {
         loop {
@@ -171,12 +178,15 @@ mod tests {
         let (first, second, third) = (done.next().unwrap(), done.next().unwrap(), done.next().unwrap());
         second();
         assert!(progress.positions().is_empty());
+        assert_eq!(progress.read_and_done(&id), (3, 0));
         first();
         assert_eq!(progress.positions()[&id], Position::After("6".into()));
+        assert_eq!(progress.read_and_done(&id), (3, 2));
         progress.ended(&id);
         assert_eq!(progress.positions()[&id], Position::After("6".into()));
         third();
         assert_eq!(progress.positions()[&id], Position::End);
+        assert_eq!(progress.read_and_done(&id), (3, 3));
     }
 
     #[tokio::test(start_paused = true)]

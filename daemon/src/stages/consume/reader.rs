@@ -171,6 +171,8 @@ impl Consumer {
     ) -> Result<End, EventLogError> {
         let mut reader: Box<dyn ShardReader> = self.eventlog.open(&id.site, &id.shard, from).await?;
         let mut has_looked = false;
+        // The number of records up to the end that the shard had when it was first read to its end here.
+        let mut end = None;
         while !over.is_cancelled() {
             self.progress.room(id, self.limits.open).await;
             self.progress.room_in_memory(self.limits.open_bytes).await;
@@ -194,8 +196,13 @@ impl Consumer {
                 caught_up.ended(id);
                 return Ok(End::Read);
             }
+            let (read, done) = self.progress.read_and_done(id);
+            // A busy shard may give no empty batch for hours.
+            if !batch.behind && count < self.limits.batch && end.is_none() {
+                end = Some(read);
+            }
             let is_short = self.bugs.has(InjectedBug::ShortReadIsEnd) && count < self.limits.batch;
-            if (count == 0 && !batch.behind && self.progress.open_records(id) == 0) || is_short {
+            if end.is_some_and(|end| done >= end) || is_short {
                 caught_up.reached_the_end(id);
             }
             let has_read_all = count == 0 || !(batch.behind || count >= self.limits.batch);

@@ -149,6 +149,10 @@ impl SharedReader {
             PeerError::Missing(_) => Unshared::Away(error.to_string()),
         };
         match answer.map_err(late)?.map_err(away)? {
+            // Its stream has more, and gives it nothing. That proves nothing, and may go on for long.
+            RecordsAnswer::Records { records, ended: false, behind: true, .. } if records.is_empty() => {
+                Err(Unshared::Silent)
+            }
             RecordsAnswer::Records { follows, records, ended, behind } => {
                 let records = self.follow(follows.as_deref(), records, request.most).ok_or(Unshared::Gap)?;
                 Ok(Batch { records, ended, behind })

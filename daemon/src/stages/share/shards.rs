@@ -44,8 +44,8 @@ struct State {
     has_progressed: bool,
     /// Whether the stream was read to the end of the shard.
     has_ended: bool,
-    /// Whether a reader of the shard is open here.
-    is_read: bool,
+    /// The number of readers of the shard that are open here. For a moment an earlier one may be left.
+    readers: u32,
     /// The number of turns without an open reader.
     idle: u32,
     /// Where the last records came from, and why.
@@ -78,8 +78,9 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if self.is_newest() {
-            self.shards.calls.lock().waiting.remove(&self.key);
+        let mut calls = self.shards.calls.lock();
+        if calls.waiting.get(&self.key) == Some(&self.number) {
+            calls.waiting.remove(&self.key);
         }
     }
 }
@@ -104,9 +105,12 @@ impl Shards {
 
     /// A reader of this shard was opened here.
     pub(super) fn opened(&self, id: &ShardId) -> Arc<Shard> {
-        let shard = Arc::clone(self.state.lock().entry(id.clone()).or_default());
+        // A turn must not drop the shard before it has a reader.
+        let mut shards = self.state.lock();
+        let shard = Arc::clone(shards.entry(id.clone()).or_default());
         let mut state = shard.state.lock();
-        (state.is_read, state.has_ended, state.idle) = (true, false, 0);
+        state.readers += 1;
+        (state.has_ended, state.idle) = (false, 0);
         drop(state);
         shard
     }
@@ -117,7 +121,7 @@ impl Shards {
         let (mut wanted, mut progressed) = (BTreeSet::new(), BTreeSet::new());
         self.state.lock().retain(|id, shard| {
             let mut state = shard.state.lock();
-            state.idle = if state.is_read { 0 } else { state.idle + 1 };
+            state.idle = if state.readers > 0 { 0 } else { state.idle + 1 };
             if state.idle > KEPT_TURNS {
                 return false;
             }
@@ -160,7 +164,9 @@ impl Shards {
         let bounds = self.each(held);
         let mut state = shard.state.lock();
         state.read = state.begun;
-        (state.has_progressed, state.has_ended) = (true, batch.ended);
+        // A stream that has more, and gives nothing, is no progress: another node may get it.
+        state.has_progressed |= batch.ended || !batch.behind || !batch.records.is_empty();
+        state.has_ended = batch.ended;
         if state.is_held {
             let fits = state.buffer.take().filter(|buffer| buffer.end() == after);
             let mut buffer = fits.unwrap_or_else(|| Buffer::begin(after.map(str::to_owned)));
@@ -198,7 +204,11 @@ impl Shards {
             match found {
                 None => return Ok(RecordsAnswer::NotReader),
                 Some(Found::Elsewhere(oldest)) => return Ok(RecordsAnswer::Elsewhere { oldest }),
-                Some(Found::Records(batch)) => return Ok(handed(request, batch)),
+                Some(Found::Records(batch)) => {
+                    // As below: the stream may have more by now.
+                    let behind = !batch.ended && (batch.behind || read <= begun);
+                    return Ok(handed(request, Batch { behind, ..batch }));
+                }
                 Some(_) if !place.is_newest() => return Ok(RecordsAnswer::Silent),
                 Some(Found::Ahead | Found::Nothing { .. }) if Instant::now() < deadline => {}
                 // A read that had begun before may have missed a record of that time.
@@ -258,9 +268,10 @@ impl Shard {
         self.state.lock().shown = Some((origin, reason.into()));
     }
 
-    /// The reader of this shard was closed.
+    /// A reader of this shard was closed.
     pub(super) fn closed(&self) {
-        self.state.lock().is_read = false;
+        let mut state = self.state.lock();
+        state.readers = state.readers.saturating_sub(1);
     }
 }
 

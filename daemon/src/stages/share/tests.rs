@@ -236,22 +236,35 @@ fn handed(follows: Option<&str>, sequences: &[&str]) -> RecordsAnswer {
     RecordsAnswer::Records { follows: follows.map(str::to_owned), records, ended: false, behind: false }
 }
 
+/// No records, and the stream has more.
+fn nothing_yet(request: &RecordsRequest) -> RecordsAnswer {
+    RecordsAnswer::Records { follows: request.after.clone(), records: Vec::new(), ended: false, behind: true }
+}
+
+/// Records in order, and one more than the request takes.
+fn one_too_many(request: &RecordsRequest) -> RecordsAnswer {
+    let records = (1..=request.most + 1).map(|number| record(&number.to_string())).collect();
+    RecordsAnswer::Records { follows: request.after.clone(), records, ended: false, behind: false }
+}
+
 fn sequences(batch: &Batch) -> Vec<&str> {
     batch.records.iter().map(|(sequence, _)| sequence.as_str()).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_any_failure_of_a_sibling_the_next_records_come_from_the_stream() {
-    let scripts: [(Script, &str); 9] = [
+    let scripts: [(Script, &str); 10] = [
         (Some(|_| Err(PeerError::NotNow("refused".to_owned()))), "cannot be asked: refused"),
         (None, "did not answer in time"),
         (Some(|_| Ok(RecordsAnswer::Silent)), "has read nothing for two poll intervals"),
+        // A reader whose stream has more, and gives it nothing.
+        (Some(|request| Ok(nothing_yet(request))), "has read nothing for two poll intervals"),
         (Some(|_| Ok(RecordsAnswer::Elsewhere { oldest: Some("2".to_owned()) })), "does not have the position"),
         (Some(|_| Ok(RecordsAnswer::NotReader)), "does not read the shard for others"),
         (Some(|_| Ok(handed(Some("1"), &["2"]))), "do not follow the position"),
         (Some(|_| Ok(handed(None, &["2", "1"]))), "do not follow the position"),
         (Some(|_| Ok(handed(None, &["2", "2"]))), "do not follow the position"),
-        (Some(|request| Ok(handed(None, &vec!["9"; request.most + 1]))), "do not follow the position"),
+        (Some(|request| Ok(one_too_many(request))), "do not follow the position"),
     ];
     for (script, reason) in scripts {
         let log = Counted::new(3).await;
@@ -338,6 +351,13 @@ async fn a_shard_makes_progress_by_reads_alone_and_is_kept_for_a_while_without_a
     assert_eq!(turn(), (1, 0), "nothing was read yet");
     first.next(10).await.unwrap();
     assert_eq!([turn(), turn()], [(1, 1), (1, 0)]);
+    let id = share.shards.shown().remove(0).0;
+    let again = share.shards.opened(&id);
+    share.shards.took(&again, Some("1"), &Batch { behind: true, ..Batch::default() });
+    assert_eq!(turn(), (1, 0), "a stream that has more, and gives nothing, is no progress");
+    share.shards.took(&again, Some("1"), &Batch::default());
+    assert_eq!(turn(), (1, 1), "a shard without new records was read");
+    again.closed();
     drop(first);
     assert_eq!(turn(), (1, 0), "a reader that failed makes no progress");
     let mut second = reader(&share).await;
@@ -350,6 +370,20 @@ async fn a_shard_makes_progress_by_reads_alone_and_is_kept_for_a_while_without_a
         turn();
     }
     assert_eq!(turn(), (0, 0));
+}
+
+/// The reading of a stream ends and begins again when its place changes. The earlier reader may still be in a read.
+#[tokio::test]
+async fn a_shard_stays_shared_when_an_earlier_reader_ends_behind_the_beginning_of_the_next_one() {
+    let log = Counted::new(1).await;
+    let share = share("a-0", &log, &NodeContext::in_memory().refdb, Arc::new(Near::default()));
+    let (earlier, mut next) = (reader(&share).await, reader(&share).await);
+    drop(earlier);
+    for number in 0..10 {
+        next.next(10).await.unwrap();
+        let (wanted, progressed) = share.shards.turn();
+        assert_eq!((wanted.len(), progressed.len()), (1, 1), "turn {number}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -384,6 +418,9 @@ async fn a_sibling_has_one_call_per_shard_and_gets_records_as_soon_as_they_are_r
         reader.next(10).await.unwrap();
     });
     assert_eq!(answer.unwrap(), handed(Some("1"), &[]));
+    request.after = None;
+    let before = RecordsAnswer::Records { follows: None, records: vec![record("1")], ended: false, behind: true };
+    assert_eq!(share.records(request.clone()).await, Ok(before), "read before the call, it proves no end of the shard");
     request.created = "another stream".to_owned();
     assert_eq!(share.records(request).await, Ok(RecordsAnswer::NotReader));
 }
