@@ -132,6 +132,12 @@ impl Durability {
         self.0.wanted.notify_one();
     }
 
+    /// Asks for a step that is not put off, because somebody waits for what it makes durable. Does not wait for it.
+    pub fn hurry(&self) {
+        self.0.wanted.notify_one();
+        self.0.awaited.notify_one();
+    }
+
     /// Waits until everything that was moved or staged before this call is durable.
     pub async fn wait_durable(&self) {
         let mine = {
@@ -139,8 +145,7 @@ impl Durability {
             steps.asked += 1;
             steps.asked
         };
-        self.0.wanted.notify_one();
-        self.0.awaited.notify_one();
+        self.hurry();
         loop {
             let stepped = self.0.stepped.notified();
             if self.0.steps().done >= mine {
@@ -257,9 +262,16 @@ mod tests {
         assert_eq!(store.parked(None, 9).unwrap().len(), 1, "the checkpoint is durable, but its parked record is not");
     }
 
+    /// The one for whom steps are made.
+    enum For {
+        Nobody,
+        Waiting,
+        Hurrying,
+    }
+
     /// Runs the reconciler for ten seconds at a pace of 10 ms, over steps that take 50 ms. Something is always to be
     /// stored, and perhaps somebody always waits for it. Returns the number of syncs.
-    async fn syncs(is_awaited: bool) -> usize {
+    async fn syncs(whom: For) -> usize {
         let bugs = InjectedBugs::default();
         let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
         let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
@@ -272,9 +284,13 @@ mod tests {
         let end = Instant::now() + Duration::from_secs(10);
         while Instant::now() < end {
             durability.stage(|changes| changes.forget_lanes.push("n.1.0".parse().unwrap()));
-            match is_awaited {
-                true => durability.wait_durable().await,
-                false => sleep(Duration::from_millis(5)).await,
+            match whom {
+                For::Waiting => durability.wait_durable().await,
+                For::Hurrying => durability.hurry(),
+                For::Nobody => {}
+            }
+            if !matches!(whom, For::Waiting) {
+                sleep(Duration::from_millis(5)).await;
             }
         }
         running.abort();
@@ -284,8 +300,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn slow_steps_become_rarer_unless_somebody_waits_for_them() {
         // One per 50 + 5 * 10 ms, and one per 50 + 10 ms.
-        assert!((95..=101).contains(&syncs(false).await));
-        assert!((160..=168).contains(&syncs(true).await));
+        assert!((95..=101).contains(&syncs(For::Nobody).await));
+        assert!((160..=168).contains(&syncs(For::Waiting).await));
+        assert!((160..=168).contains(&syncs(For::Hurrying).await));
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl OperatorLocks {
         new
     }
 
+    /// Watches each lock anew, because nobody could renew it until now.
+    pub fn watch_anew(&self, now: Instant) {
+        self.0.lock().watched.values_mut().for_each(|(_, since)| *since = now);
+    }
+
     /// Takes in that the earlier incarnations of this node are poisoned: nothing that an earlier life of the node sent
     /// can land any more. The node obeys no lock before.
     pub fn begin(&self) {

@@ -84,10 +84,15 @@ impl LockFollower {
                 self.observer.failed("locks", &error);
                 continue;
             }
-            let expired = self.locks.expired(Instant::now());
-            // While the refdb moves, no lock ends. The new one watches each anew.
+            let now = Instant::now();
+            if self.bound.moves() {
+                // Nobody can renew a lock now, and none ends. Each has its whole time again in the new refdb, and after
+                // an abort in this one.
+                self.locks.watch_anew(now);
+                continue;
+            }
+            let expired = self.locks.expired(now);
             if !expired.is_empty()
-                && !self.bound.moves()
                 && let Err(error) = self.end(&expired).await
             {
                 self.observer.failed("locks", &error);
@@ -103,5 +108,56 @@ impl LockFollower {
             tracing::warn!(id, %target, owner, "a lock was not renewed in time, and has expired");
         }
         self.look().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::locks::LockKind;
+    use lockstep_proto::rebuild::{RefdbIdentity, RefdbState};
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(30);
+    const PACE: Duration = Duration::from_millis(500);
+
+    /// A list with one lock, which nobody renews.
+    fn mortal() -> Locks {
+        let lock = Lock {
+            token: "1-aa".to_owned(),
+            held: true,
+            id: 1,
+            kind: LockKind::Lock,
+            target: LockTarget::project("p".parse().unwrap()),
+            owner: "o".to_owned(),
+            reason: "r".to_owned(),
+            request_id: "1".to_owned(),
+            by: "uid 0".to_owned(),
+            since_ms: 1,
+            renewals: 0,
+            ttl_ms: Some(30_000),
+            until: None,
+        };
+        Locks { locks: vec![lock] }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_could_not_be_renewed_during_a_move_has_its_whole_time_after_the_abort() {
+        let context = NodeContext::in_memory();
+        let state = NodeState::load(&context, Duration::from_millis(50)).unwrap();
+        let documents = Arc::clone(&context.refdb.documents);
+        assert!(LOCKS.replace(documents.as_ref(), 0, &mortal()).await.unwrap());
+        let running = tokio::spawn(LockFollower::new(&context, &state, PACE).run());
+        sleep(TTL / 2).await;
+        let moving = RefdbIdentity { state: RefdbState::Moving, ..RefdbIdentity::first("1".to_owned()) };
+        state.bound.see(Some(&moving));
+        sleep(TTL * 2).await;
+        state.bound.see(None);
+        let left = async || LOCKS.read(documents.as_ref()).await.unwrap().unwrap().1.locks.len();
+        sleep(TTL - PACE * 2).await;
+        assert_eq!(left().await, 1, "its holder had no time to renew it");
+        sleep(PACE * 3).await;
+        assert_eq!(left().await, 0, "it was not renewed");
+        running.abort();
     }
 }

@@ -18,6 +18,7 @@ use crate::seams::volume::{Changes, NodeStore, Registered, StoreError};
 use crate::state::bound_refdb::BoundRefdb;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::debts::Debts;
+use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 use crate::state::low_water_extent::Extent;
 use crate::state::operator_locks::OperatorLocks;
@@ -67,6 +68,8 @@ pub struct Member {
     went_back: WentBack,
     /// The low-water marks of this node.
     low_water: Arc<LowWater>,
+    /// Makes the low-water marks durable.
+    durability: Durability,
     /// The debts of this node, which its record names.
     debts: Arc<Debts>,
     /// The operator locks that this node obeys, which its record names.
@@ -101,13 +104,33 @@ impl Member {
         let NodeContext { refdb, store, went_back, observer, fenced, bugs, .. } = context.clone();
         let (low_water, record, debts) = (Arc::clone(&state.low_water), Mutex::new(record), Arc::clone(&state.debts));
         let (bound, locks) = (Arc::clone(&state.bound), Arc::clone(&state.operator_locks));
-        Self { refdb, store, went_back, low_water, debts, locks, bound, record, fenced, observer, nudge, limits, bugs }
+        let durability = state.durability.clone();
+        Self {
+            refdb,
+            store,
+            went_back,
+            low_water,
+            durability,
+            debts,
+            locks,
+            bound,
+            record,
+            fenced,
+            observer,
+            nudge,
+            limits,
+            bugs,
+        }
     }
 
     /// Writes heartbeats, until the task is aborted.
     pub async fn run(self) {
         loop {
-            let _ = timeout(self.limits.beat, self.nudge.notified()).await;
+            if timeout(self.limits.beat, self.nudge.notified()).await.is_ok() {
+                // Somebody waits for marks that may not be durable yet. No heartbeat waits for a disk: they follow with
+                // the next one.
+                self.durability.hurry();
+            }
             if self.went_back.is_known() {
                 continue;
             }
@@ -185,4 +208,42 @@ pub async fn will_beat(store: &dyn NodeStore, record: &NodeRecord) -> Result<(),
 fn is_mine(stored: &NodeRecord, sent: &NodeRecord) -> bool {
     let NodeRecord { volume, starts, beat, expelled, .. } = stored;
     (volume, *starts, *beat, *expelled) == (&sent.volume, sent.starts, sent.beat, sent.expelled)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::seams::git::model::ModelRepositories;
+    use crate::seams::git::model::counted::CountedRepositories;
+
+    /// The syncs in ten seconds of a node with a disk that takes 50 ms for each, and always something to store.
+    async fn syncs(is_nudged: bool) -> usize {
+        let counted = CountedRepositories::new(ModelRepositories::new(InjectedBugs::default()));
+        let counted = Arc::new(counted.whose_sync_takes(Duration::from_millis(50)));
+        let context = NodeContext { repositories: Arc::clone(&counted) as _, ..NodeContext::in_memory() };
+        let state = NodeState::load(&context, Duration::from_millis(10)).unwrap();
+        let record = NodeRecord::first(context.node.as_str(), context.site.as_str());
+        context.refdb.nodes.put_node(&record, None).await.unwrap();
+        let nudge = Arc::new(Notify::new());
+        let member = Member::new(&context, &state, record, Arc::clone(&nudge), MemberLimits::default());
+        let running = [tokio::spawn(member.run()), tokio::spawn(state.durability.clone().run())];
+        let end = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < end {
+            state.durability.stage(|changes| changes.forget_lanes.push("n.1.0".parse().unwrap()));
+            if is_nudged {
+                nudge.notify_one();
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        running.iter().for_each(tokio::task::JoinHandle::abort);
+        counted.calls("sync")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn marks_that_somebody_waits_for_are_not_put_off_on_a_slow_disk() {
+        assert!((95..=101).contains(&syncs(false).await));
+        assert!((160..=168).contains(&syncs(true).await));
+    }
 }

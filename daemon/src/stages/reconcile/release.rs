@@ -105,7 +105,13 @@ impl Releaser {
     async fn release_among(&self, projects: &[ProjectName]) -> Result<(), ReleaseError> {
         let (mut kept, mut count) = (Vec::new(), 0);
         for project in projects {
-            let labels = self.labels(project).await?;
+            let labels = match self.labels(project).await {
+                Ok(labels) => labels,
+                Err(why) => {
+                    self.of_one_project(&why);
+                    continue;
+                }
+            };
             if labels.is_empty() {
                 continue;
             }
@@ -119,8 +125,13 @@ impl Releaser {
         self.release_kept(kept).await
     }
 
+    /// Tells why nothing of one project was released. The values of the others can be.
+    fn of_one_project(&self, why: &GitError) {
+        self.observer.failed("release", why);
+    }
+
     /// The labels of a project whose values may be released.
-    async fn labels(&self, project: &ProjectName) -> Result<Vec<String>, ReleaseError> {
+    async fn labels(&self, project: &ProjectName) -> Result<Vec<String>, GitError> {
         let labels = match self.repositories.kept(project).await {
             Err(GitError::NoRepository(_)) => return Ok(Vec::new()),
             kept => kept?,
@@ -138,7 +149,10 @@ impl Releaser {
         let incarnations = self.refdb.incarnations().await?;
         let known = incarnations.into_iter().map(|record| (record.id.clone(), record)).collect();
         for (project, labels) in kept {
-            self.release_of(project, labels, &known).await?;
+            match self.release_of(project, labels, &known).await {
+                Err(ReleaseError::Git(why)) => self.of_one_project(&why),
+                ended => ended?,
+            }
         }
         Ok(())
     }
@@ -235,6 +249,7 @@ mod tests {
     use crate::base::faults::injected_bug::InjectedBugs;
     use crate::base::transaction_builder::TransactionBuilder;
     use crate::seams::git::model::ModelRepositories;
+    use crate::seams::git::model::counted::CountedRepositories;
     use crate::seams::refdb::{CommitRequest, Incarnations, MarkAnswer, OpenAnswer};
     use crate::seams::volume::Changes;
     use crate::state::debts::Failure;
@@ -346,6 +361,20 @@ mod tests {
         releaser.release_among(std::slice::from_ref(&project)).await.unwrap();
         let left: Vec<String> = repositories.kept(&project).into_keys().collect();
         assert_eq!(left, ["by-hand"]);
+    }
+
+    #[tokio::test]
+    async fn a_project_whose_repository_is_broken_keeps_no_value_of_another_one() {
+        for broken in ["a", "q"] {
+            let (mut context, repositories, project, _) = world().await;
+            let broken: ProjectName = broken.parse().unwrap();
+            let counted = CountedRepositories::new(repositories.clone()).whose_project_is_broken(broken.clone());
+            context.repositories = Arc::new(counted);
+            let (releaser, projects) = (releaser(&context), [broken.clone().min(project.clone()), broken.max(project)]);
+            releaser.release_among(&projects).await.unwrap();
+            releaser.release_among(&projects).await.unwrap();
+            assert!(repositories.kept(&"p".parse().unwrap()).is_empty(), "before or behind it");
+        }
     }
 
     /// The records of incarnations, whose reads are counted.

@@ -18,17 +18,24 @@ pub(crate) struct CountedRepositories {
     calls: Mutex<BTreeMap<&'static str, usize>>,
     /// The time that a sync takes.
     sync: Duration,
+    /// The project whose kept values cannot be listed.
+    broken: Option<ProjectName>,
 }
 
 impl CountedRepositories {
     /// Counts the calls to these repositories, from nought.
     pub(crate) fn new(inner: ModelRepositories) -> Self {
-        Self { inner, calls: Mutex::default(), sync: Duration::ZERO }
+        Self { inner, calls: Mutex::default(), sync: Duration::ZERO, broken: None }
     }
 
     /// The same repositories on a disk whose sync takes this long.
     pub(crate) fn whose_sync_takes(self, sync: Duration) -> Self {
         Self { sync, ..self }
+    }
+
+    /// The same repositories, of which the kept values of this project cannot be listed.
+    pub(crate) fn whose_project_is_broken(self, project: ProjectName) -> Self {
+        Self { broken: Some(project), ..self }
     }
 
     /// The number of calls of this kind.
@@ -138,6 +145,9 @@ impl Repositories for CountedRepositories {
     }
 
     async fn kept(&self, project: &ProjectName) -> Result<Vec<String>, GitError> {
+        if self.broken.as_ref() == Some(project) {
+            return Err(GitError::Bad { project: project.clone(), why: "a ref is no object id".to_owned() });
+        }
         self.count("kept").kept(project).await
     }
 

@@ -164,7 +164,7 @@ pub struct Counts {
     pub projects: u64,
     /// Refs and `HEAD`s with a value.
     pub refs: u64,
-    /// Deleted refs, and names that are directories alone.
+    /// Deleted refs, names that are directories alone, and projects whose creation is under way or has failed.
     pub others: u64,
     /// Refs that a transaction had locked. They are also among `refs` or `others`.
     pub locked: u64,
@@ -187,7 +187,7 @@ impl Counts {
             Entry::Ref(one) => {
                 self.locked += u64::from(one.lock.is_some());
                 match &one.value {
-                    _ if one.key == RefKey::State => self.projects += 1,
+                    _ if one.key == RefKey::State && one.txn.is_some() => self.projects += 1,
                     RefValue::Absent => self.others += 1,
                     RefValue::Oid(_) | RefValue::Symref(_) | RefValue::State(_) => self.refs += 1,
                 }

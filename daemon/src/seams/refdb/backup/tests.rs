@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use lockstep_proto::rebuild::{RefdbIdentity, RefdbState};
-use lockstep_proto::{Oid, ProjectKey, RefValue, Version};
+use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefValue, Version};
 
 use super::*;
 use crate::base::clock::SeededEntropy;
 use crate::seams::refdb::memory::MemoryRefDb;
 use crate::seams::refdb::{
-    Document, DocumentRecord, GerritRecord, IncarnationRecord, NodeRecord, Rebuilt, RefDb, RefItem, Role,
+    CommitAnswer, Document, DocumentRecord, Freed, GerritRecord, IncarnationRecord, NodeRecord, Part, Rebuilt, RefDb,
+    RefItem, Role,
 };
 
 fn project(text: &str) -> ProjectKey {
@@ -123,6 +124,31 @@ async fn a_backup_that_is_read_again_has_everything_that_the_refdb_has() {
     assert!(entries.contains(&locks));
     let is_of_readers = |entry: &Entry| matches!(entry, Entry::Document { which: Document::Readers, .. });
     assert!(!entries.iter().any(is_of_readers), "leases of readers are of the moment");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_creation_of_a_project_that_is_under_way_or_failed_stops_no_backup() {
+    let (refdb, _) = filled().await;
+    let (txn, new) = ("n.41.0.1.00000000000000aa".parse().unwrap(), project("new#1"));
+    let created = Command::creation(RefKey::State, "state:active#1".parse().unwrap());
+    let part = Part {
+        txn,
+        project: new.clone(),
+        commands: vec![created],
+        directories: Vec::new(),
+        freed: Freed::new(),
+        loosens: false,
+    };
+    assert_eq!(refdb.refs.lock(&part).await, Ok(CommitAnswer::Committed));
+    let counts = async || {
+        let mut bytes = Vec::new();
+        let end = backup(&refdb, &mut bytes).await.unwrap();
+        assert_eq!(entries(&bytes).unwrap().0.end, end);
+        (end.counts.projects, end.counts.others, end.counts.locked)
+    };
+    assert_eq!(counts().await, (2, 3, 1));
+    refdb.refs.release(&new, &part.txn, &[RefKey::State]).await.unwrap();
+    assert_eq!(counts().await, (2, 3, 0), "its item stays");
 }
 
 #[tokio::test(start_paused = true)]

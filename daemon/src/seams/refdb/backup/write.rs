@@ -126,6 +126,10 @@ impl<W: Write> BackupWriter<W> {
 
     /// The state of a project, and its refs if it is not deleted.
     async fn project(&mut self, name: &ProjectName, item: RefItem) -> Result<(), WriteError> {
+        if item.txn.is_none() {
+            // Its creation is under way under a lock, or has failed and left the item.
+            return self.put(&Entry::Ref(BackedUpRef::of(&ProjectKey::of_name(name), item)));
+        }
         let RefValue::State(state) = &item.value else {
             return Err(WriteError::NotWhole("the state of a project is none: run `lockstep refdb check`"));
         };

@@ -232,15 +232,19 @@ impl RefDbCheck {
 
     async fn project(&mut self, name: &ProjectName, item: &RefItem) -> Result<(), RefDbError> {
         self.found.projects += 1;
+        let mut suspects = Suspects::default();
+        if let Some(lock) = &item.lock {
+            suspects.locks.insert(item.key.clone(), lock.clone());
+        }
+        if item.txn.is_none() {
+            // Its creation is under way under a lock, or has failed and left the item.
+            return self.look_again(&ProjectKey::of_name(name), suspects).await;
+        }
         let RefValue::State(state) = &item.value else {
             self.found.find(name, (format!("the state of the project is {}", item.value), DAMAGED));
             return Ok(());
         };
         let key = ProjectKey::new(name, state.incarnation);
-        let mut suspects = Suspects::default();
-        if let Some(lock) = &item.lock {
-            suspects.locks.insert(item.key.clone(), lock.clone());
-        }
         if state.phase != ProjectPhase::Deleted {
             self.refs(&key, &mut suspects).await?;
         }

@@ -74,6 +74,18 @@ async fn a_sound_refdb_has_no_findings_and_is_read_at_the_rate() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_project_whose_creation_failed_under_a_lock_is_no_fault() {
+    let left = RefItem { version: Version::NONE, txn: None, ..item("@state", RefValue::Absent) };
+    let without = faults(&check(&with(Vec::new()).await).await);
+    let refdb = with(vec![Rebuilt::Ref("new#1".parse().unwrap(), left)]).await;
+    assert_eq!(refdb.refs.projects(None, 9).await.unwrap().len(), 2);
+    assert_eq!(faults(&check(&refdb).await), without);
+    let absent = item("@state", RefValue::Absent);
+    let refdb = with(vec![Rebuilt::Ref("new#1".parse().unwrap(), absent)]).await;
+    assert_eq!(faults(&check(&refdb).await).len(), without.len() + 1, "a state that was committed is never absent");
+}
+
+#[tokio::test(start_paused = true)]
 async fn faults_of_refs_are_told_with_their_places() {
     let items = vec![
         of_ref(live("refs/heads/a/b")),

@@ -213,11 +213,14 @@ impl Turns {
     fn refuse(&self, state: &mut State, caller: &Caller, project: &ProjectName, why: ShedReason) -> Failure {
         let (class, line) = (caller.class, &state.line);
         let waiting = line.waiting(class);
-        let running = match class {
-            CallerClass::People => self.limits.running,
-            CallerClass::Agents => self.limits.running.min(self.limits.agents_running),
+        let running = self.limits.running;
+        // Agents have their share of all turns, up to their own bound.
+        let most = match class {
+            CallerClass::People => running,
+            CallerClass::Agents => running.min(self.limits.agents_running),
         };
-        let seconds = state.pace.seconds(waiting, line.share(class), running);
+        let share = line.share(class).min(most.get() as f64 / running.get() as f64);
+        let seconds = state.pace.seconds(waiting, share, running);
         *state.refused.entry(class).or_default() += 1;
         self.metrics.refused(class, why);
         note(&mut state.shed, caller, project, why, self.clock.now_ms());

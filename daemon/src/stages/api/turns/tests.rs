@@ -7,10 +7,14 @@ use crate::telemetry::metrics::Metrics;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn turns(running: usize) -> Arc<Turns> {
+    turns_with(running, running)
+}
+
+fn turns_with(running: usize, agents: usize) -> Arc<Turns> {
     let limits = TurnLimits {
         running: NonZeroUsize::new(running).unwrap(),
         per_project: NonZeroUsize::new(running).unwrap(),
-        agents_running: NonZeroUsize::new(running).unwrap(),
+        agents_running: NonZeroUsize::new(agents).unwrap(),
         waiting_per_user: 2,
         waiting_per_class: 4,
         patience: 5 * SECOND,
@@ -122,4 +126,23 @@ async fn a_caller_that_hangs_up_after_it_gave_way_frees_no_turn_of_others() {
     assert_eq!((status.running, status.classes[0].waiting), (1, 4), "{status:?}");
     drop(held);
     assert_eq!(turns.status().running, 1, "one of those that wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn agents_with_a_bound_of_their_own_are_told_the_time_that_they_wait() {
+    let turns = turns_with(8, 2);
+    let first = turns.take(&project(), Some("alice"), 60 * SECOND).await.ok().unwrap();
+    tokio::time::sleep(10 * SECOND).await;
+    drop(first);
+    let mut held = Vec::new();
+    for user in ["bot-1", "bot-2", "a", "b", "c", "d", "e", "f"] {
+        held.push(turns.take(&project(), Some(user), 60 * SECOND).await.ok().unwrap());
+    }
+    let mut waiting = Vec::new();
+    for user in ["g", "bot-3", "bot-3", "bot-4", "bot-4"] {
+        waiting.push(enter(&turns, user).await);
+    }
+    let why = turns.take(&project(), Some("bot-3"), 60 * SECOND).await.err().unwrap().to_string();
+    // Five turns of ten seconds each, and agents have a fifth of eight at the same time.
+    assert!(why.contains("try again in 32 seconds"), "{why}");
 }
