@@ -256,6 +256,17 @@ impl Failover {
         self.steps.iter().find(|step| step.ended_ms.is_none())
     }
 
+    /// The step before which it waits for an approval that its execution asked for. None if it is not paused, if it
+    /// holds itself, or if an operator has paused it: such a pause is ended by an operator.
+    #[must_use]
+    pub fn waits_for_approval(&self) -> Option<FailoverStep> {
+        let step = self.current().filter(|step| step.began_ms.is_none())?.step;
+        let mut acts = self.audit.iter().rev().map(|entry| entry.act.as_str());
+        let is_paused_by_operator = acts.find(|act| ["pause", "resume"].contains(act)) == Some("pause");
+        let waits = self.is_in_progress() && self.paused && self.held.is_none() && !self.aborting;
+        (waits && !is_paused_by_operator && self.pause_before.contains(&step)).then_some(step)
+    }
+
     /// The moment from which the recovery time counts, in milliseconds since 1970: the begin of `stop` if the failover
     /// has the step `verify`, because the source takes writes until then, and an operator may decide. Otherwise the
     /// request.

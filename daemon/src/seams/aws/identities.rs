@@ -1,8 +1,12 @@
 //! The credentials that sign calls: cached, renewed ahead of their expiry, and forgotten when AWS says that they have
 //! expired. They come from the SDK's chain: the environment, profiles, a web identity, the container, the machine.
 //!
+//! The SDK's cache drops credentials when they are due, and calls fail while their source is away. So those that have
+//! not expired are kept here: one call looks for new ones from time to time, and all others are signed meanwhile.
+//!
 //! Nothing here keeps or tells a key or a token: only the kind of source, the account and the time of expiry.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +15,8 @@ use aws_config::identity::IdentityCache;
 use aws_credential_types::Credentials;
 use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
 use aws_smithy_runtime_api::client::identity::{
-    Identity, IdentityFuture, ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver,
+    Identity, IdentityCachePartition, IdentityFuture, ResolveCachedIdentity, SharedIdentityCache,
+    SharedIdentityResolver,
 };
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
@@ -28,12 +33,24 @@ const LOAD: Duration = Duration::from_secs(5);
 /// The pause between two times at which credentials are forgotten, so that a source that gives expired ones is not
 /// asked with every call.
 const FORGET: Duration = Duration::from_secs(5);
+/// The pause between two calls that look for new credentials while the old ones have not expired.
+const RENEW: Duration = Duration::from_secs(5);
 
 /// The credentials of all clients of this process.
 pub struct Identities {
     ahead: Duration,
     cache: Mutex<SharedIdentityCache>,
+    /// The last credentials of each source.
+    kept: Mutex<BTreeMap<IdentityCachePartition, Kept>>,
     seen: Mutex<Seen>,
+}
+
+/// Credentials that expire.
+struct Kept {
+    identity: Identity,
+    expires: SystemTime,
+    /// When the next call looks for new ones, if they are due by then.
+    next: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +66,7 @@ impl Identities {
     /// Credentials that are renewed this long before they expire.
     #[must_use]
     pub fn renewed(ahead: Duration) -> Self {
-        Self { ahead, cache: Mutex::new(empty(ahead)), seen: Mutex::default() }
+        Self { ahead, cache: Mutex::new(empty(ahead)), kept: Mutex::default(), seen: Mutex::default() }
     }
 
     /// Looks for credentials again with the next call, because AWS says that these have expired. Does nothing if that
@@ -64,6 +81,7 @@ impl Identities {
             seen.forgotten = Some(now);
         }
         *self.cache.lock() = empty(self.ahead);
+        self.kept.lock().clear();
         tracing::warn!("AWS says that the credentials have expired; they are looked for again");
     }
 
@@ -87,6 +105,34 @@ impl Identities {
     pub fn expiring(&self, at_ms: u64) {
         let mut seen = self.seen.lock();
         (seen.source, seen.expires_ms) = (Some("a test"), Some(at_ms));
+    }
+
+    /// The credentials of a source that are due, while another call looks for new ones. None if this call has to look.
+    fn meanwhile(&self, source: IdentityCachePartition, now: SystemTime) -> Option<Identity> {
+        let mut all = self.kept.lock();
+        let kept = all.get_mut(&source)?;
+        if now >= kept.expires || now + self.ahead < kept.expires {
+            return None;
+        }
+        let moment = Instant::now();
+        if moment < kept.next {
+            return Some(kept.identity.clone());
+        }
+        kept.next = moment + RENEW;
+        None
+    }
+
+    /// The last credentials of a source, if they have not expired.
+    fn unexpired(&self, source: IdentityCachePartition, now: SystemTime) -> Option<Identity> {
+        self.kept.lock().get(&source).filter(|kept| now < kept.expires).map(|kept| kept.identity.clone())
+    }
+
+    fn keep(&self, source: IdentityCachePartition, identity: &Identity, now: SystemTime) {
+        let Some(expires) = identity.expiration() else { return };
+        let mut all = self.kept.lock();
+        all.retain(|_, kept| now < kept.expires);
+        let next = all.get(&source).map_or_else(Instant::now, |kept| kept.next);
+        all.insert(source, Kept { identity: identity.clone(), expires, next });
     }
 
     fn note(&self, found: &Result<Identity, aws_smithy_runtime_api::box_error::BoxError>) {
@@ -154,11 +200,22 @@ impl ResolveCachedIdentity for Held {
         components: &'a RuntimeComponents,
         config: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
-        let cache = self.0.cache.lock().clone();
+        let (cache, source) = (self.0.cache.lock().clone(), resolver.cache_partition());
+        let now = components.time_source().map(|time| time.now());
         IdentityFuture::new(async move {
+            if let Some(identity) = now.and_then(|now| self.0.meanwhile(source, now)) {
+                return Ok(identity);
+            }
             let found = cache.resolve_cached_identity(resolver, components, config).await;
             self.0.note(&found);
-            found
+            match (found, now) {
+                (Ok(identity), Some(now)) => {
+                    self.0.keep(source, &identity, now);
+                    Ok(identity)
+                }
+                (Err(error), Some(now)) => self.0.unexpired(source, now).ok_or(error),
+                (found, None) => found,
+            }
         })
     }
 }

@@ -1,6 +1,8 @@
 //! The texts for operators when AWS rejects the signature of a call: the credentials have expired, or a clock is wrong.
 //! Both pass without a restart, so a call that was rejected for them may be repeated.
 
+use serde::Deserialize;
+
 /// The codes for credentials that have expired.
 const EXPIRED: [&str; 2] = ["ExpiredTokenException", "ExpiredToken"];
 /// The codes for a signature of another time. The SDK learns the difference of the clocks from the answer, and signs
@@ -33,10 +35,18 @@ pub fn explained(code: &str, why: &str) -> String {
     why.to_owned()
 }
 
-/// Whether the body of an error says that the credentials have expired.
+/// The part of an error's body that tells its code.
+#[derive(Deserialize)]
+struct Told {
+    #[serde(rename = "__type")]
+    kind: String,
+}
+
+/// Whether the body of an error says that the credentials have expired. Its code alone tells: a failed condition comes
+/// with the item, and a ref can have any name.
 pub(super) fn says_expired(body: &[u8]) -> bool {
-    const WORD: &[u8] = b"ExpiredToken";
-    body.windows(WORD.len()).any(|part| part == WORD)
+    let told = serde_json::from_slice::<Told>(body);
+    told.is_ok_and(|told| told.kind.rsplit('#').next().is_some_and(|code| EXPIRED.contains(&code)))
 }
 
 #[cfg(test)]
@@ -50,6 +60,9 @@ mod tests {
         assert_eq!(explained("ValidationException", "x"), "x");
         assert!(may_pass("RequestTimeTooSkewed") && may_pass("ExpiredToken") && !may_pass("AccessDeniedException"));
         assert!(says_expired(br#"{"__type":"com.amazon.coral.service#ExpiredTokenException"}"#));
-        assert!(!says_expired(b"{}"));
+        assert!(says_expired(br#"{"__type":"ExpiredToken","message":"x"}"#));
+        assert!(!says_expired(b"{}") && !says_expired(b""));
+        let item = br#"{"__type":"a#ConditionalCheckFailedException","Item":{"ref":{"S":"refs/heads/ExpiredToken"}}}"#;
+        assert!(!says_expired(item), "the name of a ref is no answer of AWS");
     }
 }

@@ -72,6 +72,8 @@ async fn a_token_of_another_login_issuer_or_client_and_an_old_one_are_refused_wi
         ("email", Value::Null, TokenRefused::Claim("email".to_owned())),
         ("email", json!("a\nb"), TokenRefused::Claim("email".to_owned())),
         ("email_verified", json!(false), TokenRefused::Unverified),
+        ("email_verified", json!("false"), TokenRefused::Unverified),
+        ("email_verified", Value::Null, TokenRefused::Unverified),
     ] {
         let told = format!("{claim} {value}");
         assert_eq!(world.refused(claim, value).await, reason, "{told}");

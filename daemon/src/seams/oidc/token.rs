@@ -100,7 +100,9 @@ pub(super) fn check(token: &str, key: &Jwk, settings: &OidcSettings, nonce: &str
     if client != Some(settings.client_id.as_str()) {
         return Err(TokenRefused::Audience);
     }
-    if settings.name_claim == "email" && claims.get("email_verified") == Some(&Value::Bool(false)) {
+    // Some providers leave the claim out, and some write it as text.
+    let denies = |claim: &Value| claim.as_bool() != Some(true) && claim.as_str() != Some("true");
+    if settings.name_claim == "email" && claims.get("email_verified").is_some_and(denies) {
         return Err(TokenRefused::Unverified);
     }
     let fits = |name: &&str| (1..=LONGEST_NAME).contains(&name.len()) && !name.contains(char::is_control);

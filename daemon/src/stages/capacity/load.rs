@@ -24,8 +24,9 @@ struct Told {
 
 impl Rates {
     /// The load of a site's stream since the last look. None: it is not known, because this is the first look, or a
-    /// living node does not tell its writes. A digest that stands still counts as a node that writes nothing: a node
-    /// that is cut off from the refdb commits nothing either. Neither does the first digest of a new start count.
+    /// living node does not tell its writes, or its clock went back. A digest that stands still counts as a node that
+    /// writes nothing: a node that is cut off from the refdb commits nothing either. Neither does the first digest of a
+    /// new start count.
     pub(super) fn look(&mut self, site: &SiteId, digests: &[DigestRecord]) -> Option<Load> {
         let is_first = self.last.is_empty();
         let (mut load, mut is_known) = (Load::default(), true);
@@ -39,10 +40,11 @@ impl Rates {
                 self.last.insert(digest.node, told);
                 continue;
             };
-            if told.at_ms <= last.at_ms {
+            if told.at_ms == last.at_ms {
                 continue;
             }
-            is_known &= told.written.is_some();
+            // A clock that went back is no node that stands still.
+            is_known &= told.written.is_some() && told.at_ms > last.at_ms;
             load = plus(load, &between(last, &told));
             self.last.insert(digest.node, told);
         }
@@ -114,5 +116,9 @@ mod tests {
         assert_eq!(look(2_000, 2, written(900, 9, 0)), Some(Load::default()), "a restart counts from zero");
         assert_eq!(look(3_000, 2, written(1_900, 9, 0)), Some(Load { bytes: 1_000, ..Load::default() }));
         assert_eq!(look(4_000, 2, Value::Null), None, "a node of an earlier release writes, too");
+        assert_eq!(look(5_000, 2, written(2_000, 9, 0)), Some(Load::default()), "it tells its writes again");
+        assert_eq!(look(1_000, 2, written(9_000, 9, 0)), None, "its clock went back, and it writes on");
+        let on = Some(Load { bytes: 4_000, ..Load::default() });
+        assert_eq!(look(2_000, 2, written(13_000, 9, 0)), on, "the next look knows the load again");
     }
 }

@@ -16,7 +16,7 @@ use super::denied::Denied;
 use super::login::{self, FORM};
 use super::render::html;
 use super::{cookies, csrf};
-use crate::seams::oidc::{Attempt, Identity};
+use crate::seams::oidc::{Attempt, Identity, OidcError};
 use crate::stages::ports::TokenHolder;
 
 /// The query with which the provider sends the browser back. A part that is not there is empty.
@@ -36,6 +36,15 @@ struct LoggedInPage {
     role: &'static str,
 }
 
+/// The reason why nobody is logged in. A visitor may be a stranger, so the files of this node are for the log alone.
+fn nobody(error: &OidcError) -> String {
+    let why = match error {
+        OidcError::File(..) => "a file of console.oidc cannot be used; the log of this sidecar says why".to_owned(),
+        error => error.to_string(),
+    };
+    format!("Nobody is logged in: {why}.")
+}
+
 /// Sends the browser to the provider.
 pub(super) async fn begin(State(context): State<Context>) -> Result<Response, Denied> {
     let oidc = context.oidc.as_deref().ok_or(Denied::NoPage)?;
@@ -48,7 +57,7 @@ pub(super) async fn begin(State(context): State<Context>) -> Result<Response, De
         }
         Err(error) => {
             tracing::warn!(%error, "a login by OpenID Connect cannot begin");
-            Ok(login::page(&context, StatusCode::BAD_GATEWAY, format!("Nobody is logged in: {error}.")))
+            Ok(login::page(&context, StatusCode::BAD_GATEWAY, nobody(&error)))
         }
     }
 }
@@ -78,7 +87,7 @@ pub(super) async fn end(
         Ok(identity) => identity,
         Err(error) => {
             tracing::warn!(%error, "a login by OpenID Connect was refused");
-            return refuse(StatusCode::UNAUTHORIZED, format!("Nobody is logged in: {error}."));
+            return refuse(StatusCode::UNAUTHORIZED, nobody(&error));
         }
     };
     let Some(role) = oidc.role(&groups) else {

@@ -37,16 +37,14 @@ pub trait Operators: Send + Sync {
     /// Approves the next step of a failover that is paused before it because its execution asked for an approval
     /// there. Any other act is refused, and any other pause.
     async fn approve(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError> {
-        let failover = self.sites().await?.failover;
+        let failover = self.sites().await?.failover.filter(|failover| failover.number == request.number);
         let approved = request.step.filter(|_| request.act == FailoverAct::Resume);
-        let waits = |failover: &Failover, step| {
-            failover.number == request.number && failover.paused && failover.pause_before.contains(&step)
-        };
-        if failover.zip(approved).is_some_and(|(failover, step)| waits(&failover, step)) {
+        if approved.is_some() && approved == failover.and_then(|failover| failover.waits_for_approval()) {
             return self.act(actor, request).await;
         }
         let message = "an approver only resumes a failover that is paused before a step of --pause-before, and names \
-                       that step; nothing was changed; ask an operator";
+                       that step: no pause of an operator, and no failover that holds itself; nothing was changed; ask \
+                       an operator";
         Err(ApiError::new(RefusalCode::Stale, false, message))
     }
 

@@ -77,7 +77,9 @@ pub(super) fn counting(client: &Client, units: &Arc<RequestUnits>) -> Client {
 mod tests {
     use std::collections::HashMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::UNIX_EPOCH;
 
+    use aws_credential_types::provider::error::CredentialsError;
     use aws_credential_types::provider::future;
     use aws_sdk_dynamodb::config::{Credentials, ProvideCredentials};
     use axum::Router;
@@ -88,6 +90,7 @@ mod tests {
     use super::super::error::get;
     use super::super::items::text;
     use super::*;
+    use crate::base::clock::{Clock, SystemClock};
     use crate::seams::aws::circuit::OPENS_AFTER;
     use crate::seams::aws::vital;
     use crate::seams::refdb::RefDbError;
@@ -192,6 +195,39 @@ mod tests {
         read(&client).await.unwrap();
         assert_eq!(count.load(Ordering::Relaxed), 2);
         assert!(way.links.status().credentials.is_some());
+    }
+
+    /// Gives credentials that expire in half a minute, and is away from then on.
+    #[derive(Debug)]
+    struct Once(Arc<AtomicUsize>);
+
+    impl ProvideCredentials for Once {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            let expires = UNIX_EPOCH + Duration::from_millis(SystemClock.now_ms() + 30_000);
+            future::ProvideCredentials::ready(match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Ok(Credentials::new("a", "b", None, Some(expires), "a test")),
+                _ => Err(CredentialsError::provider_error("the source is away")),
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_that_are_due_sign_until_they_expire_while_their_source_is_away() {
+        let (listener, url) = port().await;
+        serve(listener, vec![FOUND]).await;
+        let (way, count) = (Way::default(), Arc::new(AtomicUsize::new(0)));
+        let client = client_by(&Connection::emulator(url), &way).await;
+        let given = client.config().to_builder().credentials_provider(Once(Arc::clone(&count)));
+        let client = Client::from_conf(given.build());
+        for _ in 0..4 {
+            read(&client).await.unwrap();
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 2, "one call has looked again, and the next one looks after a pause");
+        let problem = way.links.status().credentials.and_then(|status| status.problem).unwrap_or_default();
+        assert!(problem.contains("the source is away"), "{problem}");
     }
 
     #[tokio::test]

@@ -163,7 +163,7 @@ fn of_failover(failover: &Failover, status: &SitesStatus) -> View {
         step: current.map_or("", |step| step.step.name()),
         is_in_progress: failover.is_in_progress(),
         is_paused: failover.paused,
-        waits_for_approval: failover.paused && current.is_some_and(|step| failover.pause_before.contains(&step.step)),
+        waits_for_approval: failover.waits_for_approval().is_some(),
         may_abort: failover.is_in_progress() && !failover.has_begun(FailoverStep::Promote),
         ..View::default()
     }

@@ -39,12 +39,15 @@ pub(super) struct Fakes {
     pub(super) is_old: Mutex<bool>,
     /// Whether the refdb does not answer.
     pub(super) is_away: Mutex<bool>,
+    /// The fields of the failover that have other values.
+    pub(super) others: Mutex<Vec<(&'static str, Value)>>,
 }
 
 fn read<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
+/// A failover that is paused before `stop`, for an approval.
 fn failover() -> Value {
     let step = |name: &str, began: Option<u64>, ended: Option<u64>| {
         let (by, note) = ("b-0", EVIL);
@@ -52,8 +55,8 @@ fn failover() -> Value {
     };
     json!({
         "number": 7, "kind": "planned", "from": "a", "to": "b", "from_epoch": 1, "to_epoch": 2, "actor": EVIL,
-        "reason": EVIL, "requested_ms": 1, "paused": true, "held": EVIL, "pause_before": ["stop"],
-        "steps": [step("verify", Some(1), Some(2)), step("stop", Some(3), None), step("promote", None, None)],
+        "reason": EVIL, "requested_ms": 1, "paused": true, "pause_before": ["stop"],
+        "steps": [step("verify", Some(1), Some(2)), step("stop", None, None), step("promote", None, None)],
         "probed": {"b-0": {"probes": [{"probe": "push", "red": EVIL}]}},
         "audit": [{"at_ms": 1, "actor": EVIL, "act": "execute", "reason": EVIL}],
     })
@@ -72,6 +75,14 @@ impl Fakes {
     fn change(&self, text: String) {
         self.changes.lock().push(text);
     }
+
+    fn failover(&self) -> Value {
+        let mut failover = failover();
+        for (field, value) in self.others.lock().iter() {
+            failover[*field] = value.clone();
+        }
+        failover
+    }
 }
 
 fn unused<T>() -> Result<T, ApiError> {
@@ -83,7 +94,7 @@ impl Operators for Fakes {
     async fn sites(&self) -> Result<SitesStatus, ApiError> {
         self.there()?;
         let site = |name, role| json!({"site": name, "role": role, "epoch": 1, "nodes": [], "unpublished": 0});
-        Ok(read(json!({"sites": [site("a", "active"), site("b", "standby")], "failover": failover(),
+        Ok(read(json!({"sites": [site("a", "active"), site("b", "standby")], "failover": self.failover(),
             "waits_for": EVIL})))
     }
 

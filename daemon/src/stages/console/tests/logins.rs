@@ -8,6 +8,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::{World, location, text};
+use crate::seams::oidc::OidcSettings;
 use crate::seams::oidc::fake::{Fake, Key};
 use crate::stages::console::OidcLogin;
 use crate::stages::console::provider::Oidc;
@@ -138,4 +139,16 @@ async fn a_console_without_a_provider_has_no_way_to_one() {
     for path in ["/console/login/oidc", "/console/login/callback?code=c&state=s"] {
         assert_eq!(world.get("nobody", path).await.status(), StatusCode::NOT_FOUND, "{path}");
     }
+}
+
+#[tokio::test]
+async fn strangers_learn_nothing_of_the_files_of_a_node() {
+    let fake = Fake::start().await;
+    let provider = OidcSettings { trust_file: Some("/nowhere/authorities.pem".into()), ..fake.settings() };
+    let login = OidcLogin { provider, operators: Vec::new(), approvers: Vec::new(), viewers: Vec::new() };
+    let world = World::with(true, Some(Arc::new(Oidc::new(login))));
+    let response = world.get("nobody", "/console/login/oidc").await;
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    let page = text(response).await;
+    assert!(page.contains("the log of this sidecar says why") && !page.contains("/nowhere"), "{page}");
 }

@@ -147,6 +147,7 @@ const CHANGES: [(&str, &str, &str); 7] = [
 async fn every_page_answers_its_question_and_escapes_every_name() {
     let world = World::new(true);
     world.context.trend.note_sites(Some(&overview(2.0, false)), 1);
+    world.fakes.others.lock().push(("held", EVIL.into()));
     let paths = frame::PAGES.iter().map(|(path, _)| *path);
     let others = [
         "/console/",

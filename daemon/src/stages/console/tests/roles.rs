@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::{CHANGES, World, location, text};
@@ -68,6 +69,33 @@ async fn an_approver_resumes_a_failover_that_waits_for_an_approval_and_makes_no_
     let read_only = World::new(false);
     let response = read_only.post("approver", path, "act=resume&number=7&step=stop&reason=r").await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN, "console.changes is false");
+}
+
+/// The step is one of `pause_before` each time.
+#[tokio::test]
+async fn an_approver_ends_no_pause_of_a_guard_and_none_of_an_operator() {
+    let (world, path) = (World::new(true), "/console/failover/act");
+    let act = |name: &str| json!({"at_ms": 1, "actor": "alice", "act": name, "reason": "r"});
+    let begun = json!([{"step": "stop", "began_ms": 3, "ended_ms": null, "by": null, "note": ""}]);
+    for (field, value) in [
+        ("held", json!("b lacks 3 transactions")),
+        ("audit", json!([act("execute"), act("pause")])),
+        ("audit", json!([act("resume"), act("pause")])),
+        ("aborting", json!(true)),
+        ("paused", json!(false)),
+        ("steps", begun),
+    ] {
+        let told = format!("{field} {value}");
+        *world.fakes.others.lock() = vec![(field, value)];
+        let page = text(world.get("approver", "/console/failover").await).await;
+        assert!(!page.contains("value=\"resume\""), "{told}: {page}");
+        let response = world.post("approver", path, "act=resume&number=7&step=stop&reason=r").await;
+        assert_eq!(response.status(), StatusCode::CONFLICT, "{told}");
+        assert_eq!(world.changes(), [""; 0], "{told}");
+    }
+    *world.fakes.others.lock() = vec![("audit", json!([act("pause"), act("resume")]))];
+    let _ = world.post("approver", path, "act=resume&number=7&step=stop&reason=r").await;
+    assert_eq!(world.changes(), ["token approver: act resume 7 r"], "an operator has ended that pause");
 }
 
 /// Forms of strangers that never arrive take no permit, and end after ten seconds.
