@@ -276,7 +276,7 @@ mod tests {
         let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
         let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
         let counted = CountedRepositories::new(ModelRepositories::new(bugs));
-        let counted = Arc::new(counted.whose_sync_takes(Duration::from_millis(50)));
+        let counted = Arc::new(counted.with_sync_time(Duration::from_millis(50)));
         let repositories: Arc<dyn Repositories> = counted.clone();
         let (pace, failed) = (Duration::from_millis(10), CancellationToken::new());
         let durability = Durability::new(versions, repositories, store, pace, bugs, failed);

@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::DisplayErrorContext;
+use aws_sdk_dynamodb::config::interceptors::BeforeSerializationInterceptorContextMut;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::{BoxError, DisplayErrorContext};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsInput;
 use aws_sdk_dynamodb::types::Tag;
 use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client, table_names};
 use lockstep::seams::refdb::{RefDb, Setup};
@@ -22,6 +26,31 @@ pub struct Tables {
     prefix: String,
     look: Duration,
     is_here: bool,
+    case: Arc<AtomicU16>,
+}
+
+/// Adds the number of the case to the tokens of transactions. The cases commit other things under the same ids, and
+/// DynamoDB knows a token for ten minutes.
+#[derive(Debug)]
+struct TokenOfCase(Arc<AtomicU16>);
+
+impl Intercept for TokenOfCase {
+    fn name(&self) -> &'static str {
+        "TokenOfCase"
+    }
+
+    fn modify_before_serialization(
+        &self,
+        context: &mut BeforeSerializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(input) = context.input_mut().downcast_mut::<TransactWriteItemsInput>() {
+            let case = self.0.load(Ordering::Relaxed);
+            input.client_request_token = input.client_request_token.take().map(|token| format!("{token}{case:04x}"));
+        }
+        Ok(())
+    }
 }
 
 impl Tables {
@@ -42,7 +71,10 @@ impl Tables {
             },
         };
         let prefix = format!("{}refdb", settings.prefix);
-        let tables = Self { client: client(&connection).await, prefix, look: settings.look(), is_here };
+        let case = Arc::default();
+        let config = client(&connection).await.config().to_builder().interceptor(TokenOfCase(Arc::clone(&case)));
+        let client = Client::from_conf(config.build());
+        let tables = Self { client, prefix, look: settings.look(), is_here, case };
         for table in table_names(&tables.prefix) {
             if tables.exists(&table).await? {
                 return Err(format!("table {table} exists: it is not of this run; delete it, or give another prefix"));
@@ -56,6 +88,7 @@ impl Tables {
     /// # Panics
     /// If DynamoDB refuses it.
     pub async fn fresh(&self) -> RefDb {
+        self.case.fetch_add(1, Ordering::Relaxed);
         let mut made = Vec::new();
         for (table, keys) in table_names(&self.prefix).into_iter().zip([&["pk", "sk"][..], &["pk"]]) {
             match self.exists(&table).await.expect("DynamoDB answers") {

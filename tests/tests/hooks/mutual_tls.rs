@@ -356,7 +356,7 @@ async fn a_greedy_peer_does_not_keep_others_out() {
         held.push(Box::new(hold(&server, &unlisted).await));
     }
     // The server ends a silent connection after a minute, so these come late.
-    for _ in 0..40 {
+    for _ in 0..310 {
         held.push(Box::new(hold(&server, &greedy).await));
     }
     for _ in 0..400 {

@@ -135,7 +135,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("redb", &["seams/volume/"]),
     ("rustls", &["seams/tls/", "seams/signing/"]),
     ("rcgen", &["seams/tls/", "seams/signing/"]),
-    ("aws_lc_rs", &["seams/signing/", "seams/tls/"]),
+    ("aws_lc_rs", &["seams/signing/", "seams/tls/", "seams/oidc/"]),
+    ("jsonwebtoken", &["seams/oidc/"]),
     ("x509_parser", &["seams/tls/"]),
 ];
 

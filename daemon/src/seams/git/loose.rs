@@ -19,7 +19,7 @@ const BLOCK: usize = 1 << 14;
 /// Longest header, in bytes: a type and a size, with room to spare.
 const HEADER: usize = 64;
 
-/// A loose object.
+/// An object from a file of its own.
 pub(super) struct Loose {
     pub(super) kind: ObjectType,
     /// The header and the content.

@@ -242,7 +242,7 @@ pub enum GitError {
         project: ProjectName,
         /// The id of the object.
         object: Oid,
-        /// The damage.
+        /// The damage, as git or this process found it.
         why: String,
     },
     /// Git cannot walk an object, or the rules of this server refuse it; a retry does not help.

@@ -28,7 +28,7 @@ pub(super) struct ObjectDb<'a> {
 pub(super) enum Object<'a> {
     /// From a file of its own.
     Loose(Loose),
-    /// From a pack.
+    /// From a pack, by libgit2.
     Packed(OdbObject<'a>),
 }
 

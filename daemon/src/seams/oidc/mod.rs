@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `provider` | the provider over HTTP: its discovery document, its keys, the exchange |
 //! | `token` | the check of an ID token: a pure function |
+//! | `fake` | tests: a provider in this process |
 
 #[cfg(test)]
 pub(crate) mod fake;

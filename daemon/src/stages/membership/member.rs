@@ -221,7 +221,7 @@ mod tests {
     /// The syncs in ten seconds of a node with a disk that takes 50 ms for each, and always something to store.
     async fn syncs(is_nudged: bool) -> usize {
         let counted = CountedRepositories::new(ModelRepositories::new(InjectedBugs::default()));
-        let counted = Arc::new(counted.whose_sync_takes(Duration::from_millis(50)));
+        let counted = Arc::new(counted.with_sync_time(Duration::from_millis(50)));
         let context = NodeContext { repositories: Arc::clone(&counted) as _, ..NodeContext::in_memory() };
         let state = NodeState::load(&context, Duration::from_millis(10)).unwrap();
         let record = NodeRecord::first(context.node.as_str(), context.site.as_str());

@@ -67,7 +67,8 @@ mod tests {
     use crate::seams::refdb::memory::MemoryRefDb;
 
     fn locked() -> Locks {
-        let lock = serde_json::json!({"token": "1-aa", "held": true, "id": 1, "kind": "lock", "target": {"project": "p"},
+        let target = serde_json::json!({"project": "p"});
+        let lock = serde_json::json!({"token": "1-aa", "held": true, "id": 1, "kind": "lock", "target": target,
             "owner": "o", "reason": "r", "request_id": "1", "by": "uid 0", "since_ms": 1, "renewals": 0});
         Locks { locks: vec![serde_json::from_value(lock).unwrap()] }
     }

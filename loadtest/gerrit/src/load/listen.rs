@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::note_db::contains;
 use super::shared::{Place, Shared};
-use super::told::{Fact, Told};
+use super::told::Told;
 
 /// How long a fetch of a patch set may take.
 const FETCH: Duration = Duration::from_secs(120);
@@ -244,20 +244,10 @@ fn mark(event: &Value) -> Option<String> {
     }
 }
 
-/// The mark of the event that tells of a fact.
-pub fn wanted(fact: &Fact) -> Option<String> {
-    match fact {
-        Fact::PatchSet { commit, .. } => Some(format!("patch set {commit}")),
-        Fact::Merged { change, .. } => Some(format!("merged {change}")),
-        Fact::Message { text, .. } => Some(format!("message {text}")),
-        _ => None,
-    }
-}
-
 /// Facts whose event did not come, and facts whose event came twice.
 fn lost(site: &str, heard: &Heard, told: &[Told]) -> Vec<Violation> {
     let sure = told.iter().filter(|one| one.ended == Ended::Committed);
-    let missing = sure.filter_map(|one| wanted(&one.fact)).filter(|mark| !heard.of.contains_key(mark));
+    let missing = sure.filter_map(|one| one.fact.mark()).filter(|mark| !heard.of.contains_key(mark));
     let missing = missing.map(|mark| format!("{site}: no event tells of: {mark}"));
     let twice = heard.of.iter().filter(|(_, count)| **count > 1);
     let twice = twice.map(|(mark, count)| format!("{site}: {count} events tell of: {mark}"));
@@ -268,6 +258,7 @@ fn lost(site: &str, heard: &Heard, told: &[Told]) -> Vec<Violation> {
 mod tests {
     use serde_json::json;
 
+    use super::super::told::Fact;
     use super::*;
 
     #[test]

@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::listen::wanted;
 use super::told::{Fact, Told};
 use super::world::World;
 
@@ -86,7 +85,7 @@ impl Shared {
 
     /// Notes a fact, and how sure its client is.
     pub fn tell(&self, site: usize, ended: Ended, fact: Fact) {
-        if let Some(mark) = wanted(&fact).filter(|_| ended == Ended::Committed) {
+        if let Some(mark) = fact.mark().filter(|_| ended == Ended::Committed) {
             self.answered.lock().insert(mark, (site, Instant::now()));
         }
         self.told.lock().push(Told { site, ended, fact });

@@ -64,6 +64,18 @@ pub enum Fact {
     },
 }
 
+impl Fact {
+    /// The mark of the event that tells of it.
+    pub fn mark(&self) -> Option<String> {
+        match self {
+            Self::PatchSet { commit, .. } => Some(format!("patch set {commit}")),
+            Self::Merged { change, .. } => Some(format!("merged {change}")),
+            Self::Message { text, .. } => Some(format!("message {text}")),
+            _ => None,
+        }
+    }
+}
+
 /// A fact, and whether the client knows that it is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {

@@ -127,7 +127,8 @@ const WAITING: [&str; 3] = [
 ];
 
 /// The other commands with `--json`: those that only look, and those whose answers another test reads, with its name.
-const ELSEWHERE: [(&str, &str); 42] = [
+const ELSEWHERE: [(&str, &str); 43] = [
+    ("cost", "it only looks"),
     ("demo", "e2e demo"),
     ("seed", "e2e seed"),
     ("shadow report", "it only looks"),

@@ -93,7 +93,7 @@ async fn id(refdb: &RefDb) -> Result<String, CliError> {
     }
 }
 
-/// Verifies a file.
+/// Verifies the backup in a file.
 fn check(path: &Path) -> Result<OfFile, CliError> {
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(format!("{}: {error}", path.display()));
     let file = File::open(path).map_err(|error| failed(&error))?;

@@ -29,7 +29,7 @@ impl CountedRepositories {
     }
 
     /// The same repositories on a disk whose sync takes this long.
-    pub(crate) fn whose_sync_takes(self, sync: Duration) -> Self {
+    pub(crate) fn with_sync_time(self, sync: Duration) -> Self {
         Self { sync, ..self }
     }
 

@@ -18,22 +18,22 @@ pub(super) const LONGEST_LINE: u64 = 4 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
-    /// The first line.
+    /// The first line of the file.
     Head(Head),
     /// A document of the installation, as it is stored.
     Document {
-        /// The document.
+        /// The document that was read.
         which: Document,
         /// The number of its writes.
         revision: u64,
-        /// Its text.
+        /// Its text, as it is stored.
         body: String,
     },
     /// A ref, a pseudo-ref, or a name that is a directory.
     Ref(BackedUpRef),
     /// A site with its role and epoch.
     Site(KnownSite),
-    /// A node.
+    /// A node of a site.
     Node {
         /// The name of the node.
         node: NodeId,
@@ -50,7 +50,7 @@ pub enum Entry {
     Incarnation(BackedUpIncarnation),
     /// The identity of the installation's Gerrit.
     Gerrit {
-        /// Its server id.
+        /// The server id of it.
         server_id: String,
         /// The project from which all others inherit.
         all_projects: ProjectName,
@@ -59,12 +59,12 @@ pub enum Entry {
     },
     /// An instance id of a Gerrit.
     Instance {
-        /// The instance id.
+        /// The instance id of it.
         id: String,
         /// The node that has it.
         node: NodeId,
     },
-    /// The last line.
+    /// The last line of the file.
     End(End),
 }
 
@@ -88,9 +88,9 @@ pub struct BackedUpRef {
     pub project: ProjectKey,
     /// The ref or pseudo-ref.
     pub key: RefKey,
-    /// The version.
+    /// The version of its value.
     pub version: Version,
-    /// The value.
+    /// The value at that version.
     pub value: RefValue,
     /// The transaction that gave this version. None for a directory alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,7 +129,7 @@ pub struct BackedUpIncarnation {
     pub site: SiteId,
     /// The epoch of the site when it was opened.
     pub epoch: u64,
-    /// The state.
+    /// The state, such as open.
     pub state: IncarnationState,
     /// The number of slots above its settled mark that each lane may use.
     pub window: u64,
@@ -168,11 +168,11 @@ pub struct Counts {
     pub others: u64,
     /// Refs that a transaction had locked. They are also among `refs` or `others`.
     pub locked: u64,
-    /// Sites.
+    /// Sites, removed ones included.
     pub sites: u64,
-    /// Nodes.
+    /// Nodes, expelled ones included.
     pub nodes: u64,
-    /// Incarnations.
+    /// Incarnations that are not forgotten.
     pub incarnations: u64,
     /// The identity of the Gerrit, and its instance ids.
     pub gerrit: u64,

@@ -46,9 +46,9 @@ pub enum ReadError {
 /// A backup that was verified.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Verified {
-    /// The first line.
+    /// The first line of the file.
     pub head: Head,
-    /// The last line.
+    /// The last line of the file.
     pub end: End,
 }
 

@@ -71,7 +71,7 @@ pub enum TableBackupError {
     /// AWS refused the call, or could not be reached before it.
     #[error("{action} on table {table}: {why}")]
     Failed {
-        /// The operation.
+        /// The operation that failed.
         action: &'static str,
         /// The name of the table.
         table: String,
