@@ -6,14 +6,14 @@
 //! If only the index is damaged, the pack stays as it is, and git makes a new index.
 
 use std::fs::File;
-use std::io::{BufWriter, Error, Result, Seek, Write};
+use std::io::{BufWriter, Error, ErrorKind, Result, Seek, Write};
 use std::path::Path;
 
 use git2::Oid;
 use tempfile::TempDir;
 
 use super::Settings;
-use super::child::{self, Limits};
+use super::child::{self, Ended, Limits};
 use super::early_end::EarlyEnd;
 use super::files::{children, is_sealed, put_away};
 use super::index_pack::{join, mapped_bytes};
@@ -36,19 +36,28 @@ pub(super) struct Salvage<'a> {
 
 impl Salvage<'_> {
     /// Puts a pack away, index first: git reads a pack only through its index. An index over several packs would lead
-    /// to the pack that is gone, so it goes too. The intact objects of the pack are there again at the end. Of an intact
-    /// pack, only the index is replaced. Returns the number of files that were put away. Blocks.
+    /// to the pack that is gone, so it goes too. The intact objects of the pack are there again at the end. Of a pack
+    /// that is intact, only the index is replaced. Returns the number of files that were put away. Blocks.
+    ///
+    /// # Errors
+    /// The disk failed, or has no room for the intact objects ([`is_full`]): the pack is in its place then.
     pub(super) fn put_pack_away(&self, index: &Path) -> Result<u64> {
         let pack = index.with_extension("pack");
         match self.reindexed(&pack) {
             Ok(Some(folder)) => return self.put_index_away(index, &folder),
             Ok(None) => {}
+            Err(error) if is_full(&error) => return Err(error),
             Err(error) => tracing::warn!(pack = %pack.display(), %error, "a pack gets no new index"),
         }
-        let intact = self.intact(index, &pack).unwrap_or_else(|error| {
-            tracing::warn!(pack = %pack.display(), %error, "no object of a damaged pack is brought back");
-            None
-        });
+        let intact = match self.intact(index, &pack) {
+            Ok(intact) => intact,
+            // The pack stays until there is room: most of its objects may be intact.
+            Err(error) if is_full(&error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(pack = %pack.display(), %error, "no object of a damaged pack is brought back");
+                None
+            }
+        };
         let paths = [index, &pack, &index.with_file_name("multi-pack-index")];
         let put_all_away = || paths.into_iter().map(put_away).sum::<Result<u64>>();
         let Some((folder, objects)) = intact else { return put_all_away() };
@@ -96,7 +105,8 @@ impl Salvage<'_> {
         let (input, tmp) = (File::open("/dev/null")?, self.own.tmp());
         let output = tempfile::tempfile_in(&tmp)?;
         let ended = child::run(command, Some(limits), &EarlyEnd::default(), input, output, &tmp)?;
-        Ok(ended.status.success().then_some(folder))
+        let error = failed("index-pack", &ended);
+        if is_full(&error) { Err(error) } else { Ok(ended.status.success().then_some(folder)) }
     }
 
     /// Makes a new pack of the intact objects of a pack. Returns its folder, and their number. `None` if there are
@@ -112,14 +122,19 @@ impl Salvage<'_> {
             link(file, &by_index.join("objects/pack").join(file.file_name().unwrap_or_default()))?;
         }
         for place in [by_index, unpacked] {
-            if place.ends_with("unpacked") {
+            let is_unpacked = place.ends_with("unpacked");
+            if is_unpacked {
                 self.unpack(pack, &place)?;
             }
             let mut names = BufWriter::new(tempfile::tempfile_in(self.own.tmp())?);
             let objects = name_readable(&place, &mut names)?;
             if objects > 0 {
                 let names = names.into_inner().map_err(|error| error.into_error())?;
-                self.pack(&place, names, &folder.path().join("pack/pack"))?;
+                match self.pack(&place, names, &folder.path().join("pack/pack")) {
+                    // Unpacked objects may fill the disk by themselves, each time.
+                    Err(error) if is_unpacked => return Err(Error::other(error)),
+                    packed => packed?,
+                }
                 return Ok(Some((folder, objects)));
             }
         }
@@ -147,15 +162,28 @@ impl Salvage<'_> {
         if ended.status.success() {
             return Ok(());
         }
-        Err(Error::other(format!("git pack-objects: {}: {}", ended.status, ended.stderr)))
+        Err(failed("pack-objects", &ended))
     }
+}
+
+/// The error of a git that has failed. That the disk is full is told from damage.
+fn failed(command: &str, ended: &Ended) -> Error {
+    let full = ["No space left on device", "Disk quota exceeded"];
+    let is_full = full.iter().any(|sign| ended.stderr.contains(sign));
+    let kind = if is_full { ErrorKind::StorageFull } else { ErrorKind::Other };
+    Error::new(kind, format!("git {command}: {}: {}", ended.status, ended.stderr))
+}
+
+/// Whether a pack could not be salvaged for want of room. It is still in its place then.
+pub(super) fn is_full(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Gives a file a second name. One that cannot have any is copied: it is on another file system, or it belongs to
 /// somebody else, and the kernel protects it.
 fn link(file: &Path, name: &Path) -> Result<()> {
     match std::fs::hard_link(file, name) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => std::fs::copy(file, name).map(drop),
+        Err(error) if error.kind() != ErrorKind::NotFound => std::fs::copy(file, name).map(drop),
         linked => linked,
     }
 }
@@ -319,6 +347,24 @@ mod tests {
         World::rewrite(&world.pack(), |content| content[at + 6] ^= 0xff);
         std::fs::create_dir(world.pack().with_added_extension("garbled")).unwrap();
         assert!(world.put_away().is_err(), "its name is taken by a folder");
+        assert_eq!(world.there(), world.all_but(damaged));
+    }
+
+    #[test]
+    fn a_damaged_pack_stays_while_the_disk_has_no_room_for_its_intact_objects() {
+        let world = World::new();
+        let (at, damaged) = world.entries()[1];
+        World::rewrite(&world.pack(), |content| content[at + 6] ^= 0xff);
+        let full = world.folder.path().join("a-git-on-a-full-disk");
+        // A child process writes it. A file that this process has open for writing could not be executed while other
+        // tests run.
+        let says = "#!/bin/sh\necho 'fatal: write error: No space left on device' >&2\nexit 128\n";
+        let write = ["-c", "printf %s \"$1\" > \"$2\" && chmod 700 \"$2\"", "sh", says];
+        assert!(std::process::Command::new("sh").args(write).arg(&full).status().unwrap().success());
+        let settings = Settings { git: full, ..Settings::default() };
+        let world = World { settings, ..world };
+        assert!(is_full(&world.put_away().unwrap_err()) && world.index.exists() && world.pack().exists());
+        let world = World { settings: Settings::default(), ..world };
         assert_eq!(world.there(), world.all_but(damaged));
     }
 
