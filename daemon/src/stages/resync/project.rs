@@ -145,7 +145,9 @@ impl Resyncer {
             }
             righted.garbled += self.repositories.garbled(name, true).await?;
         }
-        let values = self.values(project, self.part(name, only)?)?;
+        // Files that were taken away had objects of other refs, too.
+        let part = self.part(name, only)?.filter(|_| righted.garbled == 0);
+        let values = self.values(project, part)?;
         righted.refetched |= self.complete(name, &values, peers).await?;
         Ok(())
     }
