@@ -174,6 +174,11 @@ fn rename_damaged(salvage: &Salvage<'_>, ids: &[git2::Oid]) -> std::io::Result<u
         }
         renamed += salvage.put_pack_away(&index)?;
     }
+    // A damaged index over several packs leads to wrong places in intact packs. Each pack has an index of its own.
+    let over_packs = git_dir.join("objects/pack/multi-pack-index");
+    if over_packs.exists() && !is_sealed(&over_packs)? {
+        renamed += put_away(&over_packs)?;
+    }
     Ok(renamed)
 }
 
@@ -366,6 +371,18 @@ mod tests {
         let damaged = all.iter().filter(|oid| !world.has(oid)).count() as u64;
         assert!(damaged > 0, "one byte is in one object");
         assert_eq!(world.check(100).0, 3 - damaged, "the others are in a new pack");
+    }
+
+    #[test]
+    fn a_damaged_index_over_several_packs_is_set_aside_and_the_packs_stay() {
+        let world = World::new();
+        world.git(&["repack", "-a", "-d", "-q"]);
+        world.git(&["multi-pack-index", "write"]);
+        let (over_packs, all) = (world.git_dir.join("objects/pack/multi-pack-index"), [wire(world.blob)]);
+        assert_eq!((world.set_aside(&all), over_packs.exists()), (0, true));
+        World::damage(&over_packs);
+        assert_eq!((world.set_aside(&all), over_packs.exists()), (1, false));
+        assert_eq!(world.check(100), (3, BTreeSet::new()));
     }
 
     /// A slice takes them as they are. The damaged byte is in another object.
