@@ -121,24 +121,24 @@ impl Salvage<'_> {
         for file in [index, pack] {
             link(file, &by_index.join("objects/pack").join(file.file_name().unwrap_or_default()))?;
         }
-        for place in [by_index, unpacked] {
-            let is_unpacked = place.ends_with("unpacked");
-            if is_unpacked {
-                self.unpack(pack, &place)?;
-            }
-            let mut names = BufWriter::new(tempfile::tempfile_in(self.own.tmp())?);
-            let objects = name_readable(&place, &mut names)?;
-            if objects > 0 {
-                let names = names.into_inner().map_err(|error| error.into_error())?;
-                match self.pack(&place, names, &folder.path().join("pack/pack")) {
-                    // Unpacked objects may fill the disk by themselves, each time.
-                    Err(error) if is_unpacked => return Err(Error::other(error)),
-                    packed => packed?,
-                }
-                return Ok(Some((folder, objects)));
-            }
+        let mut objects = self.pack_readable(&by_index, &folder)?;
+        if objects == 0 {
+            // Unpacked objects may fill the disk by themselves, each time: that is no reason to wait for room.
+            let unpack = || self.unpack(pack, &unpacked).and_then(|()| self.pack_readable(&unpacked, &folder));
+            objects = unpack().map_err(Error::other)?;
         }
-        Ok(None)
+        Ok((objects > 0).then_some((folder, objects)))
+    }
+
+    /// Has git pack the objects of a place that can be read, if there are any. Returns their number.
+    fn pack_readable(&self, place: &Path, folder: &TempDir) -> Result<u64> {
+        let mut names = BufWriter::new(tempfile::tempfile_in(self.own.tmp())?);
+        let objects = name_readable(place, &mut names)?;
+        if objects > 0 {
+            let names = names.into_inner().map_err(|error| error.into_error())?;
+            self.pack(place, names, &folder.path().join("pack/pack"))?;
+        }
+        Ok(objects)
     }
 
     /// Has git unpack as many objects of a pack as it can. It ends with an error, because it cannot do so with all.
