@@ -269,7 +269,8 @@ pub(super) fn mapped_bytes(packs: &Path) -> std::io::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(packs)? {
         let entry = entry?;
-        if entry.path().extension().is_none_or(|extension| extension != "pack") {
+        // Neither a pack nor a file that was put away is mapped as a whole.
+        if entry.path().extension().is_none_or(|extension| extension != "pack" && extension != "garbled") {
             bytes += entry.metadata().map_or(0, |meta| meta.len());
         }
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 use lockstep_proto::{Oid, ProjectName};
 
 use super::early_end::EarlyEnd;
-use super::files::{children, has_extension, is_fan_out, is_sealed};
+use super::files::{children, has_extension, is_fan_out, is_sealed, put_away};
 use super::layout::{Layout, failed};
 use super::loose::is_intact;
 use super::salvage::Salvage;
@@ -71,6 +71,13 @@ fn look(salvage: &Salvage<'_>, away: bool) -> std::io::Result<u64> {
         found += 1;
         if away {
             salvage.put_pack_away(&index)?;
+        }
+    }
+    let over_packs = objects.join("pack/multi-pack-index");
+    if !is_gone_or(is_sealed(&over_packs))? {
+        found += 1;
+        if away {
+            put_away(&over_packs)?;
         }
     }
     for folder in children(&objects)?.iter().filter(|path| is_fan_out(path)) {
@@ -214,5 +221,9 @@ mod tests {
         let left: Vec<String> =
             children(&packs).expect("a folder").iter().map(|path| path.display().to_string()).collect();
         assert!(left.len() == 3 && left.iter().all(|path| path.ends_with(".garbled")), "{left:?}");
+        write(&packs.join("multi-pack-index"), b"twenty bytes and a few more of them");
+        assert_eq!(look(folder.path(), false).expect("a look"), 1);
+        assert_eq!(look(folder.path(), true).expect("a look"), 1);
+        assert!(!packs.join("multi-pack-index").exists(), "it goes away without a pack, too");
     }
 }

@@ -14,6 +14,14 @@ use parking_lot::{Mutex, MutexGuard};
 use super::GitError;
 use super::layout::{Identity, Layout, failed};
 
+/// The idle handles, the least recently used one first.
+#[derive(Default)]
+struct Handles {
+    idle: VecDeque<Idle>,
+    /// How often handles were forgotten. One that was in use meanwhile is not kept either.
+    forgotten: u64,
+}
+
 struct Idle {
     project: ProjectName,
     identity: Identity,
@@ -55,13 +63,13 @@ const TRIES: u32 = 3;
 
 /// The idle handles of a volume.
 pub(super) struct Pool {
-    idle: Mutex<VecDeque<Idle>>,
+    handles: Mutex<Handles>,
     capacity: usize,
 }
 
 impl Pool {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { idle: Mutex::new(VecDeque::new()), capacity }
+        Self { handles: Mutex::default(), capacity }
     }
 
     /// Runs `job` with a handle of the project's repository. Runs it again with a new handle when it failed or missed
@@ -78,7 +86,8 @@ impl Pool {
         loop {
             left -= 1;
             let packs = Packs::of(&path);
-            let repository = match self.take(project, identity, packs) {
+            let (taken, forgotten) = self.take(project, identity, packs);
+            let repository = match taken {
                 Some(repository) => repository,
                 None => open(layout, project, &path)?,
             };
@@ -88,36 +97,50 @@ impl Pool {
                 {
                     self.forget(project);
                 }
+                // The handle may still read a pack that was put away since. It would find the damaged copy for ever.
+                Err(error @ GitError::Damaged { .. }) => {
+                    self.forget(project);
+                    return Err(error);
+                }
                 result => {
-                    self.put(Idle { project: project.clone(), identity, packs, repository });
+                    self.put(Idle { project: project.clone(), identity, packs, repository }, forgotten);
                     return result;
                 }
             }
         }
     }
 
-    /// Drops the handles of a project.
+    /// Drops the handles of a project: those that are idle now, and those in use once their call ends.
     pub(super) fn forget(&self, project: &ProjectName) {
-        self.lock().retain(|idle| idle.project != *project);
+        let mut handles = self.lock();
+        handles.forgotten += 1;
+        handles.idle.retain(|idle| idle.project != *project);
     }
 
-    fn take(&self, project: &ProjectName, identity: Identity, packs: Packs) -> Option<Repository> {
-        let mut idle = self.lock();
-        idle.retain(|idle| idle.project != *project || idle.packs == packs);
-        let at = idle.iter().rposition(|idle| idle.project == *project && idle.identity == identity)?;
-        idle.remove(at).map(|idle| idle.repository)
+    /// Takes an idle handle, if there is one, and the number of times that handles were forgotten by now.
+    fn take(&self, project: &ProjectName, identity: Identity, packs: Packs) -> (Option<Repository>, u64) {
+        let mut handles = self.lock();
+        let forgotten = handles.forgotten;
+        handles.idle.retain(|idle| idle.project != *project || idle.packs == packs);
+        let at = handles.idle.iter().rposition(|idle| idle.project == *project && idle.identity == identity);
+        let taken = at.and_then(|at| handles.idle.remove(at));
+        (taken.map(|idle| idle.repository), forgotten)
     }
 
-    fn put(&self, handle: Idle) {
-        let mut idle = self.lock();
-        idle.push_back(handle);
-        if idle.len() > self.capacity {
-            idle.pop_front();
+    /// Keeps a handle, unless handles were forgotten since it was taken.
+    fn put(&self, handle: Idle, forgotten: u64) {
+        let mut handles = self.lock();
+        if handles.forgotten != forgotten {
+            return;
+        }
+        handles.idle.push_back(handle);
+        if handles.idle.len() > self.capacity {
+            handles.idle.pop_front();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
-        self.idle.lock()
+    fn lock(&self) -> MutexGuard<'_, Handles> {
+        self.handles.lock()
     }
 }
 
@@ -152,4 +175,37 @@ fn check_alternates(layout: &Layout, project: &ProjectName, path: &Path) -> Resu
         layout.confine_to_volume(project, &objects.join(line))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::base_paths::BasePaths;
+
+    /// Such a handle would read a pack that was put away meanwhile for as long as it is kept.
+    #[test]
+    fn a_handle_that_was_in_use_while_it_was_forgotten_or_has_met_damage_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::open(&BasePaths::at(folder.path())).unwrap();
+        let project: ProjectName = "p".parse().unwrap();
+        drop(Repository::init_bare(folder.path().join("p.git")).unwrap());
+        let pool = Pool::new(4);
+        let idle = || pool.lock().idle.len();
+        pool.with(&layout, &project, |_, _| Ok(())).unwrap();
+        assert_eq!(idle(), 1);
+        let forget = |_: &Repository, _: Option<Packs>| -> Result<(), GitError> {
+            pool.forget(&project);
+            Ok(())
+        };
+        pool.with(&layout, &project, forget).unwrap();
+        assert_eq!(idle(), 0, "it was forgotten while it was in use");
+        pool.with(&layout, &project, |_, _| Ok(())).unwrap();
+        assert_eq!(idle(), 1);
+        let object: lockstep_proto::Oid = "1".repeat(40).parse().unwrap();
+        let damaged = |_: &Repository, _: Option<Packs>| -> Result<(), GitError> {
+            Err(GitError::Damaged { project: project.clone(), object, why: "cut off".into() })
+        };
+        assert!(pool.with(&layout, &project, damaged).is_err());
+        assert_eq!(idle(), 0, "it has met damage");
+    }
 }

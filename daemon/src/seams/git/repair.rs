@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use super::files::{children, has_extension, is_fan_out, is_sealed};
 use super::layout::{Layout, Own, failed};
 use super::loose::is_intact;
-use super::salvage::Salvage;
+use super::salvage::{Salvage, is_full};
 use super::{GitError, RepairReport, Settings, base_path_stamp, intent, ref_files};
 use crate::base::clock::{Entropy, SeededEntropy};
 
@@ -171,8 +171,16 @@ impl Repair<'_> {
         for index in children(&folder)?.into_iter().filter(|path| has_extension(path, "idx")) {
             let pack = index.with_extension("pack");
             if is_young(&index, since)? && !(is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
-                salvage.put_pack_away(&index)?;
-                self.report.objects += 1;
+                match salvage.put_pack_away(&index) {
+                    // The other projects need not wait. The verification in the background puts it away later.
+                    Err(error) if is_full(&error) => {
+                        tracing::error!(index = %index.display(), %error, "a damaged pack stays: the disk is full");
+                    }
+                    away => {
+                        away?;
+                        self.report.objects += 1;
+                    }
+                }
             }
         }
         Ok(())

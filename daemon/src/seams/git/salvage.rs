@@ -3,18 +3,19 @@
 //! Peers send all that the refs need. Other objects of the pack may be here alone: strays, kept values, refs that each
 //! site computes itself. So each object of the pack is read by itself, and the intact ones go into a new pack in its
 //! place. If its index leads to none of them, git unpacks as much as it can. The damaged pack stays beside it, renamed.
+//! If only the index is damaged, the pack stays as it is, and git makes a new index.
 
 use std::fs::File;
-use std::io::{BufWriter, Error, Result, Seek, Write};
+use std::io::{BufWriter, Error, ErrorKind, Result, Seek, Write};
 use std::path::Path;
 
 use git2::Oid;
 use tempfile::TempDir;
 
 use super::Settings;
-use super::child::{self, Limits};
+use super::child::{self, Ended, Limits};
 use super::early_end::EarlyEnd;
-use super::files::put_away;
+use super::files::{children, is_sealed, put_away};
 use super::index_pack::{join, mapped_bytes};
 use super::layout::Own;
 use super::object_ids::ids_after;
@@ -35,22 +36,77 @@ pub(super) struct Salvage<'a> {
 
 impl Salvage<'_> {
     /// Puts a pack away, index first: git reads a pack only through its index. An index over several packs would lead
-    /// to the pack that is gone, so it goes too. The intact objects of the pack are there again at the end. Returns the
-    /// number of files that were there. Blocks.
+    /// to the pack that is gone, so it goes too. The intact objects of the pack are there again at the end. Of a pack
+    /// that is intact, only the index is replaced. Returns the number of files that were put away. Blocks.
+    ///
+    /// # Errors
+    /// The disk failed, or has no room for the intact objects ([`is_full`]): the pack is in its place then.
     pub(super) fn put_pack_away(&self, index: &Path) -> Result<u64> {
         let pack = index.with_extension("pack");
-        // The new pack may have the name of the old one, so it joins last. The rest stays in the renamed file.
-        let intact = self.intact(index, &pack).unwrap_or_else(|error| {
-            tracing::warn!(pack = %pack.display(), %error, "no object of a damaged pack is brought back");
-            None
-        });
-        let paths = [index, &pack, &index.with_file_name("multi-pack-index")];
-        let renamed = paths.into_iter().map(put_away).sum::<Result<u64>>()?;
-        if let Some((folder, objects)) = intact {
-            join(self.git_dir, &folder)?;
-            tracing::warn!(pack = %pack.display(), objects, "a damaged pack was put away, and its intact objects kept");
+        match self.reindexed(&pack) {
+            Ok(Some(folder)) => return self.put_index_away(index, &folder),
+            Ok(None) => {}
+            Err(error) if is_full(&error) => return Err(error),
+            Err(error) => tracing::warn!(pack = %pack.display(), %error, "a pack gets no new index"),
         }
+        let intact = match self.intact(index, &pack) {
+            Ok(intact) => intact,
+            // The pack stays until there is room: most of its objects may be intact.
+            Err(error) if is_full(&error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(pack = %pack.display(), %error, "no object of a damaged pack is brought back");
+                None
+            }
+        };
+        let paths = [index, &pack, &index.with_file_name("multi-pack-index")];
+        let put_all_away = || paths.into_iter().map(put_away).sum::<Result<u64>>();
+        let Some((folder, objects)) = intact else { return put_all_away() };
+        // The new pack joins first, so that its objects are there at any moment, and after a crash. Only one that has
+        // the name of the old pack must wait until that is gone.
+        let new = children(&folder.path().join("pack"))?;
+        let renamed = if new.iter().any(|path| path.file_name() == pack.file_name()) {
+            let renamed = put_all_away()?;
+            join(self.git_dir, &folder)?;
+            renamed
+        } else {
+            join(self.git_dir, &folder)?;
+            put_all_away()?
+        };
+        tracing::warn!(pack = %pack.display(), objects, "a damaged pack was put away, and its intact objects kept");
         Ok(renamed)
+    }
+
+    /// Puts a new index in the place of a damaged one, which stays beside it, renamed. Returns the number of files that
+    /// were put away.
+    fn put_index_away(&self, index: &Path, folder: &TempDir) -> Result<u64> {
+        let aside = index.with_added_extension("garbled");
+        put_away(&aside)?;
+        // The name goes over to the new file in one step: at no moment is the pack without an index.
+        std::fs::copy(index, &aside)?;
+        join(self.git_dir, folder)?;
+        tracing::warn!(index = %index.display(), "the index of an intact pack was damaged: git has made a new one");
+        Ok(1 + put_away(&index.with_file_name("multi-pack-index"))?)
+    }
+
+    /// Has git make a new index of a pack. Returns its folder, or `None` if the pack is damaged itself.
+    fn reindexed(&self, pack: &Path) -> Result<Option<TempDir>> {
+        let has_a_usual_name = pack.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"pack-"));
+        if !has_a_usual_name || !is_sealed(pack)? {
+            return Ok(None);
+        }
+        let folder = tempfile::tempdir_in(self.own.tmp())?;
+        std::fs::create_dir(folder.path().join("pack"))?;
+        let linked = folder.path().join("pack").join(pack.file_name().unwrap_or_default());
+        link(pack, &linked)?;
+        let space = self.settings.child_memory + mapped_bytes(&self.git_dir.join("objects/pack"))?;
+        let limits = Limits { address_space: space, seconds: self.settings.child_seconds };
+        let mut command = child::git(self.settings, self.git_dir);
+        command.env("GIT_OBJECT_DIRECTORY", folder.path()).args(["index-pack", "--threads=1"]).arg(&linked);
+        let (input, tmp) = (File::open("/dev/null")?, self.own.tmp());
+        let output = tempfile::tempfile_in(&tmp)?;
+        let ended = child::run(command, Some(limits), &EarlyEnd::default(), input, output, &tmp)?;
+        let error = failed("index-pack", &ended);
+        if is_full(&error) { Err(error) } else { Ok(ended.status.success().then_some(folder)) }
     }
 
     /// Makes a new pack of the intact objects of a pack. Returns its folder, and their number. `None` if there are
@@ -65,19 +121,24 @@ impl Salvage<'_> {
         for file in [index, pack] {
             link(file, &by_index.join("objects/pack").join(file.file_name().unwrap_or_default()))?;
         }
-        for place in [by_index, unpacked] {
-            if place.ends_with("unpacked") {
-                self.unpack(pack, &place)?;
-            }
-            let mut names = BufWriter::new(tempfile::tempfile_in(self.own.tmp())?);
-            let objects = name_readable(&place, &mut names)?;
-            if objects > 0 {
-                let names = names.into_inner().map_err(|error| error.into_error())?;
-                self.pack(&place, names, &folder.path().join("pack/pack"))?;
-                return Ok(Some((folder, objects)));
-            }
+        let mut objects = self.pack_readable(&by_index, &folder)?;
+        if objects == 0 {
+            // Unpacked objects may fill the disk by themselves, each time: that is no reason to wait for room.
+            let unpack = || self.unpack(pack, &unpacked).and_then(|()| self.pack_readable(&unpacked, &folder));
+            objects = unpack().map_err(Error::other)?;
         }
-        Ok(None)
+        Ok((objects > 0).then_some((folder, objects)))
+    }
+
+    /// Has git pack the objects of a place that can be read, if there are any. Returns their number.
+    fn pack_readable(&self, place: &Path, folder: &TempDir) -> Result<u64> {
+        let mut names = BufWriter::new(tempfile::tempfile_in(self.own.tmp())?);
+        let objects = name_readable(place, &mut names)?;
+        if objects > 0 {
+            let names = names.into_inner().map_err(|error| error.into_error())?;
+            self.pack(place, names, &folder.path().join("pack/pack"))?;
+        }
+        Ok(objects)
     }
 
     /// Has git unpack as many objects of a pack as it can. It ends with an error, because it cannot do so with all.
@@ -101,14 +162,28 @@ impl Salvage<'_> {
         if ended.status.success() {
             return Ok(());
         }
-        Err(Error::other(format!("git pack-objects: {}: {}", ended.status, ended.stderr)))
+        Err(failed("pack-objects", &ended))
     }
 }
 
-/// Gives a file a second name. Only one on another file system is copied.
+/// The error of a git that has failed. That the disk is full is told from damage.
+fn failed(command: &str, ended: &Ended) -> Error {
+    let full = ["No space left on device", "Disk quota exceeded"];
+    let is_full = full.iter().any(|sign| ended.stderr.contains(sign));
+    let kind = if is_full { ErrorKind::StorageFull } else { ErrorKind::Other };
+    Error::new(kind, format!("git {command}: {}: {}", ended.status, ended.stderr))
+}
+
+/// Whether a pack could not be salvaged for want of room. It is still in its place then.
+pub(super) fn is_full(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// Gives a file a second name. One that cannot have any is copied: it is on another file system, or it belongs to
+/// somebody else, and the kernel protects it.
 fn link(file: &Path, name: &Path) -> Result<()> {
     match std::fs::hard_link(file, name) {
-        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => std::fs::copy(file, name).map(drop),
+        Err(error) if error.kind() != ErrorKind::NotFound => std::fs::copy(file, name).map(drop),
         linked => linked,
     }
 }
@@ -139,7 +214,7 @@ mod tests {
     use git2::Repository;
 
     use super::*;
-    use crate::seams::git::files::{children, has_extension};
+    use crate::seams::git::files::has_extension;
 
     /// A repository with a pack of four blobs, of which no ref needs any, and nothing else.
     struct World {
@@ -200,15 +275,24 @@ mod tests {
             std::fs::write(path, content).unwrap();
         }
 
-        /// Puts the pack away, and returns the blobs that are there then, as git sees it.
-        fn left(&self) -> Vec<Oid> {
+        fn put_away(&self) -> Result<u64> {
             let (git_dir, own) = (self.git_dir(), Own { root: self.folder.path() });
-            let salvage = Salvage { settings: &self.settings, own, git_dir: &git_dir };
-            assert_eq!(salvage.put_pack_away(&self.index).unwrap(), 2);
-            assert!(self.pack().with_added_extension("garbled").exists());
+            let ended = Salvage { settings: &self.settings, own, git_dir: &git_dir }.put_pack_away(&self.index);
             assert_eq!(children(&own.tmp()).unwrap(), Vec::<PathBuf>::new(), "nothing stays behind");
+            ended
+        }
+
+        /// Puts the pack away, and returns the blobs that are there then.
+        fn left(&self) -> Vec<Oid> {
+            assert_eq!(self.put_away().unwrap(), 2);
+            assert!(self.pack().with_added_extension("garbled").exists());
+            self.there()
+        }
+
+        /// The blobs that are there, as git sees it.
+        fn there(&self) -> Vec<Oid> {
             let reads = |oid: &Oid| {
-                let mut command = child::git(&self.settings, &git_dir);
+                let mut command = child::git(&self.settings, &self.git_dir());
                 command.args(["cat-file", "blob", &oid.to_string()]);
                 command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
             };
@@ -232,13 +316,56 @@ mod tests {
 
     #[test]
     fn a_pack_without_a_readable_index_is_unpacked_as_far_as_it_goes() {
+        for length in [10, usize::MAX] {
+            let world = World::new();
+            let (_, last) = world.entries()[3];
+            World::rewrite(&world.index, |content| content.truncate(length));
+            World::rewrite(&world.pack(), |content| content.truncate(content.len() - 25));
+            assert_eq!(world.left(), world.all_but(last), "the end of the pack is cut off");
+        }
+    }
+
+    /// The names of the index begin behind its head and its counts.
+    #[test]
+    fn an_intact_pack_stays_and_gets_a_new_index() {
+        let damages: [fn(&mut Vec<u8>); 2] = [|content| content.truncate(10), |content| content[8 + 1024 + 5] ^= 0xff];
+        for damage in damages {
+            let world = World::new();
+            World::rewrite(&world.index, damage);
+            assert_ne!(world.there(), world.blobs);
+            assert_eq!(world.put_away().unwrap(), 1);
+            assert_eq!(world.there(), world.blobs);
+            assert!(world.pack().exists() && !world.pack().with_added_extension("garbled").exists());
+            assert!(is_sealed(&world.index).unwrap() && world.index.with_added_extension("garbled").exists());
+        }
+    }
+
+    #[test]
+    fn the_intact_objects_are_there_before_the_damaged_pack_goes() {
         let world = World::new();
-        World::rewrite(&world.index, |content| content.truncate(10));
-        assert_eq!(world.left(), world.blobs);
+        let (at, damaged) = world.entries()[1];
+        World::rewrite(&world.pack(), |content| content[at + 6] ^= 0xff);
+        std::fs::create_dir(world.pack().with_added_extension("garbled")).unwrap();
+        assert!(world.put_away().is_err(), "its name is taken by a folder");
+        assert_eq!(world.there(), world.all_but(damaged));
+    }
+
+    #[test]
+    fn a_damaged_pack_stays_while_the_disk_has_no_room_for_its_intact_objects() {
         let world = World::new();
-        let (_, last) = world.entries()[3];
-        World::rewrite(&world.pack(), |content| content.truncate(content.len() - 25));
-        assert_eq!(world.left(), world.all_but(last), "the end of the pack is cut off");
+        let (at, damaged) = world.entries()[1];
+        World::rewrite(&world.pack(), |content| content[at + 6] ^= 0xff);
+        let full = world.folder.path().join("a-git-on-a-full-disk");
+        // A child process writes it. A file that this process has open for writing could not be executed while other
+        // tests run.
+        let says = "#!/bin/sh\necho 'fatal: write error: No space left on device' >&2\nexit 128\n";
+        let write = ["-c", "printf %s \"$1\" > \"$2\" && chmod 700 \"$2\"", "sh", says];
+        assert!(std::process::Command::new("sh").args(write).arg(&full).status().unwrap().success());
+        let settings = Settings { git: full, ..Settings::default() };
+        let world = World { settings, ..world };
+        assert!(is_full(&world.put_away().unwrap_err()) && world.index.exists() && world.pack().exists());
+        let world = World { settings: Settings::default(), ..world };
+        assert_eq!(world.there(), world.all_but(damaged));
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn check_one(
     known: &mut BTreeSet<git2::Oid>,
     unsound: &mut BTreeSet<Oid>,
 ) -> Result<(), GitError> {
-    let read = match read(objects, id) {
+    let read = match read(objects, id, LARGE) {
         Ok(read) => read,
         // It was collected since it was listed.
         Err(ReadError::Absent) if !loose_path(objects.repository.path(), id).exists() => return Ok(()),
@@ -89,8 +89,8 @@ fn check_one(
 }
 
 /// Reads an object, and compares its content with its id. `None` for a large one that is taken as it is.
-fn read(objects: &Objects<'_>, id: git2::Oid) -> Result<Option<(ObjectType, Vec<u8>)>, ReadError> {
-    let object = objects.db.check(id, LARGE)?;
+fn read(objects: &Objects<'_>, id: git2::Oid, large: usize) -> Result<Option<(ObjectType, Vec<u8>)>, ReadError> {
+    let object = objects.db.check(id, large)?;
     Ok(object.map(|object| (object.kind(), object.data().to_vec())))
 }
 
@@ -109,16 +109,50 @@ fn is_absent(objects: &Objects<'_>, id: git2::Oid) -> Result<bool, GitError> {
 
 /// Returns those of the objects that are absent on the disk, or cannot be read. Blocks.
 pub(super) fn unsound(objects: &Objects<'_>, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
+    unsound_beside(objects, oids, LARGE)
+}
+
+/// As [`unsound`], where an object of `large` bytes or more is not read into memory.
+fn unsound_beside(objects: &Objects<'_>, oids: &[Oid], large: usize) -> Result<Vec<Oid>, GitError> {
     objects.afresh(|objects| {
         let mut found = Vec::new();
         for oid in oids {
             let id = native(objects.project, oid)?;
-            if is_absent(objects, id)? || read(objects, id).is_err() {
+            if is_absent(objects, id)? || is_damaged(objects, id, large)? {
                 found.push(*oid);
             }
         }
         Ok(found)
     })
+}
+
+/// Whether an object cannot be read. A large one in a pack is as sound as that pack: an operation may have met damage
+/// that a slice does not look for.
+fn is_damaged(objects: &Objects<'_>, id: git2::Oid, large: usize) -> Result<bool, GitError> {
+    match read(objects, id, large) {
+        Ok(Some(_)) => Ok(false),
+        Ok(None) => {
+            let found = is_in_damaged_pack(objects.repository.path(), id);
+            found.map_err(|error| failed(objects.project, OP, error))
+        }
+        Err(_) => Ok(true),
+    }
+}
+
+fn is_in_damaged_pack(git_dir: &Path, id: git2::Oid) -> std::io::Result<bool> {
+    for path in children(&git_dir.join("objects/pack"))?.into_iter().filter(|path| has_extension(path, "idx")) {
+        let Some(index) = Index::open(&path)? else { continue };
+        if index.has(id)? && !is_pack_sealed(&path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether an index and its pack are there, each with the right checksum.
+fn is_pack_sealed(index: &Path) -> std::io::Result<bool> {
+    let pack = index.with_extension("pack");
+    Ok(is_sealed(index)? && pack.exists() && is_sealed(&pack)?)
 }
 
 /// Renames the files with damaged copies of these objects. Blocks.
@@ -135,11 +169,15 @@ fn rename_damaged(salvage: &Salvage<'_>, ids: &[git2::Oid]) -> std::io::Result<u
         }
     }
     for index in children(&git_dir.join("objects/pack"))?.into_iter().filter(|path| has_extension(path, "idx")) {
-        let pack = index.with_extension("pack");
-        if !has_any(&index, ids)? || (is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
+        if !has_any(&index, ids)? || is_pack_sealed(&index)? {
             continue;
         }
         renamed += salvage.put_pack_away(&index)?;
+    }
+    // A damaged index over several packs leads to wrong places in intact packs. Each pack has an index of its own.
+    let over_packs = git_dir.join("objects/pack/multi-pack-index");
+    if over_packs.exists() && !is_sealed(&over_packs)? {
+        renamed += put_away(&over_packs)?;
     }
     Ok(renamed)
 }
@@ -333,6 +371,33 @@ mod tests {
         let damaged = all.iter().filter(|oid| !world.has(oid)).count() as u64;
         assert!(damaged > 0, "one byte is in one object");
         assert_eq!(world.check(100).0, 3 - damaged, "the others are in a new pack");
+    }
+
+    #[test]
+    fn a_damaged_index_over_several_packs_is_set_aside_and_the_packs_stay() {
+        let world = World::new();
+        world.git(&["repack", "-a", "-d", "-q"]);
+        world.git(&["multi-pack-index", "write"]);
+        let (over_packs, all) = (world.git_dir.join("objects/pack/multi-pack-index"), [wire(world.blob)]);
+        assert_eq!((world.set_aside(&all), over_packs.exists()), (0, true));
+        World::damage(&over_packs);
+        assert_eq!((world.set_aside(&all), over_packs.exists()), (1, false));
+        assert_eq!(world.check(100), (3, BTreeSet::new()));
+    }
+
+    /// A slice takes them as they are. The damaged byte is in another object.
+    #[test]
+    fn a_large_object_that_an_operation_has_met_is_as_sound_as_its_pack() {
+        let (world, project) = (World::new(), project());
+        world.git(&["repack", "-a", "-d", "-q"]);
+        let unsound = || {
+            let repository = Repository::open_bare(&world.git_dir).unwrap();
+            let objects = Objects::open(&project, &repository, None).unwrap();
+            unsound_beside(&objects, &[wire(world.blob)], 1).unwrap()
+        };
+        assert_eq!(unsound(), []);
+        World::damage(&world.pack());
+        assert_eq!(unsound(), [wire(world.blob)]);
     }
 
     #[test]

@@ -13,7 +13,8 @@
 //!
 //! Between `init` and the handshake of a Gerrit, refs of All-Projects and All-Users on the disk may be values that
 //! `init` has written and that nobody has committed yet. While no Gerrit asks for refresh tasks here, a resync sets no
-//! ref of these two projects, and says so.
+//! ref of these two projects, and says so. It does not note them as being restored either, but for a repository that
+//! was missing: that one has no writes of `init`.
 //!
 //! | file | content |
 //! |---|---|

@@ -20,6 +20,8 @@ pub(super) struct Righted {
     pub(super) garbled: u64,
     pub(super) refs_set: u64,
     pub(super) strays: u64,
+    /// Whether the repository was missing: `init` has written nothing into the new one.
+    created: bool,
 }
 
 impl Resyncer {
@@ -47,6 +49,7 @@ impl Resyncer {
         peers: &dyn Peers,
     ) -> Result<Righted, ResyncError> {
         let mut righted = Righted::default();
+        let was_noted = self.store.facts()?.restoring.contains(name);
         // Damage may be in the way of a catch-up, so the objects of known values are looked at in any case.
         let mut behind = self.catch_up_with(name, only).await;
         let mut left = TRIES;
@@ -67,9 +70,12 @@ impl Resyncer {
                 if !matches!(refs, Ok(()) | Err(ResyncError::LeftToGerrit(_))) {
                     return refs.map(|()| righted);
                 }
-                // The objects are whole, and a handshake restores refs without the restorer.
+                // The objects are whole, and a handshake restores refs without the restorer. A restoration that began
+                // before goes on: `init` must not see a repository that lacks refs.
                 self.durability.wait_durable().await;
-                self.note_restoring(name, false).await?;
+                if refs.is_ok() || !was_noted {
+                    self.note_restoring(name, false).await?;
+                }
                 return behind.map_err(ResyncError::from).and(refs).map(|()| righted);
             }
             behind = self.catch_up_with(name, only).await;
@@ -127,14 +133,21 @@ impl Resyncer {
                 _ => default_head(name)?,
             };
             self.repositories.create(name, &head).await?;
+            righted.created = true;
         }
         let garbled = self.repositories.garbled(name, false).await?;
         if garbled > 0 {
             tracing::error!(%project, garbled, "files of the repository are garbled: taking them away");
-            self.note_restoring(name, true).await?;
+            // The restorer sets refs, so it must not see the note of a project whose refs are left to a handshake. The
+            // verification in the background brings the objects after a crash.
+            if !self.leaves_refs(project) {
+                self.note_restoring(name, true).await?;
+            }
             righted.garbled += self.repositories.garbled(name, true).await?;
         }
-        let values = self.values(project, self.part(name, only)?)?;
+        // Files that were taken away had objects of other refs, too.
+        let part = self.part(name, only)?.filter(|_| righted.garbled == 0);
+        let values = self.values(project, part)?;
         righted.refetched |= self.complete(name, &values, peers).await?;
         Ok(())
     }
@@ -147,7 +160,7 @@ impl Resyncer {
         righted: &mut Righted,
     ) -> Result<(), ResyncError> {
         let before = self.materializer.strays(&project.name).await?.len();
-        let left = self.of_init.contains(&project.name) && !(self.gerrit_runs)();
+        let left = self.leaves_refs(project) && !righted.created;
         if left {
             self.nothing_differs(project, only).await?;
         }
@@ -168,6 +181,11 @@ impl Resyncer {
         let after = self.materializer.strays(&project.name).await?.len();
         righted.strays += after.saturating_sub(before) as u64;
         Ok(())
+    }
+
+    /// Whether the refs of a project may be writes of `init`, which the handshake of a Gerrit commits.
+    fn leaves_refs(&self, project: &ProjectKey) -> bool {
+        self.of_init.contains(&project.name) && !(self.gerrit_runs)()
     }
 
     /// Checks that no ref on the disk differs from its committed value.

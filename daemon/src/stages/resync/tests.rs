@@ -252,6 +252,26 @@ async fn refs_that_init_wrote_stay_for_the_handshake_until_a_gerrit_runs() {
     assert!(world.is_whole());
 }
 
+/// An `init` on a repository without refs begins a history of its own, and the handshake refuses that.
+#[tokio::test(start_paused = true)]
+async fn a_repository_without_refs_is_never_left_for_init() {
+    let world = World::new().await;
+    let resyncer = world.resyncer.clone().leaving([project().name].into(), Arc::new(|| false));
+    let world = World { resyncer, ..world };
+    let restoring = || world.context.store.facts().unwrap().restoring;
+    world.here.delete(&project().name).await.unwrap();
+    assert_eq!(world.run(request(None)).await.failures, 0);
+    assert!(world.is_whole() && restoring().is_empty(), "{:?}", world.here.refs(&project().name));
+
+    let mut facts = world.context.store.facts().unwrap();
+    facts.restoring.insert(project().name);
+    world.state.durability.stage(|changes| changes.facts = Some(facts));
+    world.state.durability.wait_durable().await;
+    world.set("a", Some(world.values[0]), None).await;
+    assert_eq!(world.run(request(None)).await.failures, 1);
+    assert!(restoring().contains(&project().name), "the restorer has begun it, and ends it");
+}
+
 #[tokio::test(start_paused = true)]
 async fn objects_come_again_although_the_refs_look_right() {
     let world = World::new().await;

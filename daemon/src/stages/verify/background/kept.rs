@@ -142,6 +142,13 @@ impl Kept {
         }
     }
 
+    /// Forgets that no ref needed these objects: they are needed now.
+    pub(super) fn are_needed(&mut self, project: &ProjectName, oids: &[Oid]) {
+        if let Some(known) = self.unneeded.get_mut(project) {
+            known.retain(|oid| !oids.contains(oid));
+        }
+    }
+
     /// Forgets the projects that exist no more.
     pub(super) fn exist(&mut self, exist: &BTreeSet<ProjectName>) {
         for part in Part::ALL {

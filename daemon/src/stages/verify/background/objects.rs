@@ -127,6 +127,8 @@ impl Background {
                     }
                     missing => missing?,
                 };
+                // Objects that no ref needed may be values of refs since.
+                self.noting(|kept| kept.are_needed(&project.name, &missing));
                 let last: Option<RefKey> = page.last().map(|(key, _)| key.clone()).filter(|_| page.len() >= REFS);
                 let next = last.map_or(Stage::Objects(None), |last| Stage::Values(Some(last)));
                 Ok(sliced(0, missing, Some(next)))
@@ -187,18 +189,19 @@ impl Background {
         }
     }
 
-    /// Replaces damaged objects that operations of this node have met. One that is open waits for its next try, and
-    /// one that no ref needs is left alone.
+    /// Replaces damaged objects that operations of this node have met. One that is open waits for its next try. One
+    /// that no ref needed was absent then, and has come back since.
     pub(super) async fn mend_met(&self) -> Result<(), CompareError> {
         for (name, met) in self.verifier.materializer.repositories.take_damage() {
             let Some(project) = self.verifier.versions.project_key(&name)? else { continue };
             if self.leaves_objects(&name)? {
                 continue;
             }
+            let met = Vec::from_iter(met);
             let new: Vec<Oid> = self.noting(|kept| {
+                kept.are_needed(&name, &met);
                 let open = kept.pass(Part::Objects).open.get(&name).map(|open| &open.objects);
-                let known = [open, kept.unneeded.get(&name)];
-                met.into_iter().filter(|oid| !known.iter().flatten().any(|known| known.contains(oid))).collect()
+                met.into_iter().filter(|oid| open.is_none_or(|open| !open.contains(oid))).collect()
             });
             if !new.is_empty() {
                 self.mend_objects(&project, new).await;

@@ -287,6 +287,26 @@ async fn an_object_that_no_ref_needed_is_looked_at_again_once_it_is_sound() {
     assert_eq!(unneeded(), 0);
 }
 
+/// Nobody would replace it otherwise, if it is damaged before a pass has seen it sound.
+#[tokio::test(start_paused = true)]
+async fn an_object_that_no_ref_needed_is_replaced_once_it_is_needed() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let _helper = Helper::give(&mut world, &[]);
+    let lost = refs[1].1.oid().unwrap();
+    let lose = || {
+        world.verifier.log.lock().background.no_ref_needs(&project().name, [lost]);
+        world.model.lose_object(&project().name, &lost);
+    };
+    lose();
+    let _ = pass(&world, Part::Objects).await;
+    assert!(world.model.closure_is_complete(&project().name, lost), "it is the value of a ref");
+    lose();
+    world.model.meet_damage(&project().name, lost);
+    job(&world, Part::Objects).mend_met().await.unwrap();
+    assert!(world.model.closure_is_complete(&project().name, lost), "an operation has met it");
+}
+
 /// Garbage may lack what it points to. It is not fetched again in each pass.
 #[tokio::test(start_paused = true)]
 async fn an_absent_object_that_no_ref_needs_is_remembered_and_is_no_finding() {
