@@ -45,7 +45,7 @@ pub struct Identities {
     seen: Mutex<Seen>,
 }
 
-/// Credentials that expire.
+/// Credentials that expire at some time.
 struct Kept {
     identity: Identity,
     expires: SystemTime,

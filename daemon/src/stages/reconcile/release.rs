@@ -368,7 +368,7 @@ mod tests {
         for broken in ["a", "q"] {
             let (mut context, repositories, project, _) = world().await;
             let broken: ProjectName = broken.parse().unwrap();
-            let counted = CountedRepositories::new(repositories.clone()).whose_project_is_broken(broken.clone());
+            let counted = CountedRepositories::new(repositories.clone()).with_broken_project(broken.clone());
             context.repositories = Arc::new(counted);
             let (releaser, projects) = (releaser(&context), [broken.clone().min(project.clone()), broken.max(project)]);
             releaser.release_among(&projects).await.unwrap();

@@ -34,7 +34,7 @@ impl CountedRepositories {
     }
 
     /// The same repositories, of which the kept values of this project cannot be listed.
-    pub(crate) fn whose_project_is_broken(self, project: ProjectName) -> Self {
+    pub(crate) fn with_broken_project(self, project: ProjectName) -> Self {
         Self { broken: Some(project), ..self }
     }
 

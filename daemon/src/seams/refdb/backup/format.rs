@@ -179,7 +179,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts a line.
+    /// Counts a line of the file.
     pub(super) fn add(&mut self, entry: &Entry) {
         match entry {
             Entry::Head(_) | Entry::End(_) => {}
