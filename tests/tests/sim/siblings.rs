@@ -122,12 +122,14 @@ fn a_reader_that_lives_and_reads_nothing_is_replaced_and_gets_its_records_from_t
         story.until("the others show it", is_shown).await;
         let is_over = async || reader_of(story, FIRST).await.is_some_and(|reader| reader != stuck);
         story.until("another one reads for the site", is_over).await;
+        // The buffer of the new reader may begin behind records that the others have read by themselves.
+        story.cut(&stuck, Seam::EventLog, None);
+        story.until("it has caught up by itself", async || shown(story, &stuck) == 1).await;
         story.pass(15_000).await;
         let before = handed(story, &stuck);
         push(story, "b1").await;
         let gets = async || handed(story, &stuck) > before && shown(story, &stuck) == 2;
-        story.until("a node that is cut off from the stream has it from a sibling", gets).await;
-        story.cut(&stuck, Seam::EventLog, None);
+        story.until("it has the next one from the new reader", gets).await;
         story.converge().await;
     });
 }

@@ -71,7 +71,7 @@ pub(super) struct SharedReader {
     after: Option<String>,
     /// The reader of the stream, while this node reads it.
     own: Option<Box<dyn ShardReader>>,
-    /// Whether the stream had more at the last read of it.
+    /// Whether the stream had more at the last read of it. False after a read that failed: then a sibling may help.
     is_behind: bool,
     ended: bool,
     /// Whether the last answer came after a wait.
@@ -197,6 +197,7 @@ impl SharedReader {
 
     /// Reads the next records from the stream.
     async fn read(&mut self, limit: usize, reason: String) -> Result<Batch, EventLogError> {
+        self.is_behind = false;
         let mut reader = match self.own.take() {
             Some(reader) => reader,
             None => {
