@@ -16,8 +16,8 @@ from conftest import DEPLOY, TOOLS, run
 from test_observability import ALERTS, BOARDS, RECORDS, VARIABLE
 
 PATIENCE = 120
-# The panels that may have no data while nothing is wrong, without a Gerrit that works, TLS and signed records, and
-# before the first drill. A counter with labels has no series before its first event.
+# The panels that may have no data while nothing is wrong, without a Gerrit that works, TLS, signed records and an
+# autoscaler, and before the first drill. A counter with labels has no series before its first event.
 MAY_BE_EMPTY = {
     "Calls that did not get an answer",
     "Refused and repeated records",
@@ -30,6 +30,8 @@ MAY_BE_EMPTY = {
     "Blobs",
     "Bytes of blobs",
     "Last drill of each kind",
+    "Load of a stream with an autoscaler",
+    "Shards of a stream with an autoscaler",
     "Age of the last green drill",
 }
 # The variables of dashboards that a reader may change, with their first values.

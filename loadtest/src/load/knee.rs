@@ -169,7 +169,7 @@ fn step(factor: f64, seconds: std::ops::Range<usize>, course: &Course, processes
     }
 }
 
-/// The values of a profile whose usual load is the knee of these runs, and whose burst is [`OVERLOAD`] times that. Of
+/// The values of a profile whose usual load is the knee of these runs, and whose burst is a fixed multiple of that. Of
 /// several knees the middle one counts.
 ///
 /// # Errors
