@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
-use git2::ObjectType;
 use lockstep_proto::{Oid, ProjectName};
 use tokio::time::Instant;
 
@@ -65,8 +64,10 @@ fn check_one(
     known: &mut BTreeSet<git2::Oid>,
     unsound: &mut BTreeSet<Oid>,
 ) -> Result<(), GitError> {
-    let read = match read(objects, id, LARGE) {
-        Ok(read) => read,
+    let object = match objects.db.check(id, LARGE) {
+        Ok(Some(object)) => object,
+        // A large one is taken as it is.
+        Ok(None) => return Ok(()),
         // It was collected since it was listed.
         Err(ReadError::Absent) if !loose_path(objects.repository.path(), id).exists() => return Ok(()),
         Err(_) => {
@@ -74,9 +75,8 @@ fn check_one(
             return Ok(());
         }
     };
-    let Some((kind, content)) = read else { return Ok(()) };
     // The content is that of the id. Whether git can walk it was judged before it was committed.
-    let Ok(links) = parse::links(kind, &content) else { return Ok(()) };
+    let Ok(links) = parse::links(object.kind(), object.data()) else { return Ok(()) };
     if known.len() > KNOWN {
         known.clear();
     }
@@ -86,12 +86,6 @@ fn check_one(
         }
     }
     Ok(())
-}
-
-/// Reads an object, and compares its content with its id. `None` for a large one that is taken as it is.
-fn read(objects: &Objects<'_>, id: git2::Oid, large: usize) -> Result<Option<(ObjectType, Vec<u8>)>, ReadError> {
-    let object = objects.db.check(id, large)?;
-    Ok(object.map(|object| (object.kind(), object.data().to_vec())))
 }
 
 /// Whether an object is absent. A damaged one is not: its own turn finds it.
@@ -129,7 +123,7 @@ fn unsound_beside(objects: &Objects<'_>, oids: &[Oid], large: usize) -> Result<V
 /// Whether an object cannot be read. A large one in a pack is as sound as that pack: an operation may have met damage
 /// that a slice does not look for.
 fn is_damaged(objects: &Objects<'_>, id: git2::Oid, large: usize) -> Result<bool, GitError> {
-    match read(objects, id, large) {
+    match objects.db.check(id, large) {
         Ok(Some(_)) => Ok(false),
         Ok(None) => {
             let found = is_in_damaged_pack(objects.repository.path(), id);
