@@ -16,6 +16,13 @@ pub(super) fn children(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Returns the indexes of the packs in a folder of objects, sorted; empty when the folder does not exist.
+pub(super) fn indexes(objects: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = children(&objects.join("pack"))?;
+    paths.retain(|path| has_extension(path, "idx"));
+    Ok(paths)
+}
+
 /// Whether a file's name ends so, behind its last dot.
 pub(super) fn has_extension(path: &Path, wanted: &str) -> bool {
     path.extension().is_some_and(|extension| extension == wanted)
@@ -38,6 +45,12 @@ pub(super) fn is_sealed(path: &Path) -> std::io::Result<bool> {
     let mut seal = [0; 20];
     content.read_exact(&mut seal)?;
     Ok(digest.finalize()[..] == seal)
+}
+
+/// Whether an index and its pack are there, each with the right checksum.
+pub(super) fn is_pack_sealed(index: &Path) -> std::io::Result<bool> {
+    let pack = index.with_extension("pack");
+    Ok(is_sealed(index)? && pack.exists() && is_sealed(&pack)?)
 }
 
 /// Renames a file so that git no longer reads it, and an operator still can. Returns the number of files that were

@@ -12,7 +12,7 @@ use std::path::Path;
 use lockstep_proto::{Oid, ProjectName};
 
 use super::early_end::EarlyEnd;
-use super::files::{children, has_extension, is_fan_out, is_sealed, put_away};
+use super::files::{children, has_extension, indexes, is_fan_out, is_sealed, put_away};
 use super::layout::{Layout, failed};
 use super::loose::is_intact;
 use super::salvage::Salvage;
@@ -63,7 +63,7 @@ fn refs(folder: &Path, away: bool) -> std::io::Result<u64> {
 
 fn look(salvage: &Salvage<'_>, away: bool) -> std::io::Result<u64> {
     let (objects, mut found) = (salvage.git_dir.join("objects"), 0);
-    for index in children(&objects.join("pack"))?.into_iter().filter(|path| has_extension(path, "idx")) {
+    for index in indexes(&objects)? {
         let pack = index.with_extension("pack");
         if is_gone_or(is_sealed(&index))? && is_gone_or(is_sealed(&pack))? {
             continue;

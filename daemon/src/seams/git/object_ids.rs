@@ -9,7 +9,7 @@ use std::path::Path;
 
 use git2::Oid;
 
-use super::files::{children, has_extension, is_fan_out};
+use super::files::{children, indexes, is_fan_out};
 
 /// The first bytes of an index of version 2.
 const MAGIC: [u8; 4] = *b"\xfftOc";
@@ -20,7 +20,7 @@ const COUNTS: usize = 1024;
 pub(super) fn ids_after(git_dir: &Path, after: Option<Oid>, most: usize) -> Result<Vec<Oid>> {
     let objects = git_dir.join("objects");
     let mut ids = loose(&objects, after, most)?;
-    for path in children(&objects.join("pack"))?.into_iter().filter(|path| has_extension(path, "idx")) {
+    for path in indexes(&objects)? {
         if let Some(index) = Index::open(&path)? {
             ids.extend(index.after(after, most)?);
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{ErrorClass, ErrorCode, ObjectType, Odb, OdbObject, Oid, Repository};
 
-use super::files::{children, has_extension, put_away};
+use super::files::{indexes, put_away};
 use super::loose::{self, Loose, Unreadable, is_empty, is_intact, loose_in, make_room};
 use super::object_ids::Index;
 
@@ -140,8 +140,8 @@ impl<'a> ObjectDb<'a> {
 
     /// Whether the index of a pack names the object.
     fn is_packed(&self, oid: Oid) -> bool {
-        let packs = self.folders.iter().flat_map(|folder| children(&folder.join("pack")).unwrap_or_default());
-        packs.filter(|path| has_extension(path, "idx")).any(|path| {
+        let mut paths = self.folders.iter().flat_map(|folder| indexes(folder).unwrap_or_default());
+        paths.any(|path| {
             let index = Index::open(&path).ok().flatten();
             index.is_some_and(|index| index.has(oid).unwrap_or(false))
         })

@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::files::{children, has_extension, is_fan_out, is_sealed};
+use super::files::{children, has_extension, indexes, is_fan_out, is_pack_sealed};
 use super::layout::{Layout, Own, failed};
 use super::loose::is_intact;
 use super::salvage::{Salvage, is_full};
@@ -167,10 +167,8 @@ impl Repair<'_> {
 
     /// Puts garbled packs away that are younger than the last sync.
     fn packs(&mut self, salvage: &Salvage<'_>, since: Option<SystemTime>) -> std::io::Result<()> {
-        let folder = salvage.git_dir.join("objects/pack");
-        for index in children(&folder)?.into_iter().filter(|path| has_extension(path, "idx")) {
-            let pack = index.with_extension("pack");
-            if is_young(&index, since)? && !(is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
+        for index in indexes(&salvage.git_dir.join("objects"))? {
+            if is_young(&index, since)? && !is_pack_sealed(&index)? {
                 match salvage.put_pack_away(&index) {
                     // The other projects need not wait. The verification in the background puts it away later.
                     Err(error) if is_full(&error) => {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::child::{self, Limits};
 use super::early_end::EarlyEnd;
-use super::files::{children, has_extension, is_sealed, put_away};
+use super::files::{indexes, is_pack_sealed, is_sealed, put_away};
 use super::index_pack::mapped_bytes;
 use super::layout::{Layout, failed};
 use super::loose::{is_empty, is_intact, loose_path};
@@ -134,19 +134,13 @@ fn is_damaged(objects: &Objects<'_>, id: git2::Oid, large: usize) -> Result<bool
 }
 
 fn is_in_damaged_pack(git_dir: &Path, id: git2::Oid) -> std::io::Result<bool> {
-    for path in children(&git_dir.join("objects/pack"))?.into_iter().filter(|path| has_extension(path, "idx")) {
+    for path in indexes(&git_dir.join("objects"))? {
         let Some(index) = Index::open(&path)? else { continue };
         if index.has(id)? && !is_pack_sealed(&path)? {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-/// Whether an index and its pack are there, each with the right checksum.
-fn is_pack_sealed(index: &Path) -> std::io::Result<bool> {
-    let pack = index.with_extension("pack");
-    Ok(is_sealed(index)? && pack.exists() && is_sealed(&pack)?)
 }
 
 /// Renames the files with damaged copies of these objects. Blocks.
@@ -162,7 +156,7 @@ fn rename_damaged(salvage: &Salvage<'_>, ids: &[git2::Oid]) -> std::io::Result<u
             renamed += put_away(&path)?;
         }
     }
-    for index in children(&git_dir.join("objects/pack"))?.into_iter().filter(|path| has_extension(path, "idx")) {
+    for index in indexes(&git_dir.join("objects"))? {
         if !has_any(&index, ids)? || is_pack_sealed(&index)? {
             continue;
         }
@@ -221,6 +215,7 @@ mod tests {
 
     use super::*;
     use crate::base::base_paths::BasePaths;
+    use crate::seams::git::files::{children, has_extension};
 
     struct World {
         _folder: tempfile::TempDir,
