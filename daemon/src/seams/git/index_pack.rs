@@ -105,8 +105,7 @@ impl Quarantine<'_> {
     ) -> std::io::Result<Ended> {
         let objects = self.git_dir.join("objects");
         std::fs::create_dir_all(folder.join("pack"))?;
-        let space = self.settings.child_memory + mapped_bytes(&objects.join("pack"))?;
-        let limits = Limits { address_space: space, seconds: self.settings.child_seconds };
+        let limits = child_limits(self.settings, self.git_dir)?;
         let mut command = child::git(self.settings, self.git_dir);
         command.args(["index-pack", option]).env("GIT_OBJECT_DIRECTORY", folder);
         // Threads share one arena: each further one would take 128 MiB of the address space.
@@ -264,8 +263,14 @@ fn ids(message: &str) -> impl Iterator<Item = git2::Oid> {
         .filter(|oid| !oid.is_zero())
 }
 
+/// The limits of a git that reads the objects of a repository beside content from outside.
+pub(super) fn child_limits(settings: &Settings, git_dir: &Path) -> std::io::Result<Limits> {
+    let address_space = settings.child_memory + mapped_bytes(&git_dir.join("objects/pack"))?;
+    Ok(Limits { address_space, seconds: settings.child_seconds })
+}
+
 /// Returns the bytes of the indexes that git maps as a whole. They count as its address space, but not as its memory.
-pub(super) fn mapped_bytes(packs: &Path) -> std::io::Result<u64> {
+fn mapped_bytes(packs: &Path) -> std::io::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(packs)? {
         let entry = entry?;

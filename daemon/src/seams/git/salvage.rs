@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Error, ErrorKind, Result, Seek, Write};
 use std::path::Path;
+use std::process::Command;
 
 use git2::Oid;
 use tempfile::TempDir;
@@ -16,7 +17,7 @@ use super::Settings;
 use super::child::{self, Ended, Limits};
 use super::early_end::EarlyEnd;
 use super::files::{children, is_sealed, put_away};
-use super::index_pack::{join, mapped_bytes};
+use super::index_pack::{child_limits, join};
 use super::layout::Own;
 use super::object_ids::ids_after;
 use super::odb::ObjectDb;
@@ -98,13 +99,10 @@ impl Salvage<'_> {
         std::fs::create_dir(folder.path().join("pack"))?;
         let linked = folder.path().join("pack").join(pack.file_name().unwrap_or_default());
         link(pack, &linked)?;
-        let space = self.settings.child_memory + mapped_bytes(&self.git_dir.join("objects/pack"))?;
-        let limits = Limits { address_space: space, seconds: self.settings.child_seconds };
-        let mut command = child::git(self.settings, self.git_dir);
-        command.env("GIT_OBJECT_DIRECTORY", folder.path()).args(["index-pack", "--threads=1"]).arg(&linked);
-        let (input, tmp) = (File::open("/dev/null")?, self.own.tmp());
-        let output = tempfile::tempfile_in(&tmp)?;
-        let ended = child::run(command, Some(limits), &EarlyEnd::default(), input, output, &tmp)?;
+        let limits = child_limits(self.settings, self.git_dir)?;
+        let mut command = self.git(folder.path());
+        command.args(["index-pack", "--threads=1"]).arg(&linked);
+        let ended = self.run(command, Some(limits), File::open("/dev/null")?)?;
         let error = failed("index-pack", &ended);
         if is_full(&error) { Err(error) } else { Ok(ended.status.success().then_some(folder)) }
     }
@@ -143,26 +141,35 @@ impl Salvage<'_> {
 
     /// Has git unpack as many objects of a pack as it can. It ends with an error, because it cannot do so with all.
     fn unpack(&self, pack: &Path, place: &Path) -> Result<()> {
-        let space = self.settings.child_memory + mapped_bytes(&self.git_dir.join("objects/pack"))?;
-        let limits = Limits { address_space: space, seconds: self.settings.child_seconds };
-        let mut command = child::git(self.settings, self.git_dir);
-        command.env("GIT_OBJECT_DIRECTORY", place.join("objects")).args(["unpack-objects", "-r", "-q"]);
-        let (input, tmp) = (File::open(pack)?, self.own.tmp());
-        child::run(command, Some(limits), &EarlyEnd::default(), input, tempfile::tempfile_in(&tmp)?, &tmp).map(drop)
+        let limits = child_limits(self.settings, self.git_dir)?;
+        let mut command = self.git(&place.join("objects"));
+        command.args(["unpack-objects", "-r", "-q"]);
+        self.run(command, Some(limits), File::open(pack)?).map(drop)
     }
 
     /// Has git pack the named objects of a place. It takes them over as they are stored.
     fn pack(&self, place: &Path, mut names: File, target: &Path) -> Result<()> {
         names.rewind()?;
-        let mut command = child::git(self.settings, self.git_dir);
-        command.env("GIT_OBJECT_DIRECTORY", place.join("objects"));
+        let mut command = self.git(&place.join("objects"));
         command.args(["pack-objects", "--delta-base-offset", "--window=0", "--threads=1", "-q"]).arg(target);
-        let tmp = self.own.tmp();
-        let ended = child::run(command, None, &EarlyEnd::default(), names, tempfile::tempfile_in(&tmp)?, &tmp)?;
+        let ended = self.run(command, None, names)?;
         if ended.status.success() {
             return Ok(());
         }
         Err(failed("pack-objects", &ended))
+    }
+
+    /// A git command for the repository, with its objects in another folder.
+    fn git(&self, objects: &Path) -> Command {
+        let mut command = child::git(self.settings, self.git_dir);
+        command.env("GIT_OBJECT_DIRECTORY", objects);
+        command
+    }
+
+    /// Runs a git to its end.
+    fn run(&self, command: Command, limits: Option<Limits>, input: File) -> Result<Ended> {
+        let tmp = self.own.tmp();
+        child::run(command, limits, &EarlyEnd::default(), input, tempfile::tempfile_in(&tmp)?, &tmp)
     }
 }
 

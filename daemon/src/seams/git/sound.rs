@@ -11,10 +11,10 @@ use std::path::Path;
 use lockstep_proto::{Oid, ProjectName};
 use tokio::time::Instant;
 
-use super::child::{self, Limits};
+use super::child;
 use super::early_end::EarlyEnd;
 use super::files::{indexes, is_pack_sealed, is_sealed, put_away};
-use super::index_pack::mapped_bytes;
+use super::index_pack::child_limits;
 use super::layout::{Layout, failed};
 use super::loose::{is_empty, is_intact, loose_path};
 use super::object_ids::{Index, ids_after};
@@ -186,8 +186,7 @@ pub(super) fn fsck(settings: &Settings, layout: &Layout, project: &ProjectName) 
     let (git_dir, _) = layout.locate(project)?;
     let run = || -> std::io::Result<(child::Ended, String)> {
         let scratch = tempfile::tempdir_in(layout.own(project).tmp())?;
-        let space = settings.child_memory + mapped_bytes(&git_dir.join("objects/pack"))?;
-        let limits = Limits { address_space: space, seconds: settings.child_seconds };
+        let limits = child_limits(settings, &git_dir)?;
         let mut command = child::git(settings, &git_dir);
         command.args(["fsck", "--full", "--no-dangling", "--no-progress", "--no-reflogs"]);
         let (input, output) = (File::open("/dev/null")?, tempfile::tempfile_in(&scratch)?);

@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use super::child::{self, Limits};
-use super::index_pack::mapped_bytes;
+use super::index_pack::child_limits;
 use super::layout::{Layout, failed};
 use super::{GitError, Settings};
 
@@ -48,8 +48,7 @@ pub(super) fn prepare(
     step: FetchStep,
 ) -> Result<Prepared, GitError> {
     let (git_dir, _) = layout.locate(project)?;
-    let mapped = mapped_bytes(&git_dir.join("objects/pack")).map_err(|error| failed(project, OP, error))?;
-    let limits = Limits { address_space: settings.child_memory + mapped, seconds: settings.child_seconds };
+    let limits = child_limits(settings, &git_dir).map_err(|error| failed(project, OP, error))?;
     let mut command = child::git(settings, &git_dir);
     for hidden in HIDDEN {
         command.arg("-c").arg(format!("transfer.hideRefs={hidden}"));
