@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lockstep_proto::{Oid, ProjectKey, RefKey, Version};
 
 use super::atomic_apply::{UnitError, Units};
-use crate::seams::peers::{MOST_OIDS, Peers};
+use crate::seams::peers::{OnArrival, Peers, fetch};
 use crate::seams::volume::RefRecord;
 use crate::state::version_map::RefGuard;
 
@@ -75,17 +75,12 @@ impl Units {
                 wants.push((rank(key), oid));
             }
         }
-        let wants = distinct(wants);
-        let mut haves = distinct(haves);
-        for wants in wants.chunks(MOST_OIDS) {
-            haves.truncate(MOST_OIDS);
-            self.fetch_from_peers(project, wants, &haves, peers).await?;
-            haves.splice(0..0, wants.iter().copied());
-        }
-        Ok(())
+        let (wants, haves) = (distinct(wants), distinct(haves));
+        fetch(peers, &*self.repositories, &project.name, &wants, &haves, OnArrival::Ingest).await
     }
 
-    /// Fetches the objects that `wants` need beyond `haves` from peers. Each list has at most [`MOST_OIDS`] entries.
+    /// Fetches the objects that `wants` need beyond `haves` from peers. Each list has at most
+    /// [`crate::seams::peers::MOST_OIDS`] entries.
     pub(super) async fn fetch_from_peers(
         &self,
         project: &ProjectKey,
