@@ -92,8 +92,7 @@ impl Progress {
     }
 
     /// The number of open records of a shard.
-    #[must_use]
-    pub fn open_records(&self, id: &ShardId) -> usize {
+    fn open_records(&self, id: &ShardId) -> usize {
         self.shards().get(id).map_or(0, |shard| shard.open.len())
     }
 
