@@ -13,6 +13,15 @@ use lockstep_proto::Oid;
 use lockstep_tests::contract::repositories::{Fixture, name, project};
 use lockstep_tests::local_git::{LocalFixture, commit, git};
 
+/// Two volumes that have the project, without any object.
+async fn with_project(settings: &Settings) -> LocalFixture {
+    let fixture = LocalFixture::with(settings);
+    for volume in [fixture.origin(), fixture.replica()] {
+        volume.create(&project(), &name("refs/heads/main")).await.unwrap();
+    }
+    fixture
+}
+
 /// Packs everything that a value needs.
 async fn pack(fixture: &LocalFixture, want: Oid) -> Vec<Payload> {
     let nothing: IsCommitted = Arc::new(|_| false);
@@ -24,14 +33,21 @@ fn object_count(git_dir: &Path) -> usize {
     git(git_dir, &["cat-file", "--batch-all-objects", "--batch-check"]).unwrap().lines().count()
 }
 
+/// The object of a file in a commit, by git.
+fn blob_at(git_dir: &Path, commit: Oid, path: &str) -> Oid {
+    git(git_dir, &["rev-parse", &format!("{commit}:{path}")]).unwrap().trim().parse().unwrap()
+}
+
+fn loose_file(git_dir: &Path, oid: Oid) -> PathBuf {
+    let digits = oid.to_string();
+    git_dir.join("objects").join(&digits[..2]).join(&digits[2..])
+}
+
 /// An object that a damaged disk has lost comes again with a pack, although the values that need it are there.
 #[tokio::test]
 async fn lost_and_garbled_objects_come_again_with_a_pack() {
     for memory_pack_bytes in [Settings::default().memory_pack_bytes, 0] {
-        let fixture = LocalFixture::with(&Settings { memory_pack_bytes, ..Settings::default() });
-        for volume in [fixture.origin(), fixture.replica()] {
-            volume.create(&project(), &name("refs/heads/main")).await.unwrap();
-        }
+        let fixture = with_project(&Settings { memory_pack_bytes, ..Settings::default() }).await;
         let one = fixture.commit(&project(), &[], &[("a", "first"), ("b", "second")]);
         let packed = pack(&fixture, one).await;
         fixture.replica().ingest(&project(), &packed, &[one], &[]).await.unwrap();
@@ -47,10 +63,7 @@ async fn lost_and_garbled_objects_come_again_with_a_pack() {
             }
         }
         let whole = object_count(&dir);
-        let file = |path: &str| {
-            let blob = git(&dir, &["rev-parse", &format!("{one}:{path}")]).unwrap().trim().to_owned();
-            dir.join("objects").join(&blob[..2]).join(&blob[2..])
-        };
+        let file = |path: &str| loose_file(&dir, blob_at(&dir, one, path));
         std::fs::remove_file(file("a")).unwrap();
         std::fs::remove_file(file("b")).unwrap();
         std::fs::write(file("b"), b"\0\0\0\0").unwrap();
@@ -77,11 +90,6 @@ fn within_a_bound<F: Future<Output = ()>>(job: impl FnOnce() -> F + Send + 'stat
     receiver.recv_timeout(Duration::from_secs(20)).expect("no read hangs, and no assertion fails");
 }
 
-fn loose_file(git_dir: &Path, oid: Oid) -> PathBuf {
-    let digits = oid.to_string();
-    git_dir.join("objects").join(&digits[..2]).join(&digits[2..])
-}
-
 /// Leaves the beginning of an object's file, as a power cut may.
 fn cut_off(git_dir: &Path, oid: Oid) {
     let path = loose_file(git_dir, oid);
@@ -101,9 +109,8 @@ fn is_damaged<T: Debug>(answer: Result<T, GitError>, oid: Oid) {
 #[test]
 fn no_read_of_an_object_that_is_cut_off_hangs_and_each_names_it() {
     within_a_bound(async || {
-        let fixture = LocalFixture::new();
+        let fixture = with_project(&Settings::default()).await;
         let origin = fixture.origin();
-        origin.create(&project(), &name("refs/heads/main")).await.unwrap();
         let one = fixture.commit(&project(), &[], &[("a", "first")]);
         let two = fixture.commit(&project(), &[one], &[("a", "second")]);
         let other = fixture.commit(&project(), &[], &[("a", "third")]);
@@ -132,9 +139,8 @@ fn no_read_of_an_object_that_is_cut_off_hangs_and_each_names_it() {
 #[test]
 fn a_damaged_object_is_named_when_git_makes_the_pack() {
     within_a_bound(async || {
-        let fixture = LocalFixture::with(&Settings { memory_pack_bytes: 0, ..Settings::default() });
+        let fixture = with_project(&Settings { memory_pack_bytes: 0, ..Settings::default() }).await;
         let origin = fixture.origin();
-        origin.create(&project(), &name("refs/heads/main")).await.unwrap();
         let file = fixture.blob(&project(), "a file that is long enough to have a header before its half");
         cut_off(&fixture.origin_dir(&project()), file);
         let nothing: IsCommitted = Arc::new(|_| false);
@@ -146,16 +152,13 @@ fn a_damaged_object_is_named_when_git_makes_the_pack() {
 fn a_pack_that_has_an_object_replaces_its_damaged_copy() {
     for memory_pack_bytes in [Settings::default().memory_pack_bytes, 0] {
         within_a_bound(async move || {
-            let fixture = LocalFixture::with(&Settings { memory_pack_bytes, ..Settings::default() });
+            let fixture = with_project(&Settings { memory_pack_bytes, ..Settings::default() }).await;
             let replica = fixture.replica();
-            for volume in [fixture.origin(), fixture.replica()] {
-                volume.create(&project(), &name("refs/heads/main")).await.unwrap();
-            }
             let one = fixture.commit(&project(), &[], &[("a", "first")]);
             let dir = fixture.replica_dir(&project());
             let files = BTreeMap::from([("a".to_owned(), b"first".to_vec())]);
             assert_eq!(commit(&Repository::open_bare(&dir).unwrap(), &[], &files), one);
-            let blob: Oid = git(&dir, &["rev-parse", &format!("{one}:a")]).unwrap().trim().parse().unwrap();
+            let blob = blob_at(&dir, one, "a");
             for oid in [one, blob] {
                 cut_off(&dir, oid);
             }
@@ -172,9 +175,8 @@ fn a_pack_that_has_an_object_replaces_its_damaged_copy() {
 #[test]
 fn a_damaged_copy_beside_a_pack_gives_way_to_the_packed_one() {
     within_a_bound(async || {
-        let fixture = LocalFixture::new();
+        let fixture = with_project(&Settings::default()).await;
         let origin = fixture.origin();
-        origin.create(&project(), &name("refs/heads/main")).await.unwrap();
         let one = fixture.commit(&project(), &[], &[("a", "first")]);
         let two = fixture.commit(&project(), &[one], &[("a", "second")]);
         let dir = fixture.origin_dir(&project());
@@ -191,9 +193,8 @@ fn a_damaged_copy_beside_a_pack_gives_way_to_the_packed_one() {
 #[test]
 fn a_damaged_object_of_an_alternate_is_named_too() {
     within_a_bound(async || {
-        let fixture = LocalFixture::new();
+        let fixture = with_project(&Settings::default()).await;
         let origin = fixture.origin();
-        origin.create(&project(), &name("refs/heads/main")).await.unwrap();
         let dir = fixture.origin_dir(&project());
         let lender = fixture.origin_root().join("lender.git");
         let files = BTreeMap::from([("a".to_owned(), b"first".to_vec())]);
