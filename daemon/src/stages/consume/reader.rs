@@ -198,15 +198,15 @@ impl Consumer {
             }
             let (read, done) = self.progress.read_and_done(id);
             // A busy shard may give no empty batch for hours.
-            if !batch.behind && count < self.limits.batch && end.is_none() {
+            let is_at_end = !batch.behind && count < self.limits.batch;
+            if is_at_end && end.is_none() {
                 end = Some(read);
             }
             let is_short = self.bugs.has(InjectedBug::ShortReadIsEnd) && count < self.limits.batch;
             if end.is_some_and(|end| done >= end) || is_short {
                 caught_up.reached_the_end(id);
             }
-            let has_read_all = count == 0 || !(batch.behind || count >= self.limits.batch);
-            if has_read_all && !reader.waits() {
+            if (count == 0 || is_at_end) && !reader.waits() {
                 // Everything that was there is read. One read per record that trickles in would cost more than the
                 // record, and would use up the reads per second that all readers of the shard share.
                 sleep(self.limits.poll_interval).await;
