@@ -39,7 +39,7 @@ impl Lines {
 
     /// All lines that were written.
     pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock()).into_owned()
+        String::from_utf8(self.0.lock().clone()).unwrap()
     }
 }
 

@@ -47,6 +47,7 @@ fn is_unconnected(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Whether an error or one of its causes is such a one.
+#[must_use]
 pub fn is_in_chain(error: &(dyn Error + 'static), is_it: impl Fn(&(dyn Error + 'static)) -> bool) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
