@@ -28,6 +28,8 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 pub use logs::LogFormat;
+#[cfg(test)]
+pub(crate) use tests::Lines;
 pub use traces::{current_traceparent, set_parent};
 
 /// The name under which instruments, spans and the service appear.
@@ -106,8 +108,8 @@ impl Telemetry {
     /// # Errors
     /// As [`Self::build`].
     #[cfg(test)]
-    pub(crate) fn writing(settings: &Settings, writer: BoxMakeWriter) -> Result<Self, TelemetryError> {
-        Self::assemble(settings, resource(settings), None, writer)
+    pub(crate) fn writing(settings: &Settings, lines: &Lines) -> Result<Self, TelemetryError> {
+        Self::assemble(settings, resource(settings), None, lines.writer())
     }
 
     /// The subscriber of the log lines.

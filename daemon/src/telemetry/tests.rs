@@ -28,7 +28,20 @@ use crate::telemetry::status_board::StatusBoard;
 
 /// The log lines of a test.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// A writer that adds to them.
+    pub(crate) fn writer(&self) -> BoxMakeWriter {
+        let lines = self.clone();
+        BoxMakeWriter::new(move || lines.clone())
+    }
+
+    /// All lines that were written.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().clone()).unwrap()
+    }
+}
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -56,10 +69,8 @@ fn site() -> SiteId {
 
 /// Builds telemetry that sends no spans and writes its log lines to `lines`.
 fn traced(lines: &Lines) -> Telemetry {
-    let lines = lines.clone();
-    let writer = BoxMakeWriter::new(move || lines.clone());
     let tracers = SdkTracerProvider::builder().build();
-    Telemetry::assemble(&settings(), resource(&settings()), Some(tracers), writer).unwrap()
+    Telemetry::assemble(&settings(), resource(&settings()), Some(tracers), lines.writer()).unwrap()
 }
 
 /// Uses every instrument once.
@@ -268,8 +279,7 @@ fn a_json_line_is_one_object_with_the_fields_of_its_span() {
         span.in_scope(|| tracing::info!(refs = 2, "committed"));
         tracing::debug!("filtered out");
     });
-    let text = String::from_utf8(lines.0.lock().clone()).unwrap();
-    let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    let line: serde_json::Value = serde_json::from_str(lines.text().trim()).unwrap();
     assert_eq!(line["message"], "committed");
     assert_eq!(line["refs"], 2);
     assert_eq!(line["span"]["project"], "tools");

@@ -179,7 +179,7 @@ pub fn overload(reports: &[Report], slo: &Slo) -> Fallible<Vec<String>> {
     let found: Option<Vec<f64>> = knees.iter().map(Knee::factor).collect();
     let mut factors = found.ok_or("a run broke an objective at its first step: begin `step` with a smaller load")?;
     factors.sort_by(f64::total_cmp);
-    let middle = factors.get(factors.len().saturating_sub(1) / 2).ok_or("there is no run")?;
+    let middle = middle(&factors).ok_or("there is no run")?;
     // Multiples are those of the peak hour of this many builds.
     let builds = reports.first().map_or(0.0, |report| report.profile.model.builds_per_day);
     Ok(vec![
@@ -187,6 +187,11 @@ pub fn overload(reports: &[Report], slo: &Slo) -> Fallible<Vec<String>> {
         format!("load.factor={middle}"),
         format!("load.to={}", middle * OVERLOAD),
     ])
+}
+
+/// The middle one of sorted factors, the lower one of two.
+fn middle(factors: &[f64]) -> Option<f64> {
+    factors.get(factors.len().saturating_sub(1) / 2).copied()
 }
 
 /// The knees of repeats as Markdown: the steps of the first run, the spread over all, and the headroom.
@@ -210,8 +215,7 @@ pub fn text(knees: &[Knee], builds_per_day: f64) -> String {
     if knees.iter().any(|knee| knee.factor().is_none()) {
         text.push_str("\nAt least one run broke an objective at its first step: it has no knee.\n");
     }
-    if let (Some(least), Some(most)) = (factors.first(), factors.last()) {
-        let middle = factors[(factors.len() - 1) / 2];
+    if let (Some(least), Some(middle), Some(most)) = (factors.first(), middle(&factors), factors.last()) {
         let headroom = |builds: f64| round(middle * builds_per_day / builds);
         let _ = writeln!(
             text,

@@ -85,8 +85,13 @@ impl Counted {
     /// # Errors
     /// A counter went back.
     pub fn since(&self, before: &Self) -> Result<Self, MeasureError> {
-        let growth = Self { consumers: self.consumers, ..self.with(before, |now, then| now - then) };
-        if growth.all().iter().any(|one| *one < 0.0) { Err(MeasureError::Restarted) } else { Ok(growth) }
+        let before = Self { consumers: 0.0, ..before.clone() };
+        let mut went_back = false;
+        let growth = self.with(&before, |now, then| {
+            went_back |= now < then;
+            now - then
+        });
+        if went_back { Err(MeasureError::Restarted) } else { Ok(growth) }
     }
 
     /// The use of a month in which every hour is like the measured time.
@@ -111,23 +116,7 @@ impl Counted {
         }
     }
 
-    fn all(&self) -> [f64; 11] {
-        [
-            self.write_units,
-            self.read_units,
-            self.transactions,
-            self.refs,
-            self.records,
-            self.appended_bytes,
-            self.read_bytes,
-            self.consumers,
-            self.blob_puts,
-            self.blob_bytes,
-            self.blob_gets,
-        ]
-    }
-
-    fn with(&self, other: &Self, of: impl Fn(f64, f64) -> f64) -> Self {
+    fn with(&self, other: &Self, mut of: impl FnMut(f64, f64) -> f64) -> Self {
         Self {
             write_units: of(self.write_units, other.write_units),
             read_units: of(self.read_units, other.read_units),

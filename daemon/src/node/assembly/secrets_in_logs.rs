@@ -1,32 +1,13 @@
 //! Tests: nothing secret of a call to AWS is in a log, under any filter.
 
-use std::io::Write;
-use std::sync::Arc;
-
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Credentials;
 use axum::Router;
-use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tracing::instrument::WithSubscriber;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::seams::refdb::dynamo::{Connection, client};
-use crate::telemetry::{LogFormat, Settings, Telemetry};
-
-/// The log lines of a test.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
+use crate::telemetry::{Lines, LogFormat, Settings, Telemetry};
 
 /// Makes one signed call, and returns its log lines at the level of traces.
 async fn logged(format: LogFormat) -> String {
@@ -41,8 +22,7 @@ async fn logged(format: LogFormat) -> String {
         otlp_endpoint: None,
     };
     let lines = Lines::default();
-    let written = lines.clone();
-    let telemetry = Telemetry::writing(&settings, BoxMakeWriter::new(move || written.clone())).unwrap();
+    let telemetry = Telemetry::writing(&settings, &lines).unwrap();
     let call = async {
         let client = client(&Connection::emulator(url)).await;
         let token = Some("the-session-token".to_owned());
@@ -51,8 +31,7 @@ async fn logged(format: LogFormat) -> String {
         let _ = client.list_tables().send().await.unwrap();
     };
     call.with_subscriber(telemetry.subscriber()).await;
-    let text = lines.0.lock().clone();
-    String::from_utf8_lossy(&text).into_owned()
+    lines.text()
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{endpoint} cannot be reached ({why}); the call was not sent; this node looks again by itself")]
 pub struct Open {
-    /// The service and the place: `dynamodb in eu-west-1`.
+    /// The service and the place: `dynamodb at eu-west-1`.
     pub endpoint: String,
     /// The last failure to connect.
     pub why: String,

@@ -46,7 +46,9 @@ fn is_unconnected(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect())
 }
 
-fn is_in_chain(error: &(dyn Error + 'static), is_it: impl Fn(&(dyn Error + 'static)) -> bool) -> bool {
+/// Whether an error or one of its causes is such a one.
+#[must_use]
+pub fn is_in_chain(error: &(dyn Error + 'static), is_it: impl Fn(&(dyn Error + 'static)) -> bool) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if is_it(error) {

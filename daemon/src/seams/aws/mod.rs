@@ -35,7 +35,7 @@ mod way;
 mod wishes;
 
 pub use causes::causes;
-pub use guard::{Guard, never_sent, unconnected, vital};
+pub use guard::{Guard, is_in_chain, never_sent, unconnected, vital};
 pub use identities::{AHEAD, Identities};
 pub use links::{Link, Links, Service};
 pub use provided::{Property, Provided, ProvisionError, Row, Rows, Verdict};

@@ -1,12 +1,10 @@
 //! Whether the blob store's endpoint could be reached, and which endpoint that is.
 
-use std::error::Error as _;
-
 use object_store::Error;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{HttpError, HttpErrorKind};
 
-use crate::seams::aws::{EndpointKind, Link, causes, unconnected};
+use crate::seams::aws::{EndpointKind, Link, causes, is_in_chain, unconnected};
 
 /// The options of a blob store in S3 for a kind of endpoints. None if the environment names an endpoint, or AWS's usual
 /// ones are wanted.
@@ -63,18 +61,10 @@ pub(super) fn tell(link: &Link, error: &Error) {
 
 /// Whether no connection was made.
 fn is_unconnected(error: &Error) -> bool {
-    if unconnected(error) {
-        return true;
-    }
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let http = error.downcast_ref::<HttpError>();
-        if http.is_some_and(|error| error.kind() == HttpErrorKind::Connect) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    let is_http = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<HttpError>().is_some_and(|error| error.kind() == HttpErrorKind::Connect)
+    };
+    unconnected(error) || is_in_chain(error, is_http)
 }
 
 #[cfg(test)]

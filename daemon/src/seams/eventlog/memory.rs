@@ -92,25 +92,12 @@ impl MemoryEventLog {
 
     /// Splits an open shard in two, as an operator would. Returns the ids of the children.
     pub fn split(&self, site: &SiteId, shard: &str) -> Result<[String; 2], EventLogError> {
-        let mut state = self.lock();
-        let stream = state.stream_mut(site)?;
-        let (low, high) = stream.close(shard)?;
-        let middle = low + (high - low) / 2;
-        let parents = vec![shard.to_owned()];
-        Ok([stream.add((low, middle), parents.clone()), stream.add((middle + 1, high), parents)])
+        self.lock().stream_mut(site)?.split(shard)
     }
 
     /// Merges two open neighbours, the lower one first. Returns the id of the child.
     pub fn merge(&self, site: &SiteId, lower: &str, upper: &str) -> Result<String, EventLogError> {
-        let mut state = self.lock();
-        let stream = state.stream_mut(site)?;
-        let (left, right) = (stream.open_range(lower)?, stream.open_range(upper)?);
-        if left.1.checked_add(1) != Some(right.0) {
-            return Err(EventLogError::Broken(format!("shards {lower} and {upper} are not neighbours")));
-        }
-        stream.close(lower)?;
-        stream.close(upper)?;
-        Ok(stream.add((left.0, right.1), vec![lower.to_owned(), upper.to_owned()]))
+        self.lock().stream_mut(site)?.merge(lower, upper)
     }
 
     /// Removes the records before the sequence number `before`, and the closed shards that are empty then.
@@ -192,6 +179,25 @@ impl Stream {
         Ok(range)
     }
 
+    /// Splits an open shard in the middle. Returns the ids of the children.
+    fn split(&mut self, id: &str) -> Result<[String; 2], EventLogError> {
+        let (low, high) = self.close(id)?;
+        let middle = low + (high - low) / 2;
+        let parents = vec![id.to_owned()];
+        Ok([self.add((low, middle), parents.clone()), self.add((middle + 1, high), parents)])
+    }
+
+    /// Merges two open neighbours, the lower one first. Returns the id of the child.
+    fn merge(&mut self, lower: &str, upper: &str) -> Result<String, EventLogError> {
+        let (left, right) = (self.open_range(lower)?, self.open_range(upper)?);
+        if left.1.checked_add(1) != Some(right.0) {
+            return Err(EventLogError::Broken(format!("shards {lower} and {upper} are not neighbours")));
+        }
+        self.close(lower)?;
+        self.close(upper)?;
+        Ok(self.add((left.0, right.1), vec![lower.to_owned(), upper.to_owned()]))
+    }
+
     /// The open shards with their ranges, in the order of the ranges.
     fn open_ranges(&self) -> Vec<(String, (u64, u64))> {
         let open = self.shards.iter().filter(|(_, shard)| shard.open);
@@ -204,21 +210,14 @@ impl Stream {
     fn split_widest(&mut self, open: &[(String, (u64, u64))]) -> Result<(), EventLogError> {
         let widest = open.iter().rev().max_by_key(|(_, (low, high))| high - low);
         let Some((id, _)) = widest else { return Ok(()) };
-        let (low, high) = self.close(id)?;
-        let (middle, parents) = (low + (high - low) / 2, vec![id.clone()]);
-        self.add((low, middle), parents.clone());
-        self.add((middle + 1, high), parents);
-        Ok(())
+        self.split(id).map(drop)
     }
 
     /// Merges the two neighbours of these open shards that are narrowest together, the first of several.
     fn merge_narrowest(&mut self, open: &[(String, (u64, u64))]) -> Result<(), EventLogError> {
         let narrowest = open.windows(2).min_by_key(|pair| pair[1].1.1 - pair[0].1.0);
-        let Some([(lower, (low, _)), (upper, (_, high))]) = narrowest else { return Ok(()) };
-        self.close(lower)?;
-        self.close(upper)?;
-        self.add((*low, *high), vec![lower.clone(), upper.clone()]);
-        Ok(())
+        let Some([(lower, _), (upper, _)]) = narrowest else { return Ok(()) };
+        self.merge(lower, upper).map(drop)
     }
 
     /// Splits and merges shards until so many are open.

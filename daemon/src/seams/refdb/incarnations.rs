@@ -22,8 +22,8 @@ pub enum IncarnationState {
     Drained,
 }
 
-/// The record of an incarnation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The record of an incarnation. A backup has it as it is: a new field needs a default for the files of before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncarnationRecord {
     /// The id: node and number.
     pub id: IncarnationId,

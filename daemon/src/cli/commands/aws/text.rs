@@ -34,7 +34,7 @@ pub(super) fn compared(rows: &[Row]) -> String {
 }
 
 /// The cost of a shard per month, in cents, and that of an on-demand stream in dollars: list prices of us-east-1,
-/// before the data.
+/// before the data. A test holds them against those of `lockstep cost`.
 const SHARD_CENTS: u64 = 1_095;
 const ON_DEMAND_DOLLARS: u64 = 29;
 
@@ -88,7 +88,16 @@ pub(super) fn step(row: &Row) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::cost::prices::{Prices, US_EAST_1};
+    use crate::cli::cost::usage::MONTH_HOURS;
     use crate::seams::aws::Rows;
+
+    #[test]
+    fn the_cost_of_a_stream_is_that_of_the_built_in_prices() {
+        let prices = Prices::parse(US_EAST_1).unwrap().kinesis;
+        assert_eq!((prices.shard_hour * MONTH_HOURS * 100.0).round(), SHARD_CENTS as f64);
+        assert_eq!((prices.stream_hour * MONTH_HOURS).round(), ON_DEMAND_DOLLARS as f64);
+    }
 
     #[test]
     fn the_mode_of_a_stream_is_told_with_its_cost() {

@@ -362,7 +362,6 @@ fn journal(status: &NodeStatus) -> String {
     section("journal (depth: settled and not yet published)", &table)
 }
 
-/// How the streams are read, where the node has a choice.
 /// The capacity of the stream of this site, and the last look at it.
 pub(super) fn capacity(capacity: &StreamCapacity) -> String {
     let holder = capacity.holder.as_ref().map_or("nobody".to_owned(), ToString::to_string);
@@ -374,6 +373,7 @@ pub(super) fn capacity(capacity: &StreamCapacity) -> String {
     )
 }
 
+/// How the streams are read, where the node has a choice.
 fn streams(status: &NodeStatus) -> String {
     let mut table = Table::new(&["stream", "read by", "reason"]);
     for one in &status.streams {

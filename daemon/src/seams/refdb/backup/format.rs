@@ -4,10 +4,10 @@
 //! misunderstand them.
 
 use lockstep_proto::rebuild::KnownSite;
-use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, RefValue, Seq, SiteId, TxnId, Version};
+use lockstep_proto::{NodeId, ProjectKey, ProjectName, RefKey, RefValue, SiteId, TxnId, Version};
 use serde::{Deserialize, Serialize};
 
-use crate::seams::refdb::{Document, IncarnationRecord, IncarnationState, RefItem};
+use crate::seams::refdb::{Document, IncarnationRecord, RefItem};
 
 /// The format of the files that this release writes, and the newest one that it reads.
 pub const FORMAT: u32 = 1;
@@ -47,7 +47,7 @@ pub enum Entry {
         expelled: bool,
     },
     /// An incarnation that is not forgotten.
-    Incarnation(BackedUpIncarnation),
+    Incarnation(IncarnationRecord),
     /// The identity of the installation's Gerrit.
     Gerrit {
         /// The server id of it.
@@ -117,32 +117,6 @@ impl BackedUpRef {
     pub fn item(self) -> (ProjectKey, RefItem) {
         let Self { project, key, version, value, txn, directory, loosened, lock } = self;
         (project, RefItem { key, version, value, txn, directory, loosened, lock })
-    }
-}
-
-/// The record of an incarnation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackedUpIncarnation {
-    /// The id: node and number.
-    pub id: IncarnationId,
-    /// The site of the node.
-    pub site: SiteId,
-    /// The epoch of the site when it was opened.
-    pub epoch: u64,
-    /// The state, such as open.
-    pub state: IncarnationState,
-    /// The number of slots above its settled mark that each lane may use.
-    pub window: u64,
-    /// The settled mark of each lane.
-    pub settled: Vec<Seq>,
-    /// The published mark of each lane.
-    pub published: Vec<Seq>,
-}
-
-impl From<IncarnationRecord> for BackedUpIncarnation {
-    fn from(record: IncarnationRecord) -> Self {
-        let IncarnationRecord { id, site, epoch, state, window, settled, published } = record;
-        Self { id, site, epoch, state, window, settled, published }
     }
 }
 

@@ -29,6 +29,6 @@ mod tests;
 mod write;
 
 pub use file::NewFile;
-pub use format::{BackedUpIncarnation, BackedUpRef, Counts, End, Entry, FORMAT, Head};
+pub use format::{BackedUpRef, Counts, End, Entry, FORMAT, Head};
 pub use read::{ReadError, Verified, read};
 pub use write::{BackupWriter, WriteError};

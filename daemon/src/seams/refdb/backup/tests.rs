@@ -181,6 +181,17 @@ async fn a_backup_that_is_cut_off_anywhere_or_changed_is_refused() {
     assert!(matches!(entries("x".repeat(5 << 20).as_bytes()), Err(ReadError::Damaged(1, _))), "lines have a bound");
 }
 
+#[test]
+fn an_incarnation_has_the_fields_of_the_first_format() {
+    let record = IncarnationRecord::open("n.41".parse().unwrap(), "s".parse().unwrap(), 3, 8, 2);
+    let json = serde_json::json!({
+        "incarnation": {
+            "id": "n.41", "site": "s", "epoch": 3, "state": "open", "window": 8, "settled": [0, 0], "published": [0, 0]
+        }
+    });
+    assert_eq!(serde_json::to_value(Entry::Incarnation(record)).unwrap(), json);
+}
+
 #[tokio::test]
 async fn tables_without_a_whole_refdb_are_refused() {
     let refdb = MemoryRefDb::new().refdb();

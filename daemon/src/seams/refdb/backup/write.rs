@@ -154,7 +154,7 @@ impl<W: Write> BackupWriter<W> {
     async fn registry(&mut self) -> Result<(), WriteError> {
         let refdb = self.refdb.clone();
         for record in self.read(|| refdb.incarnations()).await? {
-            self.put(&Entry::Incarnation(record.into()))?;
+            self.put(&Entry::Incarnation(record))?;
         }
         for NodeRecord { node, site, volume, expelled, .. } in self.read(|| refdb.nodes.nodes()).await? {
             let highest = self.read(|| refdb.incarnations.last_incarnation(&site, &node)).await?;

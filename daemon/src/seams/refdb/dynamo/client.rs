@@ -166,28 +166,35 @@ mod tests {
         assert!(way.links.lines().is_empty());
     }
 
-    /// Gives credentials, and counts how often.
-    #[derive(Debug)]
-    struct Counted(Arc<AtomicUsize>);
+    /// The answer of a source that was asked so often before.
+    type Given = fn(usize) -> Result<Credentials, CredentialsError>;
 
-    impl ProvideCredentials for Counted {
+    /// A source of credentials, which counts how often it is asked.
+    #[derive(Debug)]
+    struct Source(Arc<AtomicUsize>, Given);
+
+    impl ProvideCredentials for Source {
         fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
         where
             Self: 'a,
         {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            future::ProvideCredentials::ready(Ok(Credentials::new("a", "b", None, None, "a test")))
+            future::ProvideCredentials::ready((self.1)(self.0.fetch_add(1, Ordering::Relaxed)))
         }
+    }
+
+    /// A client that signs with the credentials of a source, and the count of that source.
+    async fn signed(url: &str, way: &Way, given: Given) -> (Client, Arc<AtomicUsize>) {
+        let (client, count) = (client_by(&Connection::emulator(url), way).await, Arc::default());
+        let source = Source(Arc::clone(&count), given);
+        (Client::from_conf(client.config().to_builder().credentials_provider(source).build()), count)
     }
 
     #[tokio::test]
     async fn credentials_that_aws_calls_expired_are_looked_for_again_by_the_next_call() {
         let (listener, url) = port().await;
         serve(listener, vec![FOUND, (StatusCode::BAD_REQUEST, "ExpiredTokenException"), FOUND]).await;
-        let (way, count) = (Way::default(), Arc::new(AtomicUsize::new(0)));
-        let client = client_by(&Connection::emulator(url), &way).await;
-        let given = client.config().to_builder().credentials_provider(Counted(Arc::clone(&count)));
-        let client = Client::from_conf(given.build());
+        let way = Way::default();
+        let (client, count) = signed(&url, &way, |_| Ok(Credentials::new("a", "b", None, None, "a test"))).await;
         read(&client).await.unwrap();
         let why = not_now(read(&client).await);
         assert!(why.contains("have expired") && why.contains("renew them at their source"), "{why}");
@@ -198,19 +205,11 @@ mod tests {
     }
 
     /// Gives credentials that expire in half a minute, and is away from then on.
-    #[derive(Debug)]
-    struct Once(Arc<AtomicUsize>);
-
-    impl ProvideCredentials for Once {
-        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-        where
-            Self: 'a,
-        {
-            let expires = UNIX_EPOCH + Duration::from_millis(SystemClock.now_ms() + 30_000);
-            future::ProvideCredentials::ready(match self.0.fetch_add(1, Ordering::Relaxed) {
-                0 => Ok(Credentials::new("a", "b", None, Some(expires), "a test")),
-                _ => Err(CredentialsError::provider_error("the source is away")),
-            })
+    fn once(before: usize) -> Result<Credentials, CredentialsError> {
+        let expires = UNIX_EPOCH + Duration::from_millis(SystemClock.now_ms() + 30_000);
+        match before {
+            0 => Ok(Credentials::new("a", "b", None, Some(expires), "a test")),
+            _ => Err(CredentialsError::provider_error("the source is away")),
         }
     }
 
@@ -218,10 +217,8 @@ mod tests {
     async fn credentials_that_are_due_sign_until_they_expire_while_their_source_is_away() {
         let (listener, url) = port().await;
         serve(listener, vec![FOUND]).await;
-        let (way, count) = (Way::default(), Arc::new(AtomicUsize::new(0)));
-        let client = client_by(&Connection::emulator(url), &way).await;
-        let given = client.config().to_builder().credentials_provider(Once(Arc::clone(&count)));
-        let client = Client::from_conf(given.build());
+        let way = Way::default();
+        let (client, count) = signed(&url, &way, once).await;
         for _ in 0..4 {
             read(&client).await.unwrap();
         }
