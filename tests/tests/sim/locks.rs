@@ -27,7 +27,7 @@ async fn ask(story: &Story, at: &str, id: &str, target: LockTarget, ttl_ms: Opti
     ask_for(story, at, LockKind::Lock, (id, target, ttl_ms)).await
 }
 
-async fn ask_for(
+pub(super) async fn ask_for(
     story: &Story,
     at: &str,
     kind: LockKind,

@@ -2,12 +2,13 @@
 
 use lockstep::state::bound_refdb;
 use lockstep_proto::bridge::{ApiError, Outcome, RefusalCode};
-use lockstep_proto::locks::{AcquireRequest, Acquired, LockKind, LockTarget};
+use lockstep_proto::locks::{Acquired, LockKind, LockTarget};
 use lockstep_proto::rebuild::{Rebuild, RebuildPhase, RebuildRequest, RefdbState};
 use lockstep_proto::refdb_move::{MoveRequest, MoveStep};
 use lockstep_tests::sim::faults::{Cut, Seam};
 use lockstep_tests::sim::story::{Story, node, p0, tell};
 
+use crate::locks::ask_for;
 use crate::rebuild::{BRANCH, NEXT, NODES, converges, push, ready};
 
 fn request(into: &str, abort: bool) -> RebuildRequest {
@@ -167,17 +168,8 @@ fn a_mover_that_is_taken_over_writes_nothing_any_more_and_another_node_ends_the_
 
 /// Asks for a lock, or for maintenance, and waits until it is held.
 async fn acquire(story: &Story, at: &str, kind: LockKind, id: &str, target: LockTarget) -> Result<Acquired, ApiError> {
-    let request = AcquireRequest {
-        request_id: id.to_owned(),
-        kind,
-        target,
-        owner: id.to_owned(),
-        reason: "a long operation".to_owned(),
-        ttl_ms: None,
-        until: None,
-    };
     for _ in 0..20 {
-        let asked = story.life(at).node.locking().unwrap().acquire("operator", request.clone()).await?;
+        let asked = ask_for(story, at, kind, (id, target.clone(), None)).await?;
         if asked.held {
             return Ok(asked);
         }

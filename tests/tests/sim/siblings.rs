@@ -4,30 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep::seams::refdb::Document;
-use lockstep_proto::ProjectName;
 use lockstep_proto::sharing::ReaderLeases;
 use lockstep_tests::sim::dice::Dice;
 use lockstep_tests::sim::faults::{Cut, Seam};
-use lockstep_tests::sim::story::{Story, node, tell_of_siblings};
+use lockstep_tests::sim::story::{Story, node, p0, tell_of_siblings};
 
-use crate::streams::{site, trim_stream};
+use crate::streams::{push, site, trim_stream};
 
-/// The node whose pushes the siblings read. It has a site of its own.
-const ORIGIN: &str = "blr-1-0";
+/// They read the pushes of a node that has a site of its own.
 const SIBLINGS: [&str; 3] = ["eu-aws-0", "eu-aws-1", "eu-aws-2"];
 /// The first shard of the origin's stream.
 const FIRST: &str = "shard-000000";
 /// More records than a story has.
 const WIDE: usize = 1_000;
-
-fn p0() -> ProjectName {
-    "p0".parse().unwrap()
-}
-
-async fn push(story: &Story, name: &str) {
-    let object = story.object(ORIGIN, &p0());
-    story.push(ORIGIN, name, &p0(), (&format!("refs/heads/{name}"), None, Some(object))).await.unwrap();
-}
 
 /// The leases of the siblings that have holders.
 async fn leases(story: &Story) -> BTreeMap<String, String> {
@@ -66,7 +55,7 @@ fn handed(story: &Story, node: &str) -> usize {
 }
 
 fn shown(story: &Story, sibling: &str) -> usize {
-    story.world.volume(&node(sibling)).unwrap().refs(&p0()).len()
+    story.volume(sibling).refs(&p0()).len()
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn away() -> NodeId {
     AWAY.parse().unwrap()
 }
 
-async fn push(story: &Story, name: &str) {
+pub async fn push(story: &Story, name: &str) {
     push_at(story, ORIGIN, name).await;
 }
 

@@ -187,7 +187,12 @@ pub(super) fn connection(refdb: &Refdb, endpoint: Option<String>) -> Connection 
 
 /// The warm throughput of new tables.
 pub(super) fn warm(refdb: &Refdb) -> Option<Warm> {
-    refdb.warm_throughput.map(|(reads, writes)| Warm { reads: signed(reads), writes: signed(writes) })
+    refdb.warm_throughput.map(units)
+}
+
+/// Reads and writes per second, as DynamoDB counts them.
+pub(super) fn units((reads, writes): (u64, u64)) -> Warm {
+    Warm { reads: signed(reads), writes: signed(writes) }
 }
 
 async fn eventlog(settings: &Settings, embedded: Option<&Embedded>, way: &Way) -> RoutedEventLog {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lockstep_proto::SiteId;
 use lockstep_proto::site_list::StreamPlace;
 
-use super::production::{connection, streams_at, warm, way};
+use super::production::{connection, streams_at, units, warm, way};
 use crate::node::config::Settings;
 use crate::node::config::settings::Stream;
 use crate::seams::aws::policy::Resources;
@@ -16,7 +16,7 @@ use crate::seams::blob::bucket::{BucketWishes, ProvidedBucket, bucket_of, bucket
 use crate::seams::blob::endpoint_options;
 use crate::seams::blob::object::OpenError;
 use crate::seams::eventlog::kinesis::{self, ProvidedStream, ReadingMode, StreamWishes};
-use crate::seams::refdb::dynamo::{self, ProvidedTable, TableWishes, Warm, WarmedTable, table_names};
+use crate::seams::refdb::dynamo::{self, ProvidedTable, TableWishes, WarmedTable, table_names};
 
 /// The wishes of an operator beside the configuration.
 #[derive(Clone, Debug)]
@@ -125,9 +125,7 @@ pub async fn warmed(settings: &Settings, throughput: (u64, u64)) -> Result<Vec<B
     let refdb = &settings.refdb;
     let client = dynamo::client(&connection(refdb, refdb.endpoint.clone())).await;
     let region = client.config().region().map(ToString::to_string).ok_or(SetupError::NoRegion("refdb.region"))?;
-    let units = |units: u64| i64::try_from(units).unwrap_or(i64::MAX);
-    let warm = Some(Warm { reads: units(throughput.0), writes: units(throughput.1) });
-    let of = TableWishes { key: None, region, tags: Tags::new(), warm };
+    let of = TableWishes { key: None, region, tags: Tags::new(), warm: Some(units(throughput)) };
     let tables = WarmedTable::all(&client, &refdb.prefix, &of).into_iter();
     Ok(tables.map(|one| Box::new(one) as Box<dyn Provided>).collect())
 }

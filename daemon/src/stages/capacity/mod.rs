@@ -92,7 +92,7 @@ pub struct Autoscaler {
 struct Memory {
     rates: Rates,
     /// The holder and its number, as they were seen last.
-    last: Option<(Option<NodeId>, u64)>,
+    last: Option<(NodeId, u64)>,
     /// The looks since then.
     still: u32,
 }
@@ -100,10 +100,8 @@ struct Memory {
 impl Memory {
     /// Whether this node looks: nobody else does, or the holder's number stands still.
     fn is_holder(&mut self, node: &NodeId, own: &StreamCapacity) -> bool {
-        if own.holder.as_ref().is_none_or(|holder| holder == node) {
-            return true;
-        }
-        let seen = Some((own.holder.clone(), own.turn));
+        let Some(holder) = own.holder.as_ref().filter(|holder| *holder != node) else { return true };
+        let seen = Some((holder.clone(), own.turn));
         self.still = if self.last == seen { self.still + 1 } else { 0 };
         self.last = seen;
         self.still >= PATIENCE

@@ -26,21 +26,12 @@ pub(super) struct Buffer {
     behind: bool,
 }
 
-/// The bounds of a buffer.
+/// The bounds of a buffer, or of one look into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// The largest number of records.
     pub records: usize,
     /// The most bytes of all records together.
-    pub bytes: usize,
-}
-
-/// The bounds of one look into a buffer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Most {
-    /// The largest number of records.
-    pub records: usize,
-    /// The most bytes of the records. A larger one comes alone.
     pub bytes: usize,
 }
 
@@ -88,8 +79,9 @@ impl Buffer {
         }
     }
 
-    /// The records behind a position. None: behind the beginning of the stream.
-    pub(super) fn after(&self, position: Option<&str>, most: Most) -> Found {
+    /// The records behind a position. None: behind the beginning of the stream. A record that is larger than `most`
+    /// comes alone.
+    pub(super) fn after(&self, position: Option<&str>, most: Bounds) -> Found {
         let index = match position {
             at if at == self.from.as_deref() => 0,
             None => return self.elsewhere(),
@@ -130,7 +122,7 @@ mod tests {
     use super::*;
 
     const WIDE: Bounds = Bounds { records: 100, bytes: 10_000 };
-    const MOST: Most = Most { records: 100, bytes: 10_000 };
+    const MOST: Bounds = WIDE;
 
     fn records(numbers: &[u32]) -> Vec<(String, Bytes)> {
         numbers.iter().map(|number| (number.to_string(), Bytes::from(vec![0; 10]))).collect()
@@ -160,10 +152,10 @@ mod tests {
         assert_eq!(numbers(buffer.after(Some("9"), MOST)), ["10", "12"], "10 is larger than 9");
         assert_eq!(buffer.after(Some("12"), MOST), Found::Nothing { behind: false });
         assert_eq!(buffer.after(Some("13"), MOST), Found::Ahead);
-        let few = Most { records: 1, ..MOST };
+        let few = Bounds { records: 1, ..MOST };
         let Found::Records(one) = buffer.after(Some("7"), few) else { panic!("there are records") };
         assert!(one.records.len() == 1 && one.behind);
-        let small = Most { bytes: 1, ..MOST };
+        let small = Bounds { bytes: 1, ..MOST };
         assert_eq!(numbers(buffer.after(Some("7"), small)), ["9"], "one record at least");
     }
 
@@ -206,6 +198,6 @@ mod tests {
         buffer.push(&Batch { ended: true, ..batch(&[9]) }, WIDE);
         let ended = |found: Found| matches!(found, Found::Records(batch) if batch.ended && !batch.behind);
         assert!(ended(buffer.after(Some("8"), MOST)) && ended(buffer.after(Some("9"), MOST)));
-        assert!(!ended(buffer.after(Some("7"), Most { records: 1, ..MOST })));
+        assert!(!ended(buffer.after(Some("7"), Bounds { records: 1, ..MOST })));
     }
 }

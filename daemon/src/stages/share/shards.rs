@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::buffer::{Bounds, Buffer, Found, Most};
+use super::buffer::{Bounds, Buffer, Found};
 use crate::seams::eventlog::Batch;
 use crate::seams::volume::ShardId;
 
@@ -248,7 +248,7 @@ impl Shard {
     /// node does not read the shard for others.
     fn look(&self, request: &RecordsRequest) -> (Option<Found>, u64) {
         let state = self.state.lock();
-        let most = Most { records: request.most.clamp(1, MOST_RECORDS), bytes: RECORDS_BYTES };
+        let most = Bounds { records: request.most.clamp(1, MOST_RECORDS), bytes: RECORDS_BYTES };
         let found = match &state.buffer {
             Some(buffer) if state.is_held => Some(buffer.after(request.after.as_deref(), most)),
             // It has the lease, and has not read yet.
