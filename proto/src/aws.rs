@@ -1,11 +1,11 @@
-//! How a node reaches AWS, as the status API tells it.
+//! The way of a node to AWS, as the status API tells it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How a node reaches AWS: its endpoints, and the credentials that sign its calls.
+/// The way of a node to AWS: its endpoints, and the credentials that sign its calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AwsStatus {
     /// The endpoints that the node calls, by service and place.
@@ -25,7 +25,7 @@ pub struct EndpointStatus {
     pub service: String,
     /// The Region, or the URL of another endpoint.
     pub place: String,
-    /// Whether calls go through.
+    /// The state of the circuit breaker.
     pub state: CircuitState,
     /// Failures to connect since the last answer.
     pub failures: u32,
@@ -39,7 +39,7 @@ pub struct EndpointStatus {
     pub why: Option<String>,
 }
 
-/// Whether calls to an endpoint go through.
+/// The state of the circuit breaker of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CircuitState {

@@ -104,7 +104,7 @@ pub enum RecordsAnswer {
     NotReader,
 }
 
-/// How a node shares its reads with the other nodes of its site.
+/// The sharing of reads of a node with the other nodes of its site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SharingStatus {
     /// Whether it shares them at present.
@@ -116,7 +116,7 @@ pub struct SharingStatus {
     pub shards: Vec<SharedShard>,
 }
 
-/// How a node gets the records of one shard.
+/// One shard, and the source of its records at a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SharedShard {
     /// The site of the stream.

@@ -54,7 +54,7 @@ pub struct NodeStatus {
     /// How the node reads each stream. Empty if every stream is polled by configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<StreamStatus>,
-    /// How it shares the reads of the streams with the other nodes of its site. None of an earlier release.
+    /// The sharing of its reads with the other nodes of its site. None of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharing: Option<SharingStatus>,
     /// The capacity of the stream of this site. None if no autoscaler looks at it (`[eventlog.autoscale]`).
@@ -130,7 +130,7 @@ pub struct NodeStatus {
     /// The verification that goes on in the background (`[verify]`). None from earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<BackgroundVerification>,
-    /// How the node reaches AWS: its endpoints with their circuits, and its credentials. None from earlier releases.
+    /// The way of the node to AWS: its endpoints with their circuits, and its credentials. None from earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<AwsStatus>,
     /// The locks of operators and bridges, maintenance included, as this node obeys them.

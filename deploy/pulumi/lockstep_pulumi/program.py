@@ -80,7 +80,6 @@ def site(
             blobs=estate.blobs,
             adopts=entry.adopts,
             fan_out=entry.fan_out(estate.streams),
-            scales=entry.scales(),
             endpoints=entry.endpoints,
             stream=stream,
         ),

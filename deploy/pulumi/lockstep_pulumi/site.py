@@ -45,8 +45,6 @@ class SiteArgs:
     adopts: bool = True
     # The sites whose streams the sidecars may read by enhanced fan-out.
     fan_out: Sequence[str] = ()
-    # Whether the sidecars set the number of shards of the site's stream.
-    scales: bool = False
     endpoints: EndpointArgs | None = None
     stream: StreamArgs = field(default_factory=StreamArgs)
 
@@ -127,7 +125,7 @@ class Site(pulumi.ComponentResource):
             keys,
             args.adopts,
             fan_out=args.fan_out,
-            scales=args.scales,
+            scales=args.stream.scales,
         )
         return json.dumps(site_policy(grants))
 

@@ -127,8 +127,8 @@ pub struct Scenario {
     pub signed: bool,
     /// Whether every node verifies itself in the background, all the time.
     pub verifies: bool,
-    /// Whether the nodes of a site share the reads of streams: the most records in the buffers of a node. None if each
-    /// node reads alone.
+    /// The most records in the buffers of a node, if the nodes of a site share the reads of streams. None if each node
+    /// reads alone.
     pub shares: Option<usize>,
     /// Whether one site alone is active, at the start the first one by name.
     pub one_active: bool,

@@ -1,4 +1,4 @@
-//! How a node reaches AWS, as text: the endpoints with their circuits, and the credentials.
+//! The way of a node to AWS, as text: the endpoints with their circuits, and the credentials.
 
 use lockstep_proto::aws::{AwsStatus, CircuitState, CredentialStatus, EndpointStatus};
 

@@ -19,7 +19,7 @@ const THOUSAND: f64 = 1e3;
 pub struct BillLine {
     /// The item, with its unit.
     pub item: &'static str,
-    /// How much of it a month takes.
+    /// The quantity that a month takes.
     pub quantity: f64,
     /// The price of one.
     pub price: f64,

@@ -11,9 +11,9 @@ pub const US_EAST_1: &str = include_str!("prices.toml");
 pub struct Prices {
     /// The Region that has these prices.
     pub region: String,
-    /// When they were read.
+    /// The day on which they were read.
     pub date: String,
-    /// Where they were read.
+    /// The place where they were read.
     pub source: String,
     /// The prices of the tables.
     pub dynamodb: TablePrices,

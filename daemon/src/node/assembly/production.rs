@@ -159,7 +159,7 @@ pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<S
     })
 }
 
-/// How a configuration reaches AWS, with circuits of its own.
+/// The way to AWS of a configuration, with circuits of its own.
 pub(super) fn way(settings: &Settings) -> Way {
     let identities = Arc::new(Identities::renewed(settings.aws.renew_ahead));
     Way { kind: settings.aws.endpoints, links: Arc::new(Links::signed_by(identities)) }

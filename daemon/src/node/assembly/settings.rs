@@ -48,7 +48,7 @@ pub struct NodeSettings {
     pub retry: RetryPace,
     /// The limits of the consume stage.
     pub consume: ConsumeLimits,
-    /// How the reads of streams are shared with the other nodes of the site. `None` if they are not.
+    /// The settings for reads that the nodes of a site share. `None` if each node reads alone.
     pub share: Option<ShareSettings>,
     /// The limits of stream events. `None` if no bridge takes them.
     pub events: Option<EventLimits>,

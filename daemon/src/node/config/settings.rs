@@ -47,7 +47,7 @@ pub struct Settings {
     pub fsck_objects: FsckObjects,
     /// The address that serves `/livez`, `/startz`, `/readyz`, `/writez` and `/metrics`.
     pub health_listen: SocketAddr,
-    /// How AWS is reached.
+    /// The way to AWS.
     pub aws: Aws,
     /// The tables of the refdb, and the timeouts of its calls.
     pub refdb: Refdb,
@@ -215,7 +215,7 @@ pub struct Tls {
     pub listener: Option<PeerListenerSettings>,
 }
 
-/// How AWS is reached.
+/// The way to AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aws {
     /// The kind of AWS's own endpoints. A configured endpoint is used as it is.

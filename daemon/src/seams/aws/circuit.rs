@@ -31,7 +31,7 @@ pub struct Open {
     pub why: String,
 }
 
-/// Whether calls go through.
+/// The state of a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stands {
     /// Every call goes through.
@@ -104,7 +104,7 @@ impl Circuit {
         self.broken.take().is_some()
     }
 
-    /// Whether calls go through now.
+    /// The state of the circuit now.
     #[must_use]
     pub fn stands(&self, now: Instant) -> Stands {
         match &self.broken {

@@ -161,7 +161,7 @@ impl Links {
         self.links.lock().values().map(|link| link.status(now)).collect()
     }
 
-    /// How AWS is reached, for the status API.
+    /// The endpoints and the credentials, for the status API.
     #[must_use]
     pub fn status(&self) -> AwsStatus {
         let proxy = PROXIES.into_iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));

@@ -27,7 +27,7 @@ pub struct EndpointKind {
     pub dual_stack: bool,
 }
 
-/// How this process reaches AWS. Clones share circuits and credentials.
+/// The way of this process to AWS. Clones share circuits and credentials.
 #[derive(Clone, Debug, Default)]
 pub struct Way {
     /// The kind of the endpoints of a Region. A configured endpoint is used as it is.

@@ -1,4 +1,4 @@
-//! Whether the blob store's endpoint could be reached, and which endpoint that is.
+//! The endpoint of the blob store, and whether it could be reached.
 
 use object_store::Error;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};

@@ -343,7 +343,7 @@ mod tests {
         }
     }
 
-    /// How an attempt ends, and the time that it takes beyond its deadline.
+    /// The end of an attempt, and the time that it takes beyond its deadline.
     async fn end(away: Away) -> (AttemptEnd, Duration) {
         let store = Arc::new(away);
         let refdb = RefDb { refs: Arc::clone(&store) as _, journal: store as _, ..MemoryRefDb::new().refdb() };

@@ -16,14 +16,17 @@ pub(super) const OIDC: &str = "__Host-lockstep-oidc";
 
 /// The header that sets a cookie which is sent, too, when another site leads to a page here.
 pub(super) fn set_lax(name: &str, value: &str, lasts: Duration) -> (header::HeaderName, String) {
-    let (header, cookie) = set(name, value, lasts);
-    (header, cookie.replace("SameSite=Strict", "SameSite=Lax"))
+    cookie(name, value, lasts, "Lax")
 }
 
 /// The header that sets a cookie for some time. No time removes it.
 pub(super) fn set(name: &str, value: &str, lasts: Duration) -> (header::HeaderName, String) {
+    cookie(name, value, lasts, "Strict")
+}
+
+fn cookie(name: &str, value: &str, lasts: Duration, same_site: &str) -> (header::HeaderName, String) {
     let seconds = lasts.as_secs();
-    let cookie = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={seconds}");
+    let cookie = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite={same_site}; Max-Age={seconds}");
     (header::SET_COOKIE, cookie)
 }
 

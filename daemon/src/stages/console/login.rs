@@ -61,12 +61,12 @@ pub(super) fn session(
     cookies::set(cookies::SESSION, &id, LONGEST)
 }
 
-/// Begins a session, if the token is one of an operator or a viewer. It ends the one that the browser had before.
+/// Begins a session, if the token is known. It ends the one that the browser had before.
 pub(super) async fn begin(State(context): State<Context>, request: Request) -> Result<Response, Denied> {
-    let given = cookies::get(request.headers(), cookies::LOGIN).unwrap_or_default().to_owned();
     let headers = request.headers().clone();
     let fields = form(request).await?;
-    if !csrf::carries(&given, fields.text("csrf")) {
+    let given = cookies::get(&headers, cookies::LOGIN).unwrap_or_default();
+    if !csrf::carries(given, fields.text("csrf")) {
         let problem = "The form was too old, or cookies are off. Log in again.".to_owned();
         return Ok(page(&context, StatusCode::FORBIDDEN, problem));
     }

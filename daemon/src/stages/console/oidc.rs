@@ -99,8 +99,9 @@ pub(super) async fn end(
         tracing::warn!(name, groups, "a person without a role was turned away");
         return refuse(StatusCode::FORBIDDEN, why);
     };
-    let holder = TokenHolder { actor: format!("oidc {name}"), name: name.clone(), role };
-    let session = login::session(&context, &headers, holder.into(), &format!("oidc {name}"), role);
+    let actor = format!("oidc {name}");
+    let holder = TokenHolder { actor: actor.clone(), name: name.clone(), role };
+    let session = login::session(&context, &headers, holder.into(), &actor, role);
     let none = cookies::set_lax(cookies::OIDC, "", Duration::ZERO);
     Ok((AppendHeaders([session, none]), html(&LoggedInPage { name, role: role.name() })).into_response())
 }

@@ -1,8 +1,8 @@
 //! Sessions in the memory of this node. A restart ends all of them.
 //!
-//! A session has the hash of the token that began it, and never the token, or the person whom the provider of logins
-//! told. It ends half an hour after the last request
-//! of a person, and twelve hours after its begin. The live parts of an open page keep no session alive.
+//! A session has the hash of the token that began it, and never the token; or it has the person whom the provider of
+//! logins told. It ends half an hour after the last request of a person, and twelve hours after its begin. The live
+//! parts of an open page keep no session alive.
 //!
 //! At most [`OF_ONE`] sessions per login, a token or a person, exist, and [`MOST`] in all. A further one ends the
 //! session that was not used for the longest time among those of the same login. Beyond the bound of all, one of the

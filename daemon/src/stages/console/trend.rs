@@ -55,10 +55,8 @@ impl Trend {
         loop {
             let late = |_| Err(ApiError::unavailable("no answer in time"));
             let seen = timeout(ANSWER, operators.overview()).await.unwrap_or_else(late);
-            self.note_sites(seen.as_ref().ok(), clock.now_ms());
-            if seen.is_err_and(|error| !is_silence(&error)) {
-                self.0.lock().refdb_silent_since = None;
-            }
+            self.note_sites(seen.as_ref(), clock.now_ms());
+            drop(seen);
             if let Ok(peers) = timeout(ANSWER, inspection.peers()).await {
                 self.note_peers(peers, clock.now_ms());
             }
@@ -66,12 +64,12 @@ impl Trend {
         }
     }
 
-    /// Notes the lags of an overview. None if the refdb did not answer.
-    pub(super) fn note_sites(&self, seen: Option<&Overview>, now_ms: u64) {
+    /// Notes the lags of an overview, or that there is none. A refdb that refuses the call is not silent.
+    pub(super) fn note_sites(&self, seen: Result<&Overview, &ApiError>, now_ms: u64) {
         let mut inner = self.0.lock();
         inner.refdb_silent_since = match seen {
-            Some(_) => None,
-            None => inner.refdb_silent_since.or(Some(now_ms)),
+            Err(error) if is_silence(error) => inner.refdb_silent_since.or(Some(now_ms)),
+            _ => None,
         };
         let mut lags: BTreeMap<Link, f64> = seen.into_iter().flat_map(lags).collect();
         for (link, looks) in &mut inner.links {
@@ -142,19 +140,27 @@ mod tests {
 
     #[test]
     fn a_look_without_an_answer_is_a_gap_and_an_hour_is_kept() {
-        let trend = Trend::default();
-        trend.note_sites(Some(&overview(2.5, false)), 1_000);
-        trend.note_sites(None, 2_000);
-        trend.note_sites(None, 3_000);
+        let (trend, silence) = (Trend::default(), ApiError::unavailable("no answer in time"));
+        trend.note_sites(Ok(&overview(2.5, false)), 1_000);
+        trend.note_sites(Err(&silence), 2_000);
+        trend.note_sites(Err(&silence), 3_000);
         assert_eq!(trend.refdb_silent_since(), Some(2_000), "the first look without an answer counts");
-        trend.note_sites(Some(&overview(0.0, true)), 4_000);
-        trend.note_sites(Some(&overview(1.0, false)), 5_000);
+        trend.note_sites(Ok(&overview(0.0, true)), 4_000);
+        trend.note_sites(Ok(&overview(1.0, false)), 5_000);
         assert_eq!(trend.refdb_silent_since(), None);
         assert_eq!(of_b(&trend), [Some(2.5), None, None, None, Some(1.0)], "an old digest is a gap, too");
-        (0..KEPT).for_each(|_| trend.note_sites(Some(&overview(3.0, false)), 6_000));
+        (0..KEPT).for_each(|_| trend.note_sites(Ok(&overview(3.0, false)), 6_000));
         assert_eq!(of_b(&trend), vec![Some(3.0); KEPT]);
-        (0..KEPT).for_each(|_| trend.note_sites(None, 7_000));
+        (0..KEPT).for_each(|_| trend.note_sites(Err(&silence), 7_000));
         assert_eq!(trend.links().len(), 0, "a link of which nothing is known any more is forgotten");
+    }
+
+    #[test]
+    fn a_refdb_that_refuses_a_call_is_not_silent() {
+        let trend = Trend::default();
+        trend.note_sites(Err(&ApiError::unavailable("no answer in time")), 1_000);
+        trend.note_sites(Err(&ApiError::new(RefusalCode::Unavailable, false, "AccessDenied")), 2_000);
+        assert_eq!(trend.refdb_silent_since(), None);
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub struct Share {
     bugs: InjectedBugs,
 }
 
-/// Where the records of a shard come from.
+/// The source of the records of a shard.
 enum Source {
     /// The node reads the stream, for this reason.
     Stream(String),
@@ -152,7 +152,7 @@ impl Share {
         self.leases.lock().held.len() as u64
     }
 
-    /// How the node shares its reads, for people.
+    /// The sharing of reads at this node, for people.
     #[must_use]
     pub fn status(&self) -> SharingStatus {
         if !self.is_on() {
@@ -174,7 +174,7 @@ impl Share {
         SharingStatus { shares: true, reason, shards }
     }
 
-    /// Where to take the records of a shard from.
+    /// The source from which this node takes the records of a shard.
     fn source(&self, id: &ShardId) -> Source {
         let leases = self.leases.lock();
         if leases.siblings.is_empty() {

@@ -383,7 +383,7 @@ fn streams(status: &NodeStatus) -> String {
     section("streams", &table)
 }
 
-/// How the node shares the reads of streams with the other nodes of its site.
+/// The sharing of reads with the other nodes of the site, and the source of each shard's records.
 fn sharing(status: &NodeStatus) -> String {
     let Some(sharing) = &status.sharing else { return String::new() };
     let mut table = Table::new(&["stream", "shard", "records from", "read for the site by", "reason"]);

@@ -31,7 +31,7 @@ pub(super) struct Bounds {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Ticket {
     number: u64,
-    caller: Caller,
+    pub(super) caller: Caller,
 }
 
 /// Why a batch may not wait.

@@ -94,7 +94,6 @@ struct Place<'a> {
     turns: &'a Turns,
     ticket: Ticket,
     project: &'a ProjectName,
-    class: CallerClass,
     /// Gets `None` when the turn comes, or why it does not. Sent while the state is locked.
     told: oneshot::Receiver<Option<Full>>,
 }
@@ -106,7 +105,7 @@ impl Drop for Place<'_> {
         // Not in the line any more: the turn has come, or the place went to another caller. A message that was received
         // already is not there any more.
         if !state.line.give_up(&self.ticket) && matches!(self.told.try_recv(), Ok(None)) {
-            state.leave(self.project, self.class);
+            state.leave(self.project, self.ticket.caller.class);
         }
     }
 }
@@ -173,7 +172,7 @@ impl Turns {
                 }
             }
         };
-        let mut place = Place { turns: self, ticket, project, class, told };
+        let mut place = Place { turns: self, ticket, project, told };
         let why = match timeout(self.limits.patience.min(deadline / 2), &mut place.told).await {
             Ok(Ok(None)) => return Ok(turn()),
             Ok(Ok(Some(full))) => reason(full),

@@ -112,14 +112,10 @@ async fn a_login_that_this_browser_has_not_begun_or_whose_token_is_refused_begin
     let visit = company.begin().await;
     let other = Visit { cookie: "__Host-lockstep-oidc=other".to_owned(), ..company.begin().await };
     let good = format!("code=c&state={}", visit.state);
-    for (visit, query, status, told) in [
-        (&visit, "code=c&state=wrong", StatusCode::FORBIDDEN, "was not begun in this browser"),
-        (&visit, "code=c", StatusCode::FORBIDDEN, "was not begun in this browser"),
-        (&other, good.as_str(), StatusCode::FORBIDDEN, "was not begun in this browser"),
-    ] {
+    for (visit, query) in [(&visit, "code=c&state=wrong"), (&visit, "code=c"), (&other, good.as_str())] {
         let response = company.end(visit, query).await;
-        assert_eq!((response.status(), session(&response)), (status, None), "{query}");
-        assert!(text(response).await.contains(told), "{query}");
+        assert_eq!((response.status(), session(&response)), (StatusCode::FORBIDDEN, None), "{query}");
+        assert!(text(response).await.contains("was not begun in this browser"), "{query}");
     }
     let mut visit = company.begin().await;
     let refused = format!("error=access_denied&error_description=no&state={}", visit.state);

@@ -146,7 +146,7 @@ const CHANGES: [(&str, &str, &str); 7] = [
 #[tokio::test]
 async fn every_page_answers_its_question_and_escapes_every_name() {
     let world = World::new(true);
-    world.context.trend.note_sites(Some(&overview(2.0, false)), 1);
+    world.context.trend.note_sites(Ok(&overview(2.0, false)), 1);
     world.fakes.others.lock().push(("held", EVIL.into()));
     let paths = frame::PAGES.iter().map(|(path, _)| *path);
     let others = [
@@ -185,7 +185,7 @@ async fn the_overview_says_whether_it_is_safe_and_since_when_the_refdb_is_silent
     let page = text(world.get("viewer", "/console").await).await;
     assert!(page.contains("It is NOT safe to fail over now") && page.contains("b: b-0 is silent"), "{page}");
     *world.fakes.is_away.lock() = true;
-    world.context.trend.note_sites(None, 1_795_970_313_000);
+    world.context.trend.note_sites(Err(&ApiError::unavailable("no answer")), 1_795_970_313_000);
     for path in ["/console", "/console/topology", "/console/failover", "/console/drills", "/console/audit"] {
         let page = text(world.get("viewer", path).await).await;
         let since = "the refdb does not answer since 2026-11-29 16:38:33 UTC";
