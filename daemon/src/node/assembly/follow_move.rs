@@ -57,7 +57,8 @@ pub async fn present_backups(settings: &Settings) -> Result<Vec<TableBackups>, S
         Some(place) => settings_at(here, place),
         None => here,
     };
-    let client = dynamo::client(&production::connection(&here, here.endpoint.clone())).await;
+    let connection = production::connection(&here, here.endpoint.clone());
+    let client = dynamo::client_by(&connection, &production::way(settings)).await;
     Ok(TableBackups::all(&client, &here.prefix))
 }
 

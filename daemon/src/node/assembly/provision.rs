@@ -123,7 +123,7 @@ pub async fn warmed(settings: &Settings, throughput: (u64, u64)) -> Result<Vec<B
         return Err(SetupError::Embedded);
     }
     let refdb = &settings.refdb;
-    let client = dynamo::client(&connection(refdb, refdb.endpoint.clone())).await;
+    let client = dynamo::client_by(&connection(refdb, refdb.endpoint.clone()), &way(settings)).await;
     let region = client.config().region().map(ToString::to_string).ok_or(SetupError::NoRegion("refdb.region"))?;
     let of = TableWishes { key: None, region, tags: Tags::new(), warm: Some(units(throughput)) };
     let tables = WarmedTable::all(&client, &refdb.prefix, &of).into_iter();
