@@ -43,24 +43,6 @@ pub struct Step {
     pub order: u64,
 }
 
-/// The name of a chain. The chain of `@state` belongs to the project's name, every other chain to one incarnation.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ChainId {
-    /// The project's name for `@state`, otherwise the project with its incarnation.
-    pub project: String,
-    /// The ref or pseudo-ref.
-    pub key: RefKey,
-}
-
-impl ChainId {
-    /// The name of the chain of a key.
-    #[must_use]
-    pub fn new(project: &ProjectKey, key: &RefKey) -> Self {
-        let project = if *key == RefKey::State { project.name.to_string() } else { project.to_string() };
-        Self { project, key: key.clone() }
-    }
-}
-
 /// The content of an occupied slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Occupant {
@@ -75,8 +57,9 @@ pub enum Occupant {
 pub struct Facts {
     /// Whether at most one site may commit at any moment.
     pub one_active: bool,
-    /// The steps of every ref. The step of version `v` is at index `v - 1`.
-    pub chains: BTreeMap<ChainId, Vec<Step>>,
+    /// The steps of every key, by its project's incarnation, and those of `@state` by incarnation 0, since all
+    /// incarnations share it. The step of version `v` is at index `v - 1`.
+    chains: BTreeMap<ProjectKey, BTreeMap<RefKey, Vec<Step>>>,
     /// Every committed transaction, collected ones too.
     pub transactions: BTreeMap<TxnId, Arc<Transaction>>,
     /// The bytes of the slot of every committed transaction.
@@ -143,7 +126,11 @@ impl Facts {
     /// A chain. Empty if nothing was committed.
     #[must_use]
     pub fn chain(&self, project: &ProjectKey, key: &RefKey) -> &[Step] {
-        self.chains.get(&ChainId::new(project, key)).map_or(&[], Vec::as_slice)
+        let chains = match key {
+            RefKey::State => self.chains.get(&ProjectKey::of_name(&project.name)),
+            RefKey::Head | RefKey::Ref(_) => self.chains.get(project),
+        };
+        chains.and_then(|chains| chains.get(key)).map_or(&[], Vec::as_slice)
     }
 
     /// The lowest version, from `at_least` on, at which a ref has this value. At version zero a ref is absent.
@@ -167,17 +154,15 @@ impl Facts {
     /// forget.
     #[must_use]
     pub fn keys(&self, project: &ProjectKey) -> Vec<RefKey> {
-        let name = project.to_string();
-        let chains = self.chains.keys().filter(|chain| chain.project == name && !self.is_past(project));
-        chains.map(|chain| chain.key.clone()).chain([RefKey::State]).collect()
+        let chains = self.chains.get(project).filter(|_| !self.is_past(project));
+        chains.into_iter().flat_map(BTreeMap::keys).cloned().chain([RefKey::State]).collect()
     }
 
     /// Every ref of a project that was ever committed.
     #[must_use]
     pub fn names(&self, project: &ProjectKey) -> Vec<RefName> {
-        let project = project.to_string();
-        let chains = self.chains.keys().filter(|chain| chain.project == project);
-        chains.filter_map(|chain| chain.key.as_ref_name().cloned()).collect()
+        let keys = self.chains.get(project).into_iter().flat_map(BTreeMap::keys);
+        keys.filter_map(|key| key.as_ref_name().cloned()).collect()
     }
 
     /// The live refs of a project.
@@ -196,12 +181,13 @@ impl Facts {
     pub fn freed(&self) -> usize {
         let loosens =
             |step: &Step| self.transactions.get(&step.txn).is_some_and(|transaction| transaction.loosened().is_some());
-        let pairs = self.chains.values().flat_map(|chain| chain.windows(2));
+        let pairs = self.chains.values().flat_map(BTreeMap::values).flat_map(|chain| chain.windows(2));
         pairs.filter(|pair| loosens(&pair[0]) && pair[1].value.oid().is_some()).count()
     }
 
     /// Adds a commit, after the checkers have judged it.
     pub fn commit(&mut self, transaction: &Transaction) {
+        let project = &transaction.project;
         for command in &transaction.commands {
             let step = Step {
                 version: command.version,
@@ -210,9 +196,12 @@ impl Facts {
                 request: transaction.request_id.clone(),
                 order: self.commits,
             };
-            self.chains.entry(ChainId::new(&transaction.project, &command.key)).or_default().push(step);
+            let owner = match command.key {
+                RefKey::State => ProjectKey::of_name(&project.name),
+                RefKey::Head | RefKey::Ref(_) => project.clone(),
+            };
+            self.chains.entry(owner).or_default().entry(command.key.clone()).or_default().push(step);
         }
-        let project = &transaction.project;
         if transaction.command(&RefKey::State).is_some() {
             self.projects.insert(project.name.clone(), project.clone());
         }

@@ -143,14 +143,6 @@ async fn dies_in_a_long_push(cluster: &mut Cluster, clone: &Clone, failpoint: &s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_with_a_long_form_happens_if_its_node_dies_behind_the_seal() {
-    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
-    cluster.create("p").await;
-    let clone = Clone::new(&cluster.scratch("clone"));
-    dies_in_a_long_push(&mut cluster, &clone, "commit.sealed", true).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: make soak"]
 async fn a_push_with_a_long_form_is_all_or_nothing_wherever_its_node_dies() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;

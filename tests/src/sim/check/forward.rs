@@ -7,8 +7,8 @@ use lockstep_proto::{Oid, ProjectKey, ProjectName, RefName, Version};
 
 use crate::sim::facts::Facts;
 
-/// The last seen position of each ref of a volume in its chain.
-pub type Positions = BTreeMap<(ProjectName, RefName), Version>;
+/// The last seen position of each ref of a project in its chain, on one volume.
+pub type Positions = BTreeMap<RefName, Version>;
 
 /// Moves the positions of a project on to its present refs. Returns the refs whose value changed.
 ///
@@ -26,7 +26,7 @@ pub fn advance(
     names.sort();
     names.dedup();
     for name in names {
-        let at = positions.entry((project.name.clone(), name.clone())).or_default();
+        let at = positions.entry(name.clone()).or_default();
         let value = shown.get(&name).copied();
         let Some(now) = facts.position(project, &name, value, *at) else {
             return Err(format!("{project} {name} shows {value:?}, which is not in its chain from version {at} on"));

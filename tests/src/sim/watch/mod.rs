@@ -36,7 +36,7 @@ struct Local {
     /// When the node's present life began, in virtual milliseconds.
     since: u64,
     volume: Arc<dyn Volume>,
-    positions: Positions,
+    positions: BTreeMap<ProjectName, Positions>,
     /// The incarnation of each project that its repository belongs to.
     shown: Shown,
     /// Values that were written behind the node's back. They are no step of a chain until they are committed.
@@ -142,11 +142,17 @@ impl Known {
         check::held::complete(node.as_str(), quarantined, self.bad_records, &forged).err()
     }
 
-    fn logged(&mut self) -> BTreeSet<lockstep_proto::TxnId> {
+    /// Reads the new records of all streams.
+    fn read_streams(&mut self) {
         let sites: Vec<SiteId> = self.facts.sites.keys().cloned().collect();
         for site in &sites {
             self.mirror.refresh(site);
         }
+    }
+
+    /// The transactions that are in any stream now.
+    fn logged(&mut self) -> BTreeSet<lockstep_proto::TxnId> {
+        self.read_streams();
         self.mirror.logged.clone()
     }
 }

@@ -13,7 +13,7 @@ use crate::sim::backend::Volume;
 use crate::sim::check::checkpoints::Logged;
 use crate::sim::check::durability::Ledger;
 use crate::sim::check::events::{Deliveries, Events};
-use crate::sim::check::forward::{Positions, Shown};
+use crate::sim::check::forward::Shown;
 use crate::sim::check::{self, Verdict};
 use crate::sim::facts::Facts;
 use crate::sim::mirror::Mirror;
@@ -35,7 +35,7 @@ impl Watch {
         let local = Local {
             since: 0,
             volume,
-            positions: Positions::new(),
+            positions: BTreeMap::new(),
             shown: Shown::default(),
             behind: BTreeMap::new(),
             ledger: Ledger::default(),
@@ -80,7 +80,7 @@ impl Watch {
         let mut known = self.known();
         let Some(local) = known.locals.get_mut(node) else { return };
         let shown = local.volume.refs(project);
-        local.positions.retain(|(other, _), _| other != project);
+        local.positions.remove(project);
         local.ledger.reset(project, &shown);
         local.behind.retain(|(other, _), _| other != project);
         local.behind.extend(shown.into_iter().map(|(name, oid)| ((project.clone(), name), oid)));
@@ -90,7 +90,7 @@ impl Watch {
     pub fn life(&self, node: &NodeId) {
         let now = self.trace.now_ms();
         let mut known = self.known();
-        known.logged();
+        known.read_streams();
         let at_start = known.mirror.records.iter().map(|(shard, records)| (shard.clone(), records.len())).collect();
         if let Some(local) = known.locals.get_mut(node) {
             local.since = now;
@@ -107,7 +107,7 @@ impl Watch {
     pub fn damaged(&self, node: &NodeId, lost: bool) {
         let mut known = self.known();
         if lost {
-            known.logged();
+            known.read_streams();
         }
         let Known { facts, locals, events, mirror, .. } = &mut *known;
         if lost {
@@ -153,7 +153,7 @@ impl Watch {
     pub fn repository_deleted(&self, node: &NodeId, project: &ProjectName) {
         if let Some(local) = self.known().locals.get_mut(node) {
             local.ledger.reset(project, &BTreeMap::new());
-            local.positions.retain(|(other, _), _| other != project);
+            local.positions.remove(project);
             // A node that is ready has no state transfer that failed in the middle.
             let mapped = if local.ready { u32::MAX } else { mapped(local.volume.store().as_ref(), project) };
             local.shown.removed(project, mapped);
@@ -247,7 +247,7 @@ impl Watch {
     pub fn tick(&self, node: &NodeId, ready: bool) {
         let mut known = self.known();
         if ready {
-            known.logged();
+            known.read_streams();
         }
         let Known { facts, events, mirror, locals, .. } = &mut *known;
         let Some(local) = locals.get_mut(node) else { return };
@@ -308,7 +308,7 @@ fn advance(
 ) -> Result<Option<Moved>, String> {
     let mut differs = None;
     for key in local.shown.candidates(facts, project) {
-        let mut positions = local.positions.clone();
+        let mut positions = local.positions.get(project).cloned().unwrap_or_default();
         // A value that was written behind the node's back counts only from its commit on.
         let is_own = |(name, oid): &(&RefName, &Oid)| {
             let is_written = local.behind.get(&(project.clone(), (*name).clone())) == Some(*oid);
@@ -318,7 +318,7 @@ fn advance(
             shown.iter().filter(is_own).map(|(name, oid)| (name.clone(), *oid)).collect();
         match check::forward::advance(facts, &key, &shown, &mut positions) {
             Ok(moved) => {
-                local.positions = positions;
+                local.positions.insert(project.clone(), positions);
                 if !shown.is_empty() {
                     local.shown.is_of(&key);
                 }
@@ -444,7 +444,7 @@ fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
             }
             // A repository without refs may already belong to the next incarnation.
             if !shown.is_empty() {
-                let at = local.positions.entry((project.name.clone(), name)).or_default();
+                let at = local.positions.entry(project.name.clone()).or_default().entry(name).or_default();
                 *at = (*at).max(record.version);
             }
         }
