@@ -46,7 +46,7 @@ pub async fn measure(report: &Report, extent: Extent) -> Fallible<()> {
     let alone = rig.reads_during(time, &project, 1).await?;
     rig.join_all().await?;
     let began = rig.tap.reads();
-    let settled = rig.settle().await?;
+    let (_, settled) = rig.settle().await?;
     let joining = rig.tap.reads() - began;
     let together = rig.reads_during(time, &project, 2).await?;
     rig.show(&project, 2 * seconds).await?;
@@ -60,8 +60,8 @@ pub async fn measure(report: &Report, extent: Extent) -> Fallible<()> {
                        "poll_ms": POLL.as_millis() as u64, "until_reads_were_shared_s": round(settled.as_secs_f64()),
                        "reads_until_then": joining}),
     });
-    let (before, holder) = (rig.tap.reads(), rig.holder().ok_or("no node reads for the others")?);
-    let start = Instant::now();
+    let (holder, _) = rig.settle().await?;
+    let (before, start) = (rig.tap.reads(), Instant::now());
     rig.nodes.remove(holder).stop(Duration::from_secs(10)).await;
     rig.settle().await?;
     let (took, reads) = (start.elapsed().as_secs_f64(), rig.tap.reads() - before);
@@ -186,17 +186,20 @@ impl Rig {
         Ok(())
     }
 
-    /// Waits until one node reads each shard, and all others take its records from that node. Returns the time.
-    async fn settle(&self) -> Fallible<Duration> {
+    /// Waits until one node reads the stream, and all others take its records from that node. Returns the number of that
+    /// node, and the time.
+    async fn settle(&self) -> Fallible<(usize, Duration)> {
         let start = Instant::now();
-        while self.holder().is_none() {
+        loop {
+            if let Some(holder) = self.holder() {
+                return Ok((holder, start.elapsed()));
+            }
             if start.elapsed() >= SETTLED {
                 let statuses: Vec<_> = self.nodes.iter().map(|one| one.node.stages().share.status()).collect();
                 return Err(format!("the nodes do not share their reads: {statuses:?}").into());
             }
             sleep(Duration::from_millis(100)).await;
         }
-        Ok(start.elapsed())
     }
 
     /// The only node that reads the stream, if all others take its records from it.
