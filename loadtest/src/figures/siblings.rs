@@ -186,7 +186,7 @@ impl Rig {
         Ok(())
     }
 
-    /// Waits until one node reads the stream, and all others take its records from that node. Returns the number of that
+    /// Waits until one node reads the stream, and all others take its records from that node. Returns the place of that
     /// node, and the time.
     async fn settle(&self) -> Fallible<(usize, Duration)> {
         let start = Instant::now();
@@ -202,7 +202,7 @@ impl Rig {
         }
     }
 
-    /// The only node that reads the stream, if all others take its records from it.
+    /// The place of the only node that reads the stream, if all know that, and all others take its records from it.
     fn holder(&self) -> Option<usize> {
         let mut holder = None;
         for (at, one) in self.nodes.iter().enumerate() {
@@ -215,7 +215,13 @@ impl Rig {
                 return None;
             }
         }
-        holder
+        let holder = holder?;
+        let name = &self.nodes[holder].node.stages().deps.settings.node;
+        let knows = |one: &Sidecar| {
+            let shards = one.node.stages().share.status().shards;
+            shards.iter().all(|shard| shard.reader.as_ref() == Some(name))
+        };
+        self.nodes.iter().all(knows).then_some(holder)
     }
 }
 
