@@ -190,7 +190,7 @@ load-gerrit: gerrit-parts ## Run the load test on three real Gerrits: make load-
 
 IN_GERRIT = $(filter j k l,$(ONLY))
 BEFORE_BENCH = $(if $(ONLY),$(if $(IN_GERRIT),bench-gerrit),bench-gerrit)
-bench: tools $(BEFORE_BENCH) ## Measure all figures of docs/performance.md (45 minutes and the build), or some: ONLY=b,e
+bench: tools $(BEFORE_BENCH) ## Measure all figures of docs/performance.md (an hour and the build), or some: ONLY=b,e
 	$(if $(IN_GERRIT),,cargo build --release --locked --package lockstep --package lockstep-loadtest)
 	$(if $(IN_GERRIT),,target/release/lockstep-loadtest bench $(if $(ONLY),--only $(ONLY)))
 
@@ -203,9 +203,9 @@ bench-gerrit: gerrit-parts ## Measure figures j to l in a real Gerrit, with the 
 	cargo build --release --locked --package lockstep-loadtest-gerrit
 	$(GERRIT) target/release/lockstep-loadtest-gerrit $(if $(ONLY),--only $(ONLY))
 
-bench-quick: tools ## Measure the figures that take seconds only
+bench-quick: tools ## Measure the figures that take seconds, r to u with tiny sizes; or some: ONLY=r
 	cargo build --release --locked --package lockstep --package lockstep-loadtest
-	target/release/lockstep-loadtest bench --quick
+	target/release/lockstep-loadtest bench --quick $(if $(ONLY),--only $(ONLY))
 
 bridge: tools bridge-lint ## Build the bridge for each Gerrit release, and test it against JGit's contract on a real sidecar
 	$(if $(BUILT),,cargo build --locked --package lockstep-tests --bin lockstep-under-test)

@@ -18,7 +18,7 @@ use crate::load::results::{Report, Verdict};
 use crate::load::run::{Ordered, run};
 use crate::load::{compare, knee, oracle, record};
 use crate::report::Report as Figures;
-use crate::{ALL, Fallible, QUICK, letters};
+use crate::{ALL, Extent, Fallible, QUICK, letters};
 
 const AFTER: &str = "Exit codes: 0 passed, 1 could not be carried out, 2 wrong arguments or profile, 3 the oracle \
                      found a violation, 4 void (the generator did not keep up), 5 worse than the base, \
@@ -82,8 +82,8 @@ enum Command {
     },
     /// Measures the figures of docs/performance.md
     Bench {
-        /// Only those that take seconds
-        #[arg(long, conflicts_with = "only")]
+        /// Only those that take seconds, and some of them with tiny sizes and without goals
+        #[arg(long)]
         quick: bool,
         /// Only these letters: a,b,c
         #[arg(long)]
@@ -206,7 +206,8 @@ async fn command(command: Command) -> Fallible<ExitCode> {
                 None if quick => QUICK.to_vec(),
                 None => ALL.to_vec(),
             };
-            let failed = crate::run(&chosen, &Figures::new("bench")).await;
+            let (extent, target) = if quick { (Extent::Quick, "bench-quick") } else { (Extent::Whole, "bench") };
+            let failed = crate::run(&chosen, extent, &Figures::new(target)).await;
             Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Emulator { which, folder } => emulator(which, &folder).await.map(|()| ExitCode::SUCCESS),

@@ -1,12 +1,13 @@
 //! The cloud of a benchmark: the emulators on a temporary folder, and the seams, which reach them as they reach AWS.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lockstep::node::assembly::{Embedded, Seams, seams};
 use lockstep::node::config::{self, Settings};
 use lockstep::seams::embedded::kinesis::EmbeddedKinesisSettings;
 use lockstep::seams::embedded::write_limits::{Answered, WriteLimits};
+use lockstep::seams::eventlog::kinesis::{ClientSettings, client as streams_client};
 use lockstep::seams::refdb::dynamo::{Connection, client};
 use tempfile::TempDir;
 
@@ -22,6 +23,36 @@ pub struct Cloud {
     embedded: Embedded,
     folder: TempDir,
     _service: TempDir,
+}
+
+/// A node that has its own way to the emulators.
+pub struct Apart<'a> {
+    /// The site of the node.
+    pub site: &'a str,
+    /// The number of the node within its site.
+    pub number: usize,
+    /// The first sites.
+    pub sites: &'a [&'a str],
+    /// The URL at which it reaches the streams.
+    pub kinesis: &'a str,
+    /// The pause between two reads of a shard.
+    pub poll: Duration,
+    /// How it reads the streams: `polling` or `fan-out`.
+    pub reading: &'a str,
+    /// More sections of its configuration.
+    pub more: &'a str,
+}
+
+impl Apart<'_> {
+    /// The name of the node.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.site, self.number)
+    }
+
+    /// The folder of the node, below that of the cloud.
+    pub fn home(&self, cloud: &Path) -> PathBuf {
+        cloud.join(self.name())
+    }
 }
 
 /// The folder for the emulators' files, if it exists. It is in memory, because the emulators stand for services behind
@@ -79,6 +110,62 @@ impl Cloud {
             call_timeout: Duration::from_secs(30),
         };
         client(&connection).await
+    }
+
+    /// A client of the Kinesis emulator, as an operator has it.
+    pub async fn kinesis_client(&self) -> aws_sdk_kinesis::Client {
+        let settings = ClientSettings {
+            endpoint: Some(self.kinesis_endpoint()),
+            region: Some("us-east-1".to_owned()),
+            test_credentials: true,
+            ..ClientSettings::default()
+        };
+        streams_client(&settings).await
+    }
+
+    /// Seams of a node's own, as a process of its own has them.
+    pub async fn seams_of(&self, settings: &Settings) -> Fallible<Seams> {
+        Ok(seams(settings, None).await?)
+    }
+
+    /// The checked configuration of a node that reaches the emulators by their URLs, for [`Cloud::seams_of`].
+    pub fn apart(&self, node: &Apart) -> Fallible<Settings> {
+        let home = node.home(self.folder());
+        std::fs::create_dir_all(&home)?;
+        std::fs::create_dir_all(self.folder().join("aws/blobs"))?;
+        Ok(config::parse(&format!(
+            r#"
+site = "{site}"
+node = "{name}"
+sites = {sites:?}
+root = "{home}/git"
+state = "{home}/git/.lockstep"
+[api]
+socket = "{home}/api.sock"
+[refdb]
+prefix = "bench"
+region = "us-east-1"
+endpoint = "{dynamo}"
+[eventlog]
+prefix = "bench"
+region = "us-east-1"
+endpoint = "{kinesis}"
+poll_interval = "{poll}ms"
+reading = "{reading}"
+[blobs]
+url = "file://{folder}/aws/blobs"
+{more}"#,
+            site = node.site,
+            name = node.name(),
+            sites = node.sites,
+            home = home.display(),
+            dynamo = self.dynamo_endpoint(),
+            kinesis = node.kinesis,
+            poll = node.poll.as_millis(),
+            reading = node.reading,
+            folder = self.folder().display(),
+            more = node.more,
+        ))?)
     }
 
     /// The checked configuration of `site`, which polls the event log every `poll` and knows the sites `sites`.

@@ -13,6 +13,7 @@
 //! | `report`, `stats` | JSON lines, medians |
 //! | `host` | the machine, and the resources that a process uses |
 //! | `cloud`, `site` | the emulators, and nodes on them in this process |
+//! | `tap` | a port that counts reads of the streams |
 //! | `process` | `lockstep run` as a process of its own |
 //! | `far` | a simulated round trip to AWS |
 //! | `history` | commits made by `git fast-import` |
@@ -29,8 +30,9 @@ mod process;
 pub mod report;
 mod site;
 pub mod stats;
+mod tap;
 
-pub use figures::{ALL, QUICK, run};
+pub use figures::{ALL, Extent, QUICK, run};
 
 /// The result of a benchmark's step. Any error ends the benchmark.
 pub type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use lockstep::base::clock::SystemClock;
 use lockstep::base::observer::Observer;
-use lockstep::node::assembly::{Node, NodeDependencies, Watch, dependencies};
+use lockstep::node::assembly::{Node, NodeDependencies, Seams, Watch, dependencies};
+use lockstep::node::config::Settings;
 use lockstep::seams::git;
 use lockstep::telemetry::metrics::Metrics;
 use lockstep::telemetry::status_board::StatusBoard;
@@ -161,10 +162,15 @@ impl Site {
     /// Starts a node, and does not wait for it.
     pub async fn begin(cloud: &Cloud, name: &str, sites: &[&str], manner: Manner) -> Fallible<Self> {
         let settings = cloud.settings(name, manner.poll, sites)?;
+        Self::on(&settings, &cloud.seams, manner.round_trip).await
+    }
+
+    /// Starts a node with this configuration on these seams, and does not wait for it. AWS may be a round trip away.
+    pub async fn on(settings: &Settings, seams: &Seams, round_trip: Option<Duration>) -> Fallible<Self> {
         let recorded = RecordingObserver::new();
-        let mut deps =
-            dependencies(&settings, &cloud.seams, None, git::Settings::default(), recorded.clone(), &Metrics::noop())?;
-        if let Some(round_trip) = manner.round_trip {
+        let git = git::Settings::default();
+        let mut deps = dependencies(settings, seams, None, git, recorded.clone(), &Metrics::noop())?;
+        if let Some(round_trip) = round_trip {
             deps.refdb = far_refdb(&deps.refdb, round_trip);
             deps.eventlog = Arc::new(Far::new(deps.eventlog, round_trip));
         }

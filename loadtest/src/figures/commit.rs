@@ -6,7 +6,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use lockstep_proto::{Oid, ProjectName};
+use lockstep_proto::bridge::RefTransactionRequest;
+use lockstep_proto::{Oid, ProjectName, TxnId};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -25,9 +26,9 @@ const ROUNDS: usize = 10;
 /// The number of transactions of one client per round.
 const STEPS: usize = 60;
 /// The number of clients for the throughput.
-const CLIENTS: usize = 16;
+pub const CLIENTS: usize = 16;
 /// The number of transactions per client for the throughput.
-const EACH: usize = 150;
+pub const EACH: usize = 150;
 /// The number of projects that the clients work on.
 const PROJECTS: usize = 4;
 
@@ -83,29 +84,11 @@ async fn latency(cloud: &Cloud, sites: &[Site], report: &Report) -> Fallible<()>
     Ok(())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "some thousand transactions")]
 async fn throughput(cloud: &Cloud, sites: &[Site], report: &Report) -> Fallible<()> {
-    let mut lanes = Vec::new();
-    for at in 0..PROJECTS {
-        let project = sites[0].begin_project(&format!("throughput-{at}"), sites).await?;
-        for client in 0..CLIENTS / PROJECTS {
-            let seed = 100 + (at * CLIENTS + client) as u64;
-            lanes.push(Steps::new(&sites[0], &project, &format!("branch-{client}"), EACH, seed)?);
-        }
-    }
-    sites[0].node.stages().state.durability.wait_durable().await;
+    let lanes = lanes(sites, "throughput", EACH, 100).await?;
     let client = cloud.dynamo_client().await;
     let mut alone = vec![emulator_rate(&client, 0).await?, emulator_rate(&client, 1).await?];
-    let before: Vec<u64> = sites.iter().map(|site| site.recorded.count()).collect();
-    let total = CLIENTS * EACH;
-    let start = Instant::now();
-    let took = try_join_all(lanes.into_iter().map(Steps::all)).await?;
-    let committed = total as f64 / start.elapsed().as_secs_f64();
-    for (site, before) in sites.iter().zip(&before).skip(1) {
-        site.recorded.reach(before + total as u64).await?;
-    }
-    let everywhere = total as f64 / start.elapsed().as_secs_f64();
-    let stats = Stats::of(took.into_iter().flatten())?;
+    let Pipeline { total, committed, everywhere, latency } = pipeline(sites, lanes).await?;
     alone.push(emulator_rate(&client, 2).await?);
     let windows: Vec<f64> = alone.iter().copied().map(round).collect();
     alone.sort_by(f64::total_cmp);
@@ -125,9 +108,49 @@ async fn throughput(cloud: &Cloud, sites: &[Site], report: &Report) -> Fallible<
         goal: Some(Goal::AtLeast(round(alone / 3.0))),
         samples: total as u64,
         detail: json!({"committed_per_s": round(committed), "part_of_the_emulator_alone": round(everywhere / alone),
-                       "commit_latency_ms": stats.json(), "projects": PROJECTS}),
+                       "commit_latency_ms": latency.json(), "projects": PROJECTS}),
     });
     Ok(())
+}
+
+/// One branch per client, each with so many commits. The commits are in the repositories, and not committed yet.
+pub async fn lanes<'a>(sites: &'a [Site], name: &str, each: usize, first_seed: u64) -> Fallible<Vec<Steps<'a>>> {
+    let mut lanes = Vec::new();
+    for at in 0..PROJECTS {
+        let project = sites[0].begin_project(&format!("{name}-{at}"), sites).await?;
+        for client in 0..CLIENTS / PROJECTS {
+            let seed = first_seed + (at * CLIENTS + client) as u64;
+            lanes.push(Steps::new(&sites[0], &project, &format!("branch-{client}"), each, seed)?);
+        }
+    }
+    sites[0].node.stages().state.durability.wait_durable().await;
+    Ok(lanes)
+}
+
+/// The rates of clients that commit without a pause, in transactions per second.
+pub struct Pipeline {
+    /// The number of transactions.
+    total: usize,
+    /// The rate until the last one was answered.
+    committed: f64,
+    /// The rate until every site has applied the last one.
+    pub everywhere: f64,
+    latency: Stats,
+}
+
+/// Has all clients commit everything, and waits until every site has applied it.
+#[expect(clippy::cast_precision_loss, reason = "some thousand transactions")]
+pub async fn pipeline(sites: &[Site], lanes: Vec<Steps<'_>>) -> Fallible<Pipeline> {
+    let before: Vec<u64> = sites.iter().map(|site| site.recorded.count()).collect();
+    let total: usize = lanes.iter().map(Steps::left).sum();
+    let start = Instant::now();
+    let took = try_join_all(lanes.into_iter().map(Steps::all)).await?;
+    let committed = total as f64 / start.elapsed().as_secs_f64();
+    for (site, before) in sites.iter().zip(&before).skip(1) {
+        site.recorded.reach(before + total as u64).await?;
+    }
+    let everywhere = total as f64 / start.elapsed().as_secs_f64();
+    Ok(Pipeline { total, committed, everywhere, latency: Stats::of(took.into_iter().flatten())? })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "some thousand transactions")]
@@ -172,17 +195,37 @@ impl<'a> Steps<'a> {
 
     /// Moves the branch to its next commit. Returns the time from the call to its answer.
     pub async fn step(&mut self) -> Fallible<Duration> {
-        let new = self.commits.next().ok_or("the history is used up")?;
-        self.id += 1;
-        let request = batch(format!("step-{:x}", self.id), [(self.branch.clone(), self.old.replace(new), new)])?;
+        let request = self.request()?;
         let start = Instant::now();
         self.site.commit(&self.project, request).await?;
         Ok(start.elapsed())
     }
 
+    /// Moves the branch to its next commit. Returns the id of the transaction.
+    pub async fn advance(&mut self) -> Fallible<TxnId> {
+        let request = self.request()?;
+        self.site.commit(&self.project, request).await
+    }
+
+    /// The number of commits to which the branch was not moved yet.
+    pub fn left(&self) -> usize {
+        self.commits.len()
+    }
+
+    /// The project of the branch.
+    pub fn project(&self) -> &ProjectName {
+        &self.project
+    }
+
+    fn request(&mut self) -> Fallible<RefTransactionRequest> {
+        let new = self.commits.next().ok_or("the history is used up")?;
+        self.id += 1;
+        batch(format!("step-{:x}", self.id), [(self.branch.clone(), self.old.replace(new), new)])
+    }
+
     async fn all(mut self) -> Fallible<Vec<Duration>> {
         let mut took = Vec::new();
-        while self.commits.len() > 0 {
+        while self.left() > 0 {
             took.push(self.step().await?);
         }
         Ok(took)

@@ -20,6 +20,9 @@ const RATE: u32 = 200;
 /// The number of projects that they are spread over.
 const PROJECTS: usize = 8;
 
+/// A new ref of a project with its value.
+pub(super) type Change = (ProjectName, String, Oid);
+
 /// The names and goals of one measurement.
 struct Names {
     p50: &'static str,
@@ -58,7 +61,7 @@ async fn run(report: &Report, poll: Duration, seconds: usize, names: &Names) -> 
 }
 
 /// Makes new changes as Gerrit does: each has a commit of its own. They are spread over the projects.
-async fn changes(sites: &[Site], count: usize) -> Fallible<Vec<(ProjectName, String, Oid)>> {
+pub(super) async fn changes(sites: &[Site], count: usize) -> Fallible<Vec<Change>> {
     let mut changes = Vec::new();
     for at in 0..PROJECTS {
         let (project, base) = sites[0].begin_project(&format!("changes-{at}"), sites).await?;
@@ -75,26 +78,48 @@ async fn changes(sites: &[Site], count: usize) -> Fallible<Vec<(ProjectName, Str
 }
 
 /// Starts every transaction at its own time. Returns the lags of both other sites, and the latencies of the commits.
-async fn open_loop(sites: &[Site], changes: Vec<(ProjectName, String, Oid)>) -> Fallible<(Stats, Stats)> {
+async fn open_loop(sites: &[Site], changes: Vec<Change>) -> Fallible<(Stats, Stats)> {
     let before: Vec<u64> = sites.iter().map(|site| site.recorded.count()).collect();
     let count = changes.len() as u64;
-    let start = Instant::now() + Duration::from_millis(100);
-    let every = Duration::from_secs(1) / RATE;
-    let calls = changes.into_iter().enumerate().map(|(at, (project, name, oid))| async move {
-        let intended = start + every * u32::try_from(at)?;
-        sleep_until(intended).await;
-        let txn = sites[0].commit(&project, batch(format!("change-{at}"), [(name, None, oid)])?).await?;
-        Fallible::Ok((txn, intended, intended.elapsed()))
-    });
-    let done: Vec<(TxnId, Instant, Duration)> = try_join_all(calls).await?;
-    let (mut lags, commits) = (Stats::new()?, Stats::of(done.iter().map(|(_, _, took)| *took))?);
+    let done = commit_all(&sites[0], changes, RATE).await?;
+    let (mut lags, commits) = (Stats::new()?, Stats::of(done.iter().map(Committed::took))?);
     for (site, before) in sites.iter().zip(&before).skip(1) {
         site.recorded.reach(before + count).await?;
         let visible = site.recorded.visible();
-        for (txn, intended, _) in &done {
+        for Committed { txn, intended, .. } in &done {
             let seen = visible.get(txn).ok_or_else(|| format!("{txn} was not applied"))?;
             lags.add(seen.duration_since(*intended));
         }
     }
     Ok((lags, commits))
+}
+
+/// A transaction that was committed.
+pub(super) struct Committed {
+    /// Its id.
+    pub txn: TxnId,
+    /// When it should have started.
+    pub intended: Instant,
+    /// When its commit was answered.
+    pub answered: Instant,
+}
+
+impl Committed {
+    /// The time from when it should have started until its answer.
+    pub fn took(&self) -> Duration {
+        self.answered.duration_since(self.intended)
+    }
+}
+
+/// Commits every change at its own time, so many per second.
+pub(super) async fn commit_all(site: &Site, changes: Vec<Change>, rate: u32) -> Fallible<Vec<Committed>> {
+    let start = Instant::now() + Duration::from_millis(100);
+    let every = Duration::from_secs(1) / rate;
+    let calls = changes.into_iter().enumerate().map(|(at, (project, name, oid))| async move {
+        let intended = start + every * u32::try_from(at)?;
+        sleep_until(intended).await;
+        let txn = site.commit(&project, batch(format!("change-{at}"), [(name, None, oid)])?).await?;
+        Fallible::Ok(Committed { txn, intended, answered: Instant::now() })
+    });
+    try_join_all(calls).await
 }

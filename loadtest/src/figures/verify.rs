@@ -163,7 +163,8 @@ identity = "spiffe://lockstep/{other}/{other}-0"
     Ok(sites)
 }
 
-fn certify(folder: &Path, signer: &Pair, site: &str, validity: Validity) -> Fallible<()> {
+/// Writes the certificate of the first node of a site, its key, and the authority's certificate into a folder.
+pub(super) fn certify(folder: &Path, signer: &Pair, site: &str, validity: Validity) -> Fallible<()> {
     std::fs::create_dir_all(folder)?;
     let own = authority::issue(signer, &[format!("spiffe://lockstep/{site}/{site}-0").parse()?], validity)?;
     for (file, text) in [("ca.crt", &signer.certificate), ("tls.crt", &own.certificate), ("tls.key", &own.key)] {
@@ -172,7 +173,8 @@ fn certify(folder: &Path, signer: &Pair, site: &str, validity: Validity) -> Fall
     Ok(())
 }
 
-fn free_port() -> Fallible<u16> {
+/// A port of this machine that nobody listens at.
+pub(super) fn free_port() -> Fallible<u16> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
