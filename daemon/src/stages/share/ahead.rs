@@ -25,7 +25,7 @@ pub(super) struct Ahead {
     stop: CancellationToken,
 }
 
-/// What was read, and not taken by this node yet.
+/// The records that were read, and that this node has not taken yet.
 #[derive(Default)]
 struct Queue {
     state: Mutex<Pending>,
@@ -137,7 +137,7 @@ impl Pending {
         self.batches.is_empty() || (self.records < most.records && self.bytes < most.bytes)
     }
 
-    /// Adds what was read. A read without records only tells more about the records before it.
+    /// Adds the result of a read. A read without records only tells more about the records before it.
     fn put(&mut self, batch: Batch) {
         self.records += batch.records.len();
         self.bytes += bytes(&batch);

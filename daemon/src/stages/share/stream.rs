@@ -2,8 +2,8 @@
 //!
 //! A stream forgets records by their age. So the record of a position may be gone although no record came behind it,
 //! and a position that is opened again counts as trimmed. This reader knows better if the stream had nothing behind the
-//! position at a time within half of its retention: whatever came since is kept. It begins at the oldest record then,
-//! and passes over those that the node has. In all other cases the stream's own word counts.
+//! position at a time within half of its retention: every record behind it is kept. It begins at the oldest record
+//! then, and passes over those that the node has. In all other cases the stream's own word counts.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl StreamReader {
         let began = self.share.moment();
         let mut batch = reader.next(limit).await?;
         if let (Some(within), Some(after)) = (self.within, self.after.clone()) {
-            // The read may have taken long. What came since the proof may be forgotten then, too.
+            // The read may have taken long. Records that came since the proof may be forgotten then, too.
             if !self.had_nothing_behind(within) {
                 return Err(EventLogError::Trimmed(after));
             }
