@@ -150,9 +150,9 @@ fn share(records: usize) -> ShareSettings {
     ShareSettings { interval, beat: Duration::from_secs(2), records, bytes: 1 << 20 }
 }
 
-/// Looks once a second. A stream shrinks after three seconds of low load, and has six shards at most.
+/// Looks once a second. A stream shrinks after three seconds of low load, and has four shards at most.
 fn autoscale() -> AutoscaleSettings {
-    let limits = Limits { target: 60, least: 1, most: 6, settle_ms: 3_000, interval_ms: 1_000 };
+    let limits = Limits { target: 60, least: 1, most: 4, settle_ms: 3_000, interval_ms: 1_000 };
     AutoscaleSettings { dry_run: false, limits, peaks: Vec::new() }
 }
 
