@@ -56,6 +56,9 @@ struct Arguments {
     /// Let the nodes of a site share the reads of streams.
     #[arg(long)]
     siblings: bool,
+    /// Let autoscalers set the numbers of shards.
+    #[arg(long)]
+    autoscaled: bool,
     /// Fail over one of several active sites.
     #[arg(long)]
     all_active: bool,
@@ -81,6 +84,7 @@ impl Arguments {
             (None, false) if self.signed => Scenario::signed(),
             (None, false) if self.single_item => Scenario::single_item(),
             (None, false) if self.siblings => Scenario::siblings(),
+            (None, false) if self.autoscaled => Scenario::autoscaled(),
             (None, false) if self.all_active => Scenario::all_active(),
             (None, false) => Scenario::general(),
         };

@@ -113,6 +113,8 @@ pub struct SimDependencies {
     pub verifies: bool,
     /// The most records in the buffers of a node that shares its reads. None if it reads alone.
     pub shares: Option<usize>,
+    /// Whether an autoscaler sets the number of shards of its site's stream.
+    pub autoscales: bool,
     /// The bugs to inject.
     pub bugs: InjectedBugs,
 }

@@ -171,6 +171,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "siblings that share reads, with small buffers; bursts of records, crashes",
         &["checkpoints", "readiness"],
     ),
+    found(
+        InjectedBug::ScaledUnwritten,
+        "autoscalers whose writes are lost, or meet those of another node that looks",
+        &["capacity"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

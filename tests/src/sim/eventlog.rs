@@ -5,9 +5,12 @@
 //! this, and none of it may harm the readers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
+use lockstep::seams::eventlog::{
+    Batch, EventLog, EventLogError, OpenShards, Position, Record, ShardReader, StreamInfo,
+};
 use lockstep_proto::SiteId;
 use tokio::sync::Mutex;
 
@@ -28,19 +31,19 @@ impl NetworkError for EventLogError {
 
 /// Event logs behind faults.
 pub struct FaultyEventLog {
-    inner: Arc<dyn EventLog>,
-    link: Link,
-    meter: Arc<ReadMeter>,
-    watch: Arc<Watch>,
+    /// The event logs of all sites.
+    pub inner: Arc<dyn EventLog>,
+    /// The link in front of them.
+    pub link: Link,
+    /// The limits of reading, which all nodes share.
+    pub meter: Arc<ReadMeter>,
+    /// Learns which shards are opened and ended, and of changes of their number.
+    pub watch: Arc<Watch>,
+    /// How long a record is kept at least. None if nobody says so.
+    pub keeps: Option<Duration>,
 }
 
 impl FaultyEventLog {
-    /// Puts `link` in front of `inner`, and tells `watch` which shards are opened and ended. All nodes share `meter`.
-    #[must_use]
-    pub fn new(inner: Arc<dyn EventLog>, link: Link, meter: Arc<ReadMeter>, watch: Arc<Watch>) -> Self {
-        Self { inner, link, meter, watch }
-    }
-
     /// The order in which the records arrive, and whether each of them is refused.
     fn plan(&self, site: &SiteId, records: &[Record]) -> (Vec<usize>, Vec<bool>) {
         let count = records.len();
@@ -139,6 +142,34 @@ impl EventLog for FaultyEventLog {
             site: site.clone(),
             shard: shard.to_owned(),
         }))
+    }
+
+    async fn open_shards(&self, site: &SiteId) -> Result<Option<OpenShards>, EventLogError> {
+        let what = format!("open_shards {site}");
+        let (inner, site) = (self.inner.clone(), site.clone());
+        let call = move || {
+            let (inner, site) = (inner.clone(), site.clone());
+            async move { inner.open_shards(&site).await }
+        };
+        self.link.remote(Kind::Read, what, None, call).await
+    }
+
+    async fn set_shards(&self, site: &SiteId, from: u32, to: u32) -> Result<(), EventLogError> {
+        let what = format!("set_shards {site} from {from} to {to}");
+        let parts = (self.inner.clone(), self.watch.clone(), self.link.node().clone(), site.clone());
+        let call = move || {
+            let (inner, watch, node, site) = parts.clone();
+            async move {
+                inner.set_shards(&site, from, to).await?;
+                watch.shards_set(&node, &site, from, to);
+                Ok::<(), EventLogError>(())
+            }
+        };
+        self.link.remote(Kind::Write, what, None, call).await
+    }
+
+    async fn retention(&self, _site: &SiteId) -> Result<Option<Duration>, EventLogError> {
+        Ok(self.keeps)
     }
 }
 

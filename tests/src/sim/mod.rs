@@ -18,6 +18,7 @@
 //! | [`keys`] | the keys of the sites, and signatures that an attacker has |
 //! | [`backend`], [`memory`] | the services and volumes below the seams |
 //! | [`node`], [`world`] | the real node, and the sites |
+//! | `capacity` | a load that jumps, for the autoscalers of the nodes |
 //! | [`nemesis`], [`action`], [`forgery`] | the faults of nodes and streams |
 //! | [`failovers`], [`site_list`] | operators that move the writes of a site to another; that add and remove sites |
 //! | `rebuilds` | a lost refdb that is rebuilt |
@@ -39,6 +40,7 @@ mod agreement;
 pub mod backend;
 pub mod blobs;
 pub mod bugs;
+mod capacity;
 pub mod check;
 pub mod clients;
 mod commits;

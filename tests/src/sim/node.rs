@@ -11,6 +11,7 @@ use lockstep::base::observer::Observer;
 use lockstep::node::assembly::{Inspector, Node, NodeDependencies, NodeSettings, ProbeSet};
 use lockstep::seams::refdb::staged::WRITE_ITEMS;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
+use lockstep::stages::capacity::{AutoscaleSettings, Limits};
 use lockstep::stages::consume::ConsumeLimits;
 use lockstep::stages::events::EventLimits;
 use lockstep::stages::ports::{
@@ -121,6 +122,7 @@ impl NodeFactory for RealNodes {
                 write_items: parts.write_items,
                 background: parts.verifies.then_some(BACKGROUND),
                 share: parts.shares.map(share),
+                autoscale: parts.autoscales.then(autoscale),
                 ..settings(NodeSettings::new(parts.site, parts.node, parts.sites))
             },
             bugs: parts.bugs,
@@ -146,6 +148,12 @@ const BACKGROUND: BackgroundSettings = BackgroundSettings {
 fn share(records: usize) -> ShareSettings {
     let interval = ConsumeLimits::default().poll_interval;
     ShareSettings { interval, beat: Duration::from_secs(2), records, bytes: 1 << 20 }
+}
+
+/// Looks once a second. A stream shrinks after three seconds of low load, and has four shards at most.
+fn autoscale() -> AutoscaleSettings {
+    let limits = Limits { target: 60, least: 1, most: 4, settle_ms: 3_000, interval_ms: 1_000 };
+    AutoscaleSettings { dry_run: false, limits, peaks: Vec::new() }
 }
 
 /// Makes times shorter and limits smaller than in production.

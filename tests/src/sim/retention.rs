@@ -14,12 +14,11 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::dice::Dice;
+use super::scenario::RETENTION;
 use super::world::World;
 
 /// The time between two looks at the streams, in virtual milliseconds. A node may miss the records of this time.
 const LOOK_MS: u64 = 4_000;
-/// The shortest and the longest retention, in virtual milliseconds. A site is down for 30 seconds or more.
-const KEEPS_MS: (u64, u64) = (6_000, 40_000);
 
 /// The share of the worlds with retention in which a site is away, in permille.
 const AWAY: u64 = 250;
@@ -47,11 +46,8 @@ pub struct Away {
 /// retention is the same as if there were none anywhere.
 #[must_use]
 pub fn drawn(world: &World) -> Option<Retention> {
-    let dice = Dice::new(world.seed, "retention of streams");
-    if !dice.chance(world.scenario.retentions) {
-        return None;
-    }
-    let keeps_ms = dice.between(KEEPS_MS.0, KEEPS_MS.1);
+    let dice = Dice::new(world.seed, RETENTION);
+    let keeps_ms = world.scenario.keeps_ms(&dice)?;
     let site = dice.pick(&world.sites()).filter(|_| dice.chance(AWAY)).cloned();
     let (goes_ms, lasts_ms) = (dice.between(GOES_MS.0, GOES_MS.1), dice.between(AWAY_MS.0, AWAY_MS.1));
     Some(Retention { keeps_ms, away: site.map(|site| Away { site, goes_ms, lasts_ms }) })

@@ -26,7 +26,7 @@ use super::phases::Phases;
 use super::scenario::Scenario;
 use super::trace::Trace;
 use super::world::{World, name};
-use super::{failovers, rebuilds, retention, site_list};
+use super::{capacity, failovers, rebuilds, retention, site_list};
 
 /// The number of trace lines that a failure prints.
 const TAIL: usize = 60;
@@ -177,6 +177,9 @@ impl Phases {
     pub(super) async fn set_up(&self) -> Result<(), Violation> {
         let broken = |what: String| Violation { property: "set-up", what };
         self.world.enroll().await.map_err(broken)?;
+        if self.world.scenario.autoscales {
+            capacity::begin(&self.world).await.map_err(broken)?;
+        }
         for node in self.world.nodes() {
             let world = self.world.clone();
             tokio::spawn(async move { world.start(&node).await });
@@ -223,6 +226,9 @@ impl Phases {
             tasks.push(tokio::spawn(retention::forget(self.world.clone(), drawn.keeps_ms, stop.clone())));
             let away = drawn.away.map(|away| retention::keep_away(self.world.clone(), away, stop.clone()));
             tasks.extend(away.map(tokio::spawn));
+        }
+        if self.world.scenario.autoscales {
+            tasks.push(tokio::spawn(capacity::tell(self.world.clone(), stop.clone())));
         }
         let changing = self.world.scenario.list_moves.then(|| tokio::spawn(site_list::change(self.world.clone())));
         for site in self.world.all_sites() {

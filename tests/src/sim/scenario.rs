@@ -6,8 +6,15 @@ use std::collections::BTreeMap;
 use lockstep::seams::refdb::staged::WRITE_ITEMS;
 
 use super::action::Action;
+use super::dice::Dice;
 use super::faults::{Rates, Seam, general_rates};
 use super::read_limits::ReadLimits;
+
+/// The dice that decide whether streams forget records, and when.
+pub const RETENTION: &str = "retention of streams";
+/// The shortest and the longest retention, in virtual milliseconds. A site is down for 30 seconds or more.
+const KEEPS_MS: (u64, u64) = (6_000, 40_000);
+
 /// A kind of request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ask {
@@ -130,6 +137,8 @@ pub struct Scenario {
     /// The most records in the buffers of a node, if the nodes of a site share the reads of streams. None if each node
     /// reads alone.
     pub shares: Option<usize>,
+    /// Whether the load of the streams jumps, and autoscalers set the numbers of their shards.
+    pub autoscales: bool,
     /// Whether one site alone is active, at the start the first one by name.
     pub one_active: bool,
     /// Whether a site is added to the list of sites, and another one removed.
@@ -215,6 +224,7 @@ impl Scenario {
             signed: false,
             verifies: false,
             shares: None,
+            autoscales: false,
             one_active: false,
             list_moves: false,
             strikes: 0,
@@ -225,6 +235,13 @@ impl Scenario {
             rewind: false,
             rebuild: false,
         }
+    }
+
+    /// How long the streams of a run keep records at least, in virtual milliseconds. None if they keep everything. The
+    /// first throws of the dice [`RETENTION`] decide.
+    #[must_use]
+    pub fn keeps_ms(&self, dice: &Dice) -> Option<u64> {
+        dice.chance(self.retentions).then(|| dice.between(KEEPS_MS.0, KEEPS_MS.1))
     }
 
     /// Whether calls to the refdb fail at most as often as in the general scenario. If they fail more often, that is
@@ -354,6 +371,21 @@ impl Scenario {
     #[must_use]
     pub fn siblings() -> Self {
         Self { name: "siblings".into(), shares: Some(40), ..Self::general() }
+    }
+
+    /// Autoscalers that split and merge shards while nodes die, pause and are cut off, so that another one takes the
+    /// place of the node that looks, and while the answers to their writes and their calls are lost or late. No clock
+    /// jumps: by a wrong one, Kinesis itself would have to refuse an eleventh change of a day.
+    #[must_use]
+    pub fn autoscaled() -> Self {
+        let mut scenario = Self { name: "autoscaled".into(), autoscales: true, ..Self::general() };
+        scenario.actions = vec![(Action::Crash, 4), (Action::Pause, 6), (Action::Partition, 6), (Action::Restart, 2)];
+        let rates = |seam: Seam| scenario.rates.get(&seam).copied().unwrap_or_default();
+        let sets = Rates { lose_request: 150, lose_answer: 250, late: 200, duplicate: 100, ..rates(Seam::EventLog) };
+        let notes = Rates { lose_request: 50, lose_answer: 100, late: 50, ..rates(Seam::RefDb) };
+        scenario.calls = BTreeMap::from([("set_shards", sets), ("put_document", notes)]);
+        let (safety_ms, nemesis_ms, clients, events, retentions) = (30_000, 3_000, 1, 0, 0);
+        Self { safety_ms, nemesis_ms, clients, events, retentions, ..scenario }
     }
 
     /// A refdb that goes back in time. No call takes effect long after it was sent, and no node is cut off without

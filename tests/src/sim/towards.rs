@@ -65,6 +65,7 @@ impl Scenario {
             }
             P::TornScanTaken => self.with_torn_scans(),
             P::SiblingSkipsGap => self.with_siblings(),
+            P::ScaledUnwritten => self.with_lost_notes(),
             P::SnapshotKeepsMarks => {
                 self.act(&[(Action::PutBack, 10), (Action::Crash, 2)]);
                 self.think_ms = 150;
@@ -123,6 +124,13 @@ impl Scenario {
         self.act(&[(Action::Crash, 10), (Action::Pause, 4)]);
         self.shares = Some(2);
         (self.branches, self.clients, self.think_ms) = (12, 4, 100);
+    }
+
+    /// Has autoscalers whose writes are often lost.
+    fn with_lost_notes(&mut self) {
+        *self = Self { name: self.name.clone(), ..Self::autoscaled() };
+        let usual = self.calls.get("put_document").copied().unwrap_or_default();
+        self.calls.insert("put_document", Rates { fail_before: 200, lose_request: 300, ..usual });
     }
 
     /// Records are signed, and somebody forges them.

@@ -8,6 +8,9 @@ use tokio::time::Instant;
 
 use super::dice::fnv1a;
 
+/// Virtual time zero, in milliseconds since 1970.
+pub const EPOCH_MS: u64 = 1_800_000_000_000;
+
 /// The trace of one run. It is made inside the run's own runtime, whose time it reads.
 #[derive(Debug)]
 pub struct Trace {

@@ -316,7 +316,11 @@ impl Documents for WitnessedRefDb {
     }
 
     async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
-        self.inner.documents.put_document(which, record).await
+        let stored = self.inner.documents.put_document(which, record).await?;
+        if which == Document::Capacity && stored == *record {
+            self.watch.capacity_stored(&stored.body);
+        }
+        Ok(stored)
     }
 
     async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {

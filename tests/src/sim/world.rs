@@ -31,9 +31,9 @@ use super::peers::{FaultyPeer, Sees, Up};
 use super::read_limits::ReadMeter;
 use super::refdb::{FaultyRefDb, FaultyTables};
 use super::repositories::FaultyRepositories;
-use super::scenario::{Scenario, Writes};
+use super::scenario::{RETENTION, Scenario, Writes};
 use super::store::WatchedStore;
-use super::trace::Trace;
+use super::trace::{EPOCH_MS, Trace};
 use super::watch::{Snapshot, Watch};
 use super::witness::WitnessedRefDb;
 
@@ -45,9 +45,6 @@ const SITES: [&str; 3] = ["eu-aws", "muc-1", "blr-1"];
 pub fn newcomer() -> SiteId {
     name("muc-1")
 }
-
-/// Virtual time zero, in milliseconds since 1970.
-const EPOCH_MS: u64 = 1_800_000_000_000;
 
 /// A node's wall clock: virtual time, and the offset that the nemesis has set.
 struct SimClock {
@@ -298,12 +295,13 @@ impl World {
             trace: self.trace.clone(),
             refdb: RefDb::of(&Arc::new(FaultyRefDb::new(self.seen.clone(), link(Seam::RefDb)))),
             tables: Arc::new(FaultyTables::new(self.backend.tables(), link(Seam::RefDb))),
-            eventlog: Arc::new(FaultyEventLog::new(
-                self.backend.eventlog(),
-                link(Seam::EventLog),
-                self.meter.clone(),
-                self.watch.clone(),
-            )),
+            eventlog: Arc::new(FaultyEventLog {
+                inner: self.backend.eventlog(),
+                link: link(Seam::EventLog),
+                meter: self.meter.clone(),
+                watch: self.watch.clone(),
+                keeps: self.scenario.keeps_ms(&Dice::new(self.seed, RETENTION)).map(Duration::from_millis),
+            }),
             blobs: Arc::new(FaultyBlobs::new(self.backend.blobs(), link(Seam::Blobs), self.watch.clone())),
             peers: Arc::new(peers),
             repositories: Arc::new(FaultyRepositories::new(
@@ -318,6 +316,7 @@ impl World {
             write_items: self.scenario.writes.items(self.seed),
             verifies: self.scenario.verifies,
             shares: self.scenario.shares,
+            autoscales: self.scenario.autoscales,
             bugs: self.bugs,
         })
     }

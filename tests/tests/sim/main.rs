@@ -196,6 +196,24 @@ fn every_property_holds_while_siblings_share_their_reads() {
 }
 
 #[test]
+fn the_shards_follow_the_load_by_the_rules_whoever_looks_and_whatever_is_lost() {
+    let (mut changes, mut takes, mut unknown, seeds) = (0, 0, 0, quarter(2));
+    for seed in seeds.clone() {
+        let end = simulate(seed, Scenario::autoscaled(), InjectedBugs::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.heard[0] > 10, "{report}");
+        let count = |what: &str| report.trace.matches(what).count();
+        changes += count("SETS THE SHARDS of");
+        // Each of the three sites has a first node that looks.
+        takes += count("LOOKS AFTER THE STREAM of").saturating_sub(3);
+        let calls = report.trace.lines().filter(|line| line.contains(" EventLog set_shards "));
+        unknown += calls.filter(|line| line.contains("simulated silence")).count();
+    }
+    let has_shown = changes > 6 && takes > 0 && unknown > 0;
+    assert!(has_shown || !must_show(&seeds, 2), "{changes} changes, {takes} take-overs, {unknown} unknown answers");
+}
+
+#[test]
 fn nothing_is_applied_that_somebody_forged_who_can_write_to_the_streams() {
     for seed in quarter(4) {
         let end = simulate(seed, Scenario::signed(), InjectedBugs::default());
@@ -317,4 +335,5 @@ bugs! {
     finds_eventual_read: EventualRead,
     finds_torn_scan_taken: TornScanTaken,
     finds_sibling_skips_gap: SiblingSkipsGap,
+    finds_scaled_unwritten: ScaledUnwritten,
 }

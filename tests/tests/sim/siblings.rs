@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep::seams::refdb::Document;
 use lockstep_proto::sharing::ReaderLeases;
+use lockstep_tests::sim::Scenario;
 use lockstep_tests::sim::dice::Dice;
 use lockstep_tests::sim::faults::{Cut, Seam};
-use lockstep_tests::sim::story::{Story, node, p0, tell_of_siblings};
+use lockstep_tests::sim::story::{Story, node, p0, tell_of_siblings, tell_with_seed};
 
 use crate::streams::{push, site, trim_stream};
 
@@ -192,6 +193,30 @@ fn a_sibling_behind_the_buffer_is_told_that_the_stream_was_trimmed() {
         story.until("it is told", is_told).await;
         story.converge().await;
         assert_eq!(shown(story, behind), 8);
+    });
+}
+
+/// Every record is older than the retention, and nothing came behind them. The stream has lost nothing that a sibling
+/// needs, and the sibling knows it, because its reader had nothing a moment ago.
+#[test]
+fn a_sibling_that_goes_back_to_an_idle_shard_has_missed_nothing_and_takes_nothing_from_the_refdb() {
+    let scenario = Scenario { shares: Some(WIDE), retentions: 1_000, ..Scenario::calm() };
+    tell_with_seed(1, scenario, async |story| {
+        let reader = shared(story).await;
+        let alone = others(&reader)[0];
+        push(story, "b0").await;
+        story.converge().await;
+        story.pass(6_000).await;
+        trim_stream(story, &site());
+        let before = reads(story, alone, FIRST);
+        story.cut(alone, Seam::Peers, Some(Cut::Requests));
+        story.pass(4_000).await;
+        assert!(reads(story, alone, FIRST) > before, "{alone} reads by itself");
+        push(story, "b1").await;
+        story.until("it shows the next one", async || shown(story, alone) == 2).await;
+        assert!(!story.world.trace.text().contains("the stream no longer has position"), "nobody reconciles");
+        story.cut(alone, Seam::Peers, None);
+        story.converge().await;
     });
 }
 

@@ -127,11 +127,13 @@ pub enum InjectedBug {
     TornScanTaken,
     /// A node that is behind the buffer of its sibling goes on at the oldest record there.
     SiblingSkipsGap,
+    /// An autoscaler sets the number of shards although its step may not be written, or another node has written.
+    ScaledUnwritten,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 61] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -192,6 +194,7 @@ impl InjectedBug {
         Self::EventualRead,
         Self::TornScanTaken,
         Self::SiblingSkipsGap,
+        Self::ScaledUnwritten,
     ];
 }
 

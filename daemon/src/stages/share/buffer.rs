@@ -113,7 +113,7 @@ impl Buffer {
 }
 
 /// The size of a record in the buffer, in bytes.
-fn size((sequence, data): &(String, Bytes)) -> usize {
+pub(super) fn size((sequence, data): &(String, Bytes)) -> usize {
     sequence.len() + data.len()
 }
 

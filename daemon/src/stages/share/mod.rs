@@ -13,12 +13,16 @@
 //! | `keeper` | keeps the leases, and learns the siblings |
 //! | `shards` | the shards that this node reads, and the answers to siblings |
 //! | `reader` | reads one shard from a sibling, or else from the stream |
+//! | `stream` | reads one shard from the stream, and tells a position that was idle from one that was missed |
+//! | `ahead` | reads a shard for the siblings ahead of this node's own work |
 
+mod ahead;
 mod buffer;
 mod decide;
 mod keeper;
 mod reader;
 mod shards;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,14 +35,16 @@ use lockstep_proto::sharing::{RecordsAnswer, RecordsRequest, SharedShard, Sharin
 use lockstep_proto::site_list::StreamPlace;
 use lockstep_proto::{NodeId, SiteId};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use buffer::Bounds;
 use keeper::Leases;
-use shards::Shards;
+use shards::{Moment, Shards};
 
-use crate::base::clock::Entropy;
+use crate::base::clock::{Clock, Entropy};
 use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Observer;
+use crate::base::tasks::Tasks;
 use crate::seams::eventlog::{
     EventLog, EventLogError, OpenShards, Position, Readers, Reading, Record, ShardReader, StreamInfo,
 };
@@ -82,7 +88,10 @@ pub struct Share {
     documents: Arc<dyn Documents>,
     peers: Arc<dyn Peers>,
     observer: Arc<dyn Observer>,
+    clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// Owns the tasks that read ahead.
+    tasks: Tasks,
     /// None: this node shares nothing.
     settings: Option<ShareSettings>,
     /// The identity of each stream, as it was described last.
@@ -94,6 +103,8 @@ pub struct Share {
 
 /// The source of the records of a shard.
 enum Source {
+    /// The node reads the stream for its siblings, too.
+    Held,
     /// The node reads the stream, for this reason.
     Stream(String),
     /// A sibling reads the shard, and is reached as this peer.
@@ -110,7 +121,8 @@ impl Share {
     /// Creates the stage. Without settings it shares nothing.
     #[must_use]
     pub fn new(context: &NodeContext, settings: Option<ShareSettings>) -> Arc<Self> {
-        let NodeContext { site, node, eventlog, refdb, peers, observer, entropy, bugs, .. } = context.clone();
+        let NodeContext { site, node, eventlog, refdb, peers, observer, clock, entropy, tasks, bugs, .. } =
+            context.clone();
         let bounds = settings.map_or(Bounds { records: 0, bytes: 0 }, |settings| Bounds {
             records: settings.records,
             bytes: settings.bytes,
@@ -123,7 +135,9 @@ impl Share {
             documents: refdb.documents,
             peers,
             observer,
+            clock,
             entropy,
+            tasks,
             settings,
             created: Mutex::default(),
             leases: Mutex::default(),
@@ -174,6 +188,10 @@ impl Share {
         SharingStatus { shares: true, reason, shards }
     }
 
+    fn moment(&self) -> Moment {
+        Moment { at: Instant::now(), ms: self.clock.now_ms() }
+    }
+
     /// The source from which this node takes the records of a shard.
     fn source(&self, id: &ShardId) -> Source {
         let leases = self.leases.lock();
@@ -185,7 +203,7 @@ impl Share {
         };
         let node = reader.node.clone();
         if node == self.node {
-            return Source::Stream("this node reads the shard for its siblings".to_owned());
+            return Source::Held;
         }
         if reader.is_still {
             return Source::Stream(format!("{node} has the lease of the shard, and makes no progress"));

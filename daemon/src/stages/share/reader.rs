@@ -14,7 +14,9 @@ use lockstep_proto::NodeId;
 use lockstep_proto::sharing::{HandedRecord, MOST_RECORDS, RecordOrigin, RecordsAnswer, RecordsRequest};
 use tokio::time::{Instant, timeout};
 
-use super::shards::Shard;
+use super::ahead::Ahead;
+use super::shards::{Moment, Shard};
+use super::stream::StreamReader;
 use super::{Share, ShareSettings, Source};
 use crate::base::backoff::Backoff;
 use crate::base::faults::injected_bug::InjectedBug;
@@ -69,8 +71,10 @@ pub(super) struct SharedReader {
     id: ShardId,
     /// The last record that was returned, or the one that the position names. None: the oldest record.
     after: Option<String>,
-    /// The reader of the stream, while this node reads it.
-    own: Option<Box<dyn ShardReader>>,
+    /// The reader of the stream, while this node reads it for itself.
+    own: Option<StreamReader>,
+    /// The reading of the stream for the siblings, too. It may have records left when another node has taken over.
+    ahead: Option<Ahead>,
     /// Whether the stream had more at the last read of it. False after a read that failed: then a sibling may help.
     is_behind: bool,
     ended: bool,
@@ -94,8 +98,8 @@ pub(super) fn open(
         Position::End => return Err(EventLogError::Broken(format!("shard {} was read to its end", id.shard))),
     };
     let shard = share.shards.opened(&id);
-    let (own, is_behind, ended, waits, failed) = (None, false, false, false, None);
-    Ok(SharedReader { share, settings, shard, id, after, own, is_behind, ended, waits, failed })
+    let (own, ahead, is_behind, ended, waits, failed) = (None, None, false, false, false, None);
+    Ok(SharedReader { share, settings, shard, id, after, own, ahead, is_behind, ended, waits, failed })
 }
 
 impl SharedReader {
@@ -185,36 +189,66 @@ impl SharedReader {
     }
 
     /// Takes the records of a sibling, which has answered since `asked`.
-    fn take(&mut self, sibling: &NodeId, batch: Batch, asked: Instant) -> Batch {
+    fn take(&mut self, sibling: &NodeId, batch: Batch, asked: Moment) -> Batch {
         // A sibling that answers at once, and has nothing, is asked again after an interval.
-        self.waits = !batch.records.is_empty() || asked.elapsed() >= self.settings.interval;
+        self.waits = !batch.records.is_empty() || asked.at.elapsed() >= self.settings.interval;
         (self.own, self.failed) = (None, None);
         self.moves(&batch);
+        if !batch.behind && !batch.ended {
+            // It has begun and ended a read of the stream since then.
+            self.shard.had_nothing_behind(self.after.as_deref(), asked);
+        }
         self.share.observer.records_from(RecordOrigin::Sibling, batch.records.len());
         self.shard.shows(RecordOrigin::Sibling, format!("{sibling} reads the shard for this site"));
         batch
     }
 
-    /// Reads the next records from the stream.
+    /// The reader of the stream at the position of this node.
+    fn stream(&mut self) -> StreamReader {
+        let new = || StreamReader::new(&self.share, &self.shard, &self.id, self.after.clone());
+        self.own.take().unwrap_or_else(new)
+    }
+
+    /// Reads the next records from the stream, for this node alone.
     async fn read(&mut self, limit: usize, reason: String) -> Result<Batch, EventLogError> {
         self.is_behind = false;
-        let mut reader = match self.own.take() {
-            Some(reader) => reader,
-            None => {
-                let from = self.after.clone().map_or(Position::Start, Position::After);
-                self.share.eventlog.open(&self.id.site, &self.id.shard, &from).await?
-            }
-        };
-        self.shard.begins_read();
+        let mut reader = self.stream();
         let batch = reader.next(limit).await?;
-        self.share.shards.took(&self.shard, self.after.as_deref(), &batch);
-        self.is_behind = !batch.ended && (batch.behind || batch.records.len() >= limit);
         self.waits = reader.waits();
         self.own = Some(reader);
+        Ok(self.took(batch, limit, reason))
+    }
+
+    /// Takes the next records that were read from the stream for the siblings, too. The reading goes on meanwhile,
+    /// however long this node takes to apply them.
+    async fn read_ahead(&mut self, limit: usize) -> Result<Batch, EventLogError> {
+        let ahead = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => Ahead::begin(self.stream(), limit, self.settings.interval, &self.share.tasks),
+        };
+        let batch = ahead.next(limit).await?;
+        self.ahead = Some(ahead);
+        self.waits = true;
+        Ok(self.took(batch, limit, "this node reads the shard for its siblings".to_owned()))
+    }
+
+    /// The next records that were read ahead before another node has taken over. None if nothing is left.
+    fn left(&mut self, limit: usize) -> Result<Option<Batch>, EventLogError> {
+        let Some(ahead) = self.ahead.take() else { return Ok(None) };
+        let Some(batch) = ahead.left(limit) else { return Ok(None) };
+        let batch = batch?;
+        self.ahead = Some(ahead);
+        self.waits = true;
+        Ok(Some(self.took(batch, limit, "this node has read the shard for its siblings".to_owned())))
+    }
+
+    /// Notes records of the stream.
+    fn took(&mut self, batch: Batch, limit: usize, reason: String) -> Batch {
+        self.is_behind = !batch.ended && (batch.behind || batch.records.len() >= limit);
         self.moves(&batch);
         self.share.observer.records_from(RecordOrigin::Stream, batch.records.len());
         self.shard.shows(RecordOrigin::Stream, reason);
-        Ok(batch)
+        batch
     }
 
     /// Moves the position behind records.
@@ -224,7 +258,7 @@ impl SharedReader {
         }
         self.ended = batch.ended;
         if batch.ended {
-            self.own = None;
+            (self.own, self.ahead) = (None, None);
         }
     }
 }
@@ -241,10 +275,17 @@ impl ShardReader for SharedReader {
         if self.ended {
             return Ok(Batch { ended: true, ..Batch::default() });
         }
-        let reason = match self.share.source(&self.id) {
+        let source = self.share.source(&self.id);
+        if !matches!(source, Source::Held)
+            && let Some(batch) = self.left(limit)?
+        {
+            return Ok(batch);
+        }
+        let reason = match source {
+            Source::Held => return self.read_ahead(limit).await,
             Source::Stream(reason) => reason,
             Source::Sibling { node, peer } if self.asks(&node) => {
-                let asked = Instant::now();
+                let asked = self.share.moment();
                 match self.ask(&peer, limit).await {
                     Ok(batch) => return Ok(self.take(&node, batch, asked)),
                     Err(why) => self.has_failed(node, &why),

@@ -50,6 +50,24 @@ struct State {
     idle: u32,
     /// Where the last records came from, and why.
     shown: Option<(RecordOrigin, String)>,
+    /// The last record of the stream, and a moment at which nothing was behind it.
+    proven: Option<(String, Moment)>,
+}
+
+/// A moment, on the clock that counts the time which the machine runs, and on the wall clock. Neither is enough: the
+/// one stands still while a machine sleeps, and the other one is set.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) at: Instant,
+    pub(super) ms: u64,
+}
+
+impl Moment {
+    /// Whether another moment was less than this time before, on both clocks.
+    fn is_within(&self, time: Duration, before: &Self) -> bool {
+        let by_wall = self.ms.checked_sub(before.ms).map(Duration::from_millis);
+        self.at.duration_since(before.at) < time && by_wall.is_some_and(|by_wall| by_wall < time)
+    }
 }
 
 /// All shards that this node reads.
@@ -158,10 +176,15 @@ impl Shards {
         Bounds { records: (self.bounds.records / count).max(1), bytes: self.bounds.bytes / count }
     }
 
+    /// The bounds of the buffer of each shard that this node reads for its siblings.
+    pub(super) fn bounds(&self) -> Bounds {
+        let held = self.state.lock().values().filter(|shard| shard.state.lock().is_held).count();
+        self.each(held)
+    }
+
     /// Notes records that were read from the stream behind a position.
     pub(super) fn took(&self, shard: &Shard, after: Option<&str>, batch: &Batch) {
-        let held = self.state.lock().values().filter(|shard| shard.state.lock().is_held).count();
-        let bounds = self.each(held);
+        let bounds = self.bounds();
         let mut state = shard.state.lock();
         state.read = state.begun;
         // A stream that has more, and gives nothing, is no progress: another node may get it.
@@ -261,6 +284,17 @@ impl Shard {
     /// A read of the stream begins.
     pub(super) fn begins_read(&self) {
         self.state.lock().begun += 1;
+    }
+
+    /// Notes that the stream had no record behind this one at a moment.
+    pub(super) fn had_nothing_behind(&self, last: Option<&str>, at: Moment) {
+        self.state.lock().proven = last.map(|last| (last.to_owned(), at));
+    }
+
+    /// Whether the stream had no record behind this one less than this time ago.
+    pub(super) fn is_proven(&self, last: Option<&str>, within: Duration, now: Moment) -> bool {
+        let state = self.state.lock();
+        state.proven.as_ref().is_some_and(|(of, at)| Some(of.as_str()) == last && now.is_within(within, at))
     }
 
     /// Notes where the last records came from, and why.

@@ -18,6 +18,8 @@ use crate::seams::peers::PeerError;
 use crate::seams::refdb::RefDb;
 
 const INTERVAL: Duration = Duration::from_millis(250);
+/// The retention of the streams.
+const KEPT: Duration = Duration::from_secs(24 * 3_600);
 
 fn site() -> SiteId {
     "a".parse().unwrap()
@@ -76,6 +78,10 @@ impl EventLog for Counted {
 
     async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
         self.inner.open_since(site, shard, ms).await
+    }
+
+    async fn retention(&self, _: &SiteId) -> Result<Option<Duration>, EventLogError> {
+        Ok(Some(KEPT))
     }
 }
 
@@ -303,6 +309,65 @@ async fn records_of_a_sibling_are_not_read_from_the_stream_and_the_end_comes_wit
     assert_eq!((sequences(&last), last.ended), (vec!["2"], true));
     assert!(reader.next(10).await.unwrap().ended);
     assert_eq!((log.reads(), calls.load(Ordering::Relaxed)), (0, 2));
+}
+
+/// A sibling that has nothing, then is away, and the stream forgets its records by their age.
+#[tokio::test(start_paused = true)]
+async fn a_position_that_was_idle_is_no_gap_while_the_stream_keeps_whatever_came_since() {
+    for (idle, is_told) in [(KEPT / 3, false), (KEPT, true)] {
+        let log = Counted::new(3).await;
+        let script: Script = Some(|request| match request.after.as_deref() {
+            None => Ok(handed(None, &["1", "2", "3"])),
+            Some(_) => Err(PeerError::NotNow("refused".to_owned())),
+        });
+        let (_, mut reader, _) = follower(script, &log).await;
+        assert_eq!(sequences(&reader.next(10).await.unwrap()), ["1", "2", "3"], "of the sibling, which has no more");
+        sleep(idle).await;
+        log.inner.trim(&site(), "4").unwrap();
+        let next = reader.next(10).await;
+        assert_eq!(next.is_err(), is_told, "{idle:?}: {next:?}");
+        if is_told {
+            assert_eq!(next, Err(EventLogError::Trimmed("3".to_owned())));
+            continue;
+        }
+        log.add().await;
+        assert_eq!(sequences(&reader.next(10).await.unwrap()), ["4"]);
+        log.add().await;
+        assert_eq!(sequences(&reader.next(10).await.unwrap()), ["5"], "each record once");
+    }
+}
+
+/// Two nodes, of which the first one has the lease and takes nothing behind its first read, as if it applied slowly.
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_applies_slowly_reads_on_for_its_siblings_up_to_a_bound() {
+    let (log, refdb, near) = (Counted::new(0).await, NodeContext::in_memory().refdb, Near::default());
+    let [slow, fast] = ["a-0", "a-1"].map(|name| {
+        let share = share(name, &log, &refdb, Arc::new(near.clone()));
+        near.0.lock().insert(name.to_owned(), Arc::clone(&share));
+        share
+    });
+    let (mut of_slow, seen) = (reader(&slow).await, read_on(&fast));
+    sleep(INTERVAL).await;
+    slow.turn().await;
+    fast.turn().await;
+    assert!(of_slow.next(10).await.unwrap().records.is_empty() && slow.held() == 1);
+    sleep(INTERVAL * 8).await;
+    for _ in 0..50 {
+        log.add().await;
+    }
+    sleep(INTERVAL * 4).await;
+    let of_fast = || fast.status().shards.remove(0).origin;
+    assert_eq!((seen.lock().len(), of_fast()), (50, RecordOrigin::Sibling), "it does not wait for the slow one");
+    for _ in 0..200 {
+        log.add().await;
+    }
+    sleep(INTERVAL * 40).await;
+    assert_eq!((seen.lock().len(), of_fast()), (250, RecordOrigin::Stream), "it reads alone beyond the bound");
+    let mut taken = Vec::new();
+    while taken.len() < 250 {
+        taken.extend(of_slow.next(30).await.unwrap().records.into_iter().map(|(sequence, _)| sequence));
+    }
+    assert_eq!(taken, *seen.lock(), "the slow one gets each record once, in order");
 }
 
 #[tokio::test(start_paused = true)]

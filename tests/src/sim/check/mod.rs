@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod availability;
 pub mod batches;
+pub mod capacity;
 pub mod chain;
 pub mod checkpoints;
 pub mod collection;

@@ -2,8 +2,10 @@
 //!
 //! It is below the faults, so it knows more than the nodes. It keeps the first violation, and the run stops at its next
 //! tick. `refdb` has the reports of the refdb and the clients, `volumes` those of the nodes' volumes, `events` those
-//! about stream events, and `retention` those about streams that forget records.
+//! about stream events, `retention` those about streams that forget records, and `capacity` those about the number of
+//! their shards.
 
+mod capacity;
 mod events;
 mod refdb;
 mod retention;
@@ -89,6 +91,8 @@ pub struct Known {
     left: BTreeSet<(NodeId, String)>,
     /// The observations of nodes that no fault touches, and of the attempts to commit at them.
     pub availability: check::availability::Availability,
+    /// The changes of the number of shards, and the document of the autoscalers.
+    capacity: check::capacity::Capacity,
     /// When the refdb was replaced by an older backup.
     rewound_at: Option<u64>,
     /// Whether the refdb was rebuilt after that.
@@ -200,6 +204,7 @@ impl Watch {
             forged: Vec::new(),
             left: BTreeSet::new(),
             availability: check::availability::Availability::default(),
+            capacity: check::capacity::Capacity::default(),
             rewound_at: None,
             is_rebuilt: false,
             locals: BTreeMap::new(),
