@@ -152,6 +152,9 @@ fn hosts(settings: &Settings, region: Option<&str>) -> Vec<Named> {
         };
         add(&format!("peers.{name}.url"), address);
     }
+    // The names of the other nodes are made in the same way as that of this one.
+    let own = settings.siblings.as_ref().map(|siblings| format!("https://{}/", siblings.address(&settings.node)));
+    add("siblings.url", own);
     let mut found: BTreeMap<String, Named> = BTreeMap::new();
     for one in urls.into_iter().filter_map(|(setting, url)| named(setting, &url)) {
         found.entry(one.host.clone()).or_insert(one);
