@@ -237,7 +237,7 @@ def test_every_site_finds_the_streams_of_all_sites():
         assert config["tls"]["allow"] == [f"spiffe://lockstep/{site}/*" for site in config["sites"]]
 
 
-def test_the_nodes_of_a_site_find_each_other_whatever_their_number_is():
+def test_any_number_of_nodes_of_a_site_find_each_other():
     one, three = (full(replicas=replicas, partition=0) for replicas in (1, 3))
     config = settings.settings(three)
     assert config == settings.settings(one), "another configuration would restart every node"

@@ -284,7 +284,10 @@ mod tests {
         let (embedded, peer) = ("[embedded]\ndir = \"/aws\"\n", "[peers.a-1]\nsocket = \"/api.sock\"\n");
         assert!(parse(&format!("{alone}{embedded}")).is_ok());
         let others = alone.replace("[\"a\"]", "[\"a\", \"b\"]");
-        for text in [format!("{others}{embedded}"), format!("{alone}{embedded}{peer}")] {
+        let siblings = "[siblings]\nurl = \"https://{node}.a.svc:7422\"\n";
+        for text in
+            [format!("{others}{embedded}"), format!("{alone}{embedded}{peer}"), format!("{alone}{embedded}{siblings}")]
+        {
             let error = parse(&text).expect_err("no other process reaches it").to_string();
             assert!(error.contains("embedded.dir = \"/aws\": its emulators serve this node alone"), "{error}");
         }

@@ -262,6 +262,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_pattern_of_siblings_under_which_no_dns_has_this_node_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = "[tls]\ncertificate_file = \"/c\"\nkey_file = \"/k\"\ntrust_file = \"/t\"\n";
+        let more = format!("{files}[siblings]\nurl = \"https://{{node}}.gone.invalid:7422\"\n");
+        let found = findings(&machine(folder.path(), &more).await, "dns");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("siblings.url: the name a-0.gone.invalid leads to no address"), "{found:?}");
+    }
+
+    #[tokio::test]
     async fn a_folder_that_is_not_there_is_not_seen() {
         let folder = tempfile::tempdir().unwrap();
         let facts = machine(folder.path(), "").await;

@@ -44,7 +44,7 @@ def settings(args: SidecarArgs) -> dict[str, Any]:
             "listen": "0.0.0.0:7422",
             "allow": [f"spiffe://{domain}/{site}/*" for site in args.sites],
         }
-        # The nodes of the site find each other by their names, whatever their number is.
+        # The nodes of the site find each other by their names, so their number may change.
         if not args.section("embedded").get("dir"):
             own["siblings"] = {
                 "url": f"https://{{node}}.{args.name}.{args.namespace}.svc:7422",
