@@ -32,7 +32,7 @@ pub(super) async fn tell(stages: Arc<Stages>, has_choice: bool) {
                     tell_event_log(&stages, &nodes).await;
                 }
             }
-            Err(error) => stages.deps.observer.failed("event-log", &error),
+            Err(error) => stages.deps.observer.failed("nodes", &error),
         }
         sleep(PACE).await;
     }
