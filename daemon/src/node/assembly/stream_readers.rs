@@ -2,8 +2,8 @@
 //! this site has.
 //!
 //! An event log that has a choice makes it by the number of readers. It removes the consumers of nodes that left for
-//! good: expelled ones, and those of removed sites. The other nodes of the site are reached by a pattern of `[siblings]`,
-//! so a site may grow and shrink without a restart of any node.
+//! good: expelled ones, and those of removed sites. The other nodes of the site are reached by the pattern of
+//! `[siblings]`, so a site may grow and shrink without a restart of any node.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use crate::seams::refdb::NodeRecord;
 /// The interval of the looks at the list of nodes.
 const PACE: Duration = Duration::from_secs(60);
 
-/// Tells them until the task is aborted. An error changes nothing: both keep the last answer. The event log is told only
-/// if it has a choice.
+/// Tells them until the task is aborted. An error changes nothing: both keep the last answer. The event log is told if
+/// it has a choice.
 pub(super) async fn tell(stages: Arc<Stages>, has_choice: bool) {
     loop {
         match stages.deps.refdb.nodes.nodes().await {
