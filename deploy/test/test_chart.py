@@ -132,7 +132,72 @@ def test_a_value_of_the_user_wins_over_that_of_the_chart():
     config = tomllib.loads(only(parts, "ConfigMap", "gerrit-muc-1")["data"]["lockstep.toml"])
     assert config["handover"] == {"pod_label": "lockstep/role", "timeout": "30s"}
     assert config["gerrit"]["refresh"] == "none"
-    assert config["tls"]["allow"] == ["spiffe://lockstep/ber-1/*", "spiffe://lockstep/eu-aws/*"]
+    sites = ["muc-1", "ber-1", "eu-aws"]
+    assert config["tls"]["allow"] == [f"spiffe://lockstep/{site}/*" for site in sites]
+
+
+def settings_of(parts):
+    name = only(parts, "StatefulSet")["metadata"]["name"]
+    return tomllib.loads(only(parts, "ConfigMap", name)["data"]["lockstep.toml"])
+
+
+def test_three_nodes_of_a_site_reach_each_other_by_the_names_of_their_pods():
+    parts = rendered(DEPLOY / "test/cases/full.yaml", "--set", "replicas=3")
+    site, config = only(parts, "StatefulSet"), settings_of(parts)
+    name, labels = site["metadata"]["name"], site["spec"]["template"]["metadata"]["labels"]
+    sidecar = containers(pod(parts))["lockstep"]
+    # A node has the name of its pod, and the headless Service of the StatefulSet gives that name an address at once.
+    variables = {variable["name"]: variable.get("valueFrom") for variable in sidecar["env"]}
+    assert variables["LOCKSTEP_NODE"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    service = only(parts, "Service", site["spec"]["serviceName"])["spec"]
+    assert service["clusterIP"] == "None" and service["publishNotReadyAddresses"] is True
+    assert service["selector"].items() <= labels.items()
+    port = next(port for port in service["ports"] if port["name"] == "peers")
+    inside = next(one["containerPort"] for one in sidecar["ports"] if one["name"] == port["targetPort"])
+    assert port["port"] == inside and config["tls"]["listen"] == f"0.0.0.0:{inside}"
+    hosts = [f"{name}-{number}.{site['spec']['serviceName']}.gerrit.svc" for number in range(3)]
+    urls = [config["siblings"]["url"].replace("{node}", f"{name}-{number}") for number in range(3)]
+    assert urls == [f"https://{host}:{inside}" for host in hosts]
+    # All of them have the certificate that a caller expects, and each lets the others in.
+    certificate = only(parts, "Certificate")["spec"]
+    assert certificate["uris"] == [config["siblings"]["identity"]] == ["spiffe://lockstep/muc-1/gerrit-muc-1"]
+    assert {"client auth", "server auth"} <= set(certificate["usages"])
+    assert [one for one in config["tls"]["allow"] if config["siblings"]["identity"].startswith(one.rstrip("*"))]
+    assert config.get("eventlog", {}).get("sharing", "auto") == "auto"
+
+
+def test_the_network_policy_lets_the_nodes_of_a_site_talk():
+    full = DEPLOY / "test/cases/full.yaml"
+    for args in (["--set", "replicas=3"], ["--set-json", "networkPolicy.peers=[]"]):
+        parts = rendered(full, *args)
+        labels = only(parts, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+        policy = only(parts, "NetworkPolicy")["spec"]
+        rule = next(rule for rule in policy["ingress"] if [port["port"] for port in rule["ports"]] == ["peers"])
+        selectors = [one["podSelector"]["matchLabels"] for one in rule.get("from", []) if "podSelector" in one]
+        # Without `from`, everybody may connect.
+        assert "from" not in rule or [one for one in selectors if one and one.items() <= labels.items()], args
+        assert {"ports": [{"port": 7422, "protocol": "TCP"}]} in policy["egress"], args
+
+
+def test_a_site_grows_and_shrinks_without_a_restart_of_any_node():
+    of = lambda count: rendered(DEPLOY / "test/cases/full.yaml", "--set", f"replicas={count},canary.partition=0")
+    one, three = of(1), of(3)
+    assert [only(parts, "StatefulSet")["spec"]["replicas"] for parts in (one, three)] == [1, 3]
+    differ = [new["kind"] for old, new in zip(one, three, strict=True) if old != new]
+    assert differ == ["StatefulSet"], "nothing else depends on the number of replicas"
+    assert pod(one) == pod(three)
+    notes = [only(parts, "StatefulSet")["spec"]["template"]["metadata"]["annotations"] for parts in (one, three)]
+    assert notes[0] == notes[1]
+
+
+def test_a_site_alone_has_siblings_and_one_without_a_certificate_has_none():
+    alone = settings_of(rendered(LEAST, "--set", "tls.secretName=ours", "--set", "tls.trustDomain=example"))
+    assert alone["tls"]["allow"] == ["spiffe://example/muc-1/*"] and alone["tls"]["listen"]
+    assert alone["siblings"]["identity"] == "spiffe://example/muc-1/gerrit-muc-1"
+    own = ("--set", "tls.secretName=ours", "--set", "config.siblings.identity=gerrit.example.org")
+    assert settings_of(rendered(LEAST, *own))["siblings"]["identity"] == "gerrit.example.org"
+    without = settings_of(rendered(LEAST, "--set", "replicas=3"))
+    assert "siblings" not in without and "tls" not in without
 
 
 @pytest.mark.parametrize("case, kubernetes", EACH, ids=lambda value: getattr(value, "stem", value))
@@ -309,17 +374,30 @@ def test_another_configuration_is_another_pod():
     ],
 )
 def test_the_notes_tell_the_next_command(case, says, tmp_path):
+    assert says in notes(case, tmp_path)
+
+
+def test_the_notes_of_a_site_without_a_certificate_say_that_its_nodes_share_no_reads(tmp_path):
+    told = "Each node reads every stream by itself"
+    three = ["--set", "replicas=3"]
+    assert told in notes("least", tmp_path / "without", *three)
+    assert told not in notes("least", tmp_path / "one")
+    assert told not in notes("least", tmp_path / "with", *three, "--set", "tls.secretName=ours")
+
+
+def notes(case, folder, *more):
+    """The notes of the chart."""
     # helm shows notes only after an installation, so a copy of the chart has them in an object.
-    chart = tmp_path / "lockstep"
+    chart = folder / "lockstep"
     shutil.copytree(CHART, chart)
-    notes = (chart / "templates/NOTES.txt").read_text()
-    wrapped = '{{ define "notes" }}' + notes + '{{ end }}text: {{ include "notes" . | toJson }}'
+    text = (chart / "templates/NOTES.txt").read_text()
+    wrapped = '{{ define "notes" }}' + text + '{{ end }}text: {{ include "notes" . | toJson }}'
     (chart / "templates/notes.yaml").write_text(wrapped)
     values = DEPLOY / f"test/cases/{case}.yaml"
-    args = ["--kube-version", NATIVE, "--values", values, "--show-only", "templates/notes.yaml"]
+    args = ["--kube-version", NATIVE, "--values", values, "--show-only", "templates/notes.yaml", *more]
     ran = run(TOOLS / "helm", "template", "lockstep", chart, *args)
     assert ran.returncode == 0, ran.stderr
-    assert says in yaml.safe_load(ran.stdout)["text"], ran.stdout
+    return yaml.safe_load(ran.stdout)["text"]
 
 
 REFUSED = [

@@ -155,6 +155,23 @@ def test_the_configuration_passes_the_check_of_the_real_command(lockstep, tmp_pa
     assert tomllib.loads(text)["handover"]["pod_label"] == "lockstep/role"
 
 
+def test_the_nodes_of_the_site_reach_each_other_by_the_names_of_their_pods():
+    parts = kustomized("site")
+    config = tomllib.loads(only(parts, "ConfigMap")["data"]["lockstep.toml"])
+    site = only(parts, "StatefulSet")
+    name, namespace = site["metadata"]["name"], site["metadata"]["namespace"]
+    service = only(parts, "Service", site["spec"]["serviceName"])["spec"]
+    assert service["clusterIP"] == "None" and service["publishNotReadyAddresses"] is True
+    assert service["selector"].items() <= site["spec"]["template"]["metadata"]["labels"].items()
+    port = next(port["port"] for port in service["ports"] if port["targetPort"] == "peers")
+    host = f"{name}-2.{site['spec']['serviceName']}.{namespace}.svc"
+    assert config["siblings"]["url"].replace("{node}", f"{name}-2") == f"https://{host}:{port}"
+    assert config["tls"]["listen"] == f"0.0.0.0:{port}"
+    assert f"spiffe://lockstep/{config['site']}/*" in config["tls"]["allow"]
+    sidecar = containers(pod(parts))["lockstep"]
+    assert "/etc/lockstep-tls" in [mount["mountPath"] for mount in sidecar["volumeMounts"]]
+
+
 def test_every_container_is_confined():
     for container in containers(pod(kustomized("site"))).values():
         context = container["securityContext"]

@@ -234,8 +234,21 @@ def test_every_site_finds_the_streams_of_all_sites():
         streams = {"eu-aws": {"region": "eu-west-1"}}
         assert config["eventlog"] == {"prefix": "prod", "region": "eu-central-1", "streams": streams}
         assert config["blobs"]["url"] == "s3://example-lockstep-packs/prod"
-        others = [site for site in config["sites"] if site != entry.site]
-        assert config["tls"]["allow"] == [f"spiffe://lockstep/{site}/*" for site in others]
+        assert config["tls"]["allow"] == [f"spiffe://lockstep/{site}/*" for site in config["sites"]]
+
+
+def test_any_number_of_nodes_of_a_site_find_each_other():
+    one, three = (full(replicas=replicas, partition=0) for replicas in (1, 3))
+    config = settings.settings(three)
+    assert config == settings.settings(one), "another configuration would restart every node"
+    assert config["siblings"]["url"] == "https://{node}.gerrit-muc-1.gerrit.svc:7422"
+    found = {(part["kind"], part["metadata"]["name"]): part for part in objects(three)}
+    certificate = found["Certificate", "gerrit-muc-1"]["spec"]
+    assert certificate["uris"] == [config["siblings"]["identity"]]
+    ingress = found["NetworkPolicy", "gerrit-muc-1"]["spec"]["ingress"]
+    rule = next(rule for rule in ingress if rule["ports"] == [{"port": "peers", "protocol": "TCP"}])
+    assert {"podSelector": {"matchLabels": three.selector}} in rule["from"]
+    assert "siblings" not in settings.settings(least(replicas=3)), "without a certificate nobody is reached"
 
 
 def test_the_configuration_passes_the_check_of_the_real_command(lockstep: Path, tmp_path: Path):

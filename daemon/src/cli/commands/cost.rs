@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::table::{Table, titled};
 use super::{CliError, json};
 use crate::cli::cost::bill::{BillLine, bill, total};
-use crate::cli::cost::estate::{Estate, ReadingMode};
+use crate::cli::cost::estate::{Estate, ReadingMode, SharingMode};
 use crate::cli::cost::measured::Counted;
 use crate::cli::cost::model::Model;
 use crate::cli::cost::prices::{Prices, US_EAST_1};
@@ -21,7 +21,8 @@ const LOOK: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lockstep cost --profile 100k --explain\n  lockstep cost --profile 300k --tables \
-                        mrsc --streams on-demand --nodes-per-site 4 --json\n  lockstep cost --measured \
+                        mrsc --streams on-demand --nodes-per-site 4 --json\n  lockstep cost --nodes-per-site 50 \
+                        --streams on-demand --sharing off\n  lockstep cost --measured \
                         http://127.0.0.1:7421/metrics --for-s 600\n  lockstep cost --print-prices > prices.toml")]
 pub(super) struct CostArgs {
     /// Load: 100k or 300k builds per day, or a profile of the load test, whose section [model] counts
@@ -68,6 +69,21 @@ struct Report {
     usage: Usage,
     lines: Vec<BillLine>,
     dollars_per_month: f64,
+    /// The reads of the streams if nodes share them, and if not. None for a running site, or for one node per site.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reads: Option<[Reads; 2]>,
+}
+
+/// The reads of the streams with a kind of sharing.
+#[derive(Debug, Serialize)]
+struct Reads {
+    sharing: SharingMode,
+    /// Reads per second and shard while the streams are polled.
+    per_second_and_shard: f64,
+    /// GB out of the streams in a month.
+    gb_out: f64,
+    /// The whole bill of the month.
+    dollars_per_month: f64,
 }
 
 pub(super) async fn run(args: CostArgs) -> Result<(), CliError> {
@@ -107,7 +123,17 @@ fn modelled(args: &CostArgs, prices: &Prices) -> Result<Report, CliError> {
     let model = model(&args.profile)?;
     let figures = Figures::of(&model, &args.estate);
     let usage = Usage::of(&model, &args.estate, &figures);
-    Ok(report(args.profile.clone(), args.estate.clone(), usage, prices, (Some(figures), None)))
+    let report = report(args.profile.clone(), args.estate.clone(), usage, prices, (Some(figures), None));
+    let both = || [SharingMode::Auto, SharingMode::Off].map(|sharing| reads(&model, &args.estate, sharing, prices));
+    Ok(Report { reads: (args.estate.nodes_per_site > 1).then(both), ..report })
+}
+
+/// The reads of an estate with this kind of sharing, and its bill.
+fn reads(model: &Model, estate: &Estate, sharing: SharingMode, prices: &Prices) -> Reads {
+    let estate = Estate { sharing, ..estate.clone() };
+    let usage = Usage::of(model, &estate, &Figures::of(model, &estate));
+    let dollars_per_month = total(&bill(&usage, &estate, prices));
+    Reads { sharing, per_second_and_shard: usage.shard_reads, gb_out: usage.gb_out, dollars_per_month }
 }
 
 async fn measured(args: &CostArgs, prices: &Prices) -> Result<Report, CliError> {
@@ -148,7 +174,8 @@ fn report(
     let lines = bill(&usage, &estate, prices);
     let (region, prices_of, prices_from) = (prices.region.clone(), prices.date.clone(), prices.source.clone());
     let dollars_per_month = total(&lines);
-    Report { load, region, prices_of, prices_from, estate, figures, counted, usage, lines, dollars_per_month }
+    let reads = None;
+    Report { load, region, prices_of, prices_from, estate, figures, counted, usage, lines, dollars_per_month, reads }
 }
 
 fn text(report: &Report, explains: bool) -> String {
@@ -162,10 +189,28 @@ fn text(report: &Report, explains: bool) -> String {
     }
     table.row(vec!["total".to_owned(), String::new(), String::new(), format!("{:.2}", report.dollars_per_month)]);
     text += &table.render();
+    text += &report.reads.iter().flatten().map(line).collect::<String>();
     if explains {
         text += &explanation(report);
     }
     text
+}
+
+/// The reads with one kind of sharing, as a line.
+fn line(reads: &Reads) -> String {
+    let sharing = match reads.sharing {
+        SharingMode::Auto => "with sharing",
+        SharingMode::Off => "without sharing",
+    };
+    // A stream that sends its records is not polled.
+    let polls = reads.per_second_and_shard;
+    let polls = if polls > 0.0 {
+        format!("{polls:.0} reads per second and shard, of which Kinesis takes 5, and ")
+    } else {
+        String::new()
+    };
+    let (out, dollars) = (amount(reads.gb_out), reads.dollars_per_month);
+    format!("{sharing}: {polls}{out} GB out of the streams; USD {dollars:.2} per month\n")
 }
 
 /// The figures that decide most, as lines.
@@ -210,6 +255,7 @@ fn inputs(report: &Report) -> BTreeMap<&'static str, f64> {
     let mut all = BTreeMap::from([
         ("sites", f64::from(estate.sites)),
         ("nodes", estate.nodes()),
+        ("readers", estate.readers()),
         ("shards", f64::from(estate.shards)),
         ("Regions", estate.replicas()),
         ("refs", estate.refs as f64),
@@ -265,6 +311,27 @@ mod tests {
             assert!(text.contains("  units of a day = "), "{text}");
         }
         assert!(!shown(&[], false).contains("formulas"));
+    }
+
+    #[test]
+    fn the_reads_of_fifty_nodes_are_shown_with_sharing_and_without() {
+        let ends = |options: &[&str], start: &str| {
+            let text = shown(&[&["--streams", "on-demand"][..], options].concat(), false);
+            let found = text.lines().find_map(|line| line.trim_start().strip_prefix(start));
+            found.unwrap_or_else(|| panic!("no {start:?} in {text}")).to_owned()
+        };
+        let total = |options: &[&str]| ends(options, "total").split_whitespace().last().map(str::to_owned).unwrap();
+        for own in ["auto", "off"] {
+            let options = ["--nodes-per-site", "50", "--sharing", own];
+            for (other, line, polls) in [("auto", "with sharing: ", 3), ("off", "without sharing: ", 150)] {
+                let shown = ends(&options, line);
+                assert!(shown.starts_with(&format!("{polls} reads per second and shard")), "{shown}");
+                let of_it = total(&["--nodes-per-site", "50", "--sharing", other]);
+                assert!(shown.ends_with(&format!("USD {of_it} per month")), "{shown}: {of_it}");
+            }
+        }
+        // One node per site has nothing to share.
+        assert!(!shown(&[], false).contains("sharing"));
     }
 
     #[test]

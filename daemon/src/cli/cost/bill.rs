@@ -145,7 +145,7 @@ fn streams(usage: &Usage, estate: &Estate, prices: &Prices) -> Vec<BillLine> {
                 "Kinesis GB out",
                 usage.gb_out,
                 if is_fan_out { prices.on_demand_fan_out_gb } else { prices.gb_out },
-                "GB in x nodes: every node reads all streams",
+                "GB in x readers: one node per site if nodes share their reads, or else all nodes",
             ),
             BillLine::new(
                 "Kinesis records of 24 hours to 7 days, GB-months",
@@ -162,7 +162,7 @@ fn streams(usage: &Usage, estate: &Estate, prices: &Prices) -> Vec<BillLine> {
             prices.fan_out_shard_hour,
             "nodes x streams x shards x 730 h",
         ));
-        lines.push(BillLine::new("Kinesis GB to consumers", usage.gb_out, prices.fan_out_gb, "GB in x nodes"));
+        lines.push(BillLine::new("Kinesis GB to consumers", usage.gb_out, prices.fan_out_gb, "GB in x readers"));
     }
     lines.push(long);
     lines
@@ -208,6 +208,7 @@ mod tests {
             put_units: 1e6,
             gb_in: 73.0,
             gb_out: 219.0,
+            shard_reads: 3.0,
             consumers: 0.0,
             blob_puts: 1_000.0,
             blob_gets: 2_000.0,

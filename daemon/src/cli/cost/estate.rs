@@ -43,6 +43,16 @@ pub enum ReadingMode {
     FanOut,
 }
 
+/// Whether the nodes of a site share their reads of the streams: the setting `eventlog.sharing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SharingMode {
+    /// One node of a site reads each shard, and hands the records to its siblings.
+    Auto,
+    /// Each node reads all shards.
+    Off,
+}
+
 /// The parts of an estate that decide its cost.
 #[derive(Clone, Debug, PartialEq, Serialize, clap::Args)]
 pub struct Estate {
@@ -67,6 +77,9 @@ pub struct Estate {
     /// Way in which the streams are read
     #[arg(long, value_enum, default_value_t = ReadingMode::Polling)]
     pub reading: ReadingMode,
+    /// Sharing of reads among the nodes of a site (setting eventlog.sharing)
+    #[arg(long, value_enum, default_value_t = SharingMode::Auto)]
+    pub sharing: SharingMode,
     /// Hours for which the streams keep their records
     #[arg(long = "retention-hours", default_value_t = 168, value_parser = clap::value_parser!(u32).range(24..=8760))]
     pub retention_hours: u32,
@@ -86,6 +99,18 @@ impl Estate {
     #[must_use]
     pub fn nodes(&self) -> f64 {
         f64::from(self.sites) * f64::from(self.nodes_per_site)
+    }
+
+    /// Whether nodes hand records to each other. A node that is alone in its site has nobody to share with.
+    #[must_use]
+    pub fn shares(&self) -> bool {
+        self.sharing == SharingMode::Auto && self.nodes_per_site > 1
+    }
+
+    /// The nodes that read each shard of a stream: one per site if they share their reads, or else all.
+    #[must_use]
+    pub fn readers(&self) -> f64 {
+        if self.shares() { f64::from(self.sites) } else { self.nodes() }
     }
 
     /// The tables in which a write is billed: one, or one per Region.
@@ -109,6 +134,7 @@ pub(super) mod tests {
             streams: StreamMode::Provisioned,
             shards: 2,
             reading: ReadingMode::Polling,
+            sharing: SharingMode::Auto,
             retention_hours: 168,
             refs: 10_000_000,
             heartbeat_s: 5,
@@ -121,5 +147,13 @@ pub(super) mod tests {
         assert_eq!(estate().replicas(), 1.0);
         assert_eq!(Estate { tables: TableMode::Mrsc, ..estate() }.replicas(), 3.0);
         assert_eq!(Estate { nodes_per_site: 5, ..estate() }.nodes(), 15.0);
+    }
+
+    #[test]
+    fn fifty_nodes_of_a_site_read_as_one_if_they_share() {
+        let of = |nodes_per_site, sharing| Estate { nodes_per_site, sharing, ..estate() };
+        assert_eq!([1, 50].map(|nodes| of(nodes, SharingMode::Auto).readers()), [3.0, 3.0]);
+        assert_eq!([1, 50].map(|nodes| of(nodes, SharingMode::Off).readers()), [3.0, 150.0]);
+        assert!(!of(1, SharingMode::Auto).shares() && of(2, SharingMode::Auto).shares());
     }
 }

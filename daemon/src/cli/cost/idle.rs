@@ -8,7 +8,7 @@ use std::time::Duration;
 use lockstep_proto::overview::DIGEST_PACE_MS;
 use serde::Serialize;
 
-use super::units::read_units;
+use super::units::{read_units, write_units};
 
 /// The interval of the marks of an idle node, in paces of marks: it asks whether it was fenced.
 const IDLE_MARKS: u32 = 5;
@@ -24,6 +24,10 @@ const NODE_BYTES: f64 = 600.0;
 const INCARNATION_BYTES: f64 = 400.0;
 const DIGEST_BYTES: f64 = 1_000.0;
 const PROJECT_BYTES: f64 = 200.0;
+/// The bytes of the lease of a shard, in the document of all leases.
+const LEASE_BYTES: f64 = 100.0;
+/// The mean interval of the turns of the leases: each is shortened by up to a half at random.
+const LEASES: Duration = Duration::from_millis(7_500);
 
 /// The intervals of a node's tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,10 +118,20 @@ pub fn calls(paces: Paces, sites: f64, nodes: f64, projects: f64) -> Vec<IdleCal
     ]
 }
 
+/// The turns of the leases at a node whose site shares its reads. A turn reads the document of all leases, and a node
+/// that has a lease writes it. Each site has a lease for each shard of every stream.
+#[must_use]
+pub fn lease_turns(sites: f64, nodes: f64, shards: f64) -> IdleCall {
+    let leases = sites * sites * shards;
+    let document = leases * LEASE_BYTES;
+    IdleCall::new("leases of shards", LEASES, write_units(document) * (leases / nodes).min(1.0), read_units(document))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::node::assembly::NodeSettings;
+    use crate::stages::share::ShareSettings;
 
     const BEAT: Duration = Duration::from_secs(5);
 
@@ -152,6 +166,17 @@ mod tests {
         let of_ten = hour(&calls(paces, 1.0, 10.0, 1.0));
         assert_eq!(of_ten[0], writes, "a node writes as much among ten");
         assert!(of_ten[1] > reads, "and it reads the records of the others");
+    }
+
+    #[test]
+    fn only_nodes_that_have_a_lease_write_the_leases() {
+        assert_eq!(LEASES, ShareSettings::new(Duration::from_secs(1)).beat * 3 / 4, "a half to the whole of a beat");
+        // Three sites with six leases each: 1,800 bytes are two units of a write and one of a read.
+        let of = |nodes| lease_turns(3.0, nodes, 2.0).within(3_600.0);
+        assert_eq!(of(6.0), [960.0, 480.0]);
+        // Of 150 nodes 18 have a lease.
+        let [writes, reads] = of(150.0);
+        assert!((writes - 115.2).abs() < 1e-9 && reads == 480.0, "{writes} {reads}");
     }
 
     #[test]

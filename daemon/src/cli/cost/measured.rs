@@ -109,6 +109,8 @@ impl Counted {
             put_units: put_units * month,
             gb_in: self.appended_bytes.max(self.records * 1_024.0) / GB * month,
             gb_out: self.read_bytes / GB * month,
+            // No counter tells the calls of one shard.
+            shard_reads: 0.0,
             consumers: if estate.reading == ReadingMode::FanOut { self.consumers } else { 0.0 },
             blob_puts: self.blob_puts * blob_requests(mean_blob) * month,
             blob_gets: self.blob_gets * month,

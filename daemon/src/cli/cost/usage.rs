@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::estate::{Estate, ReadingMode};
-use super::idle::{IdleCall, Paces, calls};
+use super::idle::{IdleCall, Paces, calls, lease_turns};
 use super::model::{Day, Model};
 use super::traffic::Traffic;
 use super::units::{collect_units, commit_units};
@@ -21,6 +21,8 @@ pub const GB: f64 = 1_073_741_824.0;
 const BLOB_DAYS: f64 = 1.0;
 /// The refs that a read unit of a verification covers.
 const REFS_PER_READ: f64 = 20.0;
+/// The reads of a node per second and shard: the setting `eventlog.poll_interval` is a second by default.
+const POLLS_PER_SECOND: f64 = 1.0;
 
 /// The use of AWS in a month.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -39,8 +41,10 @@ pub struct Usage {
     pub put_units: f64,
     /// GB into the streams, each record rounded up to a KiB.
     pub gb_in: f64,
-    /// GB out of the streams, to all nodes.
+    /// GB out of the streams, to all nodes that read them.
     pub gb_out: f64,
+    /// Reads per second and shard while the streams are polled. Kinesis takes five from all readers together.
+    pub shard_reads: f64,
     /// Pairs of a consumer of enhanced fan-out and a stream.
     pub consumers: f64,
     /// Requests that store blobs.
@@ -78,9 +82,13 @@ impl Figures {
         let commits = commit_units(estate.tables.has_transactions(), traffic.refs, traffic.slot_units);
         let of_transactions = commits + collect_units(traffic.slot_units);
         // A node writes its marks after commits, at most once per second.
-        let marks = traffic.transactions.min(estate.nodes() * 86_400.0);
+        let (sites, nodes) = (f64::from(estate.sites), estate.nodes());
+        let marks = traffic.transactions.min(nodes * 86_400.0);
         let paces = Paces::with(Duration::from_secs(u64::from(estate.heartbeat_s)));
-        let idle = calls(paces, f64::from(estate.sites), estate.nodes(), f64::from(model.projects));
+        let mut idle = calls(paces, sites, nodes, f64::from(model.projects));
+        if estate.shares() {
+            idle.push(lease_turns(sites, nodes, f64::from(estate.shards)));
+        }
         let hour = |at: usize| idle.iter().map(|call| call.within(3_600.0)[at]).sum::<f64>();
         Self {
             writes_per_transaction: of_transactions / traffic.transactions.max(1.0),
@@ -112,8 +120,13 @@ impl Usage {
             table_gb: Self::table_gb(estate),
             put_units: traffic.put_units * days,
             gb_in,
-            // Every node reads the streams of all sites, its own included.
-            gb_out: gb_in * nodes,
+            // The streams of all sites are read, the own one included.
+            gb_out: gb_in * estate.readers(),
+            shard_reads: match estate.reading {
+                ReadingMode::Polling => estate.readers() * POLLS_PER_SECOND,
+                ReadingMode::FanOut => 0.0,
+            },
+            // A node keeps its consumers while a sibling reads for it.
             consumers: match estate.reading {
                 ReadingMode::Polling => 0.0,
                 ReadingMode::FanOut => nodes * f64::from(estate.sites),
@@ -137,8 +150,8 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
-    use super::super::estate::TableMode;
     use super::super::estate::tests::estate;
+    use super::super::estate::{SharingMode, TableMode};
     use super::*;
 
     fn close(value: f64, wanted: f64) {
@@ -173,7 +186,7 @@ mod tests {
     fn more_nodes_read_more_and_the_transactions_cost_the_same() {
         let model = Model::default();
         let of = |nodes_per_site, reading| {
-            let estate = Estate { nodes_per_site, reading, ..estate() };
+            let estate = Estate { nodes_per_site, reading, sharing: SharingMode::Off, ..estate() };
             Usage::of(&model, &estate, &Figures::of(&model, &estate))
         };
         let (few, many) = (of(1, ReadingMode::FanOut), of(10, ReadingMode::FanOut));
@@ -181,5 +194,27 @@ mod tests {
         close(many.gb_out, 10.0 * few.gb_out);
         assert_eq!(few.put_units, many.put_units);
         assert!(many.read_units > 10.0 * few.read_units, "each node also reads the records of the others");
+    }
+
+    #[test]
+    fn nodes_that_share_read_the_streams_as_one_node_per_site() {
+        let model = Model::default();
+        let of = |nodes_per_site, sharing, reading| {
+            let estate = Estate { nodes_per_site, sharing, reading, ..estate() };
+            let figures = Figures::of(&model, &estate);
+            (Usage::of(&model, &estate, &figures), figures.idle_reads_per_hour)
+        };
+        let polled = |nodes, sharing| of(nodes, sharing, ReadingMode::Polling);
+        let ((one, _), (shared, with)) = (polled(1, SharingMode::Auto), polled(50, SharingMode::Auto));
+        let (alone, without) = polled(50, SharingMode::Off);
+        assert_eq!((shared.gb_out, shared.shard_reads), (one.gb_out, 3.0));
+        assert_eq!((alone.shard_reads, alone.put_units), (150.0, one.put_units));
+        close(alone.gb_out, 50.0 * one.gb_out);
+        // Each node reads the leases 480 times per hour.
+        close(with - without, 480.0);
+        // Of 150 nodes 18 have a lease, and write two units 480 times per hour.
+        close((shared.write_units - alone.write_units) / 730.0, 18.0 * 2.0 * 480.0);
+        let (sent, _) = of(50, SharingMode::Auto, ReadingMode::FanOut);
+        assert_eq!((sent.gb_out, sent.shard_reads, sent.consumers), (one.gb_out, 0.0, 450.0));
     }
 }

@@ -13,7 +13,7 @@
 //! | `follow_sites` | reads the streams of the sites of the list |
 //! | `follow_roles` | takes writes while the site is active, and serves reads always |
 //! | `unremembered_requests` | reads again which requests were committed and not durably remembered |
-//! | `stream_readers` | tells the event log which nodes read the streams, and shows how they are read |
+//! | `stream_readers` | tells event log and peers which nodes there are, and shows how the streams are read |
 //! | `streams_away` | catches up from the refdb when streams are away |
 //! | `recovery` | finds the refs that a crashed process had moved before their record was durable |
 //! | `stages` | builds the stages |

@@ -2,7 +2,7 @@
 //!
 //! With `[embedded]`, the emulators run in this process, and the AWS adapters reach them on the loopback interface.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::seams::gerrit::Gerrit;
 use crate::seams::gerrit::rest::{RestGerrit, RestSettings};
 use crate::seams::git::{LocalRepositories, Repositories};
 use crate::seams::peers::http::{Address, HttpPeer};
-use crate::seams::peers::{FallbackPeers, Peers};
+use crate::seams::peers::{FallbackPeers, Peers, Siblings};
 use crate::seams::probe::git::{GitProbe, GitSettings};
 use crate::seams::probe::page::PageProbe;
 use crate::seams::probe::ssh::SshProbe;
@@ -310,21 +310,33 @@ fn refresh(gerrit: &GerritSettings) -> Option<RefreshSettings> {
     Some(RefreshSettings { all_users: gerrit.all_users.clone(), gerrit_commits, queue })
 }
 
-/// The peers of a configuration, which are asked in the order of their names.
+/// The peers of a configuration, which are asked in the order of their names. The other nodes of this site come last.
 fn peers(settings: &Settings, tls: Option<&Arc<Credentials>>, spill: &Path, most_bytes: u64) -> FallbackPeers {
-    let peers = settings.peers.iter().filter_map(|(name, peer)| {
-        let address = match peer {
-            Peer::Socket(path) => Address::Socket(path.clone()),
-            Peer::Tcp(address, token_file) => Address::Tcp(address.clone(), token_file.clone()),
-            // The check of the configuration refuses such a peer without [tls].
-            Peer::Tls { address, identity } => {
-                let credentials = Arc::clone(tls?);
-                Address::Tls { address: address.clone(), identity: identity.clone(), credentials }
-            }
-        };
-        Some(Arc::new(HttpPeer::new(name.clone(), address, spill.to_owned(), most_bytes)) as Arc<dyn Peers>)
-    });
-    FallbackPeers::new(peers.collect())
+    let (tls, spill) = (tls.map(Arc::clone), spill.to_owned());
+    let reach = move |name: &str, peer: &Peer| {
+        let address = address(peer, tls.as_ref())?;
+        Some(Arc::new(HttpPeer::new(name.to_owned(), address, spill.clone(), most_bytes)) as Arc<dyn Peers>)
+    };
+    let listed = FallbackPeers::new(settings.peers.iter().filter_map(|(name, peer)| reach(name, peer)).collect());
+    let Some(siblings) = settings.siblings.clone() else { return listed };
+    let named: BTreeSet<String> = settings.peers.keys().cloned().collect();
+    listed.with_siblings(Siblings::new(move |node| {
+        // A section of [peers] with this name says how the node is reached.
+        let is_named = named.contains(node.as_str());
+        if is_named { None } else { reach(node.as_str(), &siblings.peer(node)?) }
+    }))
+}
+
+/// The address of a peer. None without the certificate that it needs: the check of the configuration refuses that.
+fn address(peer: &Peer, tls: Option<&Arc<Credentials>>) -> Option<Address> {
+    Some(match peer {
+        Peer::Socket(path) => Address::Socket(path.clone()),
+        Peer::Tcp(address, token_file) => Address::Tcp(address.clone(), token_file.clone()),
+        Peer::Tls { address, identity } => {
+            let credentials = Arc::clone(tls?);
+            Address::Tls { address: address.clone(), identity: identity.clone(), credentials }
+        }
+    })
 }
 
 /// The probes of a configuration.

@@ -239,15 +239,17 @@ fn tend_failovers(settings: &Settings, node: &Node, desk: &Arc<OperatorDesk>, te
     }
 }
 
-/// Begins to read the files of certificates again and again, and to keep the list of uncommitted updates in a file.
+/// Begins to read the files of certificates again and again, to keep the list of uncommitted updates in a file, and to
+/// look which nodes there are.
 fn keep_files(settings: &Settings, node: &Node, board: &Arc<StatusBoard>, credentials: Option<&Arc<Credentials>>) {
     let tasks = &node.stages().context.tasks;
     if let Some(credentials) = credentials {
         tasks.spawn("tls", Arc::clone(credentials).watch());
     }
     tasks.spawn("uncommitted", uncommitted::keep(Arc::clone(board), settings.state.clone()));
-    if settings.eventlog.may_fan_out() {
-        tasks.spawn("stream-readers", stream_readers::tell(Arc::clone(node.stages())));
+    let has_choice = settings.eventlog.may_fan_out();
+    if has_choice || settings.siblings.is_some() {
+        tasks.spawn("stream-readers", stream_readers::tell(Arc::clone(node.stages()), has_choice));
     }
 }
 

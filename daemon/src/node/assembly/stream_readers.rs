@@ -1,14 +1,16 @@
-//! Tells the event log which nodes read the streams, and shows how this node reads them.
+//! Tells the event log which nodes read the streams, and shows how this node reads them. Tells the peers which nodes
+//! this site has.
 //!
 //! An event log that has a choice makes it by the number of readers. It removes the consumers of nodes that left for
-//! good: expelled ones, and those of removed sites.
+//! good: expelled ones, and those of removed sites. The other nodes of the site are reached by the pattern of
+//! `[siblings]`, so a site may grow and shrink without a restart of any node.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::SiteId;
 use lockstep_proto::status::{StreamStatus, StreamWay};
+use lockstep_proto::{NodeId, SiteId};
 use tokio::time::sleep;
 
 use super::stages::{Stages, streams};
@@ -18,22 +20,37 @@ use crate::seams::refdb::NodeRecord;
 /// The interval of the looks at the list of nodes.
 const PACE: Duration = Duration::from_secs(60);
 
-/// Tells it until the task is aborted. An error changes nothing: the event log keeps the last answer.
-pub(super) async fn tell(stages: Arc<Stages>) {
+/// Tells them until the task is aborted. An error changes nothing: both keep the last answer. The event log is told if
+/// it has a choice.
+pub(super) async fn tell(stages: Arc<Stages>, has_choice: bool) {
     loop {
         match stages.deps.refdb.nodes.nodes().await {
             Ok(nodes) => {
-                let readers = readers(&nodes, &stages.state.roles.removed());
-                for site in streams(&stages) {
-                    if let Err(error) = stages.deps.eventlog.tell_readers(&site, &readers).await {
-                        stages.deps.observer.failed("event-log", &error);
-                    }
+                let settings = &stages.deps.settings;
+                stages.deps.peers.tell_siblings(&siblings(&nodes, &settings.site, &settings.node));
+                if has_choice {
+                    tell_event_log(&stages, &nodes).await;
                 }
             }
-            Err(error) => stages.deps.observer.failed("event-log", &error),
+            Err(error) => stages.deps.observer.failed("nodes", &error),
         }
         sleep(PACE).await;
     }
+}
+
+async fn tell_event_log(stages: &Stages, nodes: &[NodeRecord]) {
+    let readers = readers(nodes, &stages.state.roles.removed());
+    for site in streams(stages) {
+        if let Err(error) = stages.deps.eventlog.tell_readers(&site, &readers).await {
+            stages.deps.observer.failed("event-log", &error);
+        }
+    }
+}
+
+/// The other nodes of a site. A node that was removed has no sidecar that could be asked.
+fn siblings(nodes: &[NodeRecord], site: &SiteId, node: &NodeId) -> Vec<NodeId> {
+    let others = nodes.iter().filter(|one| one.site == *site && one.node != *node && !one.expelled);
+    others.map(|one| one.node.clone()).collect()
 }
 
 /// The nodes that read the streams, and those that left for good.
@@ -66,6 +83,16 @@ pub(super) fn counts(stages: &Stages) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_siblings_of_a_node_are_the_others_of_its_site_that_were_not_removed() {
+        let removed = NodeRecord { expelled: true, ..NodeRecord::first("a-2", "a") };
+        let (one, two) = (NodeRecord::first("a-0", "a"), NodeRecord::first("a-1", "a"));
+        let nodes = [one, two, removed, NodeRecord::first("b-0", "b")];
+        let of = |node: &str| siblings(&nodes, &"a".parse().unwrap(), &node.parse().unwrap());
+        assert_eq!(of("a-0"), ["a-1".parse().unwrap()]);
+        assert_eq!(of("a-1"), ["a-0".parse().unwrap()]);
+    }
 
     #[test]
     fn expelled_nodes_and_those_of_removed_sites_left_for_good() {

@@ -18,8 +18,8 @@ use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, path, scalar};
 use super::settings::{Api, Apply, Aws, Commit, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
 use super::{
-    DEFAULT_SOCKET, LOG_FILTER, autoscale, base_paths, console, drill, gerrit, handover, operators, peers, probes, tls,
-    turns, value, verify,
+    DEFAULT_SOCKET, LOG_FILTER, autoscale, base_paths, console, drill, gerrit, handover, operators, peers, probes,
+    siblings, tls, turns, value, verify,
 };
 use crate::seams::aws::{AHEAD, EndpointKind};
 use crate::seams::eventlog::kinesis::ReadingMode;
@@ -74,6 +74,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let signing_key = to.optional("signing.key_file", &raw.signing.key_file, folder);
     let operators = operators::read(raw, tls.as_ref(), to);
     let console = console::read(raw, to);
+    let siblings = siblings::read(raw, to);
     let peers = peers::read(raw, node.as_ref(), &api, to);
     Some(Settings {
         site: site?,
@@ -103,6 +104,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         signing_key,
         operators,
         console,
+        siblings,
         peers,
         embedded_dir,
     })
@@ -145,6 +147,7 @@ fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("operators", &raw.operators.unknown, raw::Operators::FIELDS);
     to.unknown("console", &raw.console.unknown, raw::Console::FIELDS);
     to.unknown("console.oidc", &raw.console.oidc.unknown, raw::Oidc::FIELDS);
+    to.unknown("siblings", &raw.siblings.unknown, raw::Siblings::FIELDS);
     for (name, peer) in &raw.peers {
         to.unknown(&format!("peers.{name}"), &peer.unknown, raw::Peer::FIELDS);
     }
@@ -291,10 +294,11 @@ fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Prob
 /// Checks that a node with embedded emulators is the only one. No other process can reach its emulators, so other sites
 /// and peers would wait forever.
 fn alone_when_embedded(raw: &Raw, sites: Option<&BTreeSet<SiteId>>, to: &mut Problems) {
-    let has_others = sites.is_some_and(|sites| sites.len() > 1) || !raw.peers.is_empty();
+    let has_peers = !raw.peers.is_empty() || raw.siblings.url.is_some();
+    let has_others = sites.is_some_and(|sites| sites.len() > 1) || has_peers;
     if raw.embedded.dir.is_some() && has_others {
-        let remedy = "its emulators serve this node alone: keep only this site in `sites` and remove [peers], or \
-                      remove [embedded] and use AWS";
+        let remedy = "its emulators serve this node alone: keep only this site in `sites` and remove [peers] and \
+                      [siblings], or remove [embedded] and use AWS";
         to.wrong("embedded.dir", &raw.embedded.dir, remedy);
     }
 }

@@ -8,11 +8,9 @@
 //! | `raw` | the configuration as it was written |
 //! | `check`, `report` | the pass over all fields, and the problems that it collects |
 //! | `fields`, `value` | parse one field; times and sizes |
-//! | `base_paths`, `gerrit`, `handover`, `probes`, `drill`, `turns` | sections with rules of their own |
-//! | `tls`, `operators`, `console`, `peers` | sections with rules of their own, about others |
+//! | `tls`, `operators`, `console`, `peers`, `siblings` | sections with rules of their own, about others |
 //! | `autoscale` | the section of the autoscaler |
 //! | `base_paths`, `gerrit`, `handover`, `probes`, `drill`, `turns`, `verify` | sections with rules of their own |
-//! | `tls`, `operators`, `peers` | sections with rules of their own, about others |
 //! | `settings` | the validated configuration |
 //! | `reference` | the page about all settings, made from the example and the check |
 //! | `example.toml` | every field with its default; `lockstep config example` prints it |
@@ -32,6 +30,7 @@ mod raw;
 pub mod reference;
 mod report;
 pub mod settings;
+mod siblings;
 mod tls;
 mod turns;
 pub mod value;
@@ -285,7 +284,10 @@ mod tests {
         let (embedded, peer) = ("[embedded]\ndir = \"/aws\"\n", "[peers.a-1]\nsocket = \"/api.sock\"\n");
         assert!(parse(&format!("{alone}{embedded}")).is_ok());
         let others = alone.replace("[\"a\"]", "[\"a\", \"b\"]");
-        for text in [format!("{others}{embedded}"), format!("{alone}{embedded}{peer}")] {
+        let siblings = "[siblings]\nurl = \"https://{node}.a.svc:7422\"\n";
+        for text in
+            [format!("{others}{embedded}"), format!("{alone}{embedded}{peer}"), format!("{alone}{embedded}{siblings}")]
+        {
             let error = parse(&text).expect_err("no other process reaches it").to_string();
             assert!(error.contains("embedded.dir = \"/aws\": its emulators serve this node alone"), "{error}");
         }

@@ -35,6 +35,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("operators", Operators::FIELDS),
     ("console", Console::FIELDS),
     ("console.oidc", Oidc::FIELDS),
+    ("siblings", Siblings::FIELDS),
     ("peers.*", Peer::FIELDS),
     ("embedded", Embedded::FIELDS),
 ];
@@ -68,6 +69,7 @@ pub(super) const TABLES: &[&str] = &[
     "operators",
     "console",
     "oidc",
+    "siblings",
     "peers",
     "embedded",
 ];
@@ -98,7 +100,7 @@ section!(
         api: Api, turns: Turns, git: Git, health: Health, aws: Aws, refdb: Refdb, eventlog: Eventlog, blobs: Blobs,
         verify: Verify, commit: Commit, apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry,
         handover: Handover, probes: Probes, drill: Drill, tls: Tls, signing: Signing, operators: Operators,
-        console: Console, peers: BTreeMap<String, Peer>, embedded: Embedded,
+        console: Console, siblings: Siblings, peers: BTreeMap<String, Peer>, embedded: Embedded,
     }
 );
 section!(Api {
@@ -224,5 +226,6 @@ section!(Oidc {
     approvers: Leaf,
     viewers: Leaf,
 });
+section!(Siblings { url: Leaf, identity: Leaf });
 section!(Peer { url: Leaf, identity: Leaf, token_file: Leaf, socket: Leaf });
 section!(Embedded { dir: Leaf });

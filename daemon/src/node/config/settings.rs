@@ -81,6 +81,8 @@ pub struct Settings {
     pub operators: Option<OperatorListenerSettings>,
     /// The console, if the listener for operators serves it.
     pub console: Option<ConsoleSettings>,
+    /// The way to the other nodes of this site, which the refdb lists.
+    pub siblings: Option<SiblingsAt>,
     /// Other nodes' sidecars by name. Objects are requested from them in the order of their names.
     pub peers: BTreeMap<String, Peer>,
     /// The folder of the embedded emulators. If it is set, the node uses nothing outside of this machine.
@@ -116,6 +118,33 @@ pub enum Peer {
         /// The name that the peer's certificate must have.
         identity: PeerName,
     },
+}
+
+/// The listeners for mutual TLS of the nodes of this site. `{node}` stands for the name of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiblingsAt {
+    /// `host:port`.
+    pub address: String,
+    /// The name that the certificate of a node must have.
+    pub identity: String,
+}
+
+impl SiblingsAt {
+    /// The part of the texts that stands for the name of a node.
+    pub const NODE: &str = "{node}";
+
+    /// The address of a node.
+    #[must_use]
+    pub fn address(&self, node: &NodeId) -> String {
+        self.address.replace(Self::NODE, node.as_str())
+    }
+
+    /// The way to a node. None if its name is too long for a host or for an id.
+    #[must_use]
+    pub fn peer(&self, node: &NodeId) -> Option<Peer> {
+        let identity = self.identity.replace(Self::NODE, node.as_str()).parse().ok()?;
+        Some(Peer::Tls { address: self.address(node), identity })
+    }
 }
 
 /// The receivers that are told when the role of the site changes.

@@ -152,6 +152,9 @@ fn hosts(settings: &Settings, region: Option<&str>) -> Vec<Named> {
         };
         add(&format!("peers.{name}.url"), address);
     }
+    // The names of the other nodes are made in the same way as that of this one.
+    let own = settings.siblings.as_ref().map(|siblings| format!("https://{}/", siblings.address(&settings.node)));
+    add("siblings.url", own);
     let mut found: BTreeMap<String, Named> = BTreeMap::new();
     for one in urls.into_iter().filter_map(|(setting, url)| named(setting, &url)) {
         found.entry(one.host.clone()).or_insert(one);
@@ -256,6 +259,16 @@ mod tests {
         let found = findings(&machine(folder.path(), hook).await, "dns");
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("handover.webhook: the name gone.invalid leads to no address"), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_pattern_of_siblings_under_which_no_dns_has_this_node_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = "[tls]\ncertificate_file = \"/c\"\nkey_file = \"/k\"\ntrust_file = \"/t\"\n";
+        let more = format!("{files}[siblings]\nurl = \"https://{{node}}.gone.invalid:7422\"\n");
+        let found = findings(&machine(folder.path(), &more).await, "dns");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("siblings.url: the name a-0.gone.invalid leads to no address"), "{found:?}");
     }
 
     #[tokio::test]

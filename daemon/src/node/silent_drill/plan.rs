@@ -139,6 +139,7 @@ pub(in crate::node) fn settings(plan: &Plan) -> Settings {
         signing_key: None,
         operators: None,
         console: None,
+        siblings: None,
         peers: BTreeMap::new(),
         embedded_dir: None,
     }
@@ -246,6 +247,8 @@ key_file = "/out/tls.key"
 trust_file = "/out/ca.crt"
 listen = "0.0.0.0:7404"
 allow = ["spiffe://lockstep/out/*"]
+[siblings]
+url = "https://{node}.out.example.org:7422"
 [peers.a-0]
 url = "https://out.example.org:7422"
 "#;
@@ -265,7 +268,8 @@ url = "https://out.example.org:7422"
         assert!(!all.contains("out") && !all.contains(":74"), "{all}");
         let paths = all.matches("\"/").count();
         assert_eq!(all.matches("\"/volume/git/.lockstep/drill/copy").count(), paths, "it writes there alone: {all}");
-        assert!(child.peers.is_empty() && child.tls.is_none() && child.operators.is_none() && child.api.tcp.is_none());
+        assert!(child.peers.is_empty() && child.siblings.is_none() && child.tls.is_none());
+        assert!(child.operators.is_none() && child.api.tcp.is_none());
         assert_eq!((child.gerrit.refresh, child.drill.every), (GerritRefresh::None, None));
     }
 }

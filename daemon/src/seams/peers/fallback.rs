@@ -12,25 +12,39 @@ use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::sharing::{RecordsAnswer, RecordsRequest};
-use lockstep_proto::{Oid, ProjectName};
+use lockstep_proto::{NodeId, Oid, ProjectName};
 
+use super::siblings::Siblings;
 use super::{MOST_OIDS, PeerError, Peers, unknown};
 use crate::seams::blob::Payload;
 
 /// Peers in the order in which they are asked. An empty list stands for a node without peers.
 pub struct FallbackPeers {
     peers: Vec<Arc<dyn Peers>>,
+    /// The other nodes of this site. They are asked after the peers of the list.
+    siblings: Option<Siblings>,
 }
 
 impl FallbackPeers {
     /// Creates a chain that asks these peers in order.
     #[must_use]
     pub fn new(peers: Vec<Arc<dyn Peers>>) -> Self {
-        Self { peers }
+        Self { peers, siblings: None }
     }
 
-    fn named(&self, peer: &str) -> Result<&dyn Peers, PeerError> {
-        self.peers.iter().find(|one| one.is(peer)).map(AsRef::as_ref).ok_or_else(|| unknown(peer))
+    /// Adds the other nodes of this site, as [`Peers::tell_siblings`] names them.
+    #[must_use]
+    pub fn with_siblings(self, siblings: Siblings) -> Self {
+        Self { siblings: Some(siblings), ..self }
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Peers>> {
+        let siblings = self.siblings.as_ref().map(Siblings::all).unwrap_or_default();
+        self.peers.iter().cloned().chain(siblings).collect()
+    }
+
+    fn named(&self, peer: &str) -> Result<Arc<dyn Peers>, PeerError> {
+        self.all().into_iter().find(|one| one.is(peer)).ok_or_else(|| unknown(peer))
     }
 }
 
@@ -55,8 +69,8 @@ impl Gathered {
 impl Peers for FallbackPeers {
     async fn objects(&self, project: &ProjectName, wants: &[Oid], haves: &[Oid]) -> Result<Vec<Payload>, PeerError> {
         let mut gathered = Gathered { packs: Vec::new(), left: wants.iter().copied().collect(), haves: haves.to_vec() };
-        let mut away = Vec::new();
-        for peer in &self.peers {
+        let (peers, mut away) = (self.all(), Vec::new());
+        for peer in &peers {
             if gathered.left.is_empty() {
                 break;
             }
@@ -64,10 +78,10 @@ impl Peers for FallbackPeers {
                 away.push(why);
             }
         }
-        match (gathered.left.is_empty(), away.is_empty() && !self.peers.is_empty()) {
+        match (gathered.left.is_empty(), away.is_empty() && !peers.is_empty()) {
             (true, _) => Ok(gathered.packs),
             (false, true) => Err(PeerError::Missing(gathered.left.into_iter().collect())),
-            (false, false) if self.peers.is_empty() => Err(PeerError::NotNow("none is configured in [peers]".into())),
+            (false, false) if peers.is_empty() => Err(PeerError::NotNow("none is configured in [peers]".into())),
             (false, false) => Err(PeerError::NotNow(away.join("; "))),
         }
     }
@@ -83,11 +97,18 @@ impl Peers for FallbackPeers {
     }
 
     async fn statuses(&self) -> Vec<PeerStatus> {
-        join_all(self.peers.iter().map(|peer| peer.statuses())).await.concat()
+        let peers = self.all();
+        join_all(peers.iter().map(|peer| peer.statuses())).await.concat()
+    }
+
+    fn tell_siblings(&self, nodes: &[NodeId]) {
+        if let Some(siblings) = &self.siblings {
+            siblings.tell(nodes);
+        }
     }
 
     fn is(&self, peer: &str) -> bool {
-        self.peers.iter().any(|one| one.is(peer))
+        self.all().iter().any(|one| one.is(peer))
     }
 
     async fn versions(&self, peer: &str, request: &VersionsRequest) -> Result<VersionsPage, PeerError> {
@@ -140,6 +161,7 @@ async fn ask(peer: &dyn Peers, project: &ProjectName, gathered: &mut Gathered) -
 
 #[cfg(test)]
 mod tests {
+    use super::super::siblings::tests::{Named, nodes};
     use super::*;
     use crate::base::faults::injected_bug::InjectedBugs;
     use crate::seams::git::Repositories;
@@ -198,6 +220,40 @@ mod tests {
         let packs = peers.objects(&project(), &[a, b], &[]).await.unwrap();
         here.ingest(&project(), &packs, &[a, b], &[]).await.unwrap();
         assert!(here.closure_is_complete(&project(), a) && here.closure_is_complete(&project(), b));
+    }
+
+    fn named(name: &str) -> Arc<dyn Peers> {
+        Arc::new(Named(name.to_owned()))
+    }
+
+    async fn names(peers: &FallbackPeers) -> Vec<String> {
+        peers.statuses().await.into_iter().map(|status| status.name).collect()
+    }
+
+    #[tokio::test]
+    async fn a_site_that_grows_and_shrinks_has_the_peers_of_its_nodes() {
+        let siblings = Siblings::new(|node| Some(named(node.as_str())));
+        let peers = FallbackPeers::new(vec![named("b-0")]).with_siblings(siblings);
+        assert_eq!(names(&peers).await, ["b-0"], "one node");
+        peers.tell_siblings(&nodes(&["a-1", "a-2"]));
+        assert_eq!(names(&peers).await, ["b-0", "a-1", "a-2"], "three nodes");
+        assert!(peers.is("a-2"));
+        peers.tell_siblings(&[]);
+        assert_eq!(names(&peers).await, ["b-0"], "one node again");
+        assert!(!peers.is("a-2"));
+    }
+
+    #[tokio::test]
+    async fn a_site_without_other_peers_takes_objects_from_its_nodes() {
+        let peers = FallbackPeers::new(Vec::new()).with_siblings(Siblings::new(|node| Some(named(node.as_str()))));
+        let wanted: Oid = format!("{:040x}", 1).parse().unwrap();
+        let alone = peers.objects(&project(), &[wanted], &[]).await.unwrap_err();
+        assert!(matches!(alone, PeerError::NotNow(_)), "{alone}");
+        peers.tell_siblings(&nodes(&["a-1"]));
+        assert_eq!(peers.objects(&project(), &[wanted], &[]).await.map(|packs| packs.len()), Ok(0));
+        assert_eq!(peers.objects_of("a-1", &project(), &[wanted], &[]).await.map(|packs| packs.len()), Ok(0));
+        let unknown = peers.objects_of("a-2", &project(), &[wanted], &[]).await.unwrap_err();
+        assert!(matches!(&unknown, PeerError::NotNow(why) if why.contains("a-2")), "{unknown}");
     }
 
     #[tokio::test]

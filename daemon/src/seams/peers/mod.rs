@@ -21,12 +21,14 @@
 //! | `named` | some peers of all, which an operator has chosen |
 //! | `portions` | fetches objects into a repository, in portions |
 //! | `serve` | the serving side |
+//! | `siblings` | the other nodes of this site, which come and go |
 
 mod fallback;
 pub mod http;
 mod named;
 mod portions;
 pub mod serve;
+mod siblings;
 
 use async_trait::async_trait;
 use lockstep_proto::digests::{DigestsPage, DigestsRequest, RefsAnswer, RefsRequest};
@@ -35,12 +37,13 @@ use lockstep_proto::explain::{RefAtNode, RefAtNodeRequest};
 use lockstep_proto::peer::PeerStatus;
 use lockstep_proto::rebuild::{VersionsPage, VersionsRequest};
 use lockstep_proto::sharing::{RecordsAnswer, RecordsRequest};
-use lockstep_proto::{Oid, ProjectName};
+use lockstep_proto::{NodeId, Oid, ProjectName};
 
 use crate::seams::blob::Payload;
 pub use fallback::FallbackPeers;
 pub use named::named_peers;
 pub use portions::{OnArrival, fetch};
+pub use siblings::Siblings;
 
 /// Why a request for objects failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +78,9 @@ pub trait Peers: Send + Sync {
     async fn statuses(&self) -> Vec<PeerStatus> {
         Vec::new()
     }
+
+    /// Tells which other nodes this site has, as the refdb lists them. Peers that a configuration names stay the same.
+    fn tell_siblings(&self, _nodes: &[NodeId]) {}
 
     /// Whether the peer of this name is reached here.
     fn is(&self, _peer: &str) -> bool {

@@ -154,6 +154,8 @@ impl Share {
         }
         let statuses = self.peers.statuses().await;
         let mut leases = self.leases.lock();
+        // A node that is not among the peers any more has left the site.
+        leases.siblings.retain(|_, peer| statuses.iter().any(|status| status.name == *peer));
         for status in statuses {
             let Some(answer) = status.answer else { continue };
             leases.siblings.retain(|node, peer| *peer != status.name || *node == answer.node);

@@ -175,7 +175,8 @@ impl Share {
         }
         let leases = self.leases.lock();
         if leases.siblings.is_empty() {
-            let reason = "no peer of [peers] has answered as a node of this site: this node reads all streams itself";
+            let reason = "no peer of [peers] or [siblings] has answered as a node of this site: this node reads all \
+                          streams itself";
             return SharingStatus { shares: false, reason: reason.to_owned(), shards: Vec::new() };
         }
         let siblings: Vec<&str> = leases.siblings.keys().map(NodeId::as_str).collect();
@@ -210,7 +211,7 @@ impl Share {
         }
         match leases.siblings.get(&node) {
             Some(peer) => Source::Sibling { node, peer: peer.clone() },
-            None => Source::Stream(format!("{node} has the lease of the shard, and is none of [peers]")),
+            None => Source::Stream(format!("{node} has the lease of the shard, and is none of [peers] or [siblings]")),
         }
     }
 }

@@ -404,6 +404,21 @@ async fn a_node_that_stops_hands_its_lease_over_and_answers_no_sibling() {
     assert_eq!((one.held(), two.held()), (0, 1), "a node that stops takes no lease");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_no_peer_any_more_is_no_sibling() {
+    let (log, refdb, near) = (Counted::new(0).await, NodeContext::in_memory().refdb, Near::default());
+    let [one, two] = ["a-0", "a-1"].map(|name| share(name, &log, &refdb, Arc::new(near.clone())));
+    near.0.lock().extend([("a-0".to_owned(), Arc::clone(&one)), ("a-1".to_owned(), two)]);
+    one.turn().await;
+    assert!(one.status().shares, "{:?}", one.status());
+    near.0.lock().remove("a-1");
+    // A node that misses nobody asks once in 60 turns.
+    for _ in 0..60 {
+        one.turn().await;
+    }
+    assert!(!one.status().shares, "{:?}", one.status());
+}
+
 #[tokio::test]
 async fn a_shard_makes_progress_by_reads_alone_and_is_kept_for_a_while_without_a_reader() {
     let log = Counted::new(1).await;

@@ -96,7 +96,8 @@ lockstep/site: {{ .Values.site }}
 {{- end -}}
 {{- end -}}
 
-{{/* The sidecar's configuration in TOML. Values of the user win over those of the chart. */}}
+{{/* The sidecar's configuration in TOML. Values of the user win over those of the chart. It does not depend on the
+number of replicas: the nodes of the site find each other by their names, so a site grows without a restart. */}}
 {{- define "lockstep.config" -}}
 {{- $v := .Values -}}
 {{- $own := dict "site" $v.site "sites" $v.sites "root" "/var/gerrit/git" "state" "/var/gerrit/git/.lockstep" -}}
@@ -109,14 +110,18 @@ lockstep/site: {{ .Values.site }}
 {{- $folder := "/etc/lockstep-tls/" -}}
 {{- $tls := dict "certificate_file" (print $folder "tls.crt") "key_file" (print $folder "tls.key") "trust_file" (print $folder "ca.crt") -}}
 {{- $allow := list -}}
-{{- range without $v.sites $v.site -}}
+{{- range $v.sites -}}
 {{- $allow = append $allow (printf "spiffe://%s/%s/*" $v.tls.trustDomain .) -}}
 {{- end -}}
-{{- if $allow -}}
 {{- $_ := set $tls "listen" "0.0.0.0:7422" -}}
 {{- $_ := set $tls "allow" $allow -}}
-{{- end -}}
 {{- $_ := set $own "tls" $tls -}}
+{{- if not (dig "embedded" "dir" "" $v.config) -}}
+{{- $name := include "lockstep.fullname" . -}}
+{{- $url := printf "https://{node}.%s.%s.svc:7422" $name .Release.Namespace -}}
+{{- $identity := printf "spiffe://%s/%s/%s" $v.tls.trustDomain $v.site $name -}}
+{{- $_ := set $own "siblings" (dict "url" $url "identity" $identity) -}}
+{{- end -}}
 {{- end -}}
 {{- mergeOverwrite $own (deepCopy $v.config) | toToml -}}
 {{- end -}}

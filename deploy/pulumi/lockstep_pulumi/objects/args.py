@@ -40,7 +40,7 @@ class GerritArgs:
 
 @dataclass(frozen=True)
 class TlsArgs:
-    """Mutual TLS between sites: a Secret with tls.crt, tls.key and ca.crt, or an issuer of cert-manager."""
+    """Mutual TLS between nodes: a Secret with tls.crt, tls.key and ca.crt, or an issuer of cert-manager."""
 
     secret: str = ""
     issuer: str = ""

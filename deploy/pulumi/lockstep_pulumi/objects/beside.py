@@ -102,7 +102,8 @@ def network_policy(args: SidecarArgs) -> Value:
     ingress = [rule(_tcp("http", "ssh"), "from", network.clients)]
     everybody: list[Value] = [{"namespaceSelector": {}}]
     if args.is_active:
-        ingress.append(rule(_tcp("peers"), "from", network.peers))
+        own: Value = {"podSelector": {"matchLabels": args.selector}}
+        ingress.append(rule(_tcp("peers"), "from", [own, *network.peers] if network.peers else ()))
     if args.has_sidecar:
         ingress.append(rule(_tcp("health"), "from", network.monitoring or everybody))
     if args.is_active and "listen" in args.section("operators"):

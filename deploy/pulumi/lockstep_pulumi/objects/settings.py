@@ -36,16 +36,20 @@ def settings(args: SidecarArgs) -> dict[str, Any]:
         "handover": {"pod_label": "lockstep/role"},
     }
     if args.tls:
-        others = [site for site in args.sites if site != args.site]
-        folder = "/etc/lockstep-tls"
+        domain, folder = args.tls.trust_domain, "/etc/lockstep-tls"
         own["tls"] = {
             "certificate_file": f"{folder}/tls.crt",
             "key_file": f"{folder}/tls.key",
             "trust_file": f"{folder}/ca.crt",
+            "listen": "0.0.0.0:7422",
+            "allow": [f"spiffe://{domain}/{site}/*" for site in args.sites],
         }
-        if others:
-            own["tls"]["listen"] = "0.0.0.0:7422"
-            own["tls"]["allow"] = [f"spiffe://{args.tls.trust_domain}/{site}/*" for site in others]
+        # The nodes of the site find each other by their names, so their number may change.
+        if not args.section("embedded").get("dir"):
+            own["siblings"] = {
+                "url": f"https://{{node}}.{args.name}.{args.namespace}.svc:7422",
+                "identity": f"spiffe://{domain}/{args.site}/{args.name}",
+            }
     return merged(own, args.config)
 
 
