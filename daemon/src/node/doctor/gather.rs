@@ -26,7 +26,7 @@ use crate::seams::tls::Credentials;
 const LOOK: Duration = Duration::from_secs(3);
 /// The most repositories whose owners are looked at.
 const SAMPLE: usize = 100;
-/// The most folders of objects in one repository whose owners are looked at. Gerrit makes them for the objects of pushes.
+/// The most folders of objects in one repository whose owners are looked at. Gerrit makes them for pushed objects.
 const OBJECTS: usize = 4;
 
 /// The facts of this machine, as its files and its configuration tell them. Facts that a sidecar alone knows are not
@@ -101,8 +101,8 @@ fn folder(setting: &'static str, path: &Path) -> Folder {
     }
 }
 
-/// The owners of the node's store, of some repositories, and of some folders of their objects. All of Gerrit's own files
-/// are among the latter if the sidecar has made every repository.
+/// The owners of the node's store, of some repositories, and of some folders of their objects. The latter may be the
+/// only files of Gerrit's own: the sidecar makes repositories.
 fn owners(settings: &Settings) -> Vec<OwnedFile> {
     let entries = std::fs::read_dir(settings.base_paths.root()).into_iter().flatten().flatten();
     let is_repository = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "git");
@@ -127,8 +127,8 @@ struct Named {
     setting: String,
 }
 
-/// The hosts that the configuration names, and those of AWS that the node calls, each once. Addresses are left out: they
-/// need no name.
+/// The hosts that the configuration names, and those of AWS that the node calls, each once. Addresses are left out:
+/// they need no name.
 fn hosts(settings: &Settings, environment: &Environment) -> Vec<Named> {
     let mut urls: Vec<(String, String)> = Vec::new();
     let of_aws = places::tables(settings, environment).into_iter().chain(places::others(settings, environment));

@@ -1,5 +1,5 @@
-//! The places at which the node calls AWS, found as its clients find them: the configuration, then the environment, then
-//! the endpoint of the Region. Only the files of AWS's profiles are left out.
+//! The places at which the node calls AWS, found as its clients find them: the configuration, then the environment,
+//! then the endpoint of the Region. Only the files of AWS's profiles are left out.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The parts of a support bundle: the answers of the sidecar, and the facts of this machine. A part that is missing says
-//! why.
+//! The parts of a support bundle: the answers of the sidecar, and the facts of this machine. A part that is missing
+//! says why.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -71,20 +71,22 @@ fn umask(umask: u32, other: Option<u32>, facts: &Facts, looked: &mut Looked) {
     let shared = facts.folders.iter().find(|folder| {
         folder.setting == "root" && folder.access.as_ref().is_ok_and(|access| access.mode & GROUP_READS == GROUP_READS)
     });
-    if let Some(root) = shared {
-        let why = format!(
-            "the group may read {}, and not the repositories that the sidecar makes. No file of another user was seen, \
-             so this is in order if Gerrit runs as the sidecar's user",
-            root.path.display()
-        );
-        let remedy = "run Gerrit as the sidecar's user; if it runs as another one, start the sidecar with umask 027";
-        looked.find(Severity::Note, "umask", text(&why), remedy);
-    }
+    let Some(root) = shared else { return };
+    let root = root.path.display();
+    // Only the sidecar's own user can reach the socket of the API, so a Gerrit of another user needs the listener.
+    let (severity, whose) = match facts.settings.api.tcp {
+        Some(_) => (Severity::Warning, "api.listen is set, so Gerrit may run as another user"),
+        None => (Severity::Note, "Gerrit runs as the sidecar's user, because nobody else reaches its socket"),
+    };
+    let why = format!("the group may read {root}, and not the repositories that the sidecar makes; {whose}");
+    let remedy = "start the sidecar with umask 027, or take the rights of the group off the root (chmod 700)";
+    looked.find(severity, "umask", text(&why), remedy);
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::sync::Arc;
 
     use super::super::super::{OwnedFile, Process};
     use super::*;
@@ -111,7 +113,16 @@ mod tests {
     fn an_umask_is_judged_beside_the_mode_of_the_root() {
         let umask = |severity| vec![(severity, "umask".to_owned())];
         assert_eq!((with_umask(0o022), with_umask(0o027)), (vec![], vec![]));
-        assert_eq!(with_umask(0o077), umask(Severity::Note), "the root is open to the group, and nobody else was seen");
+        assert_eq!(
+            with_umask(0o077),
+            umask(Severity::Warning),
+            "the root is open to the group, as it may be to Gerrit"
+        );
+        let alone = found(|facts| {
+            facts.process = Ok(Process { uid: 1_000, umask: 0o077 });
+            Arc::make_mut(&mut facts.settings).api.tcp = None;
+        });
+        assert_eq!(alone, umask(Severity::Note), "no other user can reach the socket");
         assert_eq!(with_umask(0o000), umask(Severity::Warning), "others write");
         assert_eq!(with_umask(0o277), umask(Severity::Error), "the owner may not write");
         let closed = found(|facts| {
