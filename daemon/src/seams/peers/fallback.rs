@@ -29,6 +29,32 @@ impl FallbackPeers {
         Self { peers }
     }
 
+    /// Takes from each peer the objects that those before it lack: alone, or with all that they need.
+    async fn gather(
+        &self,
+        project: &ProjectName,
+        wants: &[Oid],
+        haves: &[Oid],
+        is_alone: bool,
+    ) -> Result<Vec<Payload>, PeerError> {
+        let mut gathered = Gathered { packs: Vec::new(), left: wants.iter().copied().collect(), haves: haves.to_vec() };
+        let mut away = Vec::new();
+        for peer in &self.peers {
+            if gathered.left.is_empty() {
+                break;
+            }
+            if let Err(why) = ask(peer.as_ref(), project, &mut gathered, is_alone).await {
+                away.push(why);
+            }
+        }
+        match (gathered.left.is_empty(), away.is_empty() && !self.peers.is_empty()) {
+            (true, _) => Ok(gathered.packs),
+            (false, true) => Err(PeerError::Missing(gathered.left.into_iter().collect())),
+            (false, false) if self.peers.is_empty() => Err(PeerError::NotNow("none is configured in [peers]".into())),
+            (false, false) => Err(PeerError::NotNow(away.join("; "))),
+        }
+    }
+
     fn named(&self, peer: &str) -> Result<&dyn Peers, PeerError> {
         self.peers.iter().find(|one| one.is(peer)).map(AsRef::as_ref).ok_or_else(|| unknown(peer))
     }
@@ -54,22 +80,11 @@ impl Gathered {
 #[async_trait]
 impl Peers for FallbackPeers {
     async fn objects(&self, project: &ProjectName, wants: &[Oid], haves: &[Oid]) -> Result<Vec<Payload>, PeerError> {
-        let mut gathered = Gathered { packs: Vec::new(), left: wants.iter().copied().collect(), haves: haves.to_vec() };
-        let mut away = Vec::new();
-        for peer in &self.peers {
-            if gathered.left.is_empty() {
-                break;
-            }
-            if let Err(why) = ask(peer.as_ref(), project, &mut gathered).await {
-                away.push(why);
-            }
-        }
-        match (gathered.left.is_empty(), away.is_empty() && !self.peers.is_empty()) {
-            (true, _) => Ok(gathered.packs),
-            (false, true) => Err(PeerError::Missing(gathered.left.into_iter().collect())),
-            (false, false) if self.peers.is_empty() => Err(PeerError::NotNow("none is configured in [peers]".into())),
-            (false, false) => Err(PeerError::NotNow(away.join("; "))),
-        }
+        self.gather(project, wants, haves, false).await
+    }
+
+    async fn objects_alone(&self, project: &ProjectName, wants: &[Oid]) -> Result<Vec<Payload>, PeerError> {
+        self.gather(project, wants, &[], true).await
     }
 
     async fn objects_of(
@@ -116,10 +131,14 @@ impl Peers for FallbackPeers {
 }
 
 /// Takes those of the remaining objects that one peer has. Each round asks for fewer objects, or ends.
-async fn ask(peer: &dyn Peers, project: &ProjectName, gathered: &mut Gathered) -> Result<(), String> {
+async fn ask(peer: &dyn Peers, project: &ProjectName, gathered: &mut Gathered, is_alone: bool) -> Result<(), String> {
     let mut wants: Vec<Oid> = gathered.left.iter().copied().collect();
     while !wants.is_empty() {
-        match peer.objects(project, &wants, &gathered.haves).await {
+        let answer = match is_alone {
+            true => peer.objects_alone(project, &wants).await,
+            false => peer.objects(project, &wants, &gathered.haves).await,
+        };
+        match answer {
             Ok(packs) => {
                 gathered.take(packs, &wants);
                 return Ok(());
