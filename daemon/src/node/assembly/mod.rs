@@ -463,8 +463,7 @@ async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<Project
     unrecognized.extend(of_other_refdb.iter().filter(|name| !unrecognized.contains(name)).cloned().collect::<Vec<_>>());
     let reconciles = before.reconciles || unclean_boot || !unrecognized.is_empty();
     let (boot, starts) = (deps.boot.clone(), before.starts + 1);
-    let VolumeFacts { restoring, mending, came_back, .. } = before;
-    let clean = false;
+    let (restoring, mending, came_back, clean) = (before.restoring, before.mending, before.came_back, false);
     let facts = VolumeFacts { id, starts, boot, clean, reconciles, restoring, mending, of_other_refdb, came_back };
     let changes = crate::seams::volume::Changes { facts: Some(facts.clone()), ..Default::default() };
     deps.store.commit(changes).await?;

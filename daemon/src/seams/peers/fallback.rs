@@ -219,6 +219,30 @@ mod tests {
         assert!(here.closure_is_complete(&project(), a) && here.closure_is_complete(&project(), b));
     }
 
+    /// A peer that sends objects alone, and nothing else.
+    struct Alone(ModelRepositories);
+
+    #[async_trait]
+    impl Peers for Alone {
+        async fn objects(&self, _: &ProjectName, _: &[Oid], _: &[Oid]) -> Result<Vec<Payload>, PeerError> {
+            Err(PeerError::NotNow("everything was asked for".into()))
+        }
+
+        async fn objects_alone(&self, project: &ProjectName, wants: &[Oid]) -> Result<Vec<Payload>, PeerError> {
+            super::super::serve::objects_alone(&self.0, project, wants).await
+        }
+    }
+
+    #[tokio::test]
+    async fn objects_alone_are_asked_for_as_such_at_each_peer() {
+        let (one, two, here) = (volume().await, volume().await, volume().await);
+        let (a, b) = (one.add_object(&project(), &[], 1), two.add_object(&project(), &[], 2));
+        let peers = FallbackPeers::new(vec![Arc::new(Alone(one)), Arc::new(Alone(two))]);
+        let packs = peers.objects_alone(&project(), &[a, b]).await.unwrap();
+        here.ingest(&project(), &packs, &[a, b], &[]).await.unwrap();
+        assert!(here.closure_is_complete(&project(), a) && here.closure_is_complete(&project(), b));
+    }
+
     #[tokio::test]
     async fn no_list_grows_beyond_what_a_peer_takes() {
         let (one, two) = (volume().await, volume().await);
