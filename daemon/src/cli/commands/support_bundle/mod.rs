@@ -150,8 +150,10 @@ mod tests {
     use std::collections::BTreeMap;
     use std::io::Read;
 
+    use clap::Parser;
     use flate2::read::GzDecoder;
 
+    use super::super::{Cli, Command};
     use super::*;
 
     /// The names of all parts.
@@ -174,13 +176,6 @@ mod tests {
         "metrics.txt",
         "sizes.txt",
     ];
-
-    /// The arguments of a command line.
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: BundleArgs,
-    }
 
     fn read(bytes: &[u8]) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
@@ -229,8 +224,8 @@ mod tests {
         let [config, socket, to] = ["wrong.toml", "gone.sock", "b.tar.gz"].map(|name| folder.path().join(name));
         std::fs::write(&config, "site = 3\n").unwrap();
         let [config, socket, to] = [config, socket, to].map(|path| path.display().to_string());
-        let words = ["x", "--config", &config, "--socket", &socket, "--to", &to];
-        let Line { args } = <Line as clap::Parser>::parse_from(words);
+        let words = ["lockstep", "support-bundle", "--config", &config, "--socket", &socket, "--to", &to];
+        let Command::SupportBundle(args) = Cli::try_parse_from(words).unwrap().command else { panic!("{words:?}") };
         let loaded = config::load(&args.config.config);
         let parts = sources::collect(&args, &loaded).await;
         let named: Vec<&str> = ["README.txt"].into_iter().chain(parts.iter().map(|(name, _)| *name)).collect();
