@@ -97,10 +97,10 @@ impl Resyncer {
     }
 
     /// The ref that is looked at, or none for all: also if the request is about one ref, and the repository is being
-    /// restored.
+    /// restored or mended.
     fn part<'a>(&self, name: &ProjectName, only: Option<&'a RefKey>) -> Result<Option<&'a RefKey>, StoreError> {
-        let is_restored = self.store.facts()?.restoring.contains(name);
-        Ok(only.filter(|_| !is_restored))
+        let VolumeFacts { restoring, mending, .. } = self.store.facts()?;
+        Ok(only.filter(|_| !restoring.contains(name) && !mending.contains(name)))
     }
 
     async fn catch_up_with(&self, name: &ProjectName, only: Option<&RefKey>) -> Result<(), CatchUpError> {

@@ -289,6 +289,14 @@ async fn a_resync_that_takes_files_away_notes_no_project_of_init_as_being_restor
     let ended = world.ended().await;
     assert_eq!((ended.failures, ended.garbled), (0, 1));
     assert!(world.is_whole() && facts().mending.is_empty() && facts().restoring.is_empty());
+
+    // A run that died has left the note. One ref is not enough then.
+    let noted = crate::seams::volume::VolumeFacts { mending: [project().name].into(), ..facts() };
+    world.state.durability.stage(|changes| changes.facts = Some(noted));
+    world.state.durability.wait_durable().await;
+    world.here.lose_object(&project().name, &world.values[1]);
+    assert_eq!(world.run(request(Some("refs/heads/a"))).await.failures, 0);
+    assert!(world.is_whole() && facts().mending.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
