@@ -69,6 +69,9 @@ pub struct ObjectsRequest {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub haves: Vec<Oid>,
+    /// Whether the wanted objects alone are sent, without anything to which they point. The caller has the rest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
 }
 
 /// The answer of a peer that does not have all of the wanted objects.

@@ -79,6 +79,45 @@ async fn lost_and_garbled_objects_come_again_with_a_pack() {
     }
 }
 
+/// A node that has lost one commit gets that commit, and not the history behind it.
+#[tokio::test]
+async fn objects_that_are_asked_for_alone_come_without_those_to_which_they_point() {
+    for memory_pack_bytes in [Settings::default().memory_pack_bytes, 0] {
+        let fixture = with_project(&Settings { memory_pack_bytes, ..Settings::default() }).await;
+        let one = fixture.commit(&project(), &[], &[("a", "first")]);
+        let two = fixture.commit(&project(), &[one], &[("a", "second"), ("b", "third")]);
+        let packed = pack(&fixture, two).await;
+        fixture.replica().ingest(&project(), &packed, &[two], &[]).await.unwrap();
+        let (replica, dir) = (fixture.replica(), fixture.replica_dir(&project()));
+        let whole = object_count(&dir);
+
+        let file = blob_at(&fixture.origin_dir(&project()), two, "b");
+        let wants = [two, file];
+        let alone = fixture.origin().pack_alone(&project(), &wants).await.unwrap();
+        let alone = alone.payload.expect("a pack");
+        let bytes = match &alone {
+            Payload::Memory(bytes) => bytes.to_vec(),
+            Payload::File(path, _) => std::fs::read(&**path).unwrap(),
+        };
+        assert_eq!(bytes[8..12], [0, 0, 0, 2], "the number of objects in the head of the pack");
+
+        // The loose objects are lost. Those that came as a pack go with it, and git unpacks the others.
+        for entry in std::fs::read_dir(dir.join("objects/pack")).unwrap().flatten() {
+            std::fs::rename(entry.path(), dir.join(entry.file_name())).unwrap();
+        }
+        for entry in std::fs::read_dir(&dir).unwrap().flatten().map(|entry| entry.path()) {
+            if entry.extension().is_some_and(|extension| extension == "pack") {
+                let script = format!("git --git-dir {} unpack-objects -q < {}", dir.display(), entry.display());
+                assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success());
+            }
+        }
+        wants.iter().for_each(|oid| std::fs::remove_file(loose_file(&dir, *oid)).unwrap());
+        assert_eq!(replica.is_complete(&project(), &[two]).await, Ok(false));
+        replica.ingest(&project(), &[alone], &wants, &[]).await.unwrap();
+        assert_eq!((replica.is_complete(&project(), &[two]).await, object_count(&dir)), (Ok(true), whole));
+    }
+}
+
 /// Runs a job on a thread of its own. A read that hangs fails the test instead of holding it.
 fn within_a_bound<F: Future<Output = ()>>(job: impl FnOnce() -> F + Send + 'static) {
     let (sender, receiver) = mpsc::channel();

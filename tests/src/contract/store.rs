@@ -461,6 +461,7 @@ pub async fn fill(store: &dyn NodeStore) {
 
 fn filled_facts() -> VolumeFacts {
     let restoring = ["p".parse().expect("a name")].into();
+    let mending = ["m".parse().expect("a name")].into();
     let of_other_refdb = ["old".parse().expect("a name")].into();
     VolumeFacts {
         id: "v".into(),
@@ -469,6 +470,7 @@ fn filled_facts() -> VolumeFacts {
         clean: true,
         reconciles: true,
         restoring,
+        mending,
         of_other_refdb,
         came_back: 5,
     }

@@ -118,7 +118,7 @@ async fn a_sidecar_whose_umask_is_077_is_told_beside_a_root_that_is_open_to_the_
     let cluster = Cluster::start_on(lockstep(), &["a-0"], &elsewhere).await;
     let (_, diagnosis) = doctor(&cluster.nodes[0]).await;
     let found = about(&diagnosis, "process", "umask");
-    assert_eq!((found.len(), found[0].severity), (1, Severity::Warning), "{diagnosis:?}");
+    assert_eq!((found.len(), found[0].severity), (1, Severity::Note), "{diagnosis:?}");
     assert!(found[0].text.starts_with("the umask is 077: the group may read"), "{found:?}");
 }
 

@@ -236,6 +236,7 @@ fn a_node_of_an_earlier_release_keeps_every_folder() {
             needs: Default::default(),
             frees_names: false,
             follows_moves: false,
+            fences_locks: false,
             obeys_locks: 0,
         };
         let refdb = story.world.backend.refdb();

@@ -224,6 +224,7 @@ impl Join {
             frees_names: true,
             obeys_locks: 0,
             follows_moves: true,
+            fences_locks: true,
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {

@@ -462,10 +462,9 @@ async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<Project
     let of_other_refdb = before.of_other_refdb;
     unrecognized.extend(of_other_refdb.iter().filter(|name| !unrecognized.contains(name)).cloned().collect::<Vec<_>>());
     let reconciles = before.reconciles || unclean_boot || !unrecognized.is_empty();
-    let (boot, restoring) = (deps.boot.clone(), before.restoring);
-    let starts = before.starts + 1;
-    let came_back = before.came_back;
-    let facts = VolumeFacts { id, starts, boot, clean: false, reconciles, restoring, of_other_refdb, came_back };
+    let (boot, starts) = (deps.boot.clone(), before.starts + 1);
+    let (restoring, mending, came_back, clean) = (before.restoring, before.mending, before.came_back, false);
+    let facts = VolumeFacts { id, starts, boot, clean, reconciles, restoring, mending, of_other_refdb, came_back };
     let changes = crate::seams::volume::Changes { facts: Some(facts.clone()), ..Default::default() };
     deps.store.commit(changes).await?;
     if unrecognized.is_empty() {

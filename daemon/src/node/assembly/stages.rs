@@ -82,6 +82,11 @@ pub struct Stages {
     pub autoscaler: Option<Arc<Autoscaler>>,
 }
 
+/// Tells whether a Gerrit that was let in runs at this node.
+fn gerrit_runs(refresh: Option<Arc<Refresh>>) -> Arc<dyn Fn() -> bool + Send + Sync> {
+    Arc::new(move || refresh.as_ref().is_some_and(|gerrit| gerrit.gerrit_runs()))
+}
+
 impl Stages {
     pub(super) fn build(
         deps: NodeDependencies,
@@ -108,10 +113,8 @@ impl Stages {
         let consumer = Consumer::new(&shared, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
         let (fencer, leftovers, locks) = (Fencer::new(&context), LeftoverPublisher::new(&context), Arc::default());
         let verifier = Verifier::load(&context, &state, Arc::clone(&catch_up), settings.verify_share)?;
-        let gerrit = refresh.clone();
-        let gerrit_runs = Arc::new(move || gerrit.as_ref().is_some_and(|gerrit| gerrit.gerrit_runs()));
         let resyncer = Resyncer::new(&context, &state, Arc::clone(&catch_up));
-        let resyncer = resyncer.leaving(settings.of_init.clone(), gerrit_runs);
+        let resyncer = resyncer.leaving(settings.of_init.clone(), gerrit_runs(refresh.clone()));
         let replayer = Replayer::new(&context, &state, Arc::new(applier.clone()), settings.consume);
         let (journal, sweep) = (Running::default(), Arc::default());
         let autoscaler = settings.autoscale.clone().map(|of| Arc::new(Autoscaler::new(&context, of)));
@@ -211,6 +214,7 @@ impl Stages {
     pub(super) fn repository_restorer(&self) -> RepositoryRestorer {
         let catch_up = Arc::clone(&self.catch_up);
         RepositoryRestorer::new(&self.context, &self.state, catch_up, self.deps.settings.restore_pace)
+            .while_runs(gerrit_runs(self.refresh.clone()))
     }
 
     pub(super) fn repayer(&self) -> Repayer {

@@ -13,6 +13,7 @@ use rustix::fs::statvfs;
 use tokio::time::timeout;
 
 use super::facts::{Access, Certificate, Facts, Folder, Host, NotSeen, OwnedFile, Process, Seen, ServerClock, Space};
+use super::places::{self, Environment};
 use super::shared::shared_settings;
 use crate::base::clock::Clock;
 use crate::node::config::Settings;
@@ -25,13 +26,15 @@ use crate::seams::tls::Credentials;
 const LOOK: Duration = Duration::from_secs(3);
 /// The most repositories whose owners are looked at.
 const SAMPLE: usize = 100;
+/// The most folders of objects in one repository whose owners are looked at. Gerrit makes them for pushed objects.
+const OBJECTS: usize = 4;
 
 /// The facts of this machine, as its files and its configuration tell them. Facts that a sidecar alone knows are not
 /// seen, for the reason `away`.
 pub async fn of_machine(settings: Arc<Settings>, clock: &dyn Clock, away: &NotSeen) -> Facts {
-    let region = region();
+    let environment = Environment::of_process();
     let (hosts, servers) =
-        tokio::join!(resolve(hosts(&settings, region.as_deref())), clocks(&settings, region.as_deref(), clock));
+        tokio::join!(resolve(hosts(&settings, &environment)), clocks(&settings, &environment, clock));
     let tls = settings.tls.as_ref().map(|tls| Credentials::load(tls.files.clone()));
     Facts {
         now_ms: clock.now_ms(),
@@ -62,11 +65,6 @@ pub fn certificate(credentials: &Credentials) -> Certificate {
         trust_expires: material.trust_expires,
         problem: credentials.problem().map(|problem| problem.to_string()),
     }
-}
-
-/// The Region of the environment, as AWS's own tools read it.
-fn region() -> Option<String> {
-    ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok())
 }
 
 fn process() -> Seen<Process> {
@@ -103,11 +101,16 @@ fn folder(setting: &'static str, path: &Path) -> Folder {
     }
 }
 
-/// The owners of the node's store and of some repositories.
+/// The owners of the node's store, of some repositories, and of some folders of their objects. The latter may be the
+/// only files of Gerrit's own: the sidecar makes repositories.
 fn owners(settings: &Settings) -> Vec<OwnedFile> {
     let entries = std::fs::read_dir(settings.base_paths.root()).into_iter().flatten().flatten();
     let is_repository = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "git");
-    let repositories = entries.map(|entry| entry.path()).filter(is_repository).take(SAMPLE);
+    let with_objects = |path: PathBuf| {
+        let objects = std::fs::read_dir(path.join("objects")).into_iter().flatten().flatten();
+        std::iter::once(path).chain(objects.map(|entry| entry.path()).take(OBJECTS))
+    };
+    let repositories = entries.map(|entry| entry.path()).filter(is_repository).take(SAMPLE).flat_map(with_objects);
     let store = settings.state.join("node.redb");
     let owner = |path: PathBuf| {
         let uid = std::fs::symlink_metadata(&path).ok()?.uid();
@@ -124,17 +127,13 @@ struct Named {
     setting: String,
 }
 
-/// The hosts that a configuration names, each once. Addresses are left out: they need no name.
-fn hosts(settings: &Settings, region: Option<&str>) -> Vec<Named> {
+/// The hosts that the configuration names, and those of AWS that the node calls, each once. Addresses are left out:
+/// they need no name.
+fn hosts(settings: &Settings, environment: &Environment) -> Vec<Named> {
     let mut urls: Vec<(String, String)> = Vec::new();
+    let of_aws = places::tables(settings, environment).into_iter().chain(places::others(settings, environment));
+    urls.extend(of_aws.map(|place| (place.setting, place.url)));
     let mut add = |setting: &str, url: Option<String>| urls.extend(url.map(|url| (setting.to_owned(), url)));
-    add("refdb.region", refdb_url(settings, region));
-    if settings.embedded_dir.is_none() {
-        for (site, stream) in &settings.eventlog.streams {
-            let of_region = stream.region.as_deref().or(region).map(|region| aws("kinesis", region));
-            add(&format!("eventlog.streams.{site}.region"), stream.endpoint.clone().or(of_region));
-        }
-    }
     add("handover.webhook", settings.handover.webhook.clone());
     add("telemetry.otlp_endpoint", settings.telemetry.otlp_endpoint.clone());
     let probes = &settings.probes;
@@ -169,20 +168,6 @@ fn named(setting: String, url: &str) -> Option<Named> {
     (!is_address).then(|| Named { host, port: uri.port_u16().unwrap_or(443), setting })
 }
 
-/// The URL of the tables: the endpoint of the configuration, or that of the Region. None if neither is known, or if
-/// the tables are in the sidecar's own process.
-fn refdb_url(settings: &Settings, region: Option<&str>) -> Option<String> {
-    let refdb = &settings.refdb;
-    let of_region = || refdb.region.as_deref().or(region).map(|region| aws("dynamodb", region));
-    settings.embedded_dir.is_none().then(|| refdb.endpoint.clone().or_else(of_region)).flatten()
-}
-
-/// The endpoint of a service of AWS in a Region.
-fn aws(service: &str, region: &str) -> String {
-    let china = if region.starts_with("cn-") { ".cn" } else { "" };
-    format!("https://{service}.{region}.amazonaws.com{china}/")
-}
-
 async fn resolve(hosts: Vec<Named>) -> Vec<Host> {
     join_all(hosts.into_iter().map(|Named { host, port, setting }| async move {
         let problem = match timeout(LOOK, tokio::net::lookup_host((host.as_str(), port))).await {
@@ -196,9 +181,9 @@ async fn resolve(hosts: Vec<Named>) -> Vec<Host> {
 }
 
 /// This machine's clock beside that of the service of the tables.
-async fn clocks(settings: &Settings, region: Option<&str>, clock: &dyn Clock) -> Vec<ServerClock> {
-    let Some(url) = refdb_url(settings, region) else { return Vec::new() };
-    vec![beside(&url, clock).await]
+async fn clocks(settings: &Settings, environment: &Environment, clock: &dyn Clock) -> Vec<ServerClock> {
+    let Some(place) = places::tables(settings, environment) else { return Vec::new() };
+    vec![beside(&place.url, clock).await]
 }
 
 /// This machine's clock beside that of the server at a URL. The server tells whole seconds, so half of one is added.
@@ -286,8 +271,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("p.git")).unwrap();
         std::fs::create_dir(folder.path().join("not-a-repository")).unwrap();
+        assert_eq!(machine(folder.path(), "").await.files.len(), 1, "one repository without objects");
+        std::fs::create_dir_all(folder.path().join("p.git/objects/4b")).unwrap();
         let mut facts = machine(folder.path(), "").await;
-        assert_eq!(facts.files.len(), 1, "{:?}", facts.files);
+        let seen: Vec<&Path> = facts.files.iter().map(|file| file.path.as_path()).collect();
+        assert_eq!(seen, [folder.path().join("p.git"), folder.path().join("p.git/objects/4b")]);
         assert_eq!(findings(&facts, "process"), [""; 0]);
         let process = facts.process.as_mut().unwrap();
         process.uid += 1;
@@ -332,12 +320,25 @@ mod tests {
         let url = old_server(2).await;
         let settings = settings(folder.path(), &format!("[refdb]\nendpoint = \"{url}\"\n"));
         let of = async |now_ms: u64| {
-            let servers = clocks(&settings, None, &At(now_ms)).await;
+            let servers = clocks(&settings, &Environment::default(), &At(now_ms)).await;
             findings(&Facts { servers, ..Facts::in_order() }, "clock")
         };
         assert_eq!(of(784_111_777_500).await, [""; 0]);
         let found = of(784_111_777_500 + 10_000).await;
         assert_eq!(found, ["clock: this machine's clock is 10 s ahead of that of 127.0.0.1"]);
+    }
+
+    #[tokio::test]
+    async fn the_doctor_looks_at_the_endpoint_that_the_environment_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let (settings, url) = (settings(folder.path(), ""), old_server(1).await);
+        let environment = Environment::of([("AWS_ENDPOINT_URL", url.as_str()), ("AWS_REGION", "eu-west-1")]);
+        let seen = clocks(&settings, &environment, &At(784_111_777_500)).await;
+        assert_eq!(seen, [ServerClock { server: "127.0.0.1".to_owned(), ahead_ms: Ok(0) }]);
+        let environment = Environment::of([("AWS_ENDPOINT_URL", "http://aws.invalid:1/")]);
+        let found = hosts(&settings, &environment);
+        let found: Vec<(&str, &str)> = found.iter().map(|one| (one.host.as_str(), one.setting.as_str())).collect();
+        assert_eq!(found, [("aws.invalid", "AWS_ENDPOINT_URL")]);
     }
 
     #[tokio::test]
@@ -384,10 +385,9 @@ mod tests {
             "[refdb]\nregion = \"eu-central-1\"\n[eventlog]\nendpoint = \"http://127.0.0.1:1\"\n\
              [handover]\nwebhook = \"http://localhost:9/hook\"\n{peer}"
         );
-        let found = hosts(&settings(Path::new("/git"), &more), None);
+        let found = hosts(&settings(Path::new("/git"), &more), &Environment::default());
         let found: Vec<(&str, &str)> = found.iter().map(|one| (one.host.as_str(), one.setting.as_str())).collect();
         let tables = ("dynamodb.eu-central-1.amazonaws.com", "refdb.region");
         assert_eq!(found, [tables, ("localhost", "handover.webhook")]);
-        assert_eq!(aws("kinesis", "cn-north-1"), "https://kinesis.cn-north-1.amazonaws.com.cn/");
     }
 }

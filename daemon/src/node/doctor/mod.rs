@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `facts` | the facts |
 //! | `gather` | gathers those of this machine, of names, and of clocks |
+//! | `places` | the places at which the node calls AWS |
 //! | `checks` | the checks, one per file |
 //! | `shared` | the settings that all nodes should share, and a hash of the configuration |
 //! | `traps` | known traps of Gerrit's releases |
@@ -19,6 +20,7 @@
 mod checks;
 mod facts;
 pub mod gather;
+mod places;
 pub mod release;
 pub mod shared;
 mod traps;

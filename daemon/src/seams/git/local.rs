@@ -319,6 +319,15 @@ impl Repositories for LocalRepositories {
         self.packed(project, wants, haves, is_known, false).await
     }
 
+    async fn pack_alone(&self, project: &ProjectName, oids: &[Oid]) -> Result<Packed, GitError> {
+        let oids = oids.to_vec();
+        self.on_objects("pack objects", project, move |volume, objects| {
+            let (settings, layout, quarantine) = (&*volume.settings, &volume.layout, &volume.quarantine(objects));
+            Packer { settings, layout, objects, quarantine, rehearses: false }.pack_alone(&oids)
+        })
+        .await
+    }
+
     async fn upload_pack(&self, project: &ProjectName, step: FetchStep) -> Result<UploadPack, GitError> {
         let owner = project.clone();
         let prepared = self.blocking(upload_pack::OP, move |volume| {

@@ -412,6 +412,13 @@ pub trait Repositories: Send + Sync {
         self.pack(project, wants, haves, is_known).await
     }
 
+    /// Packs these objects alone, for a peer that has lost them and has everything to which they point. An
+    /// implementation may pack that too.
+    async fn pack_alone(&self, project: &ProjectName, oids: &[Oid]) -> Result<Packed, GitError> {
+        let nothing: IsCommitted = Arc::new(|_| false);
+        self.pack_for_peer(project, oids, &[], &nothing).await
+    }
+
     /// Judges a pack that was made here by the rules of this server (git's `receive.fsckObjects` and `receive.fsck.*`).
     /// [`GitError::Flawed`] names the first object that breaks one. A repository without rules takes everything.
     async fn judge(&self, _project: &ProjectName, _pack: &Payload, _judged: Judged) -> Result<(), GitError> {

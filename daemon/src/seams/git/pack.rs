@@ -78,6 +78,16 @@ impl Packer<'_> {
         Ok(Packed { payload, bases: bases.into_iter().map(wire).collect() })
     }
 
+    /// Packs these objects, and nothing to which they point. Blocks the thread.
+    pub(super) fn pack_alone(&self, oids: &[lockstep_proto::Oid]) -> Result<Packed, GitError> {
+        let mut found = Vec::new();
+        for oid in self.natives(oids)? {
+            let (_, kind) = self.objects.need(oid)?;
+            found.push(Found { oid, kind, name: Vec::new() });
+        }
+        Ok(Packed { payload: self.payload_of(&found, None)?, bases: Vec::new() })
+    }
+
     /// Has git walk a long history. When it cannot, the flawed object is found by a walk of our own.
     fn whole_history(
         &self,

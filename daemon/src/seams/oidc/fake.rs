@@ -79,6 +79,9 @@ pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.{}", part(header), part(claims))
 }
 
+/// A code that the provider never answers.
+pub(crate) const NEVER: &str = "never";
+
 /// The state of the provider, which tests change.
 #[derive(Default)]
 pub(crate) struct Shared {
@@ -90,6 +93,22 @@ pub(crate) struct Shared {
     pub(crate) token: String,
     /// The challenge of the login that goes on.
     pub(crate) challenge: String,
+    /// The number of codes [`NEVER`], which wait for an answer that does not come.
+    pub(crate) unanswered: usize,
+}
+
+/// The answer to a code, and whether it is sent.
+fn exchanged(shared: &mut Shared, body: &str) -> (bool, (StatusCode, String)) {
+    let field = |name: &str| body.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let is_answered = field("code") != Some(NEVER);
+    shared.unanswered += usize::from(!is_answered);
+    let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(field("code_verifier").unwrap_or_default()));
+    let is_good = field("grant_type") == Some("authorization%5Fcode") && challenge == shared.challenge;
+    let answer = match is_good {
+        true => (StatusCode::OK, json!({"id_token": shared.token}).to_string()),
+        false => (StatusCode::BAD_REQUEST, json!({"error": "invalid_grant"}).to_string()),
+    };
+    (is_answered, answer)
 }
 
 /// A provider that serves until the end of the test.
@@ -117,14 +136,13 @@ impl Fake {
             std::future::ready(json!({"keys": shared.keys}).to_string())
         };
         let exchange = move |body: String| {
-            let shared = token.lock();
-            let field = |name: &str| body.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-            let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(field("code_verifier").unwrap_or_default()));
-            let is_good = field("grant_type") == Some("authorization%5Fcode") && challenge == shared.challenge;
-            std::future::ready(match is_good {
-                true => (StatusCode::OK, json!({"id_token": shared.token}).to_string()),
-                false => (StatusCode::BAD_REQUEST, json!({"error": "invalid_grant"}).to_string()),
-            })
+            let (is_answered, answer) = exchanged(&mut token.lock(), &body);
+            async move {
+                if !is_answered {
+                    std::future::pending::<()>().await;
+                }
+                answer
+            }
         };
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(discovery))

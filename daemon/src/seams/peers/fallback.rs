@@ -43,6 +43,32 @@ impl FallbackPeers {
         self.peers.iter().cloned().chain(siblings).collect()
     }
 
+    /// Takes from each peer the objects that those before it lack: alone, or with all that they need.
+    async fn gather(
+        &self,
+        project: &ProjectName,
+        wants: &[Oid],
+        haves: &[Oid],
+        is_alone: bool,
+    ) -> Result<Vec<Payload>, PeerError> {
+        let mut gathered = Gathered { packs: Vec::new(), left: wants.iter().copied().collect(), haves: haves.to_vec() };
+        let (peers, mut away) = (self.all(), Vec::new());
+        for peer in &peers {
+            if gathered.left.is_empty() {
+                break;
+            }
+            if let Err(why) = ask(peer.as_ref(), project, &mut gathered, is_alone).await {
+                away.push(why);
+            }
+        }
+        match (gathered.left.is_empty(), away.is_empty() && !peers.is_empty()) {
+            (true, _) => Ok(gathered.packs),
+            (false, true) => Err(PeerError::Missing(gathered.left.into_iter().collect())),
+            (false, false) if peers.is_empty() => Err(PeerError::NotNow("none is configured in [peers]".into())),
+            (false, false) => Err(PeerError::NotNow(away.join("; "))),
+        }
+    }
+
     fn named(&self, peer: &str) -> Result<Arc<dyn Peers>, PeerError> {
         self.all().into_iter().find(|one| one.is(peer)).ok_or_else(|| unknown(peer))
     }
@@ -68,22 +94,11 @@ impl Gathered {
 #[async_trait]
 impl Peers for FallbackPeers {
     async fn objects(&self, project: &ProjectName, wants: &[Oid], haves: &[Oid]) -> Result<Vec<Payload>, PeerError> {
-        let mut gathered = Gathered { packs: Vec::new(), left: wants.iter().copied().collect(), haves: haves.to_vec() };
-        let (peers, mut away) = (self.all(), Vec::new());
-        for peer in &peers {
-            if gathered.left.is_empty() {
-                break;
-            }
-            if let Err(why) = ask(peer.as_ref(), project, &mut gathered).await {
-                away.push(why);
-            }
-        }
-        match (gathered.left.is_empty(), away.is_empty() && !peers.is_empty()) {
-            (true, _) => Ok(gathered.packs),
-            (false, true) => Err(PeerError::Missing(gathered.left.into_iter().collect())),
-            (false, false) if peers.is_empty() => Err(PeerError::NotNow("none is configured in [peers]".into())),
-            (false, false) => Err(PeerError::NotNow(away.join("; "))),
-        }
+        self.gather(project, wants, haves, false).await
+    }
+
+    async fn objects_alone(&self, project: &ProjectName, wants: &[Oid]) -> Result<Vec<Payload>, PeerError> {
+        self.gather(project, wants, &[], true).await
     }
 
     async fn objects_of(
@@ -137,10 +152,14 @@ impl Peers for FallbackPeers {
 }
 
 /// Takes those of the remaining objects that one peer has. Each round asks for fewer objects, or ends.
-async fn ask(peer: &dyn Peers, project: &ProjectName, gathered: &mut Gathered) -> Result<(), String> {
+async fn ask(peer: &dyn Peers, project: &ProjectName, gathered: &mut Gathered, is_alone: bool) -> Result<(), String> {
     let mut wants: Vec<Oid> = gathered.left.iter().copied().collect();
     while !wants.is_empty() {
-        match peer.objects(project, &wants, &gathered.haves).await {
+        let answer = match is_alone {
+            true => peer.objects_alone(project, &wants).await,
+            false => peer.objects(project, &wants, &gathered.haves).await,
+        };
+        match answer {
             Ok(packs) => {
                 gathered.take(packs, &wants);
                 return Ok(());
@@ -254,6 +273,30 @@ mod tests {
         assert_eq!(peers.objects_of("a-1", &project(), &[wanted], &[]).await.map(|packs| packs.len()), Ok(0));
         let unknown = peers.objects_of("a-2", &project(), &[wanted], &[]).await.unwrap_err();
         assert!(matches!(&unknown, PeerError::NotNow(why) if why.contains("a-2")), "{unknown}");
+    }
+
+    /// A peer that sends objects alone, and nothing else.
+    struct Alone(ModelRepositories);
+
+    #[async_trait]
+    impl Peers for Alone {
+        async fn objects(&self, _: &ProjectName, _: &[Oid], _: &[Oid]) -> Result<Vec<Payload>, PeerError> {
+            Err(PeerError::NotNow("everything was asked for".into()))
+        }
+
+        async fn objects_alone(&self, project: &ProjectName, wants: &[Oid]) -> Result<Vec<Payload>, PeerError> {
+            super::super::serve::objects_alone(&self.0, project, wants).await
+        }
+    }
+
+    #[tokio::test]
+    async fn objects_alone_are_asked_for_as_such_at_each_peer() {
+        let (one, two, here) = (volume().await, volume().await, volume().await);
+        let (a, b) = (one.add_object(&project(), &[], 1), two.add_object(&project(), &[], 2));
+        let peers = FallbackPeers::new(vec![Arc::new(Alone(one)), Arc::new(Alone(two))]);
+        let packs = peers.objects_alone(&project(), &[a, b]).await.unwrap();
+        here.ingest(&project(), &packs, &[a, b], &[]).await.unwrap();
+        assert!(here.closure_is_complete(&project(), a) && here.closure_is_complete(&project(), b));
     }
 
     #[tokio::test]

@@ -270,6 +270,19 @@ impl HttpPeer {
         Ok(Payload::File(Arc::new(path), length))
     }
 
+    /// Asks for objects, and receives the pack of the answer.
+    async fn packs(&self, project: &ProjectName, request: &ObjectsRequest) -> Result<Vec<Payload>, PeerError> {
+        let body = serde_json::to_vec(request).map_err(|error| self.not_now(error))?;
+        let path = format!("/v1/projects/{}/objects", utf8_percent_encode(project.as_str(), NON_ALPHANUMERIC));
+        let answer = self.send_and_look(self.request(Method::POST, path, body.into()).await?).await?;
+        match answer.status() {
+            StatusCode::OK => Ok(vec![self.receive(answer.into_body()).await?]),
+            StatusCode::NO_CONTENT => Ok(Vec::new()),
+            StatusCode::CONFLICT => Err(PeerError::Missing(self.words::<ObjectsMissing>(answer).await?.missing)),
+            _ => Err(self.not_now(self.words::<ApiError>(answer).await?.message)),
+        }
+    }
+
     async fn words<T: serde::de::DeserializeOwned>(&self, answer: Response<Incoming>) -> Result<T, PeerError> {
         let status = answer.status();
         let body = timeout(SILENCE, Limited::new(answer.into_body(), WORDS_BYTES).collect()).await;
@@ -281,16 +294,13 @@ impl HttpPeer {
 #[async_trait]
 impl Peers for HttpPeer {
     async fn objects(&self, project: &ProjectName, wants: &[Oid], haves: &[Oid]) -> Result<Vec<Payload>, PeerError> {
-        let body = ObjectsRequest { wants: wants.to_vec(), haves: haves.to_vec() };
-        let body = serde_json::to_vec(&body).map_err(|error| self.not_now(error))?;
-        let path = format!("/v1/projects/{}/objects", utf8_percent_encode(project.as_str(), NON_ALPHANUMERIC));
-        let answer = self.send_and_look(self.request(Method::POST, path, body.into()).await?).await?;
-        match answer.status() {
-            StatusCode::OK => Ok(vec![self.receive(answer.into_body()).await?]),
-            StatusCode::NO_CONTENT => Ok(Vec::new()),
-            StatusCode::CONFLICT => Err(PeerError::Missing(self.words::<ObjectsMissing>(answer).await?.missing)),
-            _ => Err(self.not_now(self.words::<ApiError>(answer).await?.message)),
-        }
+        let (wants, haves) = (wants.to_vec(), haves.to_vec());
+        self.packs(project, &ObjectsRequest { wants, haves, alone: false }).await
+    }
+
+    /// A peer of an earlier release refuses the request as malformed, which reads as "not now".
+    async fn objects_alone(&self, project: &ProjectName, wants: &[Oid]) -> Result<Vec<Payload>, PeerError> {
+        self.packs(project, &ObjectsRequest { wants: wants.to_vec(), haves: Vec::new(), alone: true }).await
     }
 
     async fn statuses(&self) -> Vec<PeerStatus> {

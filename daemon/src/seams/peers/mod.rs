@@ -19,7 +19,7 @@
 //! | `fallback` | asks one peer after the other |
 //! | `http` | peers over HTTP |
 //! | `named` | some peers of all, which an operator has chosen |
-//! | `portions` | fetches objects into a repository, in portions |
+//! | `portions` | fetches objects into a repository, in portions, or some of them alone |
 //! | `serve` | the serving side |
 //! | `siblings` | the other nodes of this site, which come and go |
 
@@ -42,7 +42,7 @@ use lockstep_proto::{NodeId, Oid, ProjectName};
 use crate::seams::blob::Payload;
 pub use fallback::FallbackPeers;
 pub use named::named_peers;
-pub use portions::{OnArrival, fetch};
+pub use portions::{MOST_ALONE, OnArrival, fetch, fetch_alone};
 pub use siblings::Siblings;
 
 /// Why a request for objects failed.
@@ -63,7 +63,12 @@ pub trait Peers: Send + Sync {
     /// has at most [`MOST_OIDS`] entries.
     async fn objects(&self, project: &ProjectName, wants: &[Oid], haves: &[Oid]) -> Result<Vec<Payload>, PeerError>;
 
-    /// Returns the same from the peer with this name alone, as [`PeerStatus`] gives it.
+    /// Returns packs of these objects alone: the caller has everything to which they point. A peer may send more.
+    async fn objects_alone(&self, project: &ProjectName, wants: &[Oid]) -> Result<Vec<Payload>, PeerError> {
+        self.objects(project, wants, &[]).await
+    }
+
+    /// Returns the same as [`Peers::objects`] from the peer with this name alone, as [`PeerStatus`] gives it.
     async fn objects_of(
         &self,
         peer: &str,

@@ -1,9 +1,12 @@
-//! Fetches objects from peers and takes them into a repository, in portions.
+//! Fetches objects from peers and takes them into a repository: in portions, or some objects alone.
 
 use lockstep_proto::{Oid, ProjectName, RefName};
 
 use super::{MOST_OIDS, PeerError, Peers};
 use crate::seams::git::{GitError, Repositories};
+
+/// The most objects that are fetched alone. More damage than that is better mended by everything that the refs need.
+pub const MOST_ALONE: usize = 1_000;
 
 /// The step between the arrival of objects and their way into the repository. Nothing changes here before a peer has
 /// sent something.
@@ -43,4 +46,21 @@ pub async fn fetch<E: From<PeerError> + From<GitError>>(
         is_first = false;
     }
     Ok(())
+}
+
+/// Fetches damaged or missing objects alone, in the place of their copies here. Returns the number of files that were
+/// put away. Moves no ref.
+///
+/// # Errors
+/// No peer has all of them, a pack is bad, the repository lacks other objects too, or it failed. Files may be put away.
+pub async fn fetch_alone<E: From<PeerError> + From<GitError>>(
+    peers: &dyn Peers,
+    repositories: &dyn Repositories,
+    project: &ProjectName,
+    damaged: &[Oid],
+) -> Result<u64, E> {
+    let packs = peers.objects_alone(project, damaged).await?;
+    let renamed = repositories.set_aside(project, damaged).await?;
+    repositories.ingest(project, &packs, damaged, &[]).await?;
+    Ok(renamed)
 }

@@ -39,6 +39,9 @@ pub struct NodeRecord {
     pub obeys_locks: u64,
     /// Whether the node's program follows a refdb that moves. A program of an earlier release does not.
     pub follows_moves: bool,
+    /// Whether the node's program changes no lock of operators while the refdb moves. A program of an earlier release
+    /// looks at no move, so a lock that it gives meanwhile may be lost.
+    pub fences_locks: bool,
 }
 
 /// The most entries of each part of [`Needs`], so that a node's record stays below the limit of an item.
@@ -106,6 +109,7 @@ impl NodeRecord {
             frees_names: true,
             obeys_locks: 0,
             follows_moves: true,
+            fences_locks: true,
         }
     }
 }

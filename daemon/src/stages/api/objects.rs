@@ -25,7 +25,8 @@ const CHUNK: usize = 64 * 1024;
     request_body = ObjectsRequest,
     responses(
         (status = 200,
-            description = "A git pack with the wanted objects and all that they need, less what the caller has",
+            description = "A git pack with the wanted objects and all that they need, less what the caller has; with \
+                           `alone`, with the wanted objects",
             content_type = "application/x-git-pack", body = String),
         (status = 204, description = "The caller already has everything that it wants"),
         (status = 409, description = "This node lacks some of the wanted objects", body = ObjectsMissing),
@@ -49,7 +50,10 @@ pub(super) async fn objects(
     };
     // Packing goes on when its caller hangs up, so the permit stays with it.
     let packing = api.work.spawn(async move {
-        let packs = serve::objects(repositories.as_ref(), &project, &request.wants, &request.haves).await;
+        let packs = match request.alone {
+            true => serve::objects_alone(repositories.as_ref(), &project, &request.wants).await,
+            false => serve::objects(repositories.as_ref(), &project, &request.wants, &request.haves).await,
+        };
         (packs, permit)
     });
     let (packs, permit) = packing.await.map_err(|error| Failure::unavailable(format!("packing ended: {error}")))?;

@@ -8,7 +8,7 @@ use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, RefValue};
 use super::atomic_apply::{UnitError, Units};
 use super::refdb_items::distinct;
 use super::refdb_items::rank;
-use crate::seams::peers::{OnArrival, Peers, fetch};
+use crate::seams::peers::{MOST_ALONE, OnArrival, Peers, fetch, fetch_alone};
 use crate::state::version_map::RefGuard;
 
 /// The refs of a project according to the version map: its `HEAD`, the refs that exist, and their objects.
@@ -40,9 +40,10 @@ impl Units {
         self.bring(project, &shown, peers).await.map(drop)
     }
 
-    /// Fetches the objects of all values of a project from peers, and takes them in the place of damaged copies. The
-    /// damaged files are renamed only once a peer has sent the first objects. Moves no ref, and holds no lock: objects
-    /// of later values arrive with those values.
+    /// Fetches damaged or missing objects of a project from peers, and takes them in the place of the copies here. If
+    /// that does not make all values complete, or there are too many, fetches the objects of all values. The damaged
+    /// files are renamed only once a peer has sent the first objects. Moves no ref, and holds no lock: objects of later
+    /// values arrive with those values.
     ///
     /// # Errors
     /// No peer has all objects, or the disk failed: try again.
@@ -55,8 +56,29 @@ impl Units {
         if self.versions.project_key(&project.name)?.as_ref() != Some(project) {
             return Ok(());
         }
-        let (values, on_arrival) = (self.shown(project)?.values, OnArrival::SetAside(damaged));
+        let values = self.shown(project)?.values;
+        if (1..=MOST_ALONE).contains(&damaged.len()) {
+            match self.replace_alone(project, damaged, &values, peers).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => tracing::warn!(%project, "more objects are missing: fetching all that the refs need"),
+                Err(why) => tracing::warn!(%project, %why, "fetching all objects that the refs need, not these alone"),
+            }
+        }
+        let on_arrival = OnArrival::SetAside(damaged);
         fetch(peers, &*self.repositories, &project.name, &values, &[], on_arrival).await
+    }
+
+    /// Fetches damaged or missing objects alone. Returns whether all values are complete then: a file that was put away
+    /// may have had other damaged objects that nobody has met.
+    async fn replace_alone(
+        &self,
+        project: &ProjectKey,
+        damaged: &[Oid],
+        values: &[Oid],
+        peers: &dyn Peers,
+    ) -> Result<bool, UnitError> {
+        let renamed = fetch_alone::<UnitError>(peers, &*self.repositories, &project.name, damaged).await?;
+        Ok(renamed == 0 || self.repositories.is_complete(&project.name, values).await?)
     }
 
     /// Locks the refs of a project, and reads them from the version map. Returns `None` if the project is gone.
@@ -98,5 +120,96 @@ impl Units {
             _ => {}
         })?;
         Ok(Shown { head, keys, values: distinct(ranked) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use lockstep_proto::{ProjectName, ProjectPhase, ProjectState, Version};
+
+    use super::*;
+    use crate::seams::blob::Payload;
+    use crate::seams::git::Repositories;
+    use crate::seams::git::model::ModelRepositories;
+    use crate::seams::peers::{PeerError, serve};
+    use crate::seams::volume::RefRecord;
+    use crate::state::context::{NodeContext, NodeState};
+    use crate::state::version_map::Mover;
+
+    /// A peer that counts the requests for some objects alone, and those for all that values need.
+    struct There {
+        model: ModelRepositories,
+        alone: AtomicUsize,
+        whole: AtomicUsize,
+    }
+
+    impl There {
+        fn asked(&self) -> (usize, usize) {
+            (self.alone.load(Ordering::SeqCst), self.whole.load(Ordering::SeqCst))
+        }
+    }
+
+    #[async_trait]
+    impl Peers for There {
+        async fn objects(
+            &self,
+            project: &ProjectName,
+            wants: &[Oid],
+            haves: &[Oid],
+        ) -> Result<Vec<Payload>, PeerError> {
+            self.whole.fetch_add(1, Ordering::SeqCst);
+            serve::objects(&self.model, project, wants, haves).await
+        }
+
+        async fn objects_alone(&self, project: &ProjectName, wants: &[Oid]) -> Result<Vec<Payload>, PeerError> {
+            self.alone.fetch_add(1, Ordering::SeqCst);
+            serve::objects_alone(&self.model, project, wants).await
+        }
+    }
+
+    fn project() -> ProjectKey {
+        "p#1".parse().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn damaged_objects_are_fetched_alone_and_all_others_only_if_that_is_not_enough() {
+        let main: RefName = "refs/heads/main".parse().unwrap();
+        let models = [(); 2].map(|()| ModelRepositories::default());
+        let mut values = Vec::new();
+        for model in &models {
+            model.create(&project().name, &main).await.unwrap();
+            let base = model.add_object(&project().name, &[], 1);
+            values = vec![base, model.add_object(&project().name, &[base], 2)];
+        }
+        let ([here, model], [base, value]) = (models, [values[0], values[1]]);
+        let there = There { model, alone: AtomicUsize::default(), whole: AtomicUsize::default() };
+        let context = NodeContext { repositories: Arc::new(here.clone()), ..NodeContext::in_memory() };
+        let state = NodeState::load(&context, Duration::from_millis(1)).unwrap();
+        let active = ProjectState { phase: ProjectPhase::Active, incarnation: 1 };
+        let refs = [(RefKey::State, RefValue::State(active)), (RefKey::Ref(main), RefValue::Oid(value))];
+        let txn = "n.1.0.0.00000000000000aa";
+        let record = |value| RefRecord { version: Version(1), value, txn: txn.parse().unwrap() };
+        let known = refs.into_iter().map(|(key, value)| (key, record(value))).collect();
+        state.versions.moved(&project(), known, Mover::Other).unwrap();
+        let units = Units::new(&context, &state);
+
+        here.lose_object(&project().name, &base);
+        here.lose_object(&project().name, &value);
+        units.replace_objects(&project(), &[base, value], &there).await.unwrap();
+        assert!(here.closure_is_complete(&project().name, value));
+        assert_eq!(there.asked(), (1, 0), "two objects, and one request for these");
+
+        // No ref needs this object, and no peer has it.
+        units.replace_objects(&project(), &[Oid::Sha1([7; 20])], &there).await.unwrap();
+        assert_eq!(there.asked(), (2, 1));
+
+        let many: Vec<Oid> = std::iter::repeat_n(Oid::Sha1([7; 20]), MOST_ALONE + 1).collect();
+        units.replace_objects(&project(), &many, &there).await.unwrap();
+        assert_eq!(there.asked(), (2, 2), "more than a request takes");
     }
 }

@@ -3,6 +3,9 @@
 //! The browser keeps a secret in a cookie of its own. State, nonce and verifier of the login follow from it, so nothing
 //! is kept here in between. The cookie is `SameSite=Lax`, because the provider sends the browser back from another
 //! site. The page after it leads to the console from this site, so that the cookie of the session is sent.
+//!
+//! A login takes no permit while it asks the provider: strangers, who can begin logins and invent codes, would hold all
+//! of them. The places of connections bound logins in progress, for each address and in all.
 
 use std::time::Duration;
 
@@ -48,7 +51,6 @@ fn nobody(error: &OidcError) -> String {
 /// Sends the browser to the provider.
 pub(super) async fn begin(State(context): State<Context>) -> Result<Response, Denied> {
     let oidc = context.oidc.as_deref().ok_or(Denied::NoPage)?;
-    let _place = oidc.room.try_acquire().map_err(|_| Denied::Busy)?;
     let secret = context.secret();
     match oidc.provider.begin(&Attempt::of(&secret)).await {
         Ok(address) => {
@@ -69,7 +71,6 @@ pub(super) async fn end(
     headers: HeaderMap,
 ) -> Result<Response, Denied> {
     let oidc = context.oidc.as_deref().ok_or(Denied::NoPage)?;
-    let _place = oidc.room.try_acquire().map_err(|_| Denied::Busy)?;
     let refuse = |status, why: String| {
         let none = cookies::set_lax(cookies::OIDC, "", Duration::ZERO);
         Ok((AppendHeaders([none]), login::page(&context, status, why)).into_response())

@@ -1,12 +1,7 @@
 //! The provider of logins by OpenID Connect, and the roles of its groups.
 
-use tokio::sync::Semaphore;
-
 use crate::seams::oidc::{OidcSettings, Provider};
 use crate::stages::ports::OperatorRole;
-
-/// Logins that talk with the provider at the same time. Anybody can begin them.
-const LOGINS: usize = 8;
 
 /// The provider, and the roles of its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +20,13 @@ pub struct OidcLogin {
 pub(super) struct Oidc {
     login: OidcLogin,
     pub(super) provider: Provider,
-    /// The permits of logins in progress.
-    pub(super) room: Semaphore,
 }
 
 impl Oidc {
     /// The provider of these settings. Nothing is asked before the first login.
     pub(super) fn new(login: OidcLogin) -> Self {
         let provider = Provider::new(login.provider.clone());
-        Self { login, provider, room: Semaphore::new(LOGINS) }
+        Self { login, provider }
     }
 
     /// The highest role of some groups.

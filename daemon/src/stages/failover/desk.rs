@@ -37,7 +37,7 @@ use super::view::View;
 use crate::base::clock::Clock;
 use crate::base::faults::injected_bug::InjectedBugs;
 use crate::seams::refdb::{RefDb, Role, SiteAnswer, SiteRecord};
-use crate::stages::ports::{FencingOver, LocalHealth, Operators, Probes, StandbyCopies};
+use crate::stages::ports::{FencingOver, LocalHealth, Operators, Probes, StandbyCopies, check_approval};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::gone_nodes::GoneNodes;
 use crate::state::operator_locks::OperatorLocks;
@@ -121,6 +121,37 @@ impl OperatorDesk {
             true => Ok(failover),
             false => Err(refused("somebody else has changed the failover meanwhile; look at it and ask again")),
         }
+    }
+
+    /// Acts on the failover of the record that was seen, unless somebody has replaced that record since.
+    async fn act_on(&self, seen: Option<Stored>, actor: &str, request: &ActRequest) -> Result<Failover, ApiError> {
+        given("reason", &request.reason)?;
+        let seen = seen.filter(|seen| seen.failover.is_in_progress() && seen.failover.number == request.number);
+        let Some(Stored { revision, mut failover }) = seen else {
+            return Err(refused(&format!("failover {} is not in progress", request.number)));
+        };
+        let act = match request.act {
+            FailoverAct::Pause => {
+                failover.paused = true;
+                "pause"
+            }
+            FailoverAct::Resume => {
+                resumes(&failover, request.step).map_err(|why| refused(&why.to_string()))?;
+                let held = failover.current().map(|step| step.step);
+                failover.pause_before.retain(|step| Some(*step) != held);
+                (failover.paused, failover.held) = (false, None);
+                "resume"
+            }
+            FailoverAct::Abort if failover.has_begun(FailoverStep::Promote) && self.may_promote(&failover).await? => {
+                return Err(refused(&too_late(&failover)));
+            }
+            FailoverAct::Abort => {
+                failover.aborting = true;
+                "abort"
+            }
+        };
+        failover.audit.push(self.entry(actor, act, &request.reason));
+        self.replace(revision, failover).await
     }
 
     /// The sites, with the progress of nodes that take everything from the refdb and from peers, and the work that goes
@@ -209,34 +240,14 @@ impl Operators for OperatorDesk {
     }
 
     async fn act(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError> {
-        given("reason", &request.reason)?;
-        let stored = self.stored().await?.filter(|stored| stored.failover.is_in_progress());
-        let Some(stored) = stored.filter(|stored| stored.failover.number == request.number) else {
-            return Err(refused(&format!("failover {} is not in progress", request.number)));
-        };
-        let mut failover = stored.failover;
-        let act = match request.act {
-            FailoverAct::Pause => {
-                failover.paused = true;
-                "pause"
-            }
-            FailoverAct::Resume => {
-                resumes(&failover, request.step).map_err(|why| refused(&why.to_string()))?;
-                let held = failover.current().map(|step| step.step);
-                failover.pause_before.retain(|step| Some(*step) != held);
-                (failover.paused, failover.held) = (false, None);
-                "resume"
-            }
-            FailoverAct::Abort if failover.has_begun(FailoverStep::Promote) && self.may_promote(&failover).await? => {
-                return Err(refused(&too_late(&failover)));
-            }
-            FailoverAct::Abort => {
-                failover.aborting = true;
-                "abort"
-            }
-        };
-        failover.audit.push(self.entry(actor, act, &request.reason));
-        self.replace(stored.revision, failover).await
+        let seen = self.stored().await?;
+        self.act_on(seen, actor, &request).await
+    }
+
+    async fn approve(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError> {
+        let seen = self.stored().await?;
+        check_approval(seen.as_ref().map(|stored| &stored.failover), &request)?;
+        self.act_on(seen, actor, &request).await
     }
 
     async fn preflight(&self, request: &PreflightRequest) -> Result<Preflight, ApiError> {
@@ -403,5 +414,75 @@ fn waits_for(failover: &Failover, view: &View) -> Option<String> {
     match decide(failover, view, Duration::ZERO, &DriverLimits::default().patience()) {
         Decision::Wait(why) => Some(why),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use lockstep_proto::failover::FailoverKind;
+    use parking_lot::Mutex;
+
+    use super::super::decide::tests::failover;
+    use super::super::drill::tests::context;
+    use super::super::tests::{Disk, desk};
+    use super::*;
+    use crate::seams::refdb::{Document, DocumentRecord, Documents, RefDbError, WentBackRecord};
+
+    /// Documents of a refdb. While the first look at the failover is on its way back, somebody else acts.
+    struct Overtaken(Arc<dyn Documents>, Mutex<Option<BoxFuture<'static, ()>>>);
+
+    #[async_trait]
+    impl Documents for Overtaken {
+        async fn document(&self, which: Document) -> Result<Option<DocumentRecord>, RefDbError> {
+            let found = self.0.document(which).await;
+            let meanwhile = if which == Document::Failover { self.1.lock().take() } else { None };
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
+            found
+        }
+
+        async fn put_document(&self, which: Document, record: &DocumentRecord) -> Result<DocumentRecord, RefDbError> {
+            self.0.put_document(which, record).await
+        }
+
+        async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
+            self.0.went_back().await
+        }
+
+        async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
+            self.0.declare_went_back(record).await
+        }
+    }
+
+    fn act(act: FailoverAct) -> ActRequest {
+        let step = (act == FailoverAct::Resume).then_some(FailoverStep::Stop);
+        ActRequest { act, number: 1, step, reason: "test".to_owned() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_approval_has_no_effect_on_a_pause_that_it_has_not_seen() {
+        let (context, disk) = (context(), Arc::new(Disk::default()));
+        let mut waiting = failover(FailoverKind::Planned, FailoverStep::Stop);
+        waiting.steps.iter_mut().filter(|one| one.step == FailoverStep::Stop).for_each(|one| one.began_ms = None);
+        (waiting.paused, waiting.pause_before) = (true, vec![FailoverStep::Stop]);
+        assert!(record::replace(&context.refdb.for_failover(), 0, &waiting).await.unwrap());
+
+        let (operators, _) = desk(&context, "b", &disk);
+        let pause = async move { operators.act("alice", act(FailoverAct::Pause)).await.map(drop).unwrap() };
+        let documents = Overtaken(Arc::clone(&context.refdb.documents), Mutex::new(Some(pause.boxed())));
+        let refdb = RefDb { documents: Arc::new(documents), ..context.refdb.clone() };
+        let (approvers, _) = desk(&NodeContext { refdb, ..context.clone() }, "a", &disk);
+        let refusal = approvers.approve("bob", act(FailoverAct::Resume)).await.unwrap_err();
+        assert!(refusal.message.starts_with("somebody else has changed the failover meanwhile"), "{refusal:?}");
+        let refusal = approvers.approve("bob", act(FailoverAct::Resume)).await.unwrap_err();
+        assert!(refusal.message.contains("no pause of an operator"), "{refusal:?}");
+        let now = approvers.stored().await.unwrap().unwrap().failover;
+        assert!(now.paused && now.pause_before == [FailoverStep::Stop], "the pause of the operator stands: {now:?}");
+
+        approvers.act("alice", act(FailoverAct::Resume)).await.unwrap();
+        assert!(!approvers.stored().await.unwrap().unwrap().failover.paused);
     }
 }

@@ -32,7 +32,7 @@ const SOON: Duration = Duration::from_secs(120);
 
 /// The disk of both machines, which is full once this is true.
 #[derive(Default)]
-struct Disk(AtomicBool);
+pub(super) struct Disk(AtomicBool);
 
 impl LocalHealth for Disk {
     fn checks(&self) -> Vec<Check> {
@@ -99,7 +99,7 @@ impl Pair {
 }
 
 /// The desk of a site's node, with the state of that node. All probes are green.
-fn desk(context: &NodeContext, site: &str, disk: &Arc<Disk>) -> (Arc<OperatorDesk>, NodeState) {
+pub(super) fn desk(context: &NodeContext, site: &str, disk: &Arc<Disk>) -> (Arc<OperatorDesk>, NodeState) {
     probing(context, site, disk, Arc::new(Green(Duration::ZERO)))
 }
 

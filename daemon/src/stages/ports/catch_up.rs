@@ -206,8 +206,9 @@ pub trait CatchUp: Send + Sync {
     /// As [`CatchUp::keys`].
     async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), CatchUpError>;
 
-    /// Fetches from peers every object that the version map's values of a project need, and takes them in the place of
-    /// the copies of these objects that are missing or damaged. No ref moves.
+    /// Fetches from peers these objects, which are missing or damaged, and takes them in the place of their copies. If
+    /// others are missing too, or none is named, fetches every object that the version map's values of the project
+    /// need. No ref moves.
     ///
     /// # Errors
     /// As [`CatchUp::keys`].

@@ -70,7 +70,7 @@ pub use leftovers::Leftovers;
 pub use local_health::LocalHealth;
 pub use locking::Locking;
 pub use met_locks::MetLocks;
-pub use operators::Operators;
+pub use operators::{Operators, check_approval};
 pub use peer_refs::PeerRefs;
 pub use probes::Probes;
 pub use rebuilds::Rebuilds;

@@ -13,6 +13,22 @@ use lockstep_proto::silent::{SilentBegun, SilentDrills, SilentRequest};
 use lockstep_proto::site_list::{AddSiteRequest, RemoveNodeRequest, RemoveSiteRequest};
 use lockstep_proto::{NodeId, SiteId};
 
+/// Checks that a request approves the step for whose approval this failover waits.
+///
+/// # Errors
+/// The request is another act, or names another failover or step, or the failover waits for no approval.
+pub fn check_approval(failover: Option<&Failover>, request: &ActRequest) -> Result<(), ApiError> {
+    let failover = failover.filter(|failover| failover.number == request.number);
+    let approved = request.step.filter(|_| request.act == FailoverAct::Resume);
+    if approved.is_some() && approved == failover.and_then(Failover::waits_for_approval) {
+        return Ok(());
+    }
+    let message = "an approver only resumes a failover that is paused before a step of --pause-before, and names that \
+                   step: no pause of an operator, and no failover that holds itself; nothing was changed; ask an \
+                   operator";
+    Err(ApiError::new(RefusalCode::Stale, false, message))
+}
+
 /// Takes the requests of operators. Every change carries the authenticated identity of the operator.
 #[async_trait]
 pub trait Operators: Send + Sync {
@@ -35,18 +51,9 @@ pub trait Operators: Send + Sync {
     async fn act(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError>;
 
     /// Approves the next step of a failover that is paused before it because its execution asked for an approval
-    /// there. Any other act is refused, and any other pause.
-    async fn approve(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError> {
-        let failover = self.sites().await?.failover.filter(|failover| failover.number == request.number);
-        let approved = request.step.filter(|_| request.act == FailoverAct::Resume);
-        if approved.is_some() && approved == failover.and_then(|failover| failover.waits_for_approval()) {
-            return self.act(actor, request).await;
-        }
-        let message = "an approver only resumes a failover that is paused before a step of --pause-before, and names \
-                       that step: no pause of an operator, and no failover that holds itself; nothing was changed; ask \
-                       an operator";
-        Err(ApiError::new(RefusalCode::Stale, false, message))
-    }
+    /// there. Any other act is refused, and any other pause: [`check_approval`] has the rule. The approval has an
+    /// effect only on the very record that was checked.
+    async fn approve(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError>;
 
     /// Adds a site to the list of sites, as a standby, while no failover is in progress.
     async fn add_site(&self, actor: &str, site: &SiteId, request: AddSiteRequest) -> Result<SitesStatus, ApiError>;

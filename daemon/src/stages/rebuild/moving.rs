@@ -152,16 +152,7 @@ impl MoveJob {
             return refuse(format!("a failover to site {to} is in progress: end it, or abort it, first"));
         }
         let nodes = self.retry().call(|| self.refdb.nodes.nodes()).await?;
-        let earlier = nodes.iter().filter(|node| !node.expelled && !node.follows_moves);
-        let earlier: Vec<&str> = earlier.map(|node| node.node.as_str()).collect();
-        match earlier.is_empty() {
-            true => Ok(()),
-            false => refuse(format!(
-                "nodes of an earlier release would not follow it: {}; upgrade them first. A node that is gone for good \
-                 is expelled after lease.expelled_after",
-                earlier.join(", ")
-            )),
-        }
+        of_earlier_release(&nodes).map_or(Ok(()), refuse)
     }
 
     /// Checks that the move in progress has the target of this request.
@@ -371,6 +362,26 @@ impl MoveJob {
     }
 }
 
+/// Why nodes of an earlier release keep the refdb from moving. None if there are none that could come back.
+fn of_earlier_release(nodes: &[NodeRecord]) -> Option<String> {
+    let named = |is_earlier: fn(&NodeRecord) -> bool| {
+        let earlier = nodes.iter().filter(|node| !node.expelled && is_earlier(node));
+        earlier.map(|node| node.node.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let (stay, lock) = (
+        named(|node: &NodeRecord| !node.follows_moves),
+        named(|node: &NodeRecord| node.follows_moves && !node.fences_locks),
+    );
+    let all = [
+        (stay, "would not follow it"),
+        (lock, "would go on changing locks of operators in the old tables while they are copied"),
+    ];
+    let told = all.into_iter().filter(|(nodes, _)| !nodes.is_empty());
+    let told: Vec<String> = told.map(|(nodes, deed)| format!("nodes of an earlier release {deed}: {nodes}")).collect();
+    let remedy = "upgrade them first. A node that is gone for good is expelled after lease.expelled_after";
+    (!told.is_empty()).then(|| format!("{}; {remedy}", told.join("; ")))
+}
+
 /// The incarnations that are not published to their ends, and the nodes that have not applied everything. Nodes that
 /// are gone, or reconcile, are not waited for: they take the state from the new refdb. But one node must be whole.
 fn not_drained(records: &[IncarnationRecord], nodes: &[NodeRecord], gone: &BTreeSet<NodeId>) -> Vec<String> {
@@ -406,6 +417,21 @@ mod tests {
 
     fn applied(node: &str, mark: u64) -> NodeRecord {
         NodeRecord { low_water: [("n.1.0".parse().unwrap(), Seq(mark))].into(), ..NodeRecord::first(node, "s") }
+    }
+
+    #[test]
+    fn a_node_that_would_not_follow_or_that_changes_locks_meanwhile_refuses_the_move() {
+        let ready = NodeRecord::first("n", "s");
+        let earliest = NodeRecord { follows_moves: false, fences_locks: false, ..NodeRecord::first("k", "s") };
+        let earlier = NodeRecord { fences_locks: false, ..NodeRecord::first("m", "s") };
+        let gone = NodeRecord { expelled: true, ..earlier.clone() };
+        assert_eq!(of_earlier_release(&[ready.clone(), gone]), None);
+        let remedy = "; upgrade them first. A node that is gone for good is expelled after lease.expelled_after";
+        let lock = "nodes of an earlier release would go on changing locks of operators in the old tables while they \
+                    are copied: m";
+        assert_eq!(of_earlier_release(&[ready.clone(), earlier.clone()]), Some(format!("{lock}{remedy}")));
+        let stay = "nodes of an earlier release would not follow it: k";
+        assert_eq!(of_earlier_release(&[earlier, earliest, ready]), Some(format!("{stay}; {lock}{remedy}")));
     }
 
     #[test]

@@ -14,7 +14,8 @@
 //! Between `init` and the handshake of a Gerrit, refs of All-Projects and All-Users on the disk may be values that
 //! `init` has written and that nobody has committed yet. While no Gerrit asks for refresh tasks here, a resync sets no
 //! ref of these two projects, and says so. It does not note them as being restored either, but for a repository that
-//! was missing: that one has no writes of `init`.
+//! was missing: that one has no writes of `init`. When it takes garbled files away, it notes them as being mended,
+//! Gerrit or not: after a crash, the repository restorer fetches their objects, and sets their refs once a Gerrit runs.
 //!
 //! | file | content |
 //! |---|---|

@@ -6,7 +6,7 @@ use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName
 
 use super::{ResyncError, Resyncer};
 use crate::seams::peers::{PeerError, Peers};
-use crate::seams::volume::StoreError;
+use crate::seams::volume::{StoreError, VolumeFacts};
 use crate::stages::ports::CatchUpError;
 use crate::state::materialize::default_head;
 
@@ -22,6 +22,19 @@ pub(super) struct Righted {
     pub(super) strays: u64,
     /// Whether the repository was missing: `init` has written nothing into the new one.
     created: bool,
+}
+
+/// A set of projects among the facts about the volume.
+type Set = fn(&mut VolumeFacts) -> &mut BTreeSet<ProjectName>;
+
+/// The projects whose repositories are being restored, with their refs.
+fn restoring(facts: &mut VolumeFacts) -> &mut BTreeSet<ProjectName> {
+    &mut facts.restoring
+}
+
+/// The projects to which `init` writes, and whose objects are being fetched.
+fn mending(facts: &mut VolumeFacts) -> &mut BTreeSet<ProjectName> {
+    &mut facts.mending
 }
 
 impl Resyncer {
@@ -74,8 +87,9 @@ impl Resyncer {
                 // before goes on: `init` must not see a repository that lacks refs.
                 self.durability.wait_durable().await;
                 if refs.is_ok() || !was_noted {
-                    self.note_restoring(name, false).await?;
+                    self.note(name, restoring, false).await?;
                 }
+                self.note(name, mending, false).await?;
                 return behind.map_err(ResyncError::from).and(refs).map(|()| righted);
             }
             behind = self.catch_up_with(name, only).await;
@@ -83,10 +97,10 @@ impl Resyncer {
     }
 
     /// The ref that is looked at, or none for all: also if the request is about one ref, and the repository is being
-    /// restored.
+    /// restored or mended.
     fn part<'a>(&self, name: &ProjectName, only: Option<&'a RefKey>) -> Result<Option<&'a RefKey>, StoreError> {
-        let is_restored = self.store.facts()?.restoring.contains(name);
-        Ok(only.filter(|_| !is_restored))
+        let VolumeFacts { restoring, mending, .. } = self.store.facts()?;
+        Ok(only.filter(|_| !restoring.contains(name) && !mending.contains(name)))
     }
 
     async fn catch_up_with(&self, name: &ProjectName, only: Option<&RefKey>) -> Result<(), CatchUpError> {
@@ -127,7 +141,7 @@ impl Resyncer {
         let name = &project.name;
         if !self.repositories.exists(name).await? {
             tracing::error!(%project, "the repository of a living project is missing: creating it anew");
-            self.note_restoring(name, true).await?;
+            self.note(name, restoring, true).await?;
             let head = match self.versions.get(project, &RefKey::Head)?.map(|record| record.value) {
                 Some(RefValue::Symref(head)) => head,
                 _ => default_head(name)?,
@@ -138,11 +152,10 @@ impl Resyncer {
         let garbled = self.repositories.garbled(name, false).await?;
         if garbled > 0 {
             tracing::error!(%project, garbled, "files of the repository are garbled: taking them away");
-            // The restorer sets refs, so it must not see the note of a project whose refs are left to a handshake. The
-            // verification in the background brings the objects after a crash.
-            if !self.leaves_refs(project) {
-                self.note_restoring(name, true).await?;
-            }
+            // A Gerrit that runs now may start again before this node does, after a crash of both. Then the refs on the
+            // disk are its `init`'s, and the restorer must set none of them.
+            let is_of_init = self.of_init.contains(name) && !righted.created;
+            self.note(name, if is_of_init { mending } else { restoring }, true).await?;
             righted.garbled += self.repositories.garbled(name, true).await?;
         }
         // Files that were taken away had objects of other refs, too.
@@ -208,16 +221,16 @@ impl Resyncer {
         Ok(shown != known)
     }
 
-    /// Notes durably whether the repository of a project is being restored, as the repository restorer does.
-    async fn note_restoring(&self, name: &ProjectName, is_under_way: bool) -> Result<(), StoreError> {
-        if self.store.facts()?.restoring.contains(name) == is_under_way {
+    /// Notes durably whether a project is in such a set. After a crash, the repository restorer ends the work.
+    async fn note(&self, name: &ProjectName, set: Set, is_under_way: bool) -> Result<(), StoreError> {
+        if set(&mut self.store.facts()?).contains(name) == is_under_way {
             return Ok(());
         }
         self.durability.wait_durable().await;
         let mut facts = self.store.facts()?;
         match is_under_way {
-            true => facts.restoring.insert(name.clone()),
-            false => facts.restoring.remove(name),
+            true => set(&mut facts).insert(name.clone()),
+            false => set(&mut facts).remove(name),
         };
         self.durability.stage(|changes| changes.facts = Some(facts));
         self.durability.wait_durable().await;

@@ -272,6 +272,33 @@ async fn a_repository_without_refs_is_never_left_for_init() {
     assert!(restoring().contains(&project().name), "the restorer has begun it, and ends it");
 }
 
+/// The Gerrit that runs may start again before this node does, after a crash of both, and its `init` writes.
+#[tokio::test(start_paused = true)]
+async fn a_resync_that_takes_files_away_notes_no_project_of_init_as_being_restored() {
+    let world = World::new().await;
+    let resyncer = world.resyncer.clone().leaving([project().name].into(), Arc::new(|| true));
+    let world = World { resyncer, ..world };
+    let facts = || world.context.store.facts().unwrap();
+    world.here.garble(&project().name, world.values[2]);
+    world.resyncer.begin("uid 0", request(None)).await.unwrap();
+    while !facts().mending.contains(&project().name) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(facts().restoring.is_empty(), "the restorer would set its refs");
+    world.go.notify_one();
+    let ended = world.ended().await;
+    assert_eq!((ended.failures, ended.garbled), (0, 1));
+    assert!(world.is_whole() && facts().mending.is_empty() && facts().restoring.is_empty());
+
+    // A run that died has left the note. One ref is not enough then.
+    let noted = crate::seams::volume::VolumeFacts { mending: [project().name].into(), ..facts() };
+    world.state.durability.stage(|changes| changes.facts = Some(noted));
+    world.state.durability.wait_durable().await;
+    world.here.lose_object(&project().name, &world.values[1]);
+    assert_eq!(world.run(request(Some("refs/heads/a"))).await.failures, 0);
+    assert!(world.is_whole() && facts().mending.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn objects_come_again_although_the_refs_look_right() {
     let world = World::new().await;

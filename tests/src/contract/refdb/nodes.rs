@@ -24,6 +24,7 @@ fn record(name: &str) -> NodeRecord {
         frees_names: name == "node-a",
         obeys_locks: 3,
         follows_moves: name == "node-b",
+        fences_locks: name == "node-a",
     }
 }
 

@@ -148,6 +148,7 @@ mod tests {
             frees_names: true,
             obeys_locks: 0,
             follows_moves: true,
+            fences_locks: true,
         };
         named(&facts, &store, &record)
     }

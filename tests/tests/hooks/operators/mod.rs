@@ -22,7 +22,7 @@ use lockstep::stages::api::operator_listener::OperatorListenerSettings;
 use lockstep::stages::api::operator_tokens::{NewToken, new_token};
 use lockstep::stages::api::peer_listener::PeerListenerSettings;
 use lockstep::stages::api::server::BoundApi;
-use lockstep::stages::ports::{OperatorRole, Operators};
+use lockstep::stages::ports::{OperatorRole, Operators, check_approval};
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::drill::{DrillBegun, DrillReport, DrillRequest, Drills, Preflight, PreflightRequest};
 use lockstep_proto::failover::{
@@ -88,6 +88,11 @@ impl Operators for Desk {
     }
 
     async fn act(&self, _: &str, _: ActRequest) -> Result<Failover, ApiError> {
+        self.failover()
+    }
+
+    async fn approve(&self, _: &str, request: ActRequest) -> Result<Failover, ApiError> {
+        check_approval(self.failover().ok().as_ref(), &request)?;
         self.failover()
     }
 

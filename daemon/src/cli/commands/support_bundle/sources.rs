@@ -1,4 +1,5 @@
-//! The parts of a support bundle: what the sidecar tells, and what this machine has. A part that is not there says why.
+//! The parts of a support bundle: the answers of the sidecar, and the facts of this machine. A part that is missing
+//! says why.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,11 +13,11 @@ use serde_json::Value;
 use super::super::target::Target;
 use super::super::{CliError, doctor, json};
 use super::BundleArgs;
-use crate::node::config::Settings;
+use crate::node::config::{ConfigError, Settings};
 use crate::seams::probe::git_version::git_version;
 
-/// A part of a bundle: its name, and its text before secrets are taken out.
-pub(super) type Part = (&'static str, String);
+/// A part of a bundle: its name, and its text before secrets are taken out, or the reason why it is missing.
+pub(super) type Part = (&'static str, Result<String, String>);
 
 /// The calls of the sidecar whose answers go into a bundle.
 const CALLS: [(&str, &str); 8] = [
@@ -35,30 +36,29 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The variables of the environment that are shown beside those of Lockstep.
 const VARIABLES: [&str; 4] = ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL"];
 
-/// Everything that is in a bundle.
-pub(super) async fn collect(args: &BundleArgs, settings: Option<&Settings>) -> Vec<Part> {
-    let mut parts = vec![("configuration.toml", file(&args.config.config)), ("environment.txt", environment())];
+/// Everything that is in a bundle. Every part is in the list, the missing ones included.
+pub(super) async fn collect(args: &BundleArgs, loaded: &Result<Settings, ConfigError>) -> Vec<Part> {
+    let mut parts = vec![("configuration.toml", file(&args.config.config)), ("environment.txt", Ok(environment()))];
     parts.extend(findings(doctor::diagnose(&args.target, &args.config).await));
     for (name, path) in CALLS {
         let answer: Result<Value, CliError> = args.target.get(path).await;
-        parts.push((name, answer.and_then(|value| json(&value)).unwrap_or_else(absent)));
+        parts.push((name, answer.and_then(|value| json(&value)).map_err(|why| why.to_string())));
     }
     parts.push(("events.txt", events(&args.target).await));
-    parts.push(("versions.txt", versions().await));
-    if let Some(settings) = settings {
-        parts.push(("metrics.txt", metrics(settings.health_listen).await));
-        parts.push(("sizes.txt", sizes(&settings.state)));
-    }
+    parts.push(("versions.txt", Ok(versions().await)));
+    let (metrics, sizes) = match loaded {
+        Ok(settings) => (metrics(settings.health_listen).await, sizes(&settings.state)),
+        Err(error) => {
+            let needs = |setting: &str| Err(format!("it needs {setting}, and the configuration is wrong: {error}"));
+            (needs("health.listen"), needs("state"))
+        }
+    };
+    parts.extend([("metrics.txt", metrics), ("sizes.txt", sizes)]);
     parts
 }
 
-/// The text in the place of a part that is not there.
-fn absent(why: impl std::fmt::Display) -> String {
-    format!("not available: {why}\n")
-}
-
-fn file(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| absent(format!("{}: {error}", path.display())))
+fn file(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn environment() -> String {
@@ -73,35 +73,34 @@ fn environment() -> String {
 }
 
 fn findings(diagnosis: Result<Diagnosis, CliError>) -> [Part; 2] {
-    match diagnosis {
-        Ok(diagnosis) => {
-            [("doctor.json", json(&diagnosis).unwrap_or_else(absent)), ("doctor.txt", doctor::render(&diagnosis))]
-        }
-        Err(why) => [("doctor.json", absent(&why)), ("doctor.txt", absent(&why))],
+    match diagnosis.map_err(|why| why.to_string()) {
+        Ok(diagnosis) => [
+            ("doctor.json", json(&diagnosis).map_err(|why| why.to_string())),
+            ("doctor.txt", Ok(doctor::render(&diagnosis))),
+        ],
+        Err(why) => [("doctor.json", Err(why.clone())), ("doctor.txt", Err(why))],
     }
 }
 
 /// The events of the status board, oldest first, one per line.
-async fn events(target: &Target) -> String {
-    let status: NodeStatus = match target.get("/v1/status").await {
-        Ok(status) => status,
-        Err(why) => return absent(why),
-    };
+async fn events(target: &Target) -> Result<String, String> {
+    let status: Result<NodeStatus, CliError> = target.get("/v1/status").await;
+    let status = status.map_err(|why| why.to_string())?;
     let mut text = String::new();
     for error in status.last_errors.iter().rev() {
         let _ = writeln!(text, "{} {}: {}", error.at_ms, error.stage, error.message);
     }
-    text
+    Ok(text)
 }
 
 async fn versions() -> String {
-    let git = git_version(LOOK).await.unwrap_or_else(absent);
-    let kernel = file(Path::new("/proc/version"));
+    let git = git_version(LOOK).await.unwrap_or_else(|error| format!("git: not available: {error}"));
+    let kernel = file(Path::new("/proc/version")).unwrap_or_else(|error| format!("kernel: not available: {error}"));
     format!("lockstep {}\n{}\n{}\n", env!("CARGO_PKG_VERSION"), git.trim(), kernel.trim())
 }
 
 /// The page of metrics. An address that means every address of the machine is asked on the loopback interface.
-async fn metrics(mut address: SocketAddr) -> String {
+async fn metrics(mut address: SocketAddr) -> Result<String, String> {
     if address.ip().is_unspecified() {
         let loopback: IpAddr = match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -113,16 +112,14 @@ async fn metrics(mut address: SocketAddr) -> String {
         let client = reqwest::Client::builder().timeout(LOOK).build()?;
         client.get(format!("http://{address}/metrics")).send().await?.text().await
     };
-    asked.await.unwrap_or_else(|error: reqwest::Error| absent(error.without_url()))
+    asked.await.map_err(|error: reqwest::Error| format!("http://{address}/metrics: {}", error.without_url()))
 }
 
 /// The files of the node's own state with their sizes in bytes.
-fn sizes(state: &Path) -> String {
-    let entries = match std::fs::read_dir(state) {
-        Ok(entries) => entries.flatten(),
-        Err(error) => return absent(format!("{}: {error}", state.display())),
-    };
+fn sizes(state: &Path) -> Result<String, String> {
+    let entries = std::fs::read_dir(state).map_err(|error| format!("{}: {error}", state.display()))?;
     let mut lines: Vec<String> = entries
+        .flatten()
         .filter_map(|entry| Some((entry.metadata().ok()?, entry.file_name())))
         .map(|(found, name)| {
             let kind = if found.is_dir() { "folder" } else { "file" };
@@ -130,7 +127,7 @@ fn sizes(state: &Path) -> String {
         })
         .collect();
     lines.sort();
-    lines.concat()
+    Ok(lines.concat())
 }
 
 #[cfg(test)]
@@ -141,7 +138,8 @@ mod tests {
     fn the_files_of_the_state_are_listed_with_their_sizes() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("node.redb"), [0; 7]).unwrap();
-        assert_eq!(sizes(folder.path()), "file node.redb 7\n");
-        assert!(sizes(&folder.path().join("gone")).starts_with("not available: "));
+        assert_eq!(sizes(folder.path()).as_deref(), Ok("file node.redb 7\n"));
+        let why = sizes(&folder.path().join("gone")).unwrap_err();
+        assert!(why.starts_with(&format!("{}: ", folder.path().join("gone").display())), "{why}");
     }
 }

@@ -74,6 +74,7 @@ measured! {
             haves: &[Oid],
             is_known: &IsCommitted
         ) -> Packed;
+        Pack: pack_alone(project: &ProjectName, oids: &[Oid]) -> Packed;
         Ingest: ingest(project: &ProjectName, packs: &[Payload], wants: &[Oid], bases: &[Oid]) -> ();
         MoveRefs: move_refs(project: &ProjectName, moves: &[RefMove], keep: &[(String, Oid)]) -> ();
         Sync: sync() -> ();

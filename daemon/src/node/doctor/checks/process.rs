@@ -42,11 +42,12 @@ fn look(facts: &Facts) -> Looked {
         );
         looked.find(Severity::Error, "uid", text, SAME_USER);
     }
-    umask(process.umask, facts, &mut looked);
+    umask(process.umask, foreign.first().map(|file| file.uid), facts, &mut looked);
     looked
 }
 
-fn umask(umask: u32, facts: &Facts, looked: &mut Looked) {
+/// Judges the umask. `other` is another user who works on the repositories, if files of one were seen.
+fn umask(umask: u32, other: Option<u32>, facts: &Facts, looked: &mut Looked) {
     let text = |why: &str| format!("the umask is {umask:03o}: {why}");
     if umask & OWNER != 0 {
         let why = text("the sidecar could not use the files that it makes");
@@ -57,20 +58,35 @@ fn umask(umask: u32, facts: &Facts, looked: &mut Looked) {
         let why = text("every user of this machine could change new repositories");
         looked.find(Severity::Warning, "umask", why, "start the sidecar with umask 027 or 022");
     }
+    if umask & GROUP_READS == 0 {
+        return;
+    }
+    if let Some(other) = other {
+        let why =
+            format!("user {other} works on these repositories, too, and cannot read those that the sidecar makes");
+        let remedy = format!("{SAME_USER}; until then, start the sidecar with umask 027 and a group that both have");
+        looked.find(Severity::Error, "umask", text(&why), remedy);
+        return;
+    }
     let shared = facts.folders.iter().find(|folder| {
         folder.setting == "root" && folder.access.as_ref().is_ok_and(|access| access.mode & GROUP_READS == GROUP_READS)
     });
-    if let Some(root) = shared.filter(|_| umask & GROUP_READS != 0) {
-        let why =
-            format!("the group may read {}, and not the repositories that the sidecar makes", root.path.display());
-        let remedy = "start the sidecar with umask 027, or take the rights of the group off the root (chmod 700)";
-        looked.find(Severity::Warning, "umask", text(&why), remedy);
-    }
+    let Some(root) = shared else { return };
+    let root = root.path.display();
+    // Only the sidecar's own user can reach the socket of the API, so a Gerrit of another user needs the listener.
+    let (severity, whose) = match facts.settings.api.tcp {
+        Some(_) => (Severity::Warning, "api.listen is set, so Gerrit may run as another user"),
+        None => (Severity::Note, "Gerrit runs as the sidecar's user, because nobody else reaches its socket"),
+    };
+    let why = format!("the group may read {root}, and not the repositories that the sidecar makes; {whose}");
+    let remedy = "start the sidecar with umask 027, or take the rights of the group off the root (chmod 700)";
+    looked.find(severity, "umask", text(&why), remedy);
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::sync::Arc;
 
     use super::super::super::{OwnedFile, Process};
     use super::*;
@@ -97,7 +113,16 @@ mod tests {
     fn an_umask_is_judged_beside_the_mode_of_the_root() {
         let umask = |severity| vec![(severity, "umask".to_owned())];
         assert_eq!((with_umask(0o022), with_umask(0o027)), (vec![], vec![]));
-        assert_eq!(with_umask(0o077), umask(Severity::Warning), "the root is open to the group");
+        assert_eq!(
+            with_umask(0o077),
+            umask(Severity::Warning),
+            "the root is open to the group, as it may be to Gerrit"
+        );
+        let alone = found(|facts| {
+            facts.process = Ok(Process { uid: 1_000, umask: 0o077 });
+            Arc::make_mut(&mut facts.settings).api.tcp = None;
+        });
+        assert_eq!(alone, umask(Severity::Note), "no other user can reach the socket");
         assert_eq!(with_umask(0o000), umask(Severity::Warning), "others write");
         assert_eq!(with_umask(0o277), umask(Severity::Error), "the owner may not write");
         let closed = found(|facts| {
@@ -105,5 +130,20 @@ mod tests {
             facts.folders[0].access = Ok(Access { mode: 0o700, writes: true });
         });
         assert_eq!(closed, []);
+    }
+
+    #[test]
+    fn an_umask_that_keeps_the_user_of_gerrit_out_is_an_error() {
+        let beside = |umask: u32| {
+            found(|facts| {
+                facts.process = Ok(Process { uid: 1_000, umask });
+                facts.files.push(OwnedFile { path: PathBuf::from("/git/p.git/objects/4b"), uid: 1_001 });
+                // Others may enter the root, so the group is not the way of that user.
+                facts.folders[0].access = Ok(Access { mode: 0o705, writes: true });
+            })
+        };
+        let [uid, umask] = ["uid", "umask"].map(|subject| (Severity::Error, subject.to_owned()));
+        assert_eq!(beside(0o077), [uid.clone(), umask]);
+        assert_eq!(beside(0o027), [uid]);
     }
 }

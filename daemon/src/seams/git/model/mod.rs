@@ -36,6 +36,8 @@ pub struct ModelRepositories {
     disk: Arc<Mutex<Disk>>,
     /// The damaged objects that nobody has taken yet.
     damage: Arc<Mutex<BTreeMap<ProjectName, BTreeSet<Oid>>>>,
+    /// The objects whose files are garbled, until they are taken away.
+    garbled: Arc<Mutex<BTreeMap<ProjectName, BTreeSet<Oid>>>>,
     bugs: InjectedBugs,
 }
 
@@ -43,7 +45,7 @@ impl ModelRepositories {
     /// Creates an empty volume with the given injected bugs.
     #[must_use]
     pub fn new(bugs: InjectedBugs) -> Self {
-        Self { disk: Arc::default(), damage: Arc::default(), bugs }
+        Self { disk: Arc::default(), damage: Arc::default(), garbled: Arc::default(), bugs }
     }
 
     /// Adds an object, as a push does before its refs move, and returns its id. Adds nothing when the project has no
@@ -58,6 +60,11 @@ impl ModelRepositories {
     /// Loses an object, as a bad disk does.
     pub fn lose_object(&self, project: &ProjectName, oid: &Oid) {
         self.disk().lose_object(project, oid);
+    }
+
+    /// Garbles the file of an object, as a bad disk does.
+    pub fn garble(&self, project: &ProjectName, oid: Oid) {
+        self.garbled.lock().entry(project.clone()).or_default().insert(oid);
     }
 
     /// Has an operation meet an object that is damaged.
@@ -318,8 +325,14 @@ impl Repositories for ModelRepositories {
     }
 
     /// Returns 0: a damaged object of the model is lost.
-    async fn garbled(&self, project: &ProjectName, _away: bool) -> Result<u64, GitError> {
-        self.read(project, |_| 0)
+    async fn garbled(&self, project: &ProjectName, away: bool) -> Result<u64, GitError> {
+        self.read(project, |_| ())?;
+        let found = self.garbled.lock().get(project).cloned().unwrap_or_default();
+        if away {
+            found.iter().for_each(|oid| self.lose_object(project, oid));
+            self.garbled.lock().remove(project);
+        }
+        Ok(found.len() as u64)
     }
 
     async fn is_complete(&self, project: &ProjectName, values: &[Oid]) -> Result<bool, GitError> {

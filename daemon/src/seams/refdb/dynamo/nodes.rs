@@ -1,8 +1,8 @@
 //! Nodes: one item per node, with `site` S, `volume` S, `starts` N, `beat` N, `expelled` BOOL, `low` (a map from the
 //! name of a lane to N), and optionally `whole` (a map from the name of a node to N), `held` (a map from a transaction
-//! id to the name of its project), `owed` (a list of the names of projects), `frees` BOOL, `follows` BOOL and `locks`
-//! N, the list of operator locks that it obeys. An earlier release ignores the optional attributes: without `whole` it
-//! collects less. It also leaves them out when it writes the item.
+//! id to the name of its project), `owed` (a list of the names of projects), `frees` BOOL, `follows` BOOL, `fences` BOOL
+//! and `locks` N, the list of operator locks that it obeys. An earlier release ignores the optional attributes: without
+//! `whole` it collects less. It also leaves them out when it writes the item.
 
 use std::collections::HashMap;
 
@@ -38,6 +38,7 @@ pub(super) fn encode(record: &NodeRecord) -> Item {
         ("frees".to_owned(), AttributeValue::Bool(record.frees_names)),
         ("locks".to_owned(), number(record.obeys_locks)),
         ("follows".to_owned(), AttributeValue::Bool(record.follows_moves)),
+        ("fences".to_owned(), AttributeValue::Bool(record.fences_locks)),
     ]);
     item
 }
@@ -85,6 +86,7 @@ pub(super) fn decode(item: &Item) -> Result<NodeRecord, RefDbError> {
         frees_names: reader.flag("frees")?,
         obeys_locks: reader.number_optional("locks")?.unwrap_or(0),
         follows_moves: reader.flag("follows")?,
+        fences_locks: reader.flag("fences")?,
     })
 }
 

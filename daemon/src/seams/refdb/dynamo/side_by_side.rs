@@ -57,7 +57,7 @@ fn the_record_of_a_node_of_the_release_before_is_read_and_needs_nothing() {
     let record = nodes::decode(&old_node()).unwrap();
     let low_water = [("m.1.0".parse().unwrap(), Seq(7)), ("n.2.3".parse().unwrap(), Seq(0))].into();
     let first = NodeRecord { frees_names: false, follows_moves: false, ..NodeRecord::first("n", "s") };
-    let expected = NodeRecord { starts: 3, beat: 41, low_water, ..first };
+    let expected = NodeRecord { starts: 3, beat: 41, low_water, fences_locks: false, ..first };
     assert_eq!(record, expected, "names wait until it runs this release");
     assert_eq!(record.mark(&"m.1.1".parse().unwrap()), Seq(0));
 }

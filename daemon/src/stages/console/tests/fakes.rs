@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use super::overview;
 use crate::stages::ports::{
-    Handshake, Inspection, OperatorRole, Operators, TokenError, TokenHash, TokenHolder, TokenHolders,
+    Handshake, Inspection, OperatorRole, Operators, TokenError, TokenHash, TokenHolder, TokenHolders, check_approval,
 };
 
 /// A text that would run if it were not escaped.
@@ -132,6 +132,11 @@ impl Operators for Fakes {
         let act = act.as_str().unwrap();
         self.change(format!("{actor}: act {act} {} {}", request.number, request.reason));
         Ok(read(failover()))
+    }
+
+    async fn approve(&self, actor: &str, request: ActRequest) -> Result<Failover, ApiError> {
+        check_approval(Some(&read(self.failover())), &request)?;
+        self.act(actor, request).await
     }
 
     async fn add_site(&self, _: &str, _: &SiteId, _: AddSiteRequest) -> Result<SitesStatus, ApiError> {

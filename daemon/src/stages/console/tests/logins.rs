@@ -1,15 +1,17 @@
 //! Logins by OpenID Connect, from the page of the login to the session, at a provider in this process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::{World, location, text};
 use crate::seams::oidc::OidcSettings;
-use crate::seams::oidc::fake::{Fake, Key};
+use crate::seams::oidc::fake::{Fake, Key, NEVER};
 use crate::stages::console::OidcLogin;
 use crate::stages::console::provider::Oidc;
 use crate::stages::console::sessions::Login;
@@ -52,8 +54,15 @@ impl Company {
 
     async fn end(&self, visit: &Visit, query: &str) -> Response {
         self.fake.shared.lock().token = self.key.token("k1", &visit.claims);
-        let request = Request::get(format!("/console/login/callback?{query}")).header("cookie", &visit.cookie);
-        self.world.send(request.body(Body::empty()).unwrap()).await
+        self.world.send(visit.comes_back(query)).await
+    }
+}
+
+impl Visit {
+    /// The request with which the browser comes back from the provider.
+    fn comes_back(&self, query: &str) -> Request<Body> {
+        let request = Request::get(format!("/console/login/callback?{query}")).header("cookie", &self.cookie);
+        request.body(Body::empty()).unwrap()
     }
 }
 
@@ -126,6 +135,28 @@ async fn a_login_that_this_browser_has_not_begun_or_whose_token_is_refused_begin
     let response = company.end(&visit, &format!("code=c&state={}", visit.state)).await;
     assert_eq!((response.status(), session(&response)), (StatusCode::UNAUTHORIZED, None));
     assert!(text(response).await.contains("for another client than console.oidc.client_id"));
+}
+
+/// Anybody can begin a login, and come back with a code of their own.
+#[tokio::test]
+async fn logins_of_strangers_that_the_provider_never_answers_keep_no_operator_out() {
+    const STRANGERS: usize = 16;
+    let company = Company::start().await;
+    let mut strangers = Vec::new();
+    for _ in 0..STRANGERS {
+        let visit = company.begin().await;
+        let request = visit.comes_back(&format!("code={NEVER}&state={}", visit.state));
+        let router = company.world.router.clone();
+        strangers.push(tokio::spawn(async move { tower::ServiceExt::oneshot(router, request).await.unwrap() }));
+    }
+    while company.fake.shared.lock().unanswered < STRANGERS {
+        assert!(strangers.iter().all(|login| !login.is_finished()), "a login was turned away");
+        sleep(Duration::from_millis(1)).await;
+    }
+    let visit = company.begin().await;
+    let response = company.end(&visit, &format!("code=c&state={}", visit.state)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(session(&response).is_some());
 }
 
 #[tokio::test]

@@ -201,6 +201,7 @@ impl World {
             frees_names: true,
             obeys_locks: 0,
             follows_moves: true,
+            fences_locks: true,
         };
         self.nodes.iter().map(record).collect()
     }

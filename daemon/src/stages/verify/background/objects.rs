@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lockstep_proto::verify::Part;
 use lockstep_proto::{Oid, ProjectKey, RefKey};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::kept::Stage;
 use super::{Background, TRIES};
@@ -192,7 +192,17 @@ impl Background {
     /// Replaces damaged objects that operations of this node have met. One that is open waits for its next try. One
     /// that no ref needed was absent then, and has come back since.
     pub(super) async fn mend_met(&self) -> Result<(), CompareError> {
-        for (name, met) in self.verifier.materializer.repositories.take_damage() {
+        let repositories = &self.verifier.materializer.repositories;
+        let mut seen = repositories.take_damage();
+        if seen.is_empty() {
+            return Ok(());
+        }
+        // Operations that go on meet other objects of the same damage. One fetch brings all of them.
+        sleep(PAUSE).await;
+        for (name, met) in repositories.take_damage() {
+            seen.entry(name).or_default().extend(met);
+        }
+        for (name, met) in seen {
             let Some(project) = self.verifier.versions.project_key(&name)? else { continue };
             if self.leaves_objects(&name)? {
                 continue;

@@ -1,6 +1,6 @@
 //! Tests of passes over a node with one project, with a refdb in memory.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,6 +25,8 @@ struct Helper {
     is_away: AtomicBool,
     /// Whether only a whole project is caught up with in time.
     is_slow: AtomicBool,
+    /// How often it was asked for objects.
+    fetches: AtomicUsize,
 }
 
 impl Helper {
@@ -32,7 +34,8 @@ impl Helper {
         let (versions, model) = (Arc::clone(&world.verifier.versions), world.model.clone());
         let (store, is_away) = (Arc::clone(&world.context.store), AtomicBool::default());
         let is_slow = AtomicBool::default();
-        let helper = Arc::new(Self { versions, model, store, behind: behind.to_vec(), is_away, is_slow });
+        let (behind, fetches) = (behind.to_vec(), AtomicUsize::default());
+        let helper = Arc::new(Self { versions, model, store, behind, is_away, is_slow, fetches });
         world.verifier.catch_up = Arc::clone(&helper) as _;
         helper
     }
@@ -82,6 +85,7 @@ impl CatchUp for Helper {
     }
 
     async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), CatchUpError> {
+        self.fetches.fetch_add(1, Ordering::SeqCst);
         let kept = self.store.verified()?.unwrap_or_default();
         assert!(kept.contains(objects::REPAIRS), "after a crash the project is verified again: {kept}");
         if self.is_away.load(Ordering::SeqCst) {
@@ -238,6 +242,28 @@ async fn damage_that_an_operation_has_met_is_repaired_at_once() {
     job.mend_met().await.unwrap();
     assert_eq!(figures(&status(&world, Part::Objects)), (2, 1, 1), "it is tried again with what is open");
     job.retry(&Pace::of_share(20)).await.unwrap();
+    assert_eq!(figures(&status(&world, Part::Objects)), (2, 2, 0));
+}
+
+/// An operation ends at the first damaged object, and the next one meets the next.
+#[tokio::test(start_paused = true)]
+async fn objects_that_are_met_soon_after_each_other_are_fetched_together() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let helper = Helper::give(&mut world, &[]);
+    let ([one, other], job) = ([1, 2].map(|index: usize| refs[index].1.oid().unwrap()), job(&world, Part::Objects));
+    let meet = |oid: Oid| {
+        world.model.lose_object(&project().name, &oid);
+        world.model.meet_damage(&project().name, oid);
+    };
+    meet(one);
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        meet(other);
+    };
+    let (mended, ()) = tokio::join!(job.mend_met(), later);
+    mended.unwrap();
+    assert_eq!(helper.fetches.load(Ordering::SeqCst), 1);
     assert_eq!(figures(&status(&world, Part::Objects)), (2, 2, 0));
 }
 
