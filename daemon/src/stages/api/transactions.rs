@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::admission::Work;
 use super::check;
-use super::context::{Answer, Api, no_answer, of_the_stage, unknown_operation};
+use super::context::{Answer, Api, no_answer, unknown_operation};
+use super::deadlines::submit_within;
 use super::error::Failure;
 use super::extract::{BatchBody, Objects, Project, Txn};
 
@@ -45,7 +46,7 @@ pub(super) async fn ref_transactions(
     Objects(judged): Objects,
     BatchBody(batch, large): BatchBody<NamedBatch>,
 ) -> Answer<NamedResponse> {
-    let (mut request, deadline, bad) = checked(batch, api.deadline)?;
+    let (request, deadline, bad) = checked(batch, api.deadline)?;
     if let Some(answer) = bad.ends(&request) {
         return Ok(Json(bad.join(answer)));
     }
@@ -57,17 +58,9 @@ pub(super) async fn ref_transactions(
         }
         _ => (None, deadline),
     };
-    let part = of_the_stage(deadline);
-    request.deadline_ms = Some(u64::try_from(part.as_millis()).unwrap_or(u64::MAX));
-    let unknown = unknown_batch(&request);
-    let transactions = Arc::clone(&api.transactions);
-    let work = async move {
-        let answer = transactions.submit_judged(&project, request, judged).await;
-        drop((large, turn));
-        answer
-    };
-    let answer = api.outlive_within(permit, deadline, work).await;
-    Ok(Json(bad.join(answer.unwrap_or(Ok(unknown))?)))
+    let (batch, held) = ((project, request, judged), (large, turn, permit));
+    let answer = submit_within(deadline, &api.work, Arc::clone(&api.transactions), batch, held).await;
+    Ok(Json(bad.join(answer?)))
 }
 
 /// Reports the outcome of an earlier batch, and commits nothing.
@@ -127,7 +120,7 @@ pub(super) async fn transaction(State(api): State<Api>, permit: Work, Txn(txn): 
     Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
 }
 
-fn unknown_batch(request: &RefTransactionRequest) -> RefTransactionResponse {
+pub(super) fn unknown_batch(request: &RefTransactionRequest) -> RefTransactionResponse {
     let result = |name: &lockstep_proto::RefName| RefResult {
         name: name.clone(),
         outcome: Outcome::Unknown,

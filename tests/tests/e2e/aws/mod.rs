@@ -3,3 +3,4 @@
 mod calls;
 mod denied;
 mod provision;
+mod proxied;
