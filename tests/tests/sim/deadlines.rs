@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockstep::seams::git::Judged;
-use lockstep::stages::api::deadlines::submit_within;
+use lockstep::stages::api::in_time::submit_within;
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse};
 use lockstep_tests::sim::faults::{Cut, Seam};
 use lockstep_tests::sim::story::{Story, node, p0, tell};

@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use lockstep_proto::bridge::{
-    ApiError, Outcome, ProjectResponse, RefResult, RefTransactionRequest, RefTransactionResponse,
-};
+use lockstep_proto::bridge::{ApiError, ProjectResponse, RefTransactionRequest, RefTransactionResponse};
 use lockstep_proto::named_batch::{BadNames, NamedBatch, NamedResponse};
 use tokio::time::Instant;
 
 use super::admission::Work;
 use super::check;
-use super::context::{Answer, Api, no_answer, unknown_operation};
-use super::deadlines::submit_within;
+use super::context::{Answer, Api, unknown_operation};
 use super::error::Failure;
 use super::extract::{BatchBody, Objects, Project, Txn};
+use super::in_time::{submit_within, unknown_batch};
 
 /// Commits a batch of ref commands on one project.
 #[utoipa::path(post, path = "/v1/projects/{project}/ref-transactions", tag = "bridge",
@@ -118,14 +116,4 @@ pub(super) async fn transaction(State(api): State<Api>, permit: Work, Txn(txn): 
     let transactions = Arc::clone(&api.transactions);
     let answer = api.outlive(permit, api.deadline, async move { transactions.outcome(&txn).await }).await;
     Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
-}
-
-pub(super) fn unknown_batch(request: &RefTransactionRequest) -> RefTransactionResponse {
-    let result = |name: &lockstep_proto::RefName| RefResult {
-        name: name.clone(),
-        outcome: Outcome::Unknown,
-        refusal: Some(no_answer()),
-    };
-    let results = request.commands.iter().map(|command| result(&command.name)).collect();
-    RefTransactionResponse { outcome: Outcome::Unknown, txn: None, results }
 }
