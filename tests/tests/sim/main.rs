@@ -5,6 +5,7 @@ mod arrival;
 mod availability;
 mod blobs;
 mod content;
+mod deadlines;
 mod degraded;
 mod events;
 mod failover;

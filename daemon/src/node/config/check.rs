@@ -218,12 +218,21 @@ fn aws(raw: &raw::Aws, to: &mut Problems) -> Aws {
 }
 
 fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {
+    let connect_timeout = to.or("refdb.connect_timeout", &raw.connect_timeout, Duration::from_secs(1), time);
+    let attempt_timeout = to.or("refdb.attempt_timeout", &raw.attempt_timeout, Duration::from_secs(2), time);
+    if connect_timeout >= attempt_timeout {
+        let remedy = format!(
+            "a connection may take {connect_timeout:?}, and a whole attempt {attempt_timeout:?}: write less than \
+             refdb.attempt_timeout, or raise that. Otherwise the circuit breaker sees no connection that fails"
+        );
+        to.wrong("refdb.connect_timeout", &raw.connect_timeout, remedy);
+    }
     Refdb {
         prefix: to.or("refdb.prefix", &raw.prefix, "lockstep".to_owned(), prefix),
         region: to.optional("refdb.region", &raw.region, region),
         endpoint: to.optional("refdb.endpoint", &raw.endpoint, http_url),
-        connect_timeout: to.or("refdb.connect_timeout", &raw.connect_timeout, Duration::from_secs(1), time),
-        attempt_timeout: to.or("refdb.attempt_timeout", &raw.attempt_timeout, Duration::from_secs(2), time),
+        connect_timeout,
+        attempt_timeout,
         warm_throughput: to.optional("refdb.warm_throughput", &raw.warm_throughput, throughput),
         verify_share: to.or("refdb.verify_share", &raw.verify_share, DEFAULT_SHARE, percent),
         writes: to.or("refdb.writes", &raw.writes, WriteMode::Auto, write_mode),

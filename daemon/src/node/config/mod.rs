@@ -199,6 +199,24 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_must_not_take_as_long_as_an_attempt() {
+        let with = |connect: &str, attempt: &str| {
+            let text = EXAMPLE.replace("# connect_timeout = \"1s\"", connect);
+            parse(&text.replace("# attempt_timeout = \"2s\"", attempt))
+        };
+        let refdb = with("connect_timeout = \"1900ms\"", "").unwrap().refdb;
+        assert!(refdb.connect_timeout < refdb.attempt_timeout);
+        let error =
+            with("connect_timeout = \"3s\"", "attempt_timeout = \"3s\"").expect_err("they are equal").to_string();
+        let told = "refdb.connect_timeout = \"3s\": a connection may take 3s, and a whole attempt 3s: write less than \
+                    refdb.attempt_timeout, or raise that";
+        assert!(error.contains(told), "{error}");
+        let error = with("", "attempt_timeout = \"500ms\"").expect_err("the default is longer").to_string();
+        let told = "refdb.connect_timeout is not set: a connection may take 1s, and a whole attempt 500ms: ";
+        assert!(error.contains(told), "{error}");
+    }
+
+    #[test]
     fn a_listener_that_takes_tokens_has_an_address_of_this_machine() {
         for address in ["0.0.0.0:7420", "[::]:7420", "192.0.2.1:7420"] {
             let text = EXAMPLE.replace("listen = \"127.0.0.1:7420\"", &format!("listen = \"{address}\""));

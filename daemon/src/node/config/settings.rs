@@ -262,7 +262,8 @@ pub struct Refdb {
     pub region: Option<String>,
     /// The endpoint, if it is not the one of the Region.
     pub endpoint: Option<String>,
-    /// Timeout of a connection attempt.
+    /// Timeout of a connection attempt. It is less than `attempt_timeout`: the circuit breaker counts connections that
+    /// fail, and an attempt that ends first may have been sent.
     pub connect_timeout: Duration,
     /// Timeout of one attempt of a call. A commit without an answer is then sent once more.
     pub attempt_timeout: Duration,

@@ -3,6 +3,7 @@
 use object_store::Error;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{HttpError, HttpErrorKind};
+use object_store::retry::{RequestError, RetryError};
 
 use crate::seams::aws::{EndpointKind, Link, causes, is_in_chain, unconnected};
 
@@ -45,7 +46,8 @@ fn region() -> String {
     found.unwrap_or_else(|| "us-east-1".to_owned())
 }
 
-/// Tells a circuit how a call failed. An error without an answer says nothing, unless no connection was made.
+/// Tells a circuit how a call failed. Every answer of the endpoint closes the circuit, one that throttles the call or
+/// tells of a failure of the service included. An error without an answer says nothing, unless no connection was made.
 pub(super) fn tell(link: &Link, error: &Error) {
     match error {
         Error::NotFound { .. }
@@ -54,9 +56,17 @@ pub(super) fn tell(link: &Link, error: &Error) {
         | Error::NotModified { .. }
         | Error::PermissionDenied { .. }
         | Error::Unauthenticated { .. } => link.answered(),
+        error if is_answer(error) => link.answered(),
         error if is_unconnected(error) => link.failed(causes(error)),
         _ => {}
     }
+}
+
+/// Whether the last attempt of a call was answered: with any status, 429 and those of 500 and above included.
+fn is_answer(error: &Error) -> bool {
+    is_in_chain(error, |cause| {
+        cause.downcast_ref::<RetryError>().is_some_and(|failed| !matches!(failed.inner(), RequestError::Http(_)))
+    })
 }
 
 /// Whether no connection was made.

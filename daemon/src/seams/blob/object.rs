@@ -188,9 +188,10 @@ impl ObjectBlobs {
         let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         match send(key, &mut parts, file, length).await {
             Ok(()) => parts.finish().await.map(drop).map_err(Failed::Call),
-            Err(error) => match parts.abort().await {
-                Ok(()) => Err(error.into()),
+            Err(failed) => match parts.abort().await {
+                Ok(()) => Err(failed),
                 Err(abort) => {
+                    let error = failed.explained(key);
                     Err(BlobError::NotNow(format!("{error}; and its parts may be left behind: {abort}")).into())
                 }
             },
@@ -199,14 +200,14 @@ impl ObjectBlobs {
 }
 
 /// Sends the file part by part, with at most `PARTS` in flight.
-async fn send(key: &str, parts: &mut WriteMultipart, mut file: File, length: u64) -> Result<(), BlobError> {
+async fn send(key: &str, parts: &mut WriteMultipart, mut file: File, length: u64) -> Result<(), Failed> {
     let mut sent = 0;
     loop {
-        parts.wait_for_capacity(PARTS).await.map_err(|error| explain(key, error))?;
+        parts.wait_for_capacity(PARTS).await.map_err(Failed::Call)?;
         let unreadable = |error: std::io::Error| BlobError::NotNow(format!("the local copy of blob {key}: {error}"));
         let bytes = part(&mut (&mut file).take(PART_BYTES as u64)).await.map_err(unreadable)?;
         if bytes.is_empty() {
-            return check_sent(key, sent, length);
+            return check_sent(key, sent, length).map_err(Failed::Other);
         }
         sent += bytes.len() as u64;
         parts.put(bytes);
@@ -262,9 +263,53 @@ impl BlobStore for ObjectBlobs {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::http::StatusCode;
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::seams::aws::Links;
     use crate::seams::aws::circuit::OPENS_AFTER;
+
+    /// A bucket at an endpoint that answers every call with this status. The client repeats no call.
+    async fn answering(status: StatusCode, link: &Arc<Link>) -> ObjectBlobs {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(move || async move { status });
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let builder = AmazonS3Builder::new().with_bucket_name("b").with_region("eu-west-1").with_endpoint(url);
+        let builder = builder.with_allow_http(true).with_access_key_id("a").with_secret_access_key("b");
+        let once = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+        let store = Arc::new(builder.with_retry(once).build().unwrap());
+        ObjectBlobs { store, link: Some(Arc::clone(link)) }
+    }
+
+    #[tokio::test]
+    async fn throttling_and_failures_of_the_service_never_open_the_circuit_and_they_close_it() {
+        let payload = Payload::Memory(Bytes::from_static(b"pack"));
+        for status in
+            [StatusCode::TOO_MANY_REQUESTS, StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE]
+        {
+            let link = Arc::new(Link::new(Service::S3, "eu-west-1"));
+            let blobs = answering(status, &link).await;
+            for _ in 0..=OPENS_AFTER {
+                assert!(matches!(blobs.put("a", &payload).await, Err(BlobError::NotNow(_))));
+                assert!(link.admit().is_ok(), "{status} is an answer");
+            }
+            // The circuit is one failure short of being open: the answer begins the count again.
+            (1..OPENS_AFTER).for_each(|_| link.failed("refused".to_owned()));
+            assert!(blobs.put("a", &payload).await.is_err());
+            link.failed("refused".to_owned());
+            assert!(link.admit().is_ok(), "{status} did not count as an answer");
+            // A call that was sent before the circuit opened is answered behind that moment.
+            (1..OPENS_AFTER).for_each(|_| link.failed("refused".to_owned()));
+            assert!(link.admit().is_err());
+            let unminding = ObjectBlobs { link: None, ..blobs };
+            let Err(error) = unminding.store.head(&Key::from("a")).await else { panic!("{status}") };
+            connected::tell(&link, &error);
+            assert!(link.admit().is_ok(), "{status} closes the circuit");
+        }
+    }
 
     #[tokio::test]
     async fn no_call_is_made_while_the_circuit_is_open() {

@@ -151,6 +151,9 @@ pub enum EventLogError {
         /// The largest size that the stream takes.
         limit: usize,
     },
+    /// A limit of calls or of the account refuses the call, and nothing changed. The text says when a retry helps.
+    #[error("the event log refuses the call, and nothing changed ({0})")]
+    Limited(String),
     /// A retry does not help until somebody changes something: missing permissions, wrong configuration.
     #[error("the event log refuses the call ({0}); a retry does not help")]
     Broken(String),
@@ -216,8 +219,8 @@ pub trait EventLog: Send + Sync {
 
     /// Changes the number of open shards from `from` to `to`, at most to the double and at least to the half. Records
     /// keep their order per key, as behind a split or a merge. It may go on after the answer. A stream that has another
-    /// number of open shards than `from`, or is being changed, is left alone: [`EventLogError::NotNow`]. The call is
-    /// never repeated by itself.
+    /// number of open shards than `from`, or is being changed, is left alone: [`EventLogError::NotNow`]. A call that a
+    /// limit refuses is [`EventLogError::Limited`]. The call is never repeated by itself.
     async fn set_shards(&self, site: &SiteId, _from: u32, _to: u32) -> Result<(), EventLogError> {
         Err(EventLogError::Broken(format!("the number of shards of the stream of {site} cannot be set")))
     }

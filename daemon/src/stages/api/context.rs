@@ -112,7 +112,7 @@ impl Api {
 }
 
 /// Runs `work` to its end in a task of its own. None if it has not ended after `wait`, or if it panicked.
-async fn answer_within<T: Send + 'static>(
+pub(super) async fn answer_within<T: Send + 'static>(
     tasks: &TaskTracker,
     wait: Duration,
     work: impl Future<Output = T> + Send + 'static,

@@ -14,6 +14,7 @@
 //! | `check` | rules of a request that its types do not express |
 //! | `context` | the stages behind the API; work outlives its caller |
 //! | `deadlines` | how long a caller waits |
+//! | `in_time` | answers a batch inside of that time |
 //! | `routes` | the table of routes |
 //! | `turns` | the order of batches when more of them come than this node works on |
 //! | `transactions`, `projects` | ref transactions and their fate; projects and their `HEAD` |
@@ -62,6 +63,7 @@ mod fetches;
 mod gerrit;
 mod handshakes;
 pub mod health;
+pub mod in_time;
 pub mod injection;
 mod inspection;
 mod locks;

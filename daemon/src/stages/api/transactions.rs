@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use lockstep_proto::bridge::{
-    ApiError, Outcome, ProjectResponse, RefResult, RefTransactionRequest, RefTransactionResponse,
-};
+use lockstep_proto::bridge::{ApiError, ProjectResponse, RefTransactionRequest, RefTransactionResponse};
 use lockstep_proto::named_batch::{BadNames, NamedBatch, NamedResponse};
 use tokio::time::Instant;
 
 use super::admission::Work;
 use super::check;
-use super::context::{Answer, Api, no_answer, of_the_stage, unknown_operation};
+use super::context::{Answer, Api, unknown_operation};
 use super::error::Failure;
 use super::extract::{BatchBody, Objects, Project, Txn};
+use super::in_time::{submit_within, unknown_batch};
 
 /// Commits a batch of ref commands on one project.
 #[utoipa::path(post, path = "/v1/projects/{project}/ref-transactions", tag = "bridge",
@@ -45,7 +44,7 @@ pub(super) async fn ref_transactions(
     Objects(judged): Objects,
     BatchBody(batch, large): BatchBody<NamedBatch>,
 ) -> Answer<NamedResponse> {
-    let (mut request, deadline, bad) = checked(batch, api.deadline)?;
+    let (request, deadline, bad) = checked(batch, api.deadline)?;
     if let Some(answer) = bad.ends(&request) {
         return Ok(Json(bad.join(answer)));
     }
@@ -57,17 +56,9 @@ pub(super) async fn ref_transactions(
         }
         _ => (None, deadline),
     };
-    let part = of_the_stage(deadline);
-    request.deadline_ms = Some(u64::try_from(part.as_millis()).unwrap_or(u64::MAX));
-    let unknown = unknown_batch(&request);
-    let transactions = Arc::clone(&api.transactions);
-    let work = async move {
-        let answer = transactions.submit_judged(&project, request, judged).await;
-        drop((large, turn));
-        answer
-    };
-    let answer = api.outlive_within(permit, deadline, work).await;
-    Ok(Json(bad.join(answer.unwrap_or(Ok(unknown))?)))
+    let (batch, held) = ((project, request, judged), (large, turn, permit));
+    let answer = submit_within(deadline, &api.work, Arc::clone(&api.transactions), batch, held).await;
+    Ok(Json(bad.join(answer?)))
 }
 
 /// Reports the outcome of an earlier batch, and commits nothing.
@@ -125,14 +116,4 @@ pub(super) async fn transaction(State(api): State<Api>, permit: Work, Txn(txn): 
     let transactions = Arc::clone(&api.transactions);
     let answer = api.outlive(permit, api.deadline, async move { transactions.outcome(&txn).await }).await;
     Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
-}
-
-fn unknown_batch(request: &RefTransactionRequest) -> RefTransactionResponse {
-    let result = |name: &lockstep_proto::RefName| RefResult {
-        name: name.clone(),
-        outcome: Outcome::Unknown,
-        refusal: Some(no_answer()),
-    };
-    let results = request.commands.iter().map(|command| result(&command.name)).collect();
-    RefTransactionResponse { outcome: Outcome::Unknown, txn: None, results }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::overview::Written;
 use serde_json::json;
 
 use super::*;
 use crate::seams::eventlog::memory::MemoryEventLog;
-use crate::seams::eventlog::{Position, Record};
+use crate::seams::eventlog::{OpenShards, Position, Record, ShardReader, StreamInfo};
 use crate::seams::refdb::DigestRecord;
 
 const MINUTE: u64 = 60_000;
@@ -160,6 +161,55 @@ async fn the_changes_of_the_day_outlive_the_node_that_made_them() {
     world.hand.0.fetch_add(24 * 60 * MINUTE, Ordering::Relaxed);
     two_looks(&world, &restarted, &mut Memory::default(), 1 << 20).await;
     assert_eq!(world.shards().await, 2);
+}
+
+/// A stream whose limit of calls is used up.
+struct UsedUp(MemoryEventLog);
+
+#[async_trait]
+impl EventLog for UsedUp {
+    async fn ensure(&self, site: &SiteId) -> Result<(), EventLogError> {
+        self.0.ensure(site).await
+    }
+
+    async fn describe(&self, site: &SiteId) -> Result<StreamInfo, EventLogError> {
+        self.0.describe(site).await
+    }
+
+    async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
+        self.0.append(site, records).await
+    }
+
+    async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
+        self.0.open(site, shard, from).await
+    }
+
+    async fn open_since(&self, site: &SiteId, shard: &str, ms: u64) -> Result<Box<dyn ShardReader>, EventLogError> {
+        self.0.open_since(site, shard, ms).await
+    }
+
+    async fn open_shards(&self, site: &SiteId) -> Result<Option<OpenShards>, EventLogError> {
+        self.0.open_shards(site).await
+    }
+
+    async fn set_shards(&self, _: &SiteId, _: u32, _: u32) -> Result<(), EventLogError> {
+        Err(EventLogError::Limited("a retry helps tomorrow".to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_a_limit_refuses_is_told_as_refused_and_never_as_not_known() {
+    let mut world = World::new(1).await;
+    world.context.eventlog = Arc::new(UsedUp(world.log.clone()));
+    let (node, mut memory) = (world.node("n", false), Memory::default());
+    world.minute(1 << 20).await;
+    node.look(&mut memory).await.unwrap();
+    world.minute(1 << 20).await;
+    let failed = node.look(&mut memory).await.unwrap_err();
+    assert!(matches!(failed, LookError::EventLog(EventLogError::Limited(_))), "{failed}");
+    let outcome = node.shown().unwrap().history.pop().and_then(|last| last.outcome).unwrap();
+    assert!(outcome.starts_with("refused: ") && outcome.contains("a retry helps tomorrow"), "{outcome}");
+    assert_eq!(world.shards().await, 1);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::seams::eventlog::EventLogError;
 /// Error codes of calls that may succeed later, although nobody changes anything.
 const LATER: [&str; 12] = [
     "ProvisionedThroughputExceededException",
-    "LimitExceededException",
+    LIMIT,
     "ResourceInUseException",
     "ExpiredIteratorException",
     "KMSThrottlingException",
@@ -55,6 +55,20 @@ pub(super) fn by_code(code: &str, message: &str, what: &str) -> EventLogError {
     }
 }
 
+/// The code of an answer that a limit refuses a call. The call has changed nothing.
+const LIMIT: &str = "LimitExceededException";
+
+/// The error of a call that sets the number of shards of `what`, if Kinesis refused it by one of its limits.
+pub(super) fn limited(code: Option<&str>, message: &str, what: &str) -> Option<EventLogError> {
+    (code == Some(LIMIT)).then(|| {
+        EventLogError::Limited(format!(
+            "{what}: kinesis:UpdateShardCount: {LIMIT}: {message}. Kinesis takes ten such calls per stream in any 24 \
+             hours, and has a limit of shards per account. A retry helps once the first of the ten calls is 24 hours \
+             old, or the limit was raised"
+        ))
+    })
+}
+
 /// AWS's message, if it denied the call because the caller has no right to it.
 pub(super) fn denial<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<String> {
     denied::is_denied(error.code()).then(|| error.message().unwrap_or("AWS gives no reason").to_owned())
@@ -74,6 +88,18 @@ pub(super) fn is_stale_iterator<E: ProvideErrorMetadata>(error: &SdkError<E, Htt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_refuses_a_change_of_shards_and_tells_when_a_retry_helps() {
+        let told = limited(Some("LimitExceededException"), "too many calls", "stream s").unwrap();
+        assert!(matches!(told, EventLogError::Limited(_)), "{told:?}");
+        for part in ["stream s", "too many calls", "nothing changed", "A retry helps once", "24 hours"] {
+            assert!(told.to_string().contains(part), "{part}: {told}");
+        }
+        for code in [None, Some("ResourceInUseException"), Some("ThrottlingException")] {
+            assert_eq!(limited(code, "", "stream s"), None, "its own meaning stays");
+        }
+    }
 
     #[test]
     fn only_a_missing_resource_is_absent() {

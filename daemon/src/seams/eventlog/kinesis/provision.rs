@@ -11,7 +11,7 @@ use lockstep_proto::SiteId;
 use tokio::time::sleep;
 
 use super::compared::{Seen, StreamWishes, compare, hours};
-use super::errors::denial;
+use super::errors::{denial, limited};
 use super::stream_name;
 use crate::seams::aws::{KeyArn, Property, Provided, ProvisionError, Row, StreamMode, Tags, causes};
 
@@ -49,6 +49,10 @@ impl ProvidedStream {
         let resource = self.resource();
         if let Some(why) = denial(error) {
             return ProvisionError::Denied { action: format!("kinesis:{action}"), resource, why };
+        }
+        let limit = limited(error.code(), error.message().unwrap_or_default(), &resource);
+        if let (Some(refused), "UpdateShardCount") = (limit, action) {
+            return ProvisionError::Failed { resource, why: refused.to_string() };
         }
         match error {
             SdkError::ServiceError(service) if service.raw().status().as_u16() < 500 => {

@@ -3,9 +3,10 @@
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::Config;
 use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::error::ProvideErrorMetadata;
 use aws_sdk_kinesis::types::{ScalingType, StreamDescriptionSummary, StreamMode, StreamStatus};
 
-use super::errors::{denial, explain};
+use super::errors::{denial, explain, limited};
 use super::streams::summary;
 use crate::seams::aws::denied;
 use crate::seams::eventlog::{EventLogError, OpenShards};
@@ -40,7 +41,9 @@ pub(super) async fn set(client: &Client, stream: &str, from: u32, to: u32) -> Re
     let sent = call.scaling_type(ScalingType::UniformScaling).customize().config_override(once).send().await;
     sent.map(drop).map_err(|error| match denial(&error) {
         Some(why) => EventLogError::Broken(denied::to_run("kinesis:UpdateShardCount", &what, &why)),
-        None => explain(&error, &what),
+        None => {
+            limited(error.code(), error.message().unwrap_or_default(), &what).unwrap_or_else(|| explain(&error, &what))
+        }
     })
 }
 

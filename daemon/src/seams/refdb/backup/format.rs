@@ -11,6 +11,8 @@ use crate::seams::refdb::{Document, IncarnationRecord, RefItem};
 
 /// The format of the files that this release writes, and the newest one that it reads.
 pub const FORMAT: u32 = 1;
+/// This release, as the head of a backup names it.
+pub(super) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// The longest line, in bytes. The largest item of DynamoDB is 400 KiB, and JSON in JSON doubles quotes.
 pub(super) const LONGEST_LINE: u64 = 4 << 20;
 

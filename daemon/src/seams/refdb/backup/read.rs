@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, Read};
 
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::format::{Counts, End, Entry, FORMAT, Head, LONGEST_LINE};
+use super::format::{Counts, End, Entry, FORMAT, Head, LONGEST_LINE, RELEASE};
 
 /// Why a file is no whole backup.
 #[derive(Debug, thiserror::Error)]
@@ -15,12 +16,31 @@ pub enum ReadError {
     /// The first line is no head of a backup.
     #[error("the file is no backup of a refdb: its first line is no head of one")]
     NoBackup,
-    /// A later release has written it.
+    /// A later release has written it, in a format that this release does not know.
     #[error(
-        "the backup has format {0}, and this release reads up to {FORMAT}: use the release that wrote it, or a later \
-         one"
+        "the backup is from a later release: {release} wrote it in format {format}, and this release ({RELEASE}) reads \
+         formats up to {FORMAT}. Check it with release {release} or a later one; a retry with this one does not help"
     )]
-    Newer(u32),
+    Newer {
+        /// The format of the file.
+        format: u64,
+        /// The release that wrote it.
+        release: String,
+    },
+    /// It is whole, and has a line that this release does not know.
+    #[error(
+        "line {line} of the backup has something that this release ({RELEASE}) does not know ({why}). The file is \
+         whole: release {release} wrote it. Check it with that release or a later one; a retry with this one does not \
+         help"
+    )]
+    Unknown {
+        /// The number of the line.
+        line: u64,
+        /// The part of it that is not known.
+        why: String,
+        /// The release that wrote it.
+        release: String,
+    },
     /// The file ends before its last line.
     #[error("the backup is cut off behind line {0}: it has no last line with its checksum. Take another one")]
     CutOff(u64),
@@ -56,28 +76,42 @@ pub struct Verified {
 ///
 /// # Errors
 /// See [`ReadError`]. Use nothing of the file then.
-pub fn read(mut from: impl BufRead, mut each: impl FnMut(Entry)) -> Result<Verified, ReadError> {
+pub fn read(from: impl BufRead, each: impl FnMut(Entry)) -> Result<Verified, ReadError> {
+    let mut unread = None;
+    match (lines(from, each, &mut unread), unread) {
+        (Err(error @ (ReadError::Unknown { .. } | ReadError::File(_))), _) => Err(error),
+        (Err(_), Some((line, why))) => Err(ReadError::Damaged(line, why)),
+        (answer, _) => answer,
+    }
+}
+
+/// Reads all lines. `unread` gets the first one that is no known entry. Only the checksum tells whether that line is
+/// damaged, or a later release wrote it.
+fn lines(
+    mut from: impl BufRead,
+    mut each: impl FnMut(Entry),
+    unread: &mut Option<(u64, String)>,
+) -> Result<Verified, ReadError> {
     let (mut line, mut number, mut digest, mut counts) = (Vec::new(), 1, Sha256::new(), Counts::default());
     if !next(&mut from, &mut line, 0)? {
         return Err(ReadError::NoBackup);
     }
-    let Ok(Entry::Head(head)) = serde_json::from_slice::<Entry>(&line) else { return Err(ReadError::NoBackup) };
-    if head.format > FORMAT {
-        return Err(ReadError::Newer(head.format));
-    }
+    let head = head(&line)?;
     loop {
         digest.update(&line);
         if !next(&mut from, &mut line, number)? {
             return Err(ReadError::CutOff(number));
         }
         number += 1;
-        let damaged = |why: String| ReadError::Damaged(number, why);
-        match serde_json::from_slice::<Entry>(&line).map_err(|error| damaged(error.to_string()))? {
-            Entry::Head(_) => return Err(damaged("it is a second head".to_owned())),
-            Entry::End(end) => {
+        match serde_json::from_slice::<Entry>(&line) {
+            Ok(Entry::Head(_)) => return Err(ReadError::Damaged(number, "it is a second head".to_owned())),
+            Ok(Entry::End(end)) => {
                 let found = hex::encode(digest.finalize());
                 if found != end.sha256 {
                     return Err(ReadError::Checksum { found, told: end.sha256 });
+                }
+                if let Some((line, why)) = unread.take() {
+                    return Err(ReadError::Unknown { line, why, release: head.release });
                 }
                 if counts != end.counts {
                     return Err(ReadError::Counts);
@@ -87,11 +121,27 @@ pub fn read(mut from: impl BufRead, mut each: impl FnMut(Entry)) -> Result<Verif
                     false => Err(ReadError::Behind),
                 };
             }
-            entry => {
+            Ok(entry) => {
                 counts.add(&entry);
                 each(entry);
             }
+            Err(error) => {
+                unread.get_or_insert((number, error.to_string()));
+            }
         }
+    }
+}
+
+/// Reads the head. Its format comes first: the other fields may be different in a later one.
+fn head(line: &[u8]) -> Result<Head, ReadError> {
+    let any: serde_json::Value = serde_json::from_slice(line).map_err(|_| ReadError::NoBackup)?;
+    let head = any.get("head").ok_or(ReadError::NoBackup)?;
+    match head.get("format").and_then(serde_json::Value::as_u64) {
+        Some(format) if format > u64::from(FORMAT) => {
+            let release = head.get("release").and_then(serde_json::Value::as_str).unwrap_or("of an unknown number");
+            Err(ReadError::Newer { format, release: release.to_owned() })
+        }
+        _ => Head::deserialize(head).map_err(|_| ReadError::NoBackup),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lockstep_proto::rebuild::{RefdbIdentity, RefdbState};
 use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefValue, Version};
+use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::base::clock::SeededEntropy;
@@ -175,10 +176,38 @@ async fn a_backup_that_is_cut_off_anywhere_or_changed_is_refused() {
     let counted = text.replacen("\"nodes\":1", "\"nodes\":2", 1);
     assert!(matches!(entries(counted.as_bytes()), Err(ReadError::Counts)));
     assert!(matches!(entries(format!("{text}\n").as_bytes()), Err(ReadError::Behind)));
-    let newer = text.replacen("\"format\":1", "\"format\":2", 1);
-    assert!(entries(newer.as_bytes()).unwrap_err().to_string().contains("format 2"));
     assert!(matches!(entries(b"hello\n"), Err(ReadError::NoBackup)));
     assert!(matches!(entries("x".repeat(5 << 20).as_bytes()), Err(ReadError::Damaged(1, _))), "lines have a bound");
+}
+
+/// A backup with its checksum, as another release may write it.
+fn sealed(lines: &str) -> String {
+    let mut counts = serde_json::to_value(Counts::default()).unwrap();
+    counts["branches"] = 1.into();
+    let end = serde_json::json!({"end": {"counts": counts, "sha256": hex::encode(Sha256::digest(lines))}});
+    format!("{lines}{end}\n")
+}
+
+#[test]
+fn a_backup_of_a_later_release_is_told_with_both_numbers_and_the_remedy_and_is_never_called_damaged() {
+    // The head of a later format has other fields, and a number that this release does not hold.
+    let (format, known) = (u64::from(u32::MAX) + 1, format!("formats up to {FORMAT}"));
+    let head = serde_json::json!({"head": {"format": format, "release": "9.1.0", "refdb": {"id": "0a"}}});
+    let told = entries(sealed(&format!("{head}\n")).as_bytes()).unwrap_err().to_string();
+    let this = format!("this release ({})", env!("CARGO_PKG_VERSION"));
+    for part in ["from a later release: 9.1.0", &format.to_string(), &this, &known, "with release 9.1.0 or a later"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    // A kind of lines was added without another format.
+    let head = serde_json::json!({"head": {"format": FORMAT, "release": "9.1.0", "refdb": "0a", "began_ms": 1}});
+    let lines = format!("{head}\n{}\n", serde_json::json!({"branch": {"name": "main"}}));
+    let told = entries(sealed(&lines).as_bytes()).unwrap_err().to_string();
+    for part in ["line 2", "unknown variant `branch`", &this, "release 9.1.0 wrote it", "is whole"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    // The same line in a file with another checksum is damage.
+    let changed = sealed(&lines).replacen("main", "mair", 1);
+    assert!(matches!(entries(changed.as_bytes()), Err(ReadError::Damaged(2, _))));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue};
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
-use super::format::{BackedUpRef, Counts, End, Entry, FORMAT, Head};
+use super::format::{BackedUpRef, Counts, End, Entry, FORMAT, Head, RELEASE};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
 use crate::seams::refdb::{
@@ -68,7 +68,7 @@ impl<W: Write> BackupWriter<W> {
         let documents = Arc::clone(&self.refdb.documents);
         let before = self.read(|| identity(&self.refdb)).await?;
         let refdb = usable(before.as_ref())?.to_owned();
-        let release = env!("CARGO_PKG_VERSION").to_owned();
+        let release = RELEASE.to_owned();
         self.put(&Entry::Head(Head { format: FORMAT, release, refdb, began_ms: now_ms }))?;
         self.projects(progress).await?;
         self.registry().await?;
