@@ -3,7 +3,6 @@
 use object_store::Error;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{HttpError, HttpErrorKind};
-use object_store::retry::{RequestError, RetryError};
 
 use crate::seams::aws::{EndpointKind, Link, causes, is_in_chain, unconnected};
 
@@ -62,10 +61,15 @@ pub(super) fn tell(link: &Link, error: &Error) {
     }
 }
 
+/// The beginnings of the errors in which object_store tells an answer that it takes for a failure. Its types for them
+/// are private.
+const ANSWERS: [&str; 2] = ["Server returned ", "Received redirect "];
+
 /// Whether the last attempt of a call was answered: with any status, 429 and those of 500 and above included.
 fn is_answer(error: &Error) -> bool {
     is_in_chain(error, |cause| {
-        cause.downcast_ref::<RetryError>().is_some_and(|failed| !matches!(failed.inner(), RequestError::Http(_)))
+        let told = cause.to_string();
+        ANSWERS.iter().any(|answer| told.starts_with(answer))
     })
 }
 
