@@ -46,10 +46,10 @@ pub(super) fn compare(table: &str, keys: &[&str], wishes: &TableWishes, seen: Op
     let mode = of.billing_mode_summary().and_then(|summary| summary.billing_mode()).cloned();
     let mode = mode.unwrap_or(BillingMode::Provisioned);
     let remedy = format!(
-        "keep it if its capacity follows the load, by Application Auto Scaling, which `lockstep aws` cannot see: no call \
-         on a table tells it. Look with: aws application-autoscaling describe-scalable-targets --service-namespace \
-         dynamodb --resource-ids table/{table}; else: aws dynamodb update-table --table-name {table} --billing-mode \
-         PAY_PER_REQUEST"
+        "keep it if its capacity follows the load, by Application Auto Scaling, which `lockstep aws` cannot see: no \
+         call on a table tells it. Look with: aws application-autoscaling describe-scalable-targets \
+         --service-namespace dynamodb --resource-ids table/{table}; else: aws dynamodb update-table --table-name \
+         {table} --billing-mode PAY_PER_REQUEST"
     );
     let is_same = mode == BillingMode::PayPerRequest;
     rows.differs_unless(is_same, Property::BillingMode, BillingMode::PayPerRequest, mode.as_str(), remedy);

@@ -1,8 +1,8 @@
 //! Nodes: one item per node, with `site` S, `volume` S, `starts` N, `beat` N, `expelled` BOOL, `low` (a map from the
 //! name of a lane to N), and optionally `whole` (a map from the name of a node to N), `held` (a map from a transaction
-//! id to the name of its project), `owed` (a list of the names of projects), `frees` BOOL, `follows` BOOL, `fences` BOOL
-//! and `locks` N, the list of operator locks that it obeys. An earlier release ignores the optional attributes: without
-//! `whole` it collects less. It also leaves them out when it writes the item.
+//! id to the name of its project), `owed` (a list of the names of projects), `frees` BOOL, `follows` BOOL, `fences`
+//! BOOL and `locks` N, the list of operator locks that it obeys. An earlier release ignores the optional attributes:
+//! without `whole` it collects less. It also leaves them out when it writes the item.
 
 use std::collections::HashMap;
 
