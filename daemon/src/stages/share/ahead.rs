@@ -69,6 +69,11 @@ impl Ahead {
         }
     }
 
+    /// Whether the reading was ended. It does not begin again.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Ends the reading. Returns the next records that were read before, at most `limit`. None if nothing is left.
     pub(super) fn left(&self, limit: usize) -> Option<Result<Batch, EventLogError>> {
         self.stop.cancel();

@@ -276,7 +276,9 @@ impl ShardReader for SharedReader {
             return Ok(Batch { ended: true, ..Batch::default() });
         }
         let source = self.share.source(&self.id);
-        if !matches!(source, Source::Held)
+        // The lease may be back before the records are taken that were left when it moved.
+        let is_stopped = self.ahead.as_ref().is_some_and(Ahead::is_stopped);
+        if (is_stopped || !matches!(source, Source::Held))
             && let Some(batch) = self.left(limit)?
         {
             return Ok(batch);

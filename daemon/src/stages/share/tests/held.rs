@@ -49,6 +49,25 @@ async fn a_shard_stays_shared_when_an_earlier_reader_ends_behind_the_beginning_o
     }
 }
 
+/// The lease moves while records are left that were read ahead, and comes back before this node has taken them.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_comes_back_early_begins_a_new_reading() {
+    let log = Counted::new(7).await;
+    let (share, mut reader, _) = follower(None, &log).await;
+    let mut taken = Vec::new();
+    for holder in ["a-0", "a-9", "a-0", "a-0"] {
+        let node: NodeId = holder.parse().unwrap();
+        share.leases.lock().readers.values_mut().for_each(|one| one.node = node.clone());
+        let batch = reader.next(2).await.unwrap();
+        taken.extend(batch.records.into_iter().map(|(sequence, _)| sequence));
+        sleep(INTERVAL).await;
+    }
+    assert_eq!(taken, ["1", "2", "3", "4", "5", "6", "7"]);
+    log.add().await;
+    let next = tokio::time::timeout(INTERVAL * 20, reader.next(2)).await.expect("the stream is read again");
+    assert_eq!(sequences(&next.unwrap()), ["8"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sibling_has_one_call_per_shard_and_gets_records_as_soon_as_they_are_read() {
     let log = Counted::new(0).await;
