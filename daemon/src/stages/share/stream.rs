@@ -2,8 +2,8 @@
 //!
 //! A stream forgets records by their age. So the record of a position may be gone although no record came behind it,
 //! and a position that is opened again counts as trimmed. This reader knows better if the stream had nothing behind the
-//! position at a time within half of its retention: every record behind it is kept. It begins at the oldest record
-//! then, and passes over those that the node has. In all other cases the stream's own word counts.
+//! position at a time within half of its retention, 12 hours at most: every record behind it is kept. It begins at the
+//! oldest record then, and passes over those that the node has. In all other cases the stream's own word counts.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -15,6 +15,9 @@ use super::shards::Shard;
 use crate::seams::eventlog::position::compare;
 use crate::seams::eventlog::{Batch, EventLogError, Position, ShardReader};
 use crate::seams::volume::ShardId;
+
+/// The shortest retention that Kinesis takes. A longer one may be newer than records that were forgotten before.
+const SHORTEST: Duration = Duration::from_secs(24 * 3_600);
 
 /// Reads one shard of a stream, beginning at one position.
 pub(super) struct StreamReader {
@@ -42,7 +45,7 @@ impl StreamReader {
         match self.read(limit).await {
             Err(EventLogError::Trimmed(position)) if self.within.is_none() => {
                 let kept = self.share.eventlog.retention(&self.id.site).await.ok().flatten();
-                let within = kept.map(|kept| kept / 2).filter(|within| self.had_nothing_behind(*within));
+                let within = kept.map(|kept| kept.min(SHORTEST) / 2).filter(|within| self.had_nothing_behind(*within));
                 if within.is_none() {
                     return Err(EventLogError::Trimmed(position));
                 }
@@ -75,6 +78,7 @@ impl StreamReader {
         self.shard.begins_read();
         let began = self.share.moment();
         let mut batch = reader.next(limit).await?;
+        let is_end = !batch.behind && !batch.ended && batch.records.len() < limit;
         if let (Some(within), Some(after)) = (self.within, self.after.clone()) {
             // The read may have taken long. Records that came since the proof may be forgotten then, too.
             if !self.had_nothing_behind(within) {
@@ -86,7 +90,7 @@ impl StreamReader {
         if let Some((sequence, _)) = batch.records.last() {
             (self.after, self.within) = (Some(sequence.clone()), None);
         }
-        if !batch.behind && !batch.ended && batch.records.len() < limit {
+        if is_end {
             self.shard.had_nothing_behind(self.after.as_deref(), began);
         }
         self.inner = Some(reader);
