@@ -3,7 +3,8 @@
 //!
 //! An event log that has a choice makes it by the number of readers. It removes the consumers of nodes that left for
 //! good: expelled ones, and those of removed sites. The other nodes of the site are reached by the pattern of
-//! `[siblings]`, so a site may grow and shrink without a restart of any node.
+//! `[siblings]`, so a site may grow and shrink without a restart of any node. A node that the refdb does not list any
+//! more stays a sibling: the refdb may be empty, or older, and its rebuild has to read that node.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,11 +24,13 @@ const PACE: Duration = Duration::from_secs(60);
 /// Tells them until the task is aborted. An error changes nothing: both keep the last answer. The event log is told if
 /// it has a choice.
 pub(super) async fn tell(stages: Arc<Stages>, has_choice: bool) {
+    let mut siblings = BTreeSet::new();
     loop {
         match stages.deps.refdb.nodes.nodes().await {
             Ok(nodes) => {
                 let settings = &stages.deps.settings;
-                stages.deps.peers.tell_siblings(&siblings(&nodes, &settings.site, &settings.node));
+                learn(&mut siblings, &nodes, &settings.site, &settings.node);
+                stages.deps.peers.tell_siblings(&siblings.iter().cloned().collect::<Vec<_>>());
                 if has_choice {
                     tell_event_log(&stages, &nodes).await;
                 }
@@ -47,10 +50,15 @@ async fn tell_event_log(stages: &Stages, nodes: &[NodeRecord]) {
     }
 }
 
-/// The other nodes of a site. A node that was removed has no sidecar that could be asked.
-fn siblings(nodes: &[NodeRecord], site: &SiteId, node: &NodeId) -> Vec<NodeId> {
-    let others = nodes.iter().filter(|one| one.site == *site && one.node != *node && !one.expelled);
-    others.map(|one| one.node.clone()).collect()
+/// Learns the other nodes of a site. A node that was removed has no sidecar that could be asked. A list without the
+/// record of a node says nothing about that node.
+fn learn(siblings: &mut BTreeSet<NodeId>, nodes: &[NodeRecord], site: &SiteId, node: &NodeId) {
+    for one in nodes.iter().filter(|one| one.node != *node) {
+        match one.site == *site && !one.expelled {
+            true => siblings.insert(one.node.clone()),
+            false => siblings.remove(&one.node),
+        };
+    }
 }
 
 /// The nodes that read the streams, and those that left for good.
@@ -89,9 +97,24 @@ mod tests {
         let removed = NodeRecord { expelled: true, ..NodeRecord::first("a-2", "a") };
         let (one, two) = (NodeRecord::first("a-0", "a"), NodeRecord::first("a-1", "a"));
         let nodes = [one, two, removed, NodeRecord::first("b-0", "b")];
-        let of = |node: &str| siblings(&nodes, &"a".parse().unwrap(), &node.parse().unwrap());
-        assert_eq!(of("a-0"), ["a-1".parse().unwrap()]);
-        assert_eq!(of("a-1"), ["a-0".parse().unwrap()]);
+        let of = |node: &str| {
+            let mut siblings = BTreeSet::new();
+            learn(&mut siblings, &nodes, &"a".parse().unwrap(), &node.parse().unwrap());
+            siblings
+        };
+        assert_eq!(of("a-0"), BTreeSet::from(["a-1".parse().unwrap()]));
+        assert_eq!(of("a-1"), BTreeSet::from(["a-0".parse().unwrap()]));
+    }
+
+    #[test]
+    fn a_refdb_that_lists_no_node_takes_no_sibling_away_and_a_removal_does() {
+        let (site, node) = ("a".parse().unwrap(), "a-0".parse().unwrap());
+        let mut siblings = BTreeSet::new();
+        learn(&mut siblings, &[NodeRecord::first("a-1", "a"), NodeRecord::first("a-2", "a")], &site, &node);
+        learn(&mut siblings, &[], &site, &node);
+        assert_eq!(siblings.len(), 2, "a rebuild of the refdb reads both");
+        learn(&mut siblings, &[NodeRecord { expelled: true, ..NodeRecord::first("a-2", "a") }], &site, &node);
+        assert_eq!(siblings, BTreeSet::from(["a-1".parse().unwrap()]));
     }
 
     #[test]
