@@ -38,7 +38,7 @@ struct State {
     buffer: Option<Buffer>,
     /// The number of reads of the stream that have begun.
     begun: u64,
-    /// The number of the last read that has succeeded.
+    /// The number of the last one of them that has succeeded.
     read: u64,
     /// Whether the stream was read since the last turn.
     has_progressed: bool,
@@ -182,11 +182,11 @@ impl Shards {
         self.each(held)
     }
 
-    /// Notes records that were read from the stream behind a position.
-    pub(super) fn took(&self, shard: &Shard, after: Option<&str>, batch: &Batch) {
+    /// Notes records that were read from the stream behind a position, by the read with this number.
+    pub(super) fn took(&self, shard: &Shard, read: u64, after: Option<&str>, batch: &Batch) {
         let bounds = self.bounds();
         let mut state = shard.state.lock();
-        state.read = state.begun;
+        state.read = state.read.max(read);
         // A stream that has more, and gives nothing, is no progress: another node may get it.
         state.has_progressed |= batch.ended || !batch.behind || !batch.records.is_empty();
         state.has_ended = batch.ended;
@@ -281,9 +281,11 @@ impl Shard {
         (found, state.read)
     }
 
-    /// A read of the stream begins.
-    pub(super) fn begins_read(&self) {
-        self.state.lock().begun += 1;
+    /// A read of the stream begins. Returns its number.
+    pub(super) fn begins_read(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.begun += 1;
+        state.begun
     }
 
     /// Notes that the stream had no record behind this one at a moment.

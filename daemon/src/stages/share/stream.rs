@@ -75,7 +75,7 @@ impl StreamReader {
                 self.share.eventlog.open(&self.id.site, &self.id.shard, &from).await?
             }
         };
-        self.shard.begins_read();
+        let number = self.shard.begins_read();
         let began = self.share.moment();
         let mut batch = reader.next(limit).await?;
         let is_end = !batch.behind && !batch.ended && batch.records.len() < limit;
@@ -86,7 +86,7 @@ impl StreamReader {
             }
             batch.records.retain(|(sequence, _)| compare(&after, sequence) == Ordering::Less);
         }
-        self.share.shards.took(&self.shard, self.after.as_deref(), &batch);
+        self.share.shards.took(&self.shard, number, self.after.as_deref(), &batch);
         if let Some((sequence, _)) = batch.records.last() {
             (self.after, self.within) = (Some(sequence.clone()), None);
         }

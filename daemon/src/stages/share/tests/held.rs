@@ -16,9 +16,9 @@ async fn a_shard_makes_progress_by_reads_alone_and_is_kept_for_a_while_without_a
     assert_eq!([turn(), turn()], [(1, 1), (1, 0)]);
     let id = share.shards.shown().remove(0).0;
     let again = share.shards.opened(&id);
-    share.shards.took(&again, Some("1"), &Batch { behind: true, ..Batch::default() });
+    share.shards.took(&again, 2, Some("1"), &Batch { behind: true, ..Batch::default() });
     assert_eq!(turn(), (1, 0), "a stream that has more, and gives nothing, is no progress");
-    share.shards.took(&again, Some("1"), &Batch::default());
+    share.shards.took(&again, 3, Some("1"), &Batch::default());
     assert_eq!(turn(), (1, 1), "a shard without new records was read");
     again.closed();
     drop(first);
@@ -105,4 +105,33 @@ async fn a_sibling_has_one_call_per_shard_and_gets_records_as_soon_as_they_are_r
     assert_eq!(share.records(request.clone()).await, Ok(before), "read before the call, it proves no end of the shard");
     request.created = "another stream".to_owned();
     assert_eq!(share.records(request).await, Ok(RecordsAnswer::NotReader));
+}
+
+/// The reading of a shard may end and begin again, so two reads of it may be under way for a moment.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_had_begun_before_a_call_proves_nothing_although_another_one_has_begun() {
+    let log = Counted::new(0).await;
+    let share = share("a-0", &log, &NodeContext::in_memory().refdb, Arc::new(Near::default()));
+    let mut reader = reader(&share).await;
+    share.shards.hold(&share.shards.turn().0);
+    reader.next(10).await.unwrap();
+    let id = share.shards.shown().remove(0).0;
+    let shard = share.shards.opened(&id);
+    let earlier = shard.begins_read();
+    let (stream, created, shard_name, reader_name) = (id.site, id.created, id.shard, "a-1".parse().unwrap());
+    let request = RecordsRequest {
+        reader: reader_name,
+        stream,
+        created,
+        shard: shard_name,
+        after: None,
+        most: 9,
+        wait_ms: 1_000,
+    };
+    let (answer, ()) = tokio::join!(share.records(request), async {
+        sleep(INTERVAL).await;
+        shard.begins_read();
+        share.shards.took(&shard, earlier, None, &Batch::default());
+    });
+    assert_eq!(answer, Ok(RecordsAnswer::Silent));
 }
