@@ -3,7 +3,8 @@
 //! The consume stage asks for the next records when it has room for them, which is as fast as this node applies. Its
 //! siblings may be faster. So a task of its own reads the stream for all of them, into the buffer for siblings and into
 //! a queue for this node. The queue is as large as the buffer, and holds the same bytes. When it is full the reading
-//! pauses: the siblings find no progress, and read the stream, until another node takes the lease.
+//! pauses: the siblings find no progress, and read the stream, until another node takes the lease. What is left in the
+//! queue then has no buffer any more, so all queues together have a bound of their own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,11 +27,12 @@ pub(super) struct Ahead {
 }
 
 /// The records that were read, and that this node has not taken yet.
-#[derive(Default)]
 struct Queue {
     state: Mutex<Pending>,
     /// Tells that something was put into the queue, or taken out of it.
     changed: Notify,
+    /// The content of the queues of all shards together.
+    all: Arc<Mutex<Bounds>>,
 }
 
 #[derive(Default)]
@@ -46,7 +48,7 @@ struct Pending {
 impl Ahead {
     /// Begins to read on where a reader is, at most `limit` records at a time.
     pub(super) fn begin(reader: StreamReader, limit: usize, interval: Duration, tasks: &Tasks) -> Self {
-        let (queue, stop) = (Arc::new(Queue::default()), CancellationToken::new());
+        let (queue, stop) = (Arc::new(Queue::new(reader.shards().queued())), CancellationToken::new());
         let (into, stopped) = (Arc::clone(&queue), stop.clone());
         tasks.spawn("read-ahead", async move {
             tokio::select! {
@@ -90,7 +92,8 @@ impl Drop for Ahead {
 /// Reads until the shard ends, or a read fails.
 async fn read_on(mut reader: StreamReader, limit: usize, interval: Duration, into: &Queue) {
     loop {
-        into.room(reader.bounds()).await;
+        let (most, whole) = (reader.shards().bounds(), reader.shards().whole());
+        into.room(most, whole).await;
         match reader.next(limit).await {
             Err(error) => return into.fail(error),
             Ok(batch) => {
@@ -109,18 +112,32 @@ async fn read_on(mut reader: StreamReader, limit: usize, interval: Duration, int
 }
 
 impl Queue {
-    /// Waits until there is room for one more read.
-    async fn room(&self, most: Bounds) {
+    fn new(all: Arc<Mutex<Bounds>>) -> Self {
+        Self { state: Mutex::default(), changed: Notify::new(), all }
+    }
+
+    /// Waits until there is room for one more read, in this queue and among all of them. An empty queue has room.
+    async fn room(&self, most: Bounds, whole: Bounds) {
         loop {
             let changed = self.changed.notified();
-            if self.state.lock().has_room(most) {
+            if self.has_room(most, whole) {
                 return;
             }
             changed.await;
         }
     }
 
+    fn has_room(&self, most: Bounds, whole: Bounds) -> bool {
+        let all = *self.all.lock();
+        let is_any_left = all.records < whole.records && all.bytes < whole.bytes;
+        let pending = self.state.lock();
+        pending.batches.is_empty() || (is_any_left && pending.has_room(most))
+    }
+
     fn put(&self, batch: Batch) {
+        let mut all = self.all.lock();
+        (all.records, all.bytes) = (all.records + batch.records.len(), all.bytes + bytes(&batch));
+        drop(all);
         self.state.lock().put(batch);
         self.changed.notify_waiters();
     }
@@ -132,8 +149,23 @@ impl Queue {
 
     fn take(&self, limit: usize) -> Option<Result<Batch, EventLogError>> {
         let taken = self.state.lock().take(limit)?;
+        if let Ok(batch) = &taken {
+            self.gives(batch.records.len(), bytes(batch));
+        }
         self.changed.notify_waiters();
         Some(taken)
+    }
+
+    fn gives(&self, records: usize, bytes: usize) {
+        let mut all = self.all.lock();
+        (all.records, all.bytes) = (all.records.saturating_sub(records), all.bytes.saturating_sub(bytes));
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let Pending { records, bytes, .. } = *self.state.get_mut();
+        self.gives(records, bytes);
     }
 }
 
@@ -194,6 +226,22 @@ mod tests {
         assert_eq!(queue.take(3), Some(Ok(batch(15..17, false))), "the last read has found the end");
         assert_eq!(queue.take(3), Some(Err(EventLogError::NotNow("away".to_owned()))));
         assert_eq!((queue.take(3), queue.records, queue.bytes), (None, 0, 0));
+    }
+
+    #[test]
+    fn all_queues_together_have_a_bound_until_their_records_are_taken_or_dropped() {
+        let all: Arc<Mutex<Bounds>> = Arc::default();
+        let (one, two) = (Queue::new(Arc::clone(&all)), Queue::new(Arc::clone(&all)));
+        let whole = Bounds { records: 100, bytes: 12 };
+        one.put(batch(10..12, true));
+        assert_eq!(*all.lock(), Bounds { records: 2, bytes: 12 });
+        assert!(two.has_room(whole, whole), "an empty queue has room: the reading goes on");
+        two.put(batch(12..13, true));
+        assert!(!two.has_room(whole, whole), "its share has room, and all queues together have none");
+        drop(one);
+        assert!(two.has_room(whole, whole));
+        assert!(two.take(9).is_some());
+        assert_eq!(*all.lock(), Bounds::default());
     }
 
     #[test]

@@ -26,8 +26,8 @@ pub(super) struct Buffer {
     behind: bool,
 }
 
-/// The bounds of a buffer, or of one look into it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The bounds of a buffer, or of one look into it, or its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// The largest number of records.
     pub records: usize,

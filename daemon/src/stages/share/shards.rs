@@ -76,6 +76,8 @@ pub(super) struct Shards {
     site: SiteId,
     /// The bounds of all buffers together. They are divided among the shards that this node has leases of.
     bounds: Bounds,
+    /// The content of the queues of all shards that are read ahead.
+    queued: Arc<Mutex<Bounds>>,
     state: Mutex<BTreeMap<ShardId, Arc<Shard>>>,
     /// The calls that wait, by sibling and shard, each with its number.
     calls: Mutex<Calls>,
@@ -113,7 +115,7 @@ impl Place<'_> {
 impl Shards {
     /// No shards yet. All buffers together stay within the bounds.
     pub(super) fn new(site: SiteId, bounds: Bounds) -> Self {
-        Self { site, bounds, state: Mutex::default(), calls: Mutex::default() }
+        Self { site, bounds, queued: Arc::default(), state: Mutex::default(), calls: Mutex::default() }
     }
 
     /// The key of the lease of a shard at this site.
@@ -174,6 +176,16 @@ impl Shards {
     fn each(&self, count: usize) -> Bounds {
         let count = count.max(1);
         Bounds { records: (self.bounds.records / count).max(1), bytes: self.bounds.bytes / count }
+    }
+
+    /// The bounds of all buffers together, and of all queues together.
+    pub(super) fn whole(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// The content of the queues of all shards that are read ahead. Each queue counts what it takes and gives.
+    pub(super) fn queued(&self) -> Arc<Mutex<Bounds>> {
+        Arc::clone(&self.queued)
     }
 
     /// The bounds of the buffer of each shard that this node reads for its siblings.

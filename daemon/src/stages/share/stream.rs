@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Share;
-use super::buffer::Bounds;
-use super::shards::Shard;
+use super::shards::{Shard, Shards};
 use crate::seams::eventlog::position::compare;
 use crate::seams::eventlog::{Batch, EventLogError, Position, ShardReader};
 use crate::seams::volume::ShardId;
@@ -61,9 +60,9 @@ impl StreamReader {
         self.inner.as_ref().is_some_and(|inner| inner.waits())
     }
 
-    /// The most records and bytes that may be read ahead of this node's own work.
-    pub(super) fn bounds(&self) -> Bounds {
-        self.share.shards.bounds()
+    /// The shards that this node reads, which bound the records that are read ahead of its own work.
+    pub(super) fn shards(&self) -> &Shards {
+        &self.share.shards
     }
 
     async fn read(&mut self, limit: usize) -> Result<Batch, EventLogError> {
