@@ -227,12 +227,12 @@ impl Resyncer {
             return Ok(());
         }
         self.durability.wait_durable().await;
-        let mut facts = self.store.facts()?;
-        match is_under_way {
-            true => set(&mut facts).insert(name.clone()),
-            false => set(&mut facts).remove(name),
-        };
-        self.durability.stage(|changes| changes.facts = Some(facts));
+        self.durability.change_facts(|facts| {
+            match is_under_way {
+                true => set(facts).insert(name.clone()),
+                false => set(facts).remove(name),
+            };
+        })?;
         self.durability.wait_durable().await;
         Ok(())
     }
