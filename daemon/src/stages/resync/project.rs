@@ -84,12 +84,15 @@ impl Resyncer {
                     return refs.map(|()| righted);
                 }
                 // The objects are whole, and a handshake restores refs without the restorer. A restoration that began
-                // before goes on: `init` must not see a repository that lacks refs.
+                // before goes on: `init` must not see a repository that lacks refs. So does mending: a seed must not take
+                // a ref for deleted whose garbled file is gone.
                 self.durability.wait_durable().await;
                 if refs.is_ok() || !was_noted {
                     self.note(name, restoring, false).await?;
                 }
-                self.note(name, mending, false).await?;
+                if refs.is_ok() {
+                    self.note(name, mending, false).await?;
+                }
                 return behind.map_err(ResyncError::from).and(refs).map(|()| righted);
             }
             behind = self.catch_up_with(name, only).await;
