@@ -84,8 +84,8 @@ impl Resyncer {
                     return refs.map(|()| righted);
                 }
                 // The objects are whole, and a handshake restores refs without the restorer. A restoration that began
-                // before goes on: `init` must not see a repository that lacks refs. So does mending: a seed must not take
-                // a ref for deleted whose garbled file is gone.
+                // before goes on: `init` must not see a repository that lacks refs. So does mending: a seed must not
+                // take a ref for deleted whose garbled file is gone.
                 self.durability.wait_durable().await;
                 if refs.is_ok() || !was_noted {
                     self.note(name, restoring, false).await?;
