@@ -62,7 +62,7 @@ fn refuse_mending(facts: &VolumeFacts, name: &ProjectName) -> Result<(), String>
     match facts.mending.contains(name) {
         true => Err(format!(
             "a resync has taken garbled files of {name} away and has not ended, so refs may be missing that nobody has \
-             deleted; run `lockstep resync {name}` while Gerrit runs, then seed again"
+             deleted; run `lockstep resync {name} --reason TEXT` while Gerrit runs, then seed again"
         )),
         false => Ok(()),
     }
