@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::git::{GitError, Repositories};
-use crate::seams::volume::{Changes, NodeStore, StoreError};
+use crate::seams::volume::{Changes, NodeStore, StoreError, VolumeFacts};
 use crate::state::version_map::VersionMap;
 
 /// Steps take at most one part in so many of the time, unless that makes them rarer than [`RAREST`] allows.
@@ -64,6 +64,8 @@ struct Inner {
     store: Arc<dyn NodeStore>,
     sources: Mutex<Vec<Arc<dyn Remember>>>,
     staged: Mutex<Changes>,
+    /// The facts about the volume in the step that is under way, if it changes them.
+    facts_under_way: Mutex<Option<VolumeFacts>>,
     wanted: Notify,
     /// Somebody waits for a step.
     awaited: Notify,
@@ -106,6 +108,7 @@ impl Durability {
             store,
             sources: Mutex::default(),
             staged: Mutex::default(),
+            facts_under_way: Mutex::default(),
             wanted: Notify::new(),
             awaited: Notify::new(),
             steps: Mutex::default(),
@@ -125,6 +128,22 @@ impl Durability {
     pub fn stage(&self, add: impl FnOnce(&mut Changes)) {
         add(&mut self.0.staged.lock());
         self.0.wanted.notify_one();
+    }
+
+    /// Changes the facts about the volume in the next step, and asks for that step. Changes that are not durable yet
+    /// count as made: nobody takes back the change of another.
+    ///
+    /// # Errors
+    /// The facts cannot be read. Nothing is changed then.
+    pub fn change_facts(&self, change: impl FnOnce(&mut VolumeFacts)) -> Result<(), StoreError> {
+        let mut staged = self.0.staged.lock();
+        let pending = staged.facts.take().or_else(|| self.0.facts_under_way.lock().clone());
+        let mut facts = pending.map_or_else(|| self.0.store.facts(), Ok)?;
+        change(&mut facts);
+        staged.facts = Some(facts);
+        drop(staged);
+        self.want();
+        Ok(())
     }
 
     /// Asks for a step soon, and does not wait for it.
@@ -182,7 +201,11 @@ impl Durability {
             source.remember(&mut remembered);
         }
         // A record is staged as parked before its checkpoint may move. Take staged changes after the checkpoints.
-        let mut changes = std::mem::take(&mut *inner.staged.lock());
+        let mut changes = {
+            let mut staged = inner.staged.lock();
+            *inner.facts_under_way.lock() = staged.facts.clone();
+            std::mem::take(&mut *staged)
+        };
         changes.checkpoints.append(&mut remembered.checkpoints);
         changes.low_water.append(&mut remembered.low_water);
         // Take the overlay last: every ref move that a checkpoint covers was in it before the checkpoint could be
@@ -207,6 +230,7 @@ impl Durability {
                 changes.refresh = refresh;
             }
             inner.store.commit(changes).await?;
+            *inner.facts_under_way.lock() = None;
             crate::base::faults::failpoint::reach("durable.after_store");
             inner.versions.durable(&snapshot)?;
             sources.iter().for_each(|source| source.remembered());
@@ -260,6 +284,36 @@ mod tests {
         durability.step().await.unwrap();
         assert_eq!(store.checkpoints().unwrap().len(), 1);
         assert_eq!(store.parked(None, 9).unwrap().len(), 1, "the checkpoint is durable, but its parked record is not");
+    }
+
+    /// Notes a project in the facts about the volume while a step is under way.
+    struct Notes(Durability);
+
+    impl Remember for Notes {
+        fn remember(&self, _: &mut Changes) {}
+
+        fn remember_of_moves(&self, _: &mut Changes) {
+            let note = |facts: &mut VolumeFacts| facts.mending = ["m".parse().unwrap()].into();
+            self.0.change_facts(note).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn no_change_of_the_facts_takes_back_another_that_is_not_durable_yet() {
+        let (store, bugs) = (Arc::new(MemoryStore::default()), InjectedBugs::default());
+        let store: Arc<dyn NodeStore> = store;
+        let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
+        let repositories = Arc::new(ModelRepositories::new(bugs));
+        let (pace, failed) = (Duration::from_millis(1), CancellationToken::new());
+        let durability = Durability::new(versions, repositories, Arc::clone(&store), pace, bugs, failed);
+        durability.add(Arc::new(Notes(durability.clone())));
+        durability.change_facts(|facts| facts.restoring = ["p".parse().unwrap()].into()).unwrap();
+        durability.change_facts(|facts| facts.reconciles = true).unwrap();
+        for mending in [0, 1] {
+            durability.step().await.unwrap();
+            let facts = store.facts().unwrap();
+            assert_eq!((facts.restoring.len(), facts.reconciles, facts.mending.len()), (1, true, mending));
+        }
     }
 
     /// The one for whom steps are made.

@@ -14,7 +14,7 @@ use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase};
 use tokio::time::sleep;
 
 use super::stages::Stages;
-use crate::seams::volume::{StoreError, VolumeFacts};
+use crate::seams::volume::StoreError;
 use crate::stages::api::readiness::Latch;
 use crate::state::materialize::MaterializeError;
 
@@ -116,14 +116,10 @@ impl ComeBack {
         let state = &self.stages.state;
         let Some(ComingBack { left, .. }) = state.comes_back.now() else { return Ok(true) };
         state.durability.wait_durable().await;
-        let facts = self.stages.deps.store.facts()?;
-        if !facts.restoring.is_empty() {
+        if !self.stages.deps.store.facts()?.restoring.is_empty() {
             return Ok(false);
         }
-        state.durability.stage(|changes| {
-            let facts = changes.facts.take().unwrap_or(facts);
-            changes.facts = Some(VolumeFacts { came_back: left, ..facts });
-        });
+        state.durability.change_facts(|facts| facts.came_back = left)?;
         state.durability.wait_durable().await;
         state.comes_back.end();
         self.latch.open();

@@ -383,10 +383,11 @@ impl Join {
             }
         }
         self.stages.state.low_water.transfer_state(positions);
-        let of_other_refdb = BTreeSet::new();
-        let facts = VolumeFacts { starts, reconciles: false, of_other_refdb, ..self.facts.clone() };
-        let word = super::life(&facts.id, facts.starts);
-        self.stages.state.durability.stage(|changes| changes.facts = Some(facts));
+        let word = super::life(&self.facts.id, starts);
+        self.stages.state.durability.change_facts(|facts| {
+            (facts.starts, facts.reconciles) = (starts, false);
+            facts.of_other_refdb.clear();
+        })?;
         self.stages.state.durability.wait_durable().await;
         Ok(deps.repositories.stamp(&word).await?)
     }

@@ -411,9 +411,7 @@ impl Node {
                 term.close_journal(&self.stages).await;
             }
             self.stages.state.durability.wait_durable().await;
-            let facts = self.stages.deps.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
-            if let Ok(facts) = facts {
-                self.stages.state.durability.stage(|changes| changes.facts = Some(facts));
+            if self.stages.state.durability.change_facts(|facts| facts.clean = true).is_ok() {
                 self.stages.state.durability.wait_durable().await;
             }
         };

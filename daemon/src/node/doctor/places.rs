@@ -56,7 +56,9 @@ impl Environment {
             return None;
         }
         let own = format!("AWS_ENDPOINT_URL_{}", service.as_str().to_uppercase());
-        [own.as_str(), "AWS_ENDPOINT_URL"].into_iter().find_map(|name| {
+        // The client of the bucket reads one more name.
+        let short = (service == Service::S3).then_some("AWS_ENDPOINT");
+        [own.as_str(), "AWS_ENDPOINT_URL"].into_iter().chain(short).find_map(|name| {
             let url = self.get(name)?.to_owned();
             Some(Place { url, setting: name.to_owned() })
         })
@@ -169,6 +171,7 @@ mod tests {
         let own = [("AWS_ENDPOINT_URL_KINESIS", "http://k/"), ("AWS_ENDPOINT_URL_S3", "http://s/")];
         assert_eq!(urls(Environment::of(own)), ["http://k/", "http://s/"]);
         assert_eq!(urls(Environment::of([("AWS_ENDPOINT_URL", "http://all/")])), ["http://all/", "http://all/"]);
+        assert_eq!(urls(Environment::of([("AWS_ENDPOINT", "http://s/")])), ["http://s/"], "the SDK does not know it");
         assert_eq!(urls(Environment::of([("AWS_REGION", "a")])), ["https://kinesis.a.amazonaws.com/"]);
     }
 

@@ -48,8 +48,8 @@ pub async fn fetch<E: From<PeerError> + From<GitError>>(
     Ok(())
 }
 
-/// Fetches damaged or missing objects alone, in the place of their copies here. Returns the number of files that were
-/// put away. Moves no ref.
+/// Fetches damaged or missing objects alone, in the place of their copies here. Other objects may be gone with the files
+/// that are put away. Moves no ref.
 ///
 /// # Errors
 /// No peer has all of them, a pack is bad, the repository lacks other objects too, or it failed. Files may be put away.
@@ -58,9 +58,8 @@ pub async fn fetch_alone<E: From<PeerError> + From<GitError>>(
     repositories: &dyn Repositories,
     project: &ProjectName,
     damaged: &[Oid],
-) -> Result<u64, E> {
+) -> Result<(), E> {
     let packs = peers.objects_alone(project, damaged).await?;
-    let renamed = repositories.set_aside(project, damaged).await?;
-    repositories.ingest(project, &packs, damaged, &[]).await?;
-    Ok(renamed)
+    repositories.set_aside(project, damaged).await?;
+    Ok(repositories.ingest(project, &packs, damaged, &[]).await?)
 }

@@ -118,8 +118,8 @@ pub struct VolumeFacts {
     /// Projects whose repositories are being restored. They lack refs and objects until they are removed from this set.
     #[serde(default, rename = "revives")]
     pub restoring: BTreeSet<ProjectName>,
-    /// Projects to which `init` writes, and of whose repositories a resync has taken garbled files away. They lack
-    /// objects until they are removed from this set. Their refs on the disk may be writes of `init`.
+    /// Projects to which `init` writes, and of whose repositories a resync has taken garbled files away. They may lack
+    /// objects and refs until they are removed from this set. Their refs on the disk may be writes of `init`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub mending: BTreeSet<ProjectName>,
     /// Projects whose repositories are from the time of another refdb, until the node has reconciled.

@@ -68,8 +68,8 @@ impl Units {
         fetch(peers, &*self.repositories, &project.name, &values, &[], on_arrival).await
     }
 
-    /// Fetches damaged or missing objects alone. Returns whether all values are complete then: a file that was put away
-    /// may have had other damaged objects that nobody has met.
+    /// Fetches damaged or missing objects alone. Returns whether all values are complete then. Objects that nobody has
+    /// met may be gone too: with a file that this try or an earlier one has put away, or as the met ones are.
     async fn replace_alone(
         &self,
         project: &ProjectKey,
@@ -77,8 +77,8 @@ impl Units {
         values: &[Oid],
         peers: &dyn Peers,
     ) -> Result<bool, UnitError> {
-        let renamed = fetch_alone::<UnitError>(peers, &*self.repositories, &project.name, damaged).await?;
-        Ok(renamed == 0 || self.repositories.is_complete(&project.name, values).await?)
+        fetch_alone::<UnitError>(peers, &*self.repositories, &project.name, damaged).await?;
+        Ok(self.repositories.is_complete(&project.name, values).await?)
     }
 
     /// Locks the refs of a project, and reads them from the version map. Returns `None` if the project is gone.
@@ -204,12 +204,22 @@ mod tests {
         assert!(here.closure_is_complete(&project().name, value));
         assert_eq!(there.asked(), (1, 0), "two objects, and one request for these");
 
+        // Nobody has met the other one. It may have been in a file that an earlier try has put away.
+        let beside = there.model.add_object(&project().name, &[], 3);
+        units.replace_objects(&project(), &[beside], &there).await.unwrap();
+        assert_eq!(there.asked(), (2, 0), "nothing else is gone");
+        here.lose_object(&project().name, &beside);
+        here.lose_object(&project().name, &value);
+        units.replace_objects(&project(), &[beside], &there).await.unwrap();
+        assert!(here.closure_is_complete(&project().name, value));
+        assert_eq!(there.asked(), (3, 1));
+
         // No ref needs this object, and no peer has it.
         units.replace_objects(&project(), &[Oid::Sha1([7; 20])], &there).await.unwrap();
-        assert_eq!(there.asked(), (2, 1));
+        assert_eq!(there.asked(), (4, 2));
 
         let many: Vec<Oid> = std::iter::repeat_n(Oid::Sha1([7; 20]), MOST_ALONE + 1).collect();
         units.replace_objects(&project(), &many, &there).await.unwrap();
-        assert_eq!(there.asked(), (2, 2), "more than a request takes");
+        assert_eq!(there.asked(), (4, 3), "more than a request takes");
     }
 }

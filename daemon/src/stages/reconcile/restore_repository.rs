@@ -170,9 +170,9 @@ impl RepositoryRestorer {
         if (self.gerrit_runs)() {
             self.materializer.make_known(&key).await?;
             self.durability.wait_durable().await;
-            let mut facts = self.facts()?;
-            facts.mending.remove(name);
-            self.durability.stage(|changes| changes.facts = Some(facts));
+            self.durability.change_facts(|facts| {
+                facts.mending.remove(name);
+            })?;
             self.durability.wait_durable().await;
             fetched.remove(name);
             tracing::warn!(project = %key, "the project is whole again");
@@ -209,12 +209,16 @@ impl RepositoryRestorer {
     /// durable first.
     async fn note(&self, name: &ProjectName, is_under_way: bool) -> Result<(), StoreError> {
         self.durability.wait_durable().await;
-        let mut facts = self.facts()?;
-        let changed = if is_under_way { facts.restoring.insert(name.clone()) } else { facts.restoring.remove(name) };
-        if changed {
-            self.durability.stage(|changes| changes.facts = Some(facts));
-            self.durability.wait_durable().await;
+        if self.facts()?.restoring.contains(name) == is_under_way {
+            return Ok(());
         }
+        self.durability.change_facts(|facts| {
+            match is_under_way {
+                true => facts.restoring.insert(name.clone()),
+                false => facts.restoring.remove(name),
+            };
+        })?;
+        self.durability.wait_durable().await;
         Ok(())
     }
 }

@@ -84,12 +84,15 @@ impl Resyncer {
                     return refs.map(|()| righted);
                 }
                 // The objects are whole, and a handshake restores refs without the restorer. A restoration that began
-                // before goes on: `init` must not see a repository that lacks refs.
+                // before goes on: `init` must not see a repository that lacks refs. So does mending: a seed must not
+                // take a ref for deleted whose garbled file is gone.
                 self.durability.wait_durable().await;
                 if refs.is_ok() || !was_noted {
                     self.note(name, restoring, false).await?;
                 }
-                self.note(name, mending, false).await?;
+                if refs.is_ok() {
+                    self.note(name, mending, false).await?;
+                }
                 return behind.map_err(ResyncError::from).and(refs).map(|()| righted);
             }
             behind = self.catch_up_with(name, only).await;
@@ -227,12 +230,12 @@ impl Resyncer {
             return Ok(());
         }
         self.durability.wait_durable().await;
-        let mut facts = self.store.facts()?;
-        match is_under_way {
-            true => set(&mut facts).insert(name.clone()),
-            false => set(&mut facts).remove(name),
-        };
-        self.durability.stage(|changes| changes.facts = Some(facts));
+        self.durability.change_facts(|facts| {
+            match is_under_way {
+                true => set(facts).insert(name.clone()),
+                false => set(facts).remove(name),
+            };
+        })?;
         self.durability.wait_durable().await;
         Ok(())
     }

@@ -272,6 +272,23 @@ async fn a_repository_without_refs_is_never_left_for_init() {
     assert!(restoring().contains(&project().name), "the restorer has begun it, and ends it");
 }
 
+/// A ref whose garbled file was taken away is missing until a handshake or the restorer sets it.
+#[tokio::test(start_paused = true)]
+async fn a_project_of_init_is_being_mended_until_its_refs_are_right() {
+    let world = World::new().await;
+    let resyncer = world.resyncer.clone().leaving([project().name].into(), Arc::new(|| false));
+    let world = World { resyncer, ..world };
+    let mending = || world.context.store.facts().unwrap().mending;
+    world.state.durability.change_facts(|facts| facts.mending = [project().name].into()).unwrap();
+    world.state.durability.wait_durable().await;
+    world.set("a", Some(world.values[0]), None).await;
+    assert_eq!(world.run(request(None)).await.failures, 1, "the ref is left to a handshake");
+    assert!(mending().contains(&project().name), "a seed would take the ref for deleted");
+    world.set("a", None, Some(world.values[0])).await;
+    assert_eq!(world.run(request(None)).await.failures, 0);
+    assert!(mending().is_empty());
+}
+
 /// The Gerrit that runs may start again before this node does, after a crash of both, and its `init` writes.
 #[tokio::test(start_paused = true)]
 async fn a_resync_that_takes_files_away_notes_no_project_of_init_as_being_restored() {

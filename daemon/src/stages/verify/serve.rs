@@ -48,7 +48,8 @@ impl PeerRefs for Verifier {
             let message = format!("this node holds no project {project}: check the name, or ask another node");
             return Err(ApiError::new(RefusalCode::Project, false, message));
         }
-        if self.store.facts().map_err(ApiError::unavailable)?.restoring.contains(project) {
+        let facts = self.store.facts().map_err(ApiError::unavailable)?;
+        if facts.restoring.contains(project) || facts.mending.contains(project) {
             let message = format!("the repository of {project} is being restored here; ask another node, or try again");
             return Err(ApiError::unavailable(message));
         }
@@ -161,4 +162,25 @@ impl Verifier {
 fn entry(project: &ProjectKey, key: RefKey, record: RefRecord) -> VersionsEntry {
     let RefRecord { version, value, txn } = record;
     VersionsEntry { project: project.clone(), key, version, value, txn }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{World, project};
+    use super::*;
+    use crate::seams::volume::{Changes, VolumeFacts};
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_fetches_from_a_repository_that_lacks_refs_or_objects() {
+        let (world, refs) = World::new().await;
+        world.apply(&refs).await;
+        let name = project().name;
+        let whole = VolumeFacts::default();
+        let restoring = VolumeFacts { restoring: [name.clone()].into(), ..whole.clone() };
+        let mending = VolumeFacts { mending: [name.clone()].into(), ..whole.clone() };
+        for (facts, serves) in [(restoring, false), (mending, false), (whole, true)] {
+            world.context.store.commit(Changes { facts: Some(facts), ..Changes::default() }).await.unwrap();
+            assert_eq!(world.verifier.holds(&name).await.is_ok(), serves);
+        }
+    }
 }

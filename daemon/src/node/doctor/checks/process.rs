@@ -42,11 +42,13 @@ fn look(facts: &Facts) -> Looked {
         );
         looked.find(Severity::Error, "uid", text, SAME_USER);
     }
-    umask(process.umask, foreign.first().map(|file| file.uid), facts, &mut looked);
+    // No mode keeps root out.
+    let other = foreign.iter().map(|file| file.uid).find(|uid| *uid != 0);
+    umask(process.umask, other, facts, &mut looked);
     looked
 }
 
-/// Judges the umask. `other` is another user who works on the repositories, if files of one were seen.
+/// Judges the umask. `other` is another user than root who works on the repositories, if files of one were seen.
 fn umask(umask: u32, other: Option<u32>, facts: &Facts, looked: &mut Looked) {
     let text = |why: &str| format!("the umask is {umask:03o}: {why}");
     if umask & OWNER != 0 {
@@ -144,6 +146,11 @@ mod tests {
         };
         let [uid, umask] = ["uid", "umask"].map(|subject| (Severity::Error, subject.to_owned()));
         assert_eq!(beside(0o077), [uid.clone(), umask]);
-        assert_eq!(beside(0o027), [uid]);
+        assert_eq!(beside(0o027), [uid.clone()]);
+        let of_root = found(|facts| {
+            facts.process = Ok(Process { uid: 1_000, umask: 0o077 });
+            facts.files.push(OwnedFile { path: PathBuf::from("/git/p.git"), uid: 0 });
+        });
+        assert_eq!(of_root, [uid, (Severity::Warning, "umask".to_owned())], "root reads every file");
     }
 }

@@ -190,7 +190,7 @@ impl Background {
 
     /// Does one slice of the part whose turn it is. Returns whether there was one.
     async fn slice(&self, work: &mut Work, pace: &Pace) -> Result<bool, CompareError> {
-        self.mend_met().await?;
+        self.mend_met(pace).await?;
         if Instant::now() >= work.retry_at {
             work.retry_at = Instant::now() + RETRY;
             self.retry(pace).await?;

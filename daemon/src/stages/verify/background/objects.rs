@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lockstep_proto::verify::Part;
 use lockstep_proto::{Oid, ProjectKey, RefKey};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::kept::Stage;
 use super::{Background, TRIES};
@@ -191,14 +191,14 @@ impl Background {
 
     /// Replaces damaged objects that operations of this node have met. One that is open waits for its next try. One
     /// that no ref needed was absent then, and has come back since.
-    pub(super) async fn mend_met(&self) -> Result<(), CompareError> {
+    pub(super) async fn mend_met(&self, pace: &Pace) -> Result<(), CompareError> {
         let repositories = &self.verifier.materializer.repositories;
         let mut seen = repositories.take_damage();
         if seen.is_empty() {
             return Ok(());
         }
         // Operations that go on meet other objects of the same damage. One fetch brings all of them.
-        sleep(PAUSE).await;
+        pace.rest(PAUSE).await;
         for (name, met) in repositories.take_damage() {
             seen.entry(name).or_default().extend(met);
         }

@@ -230,16 +230,16 @@ async fn damage_that_an_operation_has_met_is_repaired_at_once() {
         world.model.meet_damage(&project().name, lost);
     };
     met();
-    job.mend_met().await.unwrap();
+    job.mend_met(&Pace::of_share(20)).await.unwrap();
     assert_eq!(figures(&status(&world, Part::Objects)), (1, 1, 0));
     assert!(world.model.closure_is_complete(&project().name, lost));
     helper.is_away.store(true, Ordering::SeqCst);
     met();
-    job.mend_met().await.unwrap();
+    job.mend_met(&Pace::of_share(20)).await.unwrap();
     assert_eq!(figures(&status(&world, Part::Objects)), (2, 1, 1));
     helper.is_away.store(false, Ordering::SeqCst);
     met();
-    job.mend_met().await.unwrap();
+    job.mend_met(&Pace::of_share(20)).await.unwrap();
     assert_eq!(figures(&status(&world, Part::Objects)), (2, 1, 1), "it is tried again with what is open");
     job.retry(&Pace::of_share(20)).await.unwrap();
     assert_eq!(figures(&status(&world, Part::Objects)), (2, 2, 0));
@@ -261,10 +261,25 @@ async fn objects_that_are_met_soon_after_each_other_are_fetched_together() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         meet(other);
     };
-    let (mended, ()) = tokio::join!(job.mend_met(), later);
+    let pace = Pace::of_share(20);
+    let (mended, ()) = tokio::join!(job.mend_met(&pace), later);
     mended.unwrap();
     assert_eq!(helper.fetches.load(Ordering::SeqCst), 1);
     assert_eq!(figures(&status(&world, Part::Objects)), (2, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_more_damage_is_no_work_after_which_the_job_rests() {
+    let (mut world, refs) = World::new().await;
+    world.apply(&refs).await;
+    let _helper = Helper::give(&mut world, &[]);
+    let (lost, job) = (refs[1].1.oid().unwrap(), job(&world, Part::Objects));
+    world.model.lose_object(&project().name, &lost);
+    world.model.meet_damage(&project().name, lost);
+    job.set_out();
+    let pause = job.step(&mut Work::new()).await;
+    assert_eq!(figures(&status(&world, Part::Objects)), (1, 1, 0));
+    assert!(pause < Duration::from_secs(1), "the next damage waits for {pause:?}");
 }
 
 /// A pack that was set aside has more objects than the damaged ones.
@@ -329,7 +344,7 @@ async fn an_object_that_no_ref_needed_is_replaced_once_it_is_needed() {
     assert!(world.model.closure_is_complete(&project().name, lost), "it is the value of a ref");
     lose();
     world.model.meet_damage(&project().name, lost);
-    job(&world, Part::Objects).mend_met().await.unwrap();
+    job(&world, Part::Objects).mend_met(&Pace::of_share(20)).await.unwrap();
     assert!(world.model.closure_is_complete(&project().name, lost), "an operation has met it");
 }
 
