@@ -68,25 +68,54 @@ pub fn threads(pid: u32) -> u64 {
     std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u64)
 }
 
+/// The processes of the machine at one moment. `/proc` is read once for any number of questions: a site has hundreds of
+/// children, and the measurement takes its time from the same processors.
+#[derive(Debug)]
+pub struct Processes {
+    /// The content of `/proc/<pid>/stat` by process.
+    stats: BTreeMap<u32, String>,
+    children: BTreeMap<u32, Vec<u32>>,
+}
+
+impl Processes {
+    /// Reads `/proc`. A process that ends meanwhile is left out.
+    pub fn look() -> Self {
+        let mut all = Self { stats: BTreeMap::new(), children: BTreeMap::new() };
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+            all.children.entry(parent.unwrap_or(0)).or_default().push(pid);
+            all.stats.insert(pid, stat);
+        }
+        all
+    }
+
+    /// The content of `/proc/<pid>/stat`. None if there was no such process.
+    pub fn stat(&self, pid: u32) -> Option<&str> {
+        self.stats.get(&pid).map(String::as_str)
+    }
+
+    /// Every descendant of a process.
+    pub fn below(&self, pid: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut work = vec![pid];
+        while let Some(parent) = work.pop() {
+            let children = self.children.get(&parent).into_iter().flatten();
+            found.extend(children.clone());
+            work.extend(children);
+        }
+        found
+    }
+}
+
 /// Every descendant of a process, with its command line.
 pub fn descendants(pid: u32) -> Vec<(u32, String)> {
-    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
-        children.entry(parent.unwrap_or(0)).or_default().push(child);
-    }
-    let mut found = Vec::new();
-    let mut work = vec![pid];
-    while let Some(parent) = work.pop() {
-        for child in children.get(&parent).into_iter().flatten() {
-            let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-            found.push((*child, String::from_utf8_lossy(&line).replace('\0', " ")));
-            work.push(*child);
-        }
-    }
-    found
+    let line = |child: u32| {
+        let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        (child, String::from_utf8_lossy(&line).replace('\0', " "))
+    };
+    Processes::look().below(pid).into_iter().map(line).collect()
 }
 
 /// The processor time of this thread, in seconds.
@@ -100,4 +129,30 @@ pub fn thread_seconds() -> Fallible<f64> {
 #[expect(clippy::cast_precision_loss, reason = "a process's memory")]
 pub fn mib(bytes: u64) -> f64 {
     bytes as f64 / 1024.0 / 1024.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::Stdio;
+
+    use super::*;
+
+    #[test]
+    fn the_children_of_children_are_found_in_one_look() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "cat; :"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = command.spawn().unwrap();
+        let mut input = shell.stdin.take().unwrap();
+        writeln!(input, "it runs").unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "it runs\n");
+        let all = Processes::look();
+        let below = all.below(shell.id());
+        assert!(below.len() == 1 && all.stat(below[0]).unwrap().contains("(cat)"), "{below:?}");
+        assert!(all.below(std::process::id()).contains(&below[0]));
+        drop(input);
+        shell.wait().unwrap();
+    }
 }

@@ -27,6 +27,8 @@ fn options(git_dir: &Path) -> Vec<String> {
         "core.hooksPath=/dev/null",
         "core.fsmonitor=false",
         "core.logAllRefUpdates=false",
+        // Otherwise git makes twelve calls per object id that it reads, to warn of a ref with that name.
+        "core.warnAmbiguousRefs=false",
         "gc.auto=0",
         "maintenance.auto=false",
         "protocol.allow=never",
@@ -130,6 +132,17 @@ pub(super) fn beginning(mut file: File) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The warning is the visible part of a search for such a ref in all folders, for each value of each move.
+    #[test]
+    fn git_does_not_look_for_refs_with_the_names_of_objects() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = git2::Repository::init_bare(folder.path()).unwrap().blob(b"text").unwrap().to_string();
+        std::fs::write(folder.path().join("refs/tags").join(&id), format!("{id}\n")).unwrap();
+        let output = git(&Settings::default(), folder.path()).args(["rev-parse", &id]).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), id);
+    }
 
     #[test]
     fn a_child_runs_within_its_limits() {

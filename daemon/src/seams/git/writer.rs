@@ -355,3 +355,43 @@ pub(super) fn is_passing(why: &str) -> bool {
         ["File exists", "Unable to create", "unable to lock", "but expected", "Broken pipe", "instead of", "no answer"];
     signs.iter().any(|sign| why.contains(sign))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use git2::Repository;
+
+    use super::*;
+    use crate::base::base_paths::BasePaths;
+    use crate::seams::git::objects::wire;
+
+    /// Has each project in turn move a ref, twice. Returns how many actors ran, each with a git of its own. The record
+    /// of locks of each actor has a name of its own.
+    async fn actors(writers: usize, projects: &[&str]) -> usize {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::open(&BasePaths::at(folder.path())).unwrap();
+        let intents = layout.intents();
+        let writers = Writers::new(Arc::new(Settings { writers, ..Settings::default() }), layout);
+        let mut seen = BTreeSet::new();
+        for _ in 0..2 {
+            for name in projects {
+                let repository = Repository::init_bare(folder.path().join(format!("{name}.git"))).unwrap();
+                let value = wire(repository.blob(b"a value").unwrap());
+                let line = Line::Set("refs/lockstep/test".to_owned(), value);
+                writers.run(&name.parse().unwrap(), vec![line]).await.unwrap();
+                seen.extend(std::fs::read_dir(&intents).unwrap().map(|entry| entry.unwrap().file_name()));
+            }
+        }
+        seen.len()
+    }
+
+    /// An actor beyond the limit ends the one that was used least recently. So repositories in turn, one more than the
+    /// limit, start a git for each transaction.
+    #[tokio::test]
+    async fn git_starts_once_per_repository_within_the_limit_and_once_per_transaction_beyond_it() {
+        let projects = ["a", "b", "c", "d"];
+        assert_eq!(actors(4, &projects).await, 4);
+        assert_eq!(actors(3, &projects).await, 8);
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{descendants, resident};
+use crate::host::{Processes, resident};
 
 /// Clock ticks per second in `/proc`. It is 100 on every Linux.
 const TICKS: f64 = 100.0;
@@ -79,7 +79,11 @@ impl ProcessCourse {
 
 /// Processor time of a process in seconds: its own, and that of children which have ended.
 pub(super) fn processor_seconds(pid: u32, with_children: bool) -> Option<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    seconds_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, with_children)
+}
+
+/// The same, from the content of `/proc/<pid>/stat`.
+fn seconds_in(stat: &str, with_children: bool) -> Option<f64> {
     let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
     let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
     // The fields begin with the state, which is number 3 of proc(5): utime is 14, stime 15, cutime 16, cstime 17.
@@ -104,20 +108,22 @@ pub fn sample_processes(
     second: usize,
     elapsed: Duration,
 ) {
+    let all = Processes::look();
     for (name, pid) in processes {
         let course = courses.entry(name.clone()).or_insert_with(|| {
             let name = name.clone();
             ProcessCourse { name, ..ProcessCourse::default() }
         });
         let is_own = *pid == std::process::id();
-        let below = if is_own { Vec::new() } else { descendants(*pid) };
-        let Some(own) = processor_seconds(*pid, !is_own) else { continue };
-        let seconds = own + below.iter().filter_map(|(pid, _)| processor_seconds(*pid, true)).sum::<f64>();
-        let memory = resident(*pid) + below.iter().map(|(pid, _)| resident(*pid)).sum::<u64>();
+        let below = if is_own { Vec::new() } else { all.below(*pid) };
+        let seconds_of = |pid: u32, with_children| seconds_in(all.stat(pid)?, with_children);
+        let Some(own) = seconds_of(*pid, !is_own) else { continue };
+        let seconds = own + below.iter().filter_map(|pid| seconds_of(*pid, true)).sum::<f64>();
+        let memory = resident(*pid) + below.iter().map(|pid| resident(*pid)).sum::<u64>();
         let files = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |files| files.count() as u64);
         let disk = if is_own { None } else { disk_bytes(*pid) };
         let disk = disk.map(|own| {
-            let children = below.iter().filter_map(|(pid, _)| disk_bytes(*pid));
+            let children = below.iter().filter_map(|pid| disk_bytes(*pid));
             children.fold(own, |[read, written], child| [read + child[0], written + child[1]])
         });
         let before = course.last.filter(|last| last.pid == *pid);
