@@ -479,10 +479,8 @@ impl Join {
             Ok(own) => {
                 // Nothing was moved yet: from now on, values that were written meanwhile stay on the disk.
                 if own.left > self.facts.came_back {
-                    tracing::warn!(
-                        left = own.left,
-                        "this site was off: the node takes no commits until its disk equals the committed state"
-                    );
+                    let why = "this site was off: the node takes no commits until its disk equals the committed state";
+                    tracing::warn!(left = own.left, "{why}");
                     self.stages.state.comes_back.begin(own.left);
                     self.came_back.close();
                 }

@@ -48,8 +48,8 @@ pub async fn fetch<E: From<PeerError> + From<GitError>>(
     Ok(())
 }
 
-/// Fetches damaged or missing objects alone, in the place of their copies here. Other objects may be gone with the files
-/// that are put away. Moves no ref.
+/// Fetches damaged or missing objects alone, in the place of their copies here. Other objects may be gone with the
+/// files that are put away. Moves no ref.
 ///
 /// # Errors
 /// No peer has all of them, a pack is bad, the repository lacks other objects too, or it failed. Files may be put away.

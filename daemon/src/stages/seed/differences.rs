@@ -49,21 +49,24 @@ impl Run {
 }
 
 /// Refuses a repository that is being restored: it lacks refs that nobody has deleted.
-fn refuse_restoring(facts: &VolumeFacts, name: &ProjectName) -> Result<(), String> {
+fn refuse_restoring(facts: &VolumeFacts, name: &ProjectName) -> Result<(), Failure> {
     match facts.restoring.contains(name) {
-        true => Err(format!("the repository of {name} is being restored from a peer; seed again when that is done")),
+        true => {
+            Err(format!("the repository of {name} is being restored from a peer; seed again when that is done").into())
+        }
         false => Ok(()),
     }
 }
 
 /// Refuses a repository of which a resync takes garbled files away, or was cut off after that: files of refs may be
 /// among them, and nobody has deleted these refs.
-fn refuse_mending(facts: &VolumeFacts, name: &ProjectName) -> Result<(), String> {
+fn refuse_mending(facts: &VolumeFacts, name: &ProjectName) -> Result<(), Failure> {
     match facts.mending.contains(name) {
         true => Err(format!(
             "a resync has taken garbled files of {name} away and has not ended, so refs may be missing that nobody has \
              deleted; run `lockstep resync {name} --reason TEXT` while Gerrit runs, then seed again"
-        )),
+        )
+        .into()),
         false => Ok(()),
     }
 }

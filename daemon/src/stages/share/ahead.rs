@@ -3,8 +3,8 @@
 //! The consume stage asks for the next records when it has room for them, which is as fast as this node applies. Its
 //! siblings may be faster. So a task of its own reads the stream for all of them, into the buffer for siblings and into
 //! a queue for this node. The queue is as large as the buffer, and holds the same bytes. When it is full the reading
-//! pauses: the siblings find no progress, and read the stream, until another node takes the lease. What is left in the
-//! queue then has no buffer any more, so all queues together have a bound of their own.
+//! pauses: the siblings find no progress, and read the stream, until another node takes the lease. The records that
+//! are left in the queue then have no buffer any more, so all queues together have a bound of their own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
