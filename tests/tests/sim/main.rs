@@ -36,7 +36,7 @@ use lockstep_tests::sim::{Scenario, bugs, simulate};
 
 /// The number of seeds without an injected bug. `LOCKSTEP_SIM_SEEDS` overrides it, and `LOCKSTEP_SIM_SEED` sets the
 /// first seed. The scenarios beside the general one get a quarter of them.
-const GOOD_SEEDS: u64 = 4;
+const GOOD_SEEDS: u64 = 6;
 /// Among this many seeds some must free the name of an emptied folder, and in some a node must find out that a stream
 /// has forgotten records. About every third one does.
 const RARE_SEEDS: u64 = 20;
