@@ -146,7 +146,7 @@ mod tests {
         };
         let [uid, umask] = ["uid", "umask"].map(|subject| (Severity::Error, subject.to_owned()));
         assert_eq!(beside(0o077), [uid.clone(), umask]);
-        assert_eq!(beside(0o027), [uid.clone()]);
+        assert_eq!(beside(0o027), std::slice::from_ref(&uid));
         let of_root = found(|facts| {
             facts.process = Ok(Process { uid: 1_000, umask: 0o077 });
             facts.files.push(OwnedFile { path: PathBuf::from("/git/p.git"), uid: 0 });
